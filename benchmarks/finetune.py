@@ -159,7 +159,7 @@ def write_texts(
     import torch
 
     from codegen.data.sources import open_source
-    from codegen.finetune.dataset import TextEncoder
+    from codegen.finetune.encode import TextEncoder
     from codegen.models import load_tokenizer, pick_dtype
     from codegen.records import Example, Segment, TrainingText, write_jsonl
 

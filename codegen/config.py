@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from codegen.errors import ConfigError, InputError, cannot_read, in_one_line, nearest
+from codegen.errors import CodegenError, ConfigError, InputError, cannot_read, in_one_line, nearest
 from codegen.paths import refuse_endless
 
 Text = Annotated[str, Field(min_length=1)]
@@ -100,6 +100,9 @@ class Config(BaseModel):
 
     A check of several fields belongs in ``_check`` and raises :class:`ConfigError`.
 
+    Attributes:
+        how_to_list: how a user lists the keys, if they are too many for an error.
+
     Raises:
         ConfigError: when made of values that don't fit.
     """
@@ -107,6 +110,7 @@ class Config(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
     )
+    how_to_list: ClassVar[str] = ""
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -262,6 +266,21 @@ def override(values: dict[str, Any], text: str) -> None:
         raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
 
 
+def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
+    """Runs the function of a script with the ``key=value`` arguments of the command line.
+
+    Args:
+        name: the script's, for errors.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for argument in sys.argv[1:]:
+            override(values, argument)
+        main(parse_config(kind, values, name))
+    except CodegenError as error:
+        sys.exit(f"Error: {error}")
+
+
 class Key(NamedTuple):
     """A key: its dotted name, the allowed values, the help, and the default as text."""
 
@@ -355,10 +374,10 @@ def config_error(
         known = list(place.inside.model_fields) if place.inside else []
         start = f"{place.key}." if place.key else ""
         hint = nearest(start + last, [start + name for name in known])
-        return ConfigError(
-            f"{prefix}unknown key {start + last!r}.",
-            f"{hint} Allowed are: {', '.join(known)}.".lstrip(),
-        )
+        listed = f"Allowed are: {', '.join(known)}."
+        if len(known) > _MOST_LISTED:
+            listed = kind.how_to_list
+        return ConfigError(f"{prefix}unknown key {start + last!r}.", f"{hint} {listed}".strip())
     info = place.info
     if info is None or first["type"] in ("model_type", "model_attributes_type"):
         name = repr(key) if key else "it"
@@ -379,6 +398,7 @@ def config_error(
 
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
+_MOST_LISTED = 20  # keys that an error names
 _ABSENT = object()
 
 

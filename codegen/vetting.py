@@ -27,7 +27,6 @@ _MOST_SETTINGS = 2**20  # bytes of config.json
 _COUNTS = re.compile(r"(.*_)?(layers?|blocks|experts|heads?|labels|groups|stages)")
 _MOST_OBJECTS = 4096
 _MOST_GROWTH = 1000  # SentencePiece's tokenizers: 2
-_LONGEST_EXPRESSION, _MOST_REPEATS = 4096, 6
 
 # Settings that a configuration may not choose: how a model is computed and what code is fetched.
 _OURS = frozenset(
@@ -176,41 +175,6 @@ def vet_adapter(place: str) -> None:
             "Remove it.",
         )
     _check_ranks(place, row or {})
-    _check_expressions(place, row or {})
-
-
-def _check_expressions(place: str, row: dict[str, Any]) -> None:
-    """peft matches these regular expressions against the name of every module."""
-    given: list[Any] = []
-    for key in ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"):
-        value = row.get(key)
-        given += value if isinstance(value, list) else [value]
-    for key in ("rank_pattern", "alpha_pattern"):
-        given += row.get(key) or ()
-    for text in given:
-        if isinstance(text, str) and not _is_quick(text):
-            raise ModelError(
-                f"{place}/{_ADAPTER} has the regular expression {_short(text)}, which is invalid "
-                "or may take very long.",
-                "Name the modules in a list, or repeat no group that has a repeat or a choice.",
-            )
-
-
-def _is_quick(expression: str) -> bool:
-    """Whether a regular expression is valid, and has few repeats, none of them in another."""
-    flat = re.sub(r"\\.|\[\^?\]?[^]]*\]", "x", expression, flags=re.DOTALL)
-    if len(expression) > _LONGEST_EXPRESSION or len(re.findall(r"[*+{]", flat)) > _MOST_REPEATS:
-        return False
-    while group := re.search(r"\(([^()]*)\)(?P<repeat>[*+{]?)", flat):
-        varies = re.search(r"[*+{|]", group[1]) is not None
-        if varies and group["repeat"]:
-            return False
-        flat = flat[: group.start()] + ("|" if varies else "x") + flat[group.start("repeat") :]
-    try:
-        re.compile(expression)
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return True
 
 
 def _check_ranks(place: str, row: dict[str, Any]) -> None:

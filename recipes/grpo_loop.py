@@ -20,7 +20,6 @@ from __future__ import annotations
 import operator
 import random
 import re
-import sys
 import time
 from typing import Any
 
@@ -28,8 +27,7 @@ import torch
 from pydantic import Field
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.config import Config, override, parse_config
-from codegen.errors import CodegenError
+from codegen.config import Config, run_script
 from codegen.evals.statistics import wilson
 from codegen.rewards import SandboxReward
 
@@ -189,10 +187,4 @@ def main(settings: Settings) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    given: dict[str, Any] = {}
-    try:
-        for argument in sys.argv[1:]:
-            override(given, argument)
-        main(parse_config(Settings, given, "grpo_loop"))
-    except CodegenError as error:
-        sys.exit(f"Error: {error}")
+    run_script(Settings, main, "grpo_loop")

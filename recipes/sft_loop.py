@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from pydantic import Field
 
-from codegen.config import Config, override, parse_config
-from codegen.errors import CodegenError, InputError
+from codegen.config import Config, run_script
+from codegen.errors import InputError
 from codegen.finetune.attention import attending, check
 from codegen.finetune.batches import MicroBatch, collate, held_out_batches
-from codegen.finetune.dataset import TextEncoder, encode_all
+from codegen.finetune.dataset import encode_all
+from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.rows import read_training_rows
@@ -158,10 +158,4 @@ def main(settings: Settings) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    given: dict[str, Any] = {}
-    try:
-        for argument in sys.argv[1:]:
-            override(given, argument)
-        main(parse_config(Settings, given, "sft_loop"))
-    except CodegenError as error:
-        sys.exit(f"Error: {error}")
+    run_script(Settings, main, "sft_loop")

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from codegen import plugins
-from codegen.errors import CodegenError, ConfigError, InputError
+from codegen.adapters.answers import believed
+from codegen.errors import CodegenError, ConfigError, InputError, SandboxError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.evals.tasks.custom import Custom
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Change, Edit, Sample, Verdict, write_jsonl
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
-from codegen.rewards.judge import Judged, combine, metrics_of, sample_of
+from codegen.rewards.judge import Judged, combine, feedback, metrics_of, sample_of
 from codegen.rewards.suspects import KINDS, suspects
 from codegen.rewards.tests import constant_programs, counted, is_hidden, results
 
@@ -481,3 +482,13 @@ def test_passed_is_none_for_failures() -> None:
     verdicts = [Verdict("p", 0, status) for status in ("passed", "wrong", "infra_error")]
     samples = [sample("p", "x")] * 3
     assert [one.value for one in passed(samples, verdicts)] == [1.0, 0.0, None]
+
+
+@pytest.mark.parametrize("status", ["infra_error", "bad_test"])
+def test_what_was_not_judged_is_never_told_as_a_failed_test(status: Any) -> None:
+    one = Judged(sample("p0", "x"), Verdict("p0", 0, status), None)
+    assert "was not judged" in feedback(one) and "not pass" not in feedback(one)
+    totals, parts = combine([one], {"passed": 1.0, "share": 1.0})
+    assert totals == [None] and parts["passed"][0].value is parts["share"][0].value is None
+    with pytest.raises(SandboxError, match=status):
+        believed(Outcome(status, "isolated"))

@@ -141,7 +141,14 @@ def continued(out: Path, arm: str, start: str, seed: int, options: Any, cost: Co
         source = ScoredRun(*scored_files(folder), load(judged), alike=4)
         make_data(Preferences(pairs=4), source, out / "pairs", workers=1)
         data = str(out / "pairs")
-        changes |= {"objective": "dpo", "dpo": {"beta": 0.1, "sft": 0.2}, "schedule": "linear"}
+        changes |= {
+            "objective": "dpo",
+            "dpo": {
+                "beta": 0.1,
+                "trl": {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
+            },
+            "schedule": "linear",
+        }
     elif arm == "grpo":
         data = ""
         changes |= {

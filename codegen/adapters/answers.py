@@ -12,6 +12,7 @@ from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import Task, find_style, load, meta_of
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.records import Sample, Verdict
+from codegen.rewards.builtin import UNJUDGED
 from codegen.sandbox_client import SandboxClient
 
 URL_ENV = "CODEGEN_SANDBOX_URL"
@@ -105,8 +106,8 @@ def believed(outcome: Outcome) -> Outcome:
     """The outcome, if it is a verdict.
 
     Raises:
-        SandboxError: if the sandbox failed.
+        SandboxError: if the sandbox failed, or the tests are unusable.
     """
-    if outcome.status == "infra_error":
-        raise SandboxError(f"The sandbox gave no verdict: {outcome.message}")
+    if outcome.status in UNJUDGED:
+        raise SandboxError(f"The sandbox gave no verdict ({outcome.status}): {outcome.message}")
     return outcome

@@ -61,6 +61,7 @@ from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.score import read_score
 from codegen.evals.scoring import SCORED, VERDICTS, read_samples
 from codegen.records import Verdict, read_jsonl
+from codegen.rewards.builtin import UNJUDGED
 
 try:
     from inspect_ai.util import (
@@ -308,8 +309,8 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
                 input=sample.prompt,
                 target="",
                 output=ModelOutput.from_content(model, sample.completion, stop_reason=reason),
-                # A fault of the sandbox is not a score.
-                scores={} if verdict.status == "infra_error" else {"tests_pass": scored},
+                # A fault of the sandbox or of the tests is not a score.
+                scores={} if verdict.status in UNJUDGED else {"tests_pass": scored},
             )
         )
     ids = sorted({sample.id for sample in samples}, key=str)

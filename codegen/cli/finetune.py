@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli.options import command, completes
-from codegen.cli.planning import needs, show, size_of
 from codegen.errors import ConfigError, plural
 from codegen.terminal import Progress, echo, visible
 
 if TYPE_CHECKING:
-    from codegen.finetune import Recipe
-
-_PLANNED_STEPS = 3  # that --plan takes where needs cannot be computed
+    from codegen.finetune.estimate import Needs
 
 
 def _built_in() -> list[str]:
@@ -26,34 +20,15 @@ def _built_in() -> list[str]:
     return list(built_in())
 
 
-class _EnoughSteps(Exception):
-    """Ends the part of a run that a plan is measured on."""
-
-
-def _measured(recipe: Recipe) -> dict[str, Any]:
-    """What a run needs without its evaluations, by its first steps."""
-    from codegen.finetune.result import CHECKPOINTS
-    from codegen.finetune.run import train
-
-    steps = 0
-    with TemporaryDirectory(prefix="codegen-plan-") as folder, Progress("the first steps") as bar:
-        part = Path(folder)
-        own = {"output": folder, "save_every": _PLANNED_STEPS, "report_to": "none", "push_to": ""}
-        own |= {"evaluation": type(recipe.evaluation)()}
-
-        def on_step(step: int, of: int, _: float) -> None:
-            nonlocal steps
-            steps = of
-            if step > _PLANNED_STEPS:  # the checkpoint is written
-                raise _EnoughSteps
-            bar.update(step)
-
-        with suppress(_EnoughSteps):
-            train(recipe.model_copy(update=own), on_step=on_step, on_message=bar.say)
-        saved = size_of(part / CHECKPOINTS) or size_of(part)
-        other = (size_of(part) - saved) * steps // max(bar.done, 1)
-        # At most three checkpoints are there at once, and the model.
-        return needs("steps", part, recipe.output, bar, steps, disk=4 * saved + other)
+def _print_needs(needs: Needs) -> None:
+    memory = {"memory": needs.peak, **{f"  {name}": size for name, size in needs.memory.items()}}
+    for name, size in (memory | {"disk": needs.disk}).items():
+        echo(f"{name:<14}{size / 1e9:>9.2f} GB")
+    trained = f"{needs.trained_parameters / 1e6:.1f} M of them trained"
+    echo(f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, {trained}")
+    echo(f"{'steps':<14}{needs.steps:>9}")
+    echo(f"{'tokens':<14}{needs.tokens:>9} with padding")
+    echo(f"{'operations':<14}{needs.flops:>9.2e}")
 
 
 @command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
@@ -70,19 +45,11 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
 @click.option(
     "--plan", is_flag=True, help="Print the memory, tokens, steps and operations it needs and stop."
 )
-@click.option(
-    "--flops",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="N",
-    help="With --plan: FLOP/s that the machine reaches, to print hours, such as 1e14.",
-)
 def finetune(
     recipe: str,
     overrides: tuple[str, ...],
     check: bool,
     plan: bool,
-    flops: float,
     as_json: bool,
 ) -> dict[str, Any] | None:
     """Fine-tune a model from a RECIPE: a YAML file, or the name of a built-in one.
@@ -106,22 +73,17 @@ def finetune(
         return settings.model_dump(mode="json")
 
     if plan:
-        from codegen.finetune.estimate import can_estimate, describe_needs, estimate
+        from codegen.finetune.estimate import estimate
         from codegen.finetune.run import check_packages, check_trackers
 
         check_trackers(settings)
-        if not can_estimate(settings):
-            found = _measured(settings)
-            if not as_json:
-                show(found)
-            return found
-        needs = estimate(settings, flops)
+        needs = estimate(settings)
         try:  # the plan may be for another machine, so it needs none of them
             check_packages(settings)
         except ConfigError as error:
             echo(f"Before you train here: {error}", err=True)
         if not as_json:
-            echo(describe_needs(needs))
+            _print_needs(needs)
         return needs.to_json()
 
     from codegen.finetune.result import is_first

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
     """Make edit sequences, fine-tune two models, sample, score, and write one report.
 
-    Measures this machine for a few seconds and prints a plan that ends within --minutes. Run the
-    same command again to resume an interrupted run; it keeps its plan.
+    Makes the data, measures this machine and prints a plan that ends within --minutes. Run the same
+    command again to resume an interrupted run; it keeps its plan.
     """
     view = _View()
     try:
@@ -31,15 +31,16 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
     finally:
         view.close()
     if not as_json:
-        _print_table(summary.scores)
-        took, planned = sum(summary.plan.spent.values()), summary.plan.seconds
+        _print_scores(summary.scores)
+        plan = summary.plan
+        took, planned = sum(plan.spent.values()), sum(plan.expected.values())
         echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned.")
         echo(f"Open {summary.report} in a browser.")
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
         "scores": {name: asdict(score) for name, score in summary.scores.items()},
-        "sizes": asdict(summary.plan.sizes),
+        "sizes": asdict(summary.plan)["sizes"],
         "expected": summary.plan.expected,
         "seconds": summary.plan.spent,
     }
@@ -61,21 +62,21 @@ class _View:
         click.echo(text, err=True)
 
     def plan(self, plan: Plan) -> None:
-        sizes, done = plan.sizes, set(plan.spent)
-        echo(
-            f"Plan: {plural(sizes.steps, 'step')} per fine-tuning; {plural(sizes.n, 'sample')} per "
-            f"problem and model, for {plural(sizes.problems, 'problem')} and three models.",
-            err=True,
-        )
-        for number, name in enumerate(STAGES, 1):
-            note = "  done" if name in done else ""
-            echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
-        echo(f"    {'total, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
-        minutes = plan.request["minutes"]
-        if minutes is not None and plan.seconds > 60 * minutes:
+        if sizes := plan.sizes:
             echo(
-                f"This machine, slow or busy, needs more than {minutes:g} minutes even for this "
-                "smallest run. Ctrl-C ends it; what is done is kept.",
+                f"Plan: {plural(sizes.steps, 'step')} per fine-tuning; {plural(sizes.n, 'sample')} "
+                f"per problem and model, for {plural(sizes.problems, 'problem')} and three models.",
+                err=True,
+            )
+        for number, name in enumerate(STAGES, 1):
+            note = "  done" if name in plan.spent else ""
+            echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
+        total, budget = sum(plan.expected.values()), plan.request["seconds"]
+        echo(f"    {'total, minutes':<32} {_minutes(total):>6}", err=True)
+        if budget is not None and total > budget:
+            echo(
+                f"This machine needs more than {budget / 60:g} minutes even for this smallest "
+                "run. Ctrl-C ends it; finished stages are kept.",
                 err=True,
             )
 
@@ -98,34 +99,17 @@ class _View:
             self._bar = None
 
 
-def _print_table(scores: dict[str, Score]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from codegen.evals.report import ScoredRun, headline_ks, summary_rows
-
-    runs = [ScoredRun(name, score) for name, score in scores.items()]
-    ks = headline_ks(runs)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model")
-    for k in ks:
-        table.add_column(f"pass@{k} (95 %, tasks like these)", justify="right")
-    table.add_column("passed", justify="right")
-    for row, run in zip(summary_rows(runs), runs, strict=True):
-        cells = []
-        for k in ks:
-            e = row.estimates.get(k)
-            cell = "-" if e is None else f"{e.value:.1%}"
-            if e is not None and e.tasks_low is not None and e.tasks_high is not None:
-                cell += f" ({100 * e.tasks_low:.1f} to {100 * e.tasks_high:.1f})"
-            cells.append(cell)
-        passed = f"{run.score.statuses.get('passed', 0)}/{run.score.samples}"
-        table.add_row(row.name, *cells, passed)
-    Console().print(table)
-    for run in runs:
-        if not run.score.complete:
-            for note in run.score.notes:
-                echo(f"{run.name}: {note}")
+def _print_scores(scores: dict[str, Score]) -> None:
+    for name, score in scores.items():
+        passed = f"{score.statuses.get('passed', 0)} of {score.samples} passed"
+        rates = [
+            f"pass@{k} {e.value:.1%}"
+            + ("" if e.tasks_low is None else f" ({e.tasks_low:.1%} to {e.tasks_high:.1%})")
+            for k, e in score.estimates.items()
+        ]
+        echo(f"{name:<8}{passed:<20} {', '.join(rates)}")
+        for note in () if score.complete else score.notes:
+            echo(f"  {note}")
 
 
 def _minutes(seconds: float) -> str:

@@ -3,32 +3,33 @@
 Logits are requested from the model only at columns where some row is trained (``logits_to_keep``),
 because projecting to the vocabulary is a large share of a small model's work. With one row per
 micro-batch, which packing makes sensible, there is no other column.
+
+Models that insert tokens anywhere (:mod:`codegen.decoding.insertion`) get other batches: in every
+step each of its examples loses tokens at random (:class:`InfillingSteps`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from codegen.finetune.attention import (
-    Ends,
-    RowLayout,
-    RowShare,
-    joined,
-    mask_inputs,
-    padded,
-    processes_per_row,
-)
+from codegen.finetune.attention import RowLayout, joined, mask_inputs, padded
+from codegen.finetune.dataset import Outline
+from codegen.finetune.encode import EncodedExample
 from codegen.finetune.plan import Row, StepPlan, numbers_of
 from codegen.finetune.recipe import Attention, Isolation
-from codegen.finetune.tokens import EncodedExample, Outline
+
+if TYPE_CHECKING:
+    from codegen.decoding.insertion import FillingModel, Text
+    from codegen.decoding.insertion.base import Corrupted
 
 _HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
+_HELD_OUT_DRAWS = 256  # likewise, for infilling
 # A micro-batch, and whether its losses count; if not, it only keeps the processes in step.
 Counted = tuple[Any, bool]
 
@@ -69,7 +70,7 @@ class MicroBatch:
         """The same on a device."""
 
         def moved(value: Any) -> Any:
-            return value.to(device) if isinstance(value, (torch.Tensor, Ends)) else value
+            return value.to(device) if isinstance(value, torch.Tensor) else value
 
         inputs = {name: moved(value) for name, value in self.inputs.items()}
         rest = {name: moved(getattr(self, name)) for name in self.__slots__ if name != "inputs"}
@@ -85,7 +86,6 @@ def collate(
     width: int = 0,
     successors: bool = False,
     attention: Attention = "dense",
-    parts: int = 1,
 ) -> MicroBatch:
     """One micro-batch, padded on the right.
 
@@ -97,11 +97,9 @@ def collate(
             chunk, or all (``none``).
         width: least width of the rows.
         successors: also keep the logits of the states that are reached (SequenceMatch).
-        parts: the number of parts that each row will be cut into (:func:`part_of`).
     """
     layouts = [_layout(examples, row, isolation) for row in rows]
     width = max(width, *(len(layout) for layout in layouts))
-    width += -width % parts
     ids = np.full((len(rows), width), pad, np.int64)
     placed: list[tuple[int, int, EncodedExample]] = []  # row, first slot, example
     for b, row in enumerate(rows):
@@ -129,7 +127,7 @@ def collate(
         "input_ids": torch.from_numpy(ids),
         "position_ids": torch.from_numpy(np.stack([layout.positions for layout in closed])),
         "logits_to_keep": torch.from_numpy(columns),
-        **mask_inputs(layouts, closed, attention, shared=parts > 1),
+        **mask_inputs(layouts, closed, attention),
     }
     return MicroBatch(
         inputs,
@@ -166,33 +164,6 @@ def _layout(
     return joined(chunks, isolated=isolation != "none")
 
 
-def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
-    """The part of a micro-batch that a process computes; the width is a multiple of the size.
-
-    If nothing is trained in a part, the logits of its first slot are requested instead.
-    """
-    inputs, columns = dict(batch.inputs), batch.inputs["logits_to_keep"]
-    width = inputs["input_ids"].shape[1] // share.size
-    first = share.rank * width
-    for name in ("input_ids", "position_ids"):
-        inputs[name] = inputs[name][:, first : first + width]
-    own = (columns >= first) & (columns < first + width)
-    kept = columns[own] - first
-    inputs["logits_to_keep"] = kept if len(kept) else torch.zeros_like(columns[:1])
-    row, column = batch.nodes // len(columns), batch.nodes % len(columns)
-    here = own[column]
-    place = own.cumsum(0) - 1  # index of a column among the kept ones
-    nodes = row * max(1, len(kept)) + place[column]
-    by_action = ("targets", "then", "time", "trajectory", "ends", "start")
-    return replace(
-        batch,
-        inputs=inputs,
-        nodes=nodes[here],
-        weights=None if batch.weights is None else batch.weights[here],
-        **{name: getattr(batch, name)[here] for name in by_action},
-    )
-
-
 def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
     """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
 
@@ -214,7 +185,6 @@ class StepDataset:
     Args:
         successors, attention: see :func:`collate`.
         rank, world: number of this process, and of all.
-        share: this process's part of each row, if not all of it.
     """
 
     def __init__(
@@ -227,14 +197,12 @@ class StepDataset:
         attention: Attention = "dense",
         rank: int = 0,
         world: int = 1,
-        share: RowShare | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
         self.outline = Outline.of(examples)
         self.successors = successors
         self.attention: Attention = attention
-        self.share, size = share, share.size if share else 1
-        self.rank, self.world = rank // size, world // size
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return len(self.plan.steps)
@@ -251,7 +219,7 @@ class StepDataset:
 
     def _collate(self, rows: Sequence[Row], step: int) -> MicroBatch:
         numbers = {number for row in rows for number in numbers_of(row)}
-        batch = collate(
+        return collate(
             {number: self.examples[number] for number in numbers},
             rows,
             self.pad,
@@ -259,18 +227,14 @@ class StepDataset:
             width=self.plan.width(step),
             successors=self.successors,
             attention=self.attention,
-            parts=self.share.size if self.share else 1,
         )
-        return part_of(batch, self.share) if self.share else batch
 
 
 def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[MicroBatch]:
     """Micro-batches to evaluate on, grouped by length."""
-    parts = processes_per_row()
-    attention: Attention = "auto" if parts > 1 else "dense"
 
     def batch(numbers: list[int]) -> MicroBatch:
-        return collate(examples, [((i,),) for i in numbers], pad, attention=attention, parts=parts)
+        return collate(examples, [((i,),) for i in numbers], pad)
 
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]), i))
     group: list[int] = []
@@ -281,3 +245,80 @@ def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[M
         group.append(number)
     if group:
         yield batch(group)
+
+
+def text_of(example: EncodedExample) -> Text:
+    """An infilling example in the form that the models take."""
+    from codegen.decoding.insertion import Text
+
+    border = len(example.ids) - len(example.targets)
+    return Text(example.ids[:border], example.targets)
+
+
+@dataclass(slots=True)
+class InfillingBatch:
+    """B draws as the arguments of a model's ``forward``."""
+
+    inputs: dict[str, Any]
+
+    def to(self, device: torch.device | str) -> InfillingBatch:
+        """The same on a device."""
+        return InfillingBatch({name: value.to(device) for name, value in self.inputs.items()})
+
+
+class InfillingSteps(StepDataset):
+    """The plan as a data set: item k is what this process runs in step k.
+
+    Args:
+        model: corrupts and collates the examples. The lost tokens are a function of (seed, step,
+            example). They are removed, not masked; draws of similar length share a micro-batch.
+        examples, plan, rank, world: see :class:`StepDataset`.
+        rows: draws per micro-batch.
+    """
+
+    def __init__(
+        self,
+        model: FillingModel,
+        examples: Sequence[EncodedExample],
+        plan: StepPlan,
+        *,
+        draws: int,
+        rows: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(examples, plan, 0, rank=rank, world=world)
+        self.model, self.draws, self.rows, self.seed = model, draws, rows, seed
+
+    def __getitem__(self, step: int) -> tuple[list[Counted], int]:
+        """The micro-batches, and the number of draws of the whole step."""
+        drawn = []
+        for number in self.plan.numbers(step):
+            rng = np.random.default_rng([self.seed, step, number])
+            text = text_of(self.examples[number])
+            drawn += [self.model.corrupt(text, rng) for _ in range(self.draws)]
+        groups = list(_alike(drawn, self.rows))
+        made = [
+            (InfillingBatch(self.model.collate(group)), counts)
+            for group, counts in share_of(groups, self.rank, self.world)
+        ]
+        return made, len(drawn)
+
+
+def _alike(drawn: Sequence[Corrupted], rows: int) -> Iterator[list[Corrupted]]:
+    """Groups of at most ``rows`` draws of similar length."""
+    ordered = sorted(drawn, key=len)
+    for start in range(0, len(ordered), rows):
+        yield ordered[start : start + rows]
+
+
+def held_out_draws(
+    model: FillingModel, examples: Sequence[EncodedExample], seed: int
+) -> list[InfillingBatch]:
+    """One draw of each example, the same at every evaluation."""
+    drawn = [
+        model.corrupt(text_of(example), np.random.default_rng([seed, number]))
+        for number, example in enumerate(examples)
+    ]
+    return [InfillingBatch(model.collate(group)) for group in _alike(drawn, _HELD_OUT_DRAWS)]

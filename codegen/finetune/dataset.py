@@ -1,46 +1,252 @@
-"""Training texts to token ids and loss masks.
+"""The examples of a run: read, encoded, and kept as an Arrow file that is mapped into memory.
 
-The loss mask follows from the segments of a text; no marker is searched for. Consecutive segments
-that are trained, or not, are tokenized together, so that no token straddles the border between
-prompt and response; generation cuts there too. Trained ones may have different weights; a token
-across their border has the larger one, and the end token counts 1. A text with backspaces
-(:mod:`codegen.methods.backspace`) has its own tokens: a removed token keeps its slot, which later
-tokens do not see.
+A run's texts are tokenized once. :func:`cached` writes what the encoder yields into an Arrow file
+and opens it by ``datasets``: only the examples in use take memory, and all processes and later runs
+share one copy. A cache is named by a digest of everything that decides its content; it is written
+under another name and renamed when it is whole.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
+import math
 import random
+import re
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from codegen.errors import InputError
-from codegen.finetune.attention import causal
-from codegen.finetune.conversations import Renderer, set_template_arguments
-from codegen.finetune.recipe import NEW, Format, Overlong, Recipe, Turns
-from codegen.finetune.rows import read_training_rows, source_digests
-from codegen.finetune.tokens import EncodedExample, Outline, open_cache, write_cache
-from codegen.methods.backspace import (
-    Codec,
-    from_text,
-    is_trajectory,
-    require_same,
-    stack_layout,
-    with_backspace,
+from codegen.finetune.attention import RowLayout, causal
+from codegen.finetune.encode import (
+    EncodedExample,
+    TextEncoder,
+    decompose,
+    set_template_arguments,
 )
+from codegen.finetune.recipe import NEW, Overlong, Recipe
+from codegen.finetune.rows import read_training_rows, source_digests
+from codegen.methods.backspace import with_backspace
 from codegen.models import load_tokenizer
-from codegen.models.chat import chat_prompt, end_of_turn
-from codegen.records import Messages, Segment, TrainingText
-from codegen.runs import fingerprint
+from codegen.paths import new_folder, refuse_links
+from codegen.records import Messages, TrainingText
+from codegen.runs import explain_full_disk, fingerprint
 
-TOKENS = "tokens"  # the directory of a run that holds its token cache
-_ENCODING = 1  # raise it where the same text gets other tokens, so that old caches are not used
 # The special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
+TOKENS = "tokens"  # the directory of a run that holds its token cache
+_ENCODING = 2  # raise it where the same text gets other tokens, so that old caches are not used
+_CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # the beginning of a cache's name: its key
+_TABLE, _FACTS = "examples.arrow", "facts.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The lengths, ids and domains of N examples, without their tokens.
+
+    Attributes:
+        lengths, trained: int64 [N], slots and trained actions.
+        weights: float64 [N], the sum of each example's actions' weights; None if each action of
+            all examples counts 1.
+        all_causal: whether every example is a plain text.
+        names: returns the ids of the examples that the texts were made from.
+        domains: returns the examples' domains.
+    """
+
+    lengths: np.ndarray
+    trained: np.ndarray
+    weights: np.ndarray | None
+    all_causal: bool
+    names: Callable[[], list[str]]
+    domains: Callable[[], list[str]]
+
+    @classmethod
+    def of(cls, examples: Sequence[EncodedExample]) -> Outline:
+        """The outline of examples in memory or in a cache."""
+        if isinstance(examples, CachedExamples):
+            return examples.outline
+        weighted = any(example.weights for example in examples)
+        return cls(
+            np.array([len(example) for example in examples], np.int64),
+            np.array([len(example.targets) for example in examples], np.int64),
+            np.array([example.weight for example in examples]) if weighted else None,
+            all(example.layout.is_causal for example in examples),
+            lambda: [example.example_id for example in examples],
+            lambda: [example.domain for example in examples],
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def total(self, numbers: Sequence[int]) -> float:
+        """The sum of the weights of all actions of some examples."""
+        if self.weights is None:
+            return int(self.trained[numbers].sum())
+        return math.fsum(self.weights[numbers])
+
+
+class CachedExamples(Sequence[EncodedExample]):
+    """The examples of a cache directory; each is read when it is used.
+
+    Attributes:
+        outline: see :class:`Outline`.
+        facts: JSON values of the encoder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+        from datasets import Dataset as Table
+
+        refuse_links(folder)
+        try:
+            self.facts: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
+            self._table: Any = Table.from_file(str(folder / _TABLE))
+            table = self._table.data
+            if len(self._table) != self.facts["examples"]:
+                raise ValueError("it is cut off")
+            self.outline = Outline(
+                np.asarray(pa.compute.list_value_length(table["ids"]), np.int64),
+                np.asarray(pa.compute.list_value_length(table["then"]), np.int64),
+                np.asarray(table["weight"]) if self.facts["has_weights"] else None,
+                not self.facts["has_layouts"],
+                table["example_id"].to_pylist,
+                table["domain"].to_pylist,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"The token cache {folder} is damaged ({type(error).__name__}: {error}).",
+                "Delete it.",
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedExample]: ...
+    def __getitem__(self, index: int | slice) -> EncodedExample | list[EncodedExample]:
+        """One example, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        row = self._table[range(len(self))[index]]
+        ids, then = row["ids"], row["then"]
+        layout = causal(len(ids))
+        if row["end"]:
+            layout = RowLayout(np.array(row["end"]), np.array(row["positions"]))
+        return EncodedExample(
+            row["example_id"],
+            ids,
+            row["nodes"] or [slot - 1 for slot in then],
+            row["targets"] or [ids[slot] for slot in then],
+            then,
+            layout,
+            row["domain"],
+            row["final"],
+            row["weights"],
+        )
+
+
+def _row_of(example: EncodedExample) -> dict[str, Any]:
+    """A row of the table. What a plain text implies is empty: its actions and its layout."""
+    layout = example.layout
+    has_layout = not layout.is_causal
+    follows = [slot - 1 for slot in example.then] == example.nodes and all(
+        slot < len(example) and example.ids[slot] == target
+        for slot, target in zip(example.then, example.targets, strict=True)
+    )
+    return {
+        "example_id": example.example_id.encode("utf-8", "replace").decode(),
+        "domain": example.domain,
+        "ids": example.ids,
+        "then": example.then,
+        "nodes": [] if follows else example.nodes,
+        "targets": [] if follows else example.targets,
+        "end": layout.end.tolist() if has_layout else [],
+        "positions": layout.positions.tolist() if has_layout else [],
+        "weights": list(example.weights),
+        "weight": example.weight,
+        "final": example.final,
+    }
+
+
+def cached(
+    folder: Path, key: str, examples: Iterable[EncodedExample], facts: Callable[[], dict[str, Any]]
+) -> CachedExamples:
+    """The examples from the cache with this key; if it is missing, one process writes it.
+
+    Args:
+        folder: holds caches.
+        key: a digest of everything that decides the content.
+        examples: consumed only to write the cache.
+        facts: called after that; what it returns is stored with the examples.
+
+    Raises:
+        MachineError: if the disk becomes full.
+    """
+    place = folder / key
+    with explain_full_disk(folder):
+        if not (place / _FACTS).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder / f"{key}.lock"):
+                if not (place / _FACTS).is_file():
+                    partial_place = new_folder(place)
+                    try:
+                        _write(partial_place, examples, facts)
+                        shutil.rmtree(place, ignore_errors=True)
+                        partial_place.rename(place)
+                    finally:
+                        shutil.rmtree(partial_place, ignore_errors=True)
+    return CachedExamples(place)
+
+
+def _write(
+    place: Path, examples: Iterable[EncodedExample], facts: Callable[[], dict[str, Any]]
+) -> None:
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    lists = {"ids": "int32", "then": "int32", "nodes": "int32", "targets": "int32",
+             "end": "int64", "positions": "int64", "weights": "float64"}  # fmt: skip
+    values = {"example_id": "string", "domain": "string", "weight": "float64", "final": "bool"}
+    features = Features(
+        {name: List(Value(kind)) for name, kind in lists.items()}
+        | {name: Value(kind) for name, kind in values.items()}
+    )
+    has_layouts = has_weights = False
+    with ArrowWriter(features=features, path=str(place / _TABLE)) as writer:
+        for example in examples:
+            has_layouts |= not example.layout.is_causal
+            has_weights |= bool(example.weights)
+            writer.write(_row_of(example))
+        count, _ = writer.finalize()
+    card = facts() | {
+        "examples": count,
+        "has_layouts": has_layouts,
+        "has_weights": has_weights,
+    }
+    (place / _FACTS).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+
+
+def holds_only_caches(folder: Path) -> bool:
+    """Whether a directory is missing, or has only names of caches, finished or begun."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return all(_CACHE.match(name) for name in names)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass
@@ -116,6 +322,52 @@ class EncodedTexts:
             yield from (part for part in parts if part.targets)
 
 
+def encode_all(
+    rows: Iterable[tuple[str, TrainingText | Messages]],
+    encoder: TextEncoder,
+    *,
+    max_length: int,
+    overlong: Overlong = "drop",
+) -> EncodedTexts:
+    """Encodes (domain, row) pairs into memory; see :meth:`EncodedTexts.fit`."""
+    encoded = EncodedTexts()
+    found = (example for domain, row in rows for example in encoder.examples(row, domain))
+    encoded.examples = list(encoded.fit(found, max_length, overlong))
+    return encoded
+
+
+def encode_pieces(
+    rows: Iterable[tuple[str, TrainingText | Messages]],
+    encoder: TextEncoder,
+    counts: EncodedTexts,
+    *,
+    least: int,
+    most: int,
+    seed: int | None,
+) -> Iterator[EncodedExample]:
+    """All tokens of (domain, text) pairs in pieces of 2^k, each token predicted exactly once.
+
+    Args:
+        counts: counts the lost tokens.
+        least, most: shortest and longest piece; ``most`` is rounded down to a power of two.
+        seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
+
+    Raises:
+        InputError: for a conversation, or a text with weights.
+    """
+    most = 1 << (most.bit_length() - 1)
+
+    def sizes(length: int, name: str) -> list[int]:
+        rng = random.Random(f"{seed}:{name}") if seed is not None else None
+        found = decompose(length, least, most, rng)
+        if rest := length - sum(found):
+            counts.drop("below_least", rest)
+        return found
+
+    for domain, text in rows:
+        yield from encoder.pieces(text, domain, sizes)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """The encoded texts of a run.
@@ -151,41 +403,13 @@ def read_dataset(recipe: Recipe) -> Dataset:
             does not fit the recipe.
     """
     held_out = [row for path in recipe.evaluation_sources for row in read_training_rows(path)]
+    rows = partial(_rows, recipe)
     if recipe.model == NEW:
-        return _encoded(recipe, _new_tokenizer(recipe), held_out, takes_backspaces=True)
-    tokenizer = load_tokenizer(recipe.model)
-    set_template_arguments(tokenizer, recipe.chat_template_kwargs)
-    try:
-        return _encoded(recipe, tokenizer, held_out)
-    except _NeedsBackspace:
-        known, (tokenizer, backspace) = tokenizer, with_backspace(tokenizer)
-        new_token = None if tokenizer is known else backspace
-        found = _encoded(recipe, tokenizer, held_out, takes_backspaces=True)
-        return replace(found, backspace=backspace, new_token=new_token)
-
-
-class _NeedsBackspace(Exception):
-    """A text has backspaces, so the tokenizer needs a token for them."""
-
-
-def _rows_of(recipe: Recipe) -> Iterator[tuple[str, TrainingText | Messages]]:
-    for domain, path in recipe.sources:
-        for row in read_training_rows(path, recipe.limit):
-            yield domain, row
-
-
-def _new_tokenizer(recipe: Recipe) -> Any:
-    texts = (row for _, row in _rows_of(recipe) if isinstance(row, TrainingText))
-    return new_tokenizer(recipe.network.tokenizer, texts)
-
-
-def _encoded(
-    recipe: Recipe,
-    tokenizer: Any,
-    held_out: Sequence[TrainingText | Messages],
-    *,
-    takes_backspaces: bool = False,
-) -> Dataset:
+        texts = (row for _, row in rows() if isinstance(row, TrainingText))
+        tokenizer = new_tokenizer(recipe.network.tokenizer, texts)
+    else:
+        tokenizer = load_tokenizer(recipe.model)
+        set_template_arguments(tokenizer, recipe.chat_template_kwargs)
     encoder = TextEncoder(
         tokenizer,
         recipe.format,
@@ -193,61 +417,62 @@ def _encoded(
         infilling=recipe.infilling,
         turns=recipe.turns,
     )
+    lost = EncodedTexts()
+    if (curriculum := recipe.curriculum).mode == "decompose":
+        least, most = curriculum.least, recipe.max_length
+        found = encode_pieces(rows(), encoder, lost, least=least, most=most, seed=recipe.seed)
+    else:
+        all_examples = (one for domain, row in rows() for one in encoder.examples(row, domain))
+        found = lost.fit(all_examples, recipe.max_length, recipe.overlong)
 
-    def rows() -> Iterator[tuple[str, TrainingText | Messages]]:
-        for domain, row in _rows_of(recipe):
-            if not takes_backspaces and isinstance(row, TrainingText) and is_trajectory(row):
-                raise _NeedsBackspace
-            yield domain, row
-
-    def write(folder: Path) -> dict[str, Any]:
-        counts, curriculum = EncodedTexts(), recipe.curriculum
-        if curriculum.mode == "decompose":
-            seed = recipe.seed if curriculum.spread else None
-            least, most = curriculum.least, recipe.max_length
-            examples = encode_pieces(rows(), tokenizer, counts, least=least, most=most, seed=seed)
-        else:
-            found = (example for domain, row in rows() for example in encoder.examples(row, domain))
-            examples = counts.fit(found, recipe.max_length, recipe.overlong)
-        facts = write_cache(folder, examples, len(tokenizer))
-        return facts | {
-            "counts": counts.losses(),
-            "takes_backspaces": takes_backspaces,
+    def facts() -> dict[str, Any]:
+        return {
+            "lost": lost.losses(),
+            "has_backspaces": encoder.codec is not None,
             "trained_tokens": sorted(map(tokenizer.convert_tokens_to_ids, encoder.trained)),
         }
 
-    texts = [row for row in held_out if isinstance(row, TrainingText)]
-    if not takes_backspaces and any(map(is_trajectory, texts)):
-        raise _NeedsBackspace
-    key = _cache_key(recipe, tokenizer)
-    examples = open_cache(Path(recipe.token_cache or Path(recipe.output, TOKENS)), key, write)
-    lost: dict[str, Any] = {
-        name: Counter(value) if isinstance(value, dict) else value
-        for name, value in examples.facts["counts"].items()
-    }
-    encoded = EncodedTexts(examples, **lost)
+    folder = Path(recipe.token_cache or Path(recipe.output, TOKENS))
+    examples = cached(folder, _cache_key(recipe, tokenizer), found, facts)
+    encoded = EncodedTexts(examples, **examples.facts["lost"])
     _require_examples(encoded, [path for _, path in recipe.sources])
-    if missing := set(recipe.domains) - set(examples.facts["domains"]):
+    if missing := set(recipe.domains) - set(examples.outline.domains()):
         raise InputError(
             f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length."
         )
     counts, evaluated = encoded.counts(), EncodedTexts()
     if held_out:
-        evaluated = encode_all(
-            (("", row) for row in held_out), encoder, max_length=recipe.max_length
-        )
+        pairs = (("", row) for row in held_out)
+        evaluated = encode_all(pairs, encoder, max_length=recipe.max_length)
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
-    if recipe.loss == "sequencematch" and (
-        examples.outline.weight or Outline.of(evaluated.examples).weight
-    ):
+    weighted = any(Outline.of(part).weights is not None for part in (examples, evaluated.examples))
+    if recipe.loss == "sequencematch" and weighted:
         raise InputError(
             "The data has segments with weights, which loss: sequencematch does not support.",
             "Use true and false for train, or set loss: mle.",
         )
-    longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
-    trained_tokens = tuple(examples.facts.get("trained_tokens", ()))
-    return Dataset(tokenizer, examples, evaluated.examples, texts, counts, longest, trained_tokens)
+    backspace = new_token = None
+    if examples.facts["has_backspaces"] or encoder.codec is not None:
+        known, (tokenizer, backspace) = tokenizer, with_backspace(tokenizer)
+        new_token = None if tokenizer is known else backspace
+    return Dataset(
+        tokenizer,
+        examples,
+        evaluated.examples,
+        [row for row in held_out if isinstance(row, TrainingText)],
+        counts,
+        int(examples.outline.trained.max()),
+        tuple(examples.facts["trained_tokens"]),
+        backspace,
+        new_token,
+    )
+
+
+def _rows(recipe: Recipe) -> Iterator[tuple[str, TrainingText | Messages]]:
+    for domain, path in recipe.sources:
+        for row in read_training_rows(path, recipe.limit):
+            yield domain, row
 
 
 def _cache_key(recipe: Recipe, tokenizer: Any) -> str:
@@ -268,7 +493,7 @@ def _cache_key(recipe: Recipe, tokenizer: Any) -> str:
         "infilling": recipe.infilling,
         "max_length": recipe.max_length,
         "overlong": recipe.overlong,
-        "pieces": [curriculum.least, recipe.seed if curriculum.spread else None] * decomposes,
+        "pieces": [curriculum.least, recipe.seed] * decomposes,
     }
     return fingerprint(settings)[:32]
 
@@ -313,236 +538,3 @@ def words_tokenizer(words: Iterable[str]) -> Any:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-
-
-class TextEncoder:
-    """Encodes texts for one model.
-
-    Args:
-        tokenizer: the model's, with the backspace token if the texts use it.
-        format: whether the prompt is wrapped in the chat template.
-        systems: domain -> system prompt of its texts, for the chat format.
-        infilling: for a model that fills gaps: the trained part is the body, and has no end token.
-        turns: how conversations become texts (:mod:`codegen.finetune.conversations`).
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        format: Format,
-        systems: dict[str, str] | None = None,
-        *,
-        infilling: bool = False,
-        turns: Turns = "auto",
-    ) -> None:
-        self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
-        self.infilling = infilling
-        self.turns: Turns = turns
-        self._renderer: Renderer | None = None
-        self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
-        bos = [tokenizer.bos_token_id]
-        self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
-        self._codec: Codec | None = None
-        self._known: set[str] = set()
-        self.trained: set[str] = set()  # tokens whose embeddings are to be trained
-
-    def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
-        """The examples of a row: one of a text, one or more of a conversation.
-
-        Raises:
-            InputError: see :meth:`encode`; for a conversation, if the format is not ``chat``, or
-                its rendering is not what is served.
-        """
-        if isinstance(row, TrainingText):
-            return [self.encode(row, domain)]
-        if self.format != "chat" or self.infilling:
-            raise InputError(f"Conversation {row.id!r} needs a chat template.", "Set format: chat.")
-        self._renderer = self._renderer or Renderer(self.tokenizer, self.turns)
-        if (system := self.systems.get(domain)) and row.messages[0]["role"] != "system":
-            messages = ({"role": "system", "content": system}, *row.messages)
-            row = replace(row, messages=messages, train=(False, *row.train))
-        return [
-            EncodedExample.of_runs(
-                ((self._ids(run), train) for run, train in text.runs()),
-                row.id,
-                domain,
-                final=True,
-            )
-            for text in self._renderer.texts(row)
-        ]
-
-    def encode(self, text: TrainingText, domain: str = "") -> EncodedExample:
-        """One text.
-
-        Raises:
-            InputError: if its trajectory is unsound, or was made for another tokenizer or format;
-                if the model lacks a special token that it needs; or, for infilling, if it is not
-                a prompt and a response.
-        """
-        if self.infilling:
-            _require_flags(text, "An infilling model")
-            return self._body(text, domain)
-        if is_trajectory(text):
-            _require_flags(text, "A text with backspaces")
-            return self._trajectory(text, domain)
-        for token in text.meta.get("special_tokens", ()):
-            self._require(token, text)
-        self.trained.update(text.meta.get("trained_tokens", ()))
-        runs = [list(run) for _, run in groupby(text.segments, key=lambda s: bool(s.train))]
-        opening = self._opening
-        if self.format == "chat":
-            prompt = "".join(s.text for s in runs.pop(0)) if runs and not runs[0][0].train else ""
-            opening = chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, ""))
-        final = bool(runs and runs[-1][0].train)
-        encoded = [(opening, False), *map(self._run, runs)]
-        if final:
-            encoded.append((self.end, True))
-        return EncodedExample.of_runs(encoded, text.example_id, domain, final=final)
-
-    def _run(self, run: Sequence[Segment]) -> tuple[list[int], bool | list[float]]:
-        """The tokens of segments, and whether they are trained, or the weight of each."""
-        text = "".join(segment.text for segment in run)
-        if not run[0].train or all(segment.train == 1 for segment in run):
-            return self._ids(text), bool(run[0].train)
-        if not self.tokenizer.is_fast:
-            raise InputError(
-                "Segments with weights need a tokenizer that knows each token's characters.",
-                "Use true and false for train, or a model with a fast tokenizer.",
-            )
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        of_character = [float(segment.train) for segment in run for _ in segment.text]
-        return found.input_ids, [
-            max(of_character[start : max(end, start + 1)]) for start, end in found.offset_mapping
-        ]
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
-
-    def _require(self, token: str, text: TrainingText) -> None:
-        if token in self._known:
-            return
-        if len(self._ids(token)) != 1:
-            raise InputError(
-                f"Text {text.id!r} needs the special token {token}, which the model's tokenizer"
-                " does not have.",
-                "Make the data for the model's family: codegen data infilling --style, or edits "
-                "--format.",
-            )
-        self._known.add(token)
-
-    def _trajectory(self, text: TrainingText, domain: str) -> EncodedExample:
-        if self._codec is None:
-            self._codec = Codec(self.tokenizer)
-        require_same(text, self._codec)
-        if text.meta.get("format") != self.format:
-            raise InputError(
-                f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
-                f" has {self.format!r}.",
-                "Make the data again with: codegen data backspace --format, or change the recipe.",
-            )
-        return EncodedExample.of_stack(stack_layout(from_text(text)), text.example_id, domain)
-
-    def _body(self, text: TrainingText, domain: str) -> EncodedExample:
-        if text.text != text.prompt + text.trained:
-            raise InputError(
-                f"Text {text.id!r} has untrained parts inside its response.",
-                "An infilling model needs a prompt and a response that is trained as a whole.",
-            )
-        prefix, body = self._ids(text.prompt), self._ids(text.trained)
-        ids = [*prefix, *body]
-        slots = list(range(len(prefix), len(ids)))
-        layout = causal(len(ids))
-        return EncodedExample(text.example_id, ids, slots, body, slots, layout, domain, False)
-
-
-def _require_flags(text: TrainingText, what: str) -> None:
-    if any(segment.train not in (0, 1) for segment in text.segments):
-        raise InputError(
-            f"Text {text.id!r} has weights. {what} does not support them.",
-            "Use true and false for train.",
-        )
-
-
-def encode_all(
-    rows: Iterable[tuple[str, TrainingText | Messages]],
-    encoder: TextEncoder,
-    *,
-    max_length: int,
-    overlong: Overlong = "drop",
-) -> EncodedTexts:
-    """Encodes (domain, row) pairs into memory; see :meth:`EncodedTexts.fit`."""
-    encoded = EncodedTexts()
-    found = (example for domain, row in rows for example in encoder.examples(row, domain))
-    encoded.examples = list(encoded.fit(found, max_length, overlong))
-    return encoded
-
-
-def encode_pieces(
-    rows: Iterable[tuple[str, TrainingText | Messages]],
-    tokenizer: Any,
-    counts: EncodedTexts,
-    *,
-    least: int,
-    most: int,
-    seed: int | None,
-) -> Iterator[EncodedExample]:
-    """All tokens of (domain, text) pairs in pieces of 2^k, each token predicted exactly once.
-
-    Args:
-        rows: both prompts and responses are trained on.
-        counts: counts the lost tokens.
-        least, most: shortest and longest piece; ``most`` is rounded down to a power of two.
-        seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
-
-    Raises:
-        InputError: for a conversation.
-    """
-    most = 1 << (most.bit_length() - 1)
-    for domain, text in rows:
-        if isinstance(text, Messages):
-            raise InputError(
-                f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
-                "Set curriculum.mode: bucket.",
-            )
-        _require_flags(text, "curriculum.mode: decompose")
-        ids = [*tokenizer(text.text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-        at = 0
-        rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
-        for size in decompose(len(ids) - 1, least, most, rng):
-            slots = list(range(size))
-            name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
-            yield EncodedExample(
-                name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
-            )
-            at += size
-        if rest := len(ids) - 1 - at:
-            counts.drop("below_least", rest)
-
-
-def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
-    """Lengths of a document's pieces in order, powers of two from ``least`` to ``most``.
-
-    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document of l tokens gives
-    pieces of ``most`` while enough tokens are left, then the binary digits of the rest, the largest
-    first; a rest below ``least`` is lost.
-
-    Args:
-        length: tokens of the document.
-        rng: with it, a document longer than ``most`` gives pieces of all lengths, drawn with odds
-            1, 2, 4, ... from the longest to the shortest, so that each length gets equally many
-            tokens of it (as in the released code); without it, pieces of ``most``.
-    """
-    sizes = [most]
-    while sizes[-1] > least:
-        sizes.append(sizes[-1] // 2)
-    odds = [2**n for n in range(len(sizes))]
-    pieces = []
-    while length >= most:
-        size = most if rng is None else rng.choices(sizes, odds)[0]
-        pieces.append(size)
-        length -= size
-    for size in sizes:
-        if length >= size:
-            pieces.append(size)
-            length -= size
-    return pieces

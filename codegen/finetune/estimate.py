@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from codegen.errors import ConfigError
 from codegen.finetune.attention import attending
 from codegen.finetune.batches import MicroBatch, collate
-from codegen.finetune.dataset import read_dataset
-from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.dataset import Outline, read_dataset
+from codegen.finetune.encode import EncodedExample
+from codegen.finetune.losses import LOGITS_MB, negative_log_likelihood
 from codegen.finetune.model import base_dtype, trainable_of
 from codegen.finetune.plan import Row, StepPlan, numbers_of, plan_of, statistics, steps_of
 from codegen.finetune.recipe import NEW, Recipe
-from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.models import pick_dtype, resolve
 from codegen.vetting import vetted_config
 
@@ -40,10 +40,6 @@ _STATE = {
     "adamw": 8.0,
     "muon": 4.0,  # for matrices; AdamW's state for the few others is neglected
     "adamw_8bit": 2 + 2 * 4 / 256,
-    "paged_adamw_8bit": 2 + 2 * 4 / 256,
-    "lion_8bit": 1 + 4 / 256,
-    "adamw_torch_8bit": 2 + 2 * 4 / 256,
-    "adamw_torch_4bit": 1 + 2 * 4 / 128,
     "adafactor": 0.01,
 }
 # NF4 in blocks of 64 whose scales are 8 bits, in blocks of 256 with a float32 scale (QLoRA).
@@ -62,8 +58,7 @@ class Needs:
         disk: bytes of the model and of the most checkpoints that are there at once.
         steps: optimizer steps.
         tokens: slots that the steps compute, padding included.
-        flops: of the whole run.
-        hours: at the given speed; None without one.
+        flops: floating-point operations of the whole run.
     """
 
     parameters: int
@@ -73,7 +68,6 @@ class Needs:
     steps: int
     tokens: int
     flops: float
-    hours: float | None
 
     @property
     def peak(self) -> int:
@@ -85,25 +79,17 @@ class Needs:
         return {**asdict(self), "peak": self.peak}
 
 
-def can_estimate(recipe: Recipe) -> bool:
-    """Whether :func:`estimate` knows the recipe's objective, loss and model."""
-    return recipe.model != NEW and recipe.loss == "mle" and recipe.objective == "sft"
-
-
-def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
+def estimate(recipe: Recipe) -> Needs:
     """Estimates a run from its data and the configuration of its model; loads no weights.
 
-    Args:
-        flops_per_s: speed of the machine; 0 if unknown.
-
     Raises:
-        ConfigError: for a recipe that :func:`can_estimate` refuses.
+        ConfigError: unless it is maximum likelihood of an existing model on texts.
         CodegenError: as the run itself would, for its data or its model.
     """
-    if not can_estimate(recipe):
+    if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
-            "Only maximum likelihood of an existing model is estimated.",
-            "Run a few steps instead: -o steps=3",
+            "--plan estimates only maximum likelihood of an existing model.",
+            "Run a few steps instead: -o steps=3 -o output=DIR",
         )
     with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:
         cached = {} if recipe.token_cache else {"token_cache": cache}
@@ -118,7 +104,7 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     model = _without_weights(recipe.model_copy(update=unpacked))
     memory, flops = _of_a_step(model, recipe, batch)
     saved = memory["adapter"] or memory["weights"]
-    total = flops / batch.inputs["input_ids"].numel() * counts["slots"]
+    flops *= counts["slots"] / batch.inputs["input_ids"].numel()
     return Needs(
         sum(weight.numel() for weight in set(model.parameters())),
         sum(weight.numel() for weight in set(model.parameters()) if weight.requires_grad),
@@ -126,8 +112,7 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
         saved + _CHECKPOINTS * (saved + memory["optimizer"]),
         steps,
         counts["slots"],
-        total,
-        total / flops_per_s / 3600 if flops_per_s else None,
+        flops,
     )
 
 
@@ -221,7 +206,7 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
 
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
-                losses = negative_log_likelihood(model, batch, recipe.logits_mb)
+                losses = negative_log_likelihood(model, batch, LOGITS_MB)
             losses.sum().backward()
 
         with FlopCounterMode(display=False) as counter:
@@ -255,20 +240,3 @@ def _linear_weights(model: Any) -> Iterator[torch.Tensor]:
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
             yield module.weight
-
-
-def describe_needs(needs: Needs) -> str:
-    """The estimate as lines for the user."""
-    lines = [f"{'memory':<14}{needs.peak / 1e9:>9.2f} GB"]
-    lines += [f"  {name:<12}{size / 1e9:>9.2f} GB" for name, size in needs.memory.items() if size]
-    lines += [
-        f"{'disk':<14}{needs.disk / 1e9:>9.2f} GB",
-        f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, "
-        f"{needs.trained_parameters / 1e6:.1f} M of them trained",
-        f"{'steps':<14}{needs.steps:>9}",
-        f"{'tokens':<14}{needs.tokens:>9} with padding",
-        f"{'operations':<14}{needs.flops:>9.2e}",
-    ]
-    if needs.hours is not None:
-        lines.append(f"{'hours':<14}{needs.hours:>9.2f}")
-    return "\n".join(lines)

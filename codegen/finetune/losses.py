@@ -3,8 +3,8 @@
 The loss is a sum over the step's trained actions, each times its weight, divided by the sum of the
 weights (the number of actions, unless the data has weights), however the step is split into
 micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
-subclass of :class:`Likelihood`: plain (here), of several depths of a model (here),
-:mod:`codegen.finetune.seqmatch` and :mod:`codegen.finetune.infilling`.
+subclass of :class:`Likelihood`: plain, of several depths of a model, an infilling model's own (all
+here), and :mod:`codegen.finetune.seqmatch`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from codegen.finetune.batches import MicroBatch, StepDataset
+
+LOGITS_MB = 512  # largest logits of a run in MB; larger ones are computed in chunks, twice
 
 
 @dataclass(slots=True)
@@ -37,13 +39,6 @@ class LossSums:
         total = losses.detach().sum()
         self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.counts[name] += losses.numel() if weights is None else float(weights.sum())
-
-    def sum_over(self, group: Any) -> None:
-        """Adds the sums of the other processes of a group, by name."""
-        for name, total in self.sums.items():
-            both = torch.stack([total.double(), total.new_tensor(self.counts[name]).double()])
-            torch.distributed.all_reduce(both, group=group)
-            self.sums[name], self.counts[name] = both[0], float(both[1])
 
     def means(self) -> dict[str, float]:
         """The mean of each name; empties the sums."""
@@ -131,6 +126,21 @@ class NestedLikelihood(Likelihood):
         sums.add("eval_loss", losses, batch.weights)
         for depth, part in zip(self.exits, by_exit, strict=True):
             sums.add(f"eval_loss_layer_{depth}", part, batch.weights)
+
+
+class InfillingLoss(Likelihood):
+    """The mean of the model's own losses over the draws of a step."""
+
+    def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
+        """See :meth:`Likelihood.losses`."""
+        found = model(**batch.inputs)
+        for name, part in found.parts.items():
+            sums.add(name, part)
+        return found.losses
+
+    def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
+        """Adds ``eval_loss``."""
+        sums.add("eval_loss", model(**batch.inputs).losses)
 
 
 def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -> Tensor:
@@ -229,6 +239,5 @@ def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
     for name in sorted({name for name in batch.domains if name}):
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]
-        if int(of_action.sum()):  # another process may hold all of its actions
-            weights = None if batch.weights is None else batch.weights[of_action]
-            sums.add(f"loss_{name}", losses[of_action], weights)
+        weights = None if batch.weights is None else batch.weights[of_action]
+        sums.add(f"loss_{name}", losses[of_action], weights)

@@ -14,11 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import ConfigError, in_one_line
-from codegen.finetune.attention import UNSHARED, processes_per_row
-from codegen.finetune.dataset import Dataset
+from codegen.finetune.dataset import Dataset, Outline
 from codegen.finetune.plan import StepPlan, numbers_of
 from codegen.finetune.recipe import NEW, LoRA, Network, Recipe
-from codegen.finetune.tokens import Outline
 from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype, read_adapter
 
 if TYPE_CHECKING:
@@ -31,11 +29,11 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
     """The model to train, with the tokenizer of its data if it is trained on texts.
 
     Trained weights are in float32; under an adapter the frozen ones are in the type of the
-    computation (``base_dtype``), or in 4 bits (``qlora``).
+    computation, or in 4 bits (``qlora``).
 
     Raises:
         ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot use 4
-            bits, or the model has fewer layers than the recipe names.
+            bits, or the model has fewer layers than the recipe's exits.
         ModelError: if it does not load, or has no layers like Llama's for ``sorted``.
     """
     import torch
@@ -63,8 +61,6 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
                 f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
                 "Set decoder: insertion for an infilling model, and for no other.",
             )
-    if recipe.sorted.layers:
-        keep_first_layers(loaded.model, recipe.sorted.layers)
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
 
@@ -86,42 +82,21 @@ def base_dtype(recipe: Recipe) -> torch.dtype:
 
     if recipe.method == "full":
         return torch.float32
-    wanted = recipe.dtype if recipe.base_dtype == "auto" else recipe.base_dtype
-    if wanted == "auto":
+    if recipe.dtype == "auto":
         return pick_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    return getattr(torch, wanted)
-
-
-def keep_first_layers(model: Any, layers: int) -> None:
-    """Cuts a model down to its first layers, in place.
-
-    Raises:
-        ConfigError: if it has fewer.
-        ModelError: if it is not built as Llama is.
-    """
-    from codegen.decoding.strategies.sorted import parts_of
-
-    parts = parts_of(model)
-    if layers > len(parts.layers):
-        raise ConfigError(
-            f"sorted.layers is {layers}, the model has {len(parts.layers)}.", "Lower it."
-        )
-    del parts.layers[layers:]
-    config = model.config.get_text_config()
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]
+    return getattr(torch, recipe.dtype)
 
 
 def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
-    """Writes the depths and their loss into the model's configuration, where a drafter reads them;
-    without depths, removes earlier ones.
+    """Cuts a model down to the layers up to the last of some depths, in place, and writes the
+    depths and their loss into its configuration, where a drafter reads them; without depths,
+    removes earlier ones.
 
     Raises:
-        ConfigError: if the last depth is not the model's.
+        ConfigError: if it has fewer layers.
         ModelError: if the model cannot be cut into these stages.
     """
-    from codegen.decoding.strategies.sorted import Nested
+    from codegen.decoding.strategies.sorted import Nested, parts_of
 
     config = model.config.get_text_config()
     if not exits:
@@ -129,12 +104,16 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
             if hasattr(config, name):
                 delattr(config, name)
         return
-    if exits[-1] != config.num_hidden_layers:
+    parts = parts_of(model)
+    if exits[-1] > len(parts.layers):
         raise ConfigError(
-            f"The last of sorted.exits is {exits[-1]}, the draft has {config.num_hidden_layers} "
-            "layers.",
-            "The last exit must be the last layer: end the list with it.",
+            f"The last of sorted.exits is {exits[-1]}, the model has {len(parts.layers)} layers.",
+            "End the list with the number of layers of the draft.",
         )
+    del parts.layers[exits[-1] :]
+    config.num_hidden_layers = exits[-1]
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: exits[-1]]
     Nested(model, exits)
     config.exit_layers, config.exit_loss = list(exits), loss
 
@@ -205,7 +184,7 @@ def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
 
     settings, weights = read_adapter(lora.adapter, base.fingerprint)
     now = model.peft_config["default"]
-    for key in ("r", "lora_alpha", "use_rslora", "use_dora"):
+    for key in ("r", "lora_alpha", "use_dora"):
         if (then := settings.get(key, getattr(now, key))) != getattr(now, key):
             setting = {"r": "rank"}.get(key, key.removeprefix("lora_").removeprefix("use_"))
             raise ConfigError(
@@ -237,7 +216,6 @@ def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
-        use_rslora=recipe.lora.rslora,
         use_dora=recipe.lora.dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
         trainable_token_indices=token_indices,
@@ -247,8 +225,6 @@ def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
     """Refuses rows that the model would compute with wrong masks or positions."""
-    from codegen.decoding.contexts import bound_to_length
-
     config = model.config.get_text_config()
     outline = Outline.of(dataset.examples)
     widest, has_shared = 0, False
@@ -262,22 +238,15 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
             f"Rows reach position {deepest}, {recipe.model} supports {limit}.", "Lower max_length."
         )
     own_masks = has_shared or not outline.all_causal
-    shared = processes_per_row() > 1
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
     slides = bool(window) and getattr(config, "use_sliding_window", True)
     slides = slides and (not kinds or "sliding_attention" in kinds)
     other = kinds - {"full_attention", "sliding_attention"}
-    if (own_masks or shared) and (other or (slides and widest > int(window or 0))):
+    if own_masks and (other or (slides and widest > int(window or 0))):
         raise ConfigError(
             f"{recipe.model} has layers that ignore our attention masks (rows of {widest} tokens).",
-            UNSHARED if shared else "Set packing: none, and use data without backspaces.",
-        )
-    if shared and (kind := bound_to_length(config)):
-        raise ConfigError(
-            f"The {kind} frequencies of {recipe.model} depend on the length of the part that a"
-            " process holds, so processes cannot share rows.",
-            UNSHARED,
+            "Set packing: none, and use data without backspaces.",
         )
 
 
@@ -363,7 +332,7 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
         "num_hidden_layers": network.layers,
         "num_attention_heads": network.heads,
         "intermediate_size": _WIDER * network.width,
-        "dropout": network.dropout,
+        "dropout": 0.0,
         "rope_step": network.rope_step,
         "mixes_neighbours": network.mixes_neighbours,
         "final_norm": network.final_norm,
@@ -377,12 +346,8 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
         config = insertion.FlexibleMaskConfig(**sizes, loss_length=longest)
         model = insertion.FlexibleMaskLM(config)
     else:
-        config = insertion.InsertionConfig(
-            **sizes,
-            stop_weight=network.stop_weight,
-            infill_rate=network.infill_rate,
-            marks_open_slots=network.infill_rate > 0,
-        )
+        rate = network.infill_rate
+        config = insertion.InsertionConfig(**sizes, infill_rate=rate, marks_open_slots=rate > 0)
         model = insertion.InsertionLM(config)
     if network.match_keys:
         model.encoder.match_keys()

@@ -14,19 +14,20 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from codegen.decoding.prefill import best_fit
 from codegen.errors import ConfigError, plural
-from codegen.finetune.recipe import Curriculum, Draw, Isolation, Odds, Recipe
-from codegen.finetune.tokens import EncodedExample, Outline
+from codegen.finetune.dataset import Outline
+from codegen.finetune.encode import EncodedExample
+from codegen.finetune.recipe import Curriculum, Isolation, Odds, Recipe
 
 # The examples of a row, by number, in chunks.
 Row = tuple[tuple[int, ...], ...]
@@ -46,14 +47,8 @@ class LazySteps(Sequence[list[list[Row]]]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> list[list[Row]]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[list[Row]]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        """The micro-batches of one step, or of some."""
-        if isinstance(index, slice):
-            return [self._make(step) for step in range(*index.indices(self._count))]
+    def __getitem__(self, index: Any) -> Any:
+        """The micro-batches of one step."""
         return self._make(range(self._count)[index])
 
     def __eq__(self, other: object) -> bool:
@@ -160,7 +155,7 @@ def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted:
     for place in range(wanted):  # the domain that is furthest behind
         chosen[place] = turn = int(np.argmax(rates * (place + 1) - given))
         given[turn] += 1
-    domains = [outline.domain(number) for number in range(len(outline))]
+    domains = outline.domains()
     order = np.empty(wanted, np.int64)
     for turn, name in enumerate(names):
         numbers = [number for number, domain in enumerate(domains) if domain == name]
@@ -181,7 +176,7 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
     outline = Outline.of(examples)
-    domains = [outline.domain(number) for number in range(len(outline))]
+    domains = outline.domains()
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
     size, batch_size = len(by_domain), recipe.batch_size
@@ -238,9 +233,8 @@ def make_curriculum(
         examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
         curriculum: lengths, odds and cycles.
     """
-    finer = curriculum.finer and curriculum.mode == "bucket"
     outline = Outline.of(examples)
-    sizes = grid(curriculum.least, int(outline.lengths.max()), finer=finer)
+    sizes = grid(curriculum.least, int(outline.lengths.max()))
     held: list[list[int]] = [[] for _ in sizes]
     for number, length in enumerate(outline.lengths.tolist()):
         held[bucket_of(length, sizes)].append(number)
@@ -248,7 +242,7 @@ def make_curriculum(
     counts = apportion(steps, tokens)
     rng = random.Random(f"{seed}:curriculum")
     odds = odds_of(curriculum.odds, len(sizes))
-    order = draw_order(counts, odds, curriculum.cycles, curriculum.draw, rng)
+    order = draw_order(counts, odds, curriculum.cycles, rng)
     longest = max(order)
     order.insert(0, order.pop(order.index(longest)))
     batch = [max(1, curriculum.tokens_per_step // size) for size in sizes]
@@ -263,24 +257,12 @@ def make_curriculum(
     return StepPlan(planned, widths=[sizes[bucket] for bucket in order])
 
 
-def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
-    """Lengths least, 2 least, ... up to the first that is ``most`` or more.
-
-    Args:
-        most: the longest example.
-        finer: add 1.5 times each, so that at most a third of a row is padding.
-    """
-    sizes = []
-    size = least
-    while True:
-        sizes.append(size)
-        if size >= most:
-            return sizes
-        if finer:
-            sizes.append(size * 3 // 2)
-            if sizes[-1] >= most:
-                return sizes
-        size *= 2
+def grid(least: int, longest: int) -> list[int]:
+    """Lengths least, 2 least, ... up to the first that is ``longest`` or more."""
+    sizes = [least]
+    while sizes[-1] < longest:
+        sizes.append(2 * sizes[-1])
+    return sizes
 
 
 def bucket_of(length: int, sizes: Sequence[int]) -> int:
@@ -298,32 +280,23 @@ def odds_of(name: Odds, buckets: int) -> list[int]:
 
 
 def draw_order(
-    counts: Sequence[int], odds: Sequence[int], cycles: int, draw: Draw, rng: random.Random
+    counts: Sequence[int], odds: Sequence[int], cycles: int, rng: random.Random
 ) -> list[int]:
     """The length that each step draws from; length i is drawn ``counts[i]`` times.
 
-    In each cycle, short lengths have larger odds and run out first, so it ends with long ones.
+    In each cycle, short lengths have larger odds and run out first, so it ends with long ones
+    (algorithm of appendix B.2).
 
     Args:
         counts: steps of each length, shortest first.
         odds: see :func:`odds_of`.
         cycles: repetitions of the curriculum over the run.
-        draw: ``paper``: odds among the lengths that are left (algorithm of appendix B.2).
-            ``weighted``: odds times the steps of that length in the cycle, as in the released code;
-            the same for equal counts. ``deterministic``: as in OLMo-core's data loader, each cycle
-            has as many parts as there are lengths; the share of length i in part p halves with the
-            distance of p from i, shuffled.
     """
     order: list[int] = []
     for left in _split(counts, cycles):
-        if draw == "deterministic":
-            order += _parts(left, rng)
-            continue
-        weights = [o * (n if draw == "weighted" else 1) for o, n in zip(odds, left, strict=True)]
-        left = list(left)
         while sum(left):
-            open_weights = [w if n else 0 for w, n in zip(weights, left, strict=True)]
-            (chosen,) = rng.choices(range(len(left)), open_weights)
+            weights = [odd if n else 0 for odd, n in zip(odds, left, strict=True)]
+            (chosen,) = rng.choices(range(len(left)), weights)
             left[chosen] -= 1
             order.append(chosen)
     return order
@@ -332,21 +305,6 @@ def draw_order(
 def _split(counts: Sequence[int], cycles: int) -> list[list[int]]:
     """Counts divided over cycles as evenly as whole numbers allow."""
     return [[n * (c + 1) // cycles - n * c // cycles for n in counts] for c in range(cycles)]
-
-
-def _parts(left: Sequence[int], rng: random.Random) -> list[int]:
-    parts: list[list[int]] = [[] for _ in left]
-    for length, count in enumerate(left):
-        shares = [2.0 ** -abs(part - length) for part in range(len(left))]
-        given, passed = 0, 0.0
-        for part, share in enumerate(shares):
-            passed += share
-            upto = round(count * passed / sum(shares))
-            parts[part] += [length] * (upto - given)
-            given = upto
-    for part in parts:
-        rng.shuffle(part)
-    return [length for part in parts for length in part]
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
@@ -432,35 +390,28 @@ def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -
     order = np.empty(wanted, np.int64)
     if not wanted:
         return order
-    which = _which_text(outline, numbers)
+    names = outline.names()
+    which = _which_text([names[number] for number in numbers])
     for epoch, start in enumerate(range(0, wanted, len(numbers))):
+        # A keyed hash of the example id and the text's index in that example spreads the texts of
+        # one program over the epoch.
+        keys = _hashes(
+            f"{seed}\x00{epoch}\x00{names[number]}\x00{which[at]}".encode()
+            for at, number in enumerate(numbers)
+        )
         part = order[start : start + len(numbers)]
-        part[:] = _permutation(outline, numbers, which, seed, epoch)[: len(part)]
+        part[:] = np.array(numbers)[np.argsort(keys, kind="stable")][: len(part)]
     return order
 
 
-def _which_text(outline: Outline, numbers: Sequence[int]) -> np.ndarray:
-    """The index of each text among the texts of its example: int64."""
-    names = _hashes(outline.name(number).encode() for number in numbers)
-    order = np.argsort(names, kind="stable")
-    is_first = np.diff(names[order], prepend=~names[order[:1]]) != 0
-    places = np.arange(len(order))
-    found = np.empty(len(order), np.int64)
-    found[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+def _which_text(names: Sequence[str]) -> list[int]:
+    """The index of each text among the texts of its example."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        found.append(seen[name])
+        seen[name] += 1
     return found
-
-
-def _permutation(
-    outline: Outline, numbers: Sequence[int], which: np.ndarray, seed: int, epoch: int
-) -> np.ndarray:
-    """Sorts by a keyed hash of the example id and the text's index in that example, which spreads
-    the texts of one program over the epoch.
-    """
-    texts = (
-        f"{seed}\x00{epoch}\x00{outline.name(number)}\x00{which[at]}".encode()
-        for at, number in enumerate(numbers)
-    )
-    return np.array(numbers)[np.argsort(_hashes(texts), kind="stable")]
 
 
 def _hashes(texts: Iterable[bytes]) -> np.ndarray:

@@ -24,9 +24,8 @@ Format = Literal["chat", "plain"]
 Turns = Literal["auto", "all", "split", "last"]
 Overlong = Literal["drop", "truncate", "split"]
 Isolation = Literal["example", "chunk", "none"]
-Attention = Literal["auto", "dense", "flex"]
+Attention = Literal["auto", "dense"]
 Odds = Literal["uniform", "grow_linear", "grow_p2"]
-Draw = Literal["paper", "weighted", "deterministic"]
 
 
 def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
@@ -43,29 +42,17 @@ class LoRA(Config):
     """Low-rank adapters (Hu et al. 2021) on linear layers."""
 
     rank: int = setting(16, "rank of the update", ge=1, le=1024)
-    alpha: int = setting(32, "the update is scaled by alpha / rank", ge=1, le=4096)
+    alpha: int = setting(32, "the update is scaled by alpha / rank", ge=1)
     dropout: float = setting(0.0, "dropout on the adapter's input", ge=0, le=0.9)
     targets: Text | Texts = setting("all-linear", "'all-linear' or names of layers")
-    rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA)")
     dora: bool = setting(False, "also train the length of each column (DoRA)")
     adapter: Text = setting("", "directory of an adapter of the model to train further")
-
-
-class SeleKT(Config):
-    """Few changed weights (NextCoder, ICML 2025), for method: full."""
-
-    share: float = setting(
-        1.0, "share of each tensor's weights that may change; 1 for all", ge=0, le=1
-    )
-    every: int = setting(100, "steps between projections", ge=1, le=10_000_000)
 
 
 class Mixture(Config):
     """Mixture-of-Instructions (arXiv 2404.18410); each setting works alone."""
 
-    shares: dict[Text, float] = setting(
-        {}, "share of each domain in the examples, for instance to replay general data"
-    )
+    shares: dict[Text, float] = setting({}, "fraction of the examples from each domain")
     balance: bool = setting(False, "chunks of one example of each domain; small domains repeat")
     order: Literal["fixed", "random", "default_first"] = setting(
         "fixed", "order of the domains in a chunk"
@@ -79,17 +66,10 @@ class Curriculum(Config):
     mode: Literal["none", "bucket", "decompose"] = setting(
         "none", "bucket: whole examples by length; decompose: pieces of 2^k tokens"
     )
-    tokens_per_step: int = setting(
-        8192, "slots per optimizer step; replaces batch_size", ge=8, le=1 << 30
-    )
-    micro_batch_tokens: int = setting(
-        2048, "slots per forward pass; replaces micro_batch_size", ge=8, le=1 << 30
-    )
-    least: int = setting(32, "shortest length", ge=2, le=1 << 20)
-    spread: bool = setting(True, "decompose: long texts give pieces of all lengths")
-    finer: bool = setting(False, "bucket: add lengths of 1.5 times each power of two")
+    tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
+    micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)
+    least: int = setting(32, "shortest length", ge=2)
     odds: Odds = setting("grow_p2", "odds of the lengths; all but uniform start with short ones")
-    draw: Draw = setting("paper", "draw by odds, by odds times the steps left, or in fixed parts")
     cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
 
 
@@ -102,24 +82,18 @@ class SequenceMatch(Config):
         "chi2_mixture", "the mixture also uses the model's own samples"
     )
     terminal: Literal["eos", "zero"] = setting("eos", "value of the state after the end")
-    ramp: float = setting(0.1, "share of the steps during which alpha rises from 0", ge=0, le=1)
-    buffer: int = setting(
-        64, "own samples kept to learn from, for chi2_mixture", ge=0, le=1_000_000
-    )
-    sample_every: int = setting(50, "steps between rounds of sampling", ge=1, le=10_000_000)
-    samples: int = setting(16, "own samples per round", ge=1, le=100_000)
-    max_new_tokens: int = setting(
-        0, "maximum actions in an own sample; 0 uses the longest training example", ge=0, le=100_000
-    )
-    temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
+    ramp: float = setting(0.1, "fraction of the steps during which alpha rises", ge=0, le=1)
+    buffer: int = setting(64, "own samples kept, for chi2_mixture", ge=0)
+    sample_every: int = setting(50, "steps between rounds of sampling", ge=1)
+    samples: int = setting(16, "own samples per round", ge=1)
+    max_new_tokens: int = setting(0, "actions per own sample; 0: the longest example's", ge=0)
 
 
 class Sorted(Config):
     """Sorted fine-tuning of a nested draft (S2D, arXiv 2407.01955)."""
 
-    layers: int = setting(0, "the draft is the model's first N layers; 0 for all", ge=0, le=1000)
     exits: tuple[int, ...] = setting(
-        (), "depths of the sub-models, ascending, the last the draft's own"
+        (), "depths of the sub-models, ascending; the draft is the model's layers up to the last"
     )
 
     def _check(self) -> None:
@@ -128,11 +102,6 @@ class Sorted(Config):
             exits != sorted(set(exits)) or (exits and exits[0] < 1),
             f"sorted.exits is {exits}; depths must ascend from 1.",
             "Give for instance [2, 4, 6].",
-        )
-        _refuse_if(
-            self.layers and exits and exits[-1] != self.layers,
-            f"The last of sorted.exits is {exits[-1:]}, sorted.layers {self.layers}.",
-            "The last exit is the last layer: make them equal.",
         )
 
 
@@ -147,28 +116,19 @@ class Network(Config):
     layers: int = setting(4, "number of layers", ge=1, le=100)
     width: int = setting(128, "width of the hidden states", ge=8, le=16384)
     heads: int = setting(4, "attention heads; twice their number must divide width", ge=1, le=256)
-    dropout: float = setting(0.0, "dropout; llama has none", ge=0, le=0.9)
-    mixes_neighbours: bool = setting(
-        False, "add maps of its neighbors to a token's embedding (not in the paper)"
-    )
+    mixes_neighbours: bool = setting(False, "add maps of its neighbors to a token's embedding")
     rope_step: float = setting(
-        1.0,
-        "angle of the fastest rotary channels per token; pi separates odd from even",
-        ge=0.01,
-        le=3.1416,
+        1.0, "fastest rotary angle per token; pi separates odd from even", ge=0.01, le=3.1416
     )
-    final_norm: bool = setting(False, "a norm before the heads (not in the paper)")
-    prefix_apart: bool = setting(
-        False, "the prompt does not see the response, so it is encoded once for all draws"
-    )
+    final_norm: bool = setting(False, "a norm before the heads")
+    prefix_apart: bool = setting(False, "encode the prompt alone, once for all draws")
     match_keys: bool = setting(
-        False, "initialize keys as queries, so that equal tokens see one another at once"
+        False, "initialize keys as queries, so that equal tokens attend to each other at once"
     )
     tokenizer: Text = setting("words", "'words' of the data, a directory or a hub id")
     draws: int = setting(1, "draws of missing tokens per example and step", ge=1, le=1024)
-    stop_weight: float = setting(1.0, "weight of insertion's stop loss", ge=0, le=1000)
     infill_rate: float = setting(
-        0.0, "insertion: share of draws whose gaps lie in one span", ge=0, le=1
+        0.0, "insertion: fraction of draws whose gaps lie in one span", ge=0, le=1
     )
 
     def _check(self) -> None:
@@ -179,77 +139,38 @@ class Network(Config):
 
 
 class Evaluation(Config):
-    """During training: loss on held-out texts, exact matches of responses, and pass@k of a task."""
+    """During training: loss on held-out texts, and exact matches of responses."""
 
     data: Text | tuple[Text, ...] = setting((), "as data of the recipe")
-    every: int = setting(50, "steps between evaluations", ge=1, le=10_000_000)
-    patience: int = setting(
-        0, "stop after N evaluations without a lower loss; 0 for never", ge=0, le=10_000
-    )
+    every: int = setting(50, "steps between evaluations", ge=1)
+    patience: int = setting(0, "stop after N evaluations without a lower loss; 0: never", ge=0)
     keep: Literal["best", "last"] = setting("best", "which weights are saved at the end")
-    answers: int = setting(
-        0,
-        "held-out prompts whose completions are compared with the text at the end",
-        ge=0,
-        le=10_000_000,
-    )
-    watch: int = setting(
-        0, "how many of these are also compared at each evaluation", ge=0, le=10_000_000
-    )
-    set_of: int = setting(
-        0, "compare completions as sets of N-word groups; 0 as sequences", ge=0, le=1000
-    )
-    task: str = setting("", "task whose programs are judged in the sandbox (codegen eval tasks)")
-    task_every: int = setting(100, "steps between evaluations on the task", ge=1, le=10_000_000)
-    problems: int = setting(0, "its first N problems; 0 for all", ge=0, le=100_000)
-    samples: int = setting(1, "samples per problem", ge=1, le=1000)
-    temperature: float = setting(0.0, "temperature of these samples; 0 is greedy", ge=0, le=10)
-    max_new_tokens: int = setting(256, "longest sample in tokens", ge=1, le=1 << 20)
+    answers: int = setting(0, "held-out prompts completed and compared at the end", ge=0)
+    watch: int = setting(0, "how many of these are compared at each evaluation", ge=0)
+    set_of: int = setting(0, "compare as sets of N-word groups; 0 as sequences", ge=0, le=1000)
 
 
 class GRPO(Config):
     """Reinforcement by group-relative advantages (GRPO, arXiv 2402.03300), on TRL."""
 
-    task: str = setting(
-        "", "task whose problems are the prompts (codegen eval tasks, or file:PATH)"
-    )
-    source: str = setting("", "the task's data, in place of its default: a file or data directory")
+    task: str = setting("", "task whose problems are the prompts (eval tasks, or file:PATH)")
+    source: str = setting("", "the task's data, instead of its default: a file or data directory")
     style: str = setting("", "prompt style; by default the task's, or format")
-    problems: int = setting(0, "its first N problems; 0 for all", ge=0, le=10_000_000)
     group: int = setting(8, "samples per problem", ge=2, le=1024)
-    max_new_tokens: int = setting(256, "longest sample in tokens", ge=1, le=1 << 20)
+    max_new_tokens: int = setting(256, "longest sample in tokens", ge=1)
     temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
-    top_p: float = setting(1.0, "nucleus sampling", gt=0, le=1)
-    beta: float = setting(0.0, "weight of the divergence from the initial model", ge=0, le=100)
-    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = (
-        setting("dapo", "how the samples' tokens are weighted, as in TRL")
-    )
     rewards: dict[Text, float] = setting(
         {"passed": 1.0}, "rewards and their weights (codegen plugins)"
     )
     hidden: float = setting(
-        0.0,
-        "share of each problem's tests that the rewards do not see; they measure how "
-        "many samples are really right",
-        ge=0,
-        le=0.9,
-    )
-    turns: int = setting(1, "attempts at a program; each verdict is the next message", ge=1, le=16)
-    sample_rows: int = setting(
-        0,
-        "samples drawn at once, while earlier ones are judged; 0 for all of a step",
-        ge=0,
-        le=1 << 20,
-    )
-    cpu_s: float = setting(
-        0.0, "maximum CPU seconds of a program; 0 for the task's limit", ge=0, le=3600
+        0.0, "fraction of each problem's tests hidden from rewards, to measure", ge=0, le=0.9
     )
     workers: int = setting(0, "sandboxes that judge; 0 for one per core", ge=0, le=1024)
-    trl: dict[Text, Any] = setting({}, "further settings of TRL's GRPOConfig")
+    trl: dict[Text, Any] = setting({}, "other settings of TRL's GRPOConfig, such as beta")
 
     def _check(self) -> None:
         _refuse_if(
-            not self.rewards or not any(self.rewards.values()),
+            not any(self.rewards.values()),
             "grpo.rewards gives no reward a weight.",
             "Name at least one, such as passed: 1.0.",
         )
@@ -259,22 +180,15 @@ class DPO(Config):
     """Preferences, on TRL (DPO, arXiv 2305.18290)."""
 
     beta: float = setting(0.1, "how closely the model is held to the initial one", gt=0, le=100)
-    loss_type: Literal[
-        "sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair",
-        "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop",
-    ] = setting("sigmoid", "the loss of a pair, as in TRL; sigmoid is DPO's")  # fmt: skip
-    sft: float = setting(
-        0.0, "weight of the likelihood of the preferred answers (RPO)", ge=0, le=100
-    )
-    trl: dict[Text, Any] = setting({}, "further settings of TRL's DPOConfig")
+    trl: dict[Text, Any] = setting({}, "other settings of TRL's DPOConfig, such as loss_type")
 
 
 class Recipe(Config):
     """One fine-tuning run."""
 
-    model: Text = setting(
-        ..., "'embedded', a directory, a hub id, or 'new' for the network described below"
-    )
+    how_to_list = "List the keys with: codegen finetune lintseq --check"
+
+    model: Text = setting(..., "'embedded', a directory, a hub id, or 'new' for a new network")
     objective: Literal["sft", "dpo", "grpo"] = setting(
         "sft",
         "sft: texts to imitate; dpo: pairs of a preferred and a rejected answer; grpo: "
@@ -285,19 +199,16 @@ class Recipe(Config):
         "data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
         "puzzles; as a mapping, its names are domains; none with grpo, which has a task",
     )
-    limit: int = setting(0, "rows to read of each; 0 for all", ge=0, le=1 << 40)
+    limit: int = setting(0, "rows to read of each, or problems of grpo's task; 0: all", ge=0)
     output: Text = setting(..., "directory for checkpoints and the result")
-    steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0, le=10_000_000)
-    epochs: float = setting(0.0, "passes over the examples, in place of steps", ge=0, le=10_000)
+    steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0)
+    epochs: float = setting(0.0, "passes over the examples, instead of steps", ge=0, le=10_000)
     method: Literal["lora", "qlora", "full"] = setting(
         "lora",
         "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested on GPUs)",
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
-    selekt: SeleKT = _section(SeleKT, "for method: full")
-    merge: bool = setting(
-        False, "save the model with the adapter merged in, instead of the adapter"
-    )
+    merge: bool = setting(False, "save the model with the adapter merged in")
     format: Format = setting("chat", "chat wraps the prompt in the model's chat template")
     chat_template_kwargs: dict[Text, Any] = setting(
         {}, "values of the chat template's variables; saved with the model"
@@ -321,44 +232,27 @@ class Recipe(Config):
     batch_size: int = setting(8, "examples per optimizer step", ge=1, le=65536)
     micro_batch_size: int = setting(2, "rows per forward pass", ge=1, le=4096)
     max_length: int = setting(512, "longest example in tokens", ge=8, le=1_048_576)
-    overlong: Overlong = setting(
-        "drop",
-        "what happens to longer examples; they are counted",
-        old_values={"cut": "truncate"},
-    )
-    token_cache: str = setting(
-        "", "directory of token caches, to share them between runs; by default OUTPUT/tokens"
-    )
+    overlong: Overlong = setting("drop", "what happens to longer examples; they are counted")
+    token_cache: str = setting("", "directory of shared token caches; by default OUTPUT/tokens")
     packing: Literal["none", "best_fit"] = setting(
         "none", "best_fit: the examples of a step share rows"
     )
-    row_length: int = setting(
-        0, "tokens of a packed row; 0 derives it from max_length", ge=0, le=1 << 24
-    )
-    isolation: Isolation = setting("example", "which examples of a row see one another")
+    row_length: int = setting(0, "tokens of a packed row; 0: derived from max_length", ge=0)
+    isolation: Isolation = setting("example", "which examples of a row attend to each other")
     attention: Attention = setting(
-        "auto",
-        "auto: the causal blocks of a row one by one, else a dense mask; flex: FlexAttention",
+        "auto", "auto: the causal blocks of a row one by one, else a dense mask"
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
     curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
-    evaluation: Evaluation = _section(Evaluation, "on held-out texts and a task")
+    evaluation: Evaluation = _section(Evaluation, "on held-out texts")
     report_to: Text | Texts = setting(
         "none", "trackers: trackio, wandb, tensorboard, mlflow or others of Trainer"
     )
-    run_name: str = setting("", "name of the run in a tracker; by default output")
-    project: str = setting("codegen", "project of the run in a tracker")
-    push_to: str = setting(
-        "", "org/name of a hub repository that receives the model, private by default"
-    )
-    optimizer: Literal[
-        "adamw", "muon", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adamw_torch_8bit",
-        "adamw_torch_4bit", "adafactor",
-    ] = setting(
+    push_to: str = setting("", "org/name of a hub repository for the model; private by default")
+    optimizer: Literal["adamw", "muon", "adamw_8bit", "adafactor"] = setting(
         "adamw",
-        "muon: for the layers' matrices, AdamW for the rest; adamw_8bit, paged_adamw_8bit and "
-        "lion_8bit need bitsandbytes, adamw_torch_* torchao (never tested on GPUs)",
-    )  # fmt: skip
+        "muon: for the layers' matrices, AdamW for the rest; adamw_8bit needs bitsandbytes",
+    )
     learning_rate: float = setting(3e-4, "peak learning rate", ge=0, le=1)
     muon_rate: float = setting(0.02, "Muon learning rate", ge=0, le=1)
     schedule: Literal["linear", "cosine", "constant", "wsd"] = setting(
@@ -366,40 +260,23 @@ class Recipe(Config):
         "learning rate after the warm-up; wsd (warm-up, stable, decay) falls at the "
         "end only; runs with constant and wsd can be extended",
     )
-    decay: float = setting(0.2, "wsd: share of the steps for the decay", ge=0, le=1)
-    warmup: float = setting(0.03, "share of the steps for the warm-up", ge=0, le=1)
-    warmup_steps: int = setting(0, "steps of the warm-up, in place of a share", ge=0, le=10_000_000)
+    decay: float = setting(0.2, "wsd: fraction of the steps for the decay", ge=0, le=1)
+    warmup: float = setting(0.03, "steps of the warm-up; below 1 a fraction of all steps", ge=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
-    max_grad_norm: float = setting(1.0, "gradient clipping", ge=0, le=1e6)
+    max_grad_norm: float = setting(1.0, "gradient clipping", ge=0)
     gradient_checkpointing: bool = setting(False, "trade computing for memory")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "type of the computation; the trained weights stay float32"
+        "auto", "type of the computation and of frozen weights; trained weights stay float32"
     )
-    base_dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "type of the frozen weights under an adapter; auto: that of the computation"
-    )
-    logits_mb: int = setting(
-        512, "largest logits in MB; larger ones are computed in chunks, twice", ge=1, le=1 << 20
-    )
-    compile: bool = setting(
-        False, "torch.compile; needs a C++ compiler on CPUs; never tested on GPUs"
-    )
-    liger: bool = setting(False, "Liger's kernels for layers (GPU, liger-kernel; never tested)")
-    save_every: int = setting(50, "steps between checkpoints", ge=1, le=10_000_000)
+    save_every: int = setting(50, "steps between checkpoints", ge=1)
     seed: int = setting(0, "random seed: order of the data, new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
+        given = "both steps and" if self.steps else "neither steps nor"
         _refuse_if(
             (self.steps > 0) == (self.epochs > 0),
-            "The recipe gives both steps and epochs."
-            if self.steps
-            else "The recipe gives neither steps nor epochs.",
+            f"The recipe gives {given} epochs.",
             "Give the number of optimizer steps, or of passes over the examples.",
-        )
-        _refuse_if(
-            self.epochs and self.curriculum.mode != "none",
-            "A curriculum is planned for a number of steps.",
-            "Give steps in place of epochs.",
         )
         for name, value in self.chat_template_kwargs.items():
             _refuse_if(
@@ -422,24 +299,19 @@ class Recipe(Config):
             "packing": self.packing != "none",
             "mixture": self.uses_mixture or self.mixture.shares or self.mixture.systems,
             "curriculum": self.curriculum.mode != "none",
-            "selekt": self.selekt.share < 1,
-            "sorted": self.sorted.layers or self.sorted.exits,
+            "sorted": self.sorted.exits,
             "evaluation.data": self.evaluation.data,
             "lora.adapter": self.lora.adapter,
         }
         if self.objective == "grpo":
-            others["turns"] = self.grpo.turns > 1 and self.format != "chat"
             others["decoder"] = self.decoder not in ("sample", "edit_sequence")
+        else:
+            others["overlong: split"] = self.overlong == "split"
         used = [name for name, is_used in others.items() if is_used]
         _refuse_if(
             self.objective == "grpo" and not self.grpo.task,
             "objective: grpo needs a task.",
             "Set grpo.task to one of codegen eval tasks, or to file:PROBLEMS.jsonl.",
-        )
-        _refuse_if(
-            self.objective == "dpo" and self.overlong == "split",
-            "objective: dpo does not support overlong: split.",
-            "Set overlong: drop, or truncate.",
         )
         _refuse_if(
             used, f"objective: {self.objective} does not support {', '.join(used)}.", "Remove it."
@@ -457,7 +329,9 @@ class Recipe(Config):
             "the key 'data' is missing.",
             "Give data directories, JSONL or Parquet files, or hub:org/name.",
         )
-        domains, systems = self.domains, self.mixture.systems
+        domains, systems, shares = self.domains, self.mixture.systems, self.mixture.shares
+        listed = ", ".join(domains) or "none"
+        is_planned = self.curriculum.mode != "none"
         _refuse_if(
             self.uses_mixture and len(domains) < 2,
             "mixture and isolation: chunk need data of at least two domains.",
@@ -467,7 +341,7 @@ class Recipe(Config):
         _refuse_if(
             unknown,
             f"mixture.systems names the unknown domain {unknown!r}.",
-            f"The domains of data are: {', '.join(domains) or 'none'}.",
+            f"The domains of data are: {listed}.",
         )
         _refuse_if(
             systems and self.format != "chat",
@@ -479,41 +353,34 @@ class Recipe(Config):
             f"batch_size {self.batch_size} is not a multiple of the {len(domains)} domains.",
             "Choose a multiple.",
         )
-        shares = self.mixture.shares
         _refuse_if(
             shares and (set(shares) != set(domains) or min(shares.values()) <= 0),
-            f"mixture.shares names {', '.join(sorted(shares))} for the domains "
-            f"{', '.join(domains) or 'none'}.",
+            f"mixture.shares names {', '.join(sorted(shares))} for the domains {listed}.",
             "Give each domain of data a share above 0.",
         )
         _refuse_if(
-            shares and (self.uses_mixture or self.curriculum.mode != "none" or self.epochs),
-            "mixture.shares goes neither with mixture.balance, isolation: chunk, a curriculum nor "
-            "epochs.",
-            "Leave them out, and give steps.",
+            shares and (self.uses_mixture or is_planned or self.epochs),
+            "mixture.shares cannot be combined with mixture.balance, isolation: chunk, a "
+            "curriculum or epochs.",
+            "Remove them, and give steps.",
         )
         _refuse_if(
-            self.row_length and self.packing == "none",
-            "row_length applies only to packing: best_fit.",
-            "Leave it out.",
+            self.row_length and not (self.packing != "none" and self.row_length >= self.max_length),
+            f"row_length {self.row_length} needs packing: best_fit, and at least max_length "
+            f"{self.max_length}.",
+            "Remove it, or raise it: examples are never split.",
         )
         _refuse_if(
-            0 < self.row_length < self.max_length,
-            f"row_length {self.row_length} is below max_length {self.max_length}.",
-            "Examples are never split: choose row_length at least as long.",
-        )
-        _refuse_if(
-            self.curriculum.mode != "none" and (self.packing != "none" or self.uses_mixture),
-            "A curriculum needs rows of one example each.",
-            "Set packing: none, and neither mixture.balance nor isolation: chunk.",
+            is_planned and (self.packing != "none" or self.uses_mixture or self.epochs),
+            "A curriculum needs rows of one example each, and steps.",
+            "Set steps, packing: none, and neither mixture.balance nor isolation: chunk.",
         )
 
     def _check_model(self) -> None:
         is_new, is_llama = self.model == NEW, self.network.kind == "llama"
         _refuse_if(
             is_new and self.infilling == is_llama,
-            f"A network of kind {self.network.kind} "
-            + ("generates from left to right." if is_llama else "is an infilling model."),
+            f"network.kind {self.network.kind} does not fit decoder: {self.decoder}.",
             "Set decoder: sample." if is_llama else "Set decoder: insertion.",
         )
         _refuse_if(
@@ -521,24 +388,18 @@ class Recipe(Config):
             "A new model has no weights to adapt and no chat template.",
             "Set method: full and format: plain.",
         )
-        if not self.infilling:
-            return
-        _refuse_if(
-            self.packing != "none" or self.uses_mixture or self.curriculum.mode != "none",
-            "An infilling model needs rows of one example each.",
-            "Set packing: none, no mixture, isolation: example and no curriculum.",
-        )
-        _refuse_if(
-            self.loss != "mle", "An infilling model has a loss of its own.", "Leave loss out."
-        )
-        _refuse_if(
-            self.attention != "auto",
-            "An infilling model sees the whole row.",
-            "Leave attention out.",
-        )
+        others = {
+            "packing": self.packing != "none",
+            "mixture": self.uses_mixture,
+            "curriculum": self.curriculum.mode != "none",
+            "loss": self.loss != "mle",
+            "attention": self.attention != "auto",
+        }
+        used = [name for name, is_used in others.items() if is_used and self.infilling]
+        _refuse_if(used, f"decoder: insertion does not support {', '.join(used)}.", "Remove it.")
 
     def _check_method(self) -> None:
-        match, exits, layers = self.sequencematch, self.sorted.exits, self.sorted.layers
+        match, exits = self.sequencematch, self.sorted.exits
         if self.loss == "sequencematch":
             _refuse_if(
                 match.alpha > 0 and match.gamma == 1,
@@ -554,26 +415,10 @@ class Recipe(Config):
             "The loss sorted needs sorted.exits.",
             "Give depths, for instance [2, 4, 6].",
         )
-        every, evaluation = self.selekt.every, self.evaluation
         _refuse_if(
-            self.selekt.share < 1 and self.method != "full",
-            "selekt trains all weights.",
+            exits and self.method != "full",
+            "A nested draft is a model, not an adapter.",
             "Set method: full.",
-        )
-        _refuse_if(
-            self.selekt.share < 1 and evaluation.data and evaluation.every % every,
-            f"evaluation.every {evaluation.every} is not a multiple of selekt.every {every}.",
-            "Only projected weights can be kept as the best: make it one.",
-        )
-        _refuse_if(
-            (layers or exits) and self.method != "full",
-            "A nested draft is a model of its own, not an adapter.",
-            "Set method: full.",
-        )
-        _refuse_if(
-            layers and self.model == NEW,
-            "sorted.layers cuts an existing model; a new one has network.layers.",
-            "Leave sorted.layers out.",
         )
 
     @property
@@ -613,15 +458,12 @@ def why_not_extended(recipe: Recipe) -> str:
     """Why this run cannot become the beginning of a longer one; empty if it can."""
     if recipe.schedule not in EXTENDABLE:
         return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
-    if recipe.warmup and not recipe.warmup_steps:
-        return "warmup is a share of the steps (warmup_steps, or warmup: 0, is not)"
+    if 0 < recipe.warmup < 1:
+        return "warmup is a share of the steps (a whole number of steps is not)"
     if recipe.curriculum.mode != "none":
         return "a curriculum is planned for a number of steps"
     if recipe.loss == "sequencematch" and recipe.sequencematch.ramp:
         return "sequencematch.ramp is a share of the steps"
-    ends_unprojected = recipe.epochs or recipe.steps % recipe.selekt.every
-    if recipe.selekt.share < 1 and recipe.schedule == "constant" and ends_unprojected:
-        return "selekt projects the weights at its last step, which selekt.every does not divide"
     return ""
 
 

@@ -1,4 +1,7 @@
-"""What a run leaves: checkpoints, the final model, its result and pages."""
+"""What a run leaves: checkpoints, the final model, its result and pages.
+
+Held-out prompts are completed greedily and compared with their texts (:func:`exact_match`).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from codegen import __version__
 from codegen.errors import InputError
 from codegen.evals.report import LossCurve, loss_picture
-from codegen.finetune.attention import processes_per_row
+from codegen.evals.statistics import wilson
 from codegen.finetune.recipe import Recipe
 from codegen.models import LoadedModel, ModelCard, write_card
 from codegen.models.readme import training_readme
 from codegen.paths import new_folder
-from codegen.records import write_atomic
+from codegen.records import TrainingText, write_atomic
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -29,6 +32,8 @@ MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 CHECKPOINTS = "checkpoints"
 STATE = "state"  # the checkpoint that a longer run begins with
+_SPARE_TOKENS = 8  # after the longest expected completion, to detect longer ones
+_PROMPTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,6 @@ class TrainingResult:
         trained_per_s: trained actions per second, likewise.
         kept_step: the step whose weights were kept.
         processes: number of processes.
-        processes_a_row: number of processes that shared each row.
         answers: for ``evaluation.answers``: ``exact_match``, its ``interval``, the number of
             prompts ``asked``, the first ``wrong`` completions.
     """
@@ -69,7 +73,6 @@ class TrainingResult:
     versions: dict[str, str]
     answers: dict[str, Any] = field(default_factory=dict)
     processes: int = 1
-    processes_a_row: int = 1
 
 
 def is_first() -> bool:
@@ -176,8 +179,8 @@ def result_of(
     for name in dict.fromkeys(name for row in steps for name in sorted(row.keys() - reported)):
         parts[name] = curve(steps, name)
     for name in dict.fromkeys(name for row in history for name in row):
-        if name == "eval_exact_match" or name.startswith("eval_pass@"):
-            parts[name.removeprefix("eval_")] = curve(history, name)
+        if name == "eval_exact_match":
+            parts["exact_match"] = curve(history, name)
     for name in dict.fromkeys(name for row in history for name in sorted(row)):
         if name.startswith("eval_loss_layer_"):
             parts[name] = curve(history, name)
@@ -202,22 +205,73 @@ def result_of(
         recipe=recipe.model_dump(mode="json"),
         versions={"codegen-toolkit": __version__, **versions},
         processes=trainer.args.world_size,
-        processes_a_row=processes_per_row(),
     )
 
 
 def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     """The curves and the model's README."""
     losses = {"loss": result.losses, "held out": result.evaluations}
-    scores = {name: part for name, part in result.parts.items() if name.startswith("pass@")}
     for name, title, lines in (
         ("loss", "Loss", losses),
         ("learning_rate", "Learning rate", {"learning rate": result.learning_rates}),
         ("reward", "Reward", {"reward": result.parts.get("reward")}),
-        ("pass", "pass@k", scores),
     ):
         if curves := [LossCurve(label, points) for label, points in lines.items() if points]:
             write_atomic(output / f"{name}.svg", loss_picture(curves, title))
     readme = training_readme(base, result.recipe, result.counts, result.losses,
                              result.evaluations, result.versions, result.parts)  # fmt: skip
     write_atomic(output / MODEL_DIR / "README.md", readme)
+
+
+def exact_match(
+    loaded: LoadedModel, texts: Sequence[TrainingText], recipe: Recipe
+) -> dict[str, Any]:
+    """The share of right completions with its 95 % interval (Wilson), and the first wrong ones.
+
+    Args:
+        loaded: completes the prompts of the texts greedily.
+        texts: held out; their trained parts are the expected completions.
+    """
+    from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
+    from codegen.generation.transformers import TransformersBackend
+
+    longest = max(
+        len(loaded.tokenizer(text.trained, add_special_tokens=False).input_ids) for text in texts
+    )
+    requests = [
+        Request(text.prompt, chat=recipe.format == "chat", heal=False, index=number)
+        for number, text in enumerate(texts)
+    ]
+    params = SamplingParams(max_new_tokens=longest + _SPARE_TOKENS, seed=recipe.seed)
+    backend = TransformersBackend(loaded, _PROMPTS_AT_ONCE)
+    made = samples(backend, requests, params, Decoder(recipe.decoder))
+    completions = {sample.index: sample.completion for sample in made}
+    wrong = [
+        {"prompt": text.prompt, "expected": text.trained, "answer": completions[number]}
+        for number, text in enumerate(texts)
+        if not is_right(completions[number], text.trained, recipe.evaluation.set_of)
+    ]
+    share = (len(texts) - len(wrong)) / len(texts)
+    return {
+        "exact_match": share,
+        "interval": list(wilson(share, len(texts))),
+        "asked": len(texts),
+        "wrong": wrong[:5],
+    }
+
+
+def is_right(completion: str, expected: str, set_of: int = 0) -> bool:
+    """Whether a completion has the words of the expected text.
+
+    Args:
+        completion, expected: texts; blanks only separate words.
+        set_of: words per group, whose order among the groups is free; 0 compares sequences.
+    """
+    given, wanted = completion.split(), expected.split()
+    if not set_of:
+        return given == wanted
+
+    def groups(words: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(words[at : at + set_of]) for at in range(0, len(words), set_of)}
+
+    return len(given) == len(wanted) and groups(given) == groups(wanted)

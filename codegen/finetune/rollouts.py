@@ -4,32 +4,31 @@
 ``step`` (from 1), ``problem_id``, ``index``, ``completion``, ``program``, ``status``, ``trust``,
 ``message``, ``reward`` (their weighted sum; null if the sandbox failed), ``rewards`` (name ->
 [value, reason]), ``solved`` (whether the hidden tests pass too), ``suspects``, ``tokens``,
-``finish_reason``, ``cpu_s``, and with several turns ``earlier`` ([completion, status] of each).
-Further processes write their own files, ``rollouts-1.jsonl`` and so on.
+``finish_reason`` and ``cpu_s``. Other processes write ``rollouts-1.jsonl`` and so on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import InputError
 from codegen.evals.statistics import Count, estimate_pass_at_k
 from codegen.evals.tasks import PromptStyle, meta_of
 from codegen.finetune.recipe import Recipe
 from codegen.generation.decoders import find_decoder
 from codegen.generation.protocol import Decoder, Request, SamplingParams, settings_of
 from codegen.generation.text import TextStream
-from codegen.models.chat import end_of_turn, render
 from codegen.paths import open_plain
 from codegen.records import FinishReason, Sample
-from codegen.rewards.base import Scored
-from codegen.rewards.judge import Judge, Judged, combine, feedback, metrics_of
+from codegen.rewards.builtin import Scored
+from codegen.rewards.judge import Judge, Judged, combine, metrics_of
 from codegen.runs import Journal
 
 
@@ -60,30 +59,6 @@ def cut_after(path: Path, step: int) -> None:
         file.truncate(end)
 
 
-@dataclass
-class _Row:
-    """A sample that is drawn and judged.
-
-    Attributes:
-        index: its number among the problem's samples of this step.
-        batch, at: the batch of its last verdict, and its place there.
-        ended: whether the model ended its answer itself.
-        earlier: completion and status of earlier turns.
-    """
-
-    request: Request
-    index: int
-    batch: Future[list[Judged]] | None = None
-    at: int = 0
-    ended: bool = False
-    earlier: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def judged(self) -> Judged:
-        assert self.batch is not None
-        return self.batch.result()[self.at]
-
-
 class Rollouts:
     """Takes completions as they are drawn, and is the reward function of a trainer.
 
@@ -105,12 +80,13 @@ class Rollouts:
         self.judge, self.journal, self.recipe = judge, journal, recipe
         self.tokenizer, self.requests, self.style = tokenizer, requests, style
         self.decoder = find_decoder(Decoder(recipe.decoder))
+        grpo = recipe.grpo
         params = SamplingParams(
-            recipe.grpo.max_new_tokens, recipe.grpo.temperature, recipe.grpo.top_p, recipe.seed
+            grpo.max_new_tokens, grpo.temperature, grpo.trl.get("top_p", 1.0), recipe.seed
         )
         self.settings = settings_of(recipe.model, params, Decoder(recipe.decoder))
-        self.rows: list[_Row] = []
-        self._expected: list[int] = []  # the rows whose completions are drawn next
+        self._drawing: list[Request] = []
+        self._batch: Future[list[Judged]] | None = None
         self._eos: frozenset[int] = frozenset()
 
     def begin(self, problem_ids: Sequence[str], eos: Collection[int]) -> None:
@@ -120,18 +96,17 @@ class Rollouts:
             problem_ids: the problem of each.
             eos: tokens that end a completion.
         """
-        drawn: dict[str, int] = {}
-        self.rows = []
+        drawn: Counter[str] = Counter()
+        self._drawing, self._batch, self._eos = [], None, frozenset(eos)
         for problem_id in problem_ids:
-            index = drawn[problem_id] = drawn.get(problem_id, -1) + 1
-            self.rows.append(_Row(self.requests[problem_id], index))
-        self._expected = list(range(len(self.rows)))
-        self._eos = frozenset(eos)
+            request = self.requests[problem_id]
+            self._drawing.append(replace(request, index=drawn[problem_id]))
+            drawn[problem_id] += 1
 
     def take(
         self, prompts: Sequence[Sequence[int]], drawn: Sequence[Sequence[int]]
     ) -> list[list[int]]:
-        """Takes the next completions, and has them judged in the background.
+        """Takes the completions of a batch, and has them judged in the background.
 
         Args:
             prompts, drawn: token ids of each.
@@ -139,23 +114,19 @@ class Rollouts:
         Returns:
             The tokens of each up to its stop string.
         """
-        numbers, self._expected = self._expected[: len(drawn)], self._expected[len(drawn) :]
-        kept, samples = [], []
-        for number, prompt, tokens in zip(numbers, prompts, drawn, strict=True):
-            ids, sample = self._sample(self.rows[number], prompt, tokens)
-            kept.append(ids)
-            samples.append(sample)
-        batch = self.judge.start(samples)
-        for at, number in enumerate(numbers):
-            self.rows[number].batch, self.rows[number].at = batch, at
-        return kept
+        made = [
+            self._sample(request, prompt, tokens)
+            for request, prompt, tokens in zip(self._drawing, prompts, drawn, strict=True)
+        ]
+        self._batch = self.judge.start([sample for _, sample in made])
+        return [kept for kept, _ in made]
 
     def _sample(
-        self, row: _Row, prompt: Sequence[int], tokens: Sequence[int]
+        self, request: Request, prompt: Sequence[int], tokens: Sequence[int]
     ) -> tuple[list[int], Sample]:
-        stops = self.decoder.stops(row.request.stop)
+        stops = self.decoder.stops(request.stop)
         stream = TextStream(
-            self.tokenizer.backend_tokenizer, prompt, stops=stops, marks=row.request.marks
+            self.tokenizer.backend_tokenizer, prompt, stops=stops, marks=request.marks
         )
         kept: list[int] = []
         reason: FinishReason = "length"
@@ -169,10 +140,9 @@ class Rollouts:
                 reason = "stop"
                 break
         stream.flush()
-        row.ended = reason == "eos"
         completion = self.decoder.completion(
             0,
-            replace(row.request, index=row.index),
+            request,
             stream.text,
             reason,
             meta=meta_of(self.style),
@@ -180,71 +150,6 @@ class Rollouts:
             completion_tokens=len(kept),
         )
         return kept, completion.sample(self.settings)
-
-    # --- several turns ---------------------------------------------------------------------------
-
-    def converse(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """Draws completions in turns: the answer to a program that fails is its verdict.
-
-        The model sees the kind of failure and the failing input, never the expected result. This is
-        TRL's ``rollout_func``; ``env_mask`` keeps the messages out of the loss.
-        """
-        prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
-        group = self.recipe.grpo.group
-        completions, logprobs = trainer._generate_single_turn(prompt_ids, None, {}, group)
-        masks = [[1] * len(ids) for ids in completions]
-        numbers = list(range(len(self.rows)))
-        for _ in range(1, self.recipe.grpo.turns):
-            numbers = [n for n in numbers if self.rows[n].ended and self._fails(self.rows[n])]
-            if not numbers:
-                break
-            messages = [self.message_tokens(feedback(self.rows[n].judged)) for n in numbers]
-            for number in numbers:
-                row = self.rows[number]
-                row.earlier.append((row.judged.sample.completion, row.judged.verdict.status))
-            self._expected = numbers
-            contexts = [
-                [*prompt_ids[n], *completions[n], *message]
-                for n, message in zip(numbers, messages, strict=True)
-            ]
-            drawn, logs = trainer._generate_single_turn(contexts, None, {}, 1)
-            for at, (number, message) in enumerate(zip(numbers, messages, strict=True)):
-                completions[number] = [*completions[number], *message, *drawn[at]]
-                masks[number] += [0] * len(message) + [1] * len(drawn[at])
-                if logprobs is not None and logs is not None:
-                    logprobs[number] = [*logprobs[number], *[0.0] * len(message), *logs[at]]
-        return {
-            "prompt_ids": prompt_ids,
-            "completion_ids": completions,
-            "logprobs": logprobs,
-            "env_mask": masks,
-        }
-
-    @staticmethod
-    def _fails(row: _Row) -> bool:
-        return row.judged.verdict.status not in ("passed", "infra_error", "bad_test")
-
-    def message_tokens(self, message: str) -> list[int]:
-        """The tokens of a user's message after an answer, up to where the next answer begins.
-
-        Raises:
-            ConfigError: if the chat template renders an answer differently once others follow.
-        """
-        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-        more = [*turns, {"role": "user", "content": message}]
-        before = render(self.tokenizer, turns, opens=False)
-        after = render(self.tokenizer, more)
-        end = self.tokenizer.decode(end_of_turn(self.tokenizer)[-1:])
-        head, found, _ = before.rpartition(end)
-        if not found or not after.startswith(head + end):
-            raise ConfigError(
-                "The model's chat template renders answers differently once others follow, so a "
-                "conversation's tokens cannot be continued.",
-                "Set grpo.turns: 1.",
-            )
-        return self.tokenizer(after[len(head + end) :], add_special_tokens=False).input_ids
-
-    # --- rewards ----------------------------------------------------------------------------------
 
     def __call__(
         self,
@@ -258,9 +163,10 @@ class Rollouts:
         Raises:
             ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
         """
-        if self._expected:  # the trainer did not call ``take``
+        if self._batch is None:  # the trainer did not call ``take``
             self.take([[] for _ in completion_ids], completion_ids)
-        judged = [row.judged for row in self.rows]
+        assert self._batch is not None
+        judged = self._batch.result()
         totals, parts = combine(judged, self.recipe.grpo.rewards)
         for name, value in metrics_of(judged, parts).items():
             log_metric(name, value)
@@ -269,8 +175,8 @@ class Rollouts:
         step = trainer_state.global_step + 1
         self.journal.append(
             *(
-                self._line(step, row, total, {name: parts[name][n] for name in parts})
-                for n, (row, total) in enumerate(zip(self.rows, totals, strict=True))
+                _line(step, one, total, {name: parts[name][n] for name in parts})
+                for n, (one, total) in enumerate(zip(judged, totals, strict=True))
             )
         )
         return totals
@@ -287,11 +193,11 @@ class Rollouts:
         found = estimate_pass_at_k(counts, k) if k > 1 else None
         return {k: found.value} if found else {}
 
-    @staticmethod
-    def _line(step: int, row: _Row, total: float | None, rewards: Mapping[str, Scored]) -> str:
-        judged = row.judged
-        sample, verdict = judged.sample, judged.verdict
-        line: dict[str, Any] = {
+
+def _line(step: int, judged: Judged, total: float | None, rewards: Mapping[str, Scored]) -> str:
+    sample, verdict = judged.sample, judged.verdict
+    return json.dumps(
+        {
             "step": step,
             "problem_id": sample.problem_id,
             "index": sample.index,
@@ -308,6 +214,4 @@ class Rollouts:
             "finish_reason": sample.finish_reason,
             "cpu_s": round(verdict.cpu_s, 4),
         }
-        if row.earlier:
-            line["earlier"] = row.earlier
-        return json.dumps(line)
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from codegen.data.manifest import data_files, digests
 from codegen.data.sources import Rejected, file_digest
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
-from codegen.errors import InputError, plural
+from codegen.errors import InputError
 from codegen.hub import parse_hub
 from codegen.records import Messages, Segment, TrainingText, from_dict, read_rows
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _HUB = "hub:"
-_MOST_SEARCHED = 10_000  # rows after a bad one
-_MOST_NAMED = 5
 _COLUMNS = "segments, messages, or prompt and completion"
 
 
@@ -38,12 +35,12 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
         limit: the most rows; 0 for all.
 
     Raises:
-        InputError: naming the row that cannot be trained on, the reason, and further bad rows.
+        InputError: naming the row that cannot be trained on, and the reason.
     """
     if is_puzzles(path):
         texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
     else:
-        texts = _records(islice(_rows(path), limit or None))
+        texts = (parse_row(row, where) for where, row in islice(_rows(path), limit or None))
     return islice(texts, limit or None)
 
 
@@ -68,33 +65,6 @@ def read_pairs(
             for name in ("chosen", "rejected")
         )
         yield where, chosen, rejected
-
-
-def _records(rows: Iterator[tuple[str, Any]]) -> Iterator[TrainingText | Messages]:
-    for where, row in rows:
-        try:
-            record = parse_row(row, where)
-        except InputError as error:
-            raise _with_others(error, rows) from None
-        yield record
-
-
-def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputError:
-    """The error of a row, extended by the bad rows soon after it."""
-    others = []
-    # A row that cannot be read at all ends the search; it is named once these are correct.
-    with suppress(InputError):
-        for where, row in islice(rows, _MOST_SEARCHED):
-            try:
-                parse_row(row, where)
-            except InputError:
-                others.append(where)
-    if not others:
-        return error
-    count = plural(len(others), "more bad row")
-    more = ", ..." if others[_MOST_NAMED:] else ""
-    named = ", ".join(others[:_MOST_NAMED]) + more
-    return InputError(f"{error.message.rstrip('.')}; and {count}: {named}.", error.remedy)
 
 
 def source_digests(path: str) -> list[str]:

@@ -25,16 +25,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import extras
-from codegen.errors import ConfigError, ResumeError
+from codegen.errors import CodegenError, ConfigError, ResumeError, require_known
 from codegen.evals import tasks
-from codegen.finetune.dataset import TOKENS, Dataset, read_dataset
+from codegen.finetune.dataset import (
+    TOKENS,
+    Dataset,
+    Outline,
+    holds_only_caches,
+    read_dataset,
+)
 from codegen.finetune.model import load_model, make_trainable
 from codegen.finetune.plan import StepPlan, describe, plan_of, statistics, steps_of
 from codegen.finetune.recipe import (
     EXTENDABLE,
     NEW,
     Recipe,
-    parse_recipe,
     steps_before_decay,
     why_not_extended,
 )
@@ -44,6 +49,7 @@ from codegen.finetune.result import (
     RESULT_NAME,
     STATE,
     TrainingResult,
+    exact_match,
     is_first,
     last_whole_checkpoint,
     read_result,
@@ -52,16 +58,15 @@ from codegen.finetune.result import (
     write_pages,
 )
 from codegen.finetune.rows import source_digests
-from codegen.finetune.tokens import Outline, holds_only_caches
 from codegen.hub import hub_errors, repository_name
 from codegen.models import fingerprint_of, load
 from codegen.paths import refuse_foreign, refuse_links
-from codegen.runs import RunDirectory
+from codegen.runs import LOCK, RunDirectory
 
 if TYPE_CHECKING:
     from codegen.finetune.trainer import OnStep
 
-_CURVES = ("loss.svg", "learning_rate.svg", "reward.svg", "pass.svg")
+_CURVES = ("loss.svg", "learning_rate.svg", "reward.svg")
 
 
 def train(
@@ -87,15 +92,12 @@ def train(
     if not is_first():
         return read_result(output) if result_path.is_file() else fit(recipe, output)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
+    settings = _settings(recipe)
     with directory.open():
         refuse_links(output / CHECKPOINTS)
         refuse_links(output / STATE)
-        # A setting that an older version lacked has its default.
-        plain = parse_recipe({"model": "-", "data": "-", "output": "-", "steps": 1})
-        defaults = plain.model_dump(mode="json")
-        settings = _settings(recipe)
         if result_path.is_file() and _is_longer(recipe, read_result(output).recipe):
-            _extend(directory, recipe, settings, defaults)
+            _extend(directory, recipe, settings)
             on_message(f"Extending the finished run in {output}.")
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         if not begun and directory.read(directory.settings_file) is None:
@@ -103,7 +105,7 @@ def train(
             if not holds_only_caches(output / TOKENS):  # another rank may have begun one
                 names.append(TOKENS)
             refuse_foreign(output, *names)
-        directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
+        directory.claim(settings, begun=begun)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
             result = read_result(output)
@@ -111,6 +113,8 @@ def train(
             try:
                 result = fit(recipe, output, on_step, on_message)
             except Exception as error:
+                if isinstance(error, CodegenError) and not (output / CHECKPOINTS).exists():
+                    _remove_traces(directory)
                 if _means_full_disk(error, output):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output)) from error
                 raise
@@ -123,19 +127,25 @@ def train(
         return result
 
 
+def _remove_traces(directory: RunDirectory) -> None:
+    """Removes what a run that failed before its first checkpoint has made, such as for bad data."""
+    folder = directory.folder
+    shutil.rmtree(folder / TOKENS, ignore_errors=True)
+    for path in (folder / directory.settings_file, folder / LOCK, *folder.glob("rollouts*.jsonl")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the folder holds something else
+        folder.rmdir()
+
+
 def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
     """The training function of the recipe's objective, called with the recipe, the output
     directory, ``on_step`` and ``on_message``.
     """
     if recipe.objective == "sft":
         return _train
-    if recipe.objective == "dpo":
-        from codegen.finetune import dpo
+    from codegen.finetune import trl_runner
 
-        return dpo.fit
-    from codegen.finetune import grpo
-
-    return grpo.fit
+    return trl_runner.fit_dpo if recipe.objective == "dpo" else trl_runner.fit_grpo
 
 
 def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
@@ -145,12 +155,7 @@ def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
     return finished["steps"] < recipe.steps
 
 
-def _extend(
-    directory: RunDirectory,
-    recipe: Recipe,
-    settings: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-) -> None:
+def _extend(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Turns a finished run into one interrupted before the schedule depends on its length.
 
     Raises:
@@ -159,9 +164,8 @@ def _extend(
     from codegen.finetune.trainer import copy_checkpoint
 
     output, stored = directory.folder, directory.read("recipe.json") or {}
-    length = {key: stored.get(key, defaults[key]) for key in ("steps", "epochs")}
-    then = {**settings, **length}
-    directory.claim(then, begun=True, defaults=defaults, old_values=_OLD_VALUES)
+    then = {**settings, **{key: stored.get(key) for key in ("steps", "epochs")}}
+    directory.claim(then, begun=True)
     kept = list((output / STATE).glob("checkpoint-*"))
     if reason := why_not_extended(recipe) or ("" if kept else "its state was not kept"):
         raise ResumeError(
@@ -175,15 +179,9 @@ def _extend(
     (output / RESULT_NAME).unlink()
 
 
-_TRACKERS = ("trackio", "wandb", "tensorboard", "mlflow")
 _NEEDED = {  # the package that a setting's value needs
     "qlora": "bitsandbytes",
     "adamw_8bit": "bitsandbytes",
-    "paged_adamw_8bit": "bitsandbytes",
-    "lion_8bit": "bitsandbytes",
-    "adamw_torch_8bit": "torchao",
-    "adamw_torch_4bit": "torchao",
-    "liger": "liger-kernel",
 }
 
 
@@ -191,12 +189,9 @@ def check_packages(recipe: Recipe) -> None:
     """Raises an error for a tracker, method, objective or optimizer whose package is missing."""
     if recipe.objective != "sft":
         extras.require("trl")
-    used = {"method": recipe.method, "optimizer": recipe.optimizer}
-    if recipe.liger:
-        used["liger"] = "liger"
-    for key, value in used.items():
+    for key, value in {"method": recipe.method, "optimizer": recipe.optimizer}.items():
         package = _NEEDED.get(value)
-        if package and find_spec(package.replace("-", "_")) is None:
+        if package and find_spec(package) is None:
             raise ConfigError(
                 f"{key}: {value} needs {package}, which is not installed.",
                 f"Run: pip install {package}",
@@ -206,20 +201,14 @@ def check_packages(recipe: Recipe) -> None:
 
 def check_trackers(recipe: Recipe) -> None:
     """Raises a ConfigError for a tracker that is unknown or not installed."""
-    names = [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to
-    for name in names:
-        if name in _TRACKERS and find_spec(name) is None:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to:
+        require_known("tracker", name, ("none", *sorted(INTEGRATION_TO_CALLBACK)))
+        if name in ("trackio", "wandb", "tensorboard", "mlflow") and find_spec(name) is None:
             raise ConfigError(
                 f"report_to names {name}, which is not installed.", f"Run: pip install {name}"
             )
-        if name not in (*_TRACKERS, "none"):
-            from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-            if name not in INTEGRATION_TO_CALLBACK:
-                known = ", ".join(("none", *sorted(INTEGRATION_TO_CALLBACK)))
-                raise ConfigError(
-                    f"report_to names the unknown tracker {name!r}.", f"Known: {known}"
-                )
 
 
 def push_model(folder: Path, target: str, api: Any = None) -> str:
@@ -250,10 +239,8 @@ def push_model(folder: Path, target: str, api: Any = None) -> str:
     return str(url)
 
 
-_OLD_VALUES = {"overlong": {"cut": "truncate"}}
 _NOT_DECIDING: Any = {
-    **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "run_name"), True),
-    **dict.fromkeys(("project", "push_to"), True),
+    **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "push_to"), True),
     "grpo": {"workers"},
 }
 
@@ -288,7 +275,6 @@ def _train(
 ) -> TrainingResult:
     import torch
 
-    from codegen.finetune.held_out import TaskScores, exact_match
     from codegen.finetune.trainer import build_trainer, tracking
 
     dataset = read_dataset(recipe)
@@ -296,7 +282,7 @@ def _train(
     if compares and recipe.evaluation.data and not dataset.held_out_texts:
         raise ConfigError(
             "evaluation.answers and evaluation.watch compare texts, and evaluation.data has none.",
-            "Name texts there, or judge programs with evaluation.task.",
+            "Name prompts and completions there.",
         )
     recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(dataset.examples))})
     plan = plan_of(recipe, dataset.examples)
@@ -308,8 +294,6 @@ def _train(
     loaded = load_model(recipe, dataset)
     torch.manual_seed(recipe.seed)  # for the adapter's initial weights
     model = make_trainable(loaded, recipe, dataset, plan)
-
-    scores = TaskScores(recipe, loaded, output) if recipe.evaluation.task else None
 
     def watch(trained: Any) -> dict[str, float]:
         texts = dataset.held_out_texts[: recipe.evaluation.watch]
@@ -326,7 +310,6 @@ def _train(
         checkpoints=checkpoints,
         on_step=on_step,
         watch=watch,
-        scores=scores,
         keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
     checkpoint = last_whole_checkpoint(output)
@@ -339,7 +322,7 @@ def _train(
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
     prints = recipe.report_to != "none"  # trackers print
     output_of_trackers = sys.stderr if prints else sys.stdout
-    with contextlib.redirect_stdout(output_of_trackers), tracking(recipe):
+    with contextlib.redirect_stdout(output_of_trackers), tracking():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     save_model(trainer, loaded, recipe, dataset.tokenizer, output)

@@ -43,9 +43,10 @@ from torch import Tensor
 from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
+from codegen.finetune.dataset import Outline
+from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
 from codegen.finetune.recipe import SequenceMatch
-from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
 
@@ -250,7 +251,7 @@ class OwnSamples:
                     model,
                     rows[start : start + _SAMPLES_AT_ONCE],
                     max_new_tokens=budget,
-                    temperature=self.settings.temperature,
+                    temperature=1.0,
                     top_p=1.0,
                     eos=self.eos,
                     strategy=Backspace(self.backspace),

@@ -26,18 +26,21 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.finetune.attention import (
-    UNSHARED,
-    attending,
-    check,
-    processes_per_row,
-    share_of_launch,
-    share_rows_ourselves,
+from codegen.finetune.attention import attending, check
+from codegen.finetune.batches import (
+    InfillingSteps,
+    StepDataset,
+    held_out_batches,
+    held_out_draws,
 )
-from codegen.finetune.batches import StepDataset, held_out_batches, part_of
-from codegen.finetune.losses import Likelihood, LossSums, NestedLikelihood
+from codegen.finetune.losses import (
+    LOGITS_MB,
+    InfillingLoss,
+    Likelihood,
+    LossSums,
+    NestedLikelihood,
+)
 from codegen.finetune.recipe import Recipe, steps_before_decay
-from codegen.finetune.selekt import SeleKT
 from codegen.models import LoadedModel, pick_dtype
 from codegen.paths import new_folder
 from codegen.records import write_atomic
@@ -93,17 +96,14 @@ class StepTrainer(Trainer):
         """
         model.train()
         micro_batches, total = inputs
-        step, share = self.state.global_step, self.steps.share
+        step = self.state.global_step
         base = _base(self.accelerator.unwrap_model(model))
         parts = [(batch, float(counts) / total) for batch, counts in micro_batches]
         own = self.loss.own_batches(base, step, self.steps)
         parts += [(batch, weight / total) for batch, weight in own]
-        # The loss is a sum, but accelerate averages gradients over all processes. DeepSpeed adds
-        # gradients up among processes that share rows.
-        together = share.size if share and self.is_deepspeed_enabled else 1
-        averaged = self.args.world_size // together
+        # The loss is a sum, but accelerate averages gradients over all processes.
         losses = []
-        with attending(base, self.steps.attention, share):
+        with attending(base, self.steps.attention):
             for number, (batch, weight) in enumerate(parts):
                 last = number == len(parts) - 1
                 self.accelerator.gradient_state._set_sync_gradients(last)
@@ -113,7 +113,7 @@ class StepTrainer(Trainer):
                     with self.compute_loss_context_manager():
                         moved = batch.to(self.args.device)
                         loss = self.loss.losses(model, moved, step, sums).sum() * weight
-                    self.accelerator.backward(loss * averaged)
+                    self.accelerator.backward(loss * self.args.world_size)
                 losses.append(loss.detach())
         return sum(losses[1:], losses[0]) * self.args.world_size
 
@@ -127,18 +127,10 @@ class StepTrainer(Trainer):
         """Mean loss over the held-out texts, ``eval_loss``, and further metrics."""
         assert self.model is not None
         self.model.eval()
-        sums, share = LossSums(), self.steps.share
-        base = _base(self.accelerator.unwrap_model(self.model))
-        with (
-            torch.inference_mode(),
-            self.compute_loss_context_manager(),
-            attending(base, self.steps.attention if share else "dense", share),
-        ):
+        sums = LossSums()
+        with torch.inference_mode(), self.compute_loss_context_manager():
             for batch in self.held_out:
-                moved = (part_of(batch, share) if share else batch).to(self.args.device)
-                self.loss.evaluate(self.model, moved, sums)
-            if share:
-                sums.sum_over(share.group)
+                self.loss.evaluate(self.model, batch.to(self.args.device), sums)
         metrics = sums.means() | self.watch(self.model)
         self.model.train()
         self.log(metrics)
@@ -167,7 +159,6 @@ def build_trainer(
     checkpoints: Path,
     on_step: OnStep | None = None,
     watch: Callable[[Any], dict[str, float]] = lambda _: {},
-    scores: Callable[[Any, int], dict[str, float]] | None = None,
     keep: tuple[int, Path] | None = None,
 ) -> StepTrainer:
     """Builds the trainer of a recipe.
@@ -175,7 +166,6 @@ def build_trainer(
     Args:
         on_step: called after each optimizer step with (step, steps, loss).
         watch: gives further metrics at an evaluation.
-        scores: gives metrics of the model at a step, every ``evaluation.task_every`` steps.
         keep: a step whose checkpoint is kept, and the directory for it.
 
     Raises:
@@ -190,15 +180,7 @@ def build_trainer(
     arguments._n_gpu = min(1, arguments.n_gpu)
     place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
-    if processes_per_row() > 1 and (recipe.loss != "mle" or attention != "auto"):
-        raise ConfigError(
-            "Processes can share rows only with loss: mle, attention: auto, and a model that passes"
-            " extra attention arguments on.",
-            UNSHARED,
-        )
     if recipe.infilling:
-        from codegen.finetune.infilling import InfillingLoss, InfillingSteps, held_out_draws
-
         steps = InfillingSteps(
             loaded.model,
             dataset.examples,
@@ -218,7 +200,6 @@ def build_trainer(
             pad,
             successors=recipe.loss == "sequencematch",
             attention=attention,
-            share=share_of_launch(loaded.model, **place),
             **place,
         )
         held_out = list(held_out_batches(dataset.held_out, pad))
@@ -237,15 +218,7 @@ def build_trainer(
         optimizers=(muon_and_adamw(model, recipe) if recipe.optimizer == "muon" else None, None),
     )
     trainer.remove_callback(PrinterCallback)
-    if recipe.selekt.share < 1:
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise ConfigError(
-                "selekt needs whole tensors; FSDP and DeepSpeed split them.", "Use DDP."
-            )
-        trainer.add_callback(SeleKT(model, recipe.selekt.share, recipe.selekt.every))
-    add_reports(trainer, recipe, checkpoints, scores)
-    if processes_per_row() > 1:
-        share_rows_ourselves(trainer.accelerator)
+    keep_tensorboard_in(trainer, checkpoints)
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
         raise ConfigError(
@@ -255,63 +228,31 @@ def build_trainer(
     return trainer
 
 
-def add_reports(
-    trainer: Trainer,
-    recipe: Recipe,
-    checkpoints: Path,
-    scores: Callable[[Any, int], dict[str, float]] | None,
-) -> None:
-    """Adds scoring on a task to a trainer, and sets tensorboard's directory.
-
-    Raises:
-        ConfigError: if no process has all weights, which scoring needs.
-    """
-    if scores:
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise ConfigError(
-                "evaluation.task needs all weights in each process; FSDP and DeepSpeed split them.",
-                "Leave evaluation.task out, and score the finished model with: codegen eval run.",
-            )
-        trainer.add_callback(_ScoresCallback(trainer, scores, recipe.evaluation.task_every))
+def keep_tensorboard_in(trainer: Trainer, checkpoints: Path) -> None:
+    """Sets tensorboard's directory, next to the checkpoints'."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(checkpoints.with_name("tensorboard"))
 
 
 @contextlib.contextmanager
-def tracking(recipe: Recipe) -> Iterator[None]:
-    """Gives wandb and MLflow the recipe's project, and ends the run of wandb that training began.
-
-    transformers has a setting for trackio only, and reads theirs from the environment, which may
-    name another project, or a run. It leaves wandb's run open: the next training of the process
-    would go on with it.
+def tracking() -> Iterator[None]:
+    """Ends the run of wandb that training began, which transformers leaves open: the next training
+    of the process would continue it.
     """
-    chosen = {
-        names[0]: recipe.project
-        for names in (
-            ("WANDB_PROJECT",),
-            ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"),
-        )
-        if not any(name in os.environ for name in names)
-    }
     wandb: Any = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:  # begun by the caller
-        wandb = None
-    os.environ.update(chosen)
-    try:
-        yield
-        if wandb is not None and wandb.run is not None:
-            wandb.finish()
-    finally:
-        for name in chosen:
-            os.environ.pop(name, None)
+    begun = wandb is not None and wandb.run is not None  # by the caller
+    yield
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None and not begun:
+        wandb.finish()
 
 
 def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
     if recipe.sorted.exits:
         return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
     if recipe.loss != "sequencematch":
-        return Likelihood(recipe.logits_mb)
+        return Likelihood(LOGITS_MB)
     from codegen.finetune.seqmatch import OwnSamples, SequenceMatchLoss
     from codegen.models.chat import end_of_turn
 
@@ -336,11 +277,6 @@ def training_options(
     options: dict[str, Any] = {}
     if recipe.optimizer not in ("adamw", "muon"):
         options["optim"] = recipe.optimizer
-    if recipe.liger:  # our loss needs the logits, and has chunks of its own
-        options["liger_kernel_config"] = {
-            "fused_linear_cross_entropy": False,
-            "cross_entropy": False,
-        }
     keeps_best = evaluates and (evaluation.keep == "best" or evaluation.patience > 0)
     if evaluates:
         options |= {"eval_strategy": "steps", "eval_steps": evaluation.every}
@@ -351,7 +287,7 @@ def training_options(
             "greater_is_better": False,
         }
     schedules = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
-    warmup_steps = recipe.warmup_steps or math.ceil(recipe.warmup * recipe.steps)
+    warmup = recipe.warmup if recipe.warmup >= 1 else recipe.warmup * recipe.steps
     if recipe.schedule == "wsd":
         decay_steps = recipe.steps - steps_before_decay(recipe)
         options["lr_scheduler_kwargs"] = {"num_decay_steps": decay_steps, "decay_type": "linear"}
@@ -361,7 +297,7 @@ def training_options(
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=schedules.get(recipe.schedule, recipe.schedule),
-        warmup_steps=warmup_steps,
+        warmup_steps=math.ceil(warmup),
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.dtype == "bfloat16" or dtype == torch.bfloat16,
@@ -372,13 +308,10 @@ def training_options(
         save_total_limit=2,
         seed=recipe.seed,
         report_to=trackers,
-        run_name=recipe.run_name or Path(recipe.output).name,
-        project=recipe.project,
+        run_name=Path(recipe.output).name,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        torch_compile=recipe.compile,
-        use_liger_kernel=recipe.liger,
         logging_nan_inf_filter=False,
         ddp_find_unused_parameters=False,
         **options,
@@ -459,32 +392,6 @@ def copy_checkpoint(folder: Path, place: Path) -> None:
             shutil.copy2(source, target)
 
     shutil.copytree(folder, place, copy_function=copy)
-
-
-class _ScoresCallback(TrainerCallback):
-    """Scores the model on a task: before the first step, every so many, and at the end."""
-
-    def __init__(
-        self, trainer: Trainer, scores: Callable[[Any, int], dict[str, float]], every: int
-    ) -> None:
-        self.trainer, self.scores, self.every = trainer, scores, every
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Before the first step of a new run."""
-        if state.global_step == 0:
-            self._score(state, control)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After each step."""
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._score(state, control)
-
-    def _score(self, state: Any, control: Any) -> None:
-        if state.is_world_process_zero:
-            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            logs = control.should_log
-            self.trainer.log(self.scores(model, state.global_step))
-            control.should_log = logs  # logging resets it, but the step's loss is still to come
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

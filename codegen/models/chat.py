@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,26 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     if system:
         turns.insert(0, {"role": "system", "content": system})
     return tokenizer(render(tokenizer, turns), add_special_tokens=False).input_ids
+
+
+def control_tokens(tokenizer: Any, *, special: bool = False) -> list[str]:
+    """The control tokens of a tokenizer, the longest first.
+
+    Some are named by no attribute of the tokenizer (``<|end|>`` of Phi-3, ``<|eot_id|>`` of Llama
+    3, ``<end_of_turn>`` of Gemma): ``all_special_tokens`` lacks them.
+
+    Args:
+        special: only tokens marked as special. Others, such as ``<think>``, are part of answers.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    found = {str(token) for token in added if token.special or not special}
+    found |= set(tokenizer.all_special_tokens)
+    return sorted((t for t in found if len(t) > 1 and t.strip()), key=lambda t: (-len(t), t))
+
+
+def control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Matches text that spells one of some control tokens."""
+    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
 
 def conversation(
@@ -138,8 +158,9 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
     rendered = render(tokenizer, turns, opens=False)
     closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
+    special = set(tokenizer.convert_tokens_to_ids(control_tokens(tokenizer, special=True)))
     for at, token in enumerate(closing):
-        if token in tokenizer.all_special_ids:
+        if token in special:
             return closing[: at + 1]
     return [*closing, tokenizer.eos_token_id]
 

@@ -1,27 +1,34 @@
-"""Judges completions in the sandbox, in the background, and rewards them.
+"""Judges completions in the sandbox, in the background, and rewards them; also for TRL's trainers.
 
 :class:`Judge` is what reinforcement needs of the evaluation: programs found in completions, run in
 the sandbox while the model samples the next ones, each distinct program once. A failure of the
-sandbox is tried again, counted, and is not a reward, neither good nor bad.
+sandbox is retried, counted, and is not a reward, neither good nor bad.
+
+:class:`SandboxReward` is a reward function for scripts that use TRL's trainers;
+:class:`Submissions` an environment in which a model that calls tools submits programs and is told
+how they fail.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from codegen import plugins
+from codegen.errors import InputError
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.evals.tasks import Problem, PromptStyle, Task
+from codegen.evals.tasks.custom import Custom
 from codegen.records import Sample, Verdict
 from codegen.sandbox_client import SandboxClient
 
-from .base import Scored, rewards_of
+from .builtin import UNJUDGED, Scored, rewards_of
 from .suspects import suspects
 from .tests import TestResults, constant_programs, counted, results
 
@@ -37,7 +44,7 @@ class Judged:
         sample: with ``program``, ``tests``, ``original`` and ``measures`` in its ``meta`` (see
             :mod:`codegen.rewards.builtin`).
         verdict: on the tests that rewards may see.
-        solved: whether it passes all tests, the hidden ones too; None if the sandbox failed.
+        solved: whether it passes all tests, the hidden ones too; None if it was not judged.
         suspects: kinds of :mod:`codegen.rewards.suspects`.
         failing_input: the call of the first test that failed, where it is known.
     """
@@ -85,7 +92,7 @@ class Judge:
         self.failures = 0  # programs that the sandbox failed to judge, after all tries
         self.retried = 0
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
-        self._known: OrderedDict[tuple[str, str], _Found] = OrderedDict()
+        self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
         self._sandbox = SandboxClient(service) if service else Sandbox(workers or None)
         self._sandbox.__enter__()
@@ -152,13 +159,12 @@ class Judge:
         if measures := self.task.measure(problem, sample):
             meta["measures"] = dict(measures)
         verdict = replace(found.verdict, problem_id=sample.problem_id, index=sample.index)
-        fails = verdict.status == "infra_error"
         solved = verdict.passed and all(tests.seen) and all(tests.hidden)
         job = self.task.job(problem, program) if program else None
         return Judged(
             replace(sample, meta=meta),
             verdict,
-            None if fails else solved,
+            None if verdict.status in UNJUDGED else solved,
             () if isinstance(job, Verdict) else tuple(suspects(program, job.test if job else "")),
             tests.failing_input,
         )
@@ -168,17 +174,12 @@ class Judge:
         shown = (text for text in self.task.buggy(problem) if text.strip() in sample.prompt)
         return next(shown, "")
 
-    # --- running ------------------------------------------------------------------------------
-
     def _results(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Found]:
         """The results of programs, from the sandbox or from memory."""
-        found: dict[tuple[str, str], _Found] = {}
-        for key in dict.fromkeys(keys):
-            if key in self._known:
-                self._known.move_to_end(key)
-                found[key] = self._known[key]
-            else:
-                found[key] = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
+        if len(self._known) > _MOST_KEPT:
+            self._known.clear()
+        failed = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
+        found = {key: self._known.get(key, failed) for key in keys}
         left = [key for key in found if key not in self._known]
         for attempt in range(_TRIES):
             if not left:
@@ -193,8 +194,6 @@ class Judge:
                     self._known[key] = result
             left = again
         self.failures += len(left)
-        while len(self._known) > _MOST_KEPT:
-            self._known.popitem(last=False)
         return found
 
     def _run(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], _Found]]:
@@ -255,7 +254,7 @@ def combine(
         weights: reward -> its weight.
 
     Returns:
-        A number for each sample, None if the sandbox failed to judge it; and by name the rewards.
+        A number for each sample, None if it was not judged; and by name the rewards.
         A reward that has no value for a sample adds nothing to it.
 
     Raises:
@@ -274,12 +273,12 @@ def combine(
     for number, one in enumerate(judged):
         values = [(weights[name], scores[number].value) for name, scores in parts.items()]
         found = [weight * value for weight, value in values if value is not None]
-        fails = one.verdict.status == "infra_error"
-        totals.append(None if fails or not found else math.fsum(found))
+        is_unjudged = one.verdict.status in UNJUDGED
+        totals.append(None if is_unjudged or not found else math.fsum(found))
     return totals, parts
 
 
-_STATUSES = {  # the feedback for each status
+_STATUSES = {  # the feedback for each way to fail
     "wrong": "It returns a wrong result",
     "error": "It raises an exception",
     "timeout": "It takes too long",
@@ -301,6 +300,10 @@ def feedback(judged: Judged) -> str:
         return "Your program passes its tests."
     if status in ("empty", "no_answer"):
         return "There is no program in your answer. Write the whole program in one code block."
+    if status == "infra_error":
+        return "Your program was not judged: the sandbox failed. Submit it again."
+    if status == "bad_test":
+        return "Your program was not judged: the tests of this problem are unusable."
     what = _STATUSES.get(status, "It does not pass its tests")
     where = f" for `{judged.failing_input}`" if judged.failing_input else ""
     return f"Your program does not pass its tests. {what}{where}. Write the whole program again."
@@ -355,3 +358,172 @@ def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) 
     found["suspects"] = sum(bool(one.suspects) for one in judged) / len(judged)
     found["infra_errors"] = sum(one.solved is None for one in judged) / len(judged)
     return found
+
+
+class SandboxReward:
+    """A reward for TRL's trainers (``reward_funcs``): programs run in the sandbox.
+
+    The data set has a column ``prompt`` and those that say how an answer is judged: ``tests``, or
+    ``calls`` and ``expected``, or ``stdin`` and ``stdout``; if need be ``entry_point`` and
+    ``setup`` (:mod:`codegen.evals.tasks.custom` describes them all). With ``task`` it has a column
+    ``problem_id`` instead. The object can be pickled; its sandbox starts with the first call, and
+    ends with the process or by :meth:`close`.
+
+    Args:
+        rewards: name -> weight, of ``codegen plugins``.
+        task: name of a task (``codegen eval tasks``); empty for the columns above.
+        hidden, workers, cpu_s, service: see :class:`Judge`.
+        style: how answers are read, a prompt style; ``chat`` finds the code block in a text.
+
+    Raises:
+        ConfigError: for an unknown task, reward or style.
+    """
+
+    def __init__(
+        self,
+        rewards: Mapping[str, float] | None = None,
+        *,
+        task: str = "",
+        hidden: float = 0.0,
+        workers: int = 0,
+        cpu_s: float = 0.0,
+        service: str | Sequence[str] = (),
+        style: str = "chat",
+    ) -> None:
+        self.__name__ = "sandbox"  # what TRL calls it in its logs
+        self.rewards = dict(rewards or {"passed": 1.0})
+        for name in self.rewards:
+            plugins.load("rewards", name)
+        if cpu_s:
+            Limits(cpu_s=cpu_s)
+        self.task, self.style = task, tasks.find_style(style)
+        self.options: dict[str, Any] = {
+            "hidden": hidden,
+            "workers": workers,
+            "cpu_s": cpu_s,
+            "service": service,
+        }
+        self._judge: Judge | None = None
+        self._rows: dict[str, str] = {}  # what decides a problem -> its id
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_judge": None, "_rows": {}}
+
+    def close(self) -> None:
+        """Ends the sandbox."""
+        if self._judge:
+            self._judge.close()
+            self._judge = None
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Any = None,
+        log_extra: Any = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """A reward for each completion; None where the sandbox failed.
+
+        Args:
+            prompts, completions: texts, or lists of messages.
+            completion_ids: tokens, for their number.
+            log_metric, log_extra: TRL's, which get the share of solved samples, statuses and the
+                suspects.
+            columns: the data set's other columns, one value for each completion.
+
+        Raises:
+            InputError: for a row that does not say how it is judged.
+        """
+        samples = []
+        environments = columns.pop("environments", None) or [None] * len(prompts)
+        for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            row = {
+                name: values[number]
+                for name, values in columns.items()
+                if isinstance(values, (list, tuple))  # TRL adds other arguments
+            }
+            tokens = len(completion_ids[number]) if completion_ids else 0
+            if isinstance(environment := environments[number], Submissions):
+                completion = environment.program
+            samples.append(self._sample(row, number, prompt, completion, tokens))
+        judged = self._open().start(samples).result()  # TRL may call from several threads
+        totals, parts = combine(judged, self.rewards)
+        if log_metric:
+            for name, value in metrics_of(judged, parts).items():
+                log_metric(name, value)
+        if log_extra:
+            log_extra("status", [one.verdict.status for one in judged])
+            log_extra("suspects", [", ".join(one.suspects) for one in judged])
+        return totals
+
+    def environment(self) -> Submissions:
+        """For TRL's ``environment_factory``: the model submits programs by a tool; see
+        :class:`Submissions`.
+        """
+        return Submissions(self)
+
+    def _open(self) -> Judge:
+        if self._judge is None:
+            options = {**self.options, "constants": "share" in self.rewards}
+            columns = Custom("rewarded", "columns of a data set", [], "")
+            self._judge = Judge(tasks.load(self.task) if self.task else columns, **options)
+        return self._judge
+
+    def _sample(
+        self, row: Mapping[str, Any], number: int, prompt: Any, completion: Any, tokens: int
+    ) -> Sample:
+        problem_id = self._problem_of(self._open(), text_of(prompt), row)
+        return sample_of(self.task, problem_id, number, prompt, completion, tokens, self.style)
+
+    def _problem_of(self, judge: Judge, prompt: str, row: Mapping[str, Any]) -> str:
+        if self.task:
+            if not judge.knows(problem_id := str(row.get("problem_id", ""))):
+                raise InputError(
+                    f"The task {self.task} has no problem {problem_id!r}.",
+                    "Give the data set a column problem_id with the ids of its problems.",
+                )
+            return problem_id
+        given = {name: value for name, value in row.items() if value is not None}
+        given |= {"prompt": prompt, "id": "row"}
+        known = self._rows.setdefault(repr(sorted(given.items())), f"row-{len(self._rows)}")
+        if not judge.knows(known):
+            judge.add(replace(Custom.problem_of("A row of the data set", given), id=known))
+        return known
+
+
+class Submissions:
+    """An environment of TRL for models that call tools: the tool ``submit`` runs a program.
+
+    Its answer is the kind of failure and the input that fails, never what the tests expect. The
+    reward is that of the last program, by the same :class:`SandboxReward`::
+
+        reward = SandboxReward()
+        GRPOTrainer(..., reward_funcs=reward, environment_factory=reward.environment)
+    """
+
+    def __init__(self, reward: SandboxReward) -> None:
+        self._reward = reward
+        self._row: dict[str, Any] = {}
+        self.program = ""
+
+    def reset(self, prompt: Any = "", **row: Any) -> None:
+        """Begins an episode with a row of the data set."""
+        self._row, self.program = {"prompt": prompt, **row}, ""
+
+    def submit(self, program: str) -> str:
+        """
+        Runs a program against its tests.
+
+        Args:
+            program: The whole program in Python.
+
+        Returns:
+            Whether it passes, or the kind of failure and the input that fails.
+        """
+        self.program = program
+        row = {name: value for name, value in self._row.items() if name != "prompt"}
+        sample = self._reward._sample(row, 0, self._row["prompt"], program, 0)
+        (judged,) = self._reward._open().start([sample]).result()
+        return feedback(judged)

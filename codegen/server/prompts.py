@@ -27,6 +27,7 @@ from zlib import crc32
 from codegen.decoding.healing import Vocabulary
 from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
+from codegen.models.chat import control_pattern, control_tokens
 from codegen.server.requests import CompletionRequest
 from codegen.server.secrets import redact
 from codegen.server.text import comment_mark, indentation, scan, whole_characters
@@ -206,9 +207,7 @@ class Prompter:
         self.family = family
         self.limit = limit
         known = tokenizer.get_vocab()
-        added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
-        visible = sorted((t for t in added if len(t) > 1 and t.strip()), key=len, reverse=True)
-        self.control = re.compile("|".join(map(re.escape, visible)) or r"(?!)")
+        self.control = control_pattern(control_tokens(tokenizer))
         first = tokenizer("").input_ids
         self._first = [token for token in first if token != tokenizer.eos_token_id]
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)

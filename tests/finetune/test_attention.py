@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +18,6 @@ from codegen.finetune.attention import (
     causal,
     cumulative_lengths,
     dense_mask,
-    flex_block_mask,
     from_stack,
     joined,
     mask_inputs,
@@ -118,23 +116,6 @@ def test_padding_changes_nothing_and_sees_nothing() -> None:
     assert torch.equal(mask[:5, :5], torch.ones(5, 5, dtype=torch.bool).tril())
     assert torch.equal(mask[5:], torch.eye(8, dtype=torch.bool)[5:])
     assert row.positions.tolist() == [0, 1, 2, 3, 4, 0, 0, 0]
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without")
-def test_flex_attention_sees_the_same() -> None:
-    from torch.nn.attention.flex_attention import create_mask, flex_attention
-
-    rows = [
-        padded(joined([causal(40), causal(70)], isolated=True), 128),
-        padded(Slots([4, 5], [6, 7, BKSPC, 8, BKSPC, BKSPC, 9] * 8).layout, 128),
-    ]
-    end = torch.from_numpy(np.stack([row.end for row in rows]))
-    block = flex_block_mask(end)
-    assert torch.equal(create_mask(block.mask_mod, 2, 1, 128, 128, "cpu"), dense_mask(end))
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 2, 128, 16, dtype=torch.float64)
-    dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=dense_mask(end))
-    assert (flex_attention(q, k, v, block_mask=block) - dense).abs().max() < 1e-10
 
 
 def test_cumulative_lengths_only_of_causal_blocks() -> None:

@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
-from codegen.errors import ConfigError
 from codegen.finetune import attention as attentions
 from codegen.finetune.attention import (
     Attention,
@@ -111,26 +110,6 @@ def test_a_layer_that_drops_the_blocks_gets_dense_masks(model: Any) -> None:
     model.model.layers[1].self_attn.forward = deaf
     assert check(model, "auto") == "dense"
     assert check(model, "dense") == "dense"
-
-
-def test_blocks_that_compute_something_else_are_not_used(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a wrong kernel for variable lengths would."""
-    one_by_one = attentions._blockwise
-
-    def leaky(module: Any, q: Any, k: Any, v: Any, mask: Any, blocks: Any, **options: Any) -> Any:
-        one_by_one(module, q, k, v, mask, blocks=blocks, **options)
-        return one_by_one(module, q, k, v, None, **options)
-
-    monkeypatch.setattr(attentions, "_blockwise", leaky)
-    with pytest.warns(RuntimeWarning, match="a dense mask give different logits"):
-        assert check(model, "auto") == "dense"
-
-
-def test_flex_attention_is_refused_without_a_gpu(model: Any) -> None:
-    with pytest.raises(ConfigError, match="needs a GPU"):
-        check(model, "flex")
 
 
 def test_rows_that_are_no_blocks_get_a_mask(model: Any) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import sqlite3
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,14 +17,11 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
-from transformers import TrainerCallback
-from transformers.integrations import integration_utils
 
 from codegen.cli import main
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
-from codegen.finetune.held_out import EVALUATIONS
 from codegen.finetune.run import push_model, train
 from codegen.finetune.trainer import tracking
 
@@ -88,7 +81,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
 
     With a held-out text all keep the weights of the same step, where its loss is lowest.
     """
-    options: dict[str, Any] = {"schedule": schedule, "warmup_steps": 2, "decay": 0.25}
+    options: dict[str, Any] = {"schedule": schedule, "warmup": 2, "decay": 0.25}
     if evaluates:
         held = tmp_path / "held.jsonl"
         held.write_text(json.dumps({"prompt": "Add 3.", "completion": "import os, re, sys"}) + "\n")
@@ -105,7 +98,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
 
 
 def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:
-    options = {"schedule": "wsd", "warmup_steps": 2, "save_every": 1}
+    options = {"schedule": "wsd", "warmup": 2, "save_every": 1}
     run(row, **options, steps=10, output=str(tmp_path / "whole"))
     run(row, **options, steps=5)
     recipe = {**row, **options, "steps": 10}
@@ -120,21 +113,6 @@ def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: P
     assert done.returncode == -signal.SIGKILL and not Path(row["output"], "train.json").exists()
     train(parse_recipe(recipe))
     assert same(row["output"], tmp_path / "whole")
-
-
-def test_the_state_is_kept_also_if_a_run_is_killed_before(
-    row: dict[str, Any], tmp_path: Path
-) -> None:
-    options: dict[str, Any] = {"schedule": "constant", "warmup_steps": 2, "save_every": 4}
-    output = Path(row["output"])
-    train(parse_recipe({**row, **options}))
-    shutil.copytree(output / "state", output / "checkpoints")  # as before the end of the run
-    shutil.rmtree(output / "state")
-    (output / "train.json").unlink()
-    run(row, **options)
-    run(row, **options, steps=8)
-    run(row, **options, steps=8, output=str(tmp_path / "whole"))
-    assert same(output, tmp_path / "whole")
 
 
 def test_an_adapter_is_trained_further(row: dict[str, Any], tmp_path: Path) -> None:
@@ -168,19 +146,6 @@ def test_another_adapter_is_not_trained_further(
         run(row, lora=adapter, output=str(tmp_path / "other"))
 
 
-def test_an_adapter_of_another_model_is_not_trained_further(
-    row: dict[str, Any], tmp_path: Path
-) -> None:
-    run(row)
-    adapter = Path(row["output"], "model")
-    card = json.loads((adapter / "codegen.json").read_text())
-    (adapter / "codegen.json").write_text(json.dumps({**card, "base_fingerprint": "other"}))
-    with pytest.raises(ModelError, match="was trained on another model"):
-        run(row, lora={"adapter": str(adapter)}, output=str(tmp_path / "other"))
-    with pytest.raises(ModelError, match="nowhere"):
-        run(row, lora={"adapter": str(tmp_path / "nowhere")}, output=str(tmp_path / "other"))
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -209,9 +174,6 @@ def test_an_extension_with_another_setting_is_refused(row: dict[str, Any]) -> No
         run(row, **options, steps=2)
 
 
-# --- trackers ----------------------------------------------------------------------------------
-
-
 def test_a_tracker_that_is_not_installed_is_named(
     row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +183,7 @@ def test_a_tracker_that_is_not_installed_is_named(
     monkeypatch.setattr(run_module, "find_spec", lacks)
     with pytest.raises(ConfigError, match=r"wandb, which is not installed.*pip install wandb"):
         run(row, report_to="wandb")
-    with pytest.raises(ConfigError, match="unknown tracker 'wandbb'"):
+    with pytest.raises(ConfigError, match=r"[Uu]nknown tracker 'wandbb'.*wandb"):
         run(row, report_to=["wandbb"])
     recipe = Path(row["data"]).with_name("recipe.yaml")
     recipe.write_text(json.dumps({**row, "report_to": "wandb"}))
@@ -230,21 +192,6 @@ def test_a_tracker_that_is_not_installed_is_named(
     captured = capsys.readouterr()
     assert stop.value.code == 2 and not captured.out and "pip install wandb" in captured.err
     assert not Path(row["output"]).exists()
-
-
-def test_a_finished_run_says_so(row: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Path(row["data"]).with_name("recipe.yaml")
-    recipe.write_text(json.dumps(row))
-    outputs = []
-    for _ in range(2):
-        with pytest.raises(SystemExit) as stop:
-            main(["finetune", str(recipe)])
-        assert not stop.value.code
-        outputs.append(capsys.readouterr())
-    first, again = outputs
-    assert "tokens/s" in first.out and "already" not in first.out + first.err
-    assert "in 4 steps; already finished." in again.out and "tokens/s" not in again.out
-    assert "already holds the finished run" in again.err and "0/4" not in again.err
 
 
 def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
@@ -258,180 +205,17 @@ def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
     assert found == [(step, pytest.approx(loss)) for step, loss in result.losses]
 
 
-@pytest.mark.slow
-def test_trackio_has_the_losses(
-    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In a process of its own: trackio reads where its data is when it is imported."""
-    pytest.importorskip("trackio", reason="trackio is not installed")
-    recipe = {**row, "report_to": ["trackio"], "project": "tests", "run_name": "one"}
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(recipe))
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
-    command = [sys.executable, "-m", "codegen", "finetune", str(path), "--json"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    losses = json.loads(done.stdout)["losses"]  # nothing else is printed there
-    (database,) = (tmp_path / "trackio").glob("*.db")
-    with sqlite3.connect(database) as connection:
-        rows = connection.execute("select run_name, metrics from metrics").fetchall()
-    found = [m["train/loss"] for _, text in rows if "train/loss" in (m := json.loads(text))]
-    assert {name for name, _ in rows} == {"one"}
-    assert found == pytest.approx([loss for _, loss in losses])
-
-
-@pytest.mark.parametrize("variable", ["WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME"])
-def test_trackers_get_the_project_from_the_environment(
-    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    """A tracker's integration that, like transformers' own, reads it when training begins."""
-    seen: list[str | None] = []
-
-    class Probe(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            seen.append(os.environ.get(variable))
-
-    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "clearml", Probe)
-    monkeypatch.delenv(variable, raising=False)
-    run(row, report_to="clearml", project="one")
-    assert variable not in os.environ  # the next run of this process may have another project
-    monkeypatch.setenv(variable, "mine")
-    run(row, report_to="clearml", project="two", steps=1, output=row["output"] + "-2")
-    assert seen == ["one", "mine"]
-
-
 @pytest.mark.parametrize("opened", [False, True])
 def test_only_a_wandb_run_that_training_began_is_finished(
-    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, opened: bool
+    monkeypatch: pytest.MonkeyPatch, opened: bool
 ) -> None:
     finished: list[object] = []
     wandb = SimpleNamespace(run=object() if opened else None)
     wandb.finish = lambda: finished.append(wandb.run)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    with tracking(parse_recipe(row)):
+    with tracking():
         wandb.run = wandb.run or object()
     assert finished == ([] if opened else [wandb.run])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
-def test_a_tracker_has_the_losses_under_the_project(
-    row: dict[str, Any], tmp_path: Path, tracker: str
-) -> None:
-    """The real packages, offline, each in a process of its own."""
-    pytest.importorskip(tracker, reason=f"{tracker} is not installed")
-    recipe = {**row, "report_to": tracker, "project": "tests", "run_name": "one"}
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(recipe))
-    environment = {
-        **os.environ,
-        "WANDB_MODE": "offline",
-        "WANDB_DIR": str(tmp_path),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "codegen", "finetune", str(path), "--json"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    losses = [loss for _, loss in json.loads(done.stdout)["losses"]]
-    found = (_wandb_losses if tracker == "wandb" else _mlflow_losses)(tmp_path)
-    assert found == ("tests", "one", pytest.approx(losses))
-
-
-def _wandb_losses(folder: Path) -> tuple[str, str, list[float]]:
-    messages: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    project, name, losses = "", "", []
-    for data in _log_records(path.read_bytes()):
-        record = messages.Record()
-        record.ParseFromString(data)
-        if record.run.project:
-            project, name = record.run.project, record.run.display_name
-        for item in record.history.item:
-            if (item.key or "/".join(item.nested_key)) == "train/loss":
-                losses.append(json.loads(item.value_json))
-    return project, name, losses
-
-
-def _log_records(data: bytes) -> Iterator[bytes]:
-    """The records of wandb's file: LevelDB's log format after a header of 7 bytes."""
-    at, record = 7, b""
-    while at + 7 <= len(data):
-        if (left := 2**15 - at % 2**15) < 7:
-            at += left
-            continue
-        length, kind = struct.unpack_from("<HB", data, at + 4)
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield record
-            record = b""
-
-
-def _mlflow_losses(folder: Path) -> tuple[str, str, list[float]]:
-    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
-
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    (experiment,) = (e for e in client.search_experiments() if e.name != "Default")
-    (found,) = client.search_runs([experiment.experiment_id])
-    history = client.get_metric_history(found.info.run_id, "loss")
-    return experiment.name, found.info.run_name or "", [m.value for m in history]
-
-
-# --- scores on a task --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def task(tmp_path: Path) -> str:
-    """Two problems that the model learns by heart from its data."""
-    rows = [
-        {
-            "id": f"add{n}",
-            "prompt": f"Add {n}.",
-            "entry_point": "f",
-            "tests": f"assert f(1) == {n + 1}",
-            "solution": f"def f(x):\n    return x + {n}\n",
-        }
-        for n in (2, 5)
-    ]
-    path = tmp_path / "task.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    yaml = tmp_path / "task.yaml"
-    yaml.write_text(
-        "about: additions\nproblems: task.jsonl\nid: id\nprompt: '{{ prompt }}'\n"
-        "entry_point: entry_point\ntests: '{{ tests }}'\nsolution: solution\n"
-    )
-    return f"file:{yaml}"
-
-
-@pytest.mark.slow
-def test_pass_rates_rise_and_do_not_change_the_training(
-    row: dict[str, Any], task: str, tmp_path: Path
-) -> None:
-    evaluation = {"task": task, "task_every": 20, "max_new_tokens": 40}
-    row = {**row, "method": "full", "steps": 60, "lora": {}, "batch_size": 9, "micro_batch_size": 9}
-    plain = run(row, output=str(tmp_path / "plain"))
-    result = run(row, evaluation=evaluation)
-    assert result.losses == plain.losses  # with and without, bit for bit
-    curve = result.parts["pass@1"]
-    assert [step for step, _ in curve] == [0, 20, 40, 60]
-    assert curve[0][1] == 0 and curve[-1][1] == 1
-    folder = Path(row["output"], EVALUATIONS, "step-60")
-    verdicts = (folder / "verdicts.jsonl").read_text().splitlines()
-    assert [json.loads(line)["status"] for line in verdicts] == ["passed", "passed"]
-    assert "pass@1" in Path(row["output"], "model", "README.md").read_text()
-    assert (Path(row["output"]) / "pass.svg").is_file()
-
-
-def test_an_unknown_task_is_named_before_training(row: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="humanevil"):
-        run(row, evaluation={"task": "humanevil"})
-
-
-# --- the hub -----------------------------------------------------------------------------------
 
 
 class Recorder(HfApi):

@@ -16,10 +16,8 @@ from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
 from codegen.finetune.batches import share_of
-from codegen.finetune.dataset import EncodedExample, decompose
+from codegen.finetune.encode import EncodedExample, decompose
 from codegen.finetune.plan import (
-    Draw,
-    apportion,
     bucket_of,
     draw_order,
     grid,
@@ -76,17 +74,15 @@ def test_odds_and_grids() -> None:
     assert odds_of("grow_linear", 6) == [6, 5, 4, 3, 2, 1]
     assert odds_of("grow_p2", 6) == [32, 16, 8, 4, 2, 1]
     assert grid(64, 500) == [64, 128, 256, 512]
-    assert grid(64, 300, finer=True) == [64, 96, 128, 192, 256, 384]
     assert [bucket_of(n, grid(64, 500)) for n in (1, 64, 65, 512)] == [0, 0, 1, 3]
 
 
-@pytest.mark.parametrize("draw", ["paper", "weighted", "deterministic"])
 @pytest.mark.parametrize("cycles", [1, 3, 8])
-def test_draws_are_exact_and_each_cycle_grows(draw: Draw, cycles: int) -> None:
+def test_draws_are_exact_and_each_cycle_grows(cycles: int) -> None:
     counts = [240, 240, 240, 240]
-    order = draw_order(counts, odds_of("grow_p2", 4), cycles, draw, random.Random(0))
+    order = draw_order(counts, odds_of("grow_p2", 4), cycles, random.Random(0))
     assert Counter(order) == dict(enumerate(counts))
-    assert order == draw_order(counts, odds_of("grow_p2", 4), cycles, draw, random.Random(0))
+    assert order == draw_order(counts, odds_of("grow_p2", 4), cycles, random.Random(0))
     size = len(order) // cycles
     for cycle in range(cycles):
         part = order[cycle * size : (cycle + 1) * size]
@@ -94,26 +90,13 @@ def test_draws_are_exact_and_each_cycle_grows(draw: Draw, cycles: int) -> None:
         assert sum(part[:half]) / half < sum(part[half:]) / (len(part) - half)
 
 
-def test_uniform_odds_mix_all_along() -> None:
-    counts = [300, 300]
-    order = draw_order(counts, odds_of("uniform", 2), 1, "paper", random.Random(1))
-    assert 0.4 < sum(order[:300]) / 300 < 0.6
-
-
 def test_the_paper_draws_by_odds_among_what_is_left() -> None:
     """The first draws of many seeds, against the probabilities of appendix B.2."""
     first = Counter(
-        draw_order([5, 5, 5], odds_of("grow_p2", 3), 1, "paper", random.Random(s))[0]
-        for s in range(4000)
+        draw_order([5, 5, 5], odds_of("grow_p2", 3), 1, random.Random(s))[0] for s in range(4000)
     )
     for length, probability in enumerate((4 / 7, 2 / 7, 1 / 7)):
         assert abs(first[length] / 4000 - probability) < 0.03
-    weighted = Counter(
-        draw_order([1, 8, 8], odds_of("grow_p2", 3), 1, "weighted", random.Random(s))[0]
-        for s in range(4000)
-    )
-    for length, probability in enumerate((4 / 28, 16 / 28, 8 / 28)):
-        assert abs(weighted[length] / 4000 - probability) < 0.03
 
 
 def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
@@ -133,11 +116,6 @@ def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
     assert sum(plan.widths[1:20]) < sum(plan.widths[41:60])
     tokens = Counter(plan.widths)
     assert tokens[128] / 60 == pytest.approx(20 * 3 * 128 / (20 * (2*32 + 2*64 + 3*128 + 2*256)), abs=.03)  # fmt: skip  # noqa: E501
-
-
-def test_apportion_adds_up() -> None:
-    assert apportion(10, [1, 1, 1]) == [4, 3, 3]
-    assert sum(apportion(97, [5, 0, 3, 9])) == 97 and apportion(97, [5, 0, 3, 9])[1] == 0
 
 
 def test_chunks_have_one_example_of_each_domain() -> None:
@@ -186,3 +164,21 @@ def test_packing_keeps_a_steps_examples() -> None:
     for step in range(6):
         assert sorted(loose.numbers(step)) == sorted(packed.numbers(step))
         assert len(packed.steps[step]) < 5
+
+
+def test_domains_give_their_shares_of_every_beginning() -> None:
+    examples = [
+        EncodedExample(f"e{n}", [1, 2], [0], [2], [1], causal(2), "ab"[n % 5 == 0])
+        for n in range(50)
+    ]
+    options: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 8, "seed": 1}
+    plan = make_plan(examples, steps=30, shares={"a": 0.9, "b": 0.1}, **options)
+    seen: list[int] = []
+    for step in range(30):
+        seen += plan.numbers(step)
+        replayed = sum(examples[number].domain == "b" for number in seen)
+        assert abs(replayed - 0.1 * len(seen)) <= 1
+    counts = Counter(number for number in seen if examples[number].domain == "b")
+    assert set(counts) == set(range(0, 50, 5)) and max(counts.values()) - min(counts.values()) <= 1
+    longer = make_plan(examples, steps=40, shares={"a": 0.9, "b": 0.1}, **options)
+    assert list(longer.steps)[:30] == list(plan.steps)

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from codegen.cli import cli
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
@@ -71,19 +69,6 @@ def answer_log_probability(model: str, prompt: str, answer: str) -> torch.Tensor
     return chosen[torch.arange(len(after)), torch.tensor(after)].sum()
 
 
-@pytest.mark.parametrize("steps", [2, 9])
-def test_a_plan_is_measured(row: dict[str, Any], tmp_path: Path, steps: int) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps({**row, "steps": steps, "save_every": 2}))
-    done = CliRunner().invoke(cli, ["finetune", str(recipe), "--plan", "--json"])
-    plan = json.loads(done.stdout)
-    assert (plan["total"], plan["measured"]) == (steps, min(steps, 3)) and plan["seconds"] > 0
-    assert not Path(row["output"]).exists()
-    run(row, steps=steps, save_every=2)
-    model = sum(f.stat().st_size for f in (tmp_path / "out" / "model").iterdir())
-    assert plan["disk"] > 4 * model  # checkpoints
-
-
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_loss_is_the_papers(row: dict[str, Any], tmp_path: Path, method: str) -> None:
     """Of the second step: from the initial model and that after one step, by equation 7."""
@@ -129,54 +114,6 @@ def test_a_killed_run_ends_with_the_same_weights(row: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.long
-def test_the_result_prefers_what_passed_and_generates(row: dict[str, Any]) -> None:
-    result = run(row, steps=30, batch_size=4, method="lora", learning_rate=0.02)
-    pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
-
-    def margin(model: str, pair: dict[str, str]) -> float:
-        chosen, rejected = (
-            answer_log_probability(model, pair["prompt"], pair[side])
-            for side in ("chosen", "rejected")
-        )
-        return float(chosen - rejected)
-
-    assert all(margin(result.model, p) > margin(row["model"], p) + 1 for p in pairs)
-    assert (Path(row["output"]) / "loss.svg").is_file()
-    words = ["generate", "--model", result.model, "--prompt", "Add 3.\n", "--max-new-tokens", "4"]
-    answer = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert answer.exit_code == 0
-
-
-@pytest.mark.long
-def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: Path) -> None:
-    """Pairs of messages train as pairs of texts in the format chat, which the other tests check."""
-    pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    messages = tmp_path / "messages.jsonl"
-    rows = [
-        {key: [{"role": role, "content": p[key].strip()}] for key, role in roles.items()}
-        for p in pairs
-    ]
-    messages.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({k: p[k].strip() for k in roles}) + "\n" for p in pairs))
-    one, other = (
-        run(row, format="chat", data=str(data), output=str(tmp_path / data.stem))
-        for data in (messages, texts)
-    )
-    assert one.losses == other.losses and one.counts == other.counts
-
-
-@pytest.mark.long
-def test_a_task_is_scored_on_the_way(row: dict[str, Any], tmp_path: Path) -> None:
-    task = tmp_path / "task.jsonl"
-    task.write_text('{"prompt": "Add 1.", "tests": "assert f(1) == 2", "entry_point": "f"}\n')
-    evaluation = {"task": f"file:{task}", "task_every": 1, "max_new_tokens": 4}
-    result = run(row, steps=1, evaluation=evaluation)
-    assert [step for step, _ in result.parts["pass@1"]] == [0, 1]
-
-
-@pytest.mark.long
 def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> None:
     data = tmp_path / "more.jsonl"
     extra = [
@@ -198,9 +135,9 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"micro_batch_size": 3}, "not a multiple of micro_batch_size 3"),
-        ({"dpo": {"trl": {"betta": 1}}}, "dpo.trl.betta is not a setting"),
+        ({"dpo": {"trl": {"betta": 1}}}, "DPOConfig refuses these settings.*betta"),
         ({"dpo": {"trl": {"beta": 1}}}, "decided by the recipe"),
-        ({"dpo": {"loss_type": "exo_pair"}}, "refuses these settings: Label smoothing"),
+        ({"dpo": {"trl": {"loss_type": "exo_pair"}}}, "refuses these settings: Label smoothing"),
         ({"overlong": "split"}, "does not support overlong: split"),
         ({"packing": "best_fit"}, "does not support packing"),
         ({"method": "lora", "lora": {"targets": ["lm_head"]}}, "refuses these settings"),

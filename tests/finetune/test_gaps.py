@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from codegen.decoding.insertion import InsertionLM, Text
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune import parse_recipe
-from codegen.finetune.dataset import SPECIAL, TextEncoder, read_dataset, words_tokenizer
-from codegen.finetune.held_out import is_right
-from codegen.finetune.infilling import InfillingSteps, text_of
+from codegen.finetune.batches import InfillingSteps, text_of
+from codegen.finetune.dataset import SPECIAL, read_dataset, words_tokenizer
+from codegen.finetune.encode import TextEncoder
 from codegen.finetune.model import init_model
 from codegen.finetune.plan import make_plan
-from codegen.finetune.result import TrainingResult
+from codegen.finetune.result import TrainingResult, is_right
 from codegen.finetune.run import train
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -154,51 +153,10 @@ def test_a_killed_run_ends_as_if_it_was_not(recipe: dict[str, Any], tmp_path: Pa
     assert run(recipe).losses == resumed.losses  # a finished run is read
 
 
-def test_an_extended_run_is_one_of_that_length(recipe: dict[str, Any], tmp_path: Path) -> None:
-    run({**recipe, "steps": 2})
-    run(recipe)
-    run({**recipe, "output": str(tmp_path / "whole")})
-    assert without_times(lines(recipe["output"])) == without_times(lines(tmp_path / "whole"))
-
-
-def test_parts_of_a_step_are_judged_while_others_are_drawn(recipe: dict[str, Any]) -> None:
-    recipe["grpo"]["sample_rows"] = 4
-    recipe["steps"] = 1
-    recipe |= {"method": "full", "learning_rate": 1e-5}
-    recipe["grpo"]["beta"] = 0.1  # with a reference model
-    result = run(recipe)
-    assert len(lines(recipe["output"])) == 8
-    assert result.parts["kl"]
-
-
-def test_the_verdict_is_the_next_message(recipe: dict[str, Any]) -> None:
-    from codegen.finetune.rollouts import Rollouts
-
-    del recipe["grpo"]["style"]
-    recipe |= {"format": "chat", "steps": 1}
-    recipe["grpo"] |= {"turns": 3, "max_new_tokens": 24, "hidden": 0.0}
-    contexts: list[str] = []
-    take = Rollouts.take
-
-    def watched(self: Rollouts, prompts: Any, drawn: Any) -> Any:
-        # The tiny model never ends an answer; here it does.
-        drawn = [[*ids[:5], self.tokenizer.eos_token_id] for ids in drawn]
-        contexts.extend(self.tokenizer.decode(prompt) for prompt in prompts)
-        return take(self, prompts, drawn)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rollouts, "take", watched)
-        run(recipe)
-    rows = lines(recipe["output"])
-    assert len(contexts) == 3 * len(rows)
-    for row in rows:
-        assert len(row["earlier"]) == 2
-        later = [text for text in contexts if row["earlier"][0][0] in text]
-        assert later
-    last = contexts[-1]
-    assert last.count("<|im_start|>user") == 3
-    assert last.endswith("<|im_end|>\n<|im_start|>assistant\n")
-    assert "Write the whole program" in last and "==" not in last.partition("assistant")[2]
+def test_settings_of_trl(recipe: dict[str, Any]) -> None:
+    recipe["grpo"]["trl"] = {"beta": 0.1}  # with a reference model
+    recipe |= {"method": "full", "learning_rate": 1e-5, "steps": 1}
+    assert run(recipe).parts["kl"]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +166,6 @@ def test_the_verdict_is_the_next_message(recipe: dict[str, Any]) -> None:
         ({"grpo": {}}, "needs a task"),
         ({"loss": "sequencematch"}, "does not support loss"),
         ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward a weight"),
-        ({"grpo": {"task": "t", "turns": 2}}, "does not support turns"),
-        ({"grpo": {"task": "t", "loss_type": "papo"}}, "loss_type is 'papo'.*dapo"),
     ],
 )
 def test_mistakes_before_anything_is_loaded(
@@ -222,7 +178,7 @@ def test_mistakes_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"trl": {"epsilon_hihg": 0.3}}, "grpo.trl.epsilon_hihg.*Did you mean 'epsilon_high'"),
+        ({"trl": {"epsilon_hihg": 0.3}}, "GRPOConfig refuses.*epsilon_hihg"),
         ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is decided by the recipe"),
         ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig refuses.*auto_find_batch_size"),
         ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in all"),
@@ -239,34 +195,6 @@ def test_mistakes_before_the_first_step(
     with pytest.raises((ConfigError, InputError), match=message):
         run(recipe)
     assert not (Path(recipe["output"]) / "rollouts.jsonl").exists() or not lines(recipe["output"])
-
-
-REWARD = """
-def broken(samples, verdicts):
-    raise ZeroDivisionError("of mine")
-"""
-
-
-@pytest.mark.long
-def test_a_reward_of_another_package_that_raises(
-    recipe: dict[str, Any], tmp_path: Path, pip_install: Any
-) -> None:
-    installed = pip_install(
-        '[project]\nname = "my-rewards"\nversion = "1"\n[tool.setuptools]\npy-modules = ["mine"]\n'
-        '[project.entry-points."codegen.rewards"]\nbroken = "mine:broken"\n',
-        {"mine.py": REWARD},
-    )
-    recipe["grpo"]["rewards"] = {"broken": 1.0}
-    config = tmp_path / "recipe.yaml"
-    config.write_text(json.dumps(recipe))
-    done = subprocess.run(
-        [sys.executable, "-m", "codegen", "finetune", str(config)],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": installed}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if "my-rewards" in line]
-    assert "reward 'broken'" in line and "ZeroDivisionError: of mine" in line
-    assert "Traceback" not in done.stderr
 
 
 def test_anyones_trainer(tiny_model_dir: Path, tmp_path: Path) -> None:

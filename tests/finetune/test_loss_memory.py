@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
 from codegen.finetune.batches import MicroBatch, collate
+from codegen.finetune.encode import EncodedExample
 from codegen.finetune.estimate import estimate
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.model import load_model
 from codegen.finetune.run import train
-from codegen.finetune.tokens import EncodedExample
 from codegen.models import load
 
 
@@ -118,38 +117,26 @@ def run(row: dict[str, Any], **changes: Any) -> Any:
 
 def test_a_bfloat16_base_learns_as_a_float32_one(row: dict[str, Any], tmp_path: Path) -> None:
     whole = run(row, output=str(tmp_path / "whole"))
-    narrow = run(row, base_dtype="bfloat16")
+    narrow = run(row, dtype="bfloat16")
     differences = [
         abs(a - b) / b for (_, a), (_, b) in zip(narrow.losses, whole.losses, strict=True)
     ]
     assert 0 < max(differences) < 0.05
     adapter = load(narrow.model, dtype=torch.float32)  # the adapter itself is in float32
     assert adapter.model.dtype == torch.float32
-    merged = run(row, base_dtype="bfloat16", merge=True, output=str(tmp_path / "merged"))
+    merged = run(row, dtype="bfloat16", merge=True, output=str(tmp_path / "merged"))
     both = [load(result.model, dtype=torch.float32).model for result in (narrow, merged)]
     for (name, one), (_, other) in zip(*(m.named_parameters() for m in both), strict=True):
         torch.testing.assert_close(one, other, rtol=0.01, atol=0.01, msg=name)
 
 
-@pytest.mark.parametrize("change", [{"dora": True}, {"rslora": True}])
-def test_variants_of_adapters_learn_and_load(
-    row: dict[str, Any], change: dict[str, Any], tmp_path: Path
-) -> None:
+def test_dora_learns_and_loads(row: dict[str, Any], tmp_path: Path) -> None:
     plain = run(row, output=str(tmp_path / "plain"))
-    result = run(row, lora=change)
+    result = run(row, lora={"dora": True})
     assert result.losses[0] == plain.losses[0] and result.losses[-1] != plain.losses[-1]
     assert result.losses[-1][1] < 0.8 * result.losses[0][1]
     load(result.model, dtype=torch.float32)
-    config = json.loads(Path(result.model, "adapter_config.json").read_text())
-    assert config["use_dora"] == change.get("dora", False)
-    assert config["use_rslora"] == change.get("rslora", False)
-
-
-def test_optimizers_by_name(row: dict[str, Any], tmp_path: Path) -> None:
-    adamw = run(row, output=str(tmp_path / "adamw"))
-    other = run(row, optimizer="adafactor")
-    assert other.losses[0] == adamw.losses[0] and other.losses[-1] != adamw.losses[-1]
-    assert other.losses[-1][1] < other.losses[0][1]
+    assert json.loads(Path(result.model, "adapter_config.json").read_text())["use_dora"]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +144,6 @@ def test_optimizers_by_name(row: dict[str, Any], tmp_path: Path) -> None:
     [
         ({"optimizer": "adamw_8bit"}, "bitsandbytes"),
         ({"method": "qlora"}, "bitsandbytes"),
-        ({"optimizer": "adamw_torch_4bit"}, "torchao"),
-        ({"liger": True}, "liger-kernel"),
     ],
 )
 def test_packages_that_are_not_installed_are_named(
@@ -169,38 +154,10 @@ def test_packages_that_are_not_installed_are_named(
         run(row, **change)
 
 
-def test_a_plan_may_be_for_a_machine_with_more_packages(
-    row: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("codegen.finetune.run.find_spec", lambda name: None)
-    path = tmp_path / "recipe.yaml"
-    path.write_text(json.dumps({**row, "method": "full", "optimizer": "adamw_8bit"}))
-    with pytest.raises(SystemExit) as stop:
-        main(["finetune", str(path), "--plan", "--json"])
-    captured = capsys.readouterr()
-    assert not stop.value.code and json.loads(captured.out)["peak"] > 0
-    assert "Before you train here: optimizer: adamw_8bit needs bitsandbytes" in captured.err
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "package"),
-    [
-        ({"optimizer": "adamw_8bit"}, "bitsandbytes"),
-        ({"optimizer": "paged_adamw_8bit"}, "bitsandbytes"),
-        ({"optimizer": "lion_8bit", "learning_rate": 1e-3}, "bitsandbytes"),
-        ({"optimizer": "adamw_torch_8bit"}, "torchao"),
-        ({"optimizer": "adamw_torch_4bit"}, "torchao"),
-        ({"method": "qlora"}, "bitsandbytes"),
-    ],
-)
-def test_few_bits_learn(
-    row: dict[str, Any], change: dict[str, Any], package: str, tmp_path: Path
-) -> None:
-    pytest.importorskip(package, reason=f"{package} is not installed")
+@pytest.mark.parametrize("change", [{"optimizer": "adamw_8bit"}, {"method": "qlora"}])
+def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     plain = run(row, output=str(tmp_path / "plain"))
     result = run(row, **change)
     assert result.losses[0][1] == pytest.approx(plain.losses[0][1], rel=0.2)
@@ -226,23 +183,9 @@ def test_evaluation_takes_no_gradients_from_few_bits(row: dict[str, Any]) -> Non
     assert torch.equal(gradients(), before)
 
 
-@pytest.mark.long
-def test_a_compiled_model_trains_the_same(row: dict[str, Any], tmp_path: Path) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on CPUs")
-    plain = run(row, steps=3, output=str(tmp_path / "plain"))
-    compiled = run(row, steps=3, compile=True)
-    losses = [[loss for _, loss in result.losses] for result in (plain, compiled)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    load(compiled.model, dtype=torch.float32)
-
-
-# --- the plan ----------------------------------------------------------------------------------
-
-
 def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     recipe = {**row, "epochs": 3, "steps": 0, "batch_size": 4, "micro_batch_size": 2}
-    needs = estimate(parse_recipe(recipe), 1e9)
+    needs = estimate(parse_recipe(recipe))
     model = AutoModelForCausalLM.from_pretrained(row["model"], dtype=torch.float32)
     weights = sum(weight.numel() for weight in model.parameters())
     adapter = needs.trained_parameters
@@ -250,7 +193,6 @@ def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     assert needs.memory["adapter"] == needs.memory["gradients"] == 4 * adapter
     assert needs.memory["optimizer"] == 8 * adapter
     assert needs.memory["weights"] == pytest.approx(4 * weights, rel=0.01)
-    assert needs.hours == pytest.approx(needs.flops / 1e9 / 3600)
     # 2 operations a weight forward, 2 for the inputs' gradients, 6 for the adapter's; attention.
     embeddings: Any = model.get_input_embeddings()
     matrices = weights - embeddings.weight.numel()
@@ -273,12 +215,12 @@ def test_the_command_prints_the_plan(
     path.write_text(json.dumps(row))
     for options in ([], ["--json"]):
         with pytest.raises(SystemExit) as stop:
-            main(["finetune", str(path), "--plan", "--flops", "1e9", *options])
+            main(["finetune", str(path), "--plan", *options])
         assert not stop.value.code
     text, printed = capsys.readouterr().out.rsplit("\n{", 1)
     found = json.loads("{" + printed)
     assert found["peak"] == sum(found["memory"].values()) and found["steps"] == 12
-    for word in ("weights", "activations", "tokens", "hours"):
+    for word in ("weights", "activations", "tokens", "operations"):
         assert word in text
     assert not Path(row["output"]).exists()
 
@@ -290,9 +232,9 @@ def test_the_plan_knows_what_saves_memory(row: dict[str, Any]) -> None:
     plain, full = needs(), needs(method="full")
     assert full.memory["optimizer"] > 3 * plain.memory["optimizer"]
     assert full.memory["adapter"] == 0
-    half = needs(base_dtype="bfloat16")
+    half = needs(dtype="bfloat16")
     assert half.memory["weights"] == pytest.approx(plain.memory["weights"] / 2, rel=0.01)
-    few = needs(method="qlora", base_dtype="bfloat16")
+    few = needs(method="qlora", dtype="bfloat16")
     assert few.memory["weights"] < half.memory["weights"]
     recomputed = needs(gradient_checkpointing=True)
     assert recomputed.memory["activations"] < plain.memory["activations"]

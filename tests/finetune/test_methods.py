@@ -20,9 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codegen.errors import CodegenError, ConfigError, InputError
+from codegen.errors import CodegenError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.model import load_model, trainable_of
 from codegen.finetune.result import TrainingResult
 from codegen.finetune.run import train
 from codegen.finetune.trainer import WHOLE
@@ -122,19 +121,12 @@ def _torchrun(recipe: Path, *program: str) -> list[str]:
 
 
 def _trains_the_same(
-    single: TrainingResult, launch: Sequence[str], folder: Path, a_row: int = 1, near: float = 1e-4
+    single: TrainingResult, launch: Sequence[str], folder: Path, near: float = 1e-4
 ) -> None:
-    environment = dict(ENVIRONMENT)
-    if a_row > 1:  # as accelerate's launcher sets it
-        environment |= {
-            "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
-            "PARALLELISM_CONFIG_SP_SIZE": str(a_row),
-            "ACCELERATE_BYPASS_DEVICE_MAP": "true",  # of GPUs, which the processes don't have
-        }
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-6000:]
     result = json.loads(done.stdout)  # one process tells
-    assert (result["processes"], result["processes_a_row"]) == (2, a_row)
+    assert result["processes"] == 2
     assert [loss for _, loss in result["losses"]] == pytest.approx(
         [loss for _, loss in single.losses], rel=near
     )
@@ -163,65 +155,6 @@ def test_two_processes_train_the_same_weights(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"micro_batch_size": 3}, marks=pytest.mark.long),
-        {"packing": "best_fit", "micro_batch_size": 1, "gradient_checkpointing": True},
-        pytest.param(
-            {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
-            marks=pytest.mark.long,
-        ),
-    ],
-)
-def test_processes_that_share_rows_train_the_same_weights(
-    row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
-) -> None:
-    """Sequence parallelism on CPU: each process has half of every row and half of the heads.
-
-    In the third case the second process has all actions of the domain ``late``, whose prompts are
-    long.
-    """
-    if "evaluation" in options:
-        late = [text(i, f"Add {i}.\n" * 6, f"f = {i}\n") for i in range(9)]
-        write_jsonl(tmp_path / "late.jsonl", late)
-        data = {"code": row["data"], "late": str(tmp_path / "late.jsonl")}
-        options = {"data": data, "evaluation": {"data": row["data"], "every": 3},
-                   "micro_batch_size": 1}  # fmt: skip
-    single = run({**row, **options})
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
-    launch = _torchrun(recipe, str(Path(__file__).parent / "accelerators.py"))
-    _trains_the_same(single, launch, tmp_path / "two", a_row=2)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"model": "dynamic"}, "The dynamic frequencies of .* depend on the length"),
-        ({"loss": "sequencematch"}, "only with loss: mle, attention: auto"),
-        ({"attention": "dense"}, "only with loss: mle, attention: auto"),
-        ({}, "1 processes cannot form groups of 2"),
-    ],
-)
-def test_rows_that_cannot_be_shared(
-    row: dict[str, Any], options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    if "model" in options:
-        folder = tmp_path / options["model"]
-        shutil.copytree(row["model"], folder)
-        config = json.loads((folder / "config.json").read_text())
-        config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
-        (folder / "config.json").write_text(json.dumps(config))
-        options = {"model": str(folder)}
-    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
-    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
-    with pytest.raises(ConfigError, match=message):
-        run({**row, **options})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
     ("method", "base"),
     [
         pytest.param("full", "float32", marks=pytest.mark.long),
@@ -233,7 +166,7 @@ def test_sharded_weights_train_the_same(
     row: dict[str, Any], tmp_path: Path, method: str, base: str
 ) -> None:
     """FSDP2 over two processes, killed in between and gone on with."""
-    row |= {"method": method, "steps": 8, "base_dtype": base}
+    row |= {"method": method, "steps": 8, "dtype": base}
     single = run(row)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**row, "output": str(tmp_path / "two")}))
@@ -339,12 +272,6 @@ def test_sequencematch_trains_a_new_token(backspace_row: dict[str, Any], method:
     assert loaded.card.decoder == "backspace"
 
 
-def test_backspace_data_with_plain_likelihood(backspace_row: dict[str, Any]) -> None:
-    """The other half of the ablation: the same data, packed, without the penalty."""
-    result = run(backspace_row, loss="mle", packing="best_fit", micro_batch_size=1)
-    assert result.losses[-1][1] < result.losses[0][1]
-
-
 def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="made for the format 'chat', the recipe has 'plain'"):
         run(backspace_row, format="plain")
@@ -389,25 +316,6 @@ def test_merging_saves_a_whole_model(row: dict[str, Any], tmp_path: Path) -> Non
     with torch.inference_mode():
         gap = (kept.model(tokens).logits - merged.model(tokens).logits).abs().max()
     assert gap < 1e-4
-
-
-@pytest.mark.parametrize("base_dtype", ["bfloat16", "float32"])
-def test_an_adapter_of_an_adapter_begins_with_it(row: dict[str, Any], base_dtype: Any) -> None:
-    """The first adapter's part is still in the model when a second one is trained."""
-    first = train(parse_recipe({**row, "method": "lora", "learning_rate": 0.05}))
-    ids = torch.tensor([[5, 6, 7, 8]])
-    known = load(first.model, dtype=torch.float32).model
-    base = load(row["model"], dtype=torch.float32).model
-    more = {**row, "model": first.model, "output": f"{row['output']}2", "method": "lora"}
-    recipe = parse_recipe({**more, "base_dtype": base_dtype})
-    made = trainable_of(load_model(recipe).model, recipe).eval()
-    with torch.inference_mode():
-        wanted, plain, found = (model(ids).logits.float() for model in (known, base, made))
-    assert (wanted - plain).abs().max() > 0.1
-    torch.testing.assert_close(found, wanted, rtol=0.01, atol=0.01)
-    second = train(recipe)
-    assert second.losses[0][1] == pytest.approx(first.losses[-1][1], rel=0.5)
-    load(second.model)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(row: dict[str, Any], tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from codegen.errors import InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.batches import StepDataset, collate
-from codegen.finetune.dataset import TextEncoder, encode_all
-from codegen.finetune.estimate import estimate
+from codegen.finetune.dataset import Outline, cached, encode_all
+from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
-from codegen.finetune.tokens import EncodedExample, Outline, open_cache, write_cache
 from codegen.records import Segment, TrainingText, write_jsonl
 
 
@@ -104,7 +101,7 @@ def test_a_step_is_the_plain_loop(
     """Loss and gradient, over micro-batches, packed rows, and processes; from memory and disk."""
     options: dict[str, Any] = {"row_length": row_length} if row_length else {}
     steps = make_plan(examples, steps=2, batch_size=6, micro_batch_size=2, seed=0, **options)
-    cache = open_cache(tmp_path, "key", lambda place: write_cache(place, examples, 700))
+    cache = cached(tmp_path, "key", examples, dict)
     for step in range(2):
         wanted = oracle(model, tokenizer, [TEXTS[n] for n in steps.numbers(step)])
         slope = gradient(model, wanted)
@@ -217,51 +214,3 @@ def test_what_does_not_support_weights_says_so(
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         train(parse_recipe({**row, **more}))
-
-
-def test_a_model_that_fills_gaps_takes_no_weights(tokenizer: Any) -> None:
-    with pytest.raises(InputError, match=r"'t1' has weights[.] An infilling"):
-        TextEncoder(tokenizer, "plain", infilling=True).encode(TEXTS[1])
-
-
-def test_data_without_weights_has_the_same_tokens_and_cache(tokenizer: Any, tmp_path: Path) -> None:
-    """Numbers that are all 1 or 0 are flags."""
-    encoder = TextEncoder(tokenizer, "plain")
-    records = [TEXTS[0], TEXTS[4]]
-    numbers = [
-        TrainingText(r.id, r.example_id, r.generator,
-                     tuple(s._replace(train=float(s.train)) for s in r.segments))
-        for r in records
-    ]  # fmt: skip
-    for kind, found in (("flags", records), ("numbers", numbers)):
-        made = [encoder.encode(record) for record in found]
-        assert all(example.weights == () or not example.weights for example in made)
-        facts = write_cache_in(tmp_path / kind, made)
-        assert facts == {"domains": [""], "dtype": "<u2", "has_layouts": False}
-    files = [{p.name: p.read_bytes() for p in (tmp_path / kind).iterdir()}
-             for kind in ("flags", "numbers")]  # fmt: skip
-    assert files[0] == files[1]
-
-
-def write_cache_in(folder: Path, made: list[EncodedExample]) -> dict[str, Any]:
-    folder.mkdir()
-    return json.loads(json.dumps(write_cache(folder, made, 700)))
-
-
-def test_the_plan_knows_weights(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """The same tokens, steps and memory as without; the weights are in the measured step."""
-    found = []
-    for name, records in (("weights", TEXTS), ("flags", [flags(record) for record in TEXTS])):
-        write_jsonl(tmp_path / f"{name}.jsonl", records)
-        row = {
-            "model": str(tiny_model_dir), "data": str(tmp_path / f"{name}.jsonl"), "steps": 3,
-            "output": str(tmp_path / name), "format": "plain", "batch_size": 4, "max_length": 128,
-        }  # fmt: skip
-        found.append(estimate(parse_recipe(row), 1e9))
-    assert found[0].tokens == found[1].tokens and found[0].steps == 3
-    assert found[0].memory["weights"] == found[1].memory["weights"]
-
-
-def flags(record: TrainingText) -> TrainingText:
-    segments = tuple(part._replace(train=bool(part.train)) for part in record.segments)
-    return replace(record, segments=segments)

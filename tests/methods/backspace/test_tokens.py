@@ -117,7 +117,7 @@ def test_ids_are_those_of_transformers(embedded: Codec) -> None:
 
 def test_prompts_are_those_of_training(embedded: Codec) -> None:
     """Whatever segments become in training, the trajectory's prompt and end are the same tokens."""
-    from codegen.finetune.dataset import TextEncoder
+    from codegen.finetune.encode import TextEncoder
     from codegen.records import Segment, TrainingText
 
     segments = (Segment("Add é.\n", False), Segment("x = 1\n", True))

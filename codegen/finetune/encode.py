@@ -1,0 +1,594 @@
+"""Training texts and conversations to token ids and loss masks.
+
+The loss mask follows from the segments of a text; no marker is searched for. Consecutive segments
+that are trained, or not, are tokenized together, so that no token straddles the border between
+prompt and response; generation cuts there too. Trained ones may have different weights; a token
+across their border has the larger one, and the end token counts 1. A text with backspaces
+(:mod:`codegen.methods.backspace`) has its own tokens: a removed token keeps its slot, which later
+tokens do not see.
+
+Conversations are rendered by the chat template (:class:`Renderer`). At inference the model sees the
+template's rendering of the earlier messages, up to where its answer begins. So the answer of turn i
+is what ``render(messages[:i + 1])`` adds to ``render(messages[:i], add_generation_prompt=True)``,
+up to and including the token that ends a turn. If each of these texts is the beginning of the next
+one, a conversation is one text with a trained part for each turn. Some templates render earlier
+turns differently once there are later ones (Qwen 3 drops their reasoning): then each answer becomes
+a separate text, as it is served. If a template marks the assistant's tokens itself
+(``{% generation %}``), only the marked part of each answer is trained, and the end of the turn.
+
+Data never becomes control tokens: text that spells one is tokenized in two pieces, as in our
+server. Exceptions are the ``special_tokens`` that a text names in its ``meta``, and what
+assistants say in conversations, where templates expect some (tool calls).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+from codegen.errors import ConfigError, InputError, ModelError
+from codegen.finetune.attention import RowLayout, causal, from_stack
+from codegen.finetune.recipe import Format, Turns
+from codegen.methods.backspace import (
+    Codec,
+    StackLayout,
+    from_text,
+    is_trajectory,
+    require_same,
+    stack_layout,
+)
+from codegen.models.chat import (
+    chat_prompt,
+    control_pattern,
+    control_tokens,
+    conversation,
+    end_of_turn,
+    marked_stretches,
+    render,
+    require_template,
+)
+from codegen.records import Messages, Segment, TrainingText
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """One example of S slots and T trained actions.
+
+    Attributes:
+        example_id: the example its text was made from.
+        ids: [S] the token in each slot.
+        nodes: [T] the slot whose output chooses the action, ascending.
+        targets: [T] the right action there.
+        then: [T] the slot of the state that the executed action leads to.
+        layout: which slots see which.
+        domain: the name its loss is reported under; empty for none.
+        final: whether the last action ends the text, so that its ``then`` is the terminal state.
+        weights: [T] how much each action counts in the loss, or empty if each counts 1.
+    """
+
+    example_id: str
+    ids: list[int]
+    nodes: list[int]
+    targets: list[int]
+    then: list[int]
+    layout: RowLayout
+    domain: str = ""
+    final: bool = True
+    weights: Sequence[float] = ()
+
+    @property
+    def weight(self) -> float:
+        """The sum of the actions' weights."""
+        return math.fsum(self.weights) if self.weights else len(self.targets)
+
+    @classmethod
+    def of_stack(
+        cls, stack: StackLayout, example_id: str = "", domain: str = "", *, final: bool = True
+    ) -> EncodedExample:
+        """A trajectory with backspaces."""
+        return cls(
+            example_id,
+            list(stack.tokens),
+            list(stack.nodes[:-1]),
+            list(stack.labels),
+            list(stack.nodes[1:]),
+            from_stack(stack),
+            domain,
+            final,
+        )
+
+    @classmethod
+    def of_runs(
+        cls,
+        runs: Iterable[tuple[Sequence[int], bool | Sequence[float]]],
+        example_id: str,
+        domain: str,
+        *,
+        final: bool,
+    ) -> EncodedExample:
+        """A text in runs of (tokens, whether they are trained, or the weight of each)."""
+        ids: list[int] = []
+        nodes: list[int] = []
+        weights: list[float] = []
+        for new, train in runs:
+            if train:
+                first = 0 if ids else 1  # the first token of a text cannot be predicted
+                nodes.extend(range(len(ids) + first - 1, len(ids) + len(new) - 1))
+                weights += [1.0] * len(new[first:]) if train is True else train[first:]
+            ids.extend(new)
+        then = [node + 1 for node in nodes]
+        targets = [ids[slot] for slot in then]
+        layout = causal(len(ids))
+        weights = weights if any(weight != 1 for weight in weights) else []
+        return cls(example_id, ids, nodes, targets, then, layout, domain, final, weights)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> EncodedExample:
+        """The slots ``start`` to ``stop`` of a causal example, as an example of its own."""
+        kept = [k for k, (a, b) in enumerate(zip(self.nodes, self.then, strict=True))
+                if start <= a and b < stop]  # fmt: skip
+        return EncodedExample(
+            self.example_id,
+            self.ids[start:stop],
+            [self.nodes[k] - start for k in kept],
+            [self.targets[k] for k in kept],
+            [self.then[k] - start for k in kept],
+            causal(min(stop, len(self)) - start),
+            self.domain,
+            final=self.final and stop >= len(self),
+            weights=[self.weights[k] for k in kept] if self.weights else (),
+        )
+
+
+class Stretch(NamedTuple):
+    """Characters ``start`` to ``stop`` of a text."""
+
+    start: int
+    stop: int
+
+
+# Inserted where text that spells a control token is cut: a noncharacter.
+_CUT = "\ufdd0"
+
+
+class Rendered(NamedTuple):
+    """A text and its trained stretches in order; it is tokenized in pieces between cuts."""
+
+    text: str
+    trained: tuple[Stretch, ...]
+
+    def runs(self) -> list[tuple[str, bool]]:
+        """The pieces in order, and whether each is trained."""
+        runs, at = [], 0
+        for start, stop in self.trained:
+            runs += [(self.text[at:start], False), (self.text[start:stop], True)]
+            at = stop
+        runs.append((self.text[at:], False))
+        return [(piece, flag) for text, flag in runs for piece in text.split(_CUT) if piece]
+
+
+class Renderer:
+    """Renders conversations with a tokenizer's chat template.
+
+    Args:
+        turns: ``all``: a conversation is one text, or an error; ``split``: one text per answer;
+            ``last``: one text for the last answer; ``auto``: all, or split where the template
+            renders earlier turns differently.
+
+    Raises:
+        ModelError: if the tokenizer has no chat template.
+        ConfigError: if the template does not end the assistant's turns.
+    """
+
+    def __init__(self, tokenizer: Any, turns: Turns = "auto") -> None:
+        require_template(tokenizer)
+        self.tokenizer, self.turns = tokenizer, turns
+        self.has_marks = has_generation_marks(tokenizer)
+        mark = "\x01answer\x01"
+        probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
+        closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
+        self._control = control_pattern(control_tokens(tokenizer))
+        found = control_pattern(control_tokens(tokenizer, special=True)).search(closing)
+        if not found:
+            raise ConfigError(
+                "The model's chat template has no token at the end of an answer, so the model "
+                "would not learn to stop.",
+                "Use a model with another template, or give the data as texts and format: plain.",
+            )
+        self.end = found[0]
+
+    def _guarded(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if message["role"] == "assistant":
+            return message
+        pieces = _pieces(self._control, message["content"].replace(_CUT, ""))
+        return {**message, "content": _CUT.join(pieces)}
+
+    def texts(self, talk: Messages) -> list[Rendered]:
+        """The texts of a conversation; none if no message is trained.
+
+        Raises:
+            InputError: naming the conversation, if the template refuses it or does not render an
+                answer as it is served.
+        """
+        wanted = [number for number, trained in enumerate(talk.train) if trained]
+        if not wanted:
+            return []
+        talk = replace(talk, messages=tuple(map(self._guarded, talk.messages)))
+        if self.turns in ("auto", "all"):
+            if whole := self._rendered(talk, wanted):
+                return [whole]
+            if self.turns == "all":
+                raise InputError(
+                    f"Conversation {talk.id!r}: the chat template shows earlier answers "
+                    "differently once there are later messages.",
+                    "Set turns: auto or split, which give each answer a text of its own.",
+                )
+        wanted = wanted[-1:] if self.turns == "last" else wanted
+        found = (self._rendered(talk, [number]) for number in wanted)
+        return [text for text in found if text is not None]
+
+    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
+        """One text up to the last wanted answer; None if the renderings disagree."""
+        messages = talk.messages[: wanted[-1] + 1]
+        text, trained = self._render(messages, talk), []
+        for number in wanted:
+            head = self._render(messages[:number], talk, opens_answer=True)
+            upto = self._render(messages[: number + 1], talk)
+            end = upto.rfind(self.end, len(head))
+            if not upto.startswith(head) or end < 0:
+                raise InputError(
+                    f"Conversation {talk.id!r}: the chat template renders message "
+                    f"{number + 1} differently from how it is served, after the answer's opening.",
+                    "Set chat_template_kwargs (such as enable_thinking: false), give the message "
+                    "its reasoning_content, or leave it out.",
+                )
+            stop = end + len(self.end)
+            if not text.startswith(upto[:stop]):
+                return None
+            trained.append(Stretch(len(head), stop))
+        text = text[: trained[-1].stop]
+        if self.has_marks:
+            trained = self._marked(text, trained, messages, talk)
+        return Rendered(text, tuple(trained))
+
+    def _marked(
+        self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
+    ) -> list[Stretch]:
+        """The parts of each answer that the template marks, and the end of the turn."""
+        marks = marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
+        kept = []
+        for start, stop in answers:
+            inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
+            end = stop - len(self.end)
+            if inside and inside[-1][1] == end:  # marks that leave out the end of the turn
+                inside[-1] = (inside[-1][0], stop)
+            elif not inside or inside[-1][1] < stop:
+                inside.append((end, stop))
+            kept += [Stretch(*stretch) for stretch in inside]
+        return kept
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
+    ) -> str:
+        def attempt(given: Sequence[Mapping[str, Any]]) -> str:
+            return render(
+                self.tokenizer,
+                given,
+                opens=opens_answer,
+                tools=talk.tools,
+                variables=talk.template_arguments,
+            )
+
+        try:
+            try:
+                return attempt(messages)
+            except ModelError:  # DeepSeek's template concatenates a call's arguments with text
+                if not any(message.get("tool_calls") for message in messages):
+                    raise
+                return attempt([_with_text_arguments(message) for message in messages])
+        except ModelError as error:
+            raise InputError(f"Conversation {talk.id!r}: {error.message}") from None
+
+
+def has_generation_marks(tokenizer: Any) -> bool:
+    """Whether the chat template marks the assistant's tokens."""
+    return bool(re.search(r"\{%-?\s*generation\b", str(tokenizer.chat_template)))
+
+
+def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    calls = [
+        {**call, "function": {**f, "arguments": json.dumps(f["arguments"], ensure_ascii=False)}}
+        for call in message.get("tool_calls", ())
+        if (f := call["function"])
+    ]
+    return {**message, "tool_calls": calls} if calls else dict(message)
+
+
+def set_template_arguments(
+    tokenizer: Any, arguments: Mapping[str, bool | int | float | str]
+) -> None:
+    """Sets defaults of the chat template's variables, in place.
+
+    They become part of the template, which is saved with the model, so that every server renders
+    prompts as in training.
+    """
+    if not arguments:
+        return
+    require_template(tokenizer)
+    values = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {json.dumps(value)} %}}{{%- endif %}}"
+        for name, value in sorted(arguments.items())
+    )
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: values + text for name, text in template.items()}
+    else:
+        tokenizer.chat_template = values + template
+
+
+class TextEncoder:
+    """Encodes texts for one model.
+
+    Args:
+        tokenizer: the model's.
+        format: whether the prompt is wrapped in the chat template.
+        systems: domain -> system prompt of its texts, for the chat format.
+        infilling: for a model that fills gaps: the trained part is the body, and has no end token.
+        turns: how conversations become texts (:class:`Renderer`).
+
+    Attributes:
+        codec: the tokenizer with a backspace token, once a text with backspaces was encoded.
+        trained: tokens whose embeddings are to be trained.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        format: Format,
+        systems: Mapping[str, str] | None = None,
+        *,
+        infilling: bool = False,
+        turns: Turns = "auto",
+    ) -> None:
+        self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
+        self.infilling = infilling
+        self.turns: Turns = turns
+        self._renderer: Renderer | None = None
+        self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
+        bos = [tokenizer.bos_token_id]
+        self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
+        self._control = {
+            special: control_tokens(tokenizer, special=special) for special in (False, True)
+        }
+        self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
+        self._known: set[str] = set()
+        self.codec: Codec | None = None
+        self.trained: set[str] = set()
+
+    def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
+        """The examples of a row: one of a text, one or more of a conversation.
+
+        Raises:
+            InputError: see :meth:`encode`; for a conversation, if the format is not ``chat``, or
+                its rendering is not what is served.
+        """
+        if isinstance(row, TrainingText):
+            return [self.encode(row, domain)]
+        if self.format != "chat" or self.infilling:
+            raise InputError(f"Conversation {row.id!r} needs a chat template.", "Set format: chat.")
+        self._renderer = self._renderer or Renderer(self.tokenizer, self.turns)
+        if (system := self.systems.get(domain)) and row.messages[0]["role"] != "system":
+            messages = ({"role": "system", "content": system}, *row.messages)
+            row = replace(row, messages=messages, train=(False, *row.train))
+        return [
+            EncodedExample.of_runs(
+                ((self._ids(run), train) for run, train in text.runs()),
+                row.id,
+                domain,
+                final=True,
+            )
+            for text in self._renderer.texts(row)
+        ]
+
+    def encode(self, text: TrainingText, domain: str = "") -> EncodedExample:
+        """One text.
+
+        Raises:
+            InputError: if its trajectory is unsound, or was made for another tokenizer or format;
+                if the model lacks a special token that it needs; if it looks like several turns
+                of a conversation; or, for infilling, if it is not a prompt and a response.
+        """
+        if self.infilling:
+            _require_flags(text, "An infilling model")
+            return self._body(text, domain)
+        if is_trajectory(text):
+            _require_flags(text, "A text with backspaces")
+            return self._trajectory(text, domain)
+        kept = tuple(text.meta.get("special_tokens", ()))
+        for token in kept:
+            self._require(token, text)
+        self.trained.update(text.meta.get("trained_tokens", ()))
+        runs = [list(run) for _, run in groupby(text.segments, key=lambda s: bool(s.train))]
+        opening = self._opening
+        if self.format == "chat":
+            _require_one_answer(text)
+            prompt = "".join(s.text for s in runs.pop(0)) if runs and not runs[0][0].train else ""
+            opening = self._chat_prompt(prompt.strip(), self.systems.get(domain, ""), kept)
+        final = bool(runs and runs[-1][0].train)
+        encoded = [(opening, False), *(self._run(run, kept) for run in runs)]
+        if final:
+            encoded.append((self.end, True))
+        return EncodedExample.of_runs(encoded, text.example_id, domain, final=final)
+
+    def _chat_prompt(self, prompt: str, system: str, kept: tuple[str, ...]) -> list[int]:
+        pattern = self._pattern(kept, special=False)
+        if not pattern.search(prompt):
+            return chat_prompt(self.tokenizer, prompt, system)
+        turns = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": prompt})
+        return conversation(self.tokenizer, turns, pattern)[1]
+
+    def _run(
+        self, run: Sequence[Segment], kept: tuple[str, ...]
+    ) -> tuple[list[int], bool | list[float]]:
+        """The tokens of segments, and whether they are trained, or the weight of each."""
+        text = "".join(segment.text for segment in run)
+        trained = bool(run[0].train)
+        pieces = _pieces(self._pattern(kept, special=trained), text)
+        if not trained or all(segment.train == 1 for segment in run):
+            return [token for piece in pieces for token in self._ids(piece)], trained
+        if not self.tokenizer.is_fast:
+            raise InputError(
+                "Segments with weights need a tokenizer that knows each token's characters.",
+                "Use true and false for train, or a model with a fast tokenizer.",
+            )
+        of_character = [float(segment.train) for segment in run for _ in segment.text]
+        ids: list[int] = []
+        weights: list[float] = []
+        at = 0
+        for piece in pieces:
+            found = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            ids += found.input_ids
+            for start, end in found.offset_mapping:
+                weights.append(max(of_character[at + start : at + max(end, start + 1)]))
+            at += len(piece)
+        return ids, weights
+
+    def _pattern(self, kept: tuple[str, ...], *, special: bool) -> re.Pattern[str]:
+        """Matches text that must not become a control token."""
+        if (special, kept) not in self._patterns:
+            tokens = [token for token in self._control[special] if token not in kept]
+            self._patterns[special, kept] = control_pattern(tokens)
+        return self._patterns[special, kept]
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _require(self, token: str, text: TrainingText) -> None:
+        if token in self._known:
+            return
+        if len(self._ids(token)) != 1:
+            raise InputError(
+                f"Text {text.id!r} needs the special token {token}, which the model's tokenizer"
+                " does not have.",
+                "Make the data for the model's family: codegen data infilling --style, or edits "
+                "--format.",
+            )
+        self._known.add(token)
+
+    def _trajectory(self, text: TrainingText, domain: str) -> EncodedExample:
+        if self.codec is None:
+            self.codec = Codec(self.tokenizer)
+        require_same(text, self.codec)
+        if text.meta.get("format") != self.format:
+            raise InputError(
+                f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
+                f" has {self.format!r}.",
+                "Make the data again with: codegen data backspace --format, or change the recipe.",
+            )
+        return EncodedExample.of_stack(stack_layout(from_text(text)), text.example_id, domain)
+
+    def _body(self, text: TrainingText, domain: str) -> EncodedExample:
+        if text.text != text.prompt + text.trained:
+            raise InputError(
+                f"Text {text.id!r} has untrained parts inside its response.",
+                "An infilling model needs a prompt and a response that is trained as a whole.",
+            )
+        prefix, body = self._ids(text.prompt), self._ids(text.trained)
+        ids = [*prefix, *body]
+        slots = list(range(len(prefix), len(ids)))
+        layout = causal(len(ids))
+        return EncodedExample(text.example_id, ids, slots, body, slots, layout, domain, False)
+
+    def pieces(
+        self, text: TrainingText | Messages, domain: str, sizes: Callable[[int, str], list[int]]
+    ) -> Iterator[EncodedExample]:
+        """All tokens of a text in pieces, each token predicted exactly once.
+
+        Args:
+            text: both its prompt and its response are trained.
+            sizes: called with the number of predicted tokens and the text's id; returns the
+                lengths of the pieces, whose sum may be smaller.
+
+        Raises:
+            InputError: for a conversation, or a text with weights.
+        """
+        if isinstance(text, Messages):
+            raise InputError(
+                f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
+                "Set curriculum.mode: bucket.",
+            )
+        _require_flags(text, "curriculum.mode: decompose")
+        parts = _pieces(self._pattern((), special=True), text.text)
+        ids = [token for part in parts for token in self._ids(part)]
+        ids.append(self.tokenizer.eos_token_id)
+        at = 0
+        for size in sizes(len(ids) - 1, text.id):
+            slots = list(range(size))
+            name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
+            yield EncodedExample(
+                name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
+            )
+            at += size
+
+
+def _require_flags(text: TrainingText, what: str) -> None:
+    if any(segment.train not in (0, 1) for segment in text.segments):
+        raise InputError(
+            f"Text {text.id!r} has weights. {what} does not support them.",
+            "Use true and false for train.",
+        )
+
+
+def _require_one_answer(text: TrainingText) -> None:
+    flags = [bool(segment.train) for segment in text.segments]
+    answer = text.segments[flags.index(True) :] if True in flags else ()
+    if any(segment.train is False for segment in answer):
+        raise InputError(
+            f"Text {text.id!r} has an untrained segment after a trained one, which format: chat "
+            "would put into the same answer.",
+            "Give a conversation as messages; give a part of an answer the weight 0.0, not false.",
+        )
+
+
+def _pieces(control: re.Pattern[str], text: str) -> list[str]:
+    """The text, cut inside everything that spells a control token."""
+    cuts = [found.start() + 1 for found in control.finditer(text)]
+    return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
+
+
+def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
+    """Lengths of a document's pieces in order, powers of two from ``least`` to ``most``.
+
+    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document of l tokens gives
+    pieces of ``most`` while enough tokens are left, then the binary digits of the rest, the largest
+    first; a rest below ``least`` is lost.
+
+    Args:
+        length: tokens of the document.
+        rng: with it, a document longer than ``most`` gives pieces of all lengths, drawn with odds
+            1, 2, 4, ... from the longest to the shortest, so that each length gets equally many
+            tokens of it (as in the released code); without it, pieces of ``most``.
+    """
+    sizes = [most]
+    while sizes[-1] > least:
+        sizes.append(sizes[-1] // 2)
+    odds = [2**n for n in range(len(sizes))]
+    pieces = []
+    while length >= most:
+        size = most if rng is None else rng.choices(sizes, odds)[0]
+        pieces.append(size)
+        length -= size
+    for size in sizes:
+        if length >= size:
+            pieces.append(size)
+            length -= size
+    return pieces

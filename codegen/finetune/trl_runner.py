@@ -1,0 +1,466 @@
+"""The objectives that TRL trains: preferences (DPO) and reinforcement (GRPO).
+
+TRL's trainers are transformers' Trainer, so settings, checkpoints, curves and the saved model are
+the same as for texts; a section's ``trl`` holds settings that only TRL has.
+
+``objective: dpo`` (arXiv 2305.18290) compares how much more probable each answer has become since
+the start of training, so it needs the initial model: the model without its adapter or, with
+``method: full``, a second copy. Prompts and answers become the same tokens as in training on texts
+and at inference; TRL's own preparation of a data set is not used.
+
+``objective: grpo`` (arXiv 2402.03300) draws ``batch_size`` problems a step and a group of samples
+of each; a sample's advantage is its reward minus its group's mean. The sandbox judges programs
+while the model draws the next ones. The problems of a step depend on the seed and the step alone,
+so runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
+(:mod:`.rollouts`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers.trainer_callback import PrinterCallback
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from codegen import plugins
+from codegen.errors import ConfigError, InputError, in_one_line, plural
+from codegen.evals import tasks
+from codegen.finetune.encode import TextEncoder, set_template_arguments
+from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.plan import steps_of
+from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
+from codegen.finetune.result import (
+    CHECKPOINTS,
+    STATE,
+    TrainingResult,
+    is_first,
+    last_whole_checkpoint,
+    result_of,
+    save_model,
+    write_pages,
+)
+from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
+from codegen.finetune.rows import read_pairs
+from codegen.finetune.trainer import (
+    OnStep,
+    RunCallback,
+    keep_tensorboard_in,
+    muon_and_adamw,
+    tracking,
+    training_options,
+)
+from codegen.generation.protocol import Request
+from codegen.models import LoadedModel
+from codegen.models.chat import chat_prompt, require_template
+from codegen.rewards.judge import Judge
+from codegen.runs import Journal
+
+Pair = dict[str, list[int]]
+
+
+def trl_config(
+    kind: Any,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    own: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> Any:
+    """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
+
+    Args:
+        recipe: its general settings are carried over.
+        own: settings from the recipe's section for this objective.
+        given: the section's ``trl``, settings by TRL's names.
+
+    Raises:
+        ConfigError: for a name that TRL does not know, one that the recipe decides, or a value that
+            TRL refuses.
+    """
+    section = f"{recipe.objective}.trl"
+    decided = {
+        **training_options(loaded, recipe, Path(recipe.output) / CHECKPOINTS),
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        **own,
+    }
+    # TRL reads transformers' old names at every sample.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+    if twice := sorted(set(given) & set(decided)):
+        raise ConfigError(
+            f"{section}.{twice[0]} is decided by the recipe.", "Set the recipe's own key."
+        )
+    with _refusals(kind.__name__, ValueError, TypeError):
+        return kind(**decided, **given)
+
+
+@contextlib.contextmanager
+def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Reports these errors of a class of TRL as settings that it refuses."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError(f"TRL's {name} refuses these settings: {in_one_line(error)}.") from None
+
+
+def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
+    """TRL's settings that divide a step's rows among forward passes and processes.
+
+    Raises:
+        ConfigError: if they cannot be divided evenly.
+    """
+    at_once = min(recipe.micro_batch_size, rows)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if rows % (at_once * processes):
+        samples = f", so {rows} samples a step," if rows != recipe.batch_size else ""
+        times = f", times {processes} processes" if processes > 1 else ""
+        raise ConfigError(
+            f"batch_size {recipe.batch_size}{samples} is not a multiple of micro_batch_size "
+            f"{at_once}{times}.",
+            f"With objective: {recipe.objective}, all forward passes have equally many rows.",
+        )
+    return {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": rows // (at_once * processes),
+    }
+
+
+def make_trl_trainer(
+    kind: Any, loaded: LoadedModel, recipe: Recipe, arguments: Any, **own: Any
+) -> Any:
+    """A trainer of TRL for the recipe's model, adapter and optimizer.
+
+    Args:
+        arguments: from :func:`trl_config`.
+
+    Raises:
+        ConfigError: for settings that TRL refuses, ``lora.targets`` that fit no layer, or Muon with
+            an adapter, which TRL adds after the optimizer is made.
+    """
+    optimizer = None
+    if recipe.optimizer == "muon":
+        if recipe.method != "full":
+            raise ConfigError(
+                f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
+                "Choose another optimizer, or method: full.",
+            )
+        optimizer = muon_and_adamw(loaded.model, recipe)
+    with _refusals(kind.__base__.__name__, ValueError):
+        return kind(
+            **own,
+            model=loaded.model,
+            args=arguments,
+            processing_class=loaded.tokenizer,
+            optimizers=(optimizer, None),
+            peft_config=None if recipe.method == "full" else adapter_config(recipe),
+        )
+
+
+def train_with(
+    trainer: Any,
+    loaded: LoadedModel,
+    recipe: Recipe,
+    output: Path,
+    counts: dict[str, Any],
+    *,
+    value: str,
+    on_step: OnStep | None,
+    say: Callable[[str], None],
+) -> TrainingResult:
+    """Runs a trainer of TRL from its last whole checkpoint to the end, and saves the model.
+
+    Args:
+        trainer: before its first step.
+        recipe, output: of the run; the recipe's ``steps`` are set.
+        value: the logged value that ``on_step`` gets.
+        on_step, say: see :func:`codegen.finetune.run.train`.
+    """
+    keeps = not why_not_extended(recipe)
+    keep = (steps_before_decay(recipe), output / STATE) if keeps else None
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RunCallback(on_step, value=value, keep=keep))
+    keep_tensorboard_in(trainer, output / CHECKPOINTS)
+    checkpoint = last_whole_checkpoint(output)
+    if checkpoint:
+        say(f"Resuming from {checkpoint.name}.")
+    started = time.perf_counter()
+    # Standard output is for the result; trackers and TRL print.
+    with contextlib.redirect_stdout(sys.stderr), tracking():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    save_model(trainer, loaded, recipe, loaded.tokenizer, output)
+    seen = int(trainer.state.num_input_tokens_seen)
+    result = result_of(trainer, recipe, counts, seconds, 0 if checkpoint else seen, 0)
+    if is_first():
+        write_pages(result, recipe.model, output)
+    return result
+
+
+class _PairTrainer(DPOTrainer):
+    """TRL's trainer on pairs that are encoded already."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+def fit_dpo(
+    recipe: Recipe,
+    output: Path,
+    on_step: OnStep | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainingResult:
+    """Trains by the recipe; see :func:`codegen.finetune.run.train`.
+
+    Raises:
+        ConfigError, InputError, ModelError: with the remedy, before training starts.
+    """
+    loaded = load_model(recipe)
+    set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
+    pairs, counts = read_encoded_pairs(recipe, loaded.tokenizer)
+    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(pairs))})
+    left_out = ", ".join(f"{n} {reason}" for reason, n in counts["dropped"].items())
+    say(
+        f"{plural(len(pairs), 'pair')}, {plural(counts['tokens'], 'token')}"
+        + (f"; left out: {left_out}" * bool(left_out))
+    )
+    settings = recipe.dpo
+    config = trl_config(
+        DPOConfig,
+        recipe,
+        loaded,
+        {
+            **batch_sizes(recipe, recipe.batch_size),
+            "beta": settings.beta,
+            "max_length": recipe.max_length if recipe.overlong == "truncate" else None,
+        },
+        settings.trl,
+    )
+    loaded.model.config.use_cache = False
+    needs_reference = recipe.method == "full" and not config.precompute_ref_log_probs
+    reference = load_model(recipe).model if needs_reference else None
+    torch.manual_seed(recipe.seed)  # for the adapter's initial weights
+    trainer = make_trl_trainer(
+        _PairTrainer,
+        loaded,
+        recipe,
+        config,
+        ref_model=reference,
+        train_dataset=datasets.Dataset.from_list(pairs),
+    )
+    return train_with(
+        trainer, loaded, recipe, output, counts, value="loss", on_step=on_step, say=say
+    )
+
+
+def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
+    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and their
+    counts.
+
+    Raises:
+        InputError: naming a row that is not a pair; or if no pair is left.
+    """
+    encoder = TextEncoder(tokenizer, recipe.format, turns=recipe.turns)
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    cut = tokens = answers = 0
+    for _, path in recipe.sources:
+        for where, *records in read_pairs(path, recipe.limit):
+            encoded = [encoder.examples(record) for record in records]
+            if any(len(examples) != 1 for examples in encoded):
+                raise InputError(
+                    f"{where}: an answer becomes several texts.",
+                    "Set turns: all, or end the prompt before the last answer.",
+                )
+            texts = [examples[0].ids for examples in encoded]
+            first = encoded[0][0].nodes[0] + 1  # where the answer begins
+            chosen, rejected = (ids[first:] for ids in texts)
+            longest = max(map(len, texts))
+            if chosen == rejected:
+                dropped["equal answers"] += 1
+            elif first >= recipe.max_length or (
+                longest > recipe.max_length and recipe.overlong == "drop"
+            ):
+                dropped["too long"] += 1
+            else:
+                cut += longest > recipe.max_length
+                tokens += sum(min(len(ids), recipe.max_length) for ids in texts)
+                answers += sum(min(len(ids), recipe.max_length) - first for ids in texts)
+                prompt = texts[0][:first]
+                pairs.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    if not pairs:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "no row"
+        paths = ", ".join(path for _, path in recipe.sources)
+        raise InputError(
+            f"No pair of {paths} can be trained on ({reasons}).",
+            "Raise max_length, or look at the data with: codegen data inspect.",
+        )
+    counts = {
+        "examples": len(pairs),
+        "tokens": tokens,
+        "trained_tokens": answers,
+        "dropped": dict(dropped),
+        "cut": cut,
+    }
+    return pairs, counts
+
+
+def fit_grpo(
+    recipe: Recipe,
+    output: Path,
+    on_step: OnStep | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainingResult:
+    """Trains, or resumes; see :func:`codegen.finetune.run.train`.
+
+    Raises:
+        ConfigError, InputError: for settings that do not fit the task, the model or TRL.
+        SandboxError: if this machine has no sandbox.
+    """
+    settings = recipe.grpo
+    task = tasks.load(settings.task, settings.source or None)
+    problems = list(task.problems())[: recipe.limit or None]
+    style = tasks.find_style(settings.style or task.style or recipe.format)
+    for name in settings.rewards:
+        plugins.load("rewards", name)
+    requests = {problem.id: task.request(problem, style, 0) for problem in problems}
+    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(problems))})
+    samples = plural(recipe.batch_size * settings.group, "sample")
+    say(f"{plural(len(problems), 'problem')}, {samples} per step.")
+    loaded = load_model(recipe)
+    if style.chat:
+        require_template(loaded.tokenizer)
+        set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
+    _check_lengths(recipe, loaded, list(requests.values()))
+    arguments = trl_config(GRPOConfig, recipe, loaded, _grpo_settings(recipe), settings.trl)
+    rows = [
+        {"prompt": _prompt(request), "problem_id": problem_id}
+        for problem_id, request in requests.items()
+    ]
+    order = [
+        number for step in range(recipe.steps) for number in problems_of(step, recipe, len(rows))
+    ]
+    checkpoint = last_whole_checkpoint(output)
+    path = rollouts_path(output, arguments.process_index)
+    cut_after(path, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    judge = Judge(
+        task,
+        hidden=settings.hidden,
+        constants="share" in settings.rewards,
+        workers=settings.workers,
+    )
+    with judge, Journal(path, "output") as journal:
+        rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
+        trainer = make_trl_trainer(
+            JudgingTrainer,
+            loaded,
+            recipe,
+            arguments,
+            rollouts=rollouts,
+            reward_funcs=[rollouts],
+            train_dataset=datasets.Dataset.from_list(rows).select(order),
+        )
+        reference: Any = trainer.ref_model
+        if reference is not None:  # TRL reads it from disk, without an adapter
+            reference.load_state_dict(loaded.model.state_dict())
+        counts = {"examples": len(problems), "dropped": {}}
+        result = train_with(
+            trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
+        )
+    if judge.failures:
+        say(f"The sandbox failed with {plural(judge.failures, 'program')}; no reward was given.")
+    return result
+
+
+class JudgingTrainer(GRPOTrainer):
+    """TRL's trainer, whose completions are judged as soon as they are drawn.
+
+    The two methods override TRL's private ones. If a later version does not call them, completions
+    are judged when their rewards are computed, with the same result.
+
+    Args:
+        rollouts: takes the completions; also the reward function.
+        given: see ``trl.GRPOTrainer``.
+    """
+
+    def __init__(self, rollouts: Rollouts, **given: Any) -> None:
+        self.rollouts = rollouts
+        super().__init__(**given)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        self.rollouts.begin([row["problem_id"] for row in inputs], self.eos_token_ids)
+        return super()._generate_and_score_completions(inputs)
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        has_tool_images: bool = False,
+    ) -> Any:
+        drawn, logs = super()._generate_single_turn(
+            prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+        )
+        kept = self.rollouts.take(prompt_ids, drawn)
+        if logs is not None:
+            logs = [log[: len(ids)] for log, ids in zip(logs, kept, strict=True)]
+        return kept, logs
+
+
+def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
+    """The numbers of the problems of a step; a pass over all has each once, in random order.
+
+    Args:
+        step: from 0.
+    """
+    places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    orders = {
+        turn: np.random.default_rng([recipe.seed, turn]).permutation(count)
+        for turn in {place // count for place in places}
+    }
+    return [int(orders[place // count][place % count]) for place in places]
+
+
+def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
+    """Refuses prompts and samples that the model cannot hold."""
+    tokenizer = loaded.tokenizer
+    longest = max(
+        len(chat_prompt(tokenizer, one.prompt) if one.chat else tokenizer(one.prompt).input_ids)
+        for one in requests
+    )
+    most = recipe.grpo.max_new_tokens
+    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and longest + most > limit:
+        raise ConfigError(
+            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"supports {limit} in all.",
+            "Lower grpo.max_new_tokens.",
+        )
+
+
+def _prompt(request: Request) -> str | list[dict[str, str]]:
+    return [{"role": "user", "content": request.prompt}] if request.chat else request.prompt
+
+
+def _grpo_settings(recipe: Recipe) -> dict[str, Any]:
+    """TRL's settings from the recipe."""
+    settings = recipe.grpo
+    return {
+        **batch_sizes(recipe, recipe.batch_size * settings.group),
+        "num_generations": settings.group,
+        "max_completion_length": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "shuffle_dataset": False,
+    }

@@ -51,9 +51,6 @@ PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
 SHARD_SIZE = 40
-_OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
-# Settings that older versions recorded for independent samples, which do not depend on them.
-_DROPPED = ("endpoint", "shard_size")
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
@@ -155,17 +152,9 @@ def run(
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
-    dropped = _DROPPED if backend.independent else ()
 
     def claim(begun: bool) -> None:
-        directory.claim(
-            described,
-            begun=begun,
-            section="settings",
-            more=more,
-            old_values=_OLD_VALUES,
-            dropped=dropped,
-        )
+        directory.claim(described, begun=begun, section="settings", more=more)
 
     if final.exists():
         claim(begun=True)

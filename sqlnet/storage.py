@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.paths import child, own_folder, refuse_foreign, refuse_links
-from codegen.records import write_atomic
-from codegen.schema import conform, read_json
+from codegen.records import conform, read_json, write_atomic
 from codegen.sqlnet.words import one_line
 
 FORMAT = 1

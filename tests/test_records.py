@@ -24,13 +24,13 @@ from codegen.records import (
     Verdict,
     from_dict,
     from_json,
+    read_json,
     read_jsonl,
     read_rows,
     to_json,
     write_atomic,
     write_jsonl,
 )
-from codegen.schema import read_json
 
 texts = st.text(st.characters(codec=None), max_size=20)
 metas = st.dictionaries(

@@ -14,7 +14,7 @@ from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
-from codegen.generation.backends import OLD_NAMES, local_backend
+from codegen.generation.backends import local_backend
 from codegen.generation.endpoints import find_endpoint
 from codegen.terminal import echo, visible
 
@@ -38,7 +38,6 @@ class BackendOptions(Config):
         "What runs the model: transformers (in this process), llamacpp (llama.cpp; the default for "
         "a GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; the "
         "default with --endpoint or the name of an endpoint).",
-        old_values=OLD_NAMES,
     )
     load_option: dict[str, Any] = setting(
         {},

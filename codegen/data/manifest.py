@@ -26,12 +26,12 @@ from codegen.records import (
     Preference,
     TrainingText,
     UnpairedPreference,
+    conform,
     current_names,
     from_dict,
     read_jsonl,
     read_rows,
 )
-from codegen.schema import conform
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"

@@ -47,9 +47,8 @@ from codegen.data.outcomes import Result
 from codegen.data.statistics import Statistics
 from codegen.errors import ResumeError
 from codegen.paths import child, own_folder
-from codegen.records import current_names, write_atomic
+from codegen.records import conform, current_names, write_atomic
 from codegen.runs import RunDirectory, refuse_changes
-from codegen.schema import conform
 
 _JOURNAL = "journal.jsonl"
 _INDEX = "dedup.sqlite"

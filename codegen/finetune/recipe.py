@@ -324,7 +324,6 @@ class Recipe(Config):
     overlong: Overlong = setting(
         "drop",
         "what happens to longer examples; they are counted",
-        old_values={"cut": "truncate"},
     )
     token_cache: str = setting(
         "", "directory of token caches, to share them between runs; by default OUTPUT/tokens"

@@ -103,7 +103,7 @@ def train(
             if not holds_only_caches(output / TOKENS):  # another rank may have begun one
                 names.append(TOKENS)
             refuse_foreign(output, *names)
-        directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
+        directory.claim(settings, begun=begun, defaults=defaults)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
             result = read_result(output)
@@ -161,7 +161,7 @@ def _extend(
     output, stored = directory.folder, directory.read("recipe.json") or {}
     length = {key: stored.get(key, defaults[key]) for key in ("steps", "epochs")}
     then = {**settings, **length}
-    directory.claim(then, begun=True, defaults=defaults, old_values=_OLD_VALUES)
+    directory.claim(then, begun=True, defaults=defaults)
     kept = list((output / STATE).glob("checkpoint-*"))
     if reason := why_not_extended(recipe) or ("" if kept else "its state was not kept"):
         raise ResumeError(
@@ -250,7 +250,6 @@ def push_model(folder: Path, target: str, api: Any = None) -> str:
     return str(url)
 
 
-_OLD_VALUES = {"overlong": {"cut": "truncate"}}
 _NOT_DECIDING: Any = {
     **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "run_name"), True),
     **dict.fromkeys(("project", "push_to"), True),

@@ -19,8 +19,6 @@ from codegen import plugins
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation.protocol import Backend, ModelUnusable
 
-OLD_NAMES = {"hf": "transformers", "endpoint": "openai"}
-
 
 def backend_class(name: str) -> type[Backend]:
     """A back-end's class (:mod:`codegen.plugins`). Imports what it needs.

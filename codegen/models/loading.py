@@ -15,8 +15,7 @@ from codegen.config import Config, note, setting
 from codegen.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models import embedded, gguf
-from codegen.records import write_atomic
-from codegen.schema import conform, read_json
+from codegen.records import conform, read_json, write_atomic
 from codegen.vetting import read_object, tame_tokenizer, vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:

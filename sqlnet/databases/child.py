@@ -31,7 +31,7 @@ from decimal import Decimal
 from typing import IO, Any, Literal, TypedDict
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.schema import conform
+from codegen.records import conform
 from codegen.sqlnet.databases import (
     OPENING_S,
     DatabaseError,

@@ -318,8 +318,7 @@ class _Sampling:
         settings = json.loads(json.dumps({**settings, **self.backend.settings}))
         if logged:
             before = _sample_at(self.log.path, next(iter(logged.values()))).settings
-            kept = {name: value for name, value in before.items() if name not in _DROPPED}
-            refuse_changes(folder, kept, settings)
+            refuse_changes(folder, before, settings)
         missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
         total = self.plan.total
         done = total - len(missing)

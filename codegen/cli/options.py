@@ -19,7 +19,7 @@ import contextlib
 import json
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Literal
@@ -167,6 +167,21 @@ def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
     for one in value:
         yield parameter.opts[-1]
         yield from map(str, one if isinstance(one, (list, tuple)) else [one])
+
+
+def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterator[str]:
+    """The command-line words of the settings that were given by ``-o``, without some."""
+    for name, value in context.meta.get(_SETTINGS, {}).items():
+        if name in but:
+            continue
+        if isinstance(value, dict):
+            is_rest = isinstance(context.command, Command) and context.command.settings[name].rest
+            start = "" if is_rest else f"{name}."
+            for key, item in value.items():
+                yield from ("-o", f"{start}{key}={json.dumps(item)}")
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            yield from ("-o", f"{name}={shown}")
 
 
 class _Option(click.Option):
@@ -338,14 +353,14 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         settings |= {"callback": _comma_list, "default": ",".join(map(str, default or ()))}
     else:
         item = arms(inner[0])[0] if origin is tuple else kind
-        settings |= {"multiple": origin is tuple, "type": _type(item, info, marker)}
+        settings |= {"multiple": origin is tuple, "type": _type(item, info)}
         if default is not None:
             settings["default"] = default
     settings["show_default"] = marker.shown or default not in (None, "", (), {})
     return names, settings
 
 
-def _type(kind: Any, info: FieldInfo, marker: Option) -> click.ParamType | type:
+def _type(kind: Any, info: FieldInfo) -> click.ParamType | type:
     if typing.get_origin(kind) is Literal:
         return click.Choice(typing.get_args(kind))
     if kind is Path:

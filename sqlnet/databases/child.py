@@ -28,7 +28,9 @@ from contextlib import closing, suppress
 from datetime import date, datetime, timedelta
 from datetime import time as day_time
 from decimal import Decimal
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any, Literal
+
+from typing_extensions import TypedDict
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.records import conform

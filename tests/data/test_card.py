@@ -12,9 +12,9 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from tiny_generators import Counter, Echo
 
 from codegen.data import Manifest, run
-from codegen.data.card import card
-from codegen.data.filters import Decontamination, Dedup
-from codegen.data.filters.decontamination import Reference, ReferenceSet
+from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
+from codegen.data.filters.dedup import Dedup
+from codegen.data.publish import card
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 

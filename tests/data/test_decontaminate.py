@@ -17,9 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.data import Skip, make, open_source, read_rejects, run
-from codegen.data.filters import Decontamination, write_report
-from codegen.data.filters.decontamination import Match, Reference, ReferenceSet, open_reference
-from codegen.data.filters.text_forms import exact_form, ngram_hashes, syntax_units, words
+from codegen.data.filters import exact_form, ngram_hashes, words
+from codegen.data.filters.decontamination import (
+    Decontamination,
+    Match,
+    Reference,
+    ReferenceSet,
+    open_reference,
+    write_report,
+)
 from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from tiny_generators import Echo
 
 from codegen.data import EngineOptions, open_source, read_texts, run
-from codegen.data.filters import Dedup, DedupIndex, Signature
 from codegen.data.filters import dedup as dedup_module
+from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 

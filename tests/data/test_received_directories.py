@@ -13,10 +13,9 @@ from tiny_generators import Counter, Echo
 
 from codegen.cli import main
 from codegen.data import load_manifest, run
-from codegen.data.inputs import Shard
+from codegen.data.manifest import Shard, statistics_lines
 from codegen.data.merge import merge
 from codegen.data.publish import export_parquet, push
-from codegen.data.statistics import statistics_lines
 from codegen.data.view import step_name, summary_lines
 from codegen.errors import CodegenError, InputError, ResumeError
 from codegen.records import Segment, TrainingText

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.data.statistics import MAX_NAMES, Histogram, Statistics, measures, statistics_lines
+from codegen.data.manifest import MAX_NAMES, Histogram, Statistics, measures, statistics_lines
 from codegen.records import Segment, TrainingText
 
 VALUES = st.lists(

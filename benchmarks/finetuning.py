@@ -40,12 +40,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from codegen import OPENMP_SETTINGS as SETTINGS
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.errors import CodegenError, ConfigError
-from codegen.openmp import SETTINGS
 
 _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (

@@ -15,11 +15,10 @@ from typing import Any
 
 import click
 
-from codegen import OPENMP, __version__, plugins
+from codegen import OPENMP, OPENMP_SETTINGS, __version__, plugins
 from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
-from codegen.openmp import SETTINGS
 from codegen.terminal import columns, echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
@@ -239,7 +238,7 @@ def _openmp() -> Check:
     if OPENMP == "late":
         remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
         return Check("OpenMP", None, "threads spin while waiting", remedy)
-    chosen = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    chosen = [f"{name}={os.environ[name]}" for name in OPENMP_SETTINGS if name in os.environ]
     whose = "set by codegen" if OPENMP == "sleep" else "your setting"
     return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
 

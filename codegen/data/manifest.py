@@ -287,7 +287,6 @@ class Manifest:
         licenses: license -> number of kept examples; "" for an unknown license.
         versions: versions of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
-        removed: what decontamination removed: ``inputs``, and by ``set``, ``kind`` and ``part``.
         command: the command line that makes the data; empty if it was made from Python.
     """
 
@@ -301,7 +300,6 @@ class Manifest:
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
     statistics: Statistics
-    removed: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT
 

@@ -1,9 +1,8 @@
 """Merges the shards of a run into the same bytes as the unsharded run makes.
 
 Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
-of each shard in turn. Work that needs all inputs is done here: duplicates are removed in the order
-of the inputs, by the shards' signatures, and the decontamination report is written. An interrupted
-merge resumes when it is called again; the shards are only read.
+of each shard in turn. Duplicates are removed here, in the order of the inputs, by the shards'
+signatures. An interrupted merge resumes when it is called again; the shards are only read.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ from typing import IO, Any, Literal
 
 from typing_extensions import TypedDict
 
-from codegen.data.filters.decontamination import DECONTAMINATION, write_report
 from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.data.manifest import (
     KEPT,
@@ -295,16 +294,8 @@ class Output:
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
-        """Writes the manifest, the card and the decontamination report, and moves all files."""
-        removed: Mapping[str, object] = {}
-        reports: list[str] = []
-        if config.decontamination is not None:
-            rejects = self.folder / REJECTS
-            if not rejects.exists():  # moved by a run that was then killed
-                rejects = self.out / REJECTS
-            removed = write_report(rejects, self.folder / DECONTAMINATION)
-            reports = [DECONTAMINATION]
-        manifest = _manifest(config, self.state, versions, workers, removed, command)
+        """Writes the manifest and the card, and moves all files."""
+        manifest = _manifest(config, self.state, versions, workers, command)
         text = card(manifest)
         # card.md is the card's documented name. The hub and datasets read the YAML header, which
         # keeps rejects.jsonl out of the data, from README.md alone. The manifest comes last.
@@ -313,7 +304,7 @@ class Output:
             write_atomic(self.folder / name, content)
         data = [file["name"] for file in self.state.files]
         side = [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
-        for name in [*data, *side, *reports, *texts]:
+        for name in [*data, *side, *texts]:
             if (self.folder / name).exists():  # else moved by a run that was then killed
                 (self.folder / name).replace(self.out / name)
         _sync(self.out)
@@ -330,7 +321,6 @@ def _manifest(
     state: State,
     versions: Mapping[str, str],
     workers: int | None,
-    removed: Mapping[str, object],
     command: str,
 ) -> Manifest:
     seconds = max(state.seconds, 1e-9)
@@ -354,7 +344,6 @@ def _manifest(
             "workers": workers,
         },
         statistics=state.statistics,
-        removed=removed,
         command=command,
     )
 

@@ -42,10 +42,7 @@ PARQUET = "parquet"
 _FINGERPRINT = "codegen.fingerprint"  # a key of a file's metadata
 _ROW_GROUP_CHARACTERS = 8 * 2**20
 _ROW_GROUP_ROWS = 5000
-_PUBLISHED = (
-    "data-*.jsonl", "rejects.jsonl", "decontamination.jsonl", "manifest.json", "card.md",
-    "README.md",
-)  # fmt: skip
+_PUBLISHED = ("data-*.jsonl", "rejects.jsonl", "manifest.json", "card.md", "README.md")
 
 
 def parquet_schema(record: DataRecord) -> pa.Schema:
@@ -275,7 +272,7 @@ def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Man
         commit_message=f"{manifest.texts} texts by {manifest.run.generator}",
         commit_description=f"Made by codegen-toolkit; fingerprint {manifest.fingerprint}.",
         allow_patterns=[*_PUBLISHED, f"{PARQUET}/data-*.parquet"],
-        delete_patterns=["data-*.jsonl", f"{PARQUET}/data-*.parquet", "decontamination.jsonl"],
+        delete_patterns=["data-*.jsonl", f"{PARQUET}/data-*.parquet"],
     )
     return str(url)
 

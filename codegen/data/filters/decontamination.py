@@ -1,4 +1,4 @@
-"""Decontamination: drops examples that contain a problem of a test set, and reports them.
+"""Decontamination: drops examples that contain a problem of a test set.
 
 An example is compared with the prompt, the solution and the tests of each problem. It is dropped if
 it contains at least a share ``min_overlap`` of the n-grams of words of one of these parts. Phi-1
@@ -19,20 +19,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codegen.data.filters import digest, ngram_hashes, words
 from codegen.data.sources import Rejected
 from codegen.data.sources.rows import MBPP, format_of, jsonl_rows, open_hub, parquet_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
-from codegen.records import Example, read_rows, write_atomic
+from codegen.records import Example
 
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
 
@@ -180,72 +178,28 @@ def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
         yield f"hub:{argument}:{number}", row
 
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 PARTS = ("prompt", "solution", "tests")
 CONTAMINATED = "contaminated"
-DECONTAMINATION = "decontamination.jsonl"
-
-_DETAIL = re.compile(r"(\w+) match: part=(\w+) score=([\d.]+) set=(\S+) problem=(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Why an example is contaminated.
-
-    Attributes:
-        kind: ``exact`` (the same words) or ``ngram``.
-        part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
-        score: share of the part's n-grams in the example; 1.0 for ``exact``.
-    """
-
-    kind: str
-    part: str
-    score: float
-    set: str
-    problem: str
-
-    def detail(self) -> str:
-        """The text for ``rejects.jsonl``. The problem's id comes last, since it may be any text."""
-        return (
-            f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
-            f"problem={self.problem}"
-        )
-
-    @classmethod
-    def from_detail(cls, detail: str) -> Match | None:
-        """The inverse of :meth:`detail`; None for other text."""
-        found = _DETAIL.fullmatch(detail)
-        if not found:
-            return None
-        kind, part, score, set_, problem = found.groups()
-        return cls(kind, part, float(score), set_, problem)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decontamination:
-    """An index of reference problems; picklable, a few MB for HumanEval and MBPP. See ``build``.
+    """An index of reference problems; picklable, some MB for HumanEval and MBPP. See ``build``.
 
     Attributes:
         ngram: words in an n-gram.
         min_overlap: share of a part's n-grams from which on an example is contaminated.
         sets: name, number of problems and digest of each set.
-        parts: set, problem id and part for each part number in the tables below.
-        sizes: number of distinct n-grams of each part. [parts]
-        hashes: the n-grams of all parts, sorted. [n-grams]
-        owners: the part number of each n-gram. [n-grams]
+        parts: set, problem id, part and number of distinct n-grams of each part.
+        grams: the hash of each n-gram -> the parts that contain it.
         exact: digest of a part's words -> part.
     """
 
     ngram: int
     min_overlap: float
     sets: tuple[Mapping[str, Any], ...]
-    parts: tuple[tuple[str, str, str], ...]
-    sizes: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    owners: NDArray[np.int64]
+    parts: Sequence[tuple[str, str, str, int]]
+    grams: Mapping[int, Sequence[int]]
     exact: Mapping[bytes, int]
 
     @classmethod
@@ -262,71 +216,52 @@ class Decontamination:
             InputError: if a set can't be read.
             ConfigError: if a number is out of range.
         """
-        import numpy as np
-
         if ngram < 1:
             raise ConfigError(f"ngram is {ngram}; it must be at least 1.", "10 is usual.")
         if not 0 <= min_overlap <= 1:
             raise ConfigError(f"min_overlap is {min_overlap}; it must be in [0, 1].")
         read = [open_reference(s) if isinstance(s, str) else s for s in dict.fromkeys(sets)]
-        parts: list[tuple[str, str, str]] = []
-        hashes: list[NDArray[np.uint64]] = []
+        parts: list[tuple[str, str, str, int]] = []
+        grams: dict[int, list[int]] = {}
         exact: dict[bytes, int] = {}
         for set_name, problem, part, text in _parts(read):
             found = words(text)
+            hashes = ngram_hashes(found, ngram).tolist()
+            for gram in hashes:
+                grams.setdefault(gram, []).append(len(parts))
             exact.setdefault(digest(*found), len(parts))
-            parts.append((set_name, problem.id, part))
-            hashes.append(ngram_hashes(found, ngram))
+            parts.append((set_name, problem.id, part, len(hashes)))
         exact.pop(digest(), None)  # a text without words
-        sizes = np.array([len(h) for h in hashes], np.int64)
-        owners = np.repeat(np.arange(len(parts)), sizes)
-        all_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
-        order = np.argsort(all_hashes, kind="stable")
-        return cls(
-            ngram=ngram,
-            min_overlap=min_overlap,
-            sets=tuple(
-                {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
-            ),
-            parts=tuple(parts),
-            sizes=sizes,
-            hashes=all_hashes[order],
-            owners=owners[order],
-            exact=exact,
-        )
+        described = [
+            {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
+        ]
+        return cls(ngram, min_overlap, tuple(described), parts, grams, exact)
 
     def check(self, example: Example) -> Rejected | None:
         """None if the example is clean, else ``skipped`` with reason ``contaminated``.
 
-        The detail is a :class:`Match`: exact before n-grams, then the highest share, then the first
-        set.
+        The detail names what was found: exact before n-grams, then the highest share, then the
+        first set.
         """
-        match = self.match(example)
-        return match and Rejected(example.id, CONTAMINATED, match.detail(), "skipped")
-
-    def match(self, example: Example) -> Match | None:
-        """What contaminates the example; None if it is clean."""
-        import numpy as np
-
         program, instruction = words(example.program), words(example.instruction)
         for found in (digest(*program), digest(*instruction)):
             if (part := self.exact.get(found)) is not None:
-                return self._match("exact", part, 1.0)
-        own = ngram_hashes(instruction + program, self.ngram)
-        first = np.searchsorted(self.hashes, own, "left")
-        last = np.searchsorted(self.hashes, own, "right")
-        held = [self.owners[a:b] for a, b in zip(first, last, strict=True) if a < b]
-        if not held:
+                return self._rejected(example, "exact", part, 1.0)
+        own = ngram_hashes(instruction + program, self.ngram).tolist()
+        counts = Counter(part for gram in own for part in self.grams.get(gram, ()))
+        shares = {part: count / self.parts[part][3] for part, count in counts.items()}
+        if not shares:
             return None
-        counts = np.bincount(np.concatenate(held), minlength=len(self.parts))
-        shares = counts / np.maximum(self.sizes, 1)
-        part = int(np.argmax(shares))  # the first of the highest
-        share = float(shares[part])
-        return self._match("ngram", part, share) if share >= self.min_overlap else None
+        part = max(shares, key=lambda part: (shares[part], -part))
+        if shares[part] < self.min_overlap:
+            return None
+        return self._rejected(example, "ngram", part, shares[part])
 
-    def _match(self, kind: str, part: int, score: float) -> Match:
-        set_name, problem, name = self.parts[part]
-        return Match(kind, name, score, set_name, problem)
+    def _rejected(self, example: Example, kind: str, part: int, score: float) -> Rejected:
+        set_name, problem, name, _ = self.parts[part]
+        # The problem's id comes last, since it may be any text.
+        detail = f"{kind} match: part={name} score={score:.3f} set={set_name} problem={problem}"
+        return Rejected(example.id, CONTAMINATED, detail, "skipped")
 
     def describe(self) -> Mapping[str, Any]:
         """Settings, and the names and digests of the sets, as JSON values."""
@@ -357,37 +292,3 @@ def decontaminate(argument: str) -> Decontamination:
     if not sets:
         raise ConfigError("Decontamination needs a test set.", "For example: humaneval")
     return Decontamination.build(sets)
-
-
-# --- the report --------------------------------------------------------------------------------
-
-
-def write_report(
-    rejects: str | os.PathLike[str], path: str | os.PathLike[str]
-) -> Mapping[str, Any]:
-    """Writes one line for each contaminated input in ``rejects.jsonl``, all at once; streams.
-
-    A line holds ``id`` (the input's), ``kind``, ``part``, ``score``, ``set`` and ``problem``.
-
-    Returns:
-        For the manifest: ``inputs``, their number, and the numbers by ``set``, ``kind``, ``part``.
-    """
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("set", "kind", "part")}
-
-    def lines() -> Iterator[str]:
-        for row in _contaminated(rejects):
-            for name, counter in counts.items():
-                counter[row[name]] += 1
-            yield json.dumps(row) + "\n"
-
-    write_atomic(path, lines())
-    by_name = {name: dict(sorted(counter.items())) for name, counter in counts.items()}
-    return {"inputs": counts["set"].total(), **by_name}
-
-
-def _contaminated(rejects: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    for _, row in read_rows(rejects):
-        # A generator may use the same reason.
-        match = Match.from_detail(row["detail"]) if row["reason"] == CONTAMINATED else None
-        if match:
-            yield {"id": row["id"], **asdict(match)}

@@ -4,8 +4,8 @@ An example is compared with the prompt, the solution and the tests of each probl
 it contains at least a share ``min_overlap`` of the n-grams of words of one of these parts. Phi-1
 (Gunasekar et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for
 half of the problem, which is the default. With ``min_overlap`` 0 one common n-gram is enough, as in
-open-r1 (8 words) and datatrove (12 words). A part with fewer words has no n-gram: there, an example
-is dropped whose program or instruction has the same words.
+open-r1 (8 words) and datatrove (12 words). A part with fewer words has no n-gram: an example is
+also dropped if its program or instruction has the same words, but for docstrings.
 
 Limits: paraphrases, renamed variables and rewritten solutions are not found. Text without spaces
 between words, such as Chinese, has few n-grams.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -178,6 +179,7 @@ def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
         yield f"hub:{argument}:{number}", row
 
 
+_TRIPLE_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)
 PARTS = ("prompt", "solution", "tests")
 CONTAMINATED = "contaminated"
 
@@ -230,6 +232,7 @@ class Decontamination:
             for gram in hashes:
                 grams.setdefault(gram, []).append(len(parts))
             exact.setdefault(digest(*found), len(parts))
+            exact.setdefault(_without_docstrings(text), len(parts))
             parts.append((set_name, problem.id, part, len(hashes)))
         exact.pop(digest(), None)  # a text without words
         described = [
@@ -244,7 +247,8 @@ class Decontamination:
         first set.
         """
         program, instruction = words(example.program), words(example.instruction)
-        for found in (digest(*program), digest(*instruction)):
+        bare = _without_docstrings(example.program)
+        for found in (digest(*program), bare, digest(*instruction)):
             if (part := self.exact.get(found)) is not None:
                 return self._rejected(example, "exact", part, 1.0)
         own = ngram_hashes(instruction + program, self.ngram).tolist()
@@ -270,6 +274,11 @@ class Decontamination:
             "ngram": self.ngram,
             "min_overlap": self.min_overlap,
         }
+
+
+def _without_docstrings(program: str) -> bytes:
+    """The digest of a program's words, those in triple quotes left out."""
+    return digest(*words(_TRIPLE_QUOTED.sub("", program)))
 
 
 def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, str]]:

@@ -119,15 +119,6 @@ def test_settings_of_older_versions_get_defaults(tmp_path: Path) -> None:
         directory.claim({"a": 1, "b": 6}, begun=True, defaults=defaults)
 
 
-def test_values_that_were_renamed_are_the_same(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path)
-    directory.claim({"backend": "hf", "n": 1}, begun=False)
-    old_values = {"backend": {"hf": "transformers"}, "other": {"x": "y"}}
-    directory.claim({"backend": "transformers", "n": 1}, begun=True, old_values=old_values)
-    with pytest.raises(ResumeError, match='backend from "transformers" to "vllm"'):
-        directory.claim({"backend": "vllm", "n": 1}, begun=True, old_values=old_values)
-
-
 def test_results_without_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match=r"no run\.json"):
         RunDirectory(tmp_path).claim({"a": 1}, begun=True)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import InputError, MachineError, ResumeError
+from codegen.paths import open_plain
 from codegen.records import read_rows
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
@@ -303,3 +304,28 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(tmp_path: Path) -> Non
         whole = (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "run" / name).read_bytes() == whole
     assert len(list(read_rows(tmp_path / "run" / "log.jsonl"))) == 200
+
+
+# The files that each kind of run opens to append to or to cut.
+OPENED = {
+    "data": (".partial/journal.jsonl", ".partial/data-00000.jsonl", ".partial/rejects.jsonl"),
+    "evaluation": ("samples.partial.jsonl", "executions.jsonl"),
+    "search": ("log.jsonl",),
+    "training, quickstart": (".lock", "rollouts.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", [name for names in OPENED.values() for name in names])
+def test_a_file_with_another_name_is_neither_cut_nor_appended_to(tmp_path: Path, name: str) -> None:
+    """A received directory may hold a hard link to a file of the user's."""
+    secret, place = tmp_path / "secret", tmp_path / "run" / name
+    secret.write_text("precious without an end")
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(secret)
+    with pytest.raises(InputError, match="hard link"), RunDirectory(place.parent).open(place.name):
+        pass
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_APPEND):
+        with pytest.raises(InputError, match="hard link"):
+            open_plain(place, flags)
+    os.close(open_plain(place, os.O_RDONLY))
+    assert secret.read_text() == "precious without an end"

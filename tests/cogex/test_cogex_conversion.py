@@ -187,7 +187,7 @@ def test_killed_it_goes_on_and_pays_for_nothing_twice(
         return reply
 
     server.answer = slowly
-    call = [sys.executable, "-m", "codegen", *command, "--concurrency", "2", "--chunk-size", "2"]
+    call = [sys.executable, "-m", "codegen", *command, "--concurrency", "2", "-o", "chunk_size=2"]
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(server.bodies) < 12 and time.monotonic() < deadline:
@@ -223,7 +223,7 @@ def test_a_local_model(tmp_path: Path, tiny_model_dir: Path, capsys: Any) -> Non
         (["--llm", "embedded"], "Add --mode llm"),
         (["--mode", "llm"], "requires a model"),
         (["--mode", "rum"], "rum"),
-        (["--input-column"], "--input-column"),
+        (["-o", "inputs=x"], "there is no setting"),
     ],
 )
 def test_misuse(tmp_path: Path, options: list[str], said: str, capsys: Any) -> None:

@@ -14,7 +14,6 @@ import torch
 from codegen.errors import CodegenError, ModelError
 from codegen.models import fingerprint_of, load, load_tokenizer
 from codegen.models.chat import chat_prompt, marked_stretches, render
-from codegen.vetting import vet_adapter
 
 
 @pytest.fixture
@@ -272,45 +271,6 @@ def change_tokenizer(folder: Path, **changes: Any) -> None:
     change(folder, "tokenizer.json", **changes)
 
 
-DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
-BETWEEN = {"type": "Replace", "pattern": {"Regex": "(?=a)"}, "content": "a"}
-TWICE = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 40}},
-        {"normalizer": {"type": "Sequence", "normalizers": [BETWEEN] * 40}},
-        {"normalizer": {**DOUBLED, "content": "a" * 10**6}},
-        {"decoder": {"type": "Sequence", "decoders": [DOUBLED] * 40}},
-        {
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": TWICE[:1] * 2000,
-                "pair": TWICE,
-                "special_tokens": {},
-            }
-        },
-    ],
-    ids=lambda changes: str(changes)[:70],
-)
-def test_a_tokenizer_does_not_multiply_a_text(folder: Path, changes: dict[str, Any]) -> None:
-    change_tokenizer(folder, **changes)
-    with pytest.raises(ModelError, match="times as long"):
-        load_tokenizer(str(folder))
-
-
-def test_steps_of_usual_tokenizers_are_kept(folder: Path) -> None:
-    quotes = [
-        {"type": "Replace", "pattern": {"String": c}, "content": "x"} for c in "abcdefghijklm"
-    ]
-    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-    change_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": [*quotes, spaces]})
-    tokenizer = load_tokenizer(str(folder))
-    assert tokenizer.decode(tokenizer("abc  z").input_ids) == "xxx z"
-
-
 def test_a_tokenizers_padding_and_truncation_are_ours_to_choose(folder: Path) -> None:
     padding = {"direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
     change_tokenizer(
@@ -330,45 +290,6 @@ def test_an_adapter_of_an_absurd_rank(folder: Path, tmp_path: Path, changes: Any
     path = adapter(tmp_path / "a", str(folder), target_modules=["q_proj"], **changes)
     with pytest.raises(ModelError, match="the rank"):
         load(str(path), device="cpu")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"target_modules": "(a+)+$"},
-        {"target_modules": r".*\.(([a-z]|[a-z.])*)*x"},
-        {"target_modules": "(a|a)*b"},
-        {"target_modules": "(?:(?:x?a*)){9}b"},
-        {"target_modules": ".*" * 9 + "z"},
-        {"target_modules": "(unclosed"},
-        {"exclude_modules": "(a*)*"},
-        {"layers_pattern": ["layers", "(l+)*"]},
-        {"rank_pattern": {"(q_*)+": 8}},
-        {"modules_to_save": ["(.*)*x"]},
-    ],
-    ids=str,
-)
-def test_an_adapters_expression_that_may_take_for_ever(
-    folder: Path, tmp_path: Path, changes: Any
-) -> None:
-    path = adapter(tmp_path / "a", str(folder), **{"target_modules": ["q_proj"], **changes})
-    with pytest.raises(ModelError, match="regular expression"):
-        load(str(path), device="cpu")
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        r".*\.(q_proj|v_proj)$",
-        r"(?:.*?(?:language|text).*?(?:self_attn|mlp).*?(?:q_proj|up_proj))"
-        r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn)\.(?:(?:q_proj|v_proj)))",
-        r"model\.layers\.(\d+\.)?[^(+*]+",
-        "all-linear",
-    ],
-)
-def test_expressions_of_usual_adapters_are_kept(tmp_path: Path, expression: str) -> None:
-    path = adapter(tmp_path / "a", "base", target_modules=expression)
-    vet_adapter(str(path))
 
 
 def _file(header: Any, data: bytes = b"\0" * 64, length: int | None = None) -> bytes:

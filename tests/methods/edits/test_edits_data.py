@@ -359,7 +359,7 @@ def test_copied_lines_count_less_and_the_text_is_the_same(tmp_path: Path) -> Non
         done = invoke(
             str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / copied), "--workers", "1",
             "--format", "window", "--copied", copied, "--moments", "3", "--characters", "4000",
-            "--license-column", "license", "--nothing", "0",
+            "-o", "license_column=license", "--nothing", "0",
         )  # fmt: skip
         assert done.exit_code == 0, done.stderr
         made[copied] = list(read_texts(tmp_path / copied))
@@ -424,7 +424,7 @@ def test_wrong_options(options: dict[str, Any]) -> None:
 def test_rows_with_diffs(data_folder: Path, tmp_path: Path) -> None:
     source = data_folder / "next_edit" / "commits_train.jsonl.gz"
     result = invoke(
-        str(source), "--out", str(tmp_path / "out"), "--license-column", "licence", "--limit", "12",
+        str(source), "--out", str(tmp_path / "out"), "-o", "license_column=licence", "--limit", "12",
         "--workers", "1",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr

@@ -63,7 +63,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             ["--cache", "c", "--price-in", "1", "--model", "m"],
             "--model, --price-in, --cache cannot be used.",
         ),
-        (["--min-score", "4"], "Mode ast calls no model"),
+        (["-o", "min_score=4"], "Mode ast calls no model"),
         (
             ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
             "--model, --concurrency cannot be combined with --llm.",
@@ -120,7 +120,7 @@ def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_two_workers_are_billed_together(model: Model, tmp_path: Path) -> None:
     rows(tmp_path, 10)
-    args = llm(model, "--workers", 2, "--cache", "", "--chunk-size", 1, "--concurrency", 1)
+    args = llm(model, "--workers", 2, "--cache", "", "-o", "chunk_size=1", "--concurrency", 1)
     process = codegen("rows.jsonl", *args, "--out", "o", cwd=tmp_path)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -157,7 +157,7 @@ def test_snippets_of_any_language_need_no_instruction(model: Model, tmp_path: Pa
     languages = ["JavaScript", "python"]
     lines = [json.dumps({"code": f"x = {i}", "lang": languages[i % 2]}) for i in range(wanted)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    args = llm(model, "--snippets", "--program-column", "code", "--language-column", "lang")
+    args = llm(model, "-o", "snippets=true", "--program-column", "code", "-o", "language_column=lang")
     args += ["--objectives", "qa,pa", "--concurrency", wanted, "--out", "o"]
     process = codegen("rows.jsonl", *args, cwd=tmp_path)
     out, err = process.communicate(timeout=60)

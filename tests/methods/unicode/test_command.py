@@ -157,7 +157,8 @@ def test_snippets_of_any_language_need_no_instruction(model: Model, tmp_path: Pa
     languages = ["JavaScript", "python"]
     lines = [json.dumps({"code": f"x = {i}", "lang": languages[i % 2]}) for i in range(wanted)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    args = llm(model, "-o", "snippets=true", "--program-column", "code", "-o", "language_column=lang")
+    args = llm(model, "-o", "snippets=true", "-o", "language_column=lang")
+    args += ["--program-column", "code"]
     args += ["--objectives", "qa,pa", "--concurrency", wanted, "--out", "o"]
     process = codegen("rows.jsonl", *args, cwd=tmp_path)
     out, err = process.communicate(timeout=60)

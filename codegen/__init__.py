@@ -1,11 +1,43 @@
 """A toolkit for code language models whose programs are sequences of actions.
 
 Importing this package is light: heavy libraries load inside the functions that need them. It has
-one side effect: it makes OpenMP's threads sleep while they wait, see :mod:`codegen.openmp`.
+one side effect: OpenMP's threads sleep while they wait, instead of spinning.
+
+PyTorch on CPUs splits each operation among OpenMP threads. By default, GCC's runtime lets a thread
+that has finished spin for some milliseconds until the others finish. When another process occupies
+a core, all threads spin for as long as the one without a core waits: three to five times the CPU
+time. The runtime reads its settings from the environment once, when it is loaded, so they must be
+set before ``import torch``. If torch was imported before codegen, they have no effect; ``codegen
+doctor`` reports it.
 """
 
-from codegen.openmp import sleep_while_waiting
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal
 
 __version__ = "0.1.0"
 
-OPENMP = sleep_while_waiting()
+Policy = Literal["sleep", "own", "late"]
+
+# Any of these means that the user has chosen: the standard's, GCC's, and LLVM's or Intel's.
+OPENMP_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def _sleep_while_waiting() -> Policy:
+    """Sets ``OMP_WAIT_POLICY=PASSIVE`` for this process and its children, where that is possible.
+
+    Returns:
+        ``sleep`` if it was set, ``own`` if the environment has a setting already, which is kept,
+        ``late`` if torch is loaded, so that a setting would have no effect.
+    """
+    if any(os.environ.get(name) for name in OPENMP_SETTINGS):
+        return "own"
+    if "torch" in sys.modules:
+        return "late"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    return "sleep"
+
+
+OPENMP = _sleep_while_waiting()

@@ -1,20 +1,18 @@
-"""Finds, describes and deletes the runs below a directory.
+"""Finds and describes the runs below a directory.
 
 A run is recognized by the settings file that its command wrote (:mod:`codegen.runs`) and by the
 keys in it, so another program's ``manifest.json`` is not taken for a run. Everything is read as
-untrusted: links are not followed, and a damaged file counts as missing. Only :func:`delete` writes
-and takes locks.
+untrusted: links are not followed, and a damaged file counts as missing. Nothing is written, and no
+lock is taken.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import shlex
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, Literal
 
 from codegen.errors import InputError
 from codegen.paths import open_plain
-from codegen.runs import Journal, flatten, is_locked
+from codegen.runs import flatten, is_locked
 
 RunKind = Literal["quickstart", "training", "search", "data", "evaluation"]
 State = Literal["running", "stopped", "done"]
@@ -77,7 +75,6 @@ class _Kind:
         holds: dotted keys; the file must have all keys of one of these tuples.
         done: a finished run has at least one of these files.
         locks: files that a process holds while it writes.
-        own: patterns of the file names that the run writes.
         describe: (settings, directory) -> a description of the run, and its numbers.
         command: what resumes it; fields of the settings in braces.
     """
@@ -87,7 +84,6 @@ class _Kind:
     holds: tuple[tuple[str, ...], ...]
     done: tuple[str, ...]
     locks: tuple[str, ...]
-    own: tuple[str, ...]
     describe: Callable[[Mapping[str, Any], Path], tuple[str, dict[str, float]]]
     command: str
 
@@ -187,69 +183,7 @@ def shown_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-# --- deleting ---------------------------------------------------------------------------------
-
-
-def to_delete(folder: str | os.PathLike[str]) -> tuple[Run, list[Path], list[str]]:
-    """What deleting a run would remove.
-
-    Returns:
-        The run; its own files and directories; the names of what is not its own, which stays.
-
-    Raises:
-        InputError: if the directory is a link or holds no run, or the run or one in it is running.
-    """
-    folder = Path(folder)
-    if folder.is_symlink():
-        raise InputError(f"{folder} is a symbolic link.", "Name the directory it leads to.")
-    run = read_run(folder) if folder.is_dir() else None
-    if run is None:
-        raise InputError(f"{folder} holds no run.", "`codegen runs` lists the runs.")
-    own = _kind(run).own
-    entries = sorted(folder.iterdir())
-    mine = [path for path in entries if any(fnmatch.fnmatch(path.name, one) for one in own)]
-    for inner in (run, *_inner(mine)):
-        if inner.state == "running":
-            raise InputError(f"{inner.name} is running.", "Stop it first (Ctrl-C).")
-    return run, mine, [path.name for path in entries if path not in mine]
-
-
-def delete(folder: str | os.PathLike[str]) -> list[str]:
-    """Deletes a run's own files, and its directory if nothing else is in it.
-
-    The run is locked meanwhile, so one that starts at this moment is refused or refuses us.
-
-    Returns:
-        The names of what is not the run's own and stays.
-
-    Raises:
-        InputError: as :func:`to_delete`.
-    """
-    run, mine, others = to_delete(folder)
-    with ExitStack() as stack:
-        for inner in (run, *_inner(mine)):
-            for name in _kind(inner).locks:
-                if os.path.lexists(inner.folder / name):
-                    stack.enter_context(Journal(inner.folder / name))
-        for path in mine:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    if not others:
-        run.folder.rmdir()
-    return others
-
-
-def _inner(paths: Sequence[Path]) -> list[Run]:
-    return find_runs(path for path in paths if path.is_dir() and not path.is_symlink())
-
-
 # --- the kinds --------------------------------------------------------------------------------
-
-
-def _kind(run: Run) -> _Kind:
-    return next(kind for kind in _KINDS if kind.name == run.kind)
 
 
 def _kind_of(folder: Path) -> tuple[_Kind, dict[str, Any]] | None:
@@ -363,7 +297,6 @@ _KINDS = (
         (("request.task", "sizes"),),
         ("report.json",),
         (".lock",),
-        ("plan.json", ".lock", "report.*", "data", "train", "eval"),
         _quickstart,
         "codegen quickstart --out {out}",
     ),
@@ -373,7 +306,6 @@ _KINDS = (
         (("model", "steps", "learning_rate"),),
         ("train.json",),
         (".lock",),
-        ("recipe.json", "train.json", ".lock", "*.svg", "rollouts*.jsonl", *_INSIDE, "evaluations"),
         _training,
         "codegen finetune RECIPE -o output={out}",
     ),
@@ -383,7 +315,6 @@ _KINDS = (
         (("task", "model", "candidates"),),
         ("result.json",),
         ("log.jsonl",),
-        ("search.json", "log.jsonl", "result.json"),
         _search,
         "codegen cogex search ... --out {out}",
     ),
@@ -393,8 +324,6 @@ _KINDS = (
         (("run.generator", "run.source"),),
         ("manifest.json",),
         (".partial/journal.jsonl",),
-        ("manifest.json", "data-*.jsonl", "rejects.jsonl", "kept.jsonl", "README.md", "card.md",
-         "decontamination*", ".partial"),
         _data,
         "codegen data ... --out {out}",
     ),
@@ -404,9 +333,7 @@ _KINDS = (
         (("settings.task", "settings.model"), ("task", "estimates", "statuses")),
         ("samples.jsonl", "score.json"),
         ("samples.partial.jsonl", "executions.jsonl"),
-        ("run.json", "samples.jsonl", "samples.partial.jsonl", "failed.jsonl", "scored.jsonl",
-         "executions.jsonl", "verdicts.jsonl", "score.json", "rewards.jsonl", "cell.json"),
         _evaluation,
         "codegen eval run {task} ... --out {out}",
     ),
-)  # fmt: skip
+)

@@ -100,9 +100,9 @@ def _no_cluster(address: str, error: BaseException) -> MachineError:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     if address == "local":
         return MachineError(
-            f"Ray could not start on this machine: {first}", "Use --executor local."
+            f"Ray could not start on this machine: {first}", "Remove -o ray."
         )
     return MachineError(
         f"Cannot connect to a Ray cluster at {address!r}: {first}",
-        "Start one with `ray start --head`, or give --ray-address local to have one started here.",
+        "Start one with `ray start --head`, or pass -o ray=local to have one started here.",
     )

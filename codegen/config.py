@@ -17,7 +17,8 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -35,13 +36,11 @@ C = TypeVar("C", bound="Config")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a field is given on the command line or was named before; made by :func:`setting`.
+    """How a field is given on the command line; made by :func:`setting`.
 
     Attributes:
         flags: names on the command line; by default ``--`` and the field's name with dashes.
         metavar: the placeholder of the value in ``--help``.
-        old: an earlier name of the field. It works for one version, with a note on standard error.
-        old_values: earlier values of the field and what they are called now; likewise.
         commas: a tuple is given as one text with commas, not by repeating the option.
         shown: the default in the help, if it is computed.
         is_pair: a flag has a negative form too, ``--no-NAME``.
@@ -52,8 +51,6 @@ class Option:
 
     flags: tuple[str, ...] = ()
     metavar: str | None = None
-    old: str = ""
-    old_values: Mapping[str, str] = field(default_factory=dict)
     commas: bool = False
     shown: str = ""
     is_pair: bool = False
@@ -131,21 +128,13 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept(cls, values: Any) -> Any:
-        """Current names for old ones, and the three conversions of the module's docstring."""
+        """The three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
-        renamed = {
-            old: name for name, info in cls.model_fields.items() if (old := Option.of(info).old)
-        }
         found = {}
-        for key, value in values.items():
-            name: Any = renamed.get(key, key)
-            if name != key:
-                if name in values:
-                    raise ConfigError(f"{key!r} is the old name of {name!r}.", "Give one of them.")
-                note(f"{key!r} is now called {name!r}; the old name works for one version.")
+        for name, value in values.items():
             info = cls.model_fields.get(name)
-            found[name] = _converted(name, value, info) if info else value
+            found[name] = _converted(value, info) if info else value
             numbers = value if isinstance(value, (list, tuple)) else (value,)
             if any(isinstance(n, int) and abs(n) > MOST for n in numbers):
                 raise ConfigError(f"{name} is {_shown(value)}.", f"The most is {MOST}.")
@@ -200,8 +189,9 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     try:
         refuse_endless(Path(path))
         text = Path(path).read_text(encoding="utf-8")
-        _count_values(yaml.compose(text, yaml.SafeLoader), {})
-        values = yaml.safe_load(text)
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
+        values = yaml.load(text, _loader())
     except OSError as error:
         raise cannot_read(f"the {what} {path}", error) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad bytes or dates
@@ -211,36 +201,38 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     return values
 
 
-_MOST_VALUES = 1_000_000
+_MOST_CHARACTERS, _MOST_ALIASES = 2**20, 100
 
 
-def _count_values(node: Any, done: dict[int, int]) -> int:
-    """The number of values in a YAML file, those of an alias counted wherever it is used.
-
-    Raises:
-        YAMLError: if they are too many, or a mapping gives a key twice: YAML itself takes the last.
-    """
+@cache
+def _loader() -> Any:
+    """YAML's safe loader, which refuses a key given twice and aliases that multiply."""
     import yaml
 
-    if id(node) in done:  # an alias; within itself it has no end
-        return done[id(node)]
-    done[id(node)], count = _MOST_VALUES, 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            if name and name != "<<" and name in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} again")
-            seen.add(name)
-            count += _count_values(value, done)
-    elif isinstance(node, yaml.SequenceNode):
-        count += sum(_count_values(value, done) for value in node.value)
-    if count > _MOST_VALUES:
-        raise yaml.YAMLError(
-            f"line {node.start_mark.line + 1} holds more than {_MOST_VALUES:,} values"
-        )
-    done[id(node)] = count
-    return count
+    class Loader(yaml.SafeLoader):
+        inside = aliases = 0  # anchored nodes that are open; aliases so far
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            anchored = self.peek_event().anchor is not None
+            if self.check_event(yaml.AliasEvent):
+                anchored, self.aliases = False, self.aliases + 1
+                if self.inside or self.aliases > _MOST_ALIASES:
+                    raise yaml.YAMLError("an alias inside an anchor, or too many aliases")
+            self.inside += anchored
+            node = super().compose_node(parent, index)
+            self.inside -= anchored
+            return node
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                name = key.value if isinstance(key, yaml.ScalarNode) else ""
+                if name and name != "<<" and name in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} again")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def override(values: dict[str, Any], text: str) -> None:
@@ -442,12 +434,9 @@ def _section(info: FieldInfo) -> type[Config] | None:
     return None
 
 
-def _converted(name: str, value: Any, info: FieldInfo) -> Any:
+def _converted(value: Any, info: FieldInfo) -> Any:
     kinds = arms(info.annotation)
     if isinstance(value, str):
-        if new := Option.of(info).old_values.get(value):
-            note(f"{name}: {value!r} is now called {new!r}; the old word works for one version.")
-            return new
         if float in kinds and str not in kinds:
             try:
                 return float(value)

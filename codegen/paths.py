@@ -193,6 +193,9 @@ def open_plain(
 ) -> int:
     """``os.open`` of a plain file; never through a symbolic link, never a pipe or a device.
 
+    A file that is opened to write must have no other name: a received directory may hold a hard
+    link to a file of the user's, which would be changed.
+
     Raises:
         InputError: if it is a link or anything but a plain file.
         OSError: as ``os.open``.
@@ -207,9 +210,16 @@ def open_plain(
         if error.errno == errno.ENXIO:  # a pipe or a socket
             raise _is_no_file(path) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise _is_no_file(path)
+    if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+        os.close(descriptor)
+        raise InputError(
+            f"{os.fspath(path)} is a hard link to another file, which would be changed.",
+            "Copy the directory without hard links (cp -r), or choose another.",
+        )
     return descriptor
 
 

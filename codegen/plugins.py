@@ -120,6 +120,9 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
 """Kind -> name -> ``module:attribute``."""
 
 
+_MOST_LISTED = 12  # names in an error, which is one line
+
+
 def names(kind: str) -> list[str]:
     """The names of all parts of a kind: the built-in ones in their order, then the others."""
     return [*BUILT_IN[kind], *sorted(_installed(kind).keys() - BUILT_IN[kind].keys())]
@@ -152,10 +155,10 @@ def load(kind: str, name: str) -> Any:
     found = _installed(kind).get(name)
     if not found:
         known = names(kind)
-        raise ConfigError(
-            f"Unknown {part}.",
-            f"{nearest(name, known)} There are: {', '.join(sorted(known)) or 'none'}.".lstrip(),
-        )
+        listed = f"Choose from: {', '.join(sorted(known)) or 'none'}."
+        if len(known) > _MOST_LISTED:
+            listed = "List them with: codegen plugins"
+        raise ConfigError(f"Unknown {part}.", f"{nearest(name, known)} {listed}".lstrip())
     entry, *others = found
     packages = [_name(one) for one in found]
     if others:

@@ -1,7 +1,10 @@
 """The records that pass between packages, and their JSON Lines form on disk.
 
 All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, readable with
-``datasets.load_dataset("json", ...)``. This module imports the standard library only.
+``datasets.load_dataset("json", ...)``.
+
+What is read from a file that somebody else may have written goes through :func:`conform` or
+:func:`from_dict`, so that the code behind it can rely on the annotations of its dataclasses.
 """
 
 from __future__ import annotations
@@ -10,15 +13,15 @@ import gzip
 import json
 import os
 import stat
-import types
-import typing
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from annotated_types import Ge, Le
 
 from codegen.errors import InputError, cannot_read
 from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
@@ -51,7 +54,7 @@ class Segment(NamedTuple):
     """
 
     text: str
-    train: bool | float
+    train: bool | Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class Change(NamedTuple):
     """
 
     path: str
-    line: int
+    line: Annotated[int, Ge(0)]
     old: str
     new: str
 
@@ -303,40 +306,119 @@ def has_lone_surrogate(text: str) -> bool:
     return False
 
 
-def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
-    """Builds a record from a decoded JSON object, checking names and types.
+T = TypeVar("T")
+
+
+def conform(kind: type[T], value: Any, place: str = "") -> T:
+    """``value``, decoded JSON, as a ``kind``: a dataclass, a typed dictionary, a list of them, ...
+
+    Names and types are checked at any depth, and nothing is converted but lists to tuples, objects
+    to dataclasses, and text to the whole numbers that are keys of a mapping. Whole numbers have at
+    most 64 bits, floats are finite. Missing fields get their defaults.
 
     Raises:
-        InputError: naming ``where`` and the field that is unknown, missing or of a wrong type.
+        ValueError: one line that names the field, as ``problems[3].n``, and what is wrong with it.
     """
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
-    row = current_names(row)
-    hints = _hints(kind)
-    if unknown := sorted(set(row) - set(hints)):
-        raise InputError(
-            f"{where}: unknown field {unknown[0]!r} for {kind.__name__}.",
-            f"Fields are: {', '.join(hints)}.",
-        )
-    required = [f.name for f in fields(kind) if _is_required(f)]
-    if missing := [name for name in required if name not in row]:
-        raise InputError(f"{where}: field {missing[0]!r} of {kind.__name__} is missing.")
-    if kind is TrainingText:
-        row = dict(row, segments=_segments(row["segments"], where))
-    if kind is Edit:
-        row = dict(row, **_moment(row, where))
-    for name, value in row.items():
-        if not _matches(value, hints[name]):
-            raise InputError(
-                f"{where}: field {name!r} of {kind.__name__} has a wrong value {_short(value)}."
-            )
-    return kind(**row)
+    from pydantic_core import ValidationError
+
+    try:
+        return _validator(kind).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_first_mistake(error, value, place)) from None
+    except RecursionError:
+        raise ValueError(f"{place or 'it'} is nested too deeply") from None
 
 
-def current_names(row: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with the names that older versions wrote replaced by the current ones."""
-    old = {"licence": "license", "licences": "licenses"}
-    return {old.get(name, name): value for name, value in row.items()} if old.keys() & row else row
+def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
+    """Builds a record from a decoded JSON object.
+
+    Raises:
+        InputError: naming ``where`` and the field, as :func:`conform`.
+    """
+    try:
+        record = conform(kind, row)
+        if isinstance(record, Edit):
+            first, last = record.window
+            if not 0 <= first <= last <= record.text.count("\n") + 1:
+                raise ValueError(f"window is {record.window}; it must be two lines of the text")
+    except ValueError as error:
+        raise InputError(f"{where}: {error} ({kind.__name__}).") from None
+    return record
+
+
+@cache
+def _validator(kind: Any) -> Any:
+    """pydantic's validator, made strict about scalars and unknown fields; lists are tuples."""
+    from pydantic import TypeAdapter
+    from pydantic_core import SchemaValidator
+
+    # A dataclass has no configuration of its own, and strict=True would refuse JSON's lists too.
+    return SchemaValidator(_strict(TypeAdapter(kind).core_schema))
+
+
+_STRICT: Mapping[str, Mapping[str, Any]] = {
+    "str": {"strict": True},
+    "bool": {"strict": True},
+    "int": {"strict": True, "ge": -(2**64) + 1, "le": 2**64 - 1},
+    "float": {"strict": True, "allow_inf_nan": False},
+    "dataclass": {"revalidate_instances": "always"},
+    "dataclass-args": {"extra_behavior": "forbid"},
+    "typed-dict": {"extra_behavior": "forbid"},
+}
+
+
+def _strict(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    found = {**(_STRICT.get(kind, {}) if isinstance(kind, str) else {})}
+    found |= {key: _strict(value) for key, value in schema.items()}
+    if kind == "dict" and found.get("keys_schema", {}).get("type") == "int":
+        found["keys_schema"] = {**found["keys_schema"], "strict": False}
+    return found
+
+
+def _first_mistake(error: Any, value: Any, place: str) -> str:
+    """The first error of pydantic in one line; unknown fields come first."""
+    found = error.errors(include_url=False, include_context=False)
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")
+    first = next((one for one in found if one["type"] in unknown), found[0])
+    of_union = [one for one in found if one["loc"][:1] == first["loc"][:1]]
+    first = first if first["type"] in unknown else max(of_union, key=lambda one: len(one["loc"]))
+    is_missing = first["type"] in ("missing", "missing_argument")
+    for part in first["loc"]:  # also names arms of unions, which are not places in the value
+        if isinstance(value, dict) and (part in value or is_missing):
+            place = f"{place}.{part}" if place else str(part)
+            value = value.get(part)
+        elif isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
+            place, value = f"{place}[{part}]", value[part]
+    if is_missing:
+        return f"{place} is missing"
+    if first["type"] in unknown:
+        return f"{_short(place)} is an unknown field"
+    reason = first["msg"].removeprefix("Input should be ")
+    return f"{place or 'the value'} is {_short(value)}; it must be {reason}"
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """A file's JSON value.
+
+    Raises:
+        InputError: if it is a pipe or a device.
+        OSError: if it can't be read.
+        ValueError: if it is larger than ``most_bytes``, or not JSON in UTF-8.
+    """
+    refuse_endless(path)
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes:,} bytes")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:
@@ -481,72 +563,6 @@ def _decode(line: str, where: str) -> Any:
         raise InputError(f"{where}: not valid JSON ({error}).") from None
 
 
-def _segments(value: Any, where: str) -> tuple[Segment, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"{where}: segments must be a list of objects with text and train.")
-    for item in value:
-        ok = isinstance(item, dict) and item.keys() == {"text", "train"}
-        if not (ok and isinstance(item["text"], str)):
-            raise InputError(
-                f'{where}: a segment must be {{"text": ..., "train": ...}}, got {_short(item)}.'
-            )
-        train = item["train"]
-        if not (isinstance(train, (bool, int, float)) and 0 <= train <= 1):
-            raise InputError(
-                f"{where}: train is {_short(train)} in a segment.",
-                "It must be true, false, or a number from 0 to 1: how much the tokens count.",
-            )
-    return tuple(Segment(item["text"], item["train"]) for item in value)
-
-
-def _moment(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The history and the window of an :class:`Edit`."""
-    history: list[Change] = []
-    given = row.get("history", ())
-    if not isinstance(given, (list, tuple)):
-        raise InputError(f"{where}: history must be a list of edits, got {_short(given)}.")
-    for item in given:
-        if not isinstance(item, dict) or item.keys() != set(Change._fields):
-            raise InputError(f"{where}: an edit of the history must have path, line, old and new.")
-        change = Change(**item)
-        kinds = {name: type(value) for name, value in item.items()}
-        if kinds != {"path": str, "line": int, "old": str, "new": str} or change.line < 0:
-            raise InputError(f"{where}: an edit of the history has a wrong value {_short(item)}.")
-        history.append(change)
-    window = row.get("window", (0, 0))
-    if (
-        not isinstance(window, (list, tuple))
-        or [type(line) for line in window] != [int, int]
-        or not 0 <= window[0] <= window[1] <= str(row.get("text", "")).count("\n") + 1
-    ):
-        raise InputError(f"{where}: window must be two lines of the text, got {_short(window)}.")
-    return {"history": tuple(history), "window": tuple(window)}
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _is_required(f: Any) -> bool:
-    return f.default is MISSING and f.default_factory is MISSING
-
-
-def _matches(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return isinstance(value, str) and value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_matches(value, arm) for arm in typing.get_args(hint))
-    if origin is not None:
-        return isinstance(value, origin)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."

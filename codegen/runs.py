@@ -26,7 +26,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,8 +178,6 @@ class RunDirectory:
         section: str = "",
         more: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
-        old_values: Mapping[str, Mapping[str, Any]] | None = None,
-        dropped: Collection[str] = (),
     ) -> None:
         """Stores the settings, or checks that the run was begun with the same ones.
 
@@ -193,8 +191,6 @@ class RunDirectory:
                 file.
             more: with a section: further keys of the file, which are stored and not compared.
             defaults: what settings are that an older version did not store.
-            old_values: setting -> value that an older version stored -> what it is called now.
-            dropped: settings that an older version stored though they decide nothing.
 
         Raises:
             ResumeError: naming each setting that differs; or if the settings file is missing or
@@ -217,11 +213,7 @@ class RunDirectory:
             raise self._damaged()
         if begun:
             known = {key: value for key, value in (defaults or {}).items() if key in now}
-            known |= {key: value for key, value in (then or {}).items() if key not in dropped}
-            for key, values in (old_values or {}).items():
-                if isinstance(value := known.get(key), str):
-                    known[key] = values.get(value, value)
-            refuse_changes(self.folder, known, now, self.option)
+            refuse_changes(self.folder, {**known, **(then or {})}, now, self.option)
         elif then != now:
             content = {section: now, **(more or {})} if section else now
             self.write(self.settings_file, json.dumps(content, indent=2) + "\n")

@@ -8,14 +8,13 @@ is refused. Imports transformers only inside its functions.
 
 from __future__ import annotations
 
-import json
 import re
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError, ModelError
 from codegen.paths import plain_name
+from codegen.records import read_json
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
@@ -26,30 +25,19 @@ _MOST_SETTINGS = 2**20  # bytes of config.json
 # Settings by which transformers makes that many objects, before it looks at the weights.
 _COUNTS = re.compile(r"(.*_)?(layers?|blocks|experts|heads?|labels|groups|stages)")
 _MOST_OBJECTS = 4096
-_MOST_GROWTH = 1000  # SentencePiece's tokenizers: 2
 
 # Settings that a configuration may not choose: how a model is computed and what code is fetched.
-_OURS = frozenset(
-    {
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "_attn_implementation_autoset",
-        "experts_implementation",
-        "_experts_implementation",
-        "_experts_implementation_internal",
-        "use_kernels",
-        "kernel_config",
-        "transformers_weights",
-        "auto_map",
-        "custom_pipelines",
-        "trust_remote_code",
-    }
-)
+_OURS = frozenset({
+    "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+    "_attn_implementation_autoset", "experts_implementation", "_experts_implementation",
+    "_experts_implementation_internal", "use_kernels", "kernel_config", "transformers_weights",
+    "auto_map", "custom_pipelines", "trust_remote_code",
+})  # fmt: skip
 # Kinds of quantization whose code is in packages that the user has installed.
 _QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
-_MERGED = "LORA ADALORA IA3 LOHA LOKR VERA OFT BOFT HRA FOURIERFT LN_TUNING"
-_ADAPTERS = frozenset(_MERGED.split())
+_ADAPTERS = frozenset({
+    "LORA", "ADALORA", "IA3", "LOHA", "LOKR", "VERA", "OFT", "BOFT", "HRA", "FOURIERFT", "LN_TUNING"
+})  # fmt: skip
 
 
 def vetted_config(place: str, kind: Any = None) -> Any:
@@ -119,43 +107,6 @@ def vet_tokenizer(place: str) -> None:
                 ) from None
 
 
-def tame_tokenizer(place: str, core: Any) -> None:
-    """Takes padding and truncation out of a loaded tokenizer, and refuses one that multiplies text.
-
-    Args:
-        place: the model's directory or hub id.
-        core: its ``tokenizers.Tokenizer``.
-
-    Raises:
-        ModelError: if its steps together may make a text more than :data:`_MOST_GROWTH` times as
-            long.
-    """
-    core.no_padding()
-    core.no_truncation()
-    for part in (core.normalizer, core.pre_tokenizer, core.post_processor, core.decoder):
-        if part is not None and _growth(json.loads(part.__getstate__())) > _MOST_GROWTH:
-            raise ModelError(
-                f"{place}/tokenizer.json has steps that make a text more than {_MOST_GROWTH:,} "
-                "times as long.",
-                "The file is damaged or not to be trusted; fetch it again.",
-            )
-
-
-def _growth(step: Any) -> int:
-    """How many times as long a step of a tokenizer may make a text, roughly."""
-    if isinstance(step, list):
-        return prod(map(_growth, step))
-    if not isinstance(step, dict):
-        return 1
-    if step.get("type") == "Replace":
-        if (replaced := step["pattern"].get("String")) is None:  # a regex may match nothing
-            return 1 + len(step["content"])
-        return max(1, ceil(len(step["content"]) / max(1, len(replaced))))
-    if step.get("type") == "TemplateProcessing":
-        return len(step["single"])
-    return prod(map(_growth, step.values()))
-
-
 def vet_adapter(place: str) -> None:
     """Refuses adapters of unknown kinds, and settings that lead to other code.
 
@@ -180,18 +131,17 @@ def vet_adapter(place: str) -> None:
 def _check_ranks(place: str, row: dict[str, Any]) -> None:
     """peft makes matrices of the ranks in the settings before it looks at the weights."""
     patterns = row.get("rank_pattern")
-    ranks = [
-        row.get("r"),
-        row.get("init_r"),
-        *(patterns.values() if isinstance(patterns, dict) else ()),
-    ]
-    rank = max((rank for rank in ranks if isinstance(rank, int)), default=0)
-    if rank > _MOST_OBJECTS:
-        raise ModelError(
-            f"{place}/{_ADAPTER} sets the rank to {_short(rank)}; at most {_MOST_OBJECTS:,} is "
-            "supported.",
-            "The file is damaged or not to be trusted; fetch it again.",
-        )
+    of_patterns = patterns.values() if isinstance(patterns, dict) else ()
+    for rank in (row.get("r"), row.get("init_r"), *of_patterns):
+        if isinstance(rank, int) and rank > _MOST_OBJECTS:
+            raise _too_many(f"{place}/{_ADAPTER}", "the rank", rank)
+
+
+def _too_many(file: str, name: str, number: int) -> ModelError:
+    return ModelError(
+        f"{file} sets {name} to {_short(number)}; at most {_MOST_OBJECTS:,} is supported.",
+        "The file is damaged or not to be trusted; fetch it again.",
+    )
 
 
 def _without_ours(value: Any) -> Any:
@@ -203,11 +153,7 @@ def _without_ours(value: Any) -> Any:
 def _check_counts(place: str, value: Any) -> None:
     for name, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(inner, int) and inner > _MOST_OBJECTS and _COUNTS.fullmatch(name):
-            raise ModelError(
-                f"{place}/{_CONFIG} sets {name} to {_short(inner)}; at most {_MOST_OBJECTS:,} are "
-                "supported.",
-                "The file is damaged or not to be trusted; fetch it again.",
-            )
+            raise _too_many(f"{place}/{_CONFIG}", name, inner)
         _check_counts(place, inner)
 
 
@@ -255,10 +201,8 @@ def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > most:
-            raise ValueError("it is too large")
-        row = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        row = read_json(path, most)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{place}/{name} can't be read: {_short(str(error), 200)}.") from None
     if not isinstance(row, dict):
         raise ModelError(f"{place}/{name} is not a JSON object.")

@@ -31,9 +31,8 @@ from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem
 from codegen.errors import ConfigError, InputError
-from codegen.records import has_lone_surrogate, read_rows
+from codegen.records import conform, has_lone_surrogate, read_rows
 from codegen.runs import Journal, RunDirectory
-from codegen.schema import conform
 
 SETTINGS = "search.json"
 LOG = "log.jsonl"

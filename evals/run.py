@@ -51,9 +51,6 @@ PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
 SHARD_SIZE = 40
-_OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
-# Settings that older versions recorded for independent samples, which do not depend on them.
-_DROPPED = ("endpoint", "shard_size")
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
@@ -155,17 +152,9 @@ def run(
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
-    dropped = _DROPPED if backend.independent else ()
 
     def claim(begun: bool) -> None:
-        directory.claim(
-            described,
-            begun=begun,
-            section="settings",
-            more=more,
-            old_values=_OLD_VALUES,
-            dropped=dropped,
-        )
+        directory.claim(described, begun=begun, section="settings", more=more)
 
     if final.exists():
         claim(begun=True)
@@ -329,8 +318,7 @@ class _Sampling:
         settings = json.loads(json.dumps({**settings, **self.backend.settings}))
         if logged:
             before = _sample_at(self.log.path, next(iter(logged.values()))).settings
-            kept = {name: value for name, value in before.items() if name not in _DROPPED}
-            refuse_changes(folder, kept, settings)
+            refuse_changes(folder, before, settings)
         missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
         total = self.plan.total
         done = total - len(missing)

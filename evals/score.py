@@ -10,8 +10,7 @@ from typing import Any, get_args
 
 from codegen.errors import InputError
 from codegen.evals.statistics import Count, Estimate
-from codegen.records import Status
-from codegen.schema import conform, read_json
+from codegen.records import Status, conform, read_json
 
 SCORE = "score.json"
 STATUSES: Sequence[Status] = get_args(Status)

@@ -21,8 +21,7 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import CodegenError, InputError
 from codegen.paths import plain_name
-from codegen.records import read_rows, write_atomic
-from codegen.schema import conform
+from codegen.records import conform, read_rows, write_atomic
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import Database, SqliteDatabase

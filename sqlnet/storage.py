@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.paths import child, own_folder, refuse_foreign, refuse_links
-from codegen.records import write_atomic
-from codegen.schema import conform, read_json
+from codegen.records import conform, read_json, write_atomic
 from codegen.sqlnet.words import one_line
 
 FORMAT = 1

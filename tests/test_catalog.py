@@ -1,4 +1,4 @@
-"""Runs as they are found, listed, compared and deleted."""
+"""Runs as they are found and listed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from codegen.catalog import delete, differing, find_runs, read_run
+from codegen.catalog import differing, find_runs, read_run
 from codegen.cli import main
-from codegen.errors import InputError
 from codegen.runs import RunDirectory, is_locked
 
 HOLD = (
@@ -111,9 +110,6 @@ def test_each_kind_is_known_with_its_state_and_numbers(tmp_path: Path) -> None:
 def test_files_of_the_same_name_make_no_run(tmp_path: Path, name: str, content: Any) -> None:
     put(tmp_path / name, content)
     assert read_run(tmp_path) is None
-    with pytest.raises(InputError, match="holds no run"):
-        delete(tmp_path)
-    assert (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b'{"settings": {}}'])
@@ -135,9 +131,6 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert [run.folder for run in find_runs([tmp_path / "runs" / "link"])] == [
         tmp_path / "runs" / "link"
     ]  # what the user names is followed
-    with pytest.raises(InputError, match="symbolic link"):
-        delete(tmp_path / "runs" / "link")
-    assert (outside / "run.json").exists()
 
 
 def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
@@ -150,7 +143,7 @@ def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
     assert not is_locked(path)
 
 
-def test_a_running_run_is_known_and_kept(tmp_path: Path) -> None:
+def test_a_running_run_is_known(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "run", finished=False)
     command = [sys.executable, "-c", HOLD, str(folder), "samples.partial.jsonl"]
     with subprocess.Popen(
@@ -159,41 +152,9 @@ def test_a_running_run_is_known_and_kept(tmp_path: Path) -> None:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         (run,) = find_runs([tmp_path])
         assert run.state == "running"
-        with pytest.raises(InputError, match="is running"):
-            delete(folder)
-        assert len(list(folder.iterdir())) == 2
         holder.communicate("\n")
     (run,) = find_runs([tmp_path])
     assert run.state == "stopped"
-    assert delete(folder) == []
-    assert not folder.exists()
-
-
-def test_a_run_inside_of_what_is_deleted_is_kept_while_it_runs(tmp_path: Path) -> None:
-    put(tmp_path / "q" / "plan.json", {"request": {"task": "t"}, "sizes": {}})
-    inner = evaluation(tmp_path / "q" / "eval" / "base", finished=False)
-    with (
-        RunDirectory(inner).open("samples.partial.jsonl"),
-        pytest.raises(InputError, match="base is running"),
-    ):
-        delete(tmp_path / "q")
-    assert inner.exists()
-    delete(tmp_path / "q")
-    assert not (tmp_path / "q").exists()
-
-
-def test_deleting_keeps_what_is_not_the_runs(tmp_path: Path) -> None:
-    folder, outside = training(tmp_path / "run"), tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").touch()
-    (folder / "model" / "link").symlink_to(outside)
-    (folder / "rollouts.jsonl").symlink_to(outside / "kept")
-    (folder / "notes.txt").write_text("mine")
-    evaluation(folder / "eval")
-    assert delete(folder) == ["eval", "notes.txt"]
-    assert sorted(path.name for path in folder.iterdir()) == ["eval", "notes.txt"]
-    assert (outside / "kept").exists()
-    assert read_run(folder) is None
 
 
 def test_settings_that_differ_are_told(tmp_path: Path) -> None:
@@ -221,7 +182,7 @@ def test_runs_are_listed(
     score(evaluation(tmp_path / "runs" / "a"), [True, False])
     data(tmp_path / "data", finished=False)
     monkeypatch.chdir(tmp_path)
-    for words in ((), (".",), ("list",), ("runs", "data")):
+    for words in ((), (".",), ("runs", "data")):
         code, out, _ = called(capsys, *words)
         head, *rows, resume = out.splitlines()
         assert (code, head.split()[:3], len(rows)) == (0, ["run", "kind", "state"], 2)
@@ -234,35 +195,3 @@ def test_runs_are_listed(
     code, _, err = called(capsys, "compar")
     assert (code, err.count("\n")) == (1, 1)
     assert "not a directory" in err
-
-
-def test_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = str(score(evaluation(tmp_path / "a"), [False] * 8 + [True, True]))
-    two = str(score(evaluation(tmp_path / "b", temperature=0.2), [True] * 8 + [True, False]))
-    code, out, _ = called(capsys, "compare", one, two)
-    assert code == 0
-    assert "params.temperature: 0.8 -> 0.2" in out
-    assert "8 better, 1 worse" in out
-    code, out, _ = called(capsys, "compare", one, two, "--json")
-    found = json.loads(out)
-    assert found["settings"] == {"params.temperature": [0.8, 0.2]}
-    assert found["comparisons"][0]["comparison"]["better"] == 8
-    code, out, _ = called(capsys, "compare", one, str(training(tmp_path / "c")), "--json")
-    assert (code, json.loads(out)["comparisons"]) == (0, [])
-    code, _, err = called(capsys, "compare", one, str(tmp_path))
-    assert (code, err.count("\n")) == (1, 1)
-
-
-def test_deleting_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = evaluation(tmp_path / "a")
-    code, _, err = called(capsys, "delete", str(folder))
-    assert code == 2
-    assert "--yes" in err
-    assert folder.exists()
-    code, out, _ = called(capsys, "delete", str(folder), "--yes", "--json")
-    assert (code, json.loads(out)["kept"]) == (0, [])
-    assert not folder.exists()
-    code, _, err = called(capsys, "delete", str(folder), "--yes")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "holds no run" in err
-    assert list(tmp_path.iterdir()) == []

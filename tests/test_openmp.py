@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from codegen.openmp import SETTINGS
+from codegen import OPENMP_SETTINGS as SETTINGS
 
 torch = pytest.importorskip("torch")
 

@@ -252,7 +252,7 @@ def test_a_task(installed: str) -> None:
 @pytest.mark.slow
 def test_a_generator_a_source_and_a_filter(installed: str, tmp_path: Path) -> None:
     done = codegen(
-        installed, "data", "shout", "numbers:9", "--license", "MIT", "--filter", "shorter:12",
+        installed, "data", "shout", "numbers:9", "--license", "MIT", "-o", "filter=shorter:12",
         "-o", "mark=?", "--out", tmp_path / "out", "--workers", "2", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -264,7 +264,7 @@ def test_a_generator_a_source_and_a_filter(installed: str, tmp_path: Path) -> No
     run = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
     assert run["filters"] == [{"filter": "Shorter", "most": 12}] and run["config"]["mark"] == "?"
     other = codegen(
-        installed, "data", "shout", "numbers:9", "--license", "MIT", "--filter", "shorter:13",
+        installed, "data", "shout", "numbers:9", "--license", "MIT", "-o", "filter=shorter:13",
         "-o", "mark=?", "--out", tmp_path / "out",
     )  # fmt: skip
     assert other.returncode == 1 and "filters" in other.stderr
@@ -349,7 +349,7 @@ def test_the_help_lists_them_and_says_what_a_generator_takes(installed: str) -> 
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
     shown = codegen(installed, "data", "shout", "--help").stdout
-    assert "-o, --option KEY=VALUE" in shown
+    assert "-o, --set NAME=VALUE" in shown
     words = " ".join(shown.split())
     assert "Make programs in capitals. Not every program survives. Options of" in words
     assert "mark what each text ends with. (str, default '!')" in words
@@ -387,7 +387,7 @@ def test_the_table_of_parts(installed: str) -> None:
     [
         ("generator 'bad'", "data bad numbers:3 --out out"),
         ("source 'bad'", "data shout bad:3 --out out"),
-        ("filter 'bad'", "data shout numbers:3 --filter bad --out out"),
+        ("filter 'bad'", "data shout numbers:3 -o filter=bad --out out"),
         ("task 'bad'", "eval check bad"),
         ("backend 'bad'", "generate --backend bad --model m --no-chat --prompt x"),
         ("decoder 'bad'", "generate --model MODEL --no-chat --prompt x --decoder bad"),
@@ -423,9 +423,9 @@ def test_an_error_of_a_part_is_one_line(
     ("arguments", "named"),
     [
         (("absent", "numbers:3"), "generator 'absent' of the package tiny-parts can't be loaded"),
-        (("shout", "numbers:3", "--filter", "shortr:3"), "Did you mean 'shorter'?"),
+        (("shout", "numbers:3", "-o", "filter=shortr:3"), "Did you mean 'shorter'?"),
         (("shout", "numbers:3", "-o", "marks=1"), "Generator 'shout': "),
-        (("shout", "numbers:3", "-o", "mark"), "'mark' is not KEY=VALUE"),
+        (("shout", "numbers:3", "-o", "mark"), "'mark' is not NAME=VALUE"),
     ],
 )
 def test_mistakes_are_one_line(

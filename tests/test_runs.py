@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import InputError, MachineError, ResumeError
+from codegen.paths import open_plain
 from codegen.records import read_rows
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
@@ -117,15 +118,6 @@ def test_settings_of_older_versions_get_defaults(tmp_path: Path) -> None:
     directory.claim({"a": 1, "b": 5}, begun=True, defaults=defaults)
     with pytest.raises(ResumeError, match="b from 5 to 6"):
         directory.claim({"a": 1, "b": 6}, begun=True, defaults=defaults)
-
-
-def test_values_that_were_renamed_are_the_same(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path)
-    directory.claim({"backend": "hf", "n": 1}, begun=False)
-    old_values = {"backend": {"hf": "transformers"}, "other": {"x": "y"}}
-    directory.claim({"backend": "transformers", "n": 1}, begun=True, old_values=old_values)
-    with pytest.raises(ResumeError, match='backend from "transformers" to "vllm"'):
-        directory.claim({"backend": "vllm", "n": 1}, begun=True, old_values=old_values)
 
 
 def test_results_without_settings_are_refused(tmp_path: Path) -> None:
@@ -312,3 +304,28 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(tmp_path: Path) -> Non
         whole = (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "run" / name).read_bytes() == whole
     assert len(list(read_rows(tmp_path / "run" / "log.jsonl"))) == 200
+
+
+# The files that each kind of run opens to append to or to cut.
+OPENED = {
+    "data": (".partial/journal.jsonl", ".partial/data-00000.jsonl", ".partial/rejects.jsonl"),
+    "evaluation": ("samples.partial.jsonl", "executions.jsonl"),
+    "search": ("log.jsonl",),
+    "training, quickstart": (".lock", "rollouts.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", [name for names in OPENED.values() for name in names])
+def test_a_file_with_another_name_is_neither_cut_nor_appended_to(tmp_path: Path, name: str) -> None:
+    """A received directory may hold a hard link to a file of the user's."""
+    secret, place = tmp_path / "secret", tmp_path / "run" / name
+    secret.write_text("precious without an end")
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(secret)
+    with pytest.raises(InputError, match="hard link"), RunDirectory(place.parent).open(place.name):
+        pass
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_APPEND):
+        with pytest.raises(InputError, match="hard link"):
+            open_plain(place, flags)
+    os.close(open_plain(place, os.O_RDONLY))
+    assert secret.read_text() == "precious without an end"

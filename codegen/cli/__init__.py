@@ -118,7 +118,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
-        "runs": ("codegen.cli.runs:runs", "List, compare and delete runs."),
+        "runs": ("codegen.cli.runs:runs", "List runs."),
         "view": ("codegen.cli.runs:view", "Look at data, runs and samples in a browser."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
         "serve": ("codegen.cli.serve:serve", "Run servers for editors, trainers and agents."),

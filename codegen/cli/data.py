@@ -62,7 +62,7 @@ class _InstalledCommand(Command):
         self.help = about or self.help
         super().format_help_text(ctx, formatter)
         if own:
-            with formatter.section("Options of the generator, each as -o NAME=VALUE"):
+            with formatter.section("Settings of the generator (-o NAME=VALUE)"):
                 formatter.write_dl(own)
 
 
@@ -133,7 +133,7 @@ def unicode(
     group=data,
     example="codegen data cogex families:4000 --out data/cogex\n  "
     "codegen data cogex mbpp.jsonl --out data/run --mode run --instruction-column text \\\n    "
-    "--program-column code --call-column test_list\n  "
+    "--program-column code -o call_column=test_list\n  "
     "codegen data cogex alpaca.jsonl --out data/llm --mode llm \\\n    "
     "--endpoint http://localhost:8000/v1 --model my-model",
 )
@@ -192,7 +192,7 @@ _add(
     group=data,
     short_help="Make next edits from git histories and refactorings.",
     example="codegen data edits git:../my-project --out data/edits --license MIT\n  "
-    "codegen data edits commits.jsonl --out data/edits --license-column license\n  "
+    "codegen data edits commits.jsonl --out data/edits -o license_column=license\n  "
     "codegen data edits edits.jsonl --from-editor --out data/mine",
 )
 @click.argument("source")
@@ -263,7 +263,7 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
     """
     from codegen.data import is_finished
     from codegen.data import run as run_engine
-    from codegen.data.filters import Decontamination
+    from codegen.data.filters.decontamination import Decontamination
     from codegen.data.preferences import Preferences, ScoredRun, scored_files
     from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
@@ -289,7 +289,7 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
 
 @command(
     group=data,
-    short_help="Show counts and texts; step through edits.",
+    short_help="Show counts and texts.",
     example="codegen data inspect data/lintseq -n 1 --step",
 )
 @click.argument("directory", metavar="DIR")
@@ -302,9 +302,7 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
     show_default=True,
     help="Number of texts to show.",
 )
-@click.option(
-    "--step", is_flag=True, help="Step through edits or mistakes (arrow keys on a terminal)."
-)
+@click.option("--step", is_flag=True, help="Show the program after each edit, or each mistake.")
 def inspect(
     directory: str, id_: str | None, number: int, step: bool, as_json: bool
 ) -> Mapping[str, Any]:
@@ -330,9 +328,6 @@ def inspect(
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    if step and sys.stdin.isatty() and console.is_terminal:
-        view.browse(console, [text for text in texts if view.has_steps(text)])
-        return {}
     if manifest and id_ is None:
         console.print("\n".join(view.summary_lines(manifest)), markup=False)
     for text in texts:
@@ -349,7 +344,7 @@ def inspect(
 @click.argument("shards", nargs=-1, required=True, metavar="DIR...")
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
 def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]:
-    """Join the directories of all shards of a run (--shard 0/N to N-1/N).
+    """Join the directories of all shards of a run (-o shard=0/N to N-1/N).
 
     The result equals, byte for byte, the data of an unsharded run. If the shards were made with
     --dedup, duplicates across shards are dropped.
@@ -366,11 +361,8 @@ def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]
     group=data, short_help="Write the texts as Parquet.", example="codegen data export data/lintseq"
 )
 @click.argument("directory", metavar="DIR")
-@click.option(
-    "--format", "format_", type=click.Choice(["parquet"]), default="parquet", show_default=True
-)
 @click.option("--out", metavar="DIR", help="Output directory.  [default: DIR/parquet]")
-def export(directory: str, format_: str, out: str | None, as_json: bool) -> Mapping[str, Any]:
+def export(directory: str, out: str | None, as_json: bool) -> Mapping[str, Any]:
     """Write the texts of a finished data directory as Parquet, one file per data file.
 
     The rows are the same. The column meta, whose keys differ between generators, is JSON text.
@@ -382,7 +374,7 @@ def export(directory: str, format_: str, out: str | None, as_json: bool) -> Mapp
     if not as_json:
         where = files[0].parent if files else out or directory
         echo(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB")
-    return {"ok": True, "format": format_, "files": [str(path) for path in files], "bytes": size}
+    return {"ok": True, "files": [str(path) for path in files], "bytes": size}
 
 
 @command(

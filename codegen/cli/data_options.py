@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from codegen.cli.planning import PLAN
 from codegen.config import Config, setting
+
+_ROWS = "Rows of the source"
 
 
 class RunOptions(Config):
@@ -13,42 +14,10 @@ class RunOptions(Config):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
-    plan: bool = setting(False, PLAN)
     seed: int = setting(0, "Random seed.")
     workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
-    executor: Literal["local", "ray"] = setting(
-        "local", "Run in processes of this machine or on a Ray cluster."
-    )
-    ray_address: str | None = setting(
-        None,
-        "Ray cluster: host:port, auto (the one on this machine) or local (start one).",
-        metavar="ADDRESS",
-        shown="RAY_ADDRESS, else local",
-    )
-    shard: str | None = setting(
-        None,
-        "Process only part I (from 0) of N, as one job of a batch scheduler. Join the parts with "
-        "codegen data merge.",
-        metavar="I/N",
-    )
-    instruction_column: str = setting(
-        "instruction", "Column of the instruction; '' if the rows have none."
-    )
-    program_column: str = setting("program", "Column of the program.")
-    id_column: str = setting("", "Column of the row id.", shown="id, if present")
-    license_column: str = setting("", "Column of each row's license.", old="licence_column")
-    license: str = setting("", "License of all examples (an SPDX id).", old="licence")
-    language: str = setting("python", "Programming language of the rows.")
-    language_column: str = setting("", "Column of each row's programming language.")
-    keep_docstring: bool = setting(False, "Keep docstrings in the programs.")
     dedup: Literal["none", "exact", "near"] = setting(
         "none", "Drop exact or near duplicates (MinHash)."
-    )
-    dedup_against: tuple[str, ...] = setting(
-        (), "Also drop duplicates of this source's programs. Repeatable.", metavar="SOURCE"
-    )
-    dedup_threshold: float = setting(
-        0.7, "Jaccard similarity of word 5-grams at which programs are near duplicates.", gt=0, le=1
     )
     decontaminate: tuple[str, ...] = setting(
         (),
@@ -56,13 +25,47 @@ class RunOptions(Config):
         "file. Repeatable.",
         metavar="SET",
     )
-    filter: tuple[str, ...] = setting(
-        (), "Apply a filter of another package. Repeatable.", metavar="NAME[:TEXT]"
+    instruction_column: str = setting(
+        "instruction", "Column of the instruction; '' if the rows have none.", heading=_ROWS
     )
-    item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0)
-    max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1)
+    program_column: str = setting("program", "Column of the program.", heading=_ROWS)
+    language: str = setting("python", "Programming language of the rows.", heading=_ROWS)
+    license: str = setting("", "License of all examples (an SPDX id).", heading=_ROWS)
+    id_column: str = setting("", "Column of the row id.", shown="id, if present", key=True)
+    license_column: str = setting("", "Column of each row's license.", key=True)
+    language_column: str = setting("", "Column of each row's programming language.", key=True)
+    keep_docstring: bool = setting(False, "Keep docstrings in the programs.", key=True)
+    dedup_against: tuple[str, ...] = setting(
+        (), "Also drop duplicates of these sources' programs.", metavar="SOURCE,...", key=True
+    )
+    dedup_threshold: float = setting(
+        0.7,
+        "Jaccard similarity of word 5-grams at which programs are near duplicates.",
+        gt=0,
+        le=1,
+        key=True,
+    )
+    filter: tuple[str, ...] = setting(
+        (), "Apply filters of other packages.", metavar="NAME[:TEXT],...", key=True
+    )
+    shard: str | None = setting(
+        None,
+        "Process only part I (from 0) of N, as one job of a batch scheduler. Join the parts with "
+        "codegen data merge.",
+        metavar="I/N",
+        key=True,
+    )
+    ray: str = setting(
+        "",
+        "Run on the Ray cluster at host:port, auto (the one on this machine), or local (start "
+        "one).",
+        metavar="ADDRESS",
+        key=True,
+    )
+    item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0, key=True)
+    max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1, key=True)
     chunk_size: int = setting(
-        32, "Examples sent to a worker at a time. Does not change the data.", ge=1
+        32, "Examples sent to a worker at a time. Does not change the data.", ge=1, key=True
     )
 
 
@@ -84,6 +87,7 @@ class LintSeqOptions(Config):
         None,
         "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
         shown="line",
+        key=True,
     )
     verify: Literal["static", "compile", "ruff", "pylint", "strict"] | None = setting(
         None,
@@ -100,11 +104,12 @@ class LintSeqOptions(Config):
         shown="0.005; 0 with --verify pylint",
         ge=0,
         le=1,
+        key=True,
     )
     strict: bool = setting(
         False,
         "Use stricter dependency rules: fewer and larger edits than in the paper.",
-        is_pair=True,
+        key=True,
     )
     engine: Literal["fast", "reference", "random"] | None = setting(
         None,
@@ -150,16 +155,19 @@ class UniCodeOptions(Config):
         "_lower.",
         commas=True,
     )
-    template: Literal["plain", "alpaca"] = setting("plain", "Prompt template.")
+    template: Literal["plain", "alpaca"] = setting("plain", "Prompt template.", key=True)
     min_score: int = setting(
         0,
         "Mode llm: have the model grade each text, and keep texts with at least this grade; 4 is "
         "strict, 0 turns grading off.",
         ge=0,
         le=5,
+        key=True,
     )
     snippets: bool = setting(
-        False, "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read."
+        False,
+        "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read.",
+        key=True,
     )
 
 
@@ -171,12 +179,13 @@ class CogexOptions(Config):
         "What the rows hold: finished records to check, functions to run in the sandbox with a "
         "call, or instructions with answers that a model turns into programs.",
     )
-    input_column: str = setting("input", "Column of the input.")
-    output_column: str = setting("code_output", "Mode records: column of the output.")
+    input_column: str = setting("input", "Column of the input.", key=True)
+    output_column: str = setting("code_output", "Mode records: column of the output.", key=True)
     call_column: str = setting(
         "",
         "Mode run: column of the call, or of tests that contain one.",
         shown="after the function",
+        key=True,
     )
 
 
@@ -195,17 +204,14 @@ class PlainOptions(Config):
 class InstalledOptions(Config):
     """Make training texts with a generator of another package."""
 
-    option: dict[str, Any] = setting(
-        {}, "An option of the generator. Repeatable.", flags=("-o", "--option")
-    )
+    option: dict[str, Any] = setting({}, "An option of the generator.", rest=True)
 
 
 class PreferenceOptions(Config):
     """The options of ``codegen data preferences``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
-    task: str = setting("", "Task of the samples.", metavar="NAME", shown="the one that they name")
-    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
+    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
     rejected: tuple[str, ...] = setting(
         ("wrong",),
         "Verdicts of answers to reject, such as wrong,error,syntax_error; not infra_error, which "
@@ -213,19 +219,25 @@ class PreferenceOptions(Config):
         metavar="STATUS,...",
         commas=True,
     )
-    pairs: int = setting(
-        4, "Maximum pairs per problem; with --unpaired, maximum answers per label.", ge=1
+    decontaminate: tuple[str, ...] = setting(
+        (),
+        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
+        metavar="SET",
     )
-    ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    task: str = setting(
+        "", "Task of the samples.", metavar="NAME", shown="the one that they name", key=True
+    )
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.", key=True)
+    pairs: int = setting(
+        4, "Maximum pairs per problem; with --unpaired, maximum answers per label.", ge=1, key=True
+    )
+    ratio: float = setting(
+        1.5, "Pair answers whose lengths differ by at most this factor.", ge=1, key=True
+    )
     alike: int = setting(
         2,
         "Keep at most this many programs that differ only in names, numbers and strings, per "
         "problem and verdict.",
         ge=1,
-    )
-    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
-    decontaminate: tuple[str, ...] = setting(
-        (),
-        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
-        metavar="SET",
+        key=True,
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,7 +14,6 @@ from codegen import plugins
 from codegen.cli.clients import counted
 from codegen.cli.data_options import RunOptions
 from codegen.cli.options import as_words, given_settings
-from codegen.cli.planning import needs, show
 from codegen.errors import ConfigError, plural
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.terminal import Progress as Bar
@@ -24,14 +21,11 @@ from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.data import Manifest, Progress, TextGenerator
-    from codegen.data.executors import Executor
     from codegen.data.filters import Filter
     from codegen.generation.plans import ModelClient
 
 # Options that do not change the data.
-_NOT_ON_THE_CARD = frozenset(
-    {"out", "workers", "executor", "ray_address", "chunk_size", "as_json", "traceback"}
-)
+_NOT_ON_THE_CARD = frozenset({"out", "workers", "ray", "chunk_size", "as_json", "settings"})
 _OF_THE_SOURCE = (
     "instruction_column", "program_column", "id_column", "license_column", "license", "language",
     "language_column", "keep_docstring",
@@ -53,8 +47,7 @@ def command_line(context: click.Context) -> str:
         is_hidden = getattr(parameter, "hide_input", False)
         if given and name in context.params and name not in _NOT_ON_THE_CARD and not is_hidden:
             words += as_words(parameter, context.params[name])
-    for name, value in given_settings(context).items():
-        words += ["-o", f"{name}={value}"]
+    words += given_settings(context, _NOT_ON_THE_CARD)
     return shlex.join([*words, "--out", "DIR"])
 
 
@@ -80,16 +73,14 @@ def generate(
     from codegen.data import make
 
     if llm is None:
-        return _run(make(name, **settings), source, run, as_json, columns, 8 * run.chunk_size)
+        return _run(make(name, **settings), source, run, as_json, columns)
     spec, at_once = llm.spec, 1
     if isinstance(spec, LocalModel):
         at_once = spec.batch_size
     elif isinstance(spec, Endpoint):
         at_once = spec.concurrency
-        if spec.max_cost and ((run.workers or 1) > 1 or run.executor == "ray"):
-            raise ConfigError(
-                "--max-cost requires one process.", "Leave out --workers and --executor."
-            )
+        if spec.max_cost and ((run.workers or 1) > 1 or run.ray):
+            raise ConfigError("--max-cost requires one process.", "Remove --workers and -o ray.")
     is_timed = "item_timeout" in run.model_fields_set
     run = run.model_copy(
         update={
@@ -100,9 +91,7 @@ def generate(
     )
     with counted(llm.prices, llm.cache) as (ledger, spent):
         generator = make(name, **settings, llm=replace(llm, ledger=ledger))
-        summary = _run(generator, source, run, as_json, columns, run.chunk_size)
-    if run.plan:
-        return {**summary, "llm": spent}
+        summary = _run(generator, source, run, as_json, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
         others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
         echo(
@@ -119,32 +108,18 @@ def _run(
     options: RunOptions,
     as_json: bool,
     columns: tuple[str, ...],
-    few: int,
-    bar: Bar | None = None,
 ) -> dict[str, Any]:
-    """Runs a generator.
-
-    Args:
-        few: examples that a plan is measured on.
-        bar: shows the progress, by default a new one.
-    """
-    from codegen.data import EngineOptions, Shard, is_finished, open_source, run
-    from codegen.data.filters import Decontamination, Dedup
+    from codegen.data import EngineOptions, RayExecutor, Shard, is_finished, open_source, run
+    from codegen.data.filters.decontamination import Decontamination
+    from codegen.data.filters.dedup import Dedup
 
     if options.dedup_against and options.dedup == "none":
-        raise ConfigError("--dedup-against requires --dedup.", "Add --dedup exact or near.")
+        raise ConfigError("-o dedup_against requires --dedup.", "Add --dedup exact or near.")
     items = open_source(
         source,
         extra_columns=columns,
         **{name: getattr(options, name) for name in _OF_THE_SOURCE},
     )
-    if options.plan:
-        total = sum(1 for _ in items)
-        total = total if options.limit is None else min(total, options.limit)
-        total //= (Shard.parse(options.shard) if options.shard else Shard()).of
-        own = {"plan": False, "limit": min(total, few), "shard": None}
-        part = options.model_copy(update=own)
-        return _plan(generator, source, part, as_json, columns, total)
     sets = options.decontaminate
     filters: list[Filter] = [Decontamination.build(sets)] if sets else []
     for text in options.filter:
@@ -155,8 +130,8 @@ def _run(
         dedup = Dedup(
             options.dedup, threshold=options.dedup_threshold, references=options.dedup_against
         )
-    was_finished, is_part = is_finished(options.out), bar is not None
-    with bar or Bar(f"data {generator.name}") as bar:
+    was_finished = is_finished(options.out)
+    with Bar(f"data {generator.name}") as bar:
         shown = Shown(bar)
         manifest = run(
             generator,
@@ -164,7 +139,7 @@ def _run(
             options.out,
             seed=options.seed,
             workers=options.workers,
-            executor=_executor(options),
+            executor=RayExecutor(options.ray, options.workers) if options.ray else "local",
             limit=options.limit,
             shard=Shard.parse(options.shard) if options.shard else None,
             dedup=dedup,
@@ -177,8 +152,6 @@ def _run(
             ),
             command=command_line(click.get_current_context()),
         )
-    if is_part:
-        return {"ok": manifest.kept > 0, "why": _nothing(manifest, source)}
     if not as_json and manifest.run.shard:
         later = " That also drops the duplicates." if dedup else ""
         echo(
@@ -187,30 +160,6 @@ def _run(
             err=True,
         )
     return summary(manifest, options.out, was_finished, shown.resumed, as_json, source)
-
-
-def _plan(
-    generator: TextGenerator,
-    source: str,
-    part: RunOptions,
-    as_json: bool,
-    columns: tuple[str, ...],
-    total: int,
-) -> dict[str, Any]:
-    """Runs a part into a temporary directory and prints what all ``total`` examples need."""
-    from codegen.data import usable_cpus
-
-    bar = Bar("a part of the examples")
-    with TemporaryDirectory(prefix="codegen-plan-") as folder:
-        run = part.model_copy(update={"out": folder})
-        measured = _run(generator, source, run, True, columns, 0, bar)
-        workers = part.workers or usable_cpus()
-        found = needs("examples", Path(folder), part.out, bar, total, workers=workers)
-    if not as_json:
-        show(found)
-    if why := measured["why"]:
-        echo(f"Error: {why}.", err=True)
-    return {**found, "ok": measured["ok"]}
 
 
 def _nothing(manifest: Manifest, source: str) -> str:
@@ -246,7 +195,7 @@ def summary(
     if not as_json:
         echo("\n".join(summary_lines(manifest)))
         if manifest.kept:
-            echo(f"Inspect it with: codegen data inspect {out} --step")
+            echo(f"Inspect it with: codegen data inspect {out}")
     if why := _nothing(manifest, source):
         see = f"; see {out}/rejects.jsonl" if manifest.counts["inputs"] else ""
         echo(f"Error: {why}{see}.", err=True)
@@ -280,13 +229,3 @@ class Shown:
         note = f"{progress.kept} kept, {progress.skipped} skipped, {progress.failed} failed"
         total = round(progress.inputs / progress.fraction) if progress.fraction else None
         self.bar.update(progress.inputs, total, note)
-
-
-def _executor(options: RunOptions) -> Executor | Literal["local"]:
-    from codegen.data import RayExecutor
-
-    if options.executor == "ray":
-        return RayExecutor(options.ray_address or "", options.workers)
-    if options.ray_address:
-        raise ConfigError("--ray-address requires a Ray cluster.", "Add --executor ray.")
-    return "local"

@@ -10,17 +10,15 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from codegen import OPENMP, __version__, plugins
+from codegen import OPENMP, OPENMP_SETTINGS, __version__, plugins
 from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
-from codegen.openmp import SETTINGS
 from codegen.terminal import columns, echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
@@ -116,12 +114,9 @@ def examine() -> Iterator[Check]:
     yield _disk()
     yield _attempt("torch", _torch)
     yield _openmp()
-    yield _attempt("libraries", _libraries)
     yield _attempt("embedded model", _embedded)
-    yield _attempt("suffix drafts", _suffix)
-    yield _attempt("CPU kernels", _cpu_kernels)
+    yield from _compiled()
     yield _attempt("GPU kernels", _gpu_kernels)
-    yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
     for extra in dict.fromkeys(extra for extra, _ in EXTRAS.values()):
         uses = {module: use for module, (name, use) in EXTRAS.items() if name == extra}
@@ -177,35 +172,20 @@ def _memory() -> Check:
     return Check("machine", total > 6, detail, "codegen quickstart needs about 5 GiB.")
 
 
-def _suffix() -> Check:
+def _compiled() -> Iterator[Check]:
+    """The parts in C and C++, which have slower stand-ins in Python."""
     from codegen.decoding.suffix import COMPILED
-
-    if COMPILED:
-        return Check("suffix drafts", True, "compiled")
-    return Check("suffix drafts", None, "plain Python, slower", _compile("a C++ compiler"))
-
-
-def _launcher() -> Check:
     from codegen.evals.sandbox.inner.linux import launcher
 
-    if launcher is not None:
-        return Check("sandbox launcher", True, "compiled")
-    return Check("sandbox launcher", None, "plain Python, slower", _compile("a C compiler"))
+    parts = {"suffix drafts": COMPILED, "sandbox launcher": launcher is not None}
+    if find_spec("torch"):
+        from codegen.kernels.cpu import KERNELS
 
-
-def _cpu_kernels() -> Check:
-    from codegen.kernels.cpu import KERNELS
-
-    if KERNELS:
-        return Check(
-            "CPU kernels", True, f"compiled for quantized weights ({', '.join(KERNELS.values())})"
-        )
-    remedy = _compile("a C++ compiler (GCC 11, Clang 16 or newer)")
-    return Check("CPU kernels", None, "completions use PyTorch's kernels, slower", remedy)
-
-
-def _compile(compiler: str) -> str:
-    return f"Install {compiler}, then reinstall codegen-toolkit (optional)."
+        parts["CPU kernels"] = bool(KERNELS)
+    remedy = "Install a C++ compiler, then reinstall codegen-toolkit (optional)."
+    for name, compiled in parts.items():
+        detail = "compiled" if compiled else "not compiled, slower"
+        yield Check(name, compiled or None, detail, "" if compiled else remedy)
 
 
 def _gpu_kernels() -> Check:
@@ -257,14 +237,9 @@ def _openmp() -> Check:
     if OPENMP == "late":
         remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
         return Check("OpenMP", None, "threads spin while waiting", remedy)
-    chosen = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    chosen = [f"{name}={os.environ[name]}" for name in OPENMP_SETTINGS if name in os.environ]
     whose = "set by codegen" if OPENMP == "sleep" else "your setting"
     return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
-
-
-def _libraries() -> Check:
-    names = ("transformers", "peft", "accelerate", "datasets")
-    return Check("libraries", True, ", ".join(f"{name} {version(name)}" for name in names))
 
 
 def _embedded() -> Check:
@@ -297,26 +272,14 @@ def _sandbox() -> Iterator[Check]:
         yield Check("sandbox", False, error.message, error.remedy)
         return
     layers = described["layers"]
-    yield Check(
-        "sandbox",
-        True,
-        f"back-end {described['backend']}, Python {described['python']}, "
-        f"{len(layers)} layers: {', '.join(layers)}",
-    )
+    detail = f"back-end {described['backend']}, Python {described['python']}, {len(layers)} layers"
+    yield Check("sandbox", True, f"{detail}: {', '.join(layers)}")
     for layer, remedy in _KERNEL_LAYERS.items():
         if layer not in layers:
-            yield Check(
-                f"sandbox: {layer}",
-                None,
-                "unavailable on this machine; the other layers hold",
-                remedy,
-            )
+            detail = "unavailable on this machine; the other layers hold"
+            yield Check(f"sandbox: {layer}", None, detail, remedy)
     for result in probes:
+        remedy = "Do not run untrusted programs on this machine; install bubblewrap."
         yield Check(
-            f"sandbox: {result.name}",
-            result.ok,
-            result.detail,
-            ""
-            if result.ok
-            else "Do not run untrusted programs on this machine; install bubblewrap.",
+            f"sandbox: {result.name}", result.ok, result.detail, "" if result.ok else remedy
         )

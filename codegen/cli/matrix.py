@@ -38,8 +38,7 @@ from codegen.errors import CodegenError, ConfigError, plural
 from codegen.evals.score import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
-from codegen.records import write_atomic
-from codegen.schema import read_json
+from codegen.records import read_json, write_atomic
 from codegen.terminal import echo
 
 CELL = "cell.json"

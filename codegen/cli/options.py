@@ -19,7 +19,7 @@ import contextlib
 import json
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from codegen.cli import traceback_option
-from codegen.config import Config, Option, arms, bounds, config_error, note
+from codegen.config import Config, Option, arms, bounds, config_error
 from codegen.errors import nearest
 
 
@@ -84,17 +84,6 @@ def options(
 _SETTINGS = "codegen.settings"
 
 
-def given_settings(context: click.Context) -> dict[str, str]:
-    """The settings that the user gave with ``-o``, as ``-o`` takes them."""
-    found: dict[str, str] = {}
-    for name, value in context.meta.get(_SETTINGS, {}).items():
-        inner = value.items() if isinstance(value, dict) else ()
-        found |= {f"{name}.{key}": json.dumps(one) for key, one in inner}
-        if not isinstance(value, dict):
-            found[name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return found
-
-
 def _is_keyed(info: FieldInfo) -> bool:
     marker = Option.of(info)
     return marker.key or marker.rest
@@ -115,7 +104,7 @@ def command(
     help: str | None = None,
     cls: type[Command] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with an example in its help, ``--json``, and old names of its options.
+    """A command with an example in its help, and ``--json``.
 
     The function gets ``as_json`` and prints its human-readable result only when that is false. With
     it the mapping that the function returns goes to standard output as one JSON object; None prints
@@ -180,20 +169,31 @@ def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
         yield from map(str, one if isinstance(one, (list, tuple)) else [one])
 
 
+def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterator[str]:
+    """The command-line words of the settings that were given by ``-o``, without some."""
+    for name, value in context.meta.get(_SETTINGS, {}).items():
+        if name in but:
+            continue
+        if isinstance(value, dict):
+            is_rest = isinstance(context.command, Command) and context.command.settings[name].rest
+            start = "" if is_rest else f"{name}."
+            for key, item in value.items():
+                yield from ("-o", f"{start}{key}={json.dumps(item)}")
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            yield from ("-o", f"{name}={shown}")
+
+
 class _Option(click.Option):
     """An option of a field.
 
     Attributes:
-        old: an earlier name.
         heading: the section of ``--help`` that lists it.
         rest: see :attr:`codegen.config.Option.rest`.
     """
 
-    def __init__(
-        self, *args: Any, old: str = "", heading: str = "", rest: bool = False, **settings: Any
-    ) -> None:
+    def __init__(self, *args: Any, heading: str = "", rest: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.old = old
         self.heading = heading
         self.rest = rest
 
@@ -213,7 +213,7 @@ class _Option(click.Option):
 
 
 class Command(click.Command):
-    """A command that accepts the old names of its options and lists options under headings.
+    """A command that lists its options under headings.
 
     Attributes:
         settings: the fields that ``-o NAME=VALUE`` sets, by name.
@@ -222,10 +222,9 @@ class Command(click.Command):
     settings: Mapping[str, _Option] = {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Replaces old names of options by the current ones, with a note."""
-        new = {p.old: p.opts[-1] for p in self.params if isinstance(p, _Option) and p.old}
+        """Names the setting that was given as an option."""
         try:
-            return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
+            return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             for name, option in self.settings.items():
                 if error.option_name in option.opts:
@@ -309,36 +308,6 @@ def _setting(field: _Option, values: Sequence[str], ctx: click.Context) -> Any:
     return field.type.convert(values[0], None, ctx)
 
 
-def _renamed(arguments: Sequence[str], new: Mapping[str, str]) -> Iterator[str]:
-    words = iter(arguments)
-    for word in words:
-        if word == "--":
-            yield word
-            yield from words
-            return
-        name, equals, value = word.partition("=")
-        if name in new:
-            note(f"{name} is now called {new[name]}; the old name works for one version.")
-            word = new[name] + equals + value
-        yield word
-
-
-class _Choice(click.Choice):
-    """A choice whose values had other names: ``old``."""
-
-    def __init__(self, choices: Sequence[str], old: Mapping[str, str]) -> None:
-        super().__init__(choices)
-        self.old = old
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The current word for an old one."""
-        if value in self.old:
-            new = self.old[value]
-            note(f"{value!r} is now called {new!r}; the old word works for one version.")
-            value = new
-        return super().convert(value, param, ctx)
-
-
 def completes(
     names: Callable[[], Iterable[str]], *, files: bool = False
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
@@ -366,7 +335,6 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         "cls": _Option,
         "help": info.description,
         "metavar": marker.metavar,
-        "old": flag(marker.old) if marker.old else "",
         "rest": marker.rest,
     }
     default = None if info.is_required() else info.get_default(call_default_factory=True)
@@ -385,16 +353,16 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         settings |= {"callback": _comma_list, "default": ",".join(map(str, default or ()))}
     else:
         item = arms(inner[0])[0] if origin is tuple else kind
-        settings |= {"multiple": origin is tuple, "type": _type(item, info, marker)}
+        settings |= {"multiple": origin is tuple, "type": _type(item, info)}
         if default is not None:
             settings["default"] = default
     settings["show_default"] = marker.shown or default not in (None, "", (), {})
     return names, settings
 
 
-def _type(kind: Any, info: FieldInfo, marker: Option) -> click.ParamType | type:
+def _type(kind: Any, info: FieldInfo) -> click.ParamType | type:
     if typing.get_origin(kind) is Literal:
-        return _Choice(typing.get_args(kind), marker.old_values)
+        return click.Choice(typing.get_args(kind))
     if kind is Path:
         return click.Path(path_type=Path)
     if kind not in (int, float):

@@ -5,12 +5,12 @@
 """
 
 from codegen.data.engine import EngineOptions, Progress, is_finished, run, usable_cpus
-from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.generators import Skip, TextGenerator, Whole, make
-from codegen.data.inputs import Shard
 from codegen.data.manifest import (
     Manifest,
     RunConfig,
+    Shard,
     data_files,
     load_manifest,
     read_data,
@@ -19,7 +19,6 @@ from codegen.data.manifest import (
 )
 from codegen.data.merge import merge
 from codegen.data.outcomes import example_rng
-from codegen.data.ray_executor import RayExecutor
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [

@@ -16,8 +16,10 @@ Limit: resuming reads the source again from its start, to check that it has not 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,22 +29,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from codegen.data.executors import Executor, LocalExecutor, Lost
-from codegen.data.filters import Decontamination, Dedup, Filter
+from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
+from codegen.data.filters import Filter
+from codegen.data.filters.decontamination import Decontamination
+from codegen.data.filters.dedup import Dedup
 from codegen.data.generators import TextGenerator, config_of
-from codegen.data.inputs import Inputs, Shard
 from codegen.data.manifest import (
     MANIFEST,
     PARTIAL,
     Manifest,
     RunConfig,
+    Shard,
     load_manifest,
     versions_in_use,
 )
 from codegen.data.outcomes import MapTask, Result
 from codegen.data.output import Output, State
-from codegen.data.ray_executor import RayExecutor
-from codegen.data.sources import Item, Source
+from codegen.data.sources import Item, Rejected, Source, chained
 from codegen.errors import ConfigError, ResumeError
 from codegen.runs import refuse_changes
 
@@ -218,6 +221,76 @@ def find_finished(out: Path, config: RunConfig) -> Manifest | None:
     manifest = load_manifest(out)
     refuse_changes(out, manifest.run.describe(), config.describe())
     return manifest
+
+
+class Inputs:
+    """The items of a source up to a limit of examples, with second uses of an id rejected.
+
+    ``digest`` is a hash of the contents of all items so far, including other shards' items.
+    """
+
+    def __init__(
+        self, source: Source, limit: int | None, seen_path: Path, shard: Shard | None = None
+    ) -> None:
+        self.source = source
+        self.limit = limit
+        self.shard = shard or Shard()
+        self.digest = ""
+        self.examples = 0
+        self.seen = _seen_ids(seen_path)
+
+    def __iter__(self) -> Iterator[Item]:
+        for number, item in enumerate(self._all()):
+            if number % self.shard.of == self.shard.index:
+                yield item
+
+    def _all(self) -> Iterator[Item]:
+        if self.limit == 0:
+            return
+        for item in self.source:
+            self.digest = chained(self.digest, item)
+            if isinstance(item, Rejected):
+                yield item
+                continue
+            self.examples += 1
+            if self._is_new(item.id):
+                yield item
+            else:
+                yield Rejected(item.id, "duplicate_id", "an earlier input has this id", "skipped")
+            if self.examples == self.limit:
+                return
+
+    def fraction(self) -> float | None:
+        """The share of the inputs that has been read, in [0, 1]; None if unknown."""
+        of_source = self.source.fraction()
+        if not self.limit:
+            return of_source
+        return max(of_source or 0.0, self.examples / self.limit)
+
+    def close(self) -> None:
+        """Forgets the ids."""
+        self.seen.close()
+
+    def _is_new(self, id_: str) -> bool:
+        """Whether an id comes for the first time."""
+        key = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        statement = "INSERT OR IGNORE INTO seen VALUES (?)"
+        return self.seen.execute(statement, (key,)).rowcount == 1
+
+
+def _seen_ids(path: Path) -> sqlite3.Connection:
+    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    # Never committed or recovered, so without journal and syncs.
+    for statement in (
+        "PRAGMA journal_mode = OFF",
+        "PRAGMA synchronous = OFF",
+        "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
+        "BEGIN",
+    ):
+        connection.execute(statement)
+    return connection
 
 
 @dataclass(frozen=True, slots=True)

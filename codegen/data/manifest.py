@@ -8,36 +8,220 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from codegen import __version__
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
-from codegen.data.statistics import Statistics
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError, cannot_read
 from codegen.paths import child
 from codegen.records import (
     DataRecord,
     Preference,
     TrainingText,
     UnpairedPreference,
-    current_names,
+    conform,
     from_dict,
+    read_json,
     read_jsonl,
     read_rows,
 )
-from codegen.schema import conform
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 KEPT = "kept.jsonl"
 PARTIAL = ".partial"
-FORMAT = 1
+FORMAT = 2
+_MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part ``index`` (from 0) of ``of`` parts: the inputs number ``index``, ``index + of``, ...
+
+    Every part reads the whole source, so that limits and duplicate ids are the same for all parts,
+    and processes only its own inputs.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.of:
+            raise ConfigError(
+                f"Shard {self.index}/{self.of} does not exist.",
+                f"The first number goes from 0 to {max(0, self.of - 1)}.",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads ``i/n``.
+
+        Raises:
+            ConfigError: for other text, or i outside of [0, n).
+        """
+        if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
+            raise ConfigError(f"The shard {text!r} is not of the form i/n.", "For example: 0/8")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
+
+    def number(self, position: int) -> int:
+        """The number in the source, from 0, of this shard's input at a position."""
+        return position * self.of + self.index
+
+
+# --- statistics of the texts -------------------------------------------------------------------
+# Quantiles come from histograms with sixteen bins for each power of two (the layout of
+# HdrHistogram), so they are exact below 32 and within 1/32 of the value above. Integer arithmetic
+# alone: the same bytes on every machine.
+
+HISTOGRAMS = ("characters", "edits")
+"""The measures whose distribution is kept; only the sum is kept of others."""
+
+MAX_NAMES = 100
+"""Most measures that are kept, so that a generator with many names can't fill the memory."""
+
+LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
+"""Ints of ``meta`` that are no amounts (a token's id, a place, a grade) and are not summed."""
+
+_BITS = 4  # bins for each power of two, as a power of two
+
+
+def measures(text: DataRecord) -> dict[str, int]:
+    """The measures of one text: ``characters``, and the amounts (ints, no bools) of its meta."""
+    found = {"characters": sum(len(segment.text) for segment in text.segments)}
+    for name, value in text.meta.items():
+        if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
+            found.setdefault(name, value)
+    return found
+
+
+@dataclass(slots=True)
+class Histogram:
+    """The distribution of non-negative whole numbers; negative ones are counted as 0.
+
+    Attributes:
+        bins: bin -> number of values in it; bins are numbered in the order of their values.
+    """
+
+    bins: dict[int, int] = field(default_factory=dict)
+    least: int | None = None
+    most: int | None = None
+
+    def add(self, value: int) -> None:
+        """Counts one value."""
+        value = max(0, value)
+        place = _bin(value)
+        self.bins[place] = self.bins.get(place, 0) + 1
+        self.least = value if self.least is None else min(self.least, value)
+        self.most = value if self.most is None else max(self.most, value)
+
+    def quantile(self, q: float) -> int | None:
+        """The value at rank ceil(q * number), at least the first; None if there are no values."""
+        total = sum(self.bins.values())
+        if not total or self.least is None or self.most is None:
+            return None
+        rank = max(1, math.ceil(q * total))
+        if rank >= total:
+            return self.most
+        seen = 0
+        for place in sorted(self.bins):
+            seen += self.bins[place]
+            if seen >= rank:
+                return min(max(_middle(place), self.least), self.most)
+        return self.most
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Of all texts so far: their number, the sum of each measure, and some distributions."""
+
+    texts: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+
+    def add(self, measured: Mapping[str, int]) -> None:
+        """Adds the :func:`measures` of one text."""
+        self.texts += 1
+        for name, value in measured.items():
+            if name not in self.totals and len(self.totals) >= MAX_NAMES:
+                continue
+            self.totals[name] = self.totals.get(name, 0) + value
+            if name in HISTOGRAMS:
+                self.histograms.setdefault(name, Histogram()).add(value)
+
+    def dirty_rate(self) -> tuple[float, float, float] | None:
+        """The share of audited states with messages of pylint, and its 95 % interval (Wilson).
+
+        None if no state was audited. The states of one program are not independent of each other,
+        so the interval is somewhat too narrow.
+        """
+        audited = self.totals.get("audited_states", 0)
+        if audited <= 0:
+            return None
+        rate = self.totals.get("dirty_states", 0) / audited
+        from codegen.evals.statistics import wilson  # loads numpy, which workers need not
+
+        return rate, *wilson(rate, audited)
+
+
+def statistics_lines(found: Statistics) -> Iterator[str]:
+    """A manifest's statistics, one fact a line; none if there are no texts."""
+    if not found.texts:
+        return
+    for name, histogram in found.histograms.items():
+        low, middle, high = (histogram.quantile(q) for q in (0.05, 0.5, 0.95))
+        mean = found.totals.get(name, 0) / found.texts
+        yield (
+            f"{name} a text: mean {mean:.1f}, median {middle}, 5 % to 95 % {low} to {high}, "
+            f"least {histogram.least}, most {histogram.most}"
+        )
+    for name, total in found.totals.items():
+        if name not in found.histograms and name not in _COMPARED:
+            yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
+    if rate := found.dirty_rate():
+        share, low, high = (100 * value for value in rate)
+        audited = found.totals["audited_states"]
+        yield (
+            f"dirty states: {share:.2f} % of {audited} audited (95 % interval {low:.2f} to "
+            f"{high:.2f} %)"
+        )
+    if number := found.totals.get("compared_sequences", 0):
+        ours, theirs = (found.totals.get(name, 0) / number for name in _COMPARED[1:])
+        yield (
+            f"edits a sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
+            f"same {number} programs"
+        )
+
+
+_COMPARED = ("compared_sequences", "compared_edits", "reference_edits")
+
+
+def _bin(value: int) -> int:
+    shift = max(0, value.bit_length() - _BITS - 1)
+    return (shift << _BITS) + (value >> shift)
+
+
+def _middle(place: int) -> int:
+    if place < 2 << _BITS:
+        return place
+    shift = (place >> _BITS) - 1
+    low = (place - (shift << _BITS)) << shift
+    return low + ((1 << shift) - 1) // 2
+
+
+# --- the manifest ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +253,8 @@ class RunConfig:
     filters: tuple[Mapping[str, object], ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """As JSON values, without filters if there are none, as in older versions."""
-        row = {f.name: getattr(self, f.name) for f in fields(self)}
-        return row if self.filters else {k: v for k, v in row.items() if k != "filters"}
-
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of the configuration in canonical JSON."""
-        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """As JSON values."""
+        return asdict(self)
 
 
 class DataFile(TypedDict):
@@ -109,8 +287,6 @@ class Manifest:
         licenses: license -> number of kept examples; "" for an unknown license.
         versions: versions of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
-        statistics: from :meth:`codegen.data.statistics.Statistics.to_json`.
-        removed: what decontamination removed: ``inputs``, and by ``set``, ``kind`` and ``part``.
         command: the command line that makes the data; empty if it was made from Python.
     """
 
@@ -123,8 +299,7 @@ class Manifest:
     files: tuple[DataFile, ...]
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
-    statistics: Mapping[str, Any] = field(default_factory=dict)
-    removed: Mapping[str, object] = field(default_factory=dict)
+    statistics: Statistics
     command: str = ""
     format: int = FORMAT
 
@@ -135,8 +310,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The file's text."""
-        row = {**asdict(self), "run": self.run.describe()}
-        return json.dumps(row, ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
@@ -146,26 +320,21 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         InputError: if there is none, or it can't be understood.
     """
     path = Path(directory, MANIFEST)
+    remedy = "Make the data again, in another directory."
     try:
-        row = json.loads(path.read_text("utf-8"), object_hook=current_names)
+        row = read_json(path, _MOST_BYTES)
+        if isinstance(row, dict) and row.get("format") != FORMAT:
+            raise InputError(f"{path} is not a manifest of this version.", remedy)
+        return conform(Manifest, row)
     except FileNotFoundError:
         raise InputError(
             f"{directory} holds no finished data ({MANIFEST} is missing).",
             "If a run was interrupted, run the same command again.",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from None
-    kinds = get_type_hints(Manifest)
-    try:
-        run = RunConfig(**row.pop("run"))
-        rest = {name: conform(kinds[name], value, name) for name, value in row.items()}
-        conform(Statistics, Statistics.from_json(rest.get("statistics", {})))
-        return Manifest(run, **rest)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a manifest of this version: {error}.",
-            "Make the data again, in another directory.",
-        ) from None
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.", remedy) from None
 
 
 def versions_in_use() -> dict[str, str]:

@@ -1,14 +1,12 @@
 """Merges the shards of a run into the same bytes as the unsharded run makes.
 
 Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
-of each shard in turn. Work that needs all inputs is done here: duplicates are removed in the order
-of the inputs, by the shards' signatures, and the decontamination report is written. An interrupted
-merge resumes when it is called again; the shards are only read.
+of each shard in turn. Duplicates are removed here, in the order of the inputs, by the shards'
+signatures. An interrupted merge resumes when it is called again; the shards are only read.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import time
@@ -17,28 +15,29 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from codegen.data.engine import find_finished
-from codegen.data.filters import Dedup, Signature
-from codegen.data.inputs import Shard
+from codegen.data.filters.dedup import Dedup
 from codegen.data.manifest import (
     KEPT,
     REJECTS,
     Manifest,
     RunConfig,
+    Shard,
     data_files,
     load_manifest,
+    measures,
     versions_in_use,
 )
 from codegen.data.outcomes import Result, characters
-from codegen.data.output import Output
-from codegen.data.statistics import measures
+from codegen.data.output import KeptRow, Output, RejectRow, read_signature
 from codegen.errors import InputError, ResumeError
 from codegen.paths import child
-from codegen.records import TrainingText, current_names, from_json
+from codegen.records import TrainingText, conform, from_json
 from codegen.runs import refuse_changes
 
+R = TypeVar("R")
 CHUNK = 256
 COMMIT_EVERY_S = 5.0
 
@@ -175,7 +174,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
     """
     try:
         yield from _read_part(part)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{part.folder} is damaged: {error}.", "Make this shard again.") from None
 
 
@@ -185,15 +184,15 @@ def _read_part(part: _Part) -> Generator[Result, None, None]:
         child(part.folder, KEPT, "a run").open("rb") as kept,
         closing(_lines(part)) as lines,
     ):
-        reject, keep = _row(rejected), _row(kept)
+        reject, keep = _row(RejectRow, rejected), _row(KeptRow, kept)
         for position in range(part.inputs):
             number = part.shard.number(position)
             if reject and reject["input"] == number:
                 yield Result(reject["id"], reject["outcome"], reject["reason"], reject["detail"])
-                reject = _row(rejected)
+                reject = _row(RejectRow, rejected)
             elif keep and keep["input"] == number:
                 yield _kept(keep, list(islice(lines, keep["texts"])), part.folder)
-                keep = _row(kept)
+                keep = _row(KeptRow, kept)
             else:
                 raise InputError(
                     f"{part.folder} is damaged: it does not hold the outcome of input {number}.",
@@ -201,19 +200,18 @@ def _read_part(part: _Part) -> Generator[Result, None, None]:
                 )
 
 
-def _row(file: IO[bytes]) -> dict[str, Any] | None:
+def _row(kind: type[R], file: IO[bytes]) -> R | None:
     line = file.readline()
-    return json.loads(line, object_hook=current_names) if line else None
+    return conform(kind, json.loads(line)) if line else None
 
 
-def _kept(row: dict[str, Any], lines: list[bytes], folder: Path) -> Result:
+def _kept(row: KeptRow, lines: list[bytes], folder: Path) -> Result:
     if len(lines) < row["texts"]:
         raise InputError(
             f"{folder} is damaged: its data files hold too few texts.", "Make this shard again."
         )
     texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
     prompt, trained = characters(texts)
-    signature = [base64.b64decode(part) for part in row["signature"]]
     return Result(
         id=row["id"],
         outcome="kept",
@@ -222,7 +220,7 @@ def _kept(row: dict[str, Any], lines: list[bytes], folder: Path) -> Result:
         prompt_characters=prompt,
         trained_characters=trained,
         measures=tuple(measures(text) for text in texts),
-        signature=Signature(*signature) if signature else None,
+        signature=read_signature(row) if row["signature"] else None,
     )
 
 

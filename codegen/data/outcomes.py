@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, NamedTuple
 
-from codegen.data.filters import Dedup, Filter, Signature
+from codegen.data.filters import Filter
+from codegen.data.filters.dedup import Dedup, Signature
 from codegen.data.generators import TextGenerator
+from codegen.data.manifest import measures
 from codegen.data.sources import Item, Outcome, Rejected
-from codegen.data.statistics import measures
 from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.records import DataRecord, Example, to_json
 

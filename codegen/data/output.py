@@ -1,15 +1,12 @@
 """The files of a run, and how they survive ``kill -9``.
 
-A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, for a shard also
-``kept.jsonl`` (what :mod:`codegen.data.merge` needs of its examples), the index of signatures for
-deduplication, and a journal. From time to time it syncs the data and appends a line to the journal,
-the :class:`State`: how many inputs are done, how long each file is, all counts so far. Resuming
-cuts the files back to the last state and makes the rest again; since each input's texts depend on
-the input alone, the bytes are the same. A journal whose last state counts no input is started over
-with the new run's settings.
-
-The index is committed before the journal. After a crash between the two the index is ahead, and is
-rolled back when the run is resumed.
+A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal; a
+shard, or a run that drops duplicates, also writes ``kept.jsonl``: what
+:mod:`codegen.data.merge` needs of the kept examples, and their signatures. From time to time it
+syncs the data and appends a line to the journal, the :class:`State`: how many inputs are done, how
+long each file is, all counts so far. Resuming cuts the files back to the last state and makes the
+rest again; since each input's texts depend on the input alone, the bytes are the same. A journal
+whose last state counts no input is started over with the new run's settings.
 
 A journal may come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the data
 files follow from their number, and nothing is cut before the settings were compared.
@@ -28,12 +25,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
-from codegen.data.card import card
-from codegen.data.filters import Dedup, DedupIndex, write_report
-from codegen.data.filters.decontamination import DECONTAMINATION
-from codegen.data.inputs import Shard
+from typing_extensions import TypedDict
+
+from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.data.manifest import (
     KEPT,
     MANIFEST,
@@ -42,17 +38,17 @@ from codegen.data.manifest import (
     DataFile,
     Manifest,
     RunConfig,
+    Shard,
+    Statistics,
 )
 from codegen.data.outcomes import Result
-from codegen.data.statistics import Statistics
+from codegen.data.publish import card
 from codegen.errors import ResumeError
-from codegen.paths import child, own_folder
-from codegen.records import current_names, write_atomic
-from codegen.runs import RunDirectory, refuse_changes
-from codegen.schema import conform
+from codegen.paths import child, open_plain, own_folder
+from codegen.records import conform, write_atomic
+from codegen.runs import RunDirectory, fingerprint, refuse_changes
 
 _JOURNAL = "journal.jsonl"
-_INDEX = "dedup.sqlite"
 
 
 @dataclass(slots=True)
@@ -77,17 +73,16 @@ class State:
 
     def to_json(self) -> str:
         """One line of the journal."""
-        return json.dumps({**asdict(self), "statistics": self.statistics.to_json()})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, line: str) -> State:
         """Back from :meth:`to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError: if the line is damaged.
+            ValueError: if the line is damaged.
         """
-        row = json.loads(line, object_hook=current_names)
-        state = conform(cls, {**row, "statistics": Statistics.from_json(row["statistics"])})
+        state = conform(cls, json.loads(line))
         if any(file["name"] != file_name(n) for n, file in enumerate(state.files)):
             raise ValueError("its data files have other names than a run gives")
         lengths = [length for file in state.files for length in (file["bytes"], file["texts"])]
@@ -168,7 +163,7 @@ class Output:
             stack.push(self._forget_failed_start)
             if not self.state.done:
                 self._cut_back()
-                self._open_index(stack)
+                self._open_index()
             self._stack = stack.pop_all()
         return self
 
@@ -193,7 +188,7 @@ class Output:
             return {}, State()
         try:
             return conform(dict[str, Any], json.loads(first)), State.from_json(last)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ResumeError(
                 f"The journal in {self.folder} is damaged ({error}).",
                 "Delete that directory to start over.",
@@ -207,31 +202,29 @@ class Output:
                 path.unlink()
         for name, size in sizes.items():
             path = child(self.folder, name, str(self.journal.path))
-            with path.open("ab") as file:
-                if file.tell() < size:
+            with _open(path) as file:
+                if file.seek(0, os.SEEK_END) < size:
                     raise ResumeError(
                         f"{path} is shorter than the journal says.",
                         f"Delete {self.folder} to start over.",
                     )
                 file.truncate(size)
 
-    def _open_index(self, stack: ExitStack) -> None:
+    def _open_index(self) -> None:
         if self.dedup is None:
             return
-        path = self.folder / _INDEX
-        if not self.state.position:  # a failed first try may have had other settings
-            for left in path.parent.glob(f"{path.name}*"):
-                left.unlink()
-        self._index = stack.enter_context(DedupIndex(path, self.dedup))
-        self._index.rollback_to(self.state.position)
+        self._index = DedupIndex(self.dedup)
+        with (self.folder / KEPT).open("rb") as file:
+            for line in file:
+                row = conform(KeptRow, json.loads(line))
+                self._index.restore(row["id"], read_signature(row))
 
     def write(self, results: Sequence[Result], digest: str) -> None:
         """Appends the outcomes of inputs, in order, and counts them; skips duplicates.
 
         ``digest`` is the hash of all inputs up to the last of them.
         """
-        first = self.state.position
-        unique = [self._unless_duplicate(first + n, result) for n, result in enumerate(results)]
+        unique = [self._unless_duplicate(result) for result in results]
         self._whole = False
         data, rejects, kept = [], [], []
         for result in unique:
@@ -241,7 +234,7 @@ class Output:
             if result.outcome != "kept":
                 rejects.append(_reject_line(number, result))
                 continue
-            if self.shard.of > 1:
+            if self._has_kept:
                 kept.append(_kept_line(number, result))
             file = self._file_with_room(data)
             file["bytes"] += len(result.data)
@@ -253,10 +246,14 @@ class Output:
         self.state.digest = digest
         self._whole = True
 
-    def _unless_duplicate(self, position: int, result: Result) -> Result:
+    @property
+    def _has_kept(self) -> bool:
+        return self.shard.of > 1 or self.dedup is not None
+
+    def _unless_duplicate(self, result: Result) -> Result:
         if self._index is None or result.signature is None:
             return result
-        duplicate = self._index.add(position, result.id, result.signature)
+        duplicate = self._index.add(result.id, result.signature)
         if duplicate is None:
             return result
         return Result(result.id, duplicate.outcome, duplicate.reason, duplicate.detail)
@@ -276,8 +273,7 @@ class Output:
     def _append(self, name: str, lines: list[bytes]) -> int:
         data = b"".join(lines)
         if data:
-            # Unbuffered, so that an error is raised here and not at a later close.
-            with (self.folder / name).open("ab", buffering=0) as file:
+            with _open(self.folder / name) as file:
                 view = memoryview(data)
                 while view:
                     view = view[file.write(view) :]
@@ -285,8 +281,6 @@ class Output:
 
     def commit(self) -> None:
         """Makes written data survive a crash; does nothing if the last write failed midway."""
-        if self._index is not None:
-            self._index.commit()
         if not self._whole:
             return
         # A full file is synced by the commit after its last line; the latest two are enough.
@@ -295,21 +289,13 @@ class Output:
         self.journal.append(self.state.to_json())
 
     def _side_files(self) -> list[str]:
-        return [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
+        return [REJECTS, KEPT] if self._has_kept else [REJECTS]
 
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
-        """Writes the manifest, the card and the decontamination report, and moves all files."""
-        removed: Mapping[str, object] = {}
-        reports: list[str] = []
-        if config.decontamination is not None:
-            rejects = self.folder / REJECTS
-            if not rejects.exists():  # moved by a run that was then killed
-                rejects = self.out / REJECTS
-            removed = write_report(rejects, self.folder / DECONTAMINATION)
-            reports = [DECONTAMINATION]
-        manifest = _manifest(config, self.state, versions, workers, removed, command)
+        """Writes the manifest and the card, and moves all files."""
+        manifest = _manifest(config, self.state, versions, workers, command)
         text = card(manifest)
         # card.md is the card's documented name. The hub and datasets read the YAML header, which
         # keeps rejects.jsonl out of the data, from README.md alone. The manifest comes last.
@@ -317,7 +303,8 @@ class Output:
         for name, content in texts.items():
             write_atomic(self.folder / name, content)
         data = [file["name"] for file in self.state.files]
-        for name in [*data, *self._side_files(), *reports, *texts]:
+        side = [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
+        for name in [*data, *side, *texts]:
             if (self.folder / name).exists():  # else moved by a run that was then killed
                 (self.folder / name).replace(self.out / name)
         _sync(self.out)
@@ -334,13 +321,12 @@ def _manifest(
     state: State,
     versions: Mapping[str, str],
     workers: int | None,
-    removed: Mapping[str, object],
     command: str,
 ) -> Manifest:
     seconds = max(state.seconds, 1e-9)
     return Manifest(
         run=config,
-        fingerprint=config.fingerprint(),
+        fingerprint=fingerprint(config.describe()),
         counts={
             "inputs": state.position,
             "kept": state.kept,
@@ -357,10 +343,19 @@ def _manifest(
             "inputs_per_s": round(state.position / seconds, 2),
             "workers": workers,
         },
-        statistics=state.statistics.to_json(),
-        removed=removed,
+        statistics=state.statistics,
         command=command,
     )
+
+
+class RejectRow(TypedDict):
+    """A line of ``rejects.jsonl``."""
+
+    id: str
+    outcome: Literal["skipped", "failed"]
+    reason: str
+    detail: str
+    input: int
 
 
 def _reject_line(number: int, result: Result) -> bytes:
@@ -374,17 +369,41 @@ def _reject_line(number: int, result: Result) -> bytes:
     return json.dumps(row).encode() + b"\n"
 
 
+class KeptRow(TypedDict):
+    """A line of ``kept.jsonl``; the signature's parts are in base64."""
+
+    id: str
+    input: int
+    texts: int
+    license: str
+    signature: list[str]
+
+
 def _kept_line(number: int, result: Result) -> bytes:
-    signature = [base64.b64encode(part).decode() for part in result.signature or ()]
-    row = {
+    row: KeptRow = {
         "id": result.id,
         "input": number,
         "texts": len(result.measures),
-        "bytes": len(result.data),
         "license": result.license,
-        "signature": signature,
+        "signature": [base64.b64encode(part).decode() for part in result.signature or ()],
     }
     return json.dumps(row).encode() + b"\n"
+
+
+def read_signature(row: KeptRow) -> Signature:
+    """The signature in a line of ``kept.jsonl``.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    exact, minhash = (base64.b64decode(part) for part in row["signature"])
+    return Signature(exact, minhash)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """A file of the run, to append to; unbuffered, so that errors are raised at once."""
+    descriptor = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    return os.fdopen(descriptor, "ab", buffering=0)
 
 
 def _sync(path: Path) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from codegen.data.card import PREFERENCES
 from codegen.data.generators import Skip
+from codegen.data.publish import PREFERENCES
 from codegen.data.sources import Item, Rejected, file_digest
 from codegen.errors import ConfigError, InputError
 from codegen.evals.metrics.text import normal_form, shapes

@@ -8,23 +8,15 @@ Control characters of the data are made visible before they reach a terminal.
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-import termios
-import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeGuard
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from codegen.data.manifest import Manifest
 from codegen.errors import CodegenError, plural
-from codegen.lintseq import MARKER, format_edits, resolve, state_before
+from codegen.lintseq import MARKER, resolve, state_before
 from codegen.methods.backspace import actions as trajectories
 from codegen.methods.backspace import is_trajectory
 from codegen.records import DataRecord, Preference, TrainingText, UnpairedPreference
@@ -37,26 +29,14 @@ class Step:
 
     Attributes:
         lines: the state after the edit, each line with whether the edit added it.
-        diff: the edit as in the training text.
     """
 
     lines: tuple[tuple[str, bool], ...]
-    diff: str
-
-    @property
-    def first_added(self) -> int:
-        """The 0-based number of the first line that the edit added."""
-        return next((i for i, (_, added) in enumerate(self.lines) if added), 0)
 
 
 def is_edit_sequence(text: TrainingText) -> bool:
     """Whether the trained text is a sequence of edits."""
     return text.trained.lstrip("\n").startswith(MARKER)
-
-
-def has_steps(text: DataRecord) -> TypeGuard[TrainingText]:
-    """Whether :func:`browse` can step through the text."""
-    return isinstance(text, TrainingText) and (is_edit_sequence(text) or is_trajectory(text))
 
 
 def steps(text: TrainingText) -> list[Step]:
@@ -73,8 +53,7 @@ def steps(text: TrainingText) -> list[Step]:
             done = hunk.start
         marked += [(line, False) for line in lines[done:]]
         lines = [line for line, _ in marked]
-        diff = format_edits([edit]).split(MARKER)[1].removesuffix("\n")
-        found.append(Step(tuple(marked), diff))
+        found.append(Step(tuple(marked)))
     return found
 
 
@@ -182,105 +161,3 @@ def _state(lines: Sequence[tuple[str, bool]]) -> Text:
         shown.append(f"{mark}{visible(line)}\n", style)
     shown.right_crop(1)
     return shown
-
-
-def browse(console: Console, texts: Sequence[TrainingText]) -> None:
-    """Steps through sequences on a terminal by the keys that the page names.
-
-    Raises:
-        CodegenError: if the tokenizer of a text with mistakes can't be loaded, or has changed.
-    """
-    pages = [
-        (record, number) for record, text in enumerate(texts) for number in range(_count(text))
-    ]
-    if not pages:
-        console.print("There is no sequence to step through.")
-        return
-    here = 0
-    # Keys are read raw all the time, so that none is echoed while a page is drawn.
-    with _raw_keys() as keys, console.screen(hide_cursor=True) as screen:
-        while True:
-            record, number = pages[here]
-            screen.update(_page(texts[record], number, console.height))
-            key = next(keys, "q")
-            if key in ("q", "Q", "\x1b"):
-                return
-            here = _move(pages, here, key)
-
-
-def _count(text: TrainingText) -> int:
-    """The number of pages of a text."""
-    if is_trajectory(text):
-        return len(trajectories.steps(trajectories.open_text(text)[0]))
-    return max(1, len(steps(text)))
-
-
-@contextmanager
-def _raw_keys() -> Iterator[Iterator[str]]:
-    """The keys typed on standard input, unechoed, as characters or whole escape sequences."""
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    try:
-        tty.setcbreak(terminal)
-        yield _keys(terminal)
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-
-
-def _keys(terminal: int) -> Iterator[str]:
-    while data := os.read(terminal, 1024):
-        yield from re.findall(r"\x1b[\[O][0-9;]*.|.", data.decode("utf-8", "replace"), re.DOTALL)
-
-
-def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
-    """The page that a key leads to; the first and last page stay where they are."""
-    last = len(pages) - 1
-    if key in ("\x1b[C", "\x1bOC", "l", " ", "\r", "\n"):
-        return min(here + 1, last)
-    if key in ("\x1b[D", "\x1bOD", "h", "\x7f"):
-        return max(here - 1, 0)
-    record = pages[here][0]
-    if key == "n":
-        return next((i for i in range(here, last + 1) if pages[i][0] > record), here)
-    if key == "p":
-        return next((i for i, page in enumerate(pages) if page[0] == max(record - 1, 0)), here)
-    return here
-
-
-def _page(text: TrainingText, number: int, height: int) -> Table:
-    """One step as a screen."""
-    show = _trajectory_page if is_trajectory(text) else _edit_page
-    return show(text, number, max(3, height - 6))
-
-
-def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
-    """The program so far, scrolled to its end, and the right action."""
-    trajectory, decode = trajectories.open_text(text)
-    step = trajectories.steps(trajectory)[number]
-    lines = trajectories.render(step, trajectory, decode).split("\n", allow_blank=True)
-    page = _titled(text, trajectories.title(step, trajectory), "step")
-    page.add_column("program, and the right action", no_wrap=True)
-    page.add_row(Text("\n").join(lines[-rows:]))
-    return page
-
-
-def _titled(text: TrainingText, title: str, step: str) -> Table:
-    caption = f"← → {step}   n p record   q quit"
-    return Table(title=Text(f"{visible(text.id)}   {title}"), caption=caption, expand=True)
-
-
-def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
-    """The state, scrolled to the added lines, and the diff beside it."""
-    sequence = steps(text)
-    step = sequence[number] if sequence else None
-    page = _titled(text, step_name(text, number, len(sequence)), "edit")
-    page.add_column("program", ratio=1, no_wrap=True)
-    page.add_column("edit", ratio=1, no_wrap=True)
-    if step is None:
-        lines = _untouched(text)[-rows:]
-        page.add_row(_state(lines), Text(visible(text.trained), style="green"))
-        return page
-    start = max(0, min(step.first_added - rows // 3, len(step.lines) - rows))
-    diff = "\n".join(visible(step.diff).split("\n")[:rows])
-    page.add_row(_state(step.lines[start : start + rows]), Text(diff, style="green"))
-    return page

@@ -1,21 +1,24 @@
 """The chat template, for training and generation alike.
 
 It is a program that came with the model, so a child process renders it, with limits of time and
-memory; see :mod:`codegen.templates`.
+memory; see :mod:`codegen.templates`. The child runs this file.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from codegen.errors import ModelError, in_one_line
-from codegen.templates import TemplateFailure, TemplateProcess
+from codegen.templates import TemplateFailure, TemplateProcess, serve
 
-_process = TemplateProcess(str(Path(__file__).with_name("chat_child.py")))
+_process = TemplateProcess(__file__)
 
 
 def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
@@ -172,3 +175,24 @@ def require_template(tokenizer: Any) -> None:
             "The model's tokenizer has no chat template.",
             "Use format: plain in a recipe, or --style plain or continue elsewhere.",
         )
+
+
+def _serve() -> None:
+    # The packages' own modules take seconds to import, and are not needed for this one of theirs.
+    for name in ("transformers", "transformers.utils"):
+        spec = find_spec(name)
+        assert spec and spec.submodule_search_locations
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = list(spec.submodule_search_locations)
+        sys.modules[name].__spec__ = spec
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    def render(template: str, arguments: dict[str, Any]) -> str:
+        (text,), marks = render_jinja_template(chat_template=template, **arguments)
+        return json.dumps((text, marks[0])) if marks else text
+
+    serve(render)
+
+
+if __name__ == "__serve__":
+    _serve()

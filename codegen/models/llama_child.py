@@ -36,7 +36,7 @@ def main() -> None:
         return
 
     os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger
-    # As codegen.openmp: threads that spin beside another busy process cost twenty times the time.
+    # As codegen itself: threads that spin beside another busy process cost twenty times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
     params = binding.CommonParams()

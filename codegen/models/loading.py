@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +17,8 @@ from codegen.config import Config, note, setting
 from codegen.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models import embedded, gguf
-from codegen.records import write_atomic
-from codegen.schema import conform, read_json
-from codegen.vetting import read_object, tame_tokenizer, vet_adapter, vet_tokenizer, vetted_config
+from codegen.records import conform, read_json, write_atomic
+from codegen.vetting import read_object, vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     import torch
@@ -283,7 +284,11 @@ def _load_whole(
     name: str, place: str, dtype: torch.dtype, device_map: Any, quantization_config: Any
 ) -> Any:
     kind = _class_of(place)
-    try:
+    from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
+    with _of_the_file(
+        f"The model {name!r} does not load: {from_hub}",
+        "Pass 'embedded', a directory with safetensors, or a hub id that can be reached.",
+    ):
         config = vetted_config(place, getattr(kind, "config_class", None))
         loaded: Any = kind.from_pretrained(
             place,
@@ -296,16 +301,6 @@ def _load_whole(
             quantization_config=quantization_config,
             output_loading_info=True,
         )
-    except ModelError:
-        raise
-    except Exception as error:
-        if not _is_of_the_file(error):
-            raise
-        from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
-        raise ModelError(
-            f"The model {name!r} does not load: {from_hub}{in_one_line(error)}.",
-            "Give 'embedded', a directory with safetensors, or a hub id that can be reached.",
-        ) from error
     model, report = loaded
     places = set(getattr(model, "hf_device_map", {}).values())
     if len(places) > 1 and getattr(model, "fills_gaps", False):
@@ -330,16 +325,11 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
     weights = Path(place) / "adapter_model.safetensors"
     if tokens > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(tokens, mean_resizing=False)
-    try:
+    with _of_the_file(f"The adapter {name} does not load: "), warnings.catch_warnings():
         with safe_open(weights, framework="pt") as file:
             stored = set(file.keys())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # keys that do not fit are checked below
-            peft_model = PeftModel.from_pretrained(model, place)
-    except Exception as error:
-        if not _is_of_the_file(error):
-            raise
-        raise ModelError(f"The adapter {name} does not load: {in_one_line(error)}.") from error
+        warnings.simplefilter("ignore")  # keys that do not fit are checked below
+        peft_model = PeftModel.from_pretrained(model, place)
     # If the vocabulary grew, the whole embeddings may be stored beside the new rows.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -372,13 +362,9 @@ def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict
     trained_on = read_card(place).base_fingerprint
     if trained_on and trained_on != base_fingerprint:
         raise ModelError(f"The adapter {name} was trained on another model.", "Give that model.")
-    try:
+    with _of_the_file(f"The adapter {name} does not load: "):
         settings = json.loads((Path(place) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         return settings, load_file(Path(place) / "adapter_model.safetensors")
-    except Exception as error:
-        if not _is_of_the_file(error):
-            raise
-        raise ModelError(f"The adapter {name} does not load: {in_one_line(error)}.") from error
 
 
 def fingerprint_of(name: str) -> str:
@@ -406,20 +392,13 @@ def load_tokenizer(name: str) -> Any:
         raise ModelError(
             f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
         )
-    try:
+    with _of_the_file(f"The tokenizer of {name!r} does not load: "):
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
-        if core := getattr(tokenizer, "backend_tokenizer", None):
-            tame_tokenizer(place, core)
-    except ModelError:
-        raise
-    except Exception as error:
-        if not _is_of_the_file(error):
-            raise
-        raise ModelError(
-            f"The tokenizer of {name!r} does not load: {in_one_line(error)}."
-        ) from error
+        if core := getattr(tokenizer, "backend_tokenizer", None):  # these are ours to choose
+            core.no_padding()
+            core.no_truncation()
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -513,9 +492,21 @@ def _below(place: str) -> str:
     return base
 
 
-def _is_of_the_file(error: Exception) -> bool:
-    """Whether a loading error is due to the file: any error but a lack of memory."""
-    return type(error).__name__ != "OutOfMemoryError" and not isinstance(error, MemoryError)
+@contextmanager
+def _of_the_file(message: str, remedy: str = "") -> Iterator[None]:
+    """Turns a library's errors about a file into one line; a lack of memory is not one.
+
+    Raises:
+        ModelError: with the message and the reason.
+    """
+    try:
+        yield
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise ModelError(f"{message}{in_one_line(error)}.", remedy) from error
 
 
 def _adapter_base(folder: Path) -> str:

@@ -20,8 +20,7 @@ from codegen.errors import CodegenError, InputError
 from codegen.evals import tasks
 from codegen.evals.score import STATUSES, Measure, ProblemScore, ReferenceGate, Score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
-from codegen.records import Status, read_rows
-from codegen.schema import conform, read_json
+from codegen.records import Status, conform, read_json, read_rows
 
 from .content import LossCurve, ProblemSamples, SampleView, ScoredRun
 

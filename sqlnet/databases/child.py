@@ -28,10 +28,12 @@ from contextlib import closing, suppress
 from datetime import date, datetime, timedelta
 from datetime import time as day_time
 from decimal import Decimal
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any, Literal
+
+from typing_extensions import TypedDict
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.schema import conform
+from codegen.records import conform
 from codegen.sqlnet.databases import (
     OPENING_S,
     DatabaseError,

@@ -62,7 +62,7 @@ def prepare(command: str) -> None:
     whole = "data whole rows.jsonl --out OUT --workers 1"
     if "shards" in command:
         for number in range(2):
-            assert run(f"{whole} --shard {number}/2", Path("shards", str(number))) == 0
+            assert run(f"{whole} -o shard={number}/2", Path("shards", str(number))) == 0
     elif "made" in command:
         assert run(whole, Path("made")) == 0
     elif "scored" in command:

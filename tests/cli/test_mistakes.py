@@ -39,7 +39,6 @@ COMMANDS = {
         "eval export FILE --task humaneval --format human-eval --out OUT",
         "eval kolmogorov score FILE",
         "data plain FILE --out OUT --workers 1",
-        "data plain FILE --out OUT --workers 1 --plan",
         "cogex search FILE --model ./absent --out OUT --plan",
         "sqlnet train asked.jsonl FILE --out OUT --plan",
         "sqlnet plans FILE --databases . --out OUT",
@@ -123,7 +122,6 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
         ("sqlnet eval bare.jsonl .", "bare.jsonl:1: not a question on a database"),
-        ("data plain empty.jsonl --out o --plan", "empty.jsonl holds no examples"),
         ("eval kolmogorov baselines empty.jsonl", "empty.jsonl is empty"),
     ],
 )

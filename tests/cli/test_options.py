@@ -23,10 +23,8 @@ class Choice(Config):
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     rate: float = setting(0.5, "How fast.", gt=0, le=1)
     kind: Literal["fast", "exact"] = setting("fast", "Which algorithm.")
-    backend: Literal["transformers", "vllm"] = setting(
-        "transformers", "What runs the model.", old_values={"hf": "transformers"}
-    )
-    license: str = setting("", "License of the programs.", old="licence", metavar="SPDX")
+    backend: Literal["transformers", "vllm"] = setting("transformers", "What runs the model.")
+    license: str = setting("", "License of the programs.", metavar="SPDX")
     limit: int | None = setting(None, "At most so many.", ge=1)
     steps: int | None = setting(None, "Steps.", shown="planned")
     strict: bool = setting(True, "Strict rules.", is_pair=True)
@@ -187,7 +185,6 @@ def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
         "Example:\n    codegen make x.jsonl --model m",
     ):  # fmt: skip
         assert part in text, text
-    assert "licence" not in text and "hf" not in text
 
 
 @pytest.mark.parametrize(
@@ -207,17 +204,6 @@ def test_mistakes_are_named(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     shown = done.output + (str(done.exception) if isinstance(done.exception, ConfigError) else "")
     assert done.exit_code != 0 and message in shown, shown
-
-
-@pytest.mark.parametrize("old", [["--licence", "MIT"], ["--licence=MIT"]])
-def test_old_names_and_values_work_with_a_note(old: list[str]) -> None:
-    done = run(*old, "--backend", "hf", "--json")
-    found = json.loads(done.stdout)
-    assert (found["license"], found["backend"]) == ("MIT", "transformers")
-    assert done.stderr.splitlines() == [
-        "Note: --licence is now called --license; the old name works for one version.",
-        "Note: 'hf' is now called 'transformers'; the old word works for one version.",
-    ]
 
 
 def test_a_summary_that_is_not_ok_fails() -> None:

@@ -152,7 +152,7 @@ def test_the_command(tmp_path: Path, server: Model, command: list[str], capsys: 
         (["--llm", "embedded"], "Add --mode llm"),
         (["--mode", "llm"], "requires a model"),
         (["--mode", "rum"], "rum"),
-        (["--input-column"], "--input-column"),
+        (["-o", "inputs=x"], "there is no setting"),
     ],
 )
 def test_misuse(tmp_path: Path, options: list[str], said: str, capsys: Any) -> None:

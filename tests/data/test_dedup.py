@@ -10,20 +10,17 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from engine_helpers import contents
 from tiny_generators import Echo
 
-from codegen.data import EngineOptions, open_source, read_texts, run
-from codegen.data.filters import Dedup, DedupIndex, Signature
-from codegen.data.filters import dedup as dedup_module
+from codegen.data import EngineOptions, MemorySource, Progress, open_source, read_texts, run
+from codegen.data.filters.dedup import Dedup, DedupIndex
 from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 
@@ -33,16 +30,15 @@ ADD = (
 ADD += "        yield total, value, len(values)\n"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
-
-
-def decisions(index: DedupIndex, examples: list[Example], start: int = 0) -> list[str]:
+def decisions(
+    index: DedupIndex,
+    examples: list[Example],
+    dedup: Dedup = Dedup(),  # noqa: B008
+) -> list[str]:
     """The reason for each example, empty if it is kept."""
     found = []
-    for position, example in enumerate(examples[start:], start):
-        rejected = index.add(position, example.id, index.dedup.signature(example))
+    for example in examples:
+        rejected = index.add(example.id, dedup.signature(example))
         found.append(rejected.reason if rejected else "")
     return found
 
@@ -84,14 +80,13 @@ def corpus() -> list[Example]:
     return everything
 
 
-def test_against_all_pairs(tmp_path: Path, corpus: list[Example]) -> None:
+def test_against_all_pairs(corpus: list[Example]) -> None:
     """Recall and precision, by exact Jaccard similarity, against datasketch's own LSH in memory."""
     from datasketch import MinHash, MinHashLSH
 
     dedup = Dedup()
     sets = [shingles(example.program) for example in corpus]
-    with DedupIndex(tmp_path / "a.sqlite", dedup) as index:
-        ours = [reason != "" for reason in decisions(index, corpus)]
+    ours = [reason != "" for reason in decisions(DedupIndex(dedup), corpus)]
 
     peer = MinHashLSH(threshold=0.7, num_perm=256)
     theirs = []
@@ -127,20 +122,6 @@ def test_against_all_pairs(tmp_path: Path, corpus: list[Example]) -> None:
     assert recall_and_precision(ours, 0.8)[0] >= 0.995
 
 
-def test_when_bands_are_written_changes_nothing(
-    tmp_path: Path, corpus: list[Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = []
-    for held in (1, 50, 10**6):
-        monkeypatch.setattr(dedup_module, "_HELD", held)
-        with DedupIndex(tmp_path / f"{held}.sqlite", Dedup()) as index:
-            found.append(decisions(index, corpus[:200]))
-            index.commit()
-        with DedupIndex(tmp_path / f"{held}.sqlite", Dedup()) as index:
-            assert all(decisions(index, corpus[:200]))  # each has a kept one that is alike
-    assert found[0] == found[1] == found[2] and any(found[0])
-
-
 def test_the_estimate_is_near_the_similarity(corpus: list[Example]) -> None:
     import numpy as np
 
@@ -156,72 +137,40 @@ def test_the_estimate_is_near_the_similarity(corpus: list[Example]) -> None:
     assert 0.8 < np.std(errors) < 1.2  # and its spread is that of the theory
 
 
-def test_what_counts_as_exact(tmp_path: Path) -> None:
-    with DedupIndex(tmp_path / "a.sqlite", Dedup("exact")) as index:
-        found = decisions(
-            index,
-            numbered(
-                ADD,
-                ADD.replace("    ", "\t").replace("\n", "\r\n") + "\n# the end\n",
-                ADD.replace("total", "sum_"),
-                ADD,
-                "x",
-                "y",
-                "",
-                "# nothing",
-                "x",
-            ),
-        )
+def test_what_counts_as_exact() -> None:
+    programs = numbered(
+        ADD,
+        ADD.replace("    ", "\t").replace("\n", "\r\n") + "\n# the end\n",
+        ADD.replace("total", "sum_"),
+        *(ADD, "x", "y", "", "# nothing", "x"),
+    )
+    found = decisions(DedupIndex(Dedup("exact")), programs, Dedup("exact"))
     assert found == ["", "duplicate", "", "duplicate", "", "", "", "duplicate", "duplicate"]
 
 
-def test_near_duplicates_and_what_is_said_of_them(tmp_path: Path) -> None:
-    long = ADD * 5
-    with DedupIndex(tmp_path / "a.sqlite", Dedup()) as index:
-        signature = index.dedup.signature
-        first = Example("the first one", "Do it.", long)
-        assert index.add(0, first.id, signature(first)) is None
-        near = Example("b", "Do it.", long + "# by somebody\nprint(1)\n")
-        rejected = index.add(1, near.id, signature(near))
-        assert rejected and (rejected.id, rejected.outcome) == ("b", "skipped")
-        assert rejected.reason == "near_duplicate"
-        similarity, id_ = re.fullmatch(r"jaccard=([\d.]+) of=(.*)", rejected.detail).groups()  # type: ignore[union-attr]
-        exact = jaccard(shingles(long), shingles(near.program))
-        assert id_ == first.id and abs(float(similarity) - exact) < 0.12
-        same = index.add(2, "c", signature(first))
-        assert same and (same.reason, same.detail) == (
-            "duplicate",
-            "of=the first one",
-        )
+def test_near_duplicates_and_their_details() -> None:
+    long, signature, index = ADD * 5, Dedup().signature, DedupIndex(Dedup())
+    first = Example("the first one", "Do it.", long)
+    assert index.add(first.id, signature(first)) is None
+    near = Example("b", "Do it.", long + "# by somebody\nprint(1)\n")
+    rejected = index.add(near.id, signature(near))
+    assert rejected and (rejected.id, rejected.outcome) == ("b", "skipped")
+    assert rejected.reason == "near_duplicate"
+    similarity, id_ = re.fullmatch(r"jaccard=([\d.]+) of=(.*)", rejected.detail).groups()  # type: ignore[union-attr]
+    exact = jaccard(shingles(long), shingles(near.program))
+    assert id_ == first.id and abs(float(similarity) - exact) < 0.12
+    same = index.add("c", signature(first))
+    assert same and (same.reason, same.detail) == ("duplicate", "of=the first one")
 
 
-def test_short_programs_are_compared_exactly_only(tmp_path: Path) -> None:
-    with DedupIndex(tmp_path / "a.sqlite", Dedup()) as index:
-        assert decisions(index, numbered("a + b", "a - b", "+++", "---", "é", "a+b")) == [
-            "",
-            "",
-            "",
-            "",
-            "",
-            "duplicate",
-        ]
-
-
-def test_program_or_pair() -> None:
-    one, two = numbered(ADD, ADD)
-    assert Dedup(compare="program").signature(one) == Dedup(compare="program").signature(two)
-    pair = Dedup(compare="pair")
-    assert pair.signature(one) != pair.signature(two)
-    spaced = Example("x", "Do  0. ", one.program)
-    assert pair.signature(one) == pair.signature(spaced)
-    # Where one ends and the other begins counts.
-    a, b = Example("a", "x", "y"), Example("b", "", "x y")
-    assert pair.signature(a).exact != pair.signature(b).exact
+def test_short_programs_are_compared_exactly_only() -> None:
+    programs = numbered("a + b", "a - b", "+++", "---", "é", "a+b")
+    assert decisions(DedupIndex(Dedup()), programs) == ["", "", "", "", "", "duplicate"]
 
 
 def test_signatures_are_the_same_in_every_process() -> None:
     code = (
-        "from codegen.data.filters import Dedup; from codegen.records import Example;"
+        "from codegen.data.filters.dedup import Dedup; from codegen.records import Example;"
         "s = Dedup().signature(Example('a', 'b', 'def f(a, b, c): return é'));"
         "print(s.exact.hex(), s.minhash.hex())"
     )
@@ -244,38 +193,33 @@ def test_huge_and_odd_programs() -> None:
     assert Dedup().signature(Example("a", "b", "\ud800\x00")).exact
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 7), st.integers(0, 7), st.booleans(), st.integers(1, 5))
-def test_a_killed_run_goes_on_exactly(
-    tmp_path_factory: pytest.TempPathFactory,
-    committed: int,
-    resumed: int,
-    near: bool,
-    held: int,
-) -> None:
-    """The index may have been committed beyond the place where the run goes on."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup_module, "_HELD", held)  # programs held before their bands are written
-        go_on_after_a_kill(tmp_path_factory, committed, resumed, near)
+class Cut(Exception):
+    """Stops a run."""
 
 
-def go_on_after_a_kill(
-    tmp_path_factory: pytest.TempPathFactory, committed: int, resumed: int, near: bool
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("done", [7, 21, 63])
+def test_an_interrupted_run_resumes_exactly(
+    tmp_path: Path, corpus: list[Example], near: bool, done: int
 ) -> None:
-    programs = [ADD, "x = 1\n", ADD * 3, ADD, "x = 1", ADD * 3 + "y", "x = 2", "x=2"]
-    examples = numbered(*programs)
-    folder = tmp_path_factory.mktemp("index")
     dedup = Dedup("near" if near else "exact")
-    with DedupIndex(folder / "whole.sqlite", dedup) as index:
-        expected = decisions(index, examples)
-    resumed = min(committed, resumed)
-    with DedupIndex(folder / "cut.sqlite", dedup) as index:
-        decisions(index, examples[:committed])
-        index.commit()
-        decisions(index, examples, committed)  # closed without a commit
-    with DedupIndex(folder / "cut.sqlite", dedup) as index:
-        index.rollback_to(resumed)
-        assert decisions(index, examples, resumed) == expected[resumed:]
+    source = MemorySource(tuple(corpus[:100]))
+    options = EngineOptions(chunk_size=7, commit_every_s=0.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.inputs >= done and not progress.resumed:
+            raise Cut
+
+    for name in ("cut", "whole"):
+        if name == "cut":
+            with pytest.raises(Cut):
+                run(
+                    Echo(), source, tmp_path / name, workers=1, dedup=dedup, options=options,
+                    on_progress=stop,
+                )  # fmt: skip
+        run(Echo(), source, tmp_path / name, workers=1, dedup=dedup, options=options)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert not (tmp_path / "cut" / "kept.jsonl").exists()
 
 
 def test_same_data_for_any_workers(tmp_path: Path, corpus: list[Example]) -> None:
@@ -309,79 +253,35 @@ def reference(tmp_path: Path, *programs: str) -> str:
     return str(path)
 
 
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gets the ids of the reference programs as they are read."""
-    read: list[str] = []
-    programs = dedup_module._programs
-
-    def noting(dedup: Dedup) -> Iterator[tuple[str, Example]]:
-        for id_, example in programs(dedup):
-            read.append(id_)
-            yield id_, example
-
-    monkeypatch.setattr(dedup_module, "_programs", noting)
-    return read
-
-
-def test_against_a_reference_corpus(tmp_path: Path, seen: list[str]) -> None:
+def test_against_a_reference_corpus(tmp_path: Path) -> None:
     path = reference(tmp_path, ADD * 5, "x = 1", "x = 1")
-    with DedupIndex(tmp_path / "a.sqlite", Dedup(references=(path,))) as index:
-        examples = numbered(ADD * 5 + "print(1)\n", "x  =  1\n", "x = 2", "x = 2")
-        assert decisions(index, examples) == [
-            "near_duplicate_of_reference",
-            "duplicate_of_reference",
-            "",
-            "duplicate",
-        ]
-        rejected = index.add(9, "z", index.dedup.signature(examples[1]))
-        assert rejected and rejected.detail == f"of={path} r1"
-    assert seen
-    # It is made once: the second time nothing is read.
-    seen.clear()
-    with DedupIndex(tmp_path / "b.sqlite", Dedup(references=(path,))) as index:
-        assert decisions(index, numbered("x = 1")) == ["duplicate_of_reference"]
-    assert not seen
-    # And made again if it has changed.
-    reference(tmp_path, "x = 3")
-    with DedupIndex(tmp_path / "c.sqlite", Dedup(references=(path,))) as index:
-        assert decisions(index, numbered("x = 1", "x = 3")) == ["", "duplicate_of_reference"]
-    assert seen
-
-
-def test_a_reference_that_breaks_off_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path(reference(tmp_path, "x = 1", "x = 2"))
-
-    def stop(_: object) -> Iterator[tuple[str, Example]]:
-        yield "r0", Example("r0", "x", "x = 1")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(dedup_module, "_programs", stop)
-    with pytest.raises(KeyboardInterrupt):
-        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(path),)))
-    assert not list((tmp_path / "cache" / "dedup").iterdir())
+    dedup = Dedup(references=(path,))
+    index = DedupIndex(dedup)
+    examples = numbered(ADD * 5 + "print(1)\n", "x  =  1\n", "x = 2", "x = 2")
+    assert decisions(index, examples, dedup) == [
+        "near_duplicate_of_reference", "duplicate_of_reference", "", "duplicate"
+    ]  # fmt: skip
+    rejected = index.add("z", dedup.signature(examples[1]))
+    assert rejected and rejected.detail == f"of={path} r1"
 
 
 def test_bad_references_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     with pytest.raises(InputError, match="holds no program"):
-        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(empty),)))
+        DedupIndex(Dedup(references=(str(empty),)))
     with pytest.raises(InputError, match="No file or directory"):
-        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(tmp_path / "nothing"),)))
+        DedupIndex(Dedup(references=(str(tmp_path / "nothing"),)))
     other = tmp_path / "other.jsonl"
     other.write_text('{"code": "x = 1"}\n')
     with pytest.raises(InputError, match="has no column"):
-        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(other),)))
+        DedupIndex(Dedup(references=(str(other),)))
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"kind": "fuzzy"},
-        {"compare": "instruction"},
         {"threshold": 0.0},
         {"threshold": 1.1},
         {"num_perm": 8},
@@ -400,26 +300,3 @@ def test_settings_describe_themselves() -> None:
         if dedup.kind == "near":
             assert described["bands"] * described["rows"] <= dedup.num_perm
     assert Dedup().describe() != Dedup(threshold=0.71).describe()
-
-
-def synthetic(number: int) -> Iterator[Signature]:
-    """Signatures without common bands."""
-    rng = random.Random(3)
-    for _ in range(number):
-        yield Signature(rng.randbytes(16), rng.randbytes(4 * 256))
-
-
-@pytest.mark.long
-def test_memory_is_flat(tmp_path: Path) -> None:
-    """Anonymous memory while 200,000 programs are added."""
-    import resource
-
-    peaks = []
-    with DedupIndex(tmp_path / "a.sqlite", Dedup()) as index:
-        for position, signature in enumerate(synthetic(200_000)):
-            assert index.add(position, f"e{position}", signature) is None
-            if position % 20_000 == 19_999:
-                index.commit()
-                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print(peaks)
-    assert peaks[-1] - peaks[1] < 20  # MiB

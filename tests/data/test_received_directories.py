@@ -13,10 +13,9 @@ from tiny_generators import Counter, Echo
 
 from codegen.cli import main
 from codegen.data import load_manifest, run
-from codegen.data.inputs import Shard
+from codegen.data.manifest import Shard, statistics_lines
 from codegen.data.merge import merge
 from codegen.data.publish import export_parquet, push
-from codegen.data.statistics import statistics_lines
 from codegen.data.view import step_name, summary_lines
 from codegen.errors import CodegenError, InputError, ResumeError
 from codegen.records import Segment, TrainingText
@@ -140,8 +139,6 @@ LINKED = [
     "rejects.jsonl",
     "kept.jsonl",
     "seen.sqlite",
-    "dedup.sqlite",
-    "dedup.sqlite-wal",
     "manifest.json",
     "anything",
 ]
@@ -160,6 +157,19 @@ def test_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str, begun
     with pytest.raises(InputError, match="symbolic link"):
         run(Echo(), Counter(200), out, seed=5, workers=1)
     assert secret.read_text() == "precious " * 100
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "data-00000.jsonl", "rejects.jsonl"])
+def test_hard_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str) -> None:
+    out, secret = _interrupted(tmp_path / "out"), _outside(tmp_path)
+    place = out / ".partial" / name
+    secret.write_bytes(place.read_bytes() + b"precious")
+    before = secret.read_bytes()
+    place.unlink()
+    place.hardlink_to(secret)
+    with pytest.raises(InputError, match="hard link"):
+        run(Echo(), Counter(200), out, seed=5, workers=1)
+    assert secret.read_bytes() == before
 
 
 def test_the_folder_of_a_run_in_progress_is_no_link(tmp_path: Path) -> None:

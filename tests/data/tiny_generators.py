@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, open_source, run
-from codegen.data.filters import Decontamination, Dedup
+from codegen.data.filters.decontamination import Decontamination
+from codegen.data.filters.dedup import Dedup
 from codegen.errors import ConfigError, MachineError
 from codegen.lintseq import LintSeq
 from codegen.records import Example, Segment, TrainingText

@@ -271,45 +271,6 @@ def change_tokenizer(folder: Path, **changes: Any) -> None:
     change(folder, "tokenizer.json", **changes)
 
 
-DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
-BETWEEN = {"type": "Replace", "pattern": {"Regex": "(?=a)"}, "content": "a"}
-TWICE = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 40}},
-        {"normalizer": {"type": "Sequence", "normalizers": [BETWEEN] * 40}},
-        {"normalizer": {**DOUBLED, "content": "a" * 10**6}},
-        {"decoder": {"type": "Sequence", "decoders": [DOUBLED] * 40}},
-        {
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": TWICE[:1] * 2000,
-                "pair": TWICE,
-                "special_tokens": {},
-            }
-        },
-    ],
-    ids=lambda changes: str(changes)[:70],
-)
-def test_a_tokenizer_does_not_multiply_a_text(folder: Path, changes: dict[str, Any]) -> None:
-    change_tokenizer(folder, **changes)
-    with pytest.raises(ModelError, match="times as long"):
-        load_tokenizer(str(folder))
-
-
-def test_steps_of_usual_tokenizers_are_kept(folder: Path) -> None:
-    quotes = [
-        {"type": "Replace", "pattern": {"String": c}, "content": "x"} for c in "abcdefghijklm"
-    ]
-    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-    change_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": [*quotes, spaces]})
-    tokenizer = load_tokenizer(str(folder))
-    assert tokenizer.decode(tokenizer("abc  z").input_ids) == "xxx z"
-
-
 def test_a_tokenizers_padding_and_truncation_are_ours_to_choose(folder: Path) -> None:
     padding = {"direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
     change_tokenizer(

@@ -1,20 +1,31 @@
-"""Filters, which drop examples before a generator sees them.
+r"""Filters, which drop examples before a generator sees them, and the forms in which they compare.
 
 A :class:`Filter` checks one example and runs in the workers; decontamination is one, and other
 packages add filters by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:
 :meth:`Dedup.signature` runs in the workers, :class:`DedupIndex` decides in the order of the inputs,
 so that the result is the same for any number of workers.
+
+*Words* are runs of letters, digits and underscores in lower case, as in datatrove and open-r1:
+layout, punctuation and case don't count. An *n-gram* of words is a 64-bit hash, the same on every
+machine and in every process. The *exact form* of a program is finer: its tokens in order without
+comments, blank lines and spacing, but with the block structure. None of this fails on text that is
+not a program, and all of it takes linear time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
-from codegen.data.filters.decontamination import Decontamination, write_report
-from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.data.sources import Rejected
 from codegen.records import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Filter(Protocol):
@@ -29,4 +40,106 @@ class Filter(Protocol):
         ...
 
 
-__all__ = ["Decontamination", "Dedup", "DedupIndex", "Filter", "Signature", "write_report"]
+_WORD = re.compile(r"\w+")
+
+# An unclosed string ends with its line, or with the text, so that the search never backtracks.
+_STRING = (
+    r"[rRbBuUfFtT]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?(?:\"\"\"|\Z)|'''(?:[^\\]|\\.)*?(?:'''|\Z)"
+    r"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?)"
+)
+# A skipped backslash before a line's end continues the line.
+_TOKEN = re.compile(
+    rf"(?P<skip>\#[^\n]*|\\\n|[^\S\n]+)|(?P<newline>\n[^\S\n]*)|{_STRING}|\w+|\S", re.DOTALL
+)
+_LINE_ENDS = re.compile(r"\r\n?")
+_INDENT, _DEDENT = "\x01", "\x02"
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return _WORD.findall(text.lower())
+
+
+def digest(*parts: str) -> bytes:
+    """A 16-byte hash of some texts."""
+    # The lengths mark where each part ends.
+    text = "".join((",".join(str(len(part)) for part in parts), ":", *parts))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def exact_form(program: str, language: str = "python") -> str:
+    """A program in the form in which exact duplicates are equal.
+
+    Python programs lose comments, blank lines, spaces between tokens, the width of indentation and
+    line ends within brackets; other languages lose blank lines and spaces at the ends of lines.
+    """
+    text = _LINE_ENDS.sub("\n", program)
+    if language != "python":
+        return "\n".join(line.strip() for line in text.split("\n") if line.strip())
+    return "\n".join(_tokens(text))
+
+
+def _tokens(text: str) -> list[str]:
+    """Python's tokens, with marks for line ends and for blocks that begin and end."""
+    found: list[str] = []
+    widths = [0]  # indentation of each open block
+    depth = 0  # number of open brackets
+    line: str | None = "\n"  # a line end and indentation that no token has followed yet
+    for match in _TOKEN.finditer("\n" + text):
+        token = match.group()
+        kind = match.lastgroup
+        if kind == "skip":
+            continue
+        if kind == "newline":
+            line = token if depth == 0 else line
+            continue
+        if line is not None:
+            width = len(line.expandtabs(8)) - 1
+            if width > widths[-1]:
+                widths.append(width)
+                found.append(_INDENT)
+            while width < widths[-1]:
+                widths.pop()
+                found.append(_DEDENT)
+            found.append("")
+            line = None
+        if token in "([{":
+            depth += 1
+        elif token in ")]}":
+            depth = max(0, depth - 1)
+        found.append(token)
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_hash(word: str) -> int:
+    data = word.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def ngram_hashes(tokens: list[str], n: int) -> NDArray[np.uint64]:
+    """The distinct hashes of all n-grams, sorted; none if there are fewer than n tokens.
+
+    Shape: [distinct n-grams].
+    """
+    import numpy as np
+
+    count = len(tokens) - n + 1
+    if count <= 0:
+        return np.empty(0, np.uint64)
+    hashes = np.fromiter(map(_word_hash, tokens), np.uint64, len(tokens))
+    # A polynomial in an odd constant modulo 2^64, then mixed so that all bits are good.
+    mixed = hashes[:count].copy()
+    for place in range(1, n):
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed += hashes[place : place + count]
+    return np.unique(_mix(mixed))
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood 2014), a bijection on 64 bits."""
+    import numpy as np
+
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,44 +1,37 @@
-"""Decontamination: drops examples that contain a problem of a test set, and reports them.
+"""Decontamination: drops examples that contain a problem of a test set.
 
-An example is compared with the prompt, the solution and the tests of each problem in three ways:
+An example is compared with the prompt, the solution and the tests of each problem. It is dropped if
+it contains at least a share ``min_overlap`` of the n-grams of words of one of these parts. Phi-1
+(Gunasekar et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for
+half of the problem, which is the default. With ``min_overlap`` 0 one common n-gram is enough, as in
+open-r1 (8 words) and datatrove (12 words). A part with fewer words has no n-gram: an example is
+also dropped if its program or instruction has the same words, but for docstrings.
 
-* ``exact``: its program equals a solution except for layout, case and comments, or its instruction
-  a prompt except for layout, case and punctuation.
-* ``syntax``: its program, or a function in it, equals a solution except for names, docstrings,
-  annotations and layout (:mod:`codegen.data.filters.text_forms`).
-* ``ngram``: it contains at least a share ``min_overlap`` of the n-grams of a part. Phi-1 (Gunasekar
-  et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for half of the
-  problem, which is the default. With ``min_overlap`` 0 one common n-gram is enough, as in open-r1
-  (8 words) and datatrove (12 words).
-
-Limits: paraphrases and rewritten solutions are not found. Text without spaces between words, such
-as Chinese, has few n-grams.
+Limits: paraphrases, renamed variables and rewritten solutions are not found. Text without spaces
+between words, such as Chinese, has few n-grams.
 
 A reference set is ``humaneval``; ``mbpp`` (all 974 problems, from the hub);
-``hub:org/name[:config][:split]``; or a ``.jsonl``, ``.json`` (a list, or an object of rows by id)
-or ``.parquet`` file. It is read whole, and a damaged row ends the run, because a problem that isn't
-read can't be kept out.
+``hub:org/name[:config][:split]``; or a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file. It is read
+whole, and a damaged row ends the run, because a problem that isn't read can't be kept out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codegen.data.filters.text_forms import digest, exact_form, ngram_hashes, syntax_units, words
+from codegen.data.filters import digest, ngram_hashes, words
 from codegen.data.sources import Rejected
-from codegen.data.sources.rows import MBPP, jsonl_rows, open_hub, parquet_rows
+from codegen.data.sources.rows import MBPP, format_of, jsonl_rows, open_hub, parquet_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
-from codegen.paths import read_packed
-from codegen.records import Example, read_rows, write_atomic
+from codegen.records import Example
 
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
 
@@ -55,8 +48,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's files."""
 
 _REMEDY = (
-    "A reference set is humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .json or "
-    ".parquet file; .gz too."
+    "A reference set is humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .jsonl.gz or "
+    ".parquet file."
 )
 
 
@@ -102,11 +95,12 @@ def open_reference(spec: str) -> ReferenceSet:
     path = Path(spec)
     if not path.is_file():
         raise InputError(f"No reference set {spec!r}.", _REMEDY)
-    name = "_".join(path.name.split())
-    for suffix, rows_of in _READERS.items():
-        if path.name.endswith(suffix):
-            return ReferenceSet(name.removesuffix(suffix), _problems(rows_of(path), spec))
-    raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
+    kind = format_of(path)
+    if kind is None:
+        raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
+    rows = jsonl_rows(path) if kind == "jsonl" else parquet_rows(path, spec)
+    name = "_".join(path.name.split()).partition(".")[0]
+    return ReferenceSet(name, _problems(_sound(rows, path), spec))
 
 
 def _humaneval() -> Iterator[Reference]:
@@ -170,50 +164,13 @@ def _texts(row: Mapping[str, object], names: Iterable[str], place: str) -> Itera
                 )
 
 
-_WHY = {
-    "bad_json": "not valid JSON",
-    "not_utf8": "not valid UTF-8",
-    "not_an_object": "expected a JSON object",
-    "damaged_archive": "damaged",
-    "row_too_long": "too long",
-}
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
-    yield from _sound(jsonl_rows(path), path)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
-    yield from _sound(parquet_rows(path, str(path)), path)
-
-
 def _sound(rows: Iterable[tuple[str, object, float]], path: Path) -> Iterator[tuple[str, object]]:
     for place, row, _ in rows:
         if isinstance(row, Rejected):
-            why = _WHY.get(row.reason, row.reason)
-            raise InputError(f"{path.parent / place}: {why} ({row.detail}).")
+            raise InputError(
+                f"{path.parent / place}: {row.reason.replace('_', ' ')} ({row.detail})."
+            )
         yield str(path.parent / place), row
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        rows = json.loads(read_packed(path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON in UTF-8 ({error}).") from None
-    if isinstance(rows, dict) and all(isinstance(value, dict) for value in rows.values()):
-        rows = list(rows.values())
-    if not isinstance(rows, list):
-        raise InputError(f"{path} holds no list of rows.", "Save it as JSON Lines.")
-    return ((f"{path}[{number}]", row) for number, row in enumerate(rows))
-
-
-_READERS = {
-    ".jsonl": _jsonl_rows,
-    ".jsonl.gz": _jsonl_rows,
-    ".json": _json_rows,
-    ".json.gz": _json_rows,
-    ".parquet": _parquet_rows,
-}
 
 
 def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
@@ -222,178 +179,93 @@ def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
         yield f"hub:{argument}:{number}", row
 
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+_TRIPLE_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)
 PARTS = ("prompt", "solution", "tests")
 CONTAMINATED = "contaminated"
-DECONTAMINATION = "decontamination.jsonl"
-
-_DETAIL = re.compile(r"(\w+) match: part=(\w+) score=([\d.]+) set=(\S+) problem=(.*)", re.DOTALL)
-
-_MIN_NAMED_NODES = 6  # def f(a): return a
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Why an example is contaminated.
-
-    Attributes:
-        kind: ``exact`` text, ``syntax`` (equal except for names and layout) or ``ngram``.
-        part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
-        score: share of the part's n-grams in the example; 1.0 for the other kinds.
-    """
-
-    kind: str
-    part: str
-    score: float
-    set: str
-    problem: str
-
-    def detail(self) -> str:
-        """The text for ``rejects.jsonl``. The problem's id comes last, since it may be any text."""
-        return (
-            f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
-            f"problem={self.problem}"
-        )
-
-    @classmethod
-    def from_detail(cls, detail: str) -> Match | None:
-        """The inverse of :meth:`detail`; None for other text."""
-        found = _DETAIL.fullmatch(detail)
-        if not found:
-            return None
-        kind, part, score, set_, problem = found.groups()
-        return cls(kind, part, float(score), set_, problem)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decontamination:
-    """An index of reference problems; picklable, a few MB for HumanEval and MBPP. See ``build``.
+    """An index of reference problems; picklable, some MB for HumanEval and MBPP. See ``build``.
 
     Attributes:
         ngram: words in an n-gram.
         min_overlap: share of a part's n-grams from which on an example is contaminated.
-        min_nodes: functions with fewer syntax nodes are compared with their names, because too many
-            are equal without.
         sets: name, number of problems and digest of each set.
-        parts: set, problem id and part for each part number in the tables below.
-        sizes: number of distinct n-grams of each part. [parts]
-        hashes: the n-grams of all parts, sorted. [n-grams]
-        owners: the part number of each n-gram. [n-grams]
-        exact: digest -> part.
-        syntax: digest -> part.
+        parts: set, problem id, part and number of distinct n-grams of each part.
+        grams: the hash of each n-gram -> the parts that contain it.
+        exact: digest of a part's words -> part.
     """
 
     ngram: int
     min_overlap: float
-    min_nodes: int
     sets: tuple[Mapping[str, Any], ...]
-    parts: tuple[tuple[str, str, str], ...]
-    sizes: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    owners: NDArray[np.int64]
+    parts: Sequence[tuple[str, str, str, int]]
+    grams: Mapping[int, Sequence[int]]
     exact: Mapping[bytes, int]
-    syntax: Mapping[bytes, int]
 
     @classmethod
     def build(
-        cls,
-        sets: Sequence[str | ReferenceSet],
-        *,
-        ngram: int = 10,
-        min_overlap: float = 0.5,
-        min_nodes: int = 12,
+        cls, sets: Sequence[str | ReferenceSet], *, ngram: int = 10, min_overlap: float = 0.5
     ) -> Decontamination:
         """Reads the reference sets and makes the index.
 
         Args:
             sets: ``humaneval``, ``mbpp``, ``hub:...``, paths, or sets that were read before.
-            ngram, min_overlap, min_nodes: see the class; ``min_overlap`` 0 needs a single n-gram.
+            ngram, min_overlap: see the class; ``min_overlap`` 0 needs a single n-gram.
 
         Raises:
             InputError: if a set can't be read.
             ConfigError: if a number is out of range.
         """
-        import numpy as np
-
         if ngram < 1:
             raise ConfigError(f"ngram is {ngram}; it must be at least 1.", "10 is usual.")
         if not 0 <= min_overlap <= 1:
             raise ConfigError(f"min_overlap is {min_overlap}; it must be in [0, 1].")
         read = [open_reference(s) if isinstance(s, str) else s for s in dict.fromkeys(sets)]
-        parts: list[tuple[str, str, str]] = []
-        hashes: list[NDArray[np.uint64]] = []
+        parts: list[tuple[str, str, str, int]] = []
+        grams: dict[int, list[int]] = {}
         exact: dict[bytes, int] = {}
-        syntax: dict[bytes, int] = {}
         for set_name, problem, part, text in _parts(read):
-            number = len(parts)
-            parts.append((set_name, problem.id, part))
-            hashes.append(ngram_hashes(words(text), ngram))
-            if found := _program_digest(text) if part == "solution" else _text_digest(text):
-                exact.setdefault(found, number)
-            if part == "solution":
-                for found in _syntax_digests(text, min_nodes):
-                    syntax.setdefault(found, number)
-        sizes = np.array([len(h) for h in hashes], np.int64)
-        owners = np.repeat(np.arange(len(parts)), sizes)
-        all_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
-        order = np.argsort(all_hashes, kind="stable")
-        return cls(
-            ngram=ngram,
-            min_overlap=min_overlap,
-            min_nodes=min_nodes,
-            sets=tuple(
-                {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
-            ),
-            parts=tuple(parts),
-            sizes=sizes,
-            hashes=all_hashes[order],
-            owners=owners[order],
-            exact=exact,
-            syntax=syntax,
-        )
+            found = words(text)
+            hashes = ngram_hashes(found, ngram).tolist()
+            for gram in hashes:
+                grams.setdefault(gram, []).append(len(parts))
+            exact.setdefault(digest(*found), len(parts))
+            exact.setdefault(_without_docstrings(text), len(parts))
+            parts.append((set_name, problem.id, part, len(hashes)))
+        exact.pop(digest(), None)  # a text without words
+        described = [
+            {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
+        ]
+        return cls(ngram, min_overlap, tuple(described), parts, grams, exact)
 
     def check(self, example: Example) -> Rejected | None:
         """None if the example is clean, else ``skipped`` with reason ``contaminated``.
 
-        The detail is a :class:`Match`: exact before syntax before n-grams, then the highest share,
-        then the first set.
+        The detail names what was found: exact before n-grams, then the highest share, then the
+        first set.
         """
-        match = self.match(example)
-        return match and Rejected(example.id, CONTAMINATED, match.detail(), "skipped")
-
-    def match(self, example: Example) -> Match | None:
-        """What contaminates the example; None if it is clean."""
-        for found in (_program_digest(example.program), _text_digest(example.instruction)):
+        program, instruction = words(example.program), words(example.instruction)
+        bare = _without_docstrings(example.program)
+        for found in (digest(*program), bare, digest(*instruction)):
             if (part := self.exact.get(found)) is not None:
-                return self._match("exact", part, 1.0)
-        if example.language == "python":
-            for found in _syntax_digests(example.program, self.min_nodes):
-                if (part := self.syntax.get(found)) is not None:
-                    return self._match("syntax", part, 1.0)
-        return self._overlap(example)
-
-    def _overlap(self, example: Example) -> Match | None:
-        import numpy as np
-
-        tokens = words(example.instruction) + words(example.program)
-        own = ngram_hashes(tokens, self.ngram)
-        first = np.searchsorted(self.hashes, own, "left")
-        last = np.searchsorted(self.hashes, own, "right")
-        held = [self.owners[a:b] for a, b in zip(first, last, strict=True) if a < b]
-        if not held:
+                return self._rejected(example, "exact", part, 1.0)
+        own = ngram_hashes(instruction + program, self.ngram).tolist()
+        counts = Counter(part for gram in own for part in self.grams.get(gram, ()))
+        shares = {part: count / self.parts[part][3] for part, count in counts.items()}
+        if not shares:
             return None
-        counts = np.bincount(np.concatenate(held), minlength=len(self.parts))
-        shares = counts / np.maximum(self.sizes, 1)
-        part = int(np.argmax(shares))  # the first of the highest
-        share = float(shares[part])
-        return self._match("ngram", part, share) if share >= self.min_overlap else None
+        part = max(shares, key=lambda part: (shares[part], -part))
+        if shares[part] < self.min_overlap:
+            return None
+        return self._rejected(example, "ngram", part, shares[part])
 
-    def _match(self, kind: str, part: int, score: float) -> Match:
-        set_name, problem, name = self.parts[part]
-        return Match(kind, name, score, set_name, problem)
+    def _rejected(self, example: Example, kind: str, part: int, score: float) -> Rejected:
+        set_name, problem, name, _ = self.parts[part]
+        # The problem's id comes last, since it may be any text.
+        detail = f"{kind} match: part={name} score={score:.3f} set={set_name} problem={problem}"
+        return Rejected(example.id, CONTAMINATED, detail, "skipped")
 
     def describe(self) -> Mapping[str, Any]:
         """Settings, and the names and digests of the sets, as JSON values."""
@@ -401,8 +273,12 @@ class Decontamination:
             "sets": [dict(s) for s in self.sets],
             "ngram": self.ngram,
             "min_overlap": self.min_overlap,
-            "min_nodes": self.min_nodes,
         }
+
+
+def _without_docstrings(program: str) -> bytes:
+    """The digest of a program's words, those in triple quotes left out."""
+    return digest(*words(_TRIPLE_QUOTED.sub("", program)))
 
 
 def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, str]]:
@@ -412,26 +288,6 @@ def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, 
             for part in PARTS:
                 for text in getattr(problem, part):
                     yield reference_set.name, problem, part, text
-
-
-def _syntax_digests(program: str, min_nodes: int) -> Iterator[bytes]:
-    for unit in syntax_units(program) or ():
-        if unit.nodes >= min_nodes:
-            yield unit.digest
-        elif unit.nodes >= _MIN_NAMED_NODES:
-            yield unit.named_digest
-
-
-def _program_digest(program: str) -> bytes:
-    """Digest of a program's exact form without case; empty for an empty program."""
-    form = exact_form(program).lower()
-    return digest("program", form) if form else b""
-
-
-def _text_digest(text: str) -> bytes:
-    """Digest of a text's words; empty if it has none."""
-    found = words(text)
-    return digest("words", *found) if found else b""
 
 
 def decontaminate(argument: str) -> Decontamination:
@@ -445,37 +301,3 @@ def decontaminate(argument: str) -> Decontamination:
     if not sets:
         raise ConfigError("Decontamination needs a test set.", "For example: humaneval")
     return Decontamination.build(sets)
-
-
-# --- the report --------------------------------------------------------------------------------
-
-
-def write_report(
-    rejects: str | os.PathLike[str], path: str | os.PathLike[str]
-) -> Mapping[str, Any]:
-    """Writes one line for each contaminated input in ``rejects.jsonl``, all at once; streams.
-
-    A line holds ``id`` (the input's), ``kind``, ``part``, ``score``, ``set`` and ``problem``.
-
-    Returns:
-        For the manifest: ``inputs``, their number, and the numbers by ``set``, ``kind``, ``part``.
-    """
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("set", "kind", "part")}
-
-    def lines() -> Iterator[str]:
-        for row in _contaminated(rejects):
-            for name, counter in counts.items():
-                counter[row[name]] += 1
-            yield json.dumps(row) + "\n"
-
-    write_atomic(path, lines())
-    by_name = {name: dict(sorted(counter.items())) for name, counter in counts.items()}
-    return {"inputs": counts["set"].total(), **by_name}
-
-
-def _contaminated(rejects: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    for _, row in read_rows(rejects):
-        # A generator may use the same reason.
-        match = Match.from_detail(row["detail"]) if row["reason"] == CONTAMINATED else None
-        if match:
-            yield {"id": row["id"], **asdict(match)}

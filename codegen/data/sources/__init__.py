@@ -223,7 +223,7 @@ def open_source(
     if (tag != "python" or language_column) and (name in _PYTHON or is_python):
         raise ConfigError(
             f"The programs of {spec} are in Python; a language applies only to rows.",
-            "Leave out --language and --language-column.",
+            "Remove --language and -o language_column.",
         )
     columns = Columns(
         instruction_column, program_column, id_column, license_column, language_column,

@@ -197,15 +197,9 @@ def _refuse_other_repositories(folder: Path, within: Path) -> None:
     """
     inner = folder / ".git"
     home = inner if inner.is_dir() else folder
-    if inner.is_file():  # a linked worktree or a submodule, which the other repository must know
-        home = _named(inner, "gitdir: ")
-        knows = home and _named(home / "gitdir", "") == inner.resolve()
-        if not home or (not knows and _worktree_of(home) != folder.resolve()):
-            raise _leads_away(inner, home)
-    if common := _named(home / "commondir", ""):
-        if home.parent != common / "worktrees":
-            raise _leads_away(home / "commondir", common)
-        home = common
+    for path in (inner, home / "commondir"):  # a submodule or a linked worktree
+        if path.is_file():
+            raise _leads_away(path, Path(_text(path).strip()))
     for name in ("HEAD", "config", "packed-refs", "refs", "objects"):
         for path in (home / name, *(home / name).rglob("*")):
             if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
@@ -216,30 +210,9 @@ def _refuse_other_repositories(folder: Path, within: Path) -> None:
             raise _leads_away(alternates, target)
 
 
-def _worktree_of(home: Path) -> Path | None:
-    """The path of a submodule's files, according to its repository."""
-    import pygit2
-
-    try:
-        return (home / str(pygit2.Config(str(home / "config"))["core.worktree"])).resolve()
-    except (OSError, KeyError, ValueError, pygit2.GitError):
-        return None
-
-
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(1 << 16).decode("utf-8", "replace")
-
-
-def _named(path: Path, before: str) -> Path | None:
-    """The path that a file contains, relative to the file; None if it contains none."""
-    try:
-        text = _text(path)
-    except OSError:
-        return None
-    name = text.removeprefix(before).rstrip("\n")
-    usable = text.startswith(before) and name and "\0" not in name
-    return (path.parent / name).resolve() if usable else None
 
 
 def _leads_away(path: Path, target: Path | None) -> InputError:

@@ -347,8 +347,8 @@ def test_wrong_options(options: dict[str, Any]) -> None:
 def test_rows_with_diffs(data_folder: Path, tmp_path: Path) -> None:
     source = data_folder / "next_edit" / "commits_train.jsonl.gz"
     result = invoke(
-        str(source), "--out", str(tmp_path / "out"), "--license-column", "licence", "--limit", "12",
-        "--workers", "1",
+        str(source), "--out", str(tmp_path / "out"), "-o", "license_column=licence",
+        *("--limit", "12", "--workers", "1"),
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     texts = list(read_texts(tmp_path / "out"))

@@ -62,7 +62,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             ["--cache", "c", "-o", "price_in=1", "--model", "m"],
             "--model, --price-in, --cache cannot be used.",
         ),
-        (["--min-score", "4"], "Mode ast calls no model"),
+        (["-o", "min_score=4"], "Mode ast calls no model"),
         (
             ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
             "--model, --concurrency cannot be combined with --llm.",

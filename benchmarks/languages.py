@@ -1,6 +1,6 @@
 """Languages: reference solutions judged in the sandbox, beside plain runs of the same programs.
 
-What: for each language that is installed, the references of McEval, HumanEvalPack and MBXP, as far
+What: for each language that is installed, the references of McEval and HumanEvalPack, as far
 as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
 
 - ``L.references_total``, ``L.references_passed``: references run, those that are known to fail
@@ -40,7 +40,7 @@ from codegen.evals.sandbox.languages.programs import Program, program_of
 from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
-TASKS = ("mceval", "humanevalpack", "mbxp")
+TASKS = ("mceval", "humanevalpack")
 # How people compile, where that is not how the sandbox does.
 PLAIN: Mapping[str, Sequence[Sequence[str]]] = {
     "cpp": (("g++", "-std=c++17", "-w", "-o", "main", "main.cpp"),),

@@ -1,12 +1,12 @@
 """Which references of the tasks in many languages fail by their data set's own rule, and why.
 
-    python -m codegen.benchmarks.tools.broken_references mbxp:javascript mceval:r
+    python -m codegen.benchmarks.tools.broken_references humanevalpack:rust mceval:r
 
 For each task: the references that do not pass as the task judges them are run as the data set's
 authors do, the program and its tests as one file whose exit status decides. Those that fail then,
 too, and those whose tests have not run to their end are written into
 ``evals/tasks/broken_references.json`` with the reason; the others are printed: they are faults of
-ours. Of problems that are not run again the file keeps what it has: ``mbxp:cpp/20/3`` runs every
+ours. Of problems that are not run again the file keeps what it has: ``mceval:cpp/20/3`` runs every
 20th problem from the fourth on.
 """
 

@@ -89,7 +89,7 @@ class SandboxOptions(Config):
 
     def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:
         """The packages to mount; in place of ``auto`` those that the task's problems import."""
-        from codegen.evals.tasks.needs import installed
+        from codegen.evals.tasks.base import installed
 
         if _AUTO not in self.packages:
             return self.packages

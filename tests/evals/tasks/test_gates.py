@@ -43,7 +43,6 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "next-edit": (1124, 1124, 60),
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
-    "wikisql": (8421, 16842, 50),
     "spider": (824, 824, 120),
     "everyday": (40, 40, 8),
 }
@@ -62,9 +61,9 @@ def loaded(
 def test_the_table_has_every_task() -> None:
     # Those in several languages are in tests/evals/languages.
     one = {name for name, about in tasks.names() if not about.startswith(f"{name}:")}
-    # Of bigcodebench and evalperf there is no data in the folder; livecodebench has no references,
+    # Of bigcodebench there is no data in the folder; livecodebench has no references,
     # nor have we the databases of bird.
-    assert {*TASKS, "kolmogorov", "bigcodebench", "livecodebench", "evalperf", "bird"} == one
+    assert {*TASKS, "kolmogorov", "bigcodebench", "livecodebench", "bird"} == one
 
 
 @pytest.mark.slow

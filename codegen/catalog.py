@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from codegen.errors import InputError
 from codegen.paths import open_plain
-from codegen.runs import Journal, flatten, is_locked
+from codegen.runs import LOCK, Journal, flatten, is_locked
 
 RunKind = Literal["quickstart", "training", "search", "data", "evaluation"]
 State = Literal["running", "stopped", "done"]
@@ -403,9 +403,9 @@ _KINDS = (
         ("run.json", "score.json"),
         (("settings.task", "settings.model"), ("task", "estimates", "statuses")),
         ("samples.jsonl", "score.json"),
-        ("samples.partial.jsonl", "executions.jsonl"),
+        ("samples.partial.jsonl", LOCK),
         ("run.json", "samples.jsonl", "samples.partial.jsonl", "failed.jsonl", "scored.jsonl",
-         "executions.jsonl", "verdicts.jsonl", "score.json", "rewards.jsonl", "cell.json"),
+         LOCK, "verdicts.jsonl", "score.json", "rewards.jsonl", "cell.json"),
         _evaluation,
         "codegen eval run {task} ... --out {out}",
     ),

@@ -51,9 +51,6 @@ PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
 SHARD_SIZE = 40
-_OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
-# Settings that older versions recorded for independent samples, which do not depend on them.
-_DROPPED = ("endpoint", "shard_size")
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
@@ -155,25 +152,14 @@ def run(
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
-    dropped = _DROPPED if backend.independent else ()
-
-    def claim(begun: bool) -> None:
-        directory.claim(
-            described,
-            begun=begun,
-            section="settings",
-            more=more,
-            old_values=_OLD_VALUES,
-            dropped=dropped,
-        )
-
     if final.exists():
-        claim(begun=True)
+        directory.claim(described, begun=True, section="settings", more=more)
         report(plan.total, plan.total)
     else:
         with directory.open(PARTIAL) as journal:
             # Another run may have ended between the check and the lock.
-            claim(begun=final.exists() or journal.size > 0)
+            begun = final.exists() or journal.size > 0
+            directory.claim(described, begun=begun, section="settings", more=more)
             if not final.exists():
                 sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
                 sampling.each() if backend.independent else sampling.by_shards()
@@ -239,11 +225,7 @@ class _Plan:
                 }
         digest = hashlib.sha256()
         for request in requests:
-            row = asdict(request)
-            for name in ("seed", "logprobs", "marks"):  # fields of later versions
-                if not row[name]:
-                    del row[name]
-            digest.update(json.dumps(row).encode())
+            digest.update(json.dumps(asdict(request)).encode())
         # Prompts of similar length together, to save padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
@@ -329,8 +311,7 @@ class _Sampling:
         settings = json.loads(json.dumps({**settings, **self.backend.settings}))
         if logged:
             before = _sample_at(self.log.path, next(iter(logged.values()))).settings
-            kept = {name: value for name, value in before.items() if name not in _DROPPED}
-            refuse_changes(folder, kept, settings)
+            refuse_changes(folder, dict(before), settings)
         missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
         total = self.plan.total
         done = total - len(missing)

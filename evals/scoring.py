@@ -1,15 +1,15 @@
 """Scores samples: finds the programs, runs them in the sandbox, and counts.
 
-Each distinct program runs once. Its outcome is appended to ``executions.jsonl`` under a hash of
-everything that the verdict depends on (problem, program, tests, limits, sandbox). A killed scoring
-loses at most the line being written; scoring more samples later runs only the new programs. Lines
-without this user's signature (:mod:`codegen.evals.signing`) are ignored.
+Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
+depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
+written; scoring more samples later runs only the new programs. The log of a directory is in this
+user's cache folder (:func:`executions_log`), never in the directory itself: a directory may come
+from a stranger, whose verdicts must not be believed.
 
 Settings that the samples lack are read from the ``run.json`` beside their file, if it is theirs.
 
-Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
-order; ``score.json``, the :class:`Score`; and ``scored.jsonl``, the samples, unless they are
-``samples.jsonl`` in ``out``.
+Files in ``out``: ``verdicts.jsonl``, one verdict per sample in the samples' order; ``score.json``,
+the :class:`Score`; and ``scored.jsonl``, the samples, unless they are ``samples.jsonl`` in ``out``.
 
 The gate: the reference of every scored problem runs first. If one fails that is not listed as an
 exception, the environment is broken and the score is incomplete. An ``infra_error`` (the sandbox
@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import stat
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +45,6 @@ from codegen.evals.score import (
     Score,
     read_score,
 )
-from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
     Estimate,
@@ -54,7 +55,7 @@ from codegen.evals.statistics import (
 )
 from codegen.evals.tasks import FILE, Problem, Task
 from codegen.evals.tasks.exchange import foreign_sample, outside_row
-from codegen.paths import refuse_foreign
+from codegen.paths import cache_folder, refuse_foreign
 from codegen.records import (
     Sample,
     Status,
@@ -69,11 +70,9 @@ from codegen.runs import Journal, RunDirectory
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, SandboxProtocol
 
-EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
 REWARDS = "rewards.jsonl"
-_LINE = b'{"key": '  # how a line of the executions begins
 # The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 
@@ -114,12 +113,13 @@ def score(
     if ks is not None:
         _check_ks(ks, work)
     _refuse_foreign(samples, out)
-    with RunDirectory(out).open(EXECUTIONS) as log:
-        signer = Signer()
-        done = _read_executions(log.path, signer)
+    path = executions_log(out)
+    cache = RunDirectory(path.parent, option="CODEGEN_CACHE")
+    with RunDirectory(out).open(), cache.open(path.name) as log:
+        done = _read_executions(log.path)
         for id_ in _gate(task, work, done).failures:
             del done[work.references[id_]]
-        _execute(work, task, sandbox, log, signer, done, on_progress)
+        _execute(work, task, sandbox, log, done, on_progress)
     verdicts = list(_verdicts(work, done))
     result = _summary(task, work, verdicts, done, described, ks)
     _keep_samples(samples, out)
@@ -128,16 +128,16 @@ def score(
     return result
 
 
+def executions_log(out: str | Path) -> Path:
+    """The log of the programs that were run to score into ``out``."""
+    name = hashlib.sha256(str(Path(out).resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / "executions" / f"{name[:32]}.jsonl"
+
+
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
     """Refuses to write over files in ``out`` that no scoring left there."""
-    if (log := out / EXECUTIONS).is_file():
-        with log.open("rb") as file:
-            head = file.read(len(_LINE))
-        if not _LINE.startswith(head):
-            raise _no_execution(f"{log}:1")
-        return
     try:
-        read_score(out)  # its executions were deleted, to score again
+        read_score(out)
     except InputError:
         kept = (VERDICTS, SCORE, SCORED, REWARDS)
         refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))
@@ -364,27 +364,22 @@ _EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "messag
 _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
-def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
-    """The signed verdicts of the log, by key; without problem and index."""
+def _read_executions(path: Path) -> dict[str, Verdict]:
+    """The verdicts of the log, by key; without problem and index.
+
+    Raises:
+        InputError: if it is damaged, or another user could have written it.
+    """
+    status = path.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
+        raise InputError(f"Other users can write to {path}.", "Delete it and score again.")
     done: dict[str, Verdict] = {}
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise _no_execution(where) from None
-            if (row := signer.check(row)) is None:
-                continue
-            key = row.pop("key")
-            done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
+    for where, row in read_rows(path):
+        if not isinstance(row, dict) or "key" not in row:
+            raise InputError(f"{where}: not an execution.", "Delete the file and score again.")
+        key = row.pop("key")
+        done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done
-
-
-def _no_execution(where: str) -> InputError:
-    return InputError(
-        f"{where}: not an execution.", "The log is damaged: delete it and score again."
-    )
 
 
 def _execute(
@@ -392,7 +387,6 @@ def _execute(
     task: Task[Any],
     sandbox: SandboxProtocol,
     log: Journal,
-    signer: Signer,
     done: dict[str, Verdict],
     on_progress: Progress | None,
 ) -> None:
@@ -412,7 +406,7 @@ def _execute(
             done[key] = Verdict("", 0, **row)
             # An infra_error is not about the program, so it is not logged.
             if found.status != "infra_error":
-                log.append(signer.sign({"key": key, **row}))
+                log.append(json.dumps({"key": key, **row}))
         judged += 1
         if on_progress:
             on_progress(judged, total)

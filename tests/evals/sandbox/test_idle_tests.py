@@ -73,6 +73,13 @@ IDLE = {
         "whatever",
     ),
     "a test case of constants": (f"{CASE}self.assertTrue(add(1, 2) or True)\n", "", "whatever"),
+    "bare call of a predicate": ("import math\nmath.isclose(add(1, 2), 3)\n", "", "nothing"),
+    "expected value as a message": (
+        f"{CASE}self.assertTrue(add(1, 2), 3)\n",
+        "",
+        "gives the expected value as the message",
+    ),
+    "expected value as a message of assert": ("assert add(1, 2), 3\n", "", "as the message"),
     "prints": ("print('ok' if add(1, 2) == 3 else 'wrong')\n", "", "assert nothing"),
 }
 
@@ -122,6 +129,10 @@ TESTING = {
         "    async def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n",
         "",
     ),
+    "a predicate with its value as a message": (
+        f"{CASE}self.assertTrue(add(1, 2) == 3, True)\n",
+        "",
+    ),
     "exit code": ("import sys\nsys.exit(add(1, 2) != 3)\n", ""),
     "exit after the tests": ("import sys\nassert add(1, 2) == 3\nsys.exit(0)\n", ""),
     "one of many": ("assert True\nadd(3, 4) == 7\nassert (1, 'x')\nassert add(1, 2) == 3\n", ""),
@@ -146,6 +157,19 @@ def test_an_expected_exception_is_a_test(sandbox: Sandbox) -> None:
     ):
         assert sandbox.run(Job(program, test)).passed
         assert not sandbox.run(Job("def f(x):\n    return x\n", test)).passed
+
+
+@pytest.mark.parametrize("start", ["", "def test_a():\n    "])
+def test_a_relation_of_classes_is_a_test(sandbox: Sandbox, start: str) -> None:
+    test = f"{start}assert issubclass(B, A)\n"
+    assert sandbox.run(Job("class A: ...\nclass B(A): ...\n", test)).passed
+    assert sandbox.run(Job("class A: ...\nclass B: ...\n", test)).status == "wrong"
+
+
+@pytest.mark.parametrize("test", ["os._exit(0)\nassert add(1, 2) == 3", "add(1, 2)\nos._exit(3)"])
+def test_tests_that_end_their_process_are_unusable(sandbox: Sandbox, test: str) -> None:
+    outcome = sandbox.run(Job(RIGHT, f"import os\n{test}\n"))
+    assert outcome.status == "bad_test" and "os._exit" in outcome.message, outcome
 
 
 def test_what_was_found_of_a_test_holds_for_that_test_alone(sandbox: Sandbox) -> None:

@@ -152,18 +152,16 @@ def run(
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
-    if final.exists():
-        directory.claim(described, begun=True, section="settings", more=more)
-        report(plan.total, plan.total)
-    else:
-        with directory.open(PARTIAL) as journal:
-            # Another run may have ended between the check and the lock.
-            begun = final.exists() or journal.size > 0
-            directory.claim(described, begun=begun, section="settings", more=more)
-            if not final.exists():
-                sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
-                sampling.each() if backend.independent else sampling.by_shards()
-                _finish(plan, journal.path, final)
+    with directory.open(PARTIAL) as journal:
+        is_done = final.exists()
+        begun = is_done or journal.size > 0
+        directory.claim(described, begun=begun, section="settings", more=more)
+        if is_done:
+            report(plan.total, plan.total)
+        else:
+            sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
+            sampling.each() if backend.independent else sampling.by_shards()
+            _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
     return final
 

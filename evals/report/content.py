@@ -15,7 +15,8 @@ from codegen.errors import CodegenError, InputError
 from codegen.evals import tasks
 from codegen.evals.run import SAMPLES
 from codegen.evals.score import Score, read_score
-from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.tasks.exchange import read_samples
 from codegen.records import Sample, Status, Verdict, read_jsonl
 
 

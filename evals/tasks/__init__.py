@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from codegen import plugins
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, nearest
 
 from .base import CodeTask, Task
 from .extraction import Extraction
-from .rows import Problem
+from .rows import FILE, Problem
 from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
-
-FILE = "file:"
 
 # A line about each built-in task.
 _ABOUT = {
@@ -118,16 +116,20 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         kind = YamlTask if name.endswith((".yaml", ".yml")) else Custom
         return kind.load(name, "a task of your own", source)
     task, colon, _ = name.partition(":")
-    try:
-        kind = plugins.load("tasks", task)
-        if colon and not getattr(kind, "takes_language", False):
-            raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
-    except ConfigError as error:
-        raise ConfigError(error.message, f"{error.remedy} Or give {FILE}PATH.") from None
+    if task not in plugins.names("tasks"):
+        near = nearest(task, plugins.names("tasks"))
+        raise ConfigError(
+            f"Unknown task {task!r}.",
+            f"{near} List the tasks with `codegen eval tasks`, or pass {FILE}PATH.".lstrip(),
+        )
+    kind = plugins.load("tasks", task)
+    if colon and not getattr(kind, "takes_language", False):
+        raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
     return kind.load(name, _about(task), source)
 
 
 __all__ = [
+    "FILE",
     "STYLES",
     "CodeTask",
     "Extraction",

@@ -17,9 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from codegen.benchmarks.tools.arithmetic import (
     ArithmeticDecoder,
     ArithmeticEncoder,
@@ -28,11 +25,14 @@ from codegen.benchmarks.tools.arithmetic import (
     order_k_decode,
     order_k_encode,
 )
+from codegen.evals.kolmogorov.coding import Meter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
 from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
-from codegen.evals.kolmogorov.coding import Meter
 from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.paths import read_packed

@@ -47,9 +47,10 @@ from codegen.evals.report.charts import (
 )
 from codegen.evals.report.page import diff_lines
 from codegen.evals.sandbox import Outcome
-from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, Score
 from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
+from codegen.evals.tasks.check import ReferenceGate
 from codegen.records import Sample, write_jsonl
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"

@@ -12,8 +12,9 @@ import pytest
 from codegen.benchmarks.tools import chromium
 from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
 from codegen.evals.report import write_report as write
-from codegen.evals.score import ProblemScore, ReferenceGate, Score
+from codegen.evals.score import ProblemScore, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
+from codegen.evals.tasks.check import ReferenceGate
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,9 @@ from test_report import Page, scored
 from codegen.errors import CodegenError
 from codegen.evals.report import read_run, read_training, write_report
 from codegen.evals.sandbox import Outcome
-from codegen.evals.score import SCORE, Cost, Measure, ReferenceGate
+from codegen.evals.score import SCORE, Cost, Measure
 from codegen.evals.scoring import SCORED, VERDICTS, score
+from codegen.evals.tasks.check import ReferenceGate
 from codegen.records import Sample, write_jsonl
 
 EVIL = (

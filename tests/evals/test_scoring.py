@@ -25,8 +25,9 @@ from codegen.evals import tasks
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import VERDICTS, executions_log, read_samples, score, task_of
+from codegen.evals.scoring import VERDICTS, executions_log, score
 from codegen.evals.statistics import pass_at_k
+from codegen.evals.tasks.exchange import read_samples, task_of
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
 from codegen.runs import LOCK

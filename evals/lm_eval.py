@@ -145,8 +145,7 @@ def process_results(
         SandboxError: if the sandbox failed, or the problem's own reference does not pass here: then
             a score would say nothing.
     """
-    (answers,) = results
-    return judge(document, answers, _sandbox())
+    return judge(document, results[0], _sandbox())
 
 
 def judge(
@@ -168,15 +167,14 @@ def judge(
     found = dict(task.judge(programs_to_run, sandbox))
     if failed := [one for one in found.values() if one.status == "infra_error"]:
         raise SandboxError(f"The sandbox failed on {problem.id}: {failed[0].message}.")
-    excepted = problem.id in task.reference_exceptions
-    if reference and not found[reference].passed and not excepted:
+    must_pass = reference and problem.id not in task.reference_exceptions
+    if must_pass and not found[reference].passed:
         raise SandboxError(
             f"The reference solution of {problem.id} fails here: {found[reference].message}.",
             "See `codegen doctor` and `codegen eval check`.",
         )
     c = sum(bool(program) and found[program].passed for program in programs)
-    n = len(programs)
-    return {f"pass@{k}": pass_at_k(n, c, k) for k in default_ks(n)}
+    return {f"pass@{k}": pass_at_k(len(programs), c, k) for k in default_ks(len(programs))}
 
 
 @functools.cache

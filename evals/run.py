@@ -333,8 +333,7 @@ class _Sampling:
         if failed:
             raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
         if done < total:
-            have = _logged(self.log.path)
-            _take({}, next(request for request in missing if _key(request) not in have))
+            raise ModelError(f"The back-end gave {done} of {total} samples.")
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:

@@ -221,7 +221,8 @@ def _plan(
         mine = _settings(sample)
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
-        raise InputError("There are no samples to score.")
+        name = samples if isinstance(samples, (str, Path)) else "The input"
+        raise InputError(f"{name} holds no samples.")
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
             if one.problem_id in problems and (one.problem_id, one.index) not in items:

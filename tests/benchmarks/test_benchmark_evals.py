@@ -1,14 +1,12 @@
-"""The benchmarks of the statistics and of the KoLMogorov test, small."""
+"""The benchmark of the statistics, small."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codegen.benchmarks import extrapolation, kolmogorov
+from codegen.benchmarks import extrapolation
 from codegen.errors import InputError
 
 
@@ -23,18 +21,3 @@ def test_the_extrapolation_is_compared_with_the_truth() -> None:
         assert figures["samples"][name] == 2
     with pytest.raises(InputError):
         extrapolation.run(benchmarks=1)
-
-
-@pytest.mark.slow
-def test_drawn_programs_and_answers_are_measured(tmp_path: Path) -> None:
-    file = tmp_path / "answers.jsonl"
-    rows = [{"sequence": [7] * 50, "program": f"output = [{value}] * 50"} for value in (7, 8)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    figures: dict[str, Any] = dict(kolmogorov.run(programs=100, answers=str(file)))
-    assert figures["code_round_trips"] == 1.0
-    assert figures["learned_rate"] < figures["uniform_rate"] < figures["gzip_rate"]
-    assert (figures["answers_accuracy"], figures["answers_execution"]) == (0.5, 1.0)
-    assert figures["samples"]["answers_accuracy"] == 2
-    without: dict[str, Any] = dict(kolmogorov.run(programs=20))
-    assert without["answers_accuracy"] is None
-    assert "answers=FILE" in without["notes"][0]

@@ -594,17 +594,16 @@ def test_answers_are_shown_where_the_tasks_data_is_gone(
     assert "not available" in run.score.notes[-1]
 
 
-def test_samples_that_were_not_scored_are_refused(scored_folder: Path, tmp_path: Path) -> None:
-    lines = (scored_folder / "samples.jsonl").read_text().splitlines(keepends=True)
-    other = tmp_path / "other.jsonl"
-    other.write_text("".join(lines[:-1]))
+def test_samples_that_were_not_scored_are_refused(scored_folder: Path) -> None:
+    file = scored_folder / "samples.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match="lacks 1 of the samples"):
-        read_run("a", scored_folder, other)
-    other.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
+        read_run("a", scored_folder)
+    file.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
     with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):
-        read_run("a", scored_folder, other)
-    other.rename(scored_folder / "moved.jsonl")
-    (scored_folder / "samples.jsonl").unlink()
+        read_run("a", scored_folder)
+    file.unlink()
     assert read_run("a", scored_folder).samples == {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suites import suite
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
@@ -140,96 +141,7 @@ JAVASCRIPT = {
         _JS % "codegen_done()",
     ],
 }
-_TWO = "public class TwoFold {\n    public int twice(int x) {\n        %s\n    }\n%s}\n"
-_OTHER = (
-    '\n    public String[] words(String text) {\n        return text.split(" ");\n    }\n'
-    "\n    public static final class Inner {}\n"
-)
-JAVA = {
-    "stub": {
-        "src/main/java/TwoFold.java": _TWO % ("throw new UnsupportedOperationException();", "")
-    },
-    "tests": {
-        "src/main/java/TooLargeException.java": (
-            "/** Given. */\npublic class TooLargeException extends RuntimeException {\n"
-            "    TooLargeException(String text) {\n        super(text);\n    }\n}\n"
-        ),
-        "src/test/java/TwoFoldTest.java": (
-            "import org.junit.jupiter.api.BeforeEach;\nimport org.junit.jupiter.api.Disabled;\n"
-            "import org.junit.jupiter.api.Test;\n\nimport java.util.List;\n\n"
-            "import static org.assertj.core.api.Assertions.assertThat;\n"
-            "import static org.assertj.core.api.Assertions.assertThatExceptionOfType;\n\n"
-            "public class TwoFoldTest {\n\n    private TwoFold made;\n\n"
-            "    @BeforeEach\n    public void setUp() {\n        made = new TwoFold();\n    }\n\n"
-            "    @Test\n    public void small() {\n"
-            "        assertThat(made.twice(2)).isEqualTo(4);\n    }\n\n"
-            '    @Disabled("Remove to run test")\n    @Test\n    void later() {\n'
-            "        assertThat(List.of(made.twice(8))).containsExactly(16);\n"
-            '        assertThat(made.words("a b")).as("words").containsExactly("a", "b");\n'
-            "        assertThatExceptionOfType(TooLargeException.class)\n"
-            '            .isThrownBy(() -> made.twice(99)).withMessage("99");\n    }\n}\n'
-        ),
-    },
-    "example": {
-        ".meta/src/reference/java/TwoFold.java": "import java.util.*;\n\n"
-        + _TWO
-        % (
-            "if (x > 9) throw new TooLargeException(String.valueOf(x));\n"
-            "        return Helper.sum(Arrays.asList(x, x));",
-            _OTHER,
-        ),
-        ".meta/src/reference/java/Helper.java": (
-            "import java.util.List;\n\npublic class Helper {\n"
-            "    static int sum(List<Integer> all) {\n"
-            "        return all.stream().mapToInt(one -> one).sum();\n    }\n\n"
-            "    public static void main(String[] args) {\n        System.exit(3);\n    }\n}\n"
-        ),
-        ".meta/src/reference/java/TooLargeException.java": "class TooLargeException {}\n",
-    },
-    "wrong": [
-        _TWO % ("return 2 * x;", _OTHER),
-        _TWO % ("if (x > 9) throw new IllegalStateException(); return 2 * x;", _OTHER),
-        _TWO % ('if (x > 9) throw new TooLargeException(""); return 2 * x;', _OTHER),
-        _TWO % ('if (x > 9) throw new TooLargeException(x + ""); return x % 8 * 2;', _OTHER),
-    ],
-    "cheats": [
-        _TWO % ("System.exit(0); return 0;", _OTHER),
-        _TWO % ("return 0;", _OTHER + "    static { Runtime.getRuntime().halt(0); }\n"),
-        _TWO
-        % (
-            'System.out.println("OK (2 tests)\\nBUILD SUCCESSFUL"); System.exit(0); return 0;',
-            _OTHER,
-        ),
-        _TWO
-        % (
-            "Runtime.getRuntime().addShutdownHook("
-            "new Thread(() -> Runtime.getRuntime().halt(0))); return 0;",
-            _OTHER,
-        ),
-        # Other tests; and other classes, as files, in place of what runs and compares.
-        _TWO % ("return 0;", _OTHER) + "class TwoFoldTest {}\n",
-        _TWO % ("return 0;", _OTHER) + "class CodegenMain {}\n",
-        "import java.nio.file.*;\n"
-        + _TWO
-        % (
-            "return 0;",
-            _OTHER
-            + '    static { try { for (String of : new String[] {"CodegenAnswers", "TwoFoldTest", '
-            '"CodegenMain"}) Files.copy(Path.of("/tmp/None.class"), '
-            'Path.of("/tmp/" + of + ".class"), StandardCopyOption.REPLACE_EXISTING); '
-            "} catch (Exception e) {} }\n",
-        )
-        + "class None {}\n",
-        # A main function of its own, and a text in which a comment seems to begin.
-        _TWO
-        % (
-            "return 0;",
-            _OTHER
-            + "    public static void main(String[] args) {}\n"
-            + '    static String text = """\n        /*\n        """;\n',
-        ),
-    ],
-}
+JAVA = suite("polyglot_languages")
 LANGUAGES: dict[str, dict[str, Any]] = {
     "go": GO,
     "java": JAVA,

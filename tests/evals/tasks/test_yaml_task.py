@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from codegen.config import table
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks.check import check
 from codegen.evals.tasks.templates import Templates
-from codegen.evals.tasks.yaml_task import TaskFile
 from codegen.records import Sample, Verdict
 
 TOTAL, MOST = "def total(v):\n    return sum(v)\n", "def most(v):\n    return max(v)\n"
@@ -190,12 +188,6 @@ def test_a_template_that_fails_keeps_no_other_from_being_filled_in() -> None:
         )
         == "2026 [1, None]\n"
     )
-
-
-def test_the_documentation_has_every_key() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
-    assert table(TaskFile) in text
-    assert table(tasks.PromptStyle) in text
 
 
 def test_one_wrong_program_may_be_one_template(tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ class RunOptions(DateOptions, BackendOptions):
         metavar="NAME",
         shown="as the model was tuned",
     )
+    decoder_option: dict[str, Any] = setting(
+        {}, "An option of the decoder, such as mode=paper or draft=DIR.", rest=True
+    )
     temperature: float = setting(0.8, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     seed: int = setting(0, "Random seed.")

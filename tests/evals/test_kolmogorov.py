@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suites import suite
 
 from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
@@ -161,28 +162,7 @@ def test_errors_of_arithmetic_name_the_line() -> None:
 # --- the sampler -------------------------------------------------------------------------------
 
 # Specification §4.3: 4,000 programs of the original generator. Shares of lines without the output.
-SHARES = {
-    "concatenate": 0.39,
-    "range_func_up": 0.097,
-    "range_func_interval": 0.097,
-    "repeat_num": 0.097,
-    "set_list": 0.097,
-    "interleave": 0.093,
-    "substitute": 0.024,
-    "repeat_list": 0.021,
-    "modulo_item_list": 0.019,
-    "reverse_list": 0.011,
-    "add_item_list": 0.010,
-    "get_subsequence_with_jumps": 0.009,
-    "get_subsequence_between_indices": 0.009,
-    "subtract_item_list": 0.009,
-    "filter": 0.006,
-    "modulo_two_lists": 0.003,
-    "min_n": 0.002,
-    "max_n": 0.002,
-    "scan_add": 0.002,
-    "add_two_lists": 0.001,
-}
+SHARES = suite("kolmogorov_shares")
 
 
 @pytest.mark.slow
@@ -386,21 +366,11 @@ def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
     assert [r.status for r in plain] == ["error"] * 3
 
 
-@pytest.fixture(scope="module")
-def real(data_folder: Path, sandbox: Sandbox) -> tuple[list[kt.Result], list[str]]:
-    """The paper's 500 answers of o1-mini: run, and as they were written."""
-    path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
-    lines = gzip.decompress(path.read_bytes()).splitlines()
-    written = [json.loads(json.loads(line))["generation"] for line in lines]
-    return kt.run_answers(list(kt.read_answers(path)), sandbox), written
-
-
 @pytest.mark.slow
-def test_the_500_real_programs_get_the_known_figures(
-    real: tuple[list[kt.Result], list[str]],
-) -> None:
+def test_the_500_real_programs_get_the_known_figures(data_folder: Path, sandbox: Sandbox) -> None:
     """Specification §4.4: accuracy 52.6 %, precision 1.68, best-of .931 against gzip .935."""
-    found = kt.score_results(real[0])
+    path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
+    found = kt.score_results(kt.run_answers(list(kt.read_answers(path)), sandbox))
     assert found.items == 500
     assert found.accuracy == 0.526
     assert found.gzip == pytest.approx(0.449, abs=5e-4)
@@ -410,34 +380,6 @@ def test_the_500_real_programs_get_the_known_figures(
     # What the specification leaves open (how programs are cut out and separated) moves these.
     assert found.precision == pytest.approx(1.68, abs=0.01)
     assert found.rate == pytest.approx(0.655, abs=0.015)
-
-
-@pytest.mark.slow
-def test_the_known_rate_is_that_of_answers_with_their_fences(
-    real: tuple[list[kt.Result], list[str]],
-) -> None:
-    """Specification §4.4 has .655 and 1.68: programs as they stand in the answers, between the
-    marker sentence and ``###``, Markdown fences and all, and all parts joined by ``###`` on a line
-    of its own.
-    """
-    results, written = real
-    right = [result.correct for result in results]
-    sequences = [bytes(result.answer.sequence) for result in results]
-    programs = [
-        text.rsplit("sequence is:", 1)[-1].split("###", 1)[0].encode()
-        for text, flag in zip(written, right, strict=True)
-        if flag
-    ]
-    solved = [s for s, flag in zip(sequences, right, strict=True) if flag]
-    others = [s for s, flag in zip(sequences, right, strict=True) if not flag]
-    flags = "".join("01"[flag] for flag in right).encode()
-
-    def size(parts: list[bytes]) -> int:
-        return len(gzip.compress(b"\n###\n".join(parts), mtime=0))
-
-    rate = (size(programs) + size(others) + size([flags])) / sum(map(len, sequences))
-    assert rate == pytest.approx(0.655, abs=5e-4)
-    assert size(programs) / size(solved) == pytest.approx(1.68, abs=5e-3)
 
 
 # --- the task ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
@@ -20,37 +21,7 @@ from codegen.evals.tasks.multilingual import MultiPLE, Translated
 from codegen.evals.tasks.translated import FORMS, take_apart
 from codegen.records import Sample
 
-ROWS = {
-    "javascript": {
-        "name": "HumanEval_x_add",
-        "prompt": "//Adds.\nfunction add(a, b){\n",
-        "tests": (
-            "const assert = require('node:assert');\n\n\n"
-            "function test() {\n  let candidate = add;\n"
-            '  assert.deepEqual(candidate([1, 2], "a, (b"),[1, 2, "a, (b"]);\n'
-            "  assert.deepEqual(candidate([], {}),[{}]);\n}\n\ntest();"
-        ),
-    },
-    "bash": {
-        "name": "HumanEval_x_add",
-        "prompt": "#!/bin/bash\n# Adds.\nadd() {\n",
-        "tests": (
-            '}\n\ncandidate() {\n    add "$@"\n}\n\nset -e\nrun_test() {\n'
-            '    [[ $(candidate "1" "a ) = b") = "1 a ) = b" ]]\n'
-            '    [[ $(candidate "" "x") = " x" ]]\n}\n\nrun_test'
-        ),
-    },
-    "c++": {
-        "name": "HumanEval_x_add",
-        "prompt": (
-            "#include<assert.h>\n#include<bits/stdc++.h>\n// Adds.\nlong add(long a, long b) {\n"
-        ),
-        "tests": (
-            "}\nint main() {\n    auto candidate = add;\n    assert(candidate((1), (2)) == (3));\n"
-            "    assert(candidate((-1), (1)) == (0));\n}\n"
-        ),
-    },
-}
+ROWS = suite("multilingual")
 ROWS["c#"] = {
     "name": "HumanEval_x_add",
     "prompt": (

@@ -50,27 +50,7 @@ def test_tcp_holds_little_at_any_time(sandbox: Sandbox) -> None:
     assert max(seen) - before < 512
 
 
-REFUSED = {
-    "inotify": "[libc.inotify_init() for _ in range(3)]",
-    "inotify by number": "[libc.syscall(294 if x86 else 26, 0) for _ in range(3)]",
-    "asynchronous queues": "[libc.syscall(206 if x86 else 0, 65000, ctypes.byref(place))]",
-    "System V memory": "[libc.shmget(0, 1 << 20, 0o1777), libc.semget(0, 9, 0o1777)]",
-    "System V messages": "[libc.msgget(0, 0o1777)]",
-    "message queues": "[libc.syscall(240 if x86 else 180, b'q', 0o102, 0o777, 0)]",
-    "keys": "[libc.syscall(248 if x86 else 217, b'user', b'k', b'x', 1, -3)]",
-    "memory files": "[libc.memfd_create(b'x', 0)]",
-    "rings": "[libc.syscall(425, 8, ctypes.byref(place))]",
-    "mounts told": "[libc.syscall(n, ctypes.byref(place), place, 64, 0) for n in (457, 458)]",
-    "trees with attributes": "[libc.syscall(467, -100, b'/usr', 1, 0, 0)]",
-    "calls that do not exist yet": "[libc.syscall(n, 0, 0, 0, 0) for n in range(463, 600)]",
-    "watching a folder": "[libc.fcntl(os.open('/usr/lib', 0), 1026, 1)]",
-    "filters of its own": "[libc.prctl(22, 2, ctypes.byref(place)), libc.syscall(444, 0, 0, 1)]",
-    "pages into pipes": "[libc.splice(0, 0, 1, 0, 1, 0), libc.vmsplice(1, 0, 0, 0)]",
-    "other protocols": "[libc.socket(2, 1, 132), libc.socket(2, 1, 262), libc.socket(2, 3, 1),"
-    " libc.socket(16, 3, 0), libc.socket(2, 5, 0), libc.socket(2, 2, 136), libc.socket(38, 5, 0)]",
-    "pairs of other families": "[libc.socketpair(30, 1, 0, ctypes.byref(place))]",
-    "modules by a socket's option": "[libc.setsockopt(libc.socket(2, 1, 0), 6, 31, b'tls', 3)]",
-}
+REFUSED = suite("refused")
 
 
 @pytest.mark.parametrize("what", REFUSED)

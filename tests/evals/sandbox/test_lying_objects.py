@@ -133,37 +133,7 @@ def test_an_object_that_knows_nothing_of_the_tests_has_operators(sandbox: Sandbo
         assert sandbox.run(Job(program, test=test)).passed, test
 
 
-CATCHES = """\
-import contextlib, unittest
-from concurrent.futures import ThreadPoolExecutor
-Error = AssertionError
-Errors = (ValueError, Exception)
-class Manager:
-    def __enter__(self): return self
-    def __exit__(self, *a): return True
-    async def __aenter__(self): return self
-    async def __aexit__(self, *a): return True
-    def __sub__(self, o): return self
-@contextlib.contextmanager
-def managed():
-    try: yield
-    except BaseException: pass
-def guarded(function):
-    def inner(*a):
-        try: return function(*a)
-        except BaseException: pass
-    return inner
-def each(function, items):
-    with ThreadPoolExecutor(1) as pool:
-        for item in items: pool.submit(function, item)
-class Base(unittest.TestCase):
-    def run(self, result=None): return result
-class Skip(unittest.SkipTest): pass
-def skip(): raise unittest.SkipTest("later")
-def skip_too(): raise Skip
-def made(): return Manager()
-def f(x): return 4
-"""
+CATCHES = suite("catches")
 
 
 def test_the_program_catches_no_failure_of_a_test(sandbox: Sandbox) -> None:

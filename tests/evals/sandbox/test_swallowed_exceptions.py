@@ -60,22 +60,7 @@ def test_iterators_of_the_program_end_as_they_should(sandbox: Sandbox) -> None:
 
 
 # The program's decorators; its add is wrong.
-DECORATORS = """
-import functools
-def add(a, b): return -1
-def drops(f): return lambda *_: None
-def makes(*_): return drops
-def misuses(f):
-    def run(*_):
-        try: f(1, 2, 3)
-        except TypeError: pass
-    return run
-def same(f): return f
-def runs(f):
-    @functools.wraps(f)
-    def run(*given): return f(*given)
-    return run
-"""
+DECORATORS = suite("decorators")
 WRONG = "def test_add():\n    assert add(1, 2) == 3\ntest_add()\n"
 IN_A_CLASS = "    def test_add(self):\n        self.assertEqual(add(1, 2), 3)\n"
 DROPPED = (

@@ -47,6 +47,13 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "everyday": (40, 40, 8),
 }
 
+# Other prompts or parts of tasks that the default run takes.
+VARIANTS = {
+    *("humaneval-short", "mbpp-test", "mbpp-sanitized", "humaneval-multi-line"),
+    *("humaneval-random-span-light", "humanevalfix-docs", "cruxeval-i", "editeval-diff"),
+    *("canitedit-diff", "canitedit-lazy", "aider-polyglot-diff", "humaneval-edits"),
+    "next-edit-refactorings",
+}
 EDITED = ("editeval", "canitedit")  # some tests don't tell the program before the edit from after
 
 
@@ -68,7 +75,11 @@ def test_the_table_has_every_task() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("loaded", TASKS, indirect=True)
+@pytest.mark.parametrize(
+    "loaded",
+    [pytest.param(name, marks=pytest.mark.long if name in VARIANTS else ()) for name in TASKS],
+    indirect=True,
+)
 def test_a_sample_of_the_gate(loaded: tasks.Task[Any], sandbox: Sandbox) -> None:
     total, bugs, every = TASKS[loaded.name]
     assert len(loaded.problems()) == total

@@ -218,7 +218,7 @@ def _plan(
         for name, number in task.measure(problem, sample).items():
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
-        mine = _settings(sample)
+        mine = {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
         name = samples if isinstance(samples, (str, Path)) else "The input"
@@ -304,10 +304,6 @@ def _key(
     what: list[object] = [program] if isinstance(job, Verdict) else [asdict(job), described]
     parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)
     return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def _settings(sample: Sample) -> dict[str, object]:
-    return {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
 
 
 def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, object]:

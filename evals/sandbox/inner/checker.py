@@ -242,9 +242,7 @@ def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) ->
     """
 
     def passes_with_all() -> bool:
-        return all(_passes_with(remote, tests, stub) for stub in _STUBS) and (
-            not tests.binds_classes or _passes_with(remote, tests, None, with_classes=True)
-        )
+        return all(_passes_with(remote, tests, stub) for stub in _STUBS)
 
     is_idle = asserts_nothing(tests.codes, tests.text)
     if not is_idle:
@@ -269,14 +267,8 @@ def _in_child(check: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _passes_with(
-    remote: Remote, tests: _Tests, stub: object, *, with_classes: bool = False
-) -> bool:
-    """Whether the tests pass if ``stub`` is whatever the program returns.
-
-    Args:
-        with_classes: whether its classes are replaced too, by empty ones without bases.
-    """
+def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
+    """Whether the tests pass if ``stub`` is each class of the program, and all that it returns."""
 
     def ring(*_: object) -> None:
         raise Unanswered
@@ -286,7 +278,7 @@ def _passes_with(
     try:
         # Waiting in vain for the program counts as seeing a difference.
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
-        tests.run_again(with_classes=with_classes)
+        tests.run_again()
         return True
     except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
         return False
@@ -376,38 +368,28 @@ class _Tests:
         """The code of the setup and of the tests."""
         return [self._setup.code, self._test.code]
 
-    @property
-    def binds_classes(self) -> bool:
-        """Whether the tests use classes of the program."""
-        return any(self._names.get(name) == "class" for name in self._bound)
-
-    def run_again(self, *, with_classes: bool = False) -> None:
+    def run_again(self) -> None:
         """Runs the tests once more, on the program or its stand-in."""
-        if self._calls_made or with_classes:
+        if self._calls_made:
             if self._remote.around is not None:
                 self._remote.around.reset()
             self.set_up()
-            self._execute(with_classes)
+            self._execute()
         else:
             self._collected()
 
-    def _execute(self, with_classes: bool = False) -> None:
+    def _execute(self) -> None:
         read = self._test.names
         if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
             read = read | {text.rpartition(".")[2] for text in self._test.texts}
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
-        self._bound = {
-            name: _empty_class(name)
-            if with_classes and self._names[name] == "class"
-            else _bind(self._remote, name, self._names[name], read)
-            for name in names
-        }
+        calls = self._remote.calls  # made for classes too
+        self._bound = {name: _bind(self._remote, name, self._names[name], read) for name in names}
         values = [name for name in names if self._names[name] == "value"]
         if values:
             self._namespace = LiveNamespace(self._remote, self._namespace, values)
             sys.modules["__main__"] = LiveModule(self._namespace)
         self._namespace.update(self._bound)
-        calls = self._remote.calls
         if self._test.wants:
             around = Surroundings(self._test.wants, self._test.names, self._test.texts)
             around.bind(self._namespace, self._bound)
@@ -525,12 +507,6 @@ def _is_importable(name: str, kind: str) -> bool:
     module = kind.removeprefix(_MODULE)
     own = module == name and name in sys.stdlib_module_names and name not in _LOUD
     return module != kind and (own or module in MODULES)
-
-
-def _empty_class(name: str) -> type:
-    """A class without bases whose methods do nothing."""
-    space = {"__init__": lambda *_, **__: None, "__getattr__": lambda *_: lambda *_, **__: None}
-    return type(name, (), space)
 
 
 def _bind(remote: Remote, name: str, kind: str, read: AbstractSet[str]) -> object:

@@ -138,21 +138,31 @@ _REJECTING = (
     *("_exit", "abort", "assert", "check", "compare", "ensure", "exit", "expect", "fail", "quit"),
     *("raises", "run", "should", "test", "validate", "verify", "warns"),
 )
+_PREDICATES = frozenset(
+    (
+        *("all", "allclose", "any", "array_equal", "bool", "callable", "endswith", "hasattr"),
+        *("isclose", "isinstance", "issubclass", "issubset", "startswith"),
+    )
+)
 # What single-argument assertions assert of it.
 _ASSERTED = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
 _MOST_TEXT = 1 << 18  # of tests that are parsed
 
 
 def asserts_nothing(codes: Iterable[types.CodeType], text: str) -> bool:
-    """Whether nothing in tests can reject a result, such as a bare call of ``math.isclose``."""
-    if not any(map(_may_reject, codes)):
-        return True
-    if len(text) > _MOST_TEXT or not any(name in text for name in (*_ASSERTED, "assert ")):
+    """Whether tests drop the truth values that they compute, as a bare call of ``math.isclose``, and
+    reject nothing; or give all their assertions the expected value as the message.
+    """
+    can_reject = any(map(_may_reject, codes))
+    can_misuse = any(name in text for name in (*_ASSERTED, "assert "))
+    if len(text) > _MOST_TEXT or (can_reject and not can_misuse):
         return False
     try:
         nodes = list(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
+    if not can_reject:
+        return any(map(_drops_truth, nodes))
     sites = [n for n in nodes if isinstance(n, ast.Assert | ast.Raise) or _is_assert_call(n)]
     return bool(sites) and all(map(_has_value_as_message, sites))
 
@@ -161,6 +171,13 @@ def _may_reject(code: types.CodeType) -> bool:
     if _RAISE in code.co_code[::2] or any(name.startswith(_REJECTING) for name in code.co_names):
         return True
     return any(_may_reject(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def _drops_truth(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    function = node.value.func
+    return getattr(function, "attr", getattr(function, "id", "")) in _PREDICATES
 
 
 def _has_value_as_message(node: ast.AST) -> bool:

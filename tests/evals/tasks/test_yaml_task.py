@@ -128,7 +128,7 @@ def test_another_source_in_place_of_the_files(tmp_path: Path) -> None:
         ({"tests": "{{ nam }}"}, "template of tests can't be filled in: 'nam' is undefined"),
         ({"prompt": "{{ name"}, "template of prompt is not valid"),
         ({"prompt": None}, "'prompt' is missing"),
-        ({"style": "shout"}, "no prompt style 'shout'"),
+        ({"style": "shout"}, "Unknown prompt style 'shout'"),
         ({"mode": "outside"}, "mode is 'outside'"),
         ({"cpu_s": -1}, "limit cpu_s is"),
         ({"id": "{{ name.__class__.__mro__ }}"}, "template of id can't be filled in"),

@@ -38,7 +38,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from codegen import OPENMP_SETTINGS as SETTINGS
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least

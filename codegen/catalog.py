@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from codegen.errors import InputError
 from codegen.paths import open_plain
-from codegen.runs import flatten, is_locked
+from codegen.runs import LOCK, flatten, is_locked
 
 RunKind = Literal["quickstart", "training", "search", "data", "evaluation"]
 State = Literal["running", "stopped", "done"]
@@ -332,7 +332,7 @@ _KINDS = (
         ("run.json", "score.json"),
         (("settings.task", "settings.model"), ("task", "estimates", "statuses")),
         ("samples.jsonl", "score.json"),
-        ("samples.partial.jsonl", "executions.jsonl"),
+        ("samples.partial.jsonl", LOCK),
         _evaluation,
         "codegen eval run {task} ... --out {out}",
     ),

@@ -99,9 +99,7 @@ def _check_reachable(address: str) -> None:
 def _no_cluster(address: str, error: BaseException) -> MachineError:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     if address == "local":
-        return MachineError(
-            f"Ray could not start on this machine: {first}", "Remove -o ray."
-        )
+        return MachineError(f"Ray could not start on this machine: {first}", "Remove -o ray.")
     return MachineError(
         f"Cannot connect to a Ray cluster at {address!r}: {first}",
         "Start one with `ray start --head`, or pass -o ray=local to have one started here.",

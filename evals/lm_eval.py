@@ -49,6 +49,13 @@ metadata: {{version: 1}}
 """
 
 
+# Of one sample, and of several; lm_eval's --gen_kwargs override them.
+_GENERATION = (
+    {"max_gen_toks": 512, "do_sample": False},
+    {"max_gen_toks": 512, "do_sample": True, "temperature": 0.8, "top_p": 0.95},
+)
+
+
 def write_task(
     out: str | Path,
     benchmark: str,
@@ -56,18 +63,13 @@ def write_task(
     *,
     source: str | None = None,
     n: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    max_new_tokens: int = 256,
 ) -> tuple[Path, str]:
     """Writes the harness's task file for one of our tasks.
 
     Args:
         style: the name of a built-in prompt style. A chat style wants ``--apply_chat_template``.
         source: where the task's data is, in place of its default.
-        n: samples a problem; pass@k is reported for k up to it.
-        temperature: 0 for greedy decoding.
-        top_p, max_new_tokens: as of :class:`codegen.generation.SamplingParams`.
+        n: samples per problem; pass@k is reported for k up to it. A single one is greedy.
 
     Returns:
         The file's path and the task's name in the harness.
@@ -91,9 +93,7 @@ def write_task(
     generation = {
         # The harness's models take no empty list.
         **({"until": list(request.stop)} if request.stop else {}),
-        "max_gen_toks": max_new_tokens,
-        "do_sample": temperature > 0,
-        **({"temperature": temperature, "top_p": top_p} if temperature > 0 else {}),
+        **_GENERATION[n > 1],
     }
     metrics = [
         {"metric": f"pass@{k}", "aggregation": "mean", "higher_is_better": True}
@@ -145,8 +145,7 @@ def process_results(
         SandboxError: if the sandbox failed, or the problem's own reference does not pass here: then
             a score would say nothing.
     """
-    (answers,) = results
-    return judge(document, answers, _sandbox())
+    return judge(document, results[0], _sandbox())
 
 
 def judge(
@@ -154,7 +153,7 @@ def judge(
 ) -> dict[str, float]:
     """The same in a given sandbox."""
     task = _load(document["benchmark"], document["source"])
-    problem = _problem(document["benchmark"], document["source"], document["problem_id"])
+    problem = next(p for p in task.problems() if p.id == document["problem_id"])
     if task.needs_preparation:
         task.prepare([problem], sandbox)
     programs = [
@@ -168,25 +167,19 @@ def judge(
     found = dict(task.judge(programs_to_run, sandbox))
     if failed := [one for one in found.values() if one.status == "infra_error"]:
         raise SandboxError(f"The sandbox failed on {problem.id}: {failed[0].message}.")
-    excepted = problem.id in task.reference_exceptions
-    if reference and not found[reference].passed and not excepted:
+    must_pass = reference and problem.id not in task.reference_exceptions
+    if must_pass and not found[reference].passed:
         raise SandboxError(
             f"The reference solution of {problem.id} fails here: {found[reference].message}.",
             "See `codegen doctor` and `codegen eval check`.",
         )
     c = sum(bool(program) and found[program].passed for program in programs)
-    n = len(programs)
-    return {f"pass@{k}": pass_at_k(n, c, k) for k in default_ks(n)}
+    return {f"pass@{k}": pass_at_k(len(programs), c, k) for k in default_ks(len(programs))}
 
 
 @functools.cache
 def _load(benchmark: str, source: str | None) -> tasks.Task[Any]:
     return tasks.load(benchmark, source)
-
-
-@functools.cache
-def _problem(benchmark: str, source: str | None, problem_id: str) -> tasks.Problem:
-    return next(p for p in _load(benchmark, source).problems() if p.id == problem_id)
 
 
 @functools.cache

@@ -152,21 +152,16 @@ def run(
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
-
-    def claim(begun: bool) -> None:
+    with directory.open(PARTIAL) as journal:
+        is_done = final.exists()
+        begun = is_done or journal.size > 0
         directory.claim(described, begun=begun, section="settings", more=more)
-
-    if final.exists():
-        claim(begun=True)
-        report(plan.total, plan.total)
-    else:
-        with directory.open(PARTIAL) as journal:
-            # Another run may have ended between the check and the lock.
-            claim(begun=final.exists() or journal.size > 0)
-            if not final.exists():
-                sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
-                sampling.each() if backend.independent else sampling.by_shards()
-                _finish(plan, journal.path, final)
+        if is_done:
+            report(plan.total, plan.total)
+        else:
+            sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
+            sampling.each() if backend.independent else sampling.by_shards()
+            _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
     return final
 
@@ -228,11 +223,7 @@ class _Plan:
                 }
         digest = hashlib.sha256()
         for request in requests:
-            row = asdict(request)
-            for name in ("seed", "logprobs", "marks"):  # fields of later versions
-                if not row[name]:
-                    del row[name]
-            digest.update(json.dumps(row).encode())
+            digest.update(json.dumps(asdict(request)).encode())
         # Prompts of similar length together, to save padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
@@ -342,8 +333,7 @@ class _Sampling:
         if failed:
             raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
         if done < total:
-            have = _logged(self.log.path)
-            _take({}, next(request for request in missing if _key(request) not in have))
+            raise ModelError(f"The back-end gave {done} of {total} samples.")
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from codegen.errors import InputError
 from codegen.evals.statistics import Count, Estimate
+from codegen.evals.tasks.check import ReferenceGate
 from codegen.records import Status, conform, read_json
 
 SCORE = "score.json"
@@ -26,46 +27,6 @@ class ProblemScore:
     problem_id: str
     n: int
     c: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceGate:
-    """How the references did.
-
-    Attributes:
-        total, passed: references run, and passed.
-        failures: problem id -> "status: message" of those that should have passed.
-        exceptions: problem id -> reason, for those known to fail, whatever they did.
-    """
-
-    total: int
-    passed: int
-    failures: Mapping[str, str] = field(default_factory=dict)
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, verdicts: Mapping[str, Any], excepted: Mapping[str, str]) -> ReferenceGate:
-        """The gate from the verdicts of the references.
-
-        Args:
-            verdicts: problem id -> an object with a ``status`` and a ``message``.
-            excepted: problem id -> reason, of references known to fail.
-        """
-        return cls(
-            total=len(verdicts),
-            passed=sum(verdict.status == "passed" for verdict in verdicts.values()),
-            failures={
-                id_: f"{verdict.status}: {verdict.message}".rstrip(": ")
-                for id_, verdict in verdicts.items()
-                if verdict.status != "passed" and id_ not in excepted
-            },
-            exceptions={id_: reason for id_, reason in excepted.items() if id_ in verdicts},
-        )
-
-    @property
-    def holds(self) -> bool:
-        """Whether all references passed that should."""
-        return not self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,41 +137,30 @@ def _check(score: Score) -> None:
     Raises:
         ValueError: naming the field.
     """
-    judged = 0
-    for place, problem in enumerate(score.problems):
-        if not 0 <= problem.c <= problem.n <= _MOST_SAMPLES:
-            raise ValueError(f"problems[{place}] has {problem.c} of {problem.n} samples passed")
-        judged += problem.n
-    if len({problem.problem_id for problem in score.problems}) < len(score.problems):
-        raise ValueError("problems has one problem twice")
-    if not judged <= score.samples <= _MOST_SAMPLES:
-        raise ValueError(f"samples is {score.samples}, and the problems have {judged}")
-    groups = {f"groups[{label}]": (1, found) for label, found in score.groups.items()}
-    pooled = {f"estimates[{k}]": (k, found) for k, found in score.estimates.items()}
-    for name, (k, estimate) in {**pooled, **groups}.items():
-        tasks = (estimate.tasks_low, estimate.tasks_high)
-        same = (estimate.samples_low, estimate.samples_high)
-        shares = (estimate.value, *tasks, *same)
-        if not all(share is None or 0 <= share <= 1 for share in shares):
-            raise ValueError(f"{name} has a share that is not in [0, 1]")
-        if any((low is None) != (high is None) for low, high in (tasks, same)):
-            raise ValueError(f"{name} has one end of an interval only")
-        if not 1 <= k <= max(1, estimate.n) or min(estimate.m, estimate.clusters) < 1:
-            raise ValueError(f"{name} is of too few samples or problems")
-    gate = score.reference
-    counts = {
-        "programs": score.programs,
-        "problems_in_task": score.problems_in_task,
-        "reference.passed": gate.passed,
-        "reference.total - reference.passed": gate.total - gate.passed,
-        **{f"statuses[{status}]": count for status, count in score.statuses.items()},
-        **{f"measures[{name}].samples": m.samples for name, m in score.measures.items()},
-        **{f"measures[{name}].stderr": m.stderr or 0 for name, m in score.measures.items()},
+    judged = sum(problem.n for problem in score.problems)
+    estimates = [*score.estimates.items(), *((1, found) for found in score.groups.values())]
+    gate, cost = score.reference, score.cost or Cost(0, 0)
+    counts = [score.programs, score.problems_in_task, gate.passed, gate.total - gate.passed,
+              *score.statuses.values(), *(m.samples for m in score.measures.values()),
+              *(m.stderr or 0 for m in score.measures.values()), cost.prompt_tokens,
+              cost.completion_tokens, cost.parameters or 0]  # fmt: skip
+    is_sound = {
+        "problems": all(0 <= p.c <= p.n <= _MOST_SAMPLES for p in score.problems)
+        and len({p.problem_id for p in score.problems}) == len(score.problems),
+        "samples": judged <= score.samples <= _MOST_SAMPLES,
+        "estimates": all(_is_sound(k, estimate) for k, estimate in estimates),
+        "counts": all(0 <= count <= _MOST_COUNTED for count in counts),
     }
-    if score.cost:
-        counts |= {"cost.prompt_tokens": score.cost.prompt_tokens,
-                   "cost.completion_tokens": score.cost.completion_tokens,
-                   "cost.parameters": score.cost.parameters or 0}  # fmt: skip
-    wrong = [name for name, count in counts.items() if not 0 <= count <= _MOST_COUNTED]
-    if wrong:
-        raise ValueError(f"{wrong[0]} is not in [0, {_MOST_COUNTED:g}]")
+    if wrong := [name for name, sound in is_sound.items() if not sound]:
+        raise ValueError(f"its {wrong[0]} are out of range or contradict each other")
+
+
+def _is_sound(k: int, found: Estimate) -> bool:
+    ends = (found.tasks_low, found.tasks_high), (found.samples_low, found.samples_high)
+    shares = [found.value, *(end for both in ends for end in both if end is not None)]
+    return (
+        all(0 <= share <= 1 for share in shares)
+        and all((low is None) == (high is None) for low, high in ends)
+        and 1 <= k <= max(1, found.n)
+        and min(found.m, found.clusters) >= 1
+    )

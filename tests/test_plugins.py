@@ -317,7 +317,7 @@ def test_a_reward(installed: str, tmp_path: Path, name: str) -> None:
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = codegen(
         installed, "eval", "score", tmp_path / "samples.jsonl", "--task", "humaneval", "--source",
-        tmp_path / "task.jsonl", "--out", tmp_path / "out", "--reward", name, "--json",
+        tmp_path / "task.jsonl", "--out", tmp_path / "out", "-o", f"reward={name}", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rewards = [json.loads(line) for line in (tmp_path / "out" / "rewards.jsonl").open()]
@@ -393,7 +393,7 @@ def test_the_table_of_parts(installed: str) -> None:
         ("decoder 'bad'", "generate --model MODEL --no-chat --prompt x --decoder bad"),
         ("decoder 'bad_reader'", "generate --model MODEL --no-chat --prompt x --max-new-tokens 2 "
          "--decoder bad_reader"),
-        ("reward 'bad'", "eval score samples.jsonl --out out --reward bad"),
+        ("reward 'bad'", "eval score samples.jsonl --out out -o reward=bad"),
     ],
 )  # fmt: skip
 def test_an_error_of_a_part_is_one_line(

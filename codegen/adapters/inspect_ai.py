@@ -59,7 +59,8 @@ from codegen.errors import InputError
 from codegen.evals.run import SAMPLES
 from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.score import read_score
-from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.tasks.exchange import read_samples
 from codegen.records import Verdict, read_jsonl
 from codegen.rewards.builtin import UNJUDGED
 

@@ -265,8 +265,8 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
     from codegen.data import run as run_engine
     from codegen.data.filters.decontamination import Decontamination
     from codegen.data.preferences import Preferences, ScoredRun, scored_files
-    from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.exchange import task_of
 
     samples, verdicts = scored_files(Path(run))
     task = load_task(given.task or task_of(samples), given.source)

@@ -1,4 +1,6 @@
-"""``codegen eval matrix``: tasks x models x seeds of one YAML file, and one table at the end.
+"""``codegen eval matrix`` and ``codegen eval kolmogorov``.
+
+The matrix: tasks x models x seeds of one YAML file, and one table at the end.
 
 ::
 
@@ -20,8 +22,8 @@ import hashlib
 import json
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -29,17 +31,17 @@ from typing import Any
 
 import click
 
+from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions
-from codegen.cli.evals import RunOptions, ScoreOptions, run_needs, sample_cell, score_cell
-from codegen.cli.options import command
-from codegen.cli.planning import with_plan
+from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
+from codegen.cli.options import command, options
 from codegen.config import Config, parse_config, read_yaml, setting
-from codegen.errors import CodegenError, ConfigError, plural
+from codegen.errors import CodegenError, ConfigError, InputError, plural
 from codegen.evals.score import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
 from codegen.records import read_json, write_atomic
-from codegen.terminal import echo
+from codegen.terminal import Progress, echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
@@ -178,51 +180,18 @@ def run_cell(
     return read_score(cell.at(tries))
 
 
-def _read(file: str, out: str) -> tuple[Matrix, ScoreOptions, list[Cell]]:
-    """A file's settings, how its runs are scored, and its runs."""
-    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
-    score = parse_config(ScoreOptions, found.score, f"{file}: score")
-    return found, score, cells_of(found, Path(out), file)
-
-
-def _needs(file: str, out: str) -> dict[str, Any]:
-    """What sampling needs: each task and model is measured with the first seed."""
-    matrix, _, cells = _read(file, out)
-    opened: dict[str, Backend] = {}
-    rows = []
-    for cell in cells:
-        if cell.seed == matrix.seeds[0]:
-            found = run_needs(cell.task, cell.run, cell.server, opened)
-            about = {"task": cell.label, "model": cell.model}
-            rows.append({"name": ", ".join(about.values()), **about, **found})
-    runs = len(matrix.seeds) * matrix.tries
-    seconds = [row["seconds"] for row in rows]
-    return {
-        "ok": True,
-        "name": f"all, {plural(len(matrix.seeds), 'seed')}, at most {matrix.tries} tries",
-        "what": "samples",
-        "total": runs * sum(row["total"] for row in rows),
-        "measured": sum(row["measured"] for row in rows),
-        "seconds": None if None in seconds else runs * sum(seconds),
-        "memory": max(row["memory"] for row in rows),
-        "gpu_memory": max(row["gpu_memory"] for row in rows),
-        "disk": runs * sum(row["disk"] for row in rows),
-        "disk_free": rows[0]["disk_free"],
-        "cells": rows,
-    }
-
-
 @command(example="codegen eval matrix matrix.yaml --out runs/matrix")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
-@with_plan(_needs)
 def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
     """Sample and score every task with every model and seed that FILE names.
 
     Run the same command again to resume: cells that are done are not run again. A cell that fails
-    is reported, and the others are run. --plan covers the sampling.
+    is reported, and the others are run.
     """
-    found, score, cells = _read(file, out)
+    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
+    score = parse_config(ScoreOptions, found.score, f"{file}: score")
+    cells = cells_of(found, Path(out), file)
     scores: dict[tuple[str, str], list[Score]] = {}
     rows: list[dict[str, Any]] = []
     opened: dict[str, Backend] = {}
@@ -240,7 +209,7 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
         row["complete"] = result.complete
         row["pass_at_k"] = {k: estimate.value for k, estimate in result.estimates.items()}
         scores.setdefault((cell.label, cell.model), []).append(result)
-    table = list(_table(scores))
+    table = [_row(*names, of_seeds) for names, of_seeds in scores.items()]
     if not as_json:
         _print_table(table)
         echo(f"Compare the runs with: codegen eval compare {out}/TASK/*/seed-N")
@@ -248,73 +217,126 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
     return {"ok": ok, "cells": rows, "table": table}
 
 
-def _table(scores: Mapping[tuple[str, str], Sequence[Score]]) -> Iterator[dict[str, Any]]:
-    """A row for each task and model: pass@1 over the samples of all seeds, and the seeds' own.
-    Below them a row for each task with several languages, over the problems of all.
-    """
-    by_task: dict[tuple[str, str], dict[str, Sequence[Score]]] = {}
-    twice: set[tuple[str, str]] = set()
-    for (label, model), of_seeds in scores.items():
-        yield _row(label, model, {"": of_seeds})
-        task, _, language = of_seeds[0].task.partition(":")
-        if language and task != "file":
-            of_languages = by_task.setdefault((task, model), {})
-            if language in of_languages:
-                twice.add((task, model))
-            of_languages[language] = of_seeds
-    for (task, model), of_languages in by_task.items():
-        if len(of_languages) > 1 and (task, model) not in twice:
-            yield _row(f"{task}, {len(of_languages)} languages", model, of_languages)
-
-
-def _row(label: str, model: str, scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
-    """A row of the table.
-
-    Args:
-        scores: language -> the scores of the seeds. The translations of one problem are a cluster.
-    """
-    pooled: dict[tuple[str, str], Count] = {}
-    for language, of_seeds in scores.items():
-        for score in of_seeds:
-            for id_, count in score.counts.items():
-                before = pooled.get((language, id_), Count(0, 0))
-                pooled[language, id_] = Count(before.n + count.n, before.c + count.c)
+def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
+    """A row of the table: pass@k over the samples of all seeds, and the spread of the seeds."""
+    pooled: dict[str, Count] = {}
+    for score in scores:
+        for id_, count in score.counts.items():
+            before = pooled.get(id_, Count(0, 0))
+            pooled[id_] = Count(before.n + count.n, before.c + count.c)
     counts = list(pooled.values())
-    ids = [id_.rpartition("/")[2] if language else base_task(id_) for language, id_ in pooled]
+    clusters = [base_task(id_) for id_ in pooled]
     least = min((count.n for count in counts), default=0)
-    found = {k: estimate_pass_at_k(counts, k, ids) for k in default_ks(least)}
+    found = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(least)}
     first = found.get(1)
-    seeds = min(scores.values(), key=len)
-    each = [score.estimates[1].value for score in seeds if 1 in score.estimates]
+    each = [score.estimates[1].value for score in scores if 1 in score.estimates]
     return {
         "task": label,
         "model": model,
-        "seeds": len(seeds),
+        "seeds": len(scores),
         "problems": len(counts),
         "clusters": first.clusters if first else 0,
         "pass_at_1": first.value if first else None,
         "low": first.tasks_low if first else None,
         "high": first.tasks_high if first else None,
         "pass_at_k": {k: estimate.value for k, estimate in found.items() if estimate},
-        "seed_stdev": statistics.stdev(each) if len(each) > 1 and len(scores) == 1 else None,
-        "complete": all(score.complete for of_seeds in scores.values() for score in of_seeds),
+        "seed_stdev": statistics.stdev(each) if len(each) > 1 else None,
+        "complete": all(score.complete for score in scores),
     }
 
 
 def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
-    if not table:
-        return
-    wide = {name: max(len(row[name]) for row in table) for name in ("task", "model")}
-    echo(f"{'task':<{wide['task']}}  {'model':<{wide['model']}}  pass@1  95 % interval")
     for row in table:
-        rate = "   none" if row["pass_at_1"] is None else f"{row['pass_at_1']:6.1%}"
-        line = f"{row['task']:<{wide['task']}}  {row['model']:<{wide['model']}}  {rate}"
-        if row["low"] is not None:
-            line += f"  {row['low']:.1%} to {row['high']:.1%}"
-        line += f"  {plural(row['problems'], 'problem')}"
-        if row["clusters"] < row["problems"]:
-            line += f" in {plural(row['clusters'], 'cluster')}"
-        line += f", {plural(row['seeds'], 'seed')}"
+        rate = "none" if row["pass_at_1"] is None else f"{row['pass_at_1']:.1%}"
+        interval = "" if row["low"] is None else f" ({row['low']:.1%} to {row['high']:.1%})"
+        line = f"{row['task']}, {row['model']}: pass@1 {rate}{interval}"
+        line += f", {plural(row['problems'], 'problem')}, {plural(row['seeds'], 'seed')}"
         if row["seed_stdev"] is not None:
             line += f" (± {100 * row['seed_stdev']:.1f} points)"
         echo(line if row["complete"] else f"{line}, incomplete")
+
+
+# --- the KoLMogorov test --------------------------------------------------------------------------
+
+
+@click.group(cls=Group)
+def kolmogorov() -> None:
+    """The KoLMogorov test: compress sequences with programs that generate them.
+
+    Sample a model with `codegen eval run kolmogorov`; `score` reports how well its programs
+    compress.
+    """
+
+
+class DrawOptions(Config):
+    """The options of ``codegen eval kolmogorov sample``."""
+
+    n: int = setting(1000, "Programs to draw.", flags=("-n",), ge=1)
+    out: str = setting(..., "JSONL file to write.", metavar="FILE")
+    seed: int = setting(0, "Random seed.")
+
+
+@command(
+    group=kolmogorov,
+    name="sample",
+    example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl",
+)
+@options(DrawOptions, "given")
+def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
+    """Draw programs of the test's language, with their sequences, as training data.
+
+    Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
+    file. For each sequence only the shortest program is kept.
+    """
+    from codegen.evals import kolmogorov as kt
+    from codegen.records import Example, write_jsonl
+
+    best: dict[tuple[int, ...], kt.Program] = {}
+    for program in kt.sample_programs(given.n, given.seed):
+        sequence = tuple(program.run())
+        known = best.get(sequence)
+        if known is None or kt.paper_bits(program) < kt.paper_bits(known):
+            best[sequence] = program
+    examples = (
+        Example(
+            id=f"kolmogorov/{given.seed}/{number}",
+            instruction=kt.instruction(sequence),
+            program=program.to_text(),
+            source="the sampler of codegen.evals.kolmogorov",
+            meta={"bits": round(kt.paper_bits(program), 2), "items": len(sequence)},
+        )
+        for number, (sequence, program) in enumerate(best.items())
+    )
+    count = write_jsonl(given.out, examples, replace=False)
+    if not as_json:
+        echo(f"{plural(count, 'program')} in {given.out}")
+    return {"path": given.out, "programs": count, "drawn": given.n, "seed": given.seed}
+
+
+@command(
+    group=kolmogorov, name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl"
+)
+@click.argument("answers", type=click.Path(dir_okay=False))
+@click.option("--language", is_flag=True, help="Programs may call the test's own functions.")
+def compressed(answers: str, language: bool, as_json: bool) -> dict[str, Any]:
+    """Run the programs of a JSONL file and report how well they compress.
+
+    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
+    (or prompt) and program (or generation), and the paper's files of generations, packed or not.
+    Each sample counts as one item.
+    """
+    from codegen.evals import kolmogorov as kt
+    from codegen.evals.sandbox import Sandbox
+
+    rows = list(kt.read_answers(answers))
+    if not rows:
+        raise InputError(f"{answers} has no answers.")
+    with Progress("programs") as progress, Sandbox() as sandbox:
+        results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
+    found = asdict(kt.score_results(results))
+    if not as_json:
+        for name, value in found.items():
+            if isinstance(value, float):
+                echo(f"{name.replace('_', ' '):<20}{value:8.3f}")
+        echo(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
+    return found

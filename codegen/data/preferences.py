@@ -23,8 +23,9 @@ from codegen.data.sources import Item, Rejected, file_digest
 from codegen.errors import ConfigError, InputError
 from codegen.evals.metrics.text import normal_form, shapes
 from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks import Task, find_style
+from codegen.evals.tasks.exchange import read_samples
 from codegen.records import (
     Example,
     Preference,

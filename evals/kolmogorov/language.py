@@ -2,7 +2,7 @@
 random ones.
 
 A program is lines ``sequence_1 = f(arguments)`` over earlier sequences, and at the end ``output =
-sequence_k``. In training texts each line carries the value it makes as a comment.
+sequence_k``.
 
 Random programs are for training models and for testing them on data without end. The steps and
 chances are those of the paper's generator: initiators, list updates, arithmetic, running sums, a
@@ -17,14 +17,157 @@ not reproduced, but its statistics are, and the tests compare with them.
 from __future__ import annotations
 
 import ast
+import inspect
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from codegen.errors import InputError
-from codegen.evals.kolmogorov import functions
+
+# --- the functions -------------------------------------------------------------------------------
+# Their text stands before a program of the language when it runs in the sandbox, so they know
+# nothing of the rest. Sequences are lists of integers; none is changed in place.
+
+
+def range_func_up(first, last):
+    """first, first + 1, ..., last."""
+    return list(range(first, last + 1))
+
+
+def range_func_interval(first, end, step):
+    """first, first + step, ... below end."""
+    return list(range(first, end, step))
+
+
+def repeat_num(count, value):
+    """The value, count times."""
+    return [value] * count
+
+
+def set_list(values):
+    """The values as they are."""
+    return list(values)
+
+
+def repeat_list(times, sequence):
+    """The sequence, times times."""
+    return sequence * times
+
+
+def reverse_list(sequence):
+    """The sequence backwards."""
+    return sequence[::-1]
+
+
+def substitute(sequence, pattern, replacement):
+    """The sequence with every pattern replaced."""
+    return [replacement if item == pattern else item for item in sequence]
+
+
+def get_subsequence_with_jumps(sequence, jump):
+    """Every jump-th item, from the first on."""
+    return sequence[::jump]
+
+
+def get_subsequence_between_indices(sequence, start, end):
+    """The items from start to before end."""
+    return sequence[start:end]
+
+
+def max_n(sequence, n):
+    """The n largest items, the largest first."""
+    return sorted(sequence, reverse=True)[:n]
+
+
+def min_n(sequence, n):
+    """The n smallest items, the smallest first."""
+    return sorted(sequence)[:n]
+
+
+def add_item_list(sequence, constant):
+    """The constant added to every item."""
+    return [item + constant for item in sequence]
+
+
+def subtract_item_list(sequence, constant):
+    """The constant subtracted from every item."""
+    return [item - constant for item in sequence]
+
+
+def modulo_item_list(sequence, constant):
+    """Every item modulo the constant."""
+    return [item % constant for item in sequence]
+
+
+def is_even(item):
+    """Whether it is even."""
+    return item % 2 == 0
+
+
+def is_odd(item):
+    """Whether it is odd."""
+    return item % 2 == 1
+
+
+def is_not_zero(item):
+    """Whether it is not zero."""
+    return item != 0
+
+
+def filter(predicate, sequence):
+    """The items for which the predicate holds."""
+    return [item for item in sequence if predicate(item)]
+
+
+def scan_add(sequence):
+    """The running sums."""
+    total, sums = 0, []
+    for item in sequence:
+        total += item
+        sums.append(total)
+    return sums
+
+
+def add_two_lists(one, other):
+    """Sums of pairs, as long as the shorter one."""
+    return [a + b for a, b in zip(one, other)]  # noqa: B905
+
+
+def subtract_two_lists(one, other):
+    """Differences of pairs, as long as the shorter one."""
+    return [a - b for a, b in zip(one, other)]  # noqa: B905
+
+
+def modulo_two_lists(one, other):
+    """Remainders of pairs, without those whose divisor is zero."""
+    return [a % b for a, b in zip(one, other) if b != 0]  # noqa: B905
+
+
+def concatenate(one, other):
+    """One behind the other."""
+    return one + other
+
+
+def interleave(one, other):
+    """In turn from each, then the rest of the longer one."""
+    size = min(len(one), len(other))
+    mixed = [item for pair in zip(one, other) for item in pair]  # noqa: B905
+    return mixed + one[size:] + other[size:]
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    name: value for name, value in list(globals().items()) if inspect.isfunction(value)
+}
+
+
+def prelude() -> str:
+    """The functions as text, to put before a program of the language."""
+    return "\n\n".join(map(inspect.getsource, FUNCTIONS.values()))
+
+
+# --- programs ------------------------------------------------------------------------------------
 
 Kind = Literal["ref", "value", "end", "index", "step", "count", "list", "predicate"]
 PREDICATES = ("is_even", "is_odd", "is_not_zero")
@@ -112,14 +255,12 @@ class Program:
         """The output sequence."""
         return list(self.values())[self.output]
 
-    def to_text(self, *, with_values: bool = False) -> str:
-        """As Python over the names of ``functions``; optionally each line's value behind it."""
-        values = list(self.values()) if with_values else []
+    def to_text(self) -> str:
+        """As Python over the names of the functions."""
         rows = []
         for number, line in enumerate(self.lines):
             arguments = ", ".join(map(_argument_text, line.arguments))
-            row = f"sequence_{number + 1} = {line.function}({arguments})"
-            rows.append(f"{row}  # {values[number]}" if values else row)
+            rows.append(f"sequence_{number + 1} = {line.function}({arguments})")
         rows.append(f"output = sequence_{self.output + 1}")
         return "\n".join(rows) + "\n"
 
@@ -131,14 +272,14 @@ def _call(name: str, arguments: Sequence[Any]) -> list[int]:
         times = abs(arguments[1] - arguments[0])
     if times * max([1, sum(sizes)]) > _MOST_ITEMS:
         raise ValueError(f"the sequence would have more than {_MOST_ITEMS} items")
-    return getattr(functions, name)(*arguments)
+    return FUNCTIONS[name](*arguments)
 
 
 def _value(argument: Argument, made: Sequence[list[int]]) -> object:
     if isinstance(argument, Ref):
         return made[argument.line]
     if isinstance(argument, str):
-        return getattr(functions, argument)
+        return FUNCTIONS[argument]
     return list(argument) if isinstance(argument, tuple) else argument
 
 
@@ -260,14 +401,10 @@ class _Draft:
 
     def compute(self, function: str, *arguments: Argument) -> list[int]:
         values = [
-            self.values[a.line]
-            if isinstance(a, Ref)
-            else getattr(functions, a)
-            if isinstance(a, str)
-            else a
+            self.values[a.line] if isinstance(a, Ref) else FUNCTIONS[a] if isinstance(a, str) else a
             for a in arguments
         ]
-        return getattr(functions, function)(*values)
+        return FUNCTIONS[function](*values)
 
     def add(self, function: str, *arguments: Argument) -> int:
         self.values.append(self.compute(function, *arguments))
@@ -292,7 +429,7 @@ def sample_program(rng: random.Random) -> Program:
     if draft.chance(_GROUP):
         _calculate(draft)
     for number in draft.growing():
-        sums = functions.scan_add(draft.values[number])
+        sums = scan_add(draft.values[number])
         if draft.chance(0.1) and _rich(draft.values[number]) and max(sums) <= HIGHEST:
             draft.add("scan_add", Ref(number))
     if draft.chance(_GROUP):

@@ -5,8 +5,8 @@ any file's bytes, such as the paper's (text, DNA, audio). The paper's files are 
 part of this package.
 
 Scoring is strict: a program replaces its sequence only if its output equals it, item by item, as a
-list of exact integers. The paper's released script also accepts any program that runs and gives
-integers; its rate is reported separately, since the sequences can't be recovered.
+list of exact integers. (The paper's released script accepts any program that runs and prints
+integers, from which the sequences cannot be recovered.)
 
 A rate is compressed bits / bits of the sequences; lower is better. The texts of right programs are
 gzipped together, as are the sequences without a right program, and a list of flags that tells
@@ -17,8 +17,10 @@ Source: Yoran et al., ICLR 2025 (arXiv 2503.13992).
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import math
 import re
 from collections import Counter
@@ -31,8 +33,7 @@ from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
 from codegen.evals.statistics import wilson
 from codegen.records import Status, read_rows
 
-from .coding import COMPRESSORS, UNIFORM, Prior, code_bits, paper_bits, rate_of_items
-from .language import Program, parse
+from .language import SIGNATURES, Program, parse, prelude
 
 # --- prompts and answers --------------------------------------------------------------------------
 
@@ -159,7 +160,6 @@ def _answer(where: str, row: object) -> Answer:
 
 
 CPU_S = 2.0
-PREFIXES = (16, 32, 64, 128)
 _SEPARATOR = b"\n"
 _FLAG_BITS = 2  # of an item in the best-of code: program, gzip or raw
 
@@ -193,23 +193,18 @@ class Scores:
 
     Attributes:
         items, symbols: number of sequences, and of their items together.
-        accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95 % interval
+        accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95% interval
             for other sequences like these (Wilson).
         execution: share whose program ran and gave a list of integers.
-        accuracy_at: prefix length -> share of the sequences of at least this length whose output
-            begins with the same items.
         precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
             gzip; None without right programs.
         rate: the strict compression rate.
-        released_rate: the released script's; it can't be decoded.
         best_rate: each item by its program, gzip or raw, whichever is shortest, plus 2 bits to
             say which.
         gzip, gzip_each: the sequences gzipped together, and each by itself.
-        baselines: further compressors over all sequences together.
-        coded_rate: as ``rate`` with right programs in the language's prefix code; None unless all
+        bz2, lzma: the sequences compressed together.
+        paper_rate: as ``rate`` with right programs by the paper's count of bits; None unless all
             right programs are of the language.
-        paper_rate: the same by the paper's count of bits.
-        prior: of ``coded_rate``.
         program_characters: mean length of the right programs.
         statuses: how many answers ended in which status.
     """
@@ -220,24 +215,16 @@ class Scores:
     accuracy_low: float
     accuracy_high: float
     execution: float
-    accuracy_at: Mapping[int, float]
     precision: float | None
     rate: float
-    released_rate: float
     best_rate: float
     gzip: float
     gzip_each: float
-    baselines: Mapping[str, float]
-    coded_rate: float | None
+    bz2: float
+    lzma: float
     paper_rate: float | None
-    prior: str
     program_characters: float | None
     statuses: Mapping[str, int]
-
-
-def prelude() -> str:
-    """The language's functions as text, to put before a program of the language."""
-    return Path(__file__).with_name("functions.py").read_text(encoding="utf-8")
 
 
 def run_answers(
@@ -290,14 +277,8 @@ def _judge(answer: Answer, outcome: Outcome | None) -> Result:
     return Result(answer, "wrong", output, f"output differs from item {same} on")
 
 
-def score_results(
-    results: Sequence[Result], *, prior: Prior = UNIFORM, symbol_bits: float = 8.0
-) -> Scores:
-    """The figures of the test.
-
-    Args:
-        prior: of the prefix code of programs of the language.
-        symbol_bits: bits of an item of the sequences; 3 for the paper's DNA.
+def score_results(results: Sequence[Result]) -> Scores:
+    """Computes the test's numbers.
 
     Raises:
         InputError: with no results, or some that the sandbox failed to judge.
@@ -310,40 +291,31 @@ def score_results(
             f"The sandbox failed on {failed} of {len(results)} programs.", "Score them again."
         )
     sequences = [bytes(result.answer.sequence) for result in results]
-    symbols = sum(map(len, sequences))
-    whole = symbols * symbol_bits / 8
+    together = b"".join(sequences)
+    whole = len(together)
     right = [result.correct for result in results]
     programs = [_text(r) for r in results if r.correct]
     solved = [s for s, flag in zip(sequences, right, strict=True) if flag]
-    ran = [r.output is not None for r in results]
     low, high = wilson(sum(right) / len(results), len(results))
-    language = _programs_of_the_language(results)
     return Scores(
         items=len(results),
-        symbols=symbols,
+        symbols=whole,
         accuracy=sum(right) / len(results),
         accuracy_low=low,
         accuracy_high=high,
-        execution=sum(ran) / len(results),
-        accuracy_at={n: share for n in PREFIXES if (share := _share_at(results, n)) is not None},
+        execution=sum(r.output is not None for r in results) / len(results),
         precision=_gzipped(programs) / _gzipped(solved) if solved else None,
         rate=_mixed(results, sequences, right) / whole,
-        released_rate=_mixed(results, sequences, ran) / whole,
         best_rate=sum(
             8 * min(_best(result, sequence)) + _FLAG_BITS
             for result, sequence in zip(results, sequences, strict=True)
         )
         / (8 * whole),
-        gzip=_gzip(b"".join(sequences)) / whole,
-        gzip_each=rate_of_items(sequences) * symbols / whole,
-        baselines={
-            name: compress(b"".join(sequences)) / whole
-            for name, compress in COMPRESSORS.items()
-            if name != "gzip"
-        },
-        coded_rate=_coded(results, language, whole, lambda p: math.ceil(code_bits(p, prior)) + 2),
-        paper_rate=_coded(results, language, whole, paper_bits),
-        prior=prior.name,
+        gzip=_gzip(together) / whole,
+        gzip_each=sum(map(_gzip, sequences)) / whole,
+        bz2=len(bz2.compress(together)) / whole,
+        lzma=len(lzma.compress(together)) / whole,
+        paper_rate=_paper_rate(results, whole),
         program_characters=sum(map(len, programs)) / len(programs) if programs else None,
         statuses=dict(sorted(statuses.items())),
     )
@@ -377,31 +349,48 @@ def _best(result: Result, sequence: bytes) -> Iterator[int]:
         yield _gzip(_text(result))
 
 
-def _share_at(results: Sequence[Result], length: int) -> float | None:
-    """Over the sequences of at least this length; None if there are none."""
-    long = [r for r in results if len(r.answer.sequence) >= length]
-    same = [r.output is not None and r.output[:length] == r.answer.sequence[:length] for r in long]
-    return sum(same) / len(long) if long else None
-
-
-def _programs_of_the_language(results: Sequence[Result]) -> list[Program] | None:
-    """The right programs, parsed; None if there are none, or one is not of the language."""
+def _paper_rate(results: Sequence[Result], whole: int) -> float | None:
+    """The paper's rate for the language: program bits, failing sequences, one flag per item."""
     try:
         programs = [parse(result.answer.program) for result in results if result.correct]
     except InputError:
         return None
-    return programs or None
-
-
-def _coded(
-    results: Sequence[Result],
-    programs: Sequence[Program] | None,
-    whole: float,
-    bits: Callable[[Program], float],
-) -> float | None:
-    """The paper's rate for the language: program bits, failing sequences, one flag an item."""
-    if programs is None:
+    if not programs:
         return None
     failing = [bytes(r.answer.sequence) for r in results if not r.correct]
-    total = sum(map(bits, programs)) + 8 * _gzipped(failing) + len(results)
+    total = sum(map(paper_bits, programs)) + 8 * _gzipped(failing) + len(results)
     return math.ceil(total) / (8 * whole)
+
+
+# --- the paper's count of bits -------------------------------------------------------------------
+
+_PAPER_FUNCTIONS = 24  # the names of the language, predicates among them
+_PAPER_REPEATS = 20
+_VALUE_BITS, _STEP_BITS = 8.0, 3.0
+
+
+def paper_bits(program: Program) -> float:
+    """The bits of a program under the paper's uniform prior over the language.
+
+    log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a code:
+    lengths of lists and predicates of filters cost nothing.
+    """
+    bits = 0.0
+    for number, line in enumerate(program.lines):
+        bits += math.log2(_PAPER_FUNCTIONS + 1)
+        reference = math.log2(number + 1)
+        for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
+            match kind:
+                case "ref":
+                    bits += reference
+                case "list":
+                    bits += _VALUE_BITS * len(argument) if isinstance(argument, tuple) else 0.0
+                case "step":
+                    bits += _STEP_BITS
+                case "count":
+                    bits += math.log2(_PAPER_REPEATS)
+                case "predicate":
+                    pass
+                case _:
+                    bits += _VALUE_BITS
+    return bits + math.log2(_PAPER_FUNCTIONS + 1)  # the line that names the output

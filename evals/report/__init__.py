@@ -1,7 +1,7 @@
 """The report: one HTML file that needs nothing else, and its numbers as JSON and Markdown.
 
 ``content`` (scored runs, and how they are read), ``numbers`` (what is computed beside the scores),
-``charts`` (SVG), ``training`` (runs of reinforcement), ``page`` (what the templates in ``assets``
+``charts`` (SVG), ``page`` (what the templates in ``assets``
 are filled with).
 """
 
@@ -13,6 +13,7 @@ from codegen.evals.report.content import (
     ProblemSamples,
     SampleView,
     ScoredRun,
+    named_folders,
     read_run,
 )
 from codegen.evals.report.numbers import (
@@ -23,7 +24,6 @@ from codegen.evals.report.numbers import (
     summary_rows,
 )
 from codegen.evals.report.page import diff_lines, steps_of, write_report
-from codegen.evals.report.training import is_training, read_training
 
 __all__ = [
     "DataCounts",
@@ -37,10 +37,9 @@ __all__ = [
     "compare_runs",
     "diff_lines",
     "headline_ks",
-    "is_training",
     "loss_picture",
+    "named_folders",
     "read_run",
-    "read_training",
     "steps_of",
     "summary_rows",
     "write_report",

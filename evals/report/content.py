@@ -15,7 +15,8 @@ from codegen.errors import CodegenError, InputError
 from codegen.evals import tasks
 from codegen.evals.run import SAMPLES
 from codegen.evals.score import Score, read_score
-from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.tasks.exchange import read_samples
 from codegen.records import Sample, Status, Verdict, read_jsonl
 
 
@@ -61,13 +62,11 @@ class ScoredRun:
 
     Attributes:
         samples: problem id -> its samples, where known.
-        is_training: whether the samples are from a model in training, so of many models.
     """
 
     name: str
     score: Score
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
-    is_training: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +107,21 @@ class DataCounts:
 # --- reading a run ----------------------------------------------------------------------------
 
 
-def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -> ScoredRun:
+def read_run(name: str, folder: str | Path) -> ScoredRun:
     """A run from the directory that ``codegen eval score`` wrote.
 
-    Args:
-        folder: with ``score.json`` and ``verdicts.jsonl``.
-        samples: the file that was scored; by default ``scored.jsonl`` or ``samples.jsonl`` in
-            ``folder``, if one is there.
+    Its samples are in ``scored.jsonl`` or ``samples.jsonl``, if one is there.
 
     Raises:
-        InputError: if the score or a given file can't be read, or the samples are not those that
-            were scored.
+        InputError: if the score or the samples can't be read, or these are not those that were
+            scored.
     """
     folder = Path(folder)
     score = read_score(folder)
     home = folder if folder.is_dir() else folder.parent
-    own = next(
-        (home / name for name in (SCORED, SAMPLES) if (home / name).is_file()), home / SAMPLES
-    )
-    file = Path(samples) if samples is not None else own
+    file = home / (SCORED if (home / SCORED).is_file() else SAMPLES)
     verdicts = home / VERDICTS
-    if samples is None and not (file.is_file() and verdicts.is_file()):
+    if not (file.is_file() and verdicts.is_file()):
         return ScoredRun(name, score)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
     programs = Programs(score)
@@ -139,7 +132,7 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
         if verdict is None:
             raise InputError(
                 f"{file} holds sample {sample.index} of {sample.problem_id}, which was not scored.",
-                f"Score it into {home}, or name the file that was scored.",
+                f"Score it into {home}.",
             )
         problem = programs.problems.get(sample.problem_id)
         view = _view(sample, verdict, programs.of(sample))
@@ -149,7 +142,7 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
     if judged:
         raise InputError(
             f"{file} lacks {len(judged)} of the samples that were scored.",
-            "Name the file that was scored.",
+            "Score the samples again.",
         )
     if programs.task is None:
         note = "The task's data is not available, so answers are shown without their programs."
@@ -207,3 +200,23 @@ def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
         trust=verdict.trust,
         output=verdict.output,
     )
+
+
+def named_folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
+    """The name and directory of each ``[NAME=]DIR``."""
+    # A directory may have an equals sign in its own name.
+    parts = [("", a) if "=" not in a or Path(a).exists() else a.split("=", 1) for a in arguments]
+    paths = [Path(folder).resolve() for _, folder in parts]
+    return [
+        (name or _shortest_end(path, [other for other in paths if other != path]), Path(folder))
+        for (name, folder), path in zip(parts, paths, strict=True)
+    ]
+
+
+def _shortest_end(path: Path, others: Sequence[Path]) -> str:
+    """The shortest end of a path that no other path ends with."""
+    for count in range(1, len(path.parts)):
+        end = path.parts[-count:]
+        if not any(other.parts[-count:] == end for other in others):
+            return "/".join(end)
+    return str(path)

@@ -187,8 +187,6 @@ def _extrapolated(run: ScoredRun, seed: int) -> list[Extrapolation]:
         return []
     if run.score.settings.get("temperature") == 0:
         return []  # greedy samples are alike: more of them would find nothing
-    if run.is_training:
-        return []  # each sample is of another model, so there is nothing to extrapolate
     most = max(count.n for count in counts)
     return extrapolate(counts, [most * times for times in _BEYOND], seed=seed)
 

@@ -87,7 +87,6 @@ def write_report(
     title: str = "Evaluation report",
     subtitle: str = "",
     losses: Sequence[LossCurve] = (),
-    quantity: str = "Loss",
     data_counts: Sequence[DataCounts] = (),
     edit_steps: Sequence[EditSteps] = (),
     notes: Sequence[str] = (),
@@ -99,7 +98,7 @@ def write_report(
 
     Args:
         runs: in the order they are shown; the first is the baseline of comparisons.
-        losses, quantity: curves over training steps, and what they show.
+        losses: curves over training steps.
         notes: sentences of the caller, shown with the result's limits.
         versions: of the caller's software, in addition to those in the scores.
 
@@ -161,7 +160,6 @@ def write_report(
         "groups": list(dict.fromkeys(label for run in runs for label in run.score.groups)),
         "measures": list(dict.fromkeys(name for run in runs for name in run.score.measures)),
         "losses": [curve for curve in losses if curve.points],
-        "quantity": quantity,
         "data_counts": data_counts,
         "steppers": [steps for steps in edit_steps if steps.states],
         "explorers": explorers,

@@ -23,11 +23,17 @@ MAX_MESSAGE_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A status with its message; ``wall``: run it again, alone, before recording ``timeout``."""
+    """A status with its message.
+
+    Attributes:
+        wall: run it again, alone, before recording ``timeout``.
+        again: run it again, in another process of tests, before recording it.
+    """
 
     status: Status
     message: str = ""
     wall: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,20 @@ def parse_report(row: Any) -> Report | None:
 
 
 def judge(
-    job: Job, program: Ended, tests: Ended, report: Report | None, output_bytes: int = 0
+    job: Job,
+    program: Ended,
+    tests: Ended,
+    report: Report | None,
+    output_bytes: int = 0,
+    *,
+    heard: bool = False,
 ) -> Judgement:
-    """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
+    """Decides the status of a job.
+
+    Args:
+        output_bytes: size of its standard output.
+        heard: whether the tests' process heard the program, which could have broken it.
+    """
     if report is not None and report.status == "bad_test":
         return Judgement("bad_test", report.message)
     if (
@@ -70,7 +87,7 @@ def judge(
     if ended := _ended_at_a_limit(job, program):
         return ended
     if report is None:
-        return _no_report(tests)
+        return _no_report(tests, heard)
     if report.status == "gone" or (job.compares_output and report.status in ("passed", "wrong")):
         ended = _ended_by_itself(job, program)
         if ended is not None:
@@ -119,11 +136,16 @@ def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
     return None
 
 
-def _no_report(tests: Ended) -> Judgement:
+def _no_report(tests: Ended, heard: bool) -> Judgement:
     if tests.reason == "cpu" or tests.signal in (signal.SIGXCPU, signal.SIGPROF):
         return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
     if tests.reason == "wall":
         return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)
+    # The kernel ends a process by SIGKILL if the machine's memory is exhausted.
+    if heard and tests.signal not in (0, signal.SIGKILL):
+        name = signal_name(tests.signal)
+        message = f"an answer of the program ended the tests' process with signal {name}"
+        return Judgement("crashed", message, again=True)
     cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
     return Judgement("infra_error", f"the tests' process ended with {cause} and no verdict")
 

@@ -44,7 +44,7 @@ INNER_AT = "/opt/sandbox"
 REMEDY = (
     "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user "
     "namespaces; in Docker see docs/install.md. Or accept the risk with "
-    "unsafe_local=True (--unsafe-local), which runs the programs without a sandbox."
+    "unsafe_local=True (-o unsafe_local=true), which runs the programs without a sandbox."
 )
 
 _INNER = Path(__file__).parent / "inner"

@@ -36,7 +36,7 @@ from codegen.errors import SandboxError
 
 from . import launch
 from .inner import wire
-from .inner.orders import Ended, Order, in_order, read_ended
+from .inner.orders import HEARD, Ended, Order, in_order, read_ended
 from .jobs import (
     SCRIPT_WALL_FACTOR,
     Job,
@@ -104,6 +104,7 @@ class _Run:
     stderr: int | None = None
     results: int | None = None  # what the process of a script writes at its end
     end_by: float | None = None  # when to end the program, whose tests are done
+    note: int | None = None  # where the tests' process notes that it heard the program
 
 
 @dataclass(eq=False)
@@ -415,12 +416,13 @@ class Pool:
         stdout = None
         if job.compares_output or job.mode == "calls":
             fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
+        check["note"] = note = memory_file(b"")
         packet = marshal.dumps((tuple(check), cpu_s, inline))
         now = time.monotonic()
         wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
         # A slow test is not the program's fault, so the tests get more time than the program.
         late = now + wall_s + TESTS_GRACE_S
-        worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
+        worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S, note=note)
         try:
             output = job.most_output if stdout is not None else 0
             _order(worker.programs, number, limits, wall_s, output, fds, task)
@@ -586,12 +588,15 @@ class Pool:
         if isinstance(run.task.job, Script):
             run.task.done(_script_outcome(run, run.task.job, run.program, stdout, size))
             return
+        heard = run.note is not None and os.pread(run.note, 1, 0) == HEARD
         _close_files(run)
-        judgement = judge(run.task.job, run.program, run.tests, run.report, size)
+        judgement = judge(run.task.job, run.program, run.tests, run.report, size, heard=heard)
         if judgement.message:
             judgement = replace(judgement, message=self._packages.hint(judgement.message))
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
+        elif judgement.again and run.task.attempts < 2:
+            self._pending.append(run.task)
         elif judgement.wall and not run.task.alone:
             run.task.alone = True
             run.task.alone_by = time.monotonic() + run.task.patience_s
@@ -769,6 +774,6 @@ def _infra_outcome(job: Job | Script, reason: str) -> Outcome:
 
 
 def _close_files(run: _Run) -> None:
-    for fd in (run.stdout, run.stderr, run.results):
+    for fd in (run.stdout, run.stderr, run.results, run.note):
         if fd is not None:
             os.close(fd)

@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from codegen import plugins
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, nearest
 
 from .base import CodeTask, Task
 from .extraction import Extraction
-from .rows import Problem
+from .rows import FILE, Problem
 from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
-
-FILE = "file:"
 
 # A line about each built-in task.
 _ABOUT = {
@@ -47,7 +45,6 @@ _ABOUT = {
     "canitedit": "105 detailed instructed edits, by the whole program (Cassano et al. 2024)",
     "canitedit-diff": "the same by blocks of search and replace",
     "canitedit-lazy": "the same with a short instruction",
-    "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
     "aider-polyglot": (
         "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024); or in "
         "aider-polyglot:LANGUAGE"
@@ -67,7 +64,6 @@ _ABOUT = {
     ),
     "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
     "next-edit-scenarios": "recorded and written editing sessions in seven languages",
-    "wikisql": "8421 questions about one table as SQL, judged by its form (Zhong et al. 2017)",
     "spider": "questions on databases as SQL, by the rows they give (Yu et al. 2018)",
     "bird": "the same with hints, on large databases: --source dev.json (Li et al. 2023)",
     "everyday": "40 everyday questions on three small databases, some without an answer",
@@ -78,8 +74,6 @@ _ABOUT = {
         "multipl_e:LANGUAGE, HumanEval in 12 languages, tests out of reach (Cassano et al. 2023)"
     ),
     "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, the same of mbpp",
-    "mbxp": "mbxp:LANGUAGE, mbpp in 8 languages (Athiwaratkun et al. 2023)",
-    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 7 (same authors)",
     "humanevalpack": "humanevalpack:LANGUAGE, HumanEval in 5 languages (Muennighoff et al. 2023)",
     "mceval": "mceval:LANGUAGE, 50 problems in each of 14 languages (Chai et al. 2024)",
 }
@@ -122,16 +116,20 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         kind = YamlTask if name.endswith((".yaml", ".yml")) else Custom
         return kind.load(name, "a task of your own", source)
     task, colon, _ = name.partition(":")
-    try:
-        kind = plugins.load("tasks", task)
-        if colon and not getattr(kind, "takes_language", False):
-            raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
-    except ConfigError as error:
-        raise ConfigError(error.message, f"{error.remedy} Or give {FILE}PATH.") from None
+    if task not in plugins.names("tasks"):
+        near = nearest(task, plugins.names("tasks"))
+        raise ConfigError(
+            f"Unknown task {task!r}.",
+            f"{near} List the tasks with `codegen eval tasks`, or pass {FILE}PATH.".lstrip(),
+        )
+    kind = plugins.load("tasks", task)
+    if colon and not getattr(kind, "takes_language", False):
+        raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
     return kind.load(name, _about(task), source)
 
 
 __all__ = [
+    "FILE",
     "STYLES",
     "CodeTask",
     "Extraction",

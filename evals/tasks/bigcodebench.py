@@ -22,8 +22,7 @@ from typing import ClassVar
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.records import Verdict
 
-from .base import CodeTask
-from .needs import modules_of
+from .base import CodeTask, modules_of
 from .rows import Home, Problem
 
 _RUN_TESTS = """

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from codegen.evals.score import ReferenceGate
-
 from .base import Task
 
 if TYPE_CHECKING:
@@ -16,6 +14,46 @@ if TYPE_CHECKING:
 
 _NOT_REJECTED = ("passed", "bad_test", "infra_error")
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceGate:
+    """How the references did.
+
+    Attributes:
+        total, passed: references run, and passed.
+        failures: problem id -> "status: message" of those that should have passed.
+        exceptions: problem id -> reason, for those known to fail, whatever they did.
+    """
+
+    total: int
+    passed: int
+    failures: Mapping[str, str] = field(default_factory=dict)
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, verdicts: Mapping[str, Any], excepted: Mapping[str, str]) -> ReferenceGate:
+        """The gate from the verdicts of the references.
+
+        Args:
+            verdicts: problem id -> an object with a ``status`` and a ``message``.
+            excepted: problem id -> reason, of references known to fail.
+        """
+        return cls(
+            total=len(verdicts),
+            passed=sum(verdict.status == "passed" for verdict in verdicts.values()),
+            failures={
+                id_: f"{verdict.status}: {verdict.message}".rstrip(": ")
+                for id_, verdict in verdicts.items()
+                if verdict.status != "passed" and id_ not in excepted
+            },
+            exceptions={id_: reason for id_, reason in excepted.items() if id_ in verdicts},
+        )
+
+    @property
+    def holds(self) -> bool:
+        """Whether all references passed that should."""
+        return not self.failures
 
 
 @dataclass(frozen=True, slots=True)

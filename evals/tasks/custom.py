@@ -47,6 +47,7 @@ from .extraction import (
 )
 from .oracles import SOURCE
 from .rows import (
+    FILE,
     Home,
     Problem,
     entry_point_field,
@@ -57,7 +58,6 @@ from .rows import (
 )
 from .styles import PromptStyle
 
-PREFIX = "file:"
 JUDGED_BY = ("tests", "expected", "stdout", "answer")
 
 
@@ -93,11 +93,11 @@ class Custom(CodeTask[CustomProblem]):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """The task of ``file:PATH``; ``source`` in place of the path, if given."""
-        path = source or name.removeprefix(PREFIX)
+        path = source or name.removeprefix(FILE)
         problems = make_problems(read_rows_of(path, Home(path)), cls.problem_of)
         # A machine's paths have no place in settings and reports.
         short = path if path.startswith("hub:") else Path(path).name
-        return cls(f"{PREFIX}{short}", description, problems, short)
+        return cls(f"{FILE}{short}", description, problems, short)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> CustomProblem:

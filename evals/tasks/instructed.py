@@ -28,9 +28,8 @@ from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask
+from .base import CodeTask, modules_of
 from .extraction import BLOCKS, Extraction, apply_blocks
-from .needs import modules_of
 from .rows import Home, Problem, optional_text, text_fields
 from .styles import PromptStyle, style_of
 

@@ -1,18 +1,17 @@
-"""Tasks in many languages: MultiPL-E, MBXP, multilingual HumanEval, HumanEvalPack and McEval.
+"""Tasks in many languages: MultiPL-E, HumanEvalPack and McEval.
 
-A task's name ends with a colon and a language: ``multipl_e:js``, ``mbxp:java``. The data sets
+A task's name ends with a colon and a language: ``multipl_e:js``, ``mceval:java``. The data sets
 differ in their columns; otherwise they are one task: a prompt that the model continues to the end
 of a function, followed by tests in the same language.
 
-- MultiPL-E (Cassano et al. 2023, arXiv 2208.08227), which has no reference solutions; MBXP and
-  multilingual HumanEval (Athiwaratkun et al. 2023, arXiv 2210.14868): HumanEval and MBPP by
-  translation. Their tests are split (:mod:`.translated`), so a program can't reach the expected
-  values.
+- MultiPL-E (Cassano et al. 2023, arXiv 2208.08227): HumanEval and MBPP by translation, without
+  reference solutions. Its tests are split (:mod:`.translated`), so a program cannot reach the
+  expected values.
 - HumanEvalPack (Muennighoff et al. 2023, arXiv 2308.07124, task HumanEvalSynthesize) and McEval
   (Chai et al. 2024, arXiv 2406.07436): their own tests beside the program. The tests' last
   statement, not an exit status, shows that they ran to their end; a program can still forge it.
 
-Comparisons by lodash use Node.js's own instead, and ``console.assert``, which only prints, throws.
+``console.assert``, which only prints, throws here.
 """
 
 from __future__ import annotations
@@ -39,13 +38,12 @@ from .rows import (
     Home,
     Problem,
     make_problems,
-    optional_text,
     read_rows_of,
     text_field,
     text_fields,
 )
 from .styles import PromptStyle
-from .translated import FORMS, MBXP_FORMS, Form, Halves, take_apart
+from .translated import FORMS, Halves, take_apart
 
 _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"
@@ -210,11 +208,36 @@ def _broken() -> dict[str, dict[str, str]]:
     return json.loads(_BROKEN.read_text(encoding="utf-8"))
 
 
-class TakenApart(Translated):
-    """A task whose tests are split where they have the expected form."""
+# --- MultiPL-E ---------------------------------------------------------------------------------
+
+_BOUND = re.compile(
+    r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
+    r"|return (\w+)\(\.\.\.\$args\)"  # PHP
+    r'|^\s+(\w+) "\$@"'  # Bash
+    r"|[aA]ssert\((\w+)\(",  # Java
+    re.MULTILINE,
+)
+
+
+class MultiPLE(Translated):
+    """HumanEval by MultiPL-E; its tests are split where they have the expected form."""
 
     needs_preparation = True
-    forms: ClassVar[Mapping[str, Form]]
+    file = "languages/multipl_e/humaneval-{}.jsonl.gz"
+    hub = "nuprl/MultiPL-E:humaneval-{}:test"
+    codes: ClassVar = {
+        "bash": "sh", "cpp": "cpp", "csharp": "cs", "go": "go", "java": "java",
+        "javascript": "js", "lua": "lua", "perl": "pl", "php": "php", "r": "r", "ruby": "rb",
+        "rust": "rs", "scala": "scala", "swift": "swift", "typescript": "ts",
+    }  # fmt: skip
+
+    @classmethod
+    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
+        """The problem of a row; the function's name is in its tests."""
+        id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
+        found = _BOUND.search(test)
+        name = next((part for part in found.groups() if part), "") if found else ""
+        return TranslatedProblem(id_, prompt, name, test)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -224,7 +247,7 @@ class TakenApart(Translated):
     def halves(self, problem: TranslatedProblem) -> Halves | None:
         """The problem's test, split; None if it does not have the form."""
         if problem.id not in self._halves:
-            form = self.forms.get(self.language.name)
+            form = FORMS.get(self.language.name)
             self._halves[problem.id] = form and take_apart(form, problem.prompt, problem.test)
         return self._halves[problem.id]
 
@@ -288,118 +311,11 @@ class TakenApart(Translated):
         )
 
 
-# --- MultiPL-E ---------------------------------------------------------------------------------
-
-_BOUND = re.compile(
-    r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
-    r"|return (\w+)\(\.\.\.\$args\)"  # PHP
-    r'|^\s+(\w+) "\$@"'  # Bash
-    r"|[aA]ssert\((\w+)\(",  # Java
-    re.MULTILINE,
-)
-
-
-class MultiPLE(TakenApart):
-    """HumanEval by MultiPL-E."""
-
-    forms = FORMS
-    file = "languages/multipl_e/humaneval-{}.jsonl.gz"
-    hub = "nuprl/MultiPL-E:humaneval-{}:test"
-    codes: ClassVar = {
-        "bash": "sh", "cpp": "cpp", "csharp": "cs", "go": "go", "java": "java",
-        "javascript": "js", "lua": "lua", "perl": "pl", "php": "php", "r": "r", "ruby": "rb",
-        "rust": "rs", "scala": "scala", "swift": "swift", "typescript": "ts",
-    }  # fmt: skip
-
-    @classmethod
-    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
-        """The problem of a row; the function's name is in its tests."""
-        id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
-        found = _BOUND.search(test)
-        name = next((part for part in found.groups() if part), "") if found else ""
-        return TranslatedProblem(id_, prompt, name, test)
-
-
 class MultiPLEMbpp(MultiPLE):
     """MBPP by MultiPL-E."""
 
     file = "languages/multipl_e/mbpp-{}.jsonl.gz"
     hub = "nuprl/MultiPL-E:mbpp-{}:test"
-
-
-# --- MBXP and multilingual HumanEval -----------------------------------------------------------
-
-_LODASH = 'const _ = require("lodash")'
-# A library that Debian lacks, as far as the tests use it: by value, and by type.
-_COMPARE_LOGIC = """
-namespace KellermanSoftware.CompareNetObjects {
-    class Comparison { public bool AreEqual; }
-    class CompareLogic {
-        public Comparison Compare(object one, object other) {
-            return new Comparison { AreEqual = Same(one, other) };
-        }
-        static bool Same(object one, object other) {
-            var items = one as System.Collections.ICollection;
-            var others = other as System.Collections.ICollection;
-            if (items == null || others == null || items.Count != others.Count)
-                return items == null && others == null && Equals(one, other);
-            var map = other as System.Collections.IDictionary;
-            if (map != null) {
-                var mine = (System.Collections.IDictionary) one;
-                foreach (object key in mine.Keys)
-                    if (!map.Contains(key) || !Same(mine[key], map[key])) return false;
-                return true;
-            }
-            var each = others.GetEnumerator();
-            foreach (object item in items)
-                if (!each.MoveNext() || !Same(item, each.Current)) return false;
-            return true;
-        }
-    }
-}
-"""
-_DEEP_EQUAL = 'const _ = { isEqual: require("node:util").isDeepStrictEqual };'
-
-
-class Mbxp(TakenApart):
-    """MBPP in many languages."""
-
-    forms = MBXP_FORMS
-
-    file = "languages/mbxp/{}.jsonl.gz"
-    codes: ClassVar = {
-        "cpp": "mbcpp_release_v1.2", "csharp": "mbcsp_release_v1.2", "go": "mbgp_release_v1.1",
-        "java": "mbjp_release_v1.2", "javascript": "mbjsp_release_v1.2",
-        "kotlin": "mbkp_release_v1.2", "perl": "mbplp_release_v1", "php": "mbphp_release_v1.2",
-        "ruby": "mbrbp_release_v1.2", "scala": "mbscp_release_v1", "swift": "mbswp_release_v1",
-        "typescript": "mbtsp_release_v1.2",
-    }  # fmt: skip
-
-    @classmethod
-    def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
-    ) -> TranslatedProblem:
-        """The problem of a row, whose solution may be null."""
-        names = ("task_id", "prompt", "entry_point", "test")
-        id_, prompt, name, test = text_fields(place, row, names)
-        solution = optional_text(place, row, "canonical_solution")
-        test = test.replace(_LODASH, _DEEP_EQUAL)
-        if language.name == "csharp":
-            test += _COMPARE_LOGIC
-        return TranslatedProblem(id_, prompt, name, f"\n{test}", solution)
-
-
-class MultilingualHumanEval(Mbxp):
-    """HumanEval in many languages."""
-
-    file = "languages/multilingual_humaneval/{}.jsonl.gz"
-    codes: ClassVar = {
-        "csharp": "HumanEval_csharp_v1", "go": "HumanEval_go_v1", "java": "HumanEval_java_v1.1",
-        "javascript": "HumanEval_javascript_v1.1", "kotlin": "HumanEval_kotlin_v1.1",
-        "perl": "HumanEval_perl_v1.1", "php": "HumanEval_php_v1.1",
-        "ruby": "HumanEval_ruby_v1.1", "scala": "HumanEval_scala_v1.1",
-        "swift": "HumanEval_swift_v1.1", "typescript": "HumanEval_typescript_v1",
-    }  # fmt: skip
 
 
 # --- HumanEvalPack and McEval ------------------------------------------------------------------

@@ -10,8 +10,7 @@ Three tasks of one kind:
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
   (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
-  has one or several right answers, or none. ``--source`` also takes Zed's cases
-  (:mod:`.edit_cases`).
+  has one or several right answers, or none.
 
 Use a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
 after its edit is the expected one apart from white space at the ends of lines. Further measures:
@@ -62,7 +61,6 @@ from codegen.methods.edits.sessions import apply_diff, difference, lines_of
 from codegen.records import Change, Edit, Sample, Verdict, from_dict
 
 from .base import CodeTask
-from .edit_cases import cases_at, read_case
 from .extraction import Extraction
 from .rows import Home, Problem, read_rows_of, text_field, text_fields
 from .styles import PromptStyle, style_of
@@ -369,19 +367,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The scenarios of a file, or of Zed's cases (a .md file or a directory of them); by
-        default those of cursortab and of Copilot.
-        """
-        if source and (cases := cases_at(Path(source))):
-            read = [(path, read_case(path)) for path in cases]
-            edits = [_moment(f"NextEdit/{path.stem}", *case) for path, case in read]
-            problems = [cls.problem(edit) for edit in edits]
-            return cls(name, description, problems, source)
-        if source and Path(source).is_dir() and not (Path(source) / "manifest.json").is_file():
-            raise InputError(
-                f"{source} holds no case (*.md) and is no finished data directory.",
-                "Name a file, or a directory of cases.",
-            )
+        """The scenarios of a file; by default those of cursortab and of Copilot."""
         found = super().load(name, description, source)
         if source:
             return found

@@ -19,6 +19,8 @@ from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.paths import read_packed
 from codegen.records import read_rows
 
+FILE = "file:"
+"""How the name of a task of your own begins; its path follows."""
 DATA_FOLDER = "CODEGEN_TEST_DATA"
 _REMEDY = (
     "Check the name, the network, and HF_TOKEN; or give a file with --source, or a folder of files "

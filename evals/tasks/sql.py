@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Self
 
 from codegen.errors import InputError, plural
+from codegen.generation.protocol import cut_at_stop
 from codegen.paths import cache_folder, new_folder, plain_name
 from codegen.records import Sample, Verdict
 from codegen.sqlnet.answers import Expected, ran, same_rows
@@ -36,10 +37,10 @@ from codegen.sqlnet.grammar import CANNOT
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 
-from .extraction import Extraction
+from .base import CodeTask
+from .extraction import Extraction, fenced_blocks
 from .rows import Home, Problem, make_problems, read_rows_of, text_field
 from .styles import PromptStyle
-from .wikisql import SqlTask
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
@@ -70,10 +71,11 @@ class SqlProblem(Problem):
     may_decline: bool = False
 
 
-class Spider(SqlTask[SqlProblem]):
+class Spider(CodeTask[SqlProblem]):
     """Spider's development questions; other data in its form by ``--source``."""
 
     home = Home("sql/spider/dev.jsonl.gz")
+    asks = ("instruction", "code")
     passing = "its statement gives the rows of the gold SQL (execution accuracy)"
 
     @classmethod
@@ -98,13 +100,17 @@ class Spider(SqlTask[SqlProblem]):
         text = f"{schema_text(_asked(problem), schema_of(problem.database))}\n{_asked(problem)}"
         return "".join(f"-- {line}\n" for line in text.splitlines()) + "SELECT"
 
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return (";", "\n\n", "\n--") if style.read == "append" else ()
+
     def read(self, problem: SqlProblem, style: PromptStyle, answer: str) -> Extraction:
         """The statement in an answer; CANNOT for one that declines."""
-        if style.read != "append" or style.name == "completion":
-            answer = answer.rpartition("</think>")[2]
-            if re.match(rf"\W*{CANNOT}", answer, re.IGNORECASE):
-                return Extraction(CANNOT)
-        return super().read(problem, style, answer)
+        if style.read == "append" and style.name != "completion":
+            return Extraction(f"SELECT{cut_at_stop(answer, self._stops(style))}")
+        answer = answer.rpartition("</think>")[2]
+        if re.match(rf"\W*{CANNOT}", answer, re.IGNORECASE):
+            return Extraction(CANNOT)
+        return find_query(answer)
 
     def job(self, problem: SqlProblem, program: str) -> Verdict:
         """Runs the statement, and compares its rows with the expected ones."""
@@ -137,6 +143,16 @@ class Everyday(Spider):
     """Everyday questions on three small databases."""
 
     home = Home("sql/everyday.jsonl")
+
+
+def find_query(answer: str) -> Extraction:
+    """The query in an answer: in its last fenced block, else from its first SELECT on."""
+    if blocks := fenced_blocks(answer):
+        answer = blocks[-1]
+    begun = re.search(r"\bSELECT\b", answer, re.IGNORECASE)
+    if begun is None:
+        return Extraction("", "no SELECT in the answer")
+    return Extraction(re.split(r";|\n\s*\n", answer[begun.start() :], maxsplit=1)[0].strip())
 
 
 def _asked(problem: SqlProblem) -> str:

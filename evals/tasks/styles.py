@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from codegen.config import Config, Text, parse_config, read_yaml, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, nearest
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
 
@@ -121,11 +121,12 @@ def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> Prom
     """Looks up a style to ask in, in ``more`` (of :func:`read_styles`) first.
 
     Raises:
-        ConfigError: for an unknown name, with the known ones.
+        ConfigError: for an unknown name; names the nearest one.
     """
     known = {**STYLES, **(more or {})}
     if name not in known:
-        raise ConfigError(f"There is no prompt style {name!r}.", f"Styles are: {', '.join(known)}.")
+        remedy = f"{nearest(name, list(known))} List them with `codegen eval styles`.".lstrip()
+        raise ConfigError(f"Unknown prompt style {name!r}.", remedy)
     return known[name]
 
 

@@ -1,12 +1,11 @@
 """Splits translated tests into two programs: one makes the calls, one holds the expected values.
 
-MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) and MBXP (Athiwaratkun et al. 2023, arXiv
-2210.14868) judge a program by the exit status of a file that holds it and its tests, which a
-program forges by ending itself. But in each language their tests are statements of one form: a call
-with literal arguments, and a literal value. So each test becomes two programs. One follows the
-program under test, makes the calls and writes what they return. The other writes the expected
-values in the same way. The two outputs are compared outside the sandbox, so a program under test
-never has access to an expected value.
+MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) judges a program by the exit status of a file that
+holds it and its tests, which a program forges by ending itself. But in each language its tests are
+statements of one form: a call with literal arguments, and a literal value. So each test becomes two
+programs. One follows the program under test, makes the calls and writes what they return. The other
+writes the expected values in the same way. The two outputs are compared outside the sandbox, so a
+program under test never has access to an expected value.
 
 Tests of any other form run as the data set has them.
 """
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.DOTALL)
 _OPEN, _CLOSE = "([{", ")]}"
@@ -47,7 +46,6 @@ class Form:
         answer: the statement that writes a value, ``{}``.
         end: what follows the content.
         stop: what ends the content, if it is not a bracket.
-        values: matches a line that defines an expected value; it moves to the expected values.
         call: the call in the statement, ``{}``.
         frame: the program that writes the expected values: ``{head}`` is the prompt's lines of
             imports, ``{answers}`` the statements.
@@ -68,7 +66,6 @@ class Form:
     added: str = ""
     call: str = "{}"
     stop: str = ""
-    values: str = ""
 
 
 _SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?")
@@ -95,7 +92,7 @@ _CSHARP = Form(
     end=";",
     answer="CodegenAnswers.Answer({});",
     frame="{head}\nclass Problem {{\npublic static void Main() {{\n{answers}\n}}\n}}\n",
-    head=r"^using (?!Kellerman).*",
+    head=r"^using .*",
 )
 _SCALA = Form(
     start=r"assert\(",
@@ -171,67 +168,6 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-# MBXP's arguments, results and expected values are variables. PHP is missing: its tests compare by
-# ==, which a comparison of texts can't reproduce.
-_THROWS = r"\)\s*\{[^{}]*\}"
-_COMPARED = {"start": r"if \(!\(compare\(", "between": ",", "end": r"\)" + _THROWS}
-MBXP_FORMS: Mapping[str, Form] = {
-    "javascript": Form(
-        start=r"if\s*\(!compare\(",
-        between=",",
-        end=_THROWS,
-        values=r"^var v\d+ = .*;$\n",
-    ),
-    "typescript": replace(_SCRIPT, end=";", values=r"^let expected_\d+ = .*;$\n"),
-    "ruby": Form(
-        start=r"^if (?=x\d)",
-        between=" != ",
-        stop=r"\n",
-        end=r"\s*raise .*\nend",
-        answer="codegen_answer({})",
-        values=r"^v\d+ = .*$\n",
-    ),
-    "perl": Form(
-        start=r"unless\(Compare\(",
-        between=",",
-        end=_THROWS,
-        values=r"^my \$v\d+ = .*;$\n",
-        dropped=r"^use Data::Compare;\n",
-    ),
-    "java": replace(
-        _JAVA,
-        **_COMPARED,
-        values=r"^\s*[\w<>\[\], ]+ v\d+ = .*;$\n",
-    ),
-    "cpp": replace(_CPP, **_COMPARED),
-    "csharp": replace(
-        _CSHARP,
-        start=r"var result\d+ = compareLogic\.Compare\(",
-        between=",",
-        end=r";\s*if \(!result\d+\.AreEqual\) \{[^{}]*\}",
-        values=r"^\s*var expected\d+ = .*;$\n",
-    ),
-    "kotlin": Form(
-        start=r"if \((?=x\d)",
-        between=" != ",
-        end=_THROWS[2:],
-        answer="codegen_answer({})",
-        frame="fun main() {{\n{answers}\n}}\n",
-        values=r"^\s*var v\d+ : .* = .*;?$\n",
-    ),
-    "scala": replace(
-        _SCALA,
-        start=r"assert\((?=x\d)",
-        values=r"^\s*var v\d+ : .* = .*$\n",
-    ),
-    "swift": replace(
-        _SWIFT,
-        start=r"assert\((?=x\d)",
-        values=r"^var v\d+ : .* = .*$\n",
-    ),
-}
-
-
 def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
     """Splits a test; None if it does not have the form.
 
@@ -255,10 +191,6 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
         parts += test[last : found.start()], calls[-1]
         last = end
     text = "".join([*parts, test[last:]])
-    if form.values:
-        named = re.findall(form.values, text, re.MULTILINE)
-        text = re.sub(form.values, "", text, flags=re.MULTILINE)
-        values = [*named, *values] if len(named) == len(values) else []
     if not values:
         return None
     if form.dropped:
@@ -299,10 +231,9 @@ def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[st
     if end is None:
         return None
     inner = test[first:at]
-    if len(splits) == 1 or (splits and form.values):  # a message may come third
+    if len(splits) == 1:
         second = splits[0] + len(form.between)
-        last = splits[1] if len(splits) > 1 else at
-        call, value = test[first : splits[0]].strip(), test[second:last].strip()
+        call, value = test[first : splits[0]].strip(), test[second:at].strip()
     elif not splits and (equals := _equals(code[first:at])) is not None:
         call, value = inner[:equals].strip(), inner[equals + len("equals(") + 1 : -1].strip()
     else:

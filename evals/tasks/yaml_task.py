@@ -32,9 +32,9 @@ from codegen.errors import InputError
 from codegen.generation.protocol import cut_at_stop
 from codegen.paths import plain_name
 
-from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
+from .custom import JUDGED_BY, Custom, CustomProblem
 from .extraction import EMPTY, Extraction, find_code
-from .rows import Home, Rows, make_problems, read_rows_of
+from .rows import FILE, Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style
 from .templates import Templates
 
@@ -109,14 +109,14 @@ class YamlTask(Custom):
             ConfigError: for an unknown or wrong key, or an invalid template.
             InputError: for rows that can't be read or used; names the line.
         """
-        path = Path(name.removeprefix(PREFIX))
+        path = Path(name.removeprefix(FILE))
         file = read_config(TaskFile, path, what="task")
         if file.style:
             find_style(file.style)
         rows, fill = _rows(file, path, source), Templates()
         problems = make_problems(rows, lambda place, row: _problem(file, place, row, fill))
         about = file.about or description
-        return cls(f"{PREFIX}{path.name}", about, problems, rows.source, file, fill)
+        return cls(f"{FILE}{path.name}", about, problems, rows.source, file, fill)
 
     def instruction(self, problem: CustomProblem) -> str:
         """The file's instruction, else the prompt."""

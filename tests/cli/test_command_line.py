@@ -213,7 +213,6 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
         (["eval", "check"], False),
         (["cogex", "search"], True),
         (["eval", "run"], True),
-        (["eval", "run", "--plan"], False),
         (["--traceback", "serve", "http"], None),
     ],
 )

@@ -261,7 +261,7 @@ def test_a_failed_request_is_no_wrong_answer_and_is_repeated(
     assert not Path("run/samples.jsonl").exists()
     # The score has the others, and says that it is incomplete.
     score = ("eval", "score", "run", "--task", "humaneval", "--source", task, "--out", "run",
-             "--unsafe-local", "--json")  # fmt: skip
+             "-o", "unsafe_local=true", "--json")  # fmt: skip
     code, out, err = codegen(*score)
     scored = json.loads(out)
     assert code == 1 and not scored["complete"], err

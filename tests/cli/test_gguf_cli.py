@@ -100,7 +100,7 @@ def test_a_run_killed_by_sigkill_is_resumed_from_wherever_the_file_is(
     model.symlink_to(embedded_gguf)
     out = tmp_path / "run"
     words = ["eval", "run", "humaneval-short", "--model", str(model), "--out", str(out), *SMALL]
-    words += ["--limit", "6", "--batch-size", "1", "--max-new-tokens", "40", "--temperature", "0"]
+    words += ["--limit", "6", "-o", "batch_size=1", "--max-new-tokens", "40", "--temperature", "0"]
     process = subprocess.Popen([sys.executable, "-m", "codegen", *words], stderr=subprocess.DEVNULL)
     partial = out / "samples.partial.jsonl"
     while process.poll() is None and not (partial.exists() and partial.stat().st_size):

@@ -36,7 +36,7 @@ COMMANDS = {
         "eval score FILE --out OUT",
         "eval run humaneval --source FILE --model ./absent --out OUT",
         "eval report FILE --out OUT.html",
-        "eval export FILE --task humaneval --format human-eval --out OUT",
+        "eval export humaneval FILE --format human-eval --out OUT",
         "eval kolmogorov score FILE",
         "data plain FILE --out OUT --workers 1",
         "cogex search FILE --model ./absent --out OUT --plan",
@@ -54,14 +54,14 @@ COMMANDS = {
         "eval matrix FILE --out OUT",
         "sqlnet ask shop.db who? --layer FILE",
     ],
-    ".json": ["eval import FILE --task humaneval --out OUT"],
+    ".json": ["eval import humaneval FILE --out OUT"],
     ".db": ["sqlnet describe FILE --out OUT"],
     ".py": ["cogex run FILE x --model ./absent"],
 }
 TEXTS = ("a number", "null", "cut off", "other types", "not a number", "a page")
 # What fits its command after all.
 FITS = {
-    ("eval export FILE --task humaneval --format human-eval --out OUT", "empty"),
+    ("eval export humaneval FILE --format human-eval --out OUT", "empty"),
     ("sqlnet ask shop.db who? --layer FILE", "empty"),
     ("sqlnet describe FILE --out OUT", "empty"),
     ("eval kolmogorov score FILE", "empty"),
@@ -122,7 +122,6 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
         ("sqlnet eval bare.jsonl .", "bare.jsonl:1: not a question on a database"),
-        ("eval kolmogorov baselines empty.jsonl", "empty.jsonl is empty"),
     ],
 )
 def test_nothing_is_no_result(

@@ -58,7 +58,7 @@ def test_a_run_is_killed_resumed_and_scored(llama_server: Any, tmp_path: Path) -
         assert row["prompt"] == task.request(problem, find_style("chat"), 0).prompt
         assert row["meta"]["usage"]["completion_tokens"] == row["completion_tokens"] <= 48
     score = [sys.executable, "-m", "codegen", "eval", "score", str(tmp_path / "run"), "--out",
-             str(tmp_path / "run"), "--unsafe-local", "--json"]  # fmt: skip
+             str(tmp_path / "run"), "-o", "unsafe_local=true", "--json"]  # fmt: skip
     scored = json.loads(subprocess.run(score, capture_output=True, check=True).stdout)
     assert scored["complete"] and scored["samples"] == 8
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -74,7 +74,7 @@ def results(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*.json*")):
         # A log in the order of finishing; what was measured.
-        if path.name in ("executions.jsonl", "plan.json"):
+        if path.name in ("plan.json",):
             continue
         text = path.read_text(encoding="utf-8")
         name = str(path.relative_to(out))

@@ -15,6 +15,14 @@ from codegen.evals import tasks
 # pytest's importlib mode leaves the folder of the tests off the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
+
+@pytest.fixture(autouse=True)
+def _executions(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of executions go to a temporary folder."""
+    folder = tmp_path_factory.getbasetemp() / "executions"
+    monkeypatch.setattr("codegen.evals.scoring.cache_folder", lambda: folder)
+
+
 ROWS: list[dict[str, str]] = [
     {
         "task_id": f"Toy/{i}",

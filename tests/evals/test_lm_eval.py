@@ -5,10 +5,7 @@ With the harness installed (`pip install lm_eval`), its own evaluator runs the t
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +60,7 @@ def written(benchmark: str, out: Path, **options: Any) -> dict[str, Any]:
 def test_the_file_names_our_functions_and_says_how_to_sample(
     benchmark: str, tmp_path: Path
 ) -> None:
-    row = written(benchmark, tmp_path, n=5, temperature=0.6, top_p=0.9, max_new_tokens=99)
+    row = written(benchmark, tmp_path, n=5)
     assert row["task"] == "codegen_my_own"
     for key, function in (
         ("custom_dataset", lm_eval.documents),
@@ -75,7 +72,7 @@ def test_the_file_names_our_functions_and_says_how_to_sample(
         f"pass@{k}" for k in (1, 2, 3, 5)
     ]
     asked = row["generation_kwargs"]
-    assert asked == asked | {"max_gen_toks": 99, "do_sample": True, "temperature": 0.6}
+    assert asked == asked | {"do_sample": True, "temperature": 0.8}
     greedy = written(benchmark, tmp_path)["generation_kwargs"]
     assert greedy["do_sample"] is False and "temperature" not in greedy
     task = tasks.load(benchmark)
@@ -113,52 +110,8 @@ def test_a_broken_environment_gives_no_score(benchmark: str) -> None:
 def test_what_can_not_be_asked_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs the decoder 'edit_sequence'"):
         lm_eval.write_task(tmp_path, "humaneval-edits", "continue")
-    with pytest.raises(ConfigError, match="no prompt style"):
+    with pytest.raises(ConfigError, match="Unknown prompt style"):
         lm_eval.write_task(tmp_path, "humaneval", "no such style")
     with pytest.raises(ConfigError, match="has no prompts in the style"):
         lm_eval.write_task(tmp_path, "humaneval", "fim-starcoder")
     assert list(tmp_path.iterdir()) == []
-
-
-HARNESS = """
-import json, sys
-from lm_eval import simple_evaluate
-from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
-
-RIGHT, WRONG = json.loads(sys.argv[3])
-
-class Model(LM):
-    '''Solves the first problem always, the second every other time, the third never.'''
-    def __init__(self):
-        super().__init__()
-        self.asked = 0
-    def generate_until(self, requests, **_):
-        for request in requests:
-            number = int(request.args[0].split("which is ")[1][0])
-            self.asked += 1
-            good = number == 1 or (number == 2 and self.asked % 2)
-            yield RIGHT.format(number) if good else WRONG
-    def loglikelihood(self, requests): raise NotImplementedError
-    def loglikelihood_rolling(self, requests): raise NotImplementedError
-
-found = simple_evaluate(
-    Model(), tasks=[sys.argv[2]], task_manager=TaskManager(include_path=sys.argv[1]),
-    bootstrap_iters=0,
-)
-print("RESULT" + json.dumps(found["results"][sys.argv[2]]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs lm_eval")
-def test_in_the_harness_itself(benchmark: str, tmp_path: Path) -> None:
-    written(benchmark, tmp_path / "harness", n=2)
-    arguments = [str(tmp_path / "harness"), "codegen_my_own", json.dumps([RIGHT, WRONG])]
-    done = subprocess.run(
-        [sys.executable, "-c", HARNESS, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.split("RESULT", 1)[1])
-    assert found["pass@1,all"] == pytest.approx(0.5)
-    assert found["pass@2,all"] == pytest.approx(2 / 3)

@@ -47,9 +47,10 @@ from codegen.evals.report.charts import (
 )
 from codegen.evals.report.page import diff_lines
 from codegen.evals.sandbox import Outcome
-from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, Score
 from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
+from codegen.evals.tasks.check import ReferenceGate
 from codegen.records import Sample, write_jsonl
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"
@@ -593,17 +594,16 @@ def test_answers_are_shown_where_the_tasks_data_is_gone(
     assert "not available" in run.score.notes[-1]
 
 
-def test_samples_that_were_not_scored_are_refused(scored_folder: Path, tmp_path: Path) -> None:
-    lines = (scored_folder / "samples.jsonl").read_text().splitlines(keepends=True)
-    other = tmp_path / "other.jsonl"
-    other.write_text("".join(lines[:-1]))
+def test_samples_that_were_not_scored_are_refused(scored_folder: Path) -> None:
+    file = scored_folder / "samples.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match="lacks 1 of the samples"):
-        read_run("a", scored_folder, other)
-    other.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
+        read_run("a", scored_folder)
+    file.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
     with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):
-        read_run("a", scored_folder, other)
-    other.rename(scored_folder / "moved.jsonl")
-    (scored_folder / "samples.jsonl").unlink()
+        read_run("a", scored_folder)
+    file.unlink()
     assert read_run("a", scored_folder).samples == {}
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
 from codegen.evals.report import write_report as write
-from codegen.evals.score import ProblemScore, ReferenceGate, Score
+from codegen.evals.score import ProblemScore, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
+from codegen.evals.tasks.check import ReferenceGate
 from tests import chromium
 
 pytestmark = pytest.mark.slow

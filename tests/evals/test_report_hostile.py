@@ -17,10 +17,11 @@ from eval_fakes import FakeSandbox
 from test_report import Page, scored
 
 from codegen.errors import CodegenError
-from codegen.evals.report import read_run, read_training, write_report
+from codegen.evals.report import read_run, write_report
 from codegen.evals.sandbox import Outcome
-from codegen.evals.score import SCORE, Cost, Measure, ReferenceGate
+from codegen.evals.score import SCORE, Cost, Measure
 from codegen.evals.scoring import SCORED, VERDICTS, score
+from codegen.evals.tasks.check import ReferenceGate
 from codegen.records import Sample, write_jsonl
 
 EVIL = (
@@ -111,7 +112,7 @@ def test_every_change_of_a_score_is_a_report_or_one_line(tmp_path: Path) -> None
             is_one_line(error)
             refused += 1
             continue
-        if made % 3:  # a third of them is enough for the time it takes
+        if made % 6:  # a sixth of them is enough for the time it takes
             continue
         try:
             check(write_report([run], tmp_path / "r.html"))
@@ -189,46 +190,3 @@ def test_what_was_scored_is_shown_wherever_it_came_from(toy: Any, tmp_path: Path
     assert not (tmp_path / "run" / SCORED).exists()
     run = read_run("a", tmp_path / "run")
     assert {id_: len(p.samples) for id_, p in run.samples.items()} == {"Toy/3": 1}
-
-
-ROLLOUT: dict[str, Any] = {
-    "step": 1,
-    "problem_id": "p",
-    "index": 0,
-    "completion": "c",
-    "program": "x = 1",
-    "status": "wrong",
-    "trust": "isolated",
-    "message": "m",
-    "reward": 0.5,
-    "solved": False,
-    "rewards": {"passed": [0.5, "why"]},
-    "suspects": ["exit"],
-    "tokens": 3,
-    "finish_reason": "eos",
-    "cpu_s": 0.1,
-    "earlier": [["before", "wrong"]],
-}
-RECIPE: dict[str, Any] = {"model": "m", "seed": 1, "grpo": {"task": "t", "hidden": 0.5}}
-
-
-@pytest.mark.parametrize("name", ["rollouts.jsonl", "recipe.json"])
-def test_every_change_of_a_training_is_a_report_or_one_line(tmp_path: Path, name: str) -> None:
-    given = {"rollouts.jsonl": [ROLLOUT], "recipe.json": [RECIPE]}
-    made, failed = 0, []
-    for what, row in mutations(given[name][0]):
-        # Twice, since sums and spreads are those of several samples.
-        rows = {**given, name: [{**row, "index": 1}, row] if name != "recipe.json" else [row]}
-        for file, content in rows.items():
-            (tmp_path / file).write_text("".join(json.dumps(one) + "\n" for one in content))
-        try:
-            runs, losses = read_training(EVIL, tmp_path)
-            made += 1
-            if made % 8 == 0 or "1e+308" in what:
-                check(write_report(runs, tmp_path / "r.html", losses=losses))
-        except CodegenError as error:
-            is_one_line(error)
-        except Exception as error:  # noqa: BLE001
-            failed.append(f"{what}: {error!r}")
-    assert not failed, "\n".join(failed)
-    assert made > 50

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +25,12 @@ from codegen.evals import tasks
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import EXECUTIONS, VERDICTS, read_samples, score, task_of
-from codegen.evals.signing import Signer
+from codegen.evals.scoring import VERDICTS, executions_log, score
 from codegen.evals.statistics import pass_at_k
+from codegen.evals.tasks.exchange import read_samples, task_of
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
+from codegen.runs import LOCK
 
 
 def judge(job: Job) -> Outcome:
@@ -105,55 +107,42 @@ def test_nothing_is_run_twice_and_more_samples_reuse_the_log(
     assert len(other.ran) == 4  # another sandbox might judge otherwise
 
 
-@pytest.mark.parametrize("forgery", ["unsigned", "changed", "foreign", "moved", "odd"])
-def test_executions_that_this_user_did_not_sign_are_run_again(
-    toy: tasks.Task[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
-) -> None:
-    """A directory that was received says that its wrong programs passed."""
+def test_a_received_directory_is_not_believed(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    """It says that its wrong programs passed, in a log as well: all programs run again."""
     samples = [sample("Toy/2", i, f"    return {i}\n") for i in range(3)]
-    monkeypatch.setenv(
-        "CODEGEN_CACHE", str(tmp_path / "theirs" if forgery == "foreign" else tmp_path)
-    )
-    honest = score(samples, toy, out=tmp_path / "run", sandbox=FakeSandbox(judge))
-    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path))
-    log = tmp_path / "run" / EXECUTIONS
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    passed = next(row for row in rows if row["status"] == "passed")
-    forged = {
-        "unsigned": [drop({**row, "status": "passed"}, "mac") for row in rows],
-        "changed": [{**row, "status": "passed"} for row in rows if row["status"] != "passed"],
-        "foreign": rows,
-        "moved": [{**row, "mac": passed["mac"], "cpu_s": 0.1} for row in rows],
-        "odd": [{**row, "status": "passed", "mac": odd}
-                for row, odd in zip(rows, [None, 3, "\ud800", [], ""], strict=False)],
-    }[forgery]  # fmt: skip
-    log.write_text("".join(json.dumps(row) + "\n" for row in [*forged, [], 3, None]))
+    honest = score(samples, toy, out=tmp_path / "mine", sandbox=FakeSandbox(judge))
+    rows = [json.loads(line) for line in executions_log(tmp_path / "mine").read_text().splitlines()]
+    theirs = tmp_path / "theirs"
+    shutil.copytree(tmp_path / "mine", theirs)
+    forged = "".join(json.dumps({**row, "status": "passed"}) + "\n" for row in rows)
+    for name in (executions_log(theirs).name, "executions.jsonl", LOCK):
+        (theirs / name).write_text(forged)
     again = FakeSandbox(judge)
-    assert score(samples, toy, out=tmp_path / "run", sandbox=again) == honest
+    assert score(samples, toy, out=theirs, sandbox=again) == honest
     assert len(again.ran) == len(rows)
 
 
-def test_the_key_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
-    line = json.loads(Signer().sign({"key": "x"}))
-    assert Signer().check(line) == {"key": "x"}
-    key = tmp_path / "cache" / "executions.key"
-    assert key.stat().st_mode & 0o777 == 0o600
-    for spoil in (lambda: key.chmod(0o644), lambda: (key.chmod(0o600), key.write_bytes(b"x")),
-                  lambda: (key.unlink(), key.symlink_to(tmp_path / "elsewhere"))):  # fmt: skip
-        spoil()
-        assert Signer().check(line) is None  # a key that others may know is not used
-    assert not (tmp_path / "elsewhere").exists()
+def test_a_log_that_others_can_write_is_refused(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    samples = [sample("Toy/2", 2, RIGHT.format(2))]
+    score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
+    log = executions_log(tmp_path)
+    log.chmod(0o666)
+    with pytest.raises(InputError, match="Other users can write"):
+        score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
+    log.unlink()
+    log.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="link"):
+        score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
 
 
-@pytest.mark.parametrize("cut", range(1, 400, 37))
+@pytest.mark.parametrize("cut", [1, 40, 150, 399])
 def test_a_torn_log_loses_at_most_its_last_lines(
     toy: tasks.Task[Any], tmp_path: Path, cut: int
 ) -> None:
     samples = [sample("Toy/2", i, f"    return {i}\n") for i in range(5)]
     score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
     verdicts = (tmp_path / VERDICTS).read_bytes()
-    log = tmp_path / EXECUTIONS
+    log = executions_log(tmp_path)
     log.write_bytes(log.read_bytes()[:-cut])
     left = log.read_bytes().count(b"\n")
     sandbox = FakeSandbox(judge)
@@ -434,52 +423,10 @@ def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_pa
 
 
 CHILD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from eval_fakes import FakeSandbox
-from codegen.evals import tasks
-from codegen.evals.sandbox import Outcome
-from codegen.evals.scoring import (score)
-
-def judge(job):
-    time.sleep(0.01)
-    return Outcome("passed" if "+ 1" in job.program else "wrong", "isolated")
-
-sandbox = FakeSandbox(judge)
-print("ready", flush=True)
-score(sys.argv[3], tasks.load("humaneval", sys.argv[2]), out=sys.argv[4], sandbox=sandbox)
-print(len(sandbox.ran))
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_while_scoring(toy_file: Path, tmp_path: Path) -> None:
-    rows = [{"task_id": f"Toy/{i % 7}", "completion": f"    return {i}\n"} for i in range(90)]
-    samples = tmp_path / "samples.jsonl"
-    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", CHILD, here, str(toy_file), str(samples)]
-    for round_ in range(6):
-        process = subprocess.Popen([*command, str(tmp_path / "run")], stdout=subprocess.PIPE)
-        with process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(0.03 + 0.02 * round_)
-            assert process.poll() is None
-            os.kill(process.pid, signal.SIGKILL)
-    last = subprocess.run([*command, str(tmp_path / "run")], check=True, capture_output=True)
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    assert int(last.stdout.split()[-1]) < 97  # earlier rounds were not for nothing
-    for name in (VERDICTS, SCORE):
-        whole = (tmp_path / "whole" / name).read_bytes()
-        assert (tmp_path / "run" / name).read_bytes() == whole
-
-
-REAL_CHILD = """
 import sys
 from codegen.evals import tasks
 from codegen.evals.sandbox import Sandbox
-from codegen.evals.scoring import (score)
+from codegen.evals.scoring import score
 
 with Sandbox(workers=1) as sandbox:
     print("ready", flush=True)
@@ -512,11 +459,12 @@ def test_kill_9_while_scoring_in_the_sandbox(kills: int, toy_file: Path, tmp_pat
     ]
     samples = tmp_path / "samples.jsonl"
     samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-c", REAL_CHILD, str(toy_file), str(samples)]
-    log = tmp_path / "run" / EXECUTIONS
+    command = [sys.executable, "-c", CHILD, str(toy_file), str(samples)]
+    log = executions_log(tmp_path / "run")
+    env = {**os.environ, "CODEGEN_CACHE": str(log.parents[1])}
     chance = random.Random(kills)
     for _ in range(kills):
-        process = subprocess.Popen([*command, str(tmp_path / "run")], stdout=subprocess.PIPE)
+        process = subprocess.Popen([*command, str(tmp_path / "run")], stdout=-1, env=env)
         with process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
@@ -532,7 +480,7 @@ def test_kill_9_while_scoring_in_the_sandbox(kills: int, toy_file: Path, tmp_pat
     done = len(log.read_text().splitlines())
     assert kills <= done < count
     for folder in ("run", "whole"):
-        subprocess.run([*command, str(tmp_path / folder)], check=True, capture_output=True)
+        subprocess.run([*command, str(tmp_path / folder)], check=True, env=env)
     keys = [json.loads(line)["key"] for line in log.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == count + 7  # references too; each was run once
     for name in (VERDICTS, SCORE):

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from codegen.cli import main
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 
@@ -101,18 +100,6 @@ def test_a_run_its_records_and_its_report(
     loaded = load(result.model)
     assert loaded.card.style == "plain"
     assert (Path(recipe["output"]) / "reward.svg").is_file()
-
-    out = tmp_path / "report.html"
-    with pytest.raises(SystemExit, match="0"):
-        main(["eval", "report", recipe["output"], "--out", str(out), "--json"])
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["samples"] == len(rows)
-    data = json.loads(out.with_suffix(".json").read_text())
-    assert [run["score"]["settings"]["steps"] for run in data["runs"]] == [
-        "1 to 1", "2 to 2", "3 to 3", "4 to 4",
-    ]  # fmt: skip
-    curves = {curve["name"].rpartition(": ")[2]: curve["points"] for curve in data["losses"]}
-    assert [value for _, value in curves["reward"]] == pytest.approx(list(means.values()))
 
 
 def _compiles(program: str) -> bool:

@@ -43,6 +43,7 @@ _DUNDER = frozenset(
 
 _LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
 _STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
+_RAISE = opcode.opmap["RAISE_VARARGS"]  # of assert too
 _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
@@ -132,6 +133,74 @@ def texts_of(code: types.CodeType) -> set[str]:
     return texts
 
 
+# How the names of functions begin that may reject a result.
+_REJECTING = (
+    *("_exit", "abort", "assert", "check", "compare", "ensure", "exit", "expect", "fail", "quit"),
+    *("raises", "run", "should", "test", "validate", "verify", "warns"),
+)
+_PREDICATES = frozenset(
+    (
+        *("all", "allclose", "any", "array_equal", "bool", "callable", "endswith", "hasattr"),
+        *("isclose", "isinstance", "issubclass", "issubset", "startswith"),
+    )
+)
+# What single-argument assertions assert of it.
+_ASSERTED = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
+_MOST_TEXT = 1 << 18  # of tests that are parsed
+
+
+def asserts_nothing(codes: Iterable[types.CodeType], text: str) -> bool:
+    """Whether tests drop the truth values that they compute, as a bare call of ``math.isclose``, and
+    reject nothing; or give all their assertions the expected value as the message.
+    """
+    can_reject = any(map(_may_reject, codes))
+    can_misuse = any(name in text for name in (*_ASSERTED, "assert "))
+    if len(text) > _MOST_TEXT or (can_reject and not can_misuse):
+        return False
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    if not can_reject:
+        return any(map(_drops_truth, nodes))
+    sites = [n for n in nodes if isinstance(n, ast.Assert | ast.Raise) or _is_assert_call(n)]
+    return bool(sites) and all(map(_has_value_as_message, sites))
+
+
+def _may_reject(code: types.CodeType) -> bool:
+    if _RAISE in code.co_code[::2] or any(name.startswith(_REJECTING) for name in code.co_names):
+        return True
+    return any(_may_reject(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def _drops_truth(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    function = node.value.func
+    return getattr(function, "attr", getattr(function, "id", "")) in _PREDICATES
+
+
+def _has_value_as_message(node: ast.AST) -> bool:
+    """Whether an assertion of one value gets the expected one as its message."""
+    expected: object = True
+    if isinstance(node, ast.Assert):
+        value, message = node.test, node.msg
+    elif isinstance(node, ast.Call) and len(node.args) == 2:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if name not in _ASSERTED:
+            return False
+        (value, message), expected = node.args, _ASSERTED[name]
+    else:
+        return False
+    if isinstance(value, ast.Compare | ast.BoolOp):
+        return False  # MBPP/436: assert neg_nos([-1, 4, 5, -6]) == -1, -6
+    try:
+        said = ast.literal_eval(message) if message else ""
+    except (ValueError, TypeError):
+        return False  # computed, such as the values that failed
+    return not isinstance(said, str) and said is not expected
+
+
 _REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
 
 
@@ -164,6 +233,9 @@ def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
             yield f"the assert in line {node.lineno} is of a constant"
+    for node in nodes:
+        if _has_value_as_message(node):
+            yield f"line {node.lineno} gives the expected value as the message"  # type: ignore[attr-defined]
     for node in nodes:
         if isinstance(node, ast.Try) and any(map(_catches_all, node.handlers)):
             yield f"the try in line {node.lineno} catches whatever fails"

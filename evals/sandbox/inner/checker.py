@@ -11,8 +11,8 @@ free of side effects (:mod:`.analysis`) and ended normally; a fork per job would
 Messages over the driver's SOCK_SEQPACKET socket:
 
     driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
-            :mod:`marshal` writes it, with the descriptors ``channel`` and, with modes that have
-            one, ``stdout``; a long payload is None, and in the file ``payload``
+            :mod:`marshal` writes it, with the descriptors ``channel``, ``note`` and, with modes
+            that have one, ``stdout``; a long payload is None, and in the file ``payload``
     tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
 
 ``again`` says whether the process accepts another job.
@@ -47,6 +47,7 @@ from .analysis import (
     PURE_MODULES,
     GivenCode,
     arguments,
+    asserts_nothing,
     collected_names,
     names_read,
     sets_attributes,
@@ -54,6 +55,7 @@ from .analysis import (
     texts_of,
     why_idle,
 )
+from .orders import HEARD
 from .program import CHANNEL_FD
 from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
@@ -84,6 +86,7 @@ _SIGALRM = int(signal.SIGALRM)
 def main(_: bytes, __: bool) -> None:
     """Runs the tests of one job after another, as they arrive on the driver's socket."""
     driver = socket.socket(fileno=CHANNEL_FD)
+    os._exit = functools.partial(_exit, os.getpid())  # type: ignore[assignment]
     builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr
     for number in range(1, MAX_JOBS + 1):
@@ -116,6 +119,16 @@ def main(_: bytes, __: bool) -> None:
             return
 
 
+_end_process = os._exit
+
+
+def _exit(own_pid: int, status: int) -> None:
+    """``os._exit`` of the tests, which would leave their job without a verdict."""
+    if os.getpid() != own_pid:  # a child that they forked
+        _end_process(status)
+    raise BadTestError("the tests call os._exit, which ends them before they are judged")
+
+
 def _receive(driver: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     packet, ancillary, _, _ = driver.recvmsg(MAX_PACKET, _ANCILLARY_BYTES)
     fds = ancillary[0][2] if ancillary else b""
@@ -136,9 +149,33 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
     os.close(fd)
 
 
+class _NotedChannel(wire.Channel):
+    """Notes in a file of the driver whether the program has been heard. If this process is ended
+    by a signal afterwards, that is the program's failure.
+    """
+
+    def __init__(self, fd: int, note: int) -> None:
+        super().__init__(fd)
+        self._note = note
+        self._is_heard = False
+
+    def receive_bytes(self) -> bytes:
+        """Receives one frame, and notes it before it is decoded."""
+        data = super().receive_bytes()
+        self.note(True)
+        return data
+
+    def note(self, is_heard: bool) -> None:
+        """Notes whether the program could be the cause of what happens next."""
+        if is_heard != self._is_heard:
+            self._is_heard = is_heard
+            os.pwrite(self._note, HEARD if is_heard else b"-", 0)
+
+
 def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, object], bool]:
     """Runs the tests of one job; returns its verdict and whether the process can be reused."""
-    remote = Remote(wire.Channel(fds["channel"]))
+    channel = _NotedChannel(fds["channel"], fds["note"])
+    remote = Remote(channel)
     sys.setrecursionlimit(5000)
     values: list[Any] = []
     again = True
@@ -148,8 +185,11 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             tests = _Tests(remote, payload)
             again = tests.side_effect_free
             tests.set_up()
+            tests.load()
+            channel.note(False)  # tests that end their process before they call are to blame
             tests.run()
             remote.end()
+            channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
         elif mode in ("stdio", "isolated"):
@@ -204,9 +244,11 @@ def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) ->
     def passes_with_all() -> bool:
         return all(_passes_with(remote, tests, stub) for stub in _STUBS)
 
-    idle_with_all = _in_child(passes_with_all) if in_child else passes_with_all()
-    remote.stand_in_ends()
-    if idle_with_all:
+    is_idle = asserts_nothing(tests.codes, tests.text)
+    if not is_idle:
+        is_idle = _in_child(passes_with_all) if in_child else passes_with_all()
+        remote.stand_in_ends()
+    if is_idle:
         raise BadTestError(why_idle(tests.text, tests.entry_point))
     if len(_discerning) < MAX_DISCERNING:
         _discerning.add(tests.key)
@@ -221,12 +263,12 @@ def _in_child(check: Callable[[], bool]) -> bool:
             signal.setitimer(signal.ITIMER_PROF, len(_STUBS) * STUB_S)
             status = 0 if check() else 1
         finally:
-            os._exit(status)
+            _end_process(status)
     return os.waitpid(pid, 0)[1] == 0
 
 
 def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
-    """Whether the tests pass if ``stub`` is whatever the program returns."""
+    """Whether the tests pass if ``stub`` is each class of the program, and all that it returns."""
 
     def ring(*_: object) -> None:
         raise Unanswered
@@ -307,9 +349,12 @@ class _Tests:
         except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
             raise BadTestError(f"{type(error).__name__}: {error}") from None
 
-    def run(self) -> None:
-        """Waits for the program, and tests it."""
+    def load(self) -> None:
+        """Waits for the program."""
         self._names = self._remote.load()
+
+    def run(self) -> None:
+        """Tests the program."""
         if self.entry_point and self.entry_point not in self._names:
             raise NameError(f"name {self.entry_point!r} is not defined by the program")
         self._execute()
@@ -317,6 +362,11 @@ class _Tests:
     def expect(self, names: dict[str, str]) -> None:
         """Sets the program's names for :meth:`run_again`."""
         self._names = names
+
+    @property
+    def codes(self) -> list[types.CodeType]:
+        """The code of the setup and of the tests."""
+        return [self._setup.code, self._test.code]
 
     def run_again(self) -> None:
         """Runs the tests once more, on the program or its stand-in."""
@@ -333,13 +383,13 @@ class _Tests:
         if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
             read = read | {text.rpartition(".")[2] for text in self._test.texts}
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
+        calls = self._remote.calls  # made for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name], read) for name in names}
         values = [name for name in names if self._names[name] == "value"]
         if values:
             self._namespace = LiveNamespace(self._remote, self._namespace, values)
             sys.modules["__main__"] = LiveModule(self._namespace)
         self._namespace.update(self._bound)
-        calls = self._remote.calls
         if self._test.wants:
             around = Surroundings(self._test.wants, self._test.names, self._test.texts)
             around.bind(self._namespace, self._bound)

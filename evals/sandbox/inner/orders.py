@@ -12,6 +12,9 @@ import struct
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+HEARD = b"h"
+"""In a file that a process of tests shares with the driver: it has heard the program."""
+
 # The descriptors that an order may bring, in the order in which they are attached.
 FDS = ("payload", "channel", "stdin", "stdout")
 # How a job ended: by itself or its own signal ("exit"); by the zygote at a limit ("cpu" to

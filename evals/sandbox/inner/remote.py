@@ -1015,15 +1015,16 @@ def _class_at(place: Any) -> Any:
 
 
 def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:
-    try:
-        if isinstance(kind, Program):
-            base = next(b for b in kind.__mro__ if not isinstance(b, Program))
-            error = base.__new__(kind, *values)
-        else:
-            error = kind(*values) if kind.__module__ == "builtins" else kind.__new__(kind, *values)
-    except TypeError:
-        made: Any = kind if isinstance(kind, Program) else RuntimeError
-        error = Exception.__new__(made, *values)
+    base = next(
+        b for b in kind.__mro__ if not isinstance(b, Program) and b.__module__ == "builtins"
+    )
+    for given in (values, ()):
+        with contextlib.suppress(TypeError, ValueError):
+            error = base.__new__(kind, *given)
+            base.__init__(error, *given)  # sets fields that C code reads, as StopIteration's
+            break
+    else:
+        error = RuntimeError(*values)
     if error.args != values and not isinstance(error, OSError):
         error.args = values
     return error

@@ -6,90 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.jobs import Limits
 from codegen.evals.sandbox.languages import MissingToolchainError, programs
 
-BOMBS: list[tuple[str, str, str]] = [
-    ("c", "devices", '#include "/dev/random"\nint main() { return 0; }\n'),
-    ("c", "zeros", '#include "/dev/zero"\nint main() { return 0; }\n'),
-    (
-        "c",
-        "macros",
-        "#define A x,x,x,x,x,x,x,x\n#define B A,A,A,A,A,A,A,A\n#define C B,B,B,B,B,B,B,B\n"
-        "#define D C,C,C,C,C,C,C,C\n#define E D,D,D,D,D,D,D,D\n#define F E,E,E,E,E,E,E,E\n"
-        "#define G F,F,F,F,F,F,F,F\n#define H G,G,G,G,G,G,G,G\nint x[] = {H,H,H,H};\n",
-    ),
-    ("c", "large", "int x[1 << 30] = {1};\nint main() { return x[5]; }\n"),
-    (
-        "cpp",
-        "templates",
-        "template <int N> struct A { static const int v = A<N + 1>::v + A<N + 2>::v; };\n"
-        "int main() { return A<0>::v; }\n",
-    ),
-    (
-        "cpp",
-        "constexpr",
-        "constexpr int f(int n) { int x = 0; for (;;) x ^= n; return x; }\n"
-        "static_assert(f(1) == 0);\nint main() {}\n",
-    ),
-    (
-        "rust",
-        "const",
-        "const fn f() -> u64 { let mut x = 1u64; while x != 0 { x = x.wrapping_mul(3) | 1; } x }\n"
-        'const X: u64 = f();\nfn main() { println!("{}", X); }\n',
-    ),
-    ("rust", "macro", "macro_rules! a { () => { a!(); a!() } }\nfn main() { a!(); }\n"),
-    ("rust", "include", 'fn main() { print!("{}", include_str!("/dev/zero")); }\n'),
-    (
-        "java",
-        "constants",
-        "class A { "
-        + 'static final String a0 = "xxxxxxxxxxxxxxxx"; '
-        + " ".join(f"static final String a{i} = a{i - 1} + a{i - 1};" for i in range(1, 40))
-        + " public static void main(String[] a) {} }\n",
-    ),
-    (
-        "csharp",
-        "constants",
-        'class A { const string a0 = "xxxxxxxxxxxxxxxx"; '
-        + " ".join(f"const string a{i} = a{i - 1} + a{i - 1};" for i in range(1, 40))
-        + " static void Main() { System.Console.Write(a39); } }\n",
-    ),
-    (
-        "kotlin",
-        "constants",
-        'const val a0 = "xxxxxxxxxxxxxxxx"\n'
-        + "\n".join(f"const val a{i} = a{i - 1} + a{i - 1}" for i in range(1, 40))
-        + "\nfun main() { println(a39) }\n",
-    ),
-    (
-        "scala",
-        "constants",
-        'object A extends App { final val a0 = "xxxxxxxxxxxxxxxx"\n'
-        + "\n".join(f"final val a{i} = a{i - 1} + a{i - 1}" for i in range(1, 40))
-        + "\nprintln(a39) }\n",
-    ),
-    (
-        "swift",
-        "types",
-        "let x = "
-        + " + ".join(f"[{i}: [{i}.0, {i}]].count" for i in range(30))
-        + ' - ("1" + 2) * [1, "a", 2.5].map { $0 * 2 + 1 - 3 / 4 }\n',
-    ),
-    (
-        "java",
-        "processor",
-        "import java.util.*;\nimport javax.annotation.processing.*;\n"
-        '@SupportedAnnotationTypes("*") class A extends AbstractProcessor {\n'
-        "  static { while (true) {} }\n"
-        "  public boolean process(Set<? extends javax.lang.model.element.TypeElement> a, "
-        "RoundEnvironment b) { return missing; } }\n",
-    ),
-    ("go", "array", "package main\n\nvar x = [1 << 40]byte{1}\n\nfunc main() { println(x[5]) }\n"),
-]
+BOMBS: list[tuple[str, str, str]] = suite("compilers")
 
 
 @pytest.fixture(scope="module")

@@ -10,47 +10,18 @@ import json
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError
 from codegen.evals.tasks.check import check
-from codegen.evals.tasks.multilingual import MultiPLE, TakenApart, Translated
-from codegen.evals.tasks.translated import FORMS, MBXP_FORMS, take_apart
+from codegen.evals.tasks.multilingual import MultiPLE, Translated
+from codegen.evals.tasks.translated import FORMS, take_apart
 from codegen.records import Sample
 
-ROWS = {
-    "javascript": {
-        "name": "HumanEval_x_add",
-        "prompt": "//Adds.\nfunction add(a, b){\n",
-        "tests": (
-            "const assert = require('node:assert');\n\n\n"
-            "function test() {\n  let candidate = add;\n"
-            '  assert.deepEqual(candidate([1, 2], "a, (b"),[1, 2, "a, (b"]);\n'
-            "  assert.deepEqual(candidate([], {}),[{}]);\n}\n\ntest();"
-        ),
-    },
-    "bash": {
-        "name": "HumanEval_x_add",
-        "prompt": "#!/bin/bash\n# Adds.\nadd() {\n",
-        "tests": (
-            '}\n\ncandidate() {\n    add "$@"\n}\n\nset -e\nrun_test() {\n'
-            '    [[ $(candidate "1" "a ) = b") = "1 a ) = b" ]]\n'
-            '    [[ $(candidate "" "x") = " x" ]]\n}\n\nrun_test'
-        ),
-    },
-    "c++": {
-        "name": "HumanEval_x_add",
-        "prompt": (
-            "#include<assert.h>\n#include<bits/stdc++.h>\n// Adds.\nlong add(long a, long b) {\n"
-        ),
-        "tests": (
-            "}\nint main() {\n    auto candidate = add;\n    assert(candidate((1), (2)) == (3));\n"
-            "    assert(candidate((-1), (1)) == (0));\n}\n"
-        ),
-    },
-}
+ROWS = suite("multilingual")
 ROWS["c#"] = {
     "name": "HumanEval_x_add",
     "prompt": (
@@ -109,18 +80,6 @@ def test_a_test_taken_apart() -> None:
 )
 def test_what_is_not_of_the_form_is_left(test: str) -> None:
     assert take_apart(FORMS["javascript"], "", test) is None
-
-
-def test_variables_go_with_their_half() -> None:
-    test = (
-        "var arg00 = 2;\nvar x0 = f(arg00);\nvar v0 = [1];\n"
-        "if(!compare(x0, v0)){\n    throw 'Error' + JSON.stringify(x)\n}\n"
-    )
-    halves = take_apart(MBXP_FORMS["javascript"], "", test)
-    assert halves is not None
-    assert halves.calls == "var arg00 = 2;\nvar x0 = f(arg00);\ncodegen_answer(x0);\n"
-    assert halves.expected.split() == ["var", "v0", "=", "[1];", "codegen_answer(v0);"]
-    assert take_apart(MBXP_FORMS["javascript"], "", test.replace("var v0", "let v0")) is None
 
 
 @pytest.mark.usefixtures("cache")
@@ -211,11 +170,11 @@ def test_a_continued_prompt_ends_at_a_stop_string(tmp_path: Path) -> None:
 
 def test_names_of_tasks() -> None:
     with pytest.raises(ConfigError, match="needs a language"):
-        tasks.load("mbxp")
+        tasks.load("mceval")
     with pytest.raises(ConfigError, match="no problems in Lua"):
-        tasks.load("mbxp:lua")
+        tasks.load("humanevalpack:lua")
     with pytest.raises(ConfigError, match="'cobol'"):
-        tasks.load("mbxp:cobol")
+        tasks.load("mceval:cobol")
     with pytest.raises(ConfigError, match="takes no language"):
         tasks.load("humaneval:js")
     with pytest.raises(InputError, match=r"missing\.jsonl"):
@@ -224,10 +183,6 @@ def test_names_of_tasks() -> None:
 
 # task -> languages; and every how many-th problem the long suite takes.
 SETS = {
-    "mbxp": (
-        ("cpp", "csharp", "java", "javascript", "kotlin", "php", "ruby", "typescript"),
-        25,
-    ),
     "humanevalpack": (("cpp", "go", "java", "javascript", "rust"), 10),
     "mceval": (tuple(LANGUAGES), 5),
 }
@@ -261,15 +216,13 @@ NOT_OF_THE_FORM = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["multipl_e", "multipl_e-mbpp", "mbxp", "multilingual-humaneval"])
+@pytest.mark.parametrize("name", ["multipl_e", "multipl_e-mbpp"])
 def test_all_tests_are_taken_apart(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("CODEGEN_TEST_DATA", str(data_folder))
-    languages = ("javascript", "ruby", "java", "csharp")
-    mbxp = ("kotlin",) if name in ("mbxp", "multilingual-humaneval") else ()
-    for language in (*languages, "scala", "swift", *mbxp):
+    for language in ("javascript", "ruby", "java", "csharp", "scala", "swift"):
         task = tasks.load(f"{name}:{language}")
-        assert isinstance(task, TakenApart)
+        assert isinstance(task, MultiPLE)
         left = [problem.id for problem in task.problems() if task.halves(problem) is None]
         assert left == NOT_OF_THE_FORM.get((name, language), []), language

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from suites import suite
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
@@ -184,59 +185,7 @@ def test_any_tree_gives_a_value_or_a_wire_error(tag: str, content: Any) -> None:
         return
 
 
-IN_THE_SANDBOX = [
-    (
-        "import numpy as np\ndef f(x):\n    return np.array(x) * 2\n",
-        "import numpy as np\nassert (f([1, 2]) == np.array([2, 4])).all()\n"
-        "np.testing.assert_allclose(f([1.5]), [3.0])\nassert f([[1, 2]]).shape == (1, 2)\n",
-        True,
-    ),
-    (
-        "def f(x):\n    return {'mean': x.mean(), 'all': [x.max()]}\n",
-        "import numpy as np\nassert f(np.ones((2, 3))) == {'mean': 1.0, 'all': [1]}\n"
-        "assert isinstance(f(np.ones(3))['mean'], np.floating)\n",
-        True,
-    ),
-    (
-        "def f(frame):\n    return frame.groupby('k')['v'].sum()\n",
-        "import pandas as pd\ngot = f(pd.DataFrame({'k': ['a', 'a', 'b'], 'v': [1, 2, 3]}))\n"
-        "assert got.to_dict() == {'a': 3, 'b': 3} and got['a'] == 3\n",
-        True,
-    ),
-    (
-        "import pandas as pd\ndef f(d):\n    return pd.DataFrame(d)\n",
-        "import pandas as pd\n"
-        "pd.testing.assert_frame_equal(f({'a': [1]}), pd.DataFrame({'a': [1]}))\n",
-        True,
-    ),
-    (
-        "import numpy as np\nclass E(np.ndarray):\n    def __eq__(self, o):\n"
-        "        return np.array([True])\n    def all(self):\n        return True\n"
-        "def f():\n    return np.zeros(2).view(E)\n",
-        "import numpy as np\nassert (f() == np.array([5, 5])).all()\n",
-        False,
-    ),
-    *(
-        (
-            "import numpy as np\nclass E:\n    __array_priority__ = 1e9\n"
-            "    def __array_ufunc__(self, *a, **k):\n        return np.array(True)\n"
-            "    def __array_function__(self, *a, **k):\n        return True\n"
-            "    def __eq__(self, o):\n        return True\n"
-            "    __array_interface__ = {\n        'data': (64, False), 'shape': (2,), "
-            "'typestr': '<f8', 'version': 3\n    }\n"
-            "def f():\n    return E()\n",
-            f"import numpy as np\nassert {check}\n",
-            False,
-        )
-        for check in (
-            "np.array_equal(f(), [7, 7])",
-            "np.allclose(f(), [7, 7])",
-            "(f() == np.array([7, 7])).all()",
-            "(np.array([7, 7]) == f()).all()",
-            "np.abs(f() - np.array([7, 7])).max() < 1e-6",
-        )
-    ),
-]
+IN_THE_SANDBOX = suite("arrays")
 
 
 def test_programs_with_numpy_and_pandas() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from codegen.errors import CodegenError, InputError, MachineError, SandboxError
 from codegen.evals.sandbox import ClusterSandbox, Job, Limits, Sandbox
 from codegen.evals.score import SCORE
-from codegen.evals.scoring import EXECUTIONS, VERDICTS, score
+from codegen.evals.scoring import VERDICTS, executions_log, score
 from codegen.records import Sample
 from tests.processes import command_of, descendants
 
@@ -104,15 +105,13 @@ def test_scoring_over_ray_writes_the_same_files(
         score(samples, toy, out=tmp_path / "one", sandbox=sandbox)
     score(samples, toy, out=tmp_path / "ray", sandbox=cluster)
 
-    def untimed(folder: str, name: str) -> list[str]:
-        import re
+    def untimed(path: Path) -> list[str]:
+        return re.sub(r'"(cpu_s|wall_s|memory_mib)": [^,}]+', "", path.read_text()).splitlines()
 
-        text = (tmp_path / folder / name).read_text()
-        text = re.sub(r'"(cpu_s|wall_s|memory_mib|mac)": [^,}]+', "", text)
-        return sorted(text.splitlines()) if name == EXECUTIONS else text.splitlines()
-
-    for name in (EXECUTIONS, VERDICTS, SCORE):
-        assert untimed("one", name) == untimed("ray", name), name
+    for name in (VERDICTS, SCORE):
+        assert untimed(tmp_path / "one" / name) == untimed(tmp_path / "ray" / name), name
+    one, ray = (untimed(executions_log(tmp_path / name)) for name in ("one", "ray"))
+    assert sorted(one) == sorted(ray)
 
 
 def test_bad_settings_are_refused() -> None:

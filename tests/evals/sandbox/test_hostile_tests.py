@@ -83,3 +83,26 @@ def test_a_sandbox_that_has_ended_takes_no_jobs() -> None:
         pool.close()
         with pytest.raises(SandboxError, match="closed"):
             opened.run(RIGHT)
+
+
+CRASH = "import ctypes\n{}ctypes.string_at(0)\n"
+OF_A_LOOP = """
+def pairs(f):
+    yield from map(lambda case: f(*case), [(1, 2)])
+for x in pairs(add): assert x == 3
+"""
+
+
+def test_who_is_to_blame_for_the_end_of_the_process_of_tests(sandbox: Sandbox) -> None:
+    program = "def add(a, b): return a + b\n"
+    before = sandbox.run(Job(program, CRASH.format("") + "assert add(1, 2) == 3\n"))
+    assert before.status == "infra_error", before
+    after = sandbox.run(Job(program, CRASH.format("assert add(1, 2) == 3\n")))
+    assert after.status == "crashed" and "SIGSEGV" in after.message, after
+
+
+@pytest.mark.parametrize("base", ["StopIteration", "StopAsyncIteration", "OSError", "SystemExit"])
+def test_an_exception_of_the_program_is_whole(sandbox: Sandbox, base: str) -> None:
+    """C code reads the fields of one that Python code raises again, as ``StopIteration.value``."""
+    program = f"class S({base}): pass\ndef add(a, b): raise S()\n"
+    assert sandbox.run(Job(program, OF_A_LOOP)).status in ("error", "exited", "wrong")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.evals.sandbox import Job, Limits
+from codegen.evals.sandbox import Job, Limits, Mode
 from codegen.evals.sandbox.inner.orders import Ended
 from codegen.evals.sandbox.judge import Report, judge, parse_report
 
@@ -54,6 +54,26 @@ ORDERED = end("order", KILLED)
 )
 def test_isolated(program: Ended, tests: Ended, verdict: Report | None, status: str) -> None:
     assert judge(JOB, program, tests, verdict).status == status
+
+
+@pytest.mark.parametrize("mode", ["isolated", "in_sandbox", "stdio", "calls"])
+@pytest.mark.parametrize(
+    ("how", "heard", "status"),
+    [
+        (signal.SIGSEGV, True, "crashed"),
+        (signal.SIGABRT, True, "crashed"),
+        (signal.SIGSEGV, False, "infra_error"),  # the tests' own doing
+        (KILLED, True, "infra_error"),  # the machine's memory is exhausted
+        (1 << 8, True, "infra_error"),
+    ],
+)
+def test_a_program_that_breaks_the_process_of_its_tests_has_failed(
+    mode: Mode, how: int, heard: bool, status: str
+) -> None:
+    calls = [("x", None)] if mode == "calls" else ()
+    job = Job("x = 1\n", mode=mode, calls=calls, limits=JOB.limits)
+    found = judge(job, ORDERED, end("exit", how), None, heard=heard)
+    assert (found.status, found.again) == (status, status == "crashed")
 
 
 def test_only_the_clock_asks_for_another_run() -> None:

@@ -9,135 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.evals.sandbox import Limits, Sandbox
 from codegen.evals.sandbox.inner import usage
 
 LIMITS = Limits(cpu_s=2.0, memory_mib=128)
 # Fills what it can in each process it may have, which holds little memory of its own.
-_EVERYWHERE = """
-import os, time
-def f():
-    keep = fill()
-    while True:
-        try:
-            if os.fork() == 0:
-                os.closerange(4, 300)
-                keep = fill()
-                time.sleep(60)
-        except OSError:
-            time.sleep(60)
-"""
-_SEND = """
-def send(a):
-    a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
-    a.setblocking(False)
-    try:
-        while True: a.send(b"x" * 65536)
-    except OSError: pass
-"""
-HOLDS = {
-    "pairs of sockets": f"""
-import socket{_SEND}
-def fill():
-    keep = []
-    try:
-        while True:
-            keep += socket.socketpair()
-            for a in keep[-2:]: send(a)
-    except OSError:
-        return keep
-{_EVERYWHERE}""",
-    "connections nobody accepts": f"""
-import os, socket{_SEND}
-def fill():
-    listens = socket.socket(socket.AF_UNIX)
-    listens.bind(f"\\0{{os.getpid()}}")
-    listens.listen(4096)
-    while True:
-        with socket.socket(socket.AF_UNIX) as a:
-            a.setblocking(False)
-            try: a.connect(f"\\0{{os.getpid()}}")
-            except OSError: return listens
-            send(a)
-{_EVERYWHERE}""",
-    "TCP": f"""
-import socket{_SEND}
-def fill():
-    keep = [socket.create_server(("127.0.0.1", 0))]
-    try:
-        while True:
-            keep.append(socket.create_connection(keep[0].getsockname()))
-            keep.append(keep[0].accept()[0])
-            for a in keep[-2:]: send(a)
-    except OSError:
-        return keep
-{_EVERYWHERE}""",
-    "pipes": f"""
-import os
-def fill():
-    try:
-        while True:
-            r, w = os.pipe()
-            os.set_blocking(w, False)
-            os.write(w, b"x" * 65536)
-    except OSError: pass
-{_EVERYWHERE}""",
-    "lists of events": f"""
-import os, select
-def fill():
-    keep = []
-    try:
-        fds = [os.eventfd(0) for _ in range(120)]
-        while True:
-            keep.append(select.epoll())
-            for fd in fds: keep[-1].register(fd)
-    except OSError:
-        return keep
-{_EVERYWHERE}""",
-    "page tables": f"""
-import ctypes
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-def fill():
-    for n in range(60000):
-        p = libc.mmap(0x100000000000 + (n << 30), 4096, 1, 0x100022, -1, 0)
-        if p in (None, 2**64 - 1): break
-        ctypes.string_at(p, 1)
-{_EVERYWHERE}""",
-    "mappings": """
-import ctypes, os, time
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-def f():
-    for n in range(60000):
-        if libc.mmap(None, 4096, n % 2, 0x22, -1, 0) in (None, 2**64 - 1): break
-    for _ in range(20):
-        if os.fork() == 0: time.sleep(60)
-    time.sleep(60)
-""",
-    "shared memory that nobody touches": """
-import mmap, os, time
-def f():
-    while True:
-        m = mmap.mmap(-1, 60 << 20)
-        if os.fork() == 0: time.sleep(60)
-        for i in range(0, 60 << 20, 4096): m[i] = 1
-        m.close()
-""",
-    "file locks": """
-import fcntl
-def f():
-    files = [open(f"x{n}", "w") for n in range(200)]
-    n = 0
-    while True:
-        for file in files:
-            for k in range(50): fcntl.lockf(file, fcntl.LOCK_EX, 1, (n + k) * 2)
-        n += 50
-""",
-}
+HOLDS = suite("kernel_memory")
 
 
 @pytest.mark.parametrize("what", HOLDS)
@@ -171,27 +50,7 @@ def test_tcp_holds_little_at_any_time(sandbox: Sandbox) -> None:
     assert max(seen) - before < 512
 
 
-REFUSED = {
-    "inotify": "[libc.inotify_init() for _ in range(3)]",
-    "inotify by number": "[libc.syscall(294 if x86 else 26, 0) for _ in range(3)]",
-    "asynchronous queues": "[libc.syscall(206 if x86 else 0, 65000, ctypes.byref(place))]",
-    "System V memory": "[libc.shmget(0, 1 << 20, 0o1777), libc.semget(0, 9, 0o1777)]",
-    "System V messages": "[libc.msgget(0, 0o1777)]",
-    "message queues": "[libc.syscall(240 if x86 else 180, b'q', 0o102, 0o777, 0)]",
-    "keys": "[libc.syscall(248 if x86 else 217, b'user', b'k', b'x', 1, -3)]",
-    "memory files": "[libc.memfd_create(b'x', 0)]",
-    "rings": "[libc.syscall(425, 8, ctypes.byref(place))]",
-    "mounts told": "[libc.syscall(n, ctypes.byref(place), place, 64, 0) for n in (457, 458)]",
-    "trees with attributes": "[libc.syscall(467, -100, b'/usr', 1, 0, 0)]",
-    "calls that do not exist yet": "[libc.syscall(n, 0, 0, 0, 0) for n in range(463, 600)]",
-    "watching a folder": "[libc.fcntl(os.open('/usr/lib', 0), 1026, 1)]",
-    "filters of its own": "[libc.prctl(22, 2, ctypes.byref(place)), libc.syscall(444, 0, 0, 1)]",
-    "pages into pipes": "[libc.splice(0, 0, 1, 0, 1, 0), libc.vmsplice(1, 0, 0, 0)]",
-    "other protocols": "[libc.socket(2, 1, 132), libc.socket(2, 1, 262), libc.socket(2, 3, 1),"
-    " libc.socket(16, 3, 0), libc.socket(2, 5, 0), libc.socket(2, 2, 136), libc.socket(38, 5, 0)]",
-    "pairs of other families": "[libc.socketpair(30, 1, 0, ctypes.byref(place))]",
-    "modules by a socket's option": "[libc.setsockopt(libc.socket(2, 1, 0), 6, 31, b'tls', 3)]",
-}
+REFUSED = suite("refused")
 
 
 @pytest.mark.parametrize("what", REFUSED)

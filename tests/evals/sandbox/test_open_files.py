@@ -14,33 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.sandbox.inner import newroot
 
 WIDE = Limits(output_bytes=4 << 20)
 # What can be said to an open file or its inode, and what another job would see of it.
-_SAYS = """
-import fcntl, os
-def f():
-    done = []
-    for fd in range(3):
-        for what in (
-            lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB),
-            lambda: fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND),
-            lambda: fcntl.fcntl(fd, 10, 12),  # F_SETSIG
-            lambda: fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid()),
-            lambda: fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK),
-            lambda: fcntl.fcntl(fd, fcntl.F_NOTIFY, 1),
-            lambda: os.lseek(fd, 7, 0),
-        ):
-            try:
-                what()
-                done.append(True)
-            except OSError:
-                done.append(False)
-    return done
-"""
+_SAYS = suite("open_files")["says"]
 _SEES = """
 import fcntl, os
 def f():
@@ -91,39 +72,7 @@ def test_a_lock_that_is_held_reaches_no_other_job_and_not_the_host(sandbox: Sand
     assert all(other.passed for other in others), others
 
 
-_SUBMOUNT = """
-import json, os, sys
-from codegen.evals.sandbox import Sandbox, launch
-from codegen.evals.sandbox.inner import linux
-linux.unshare(linux.CLONE_NEWNS)
-linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
-folder, backend = sys.argv[1:]
-linux.mount("tmpfs", folder, "tmpfs", 0, "mode=1777")
-open(folder + "/there", "w").close()
-config = launch._zygote_config
-launch._zygote_config = lambda *a: config(*a) | {"landlock": False}
-program = '''
-import os
-def f(path):
-    seen = []
-    for what in (
-        lambda: open(path + "/written", "w"),
-        lambda: open(path + "/there", "a"),
-        lambda: os.mkdir(path + "/made"),
-        lambda: os.utime("/usr/lib"),
-    ):
-        try:
-            what()
-            seen.append("done")
-        except OSError as error:
-            seen.append(error.errno)
-    return os.path.isdir(path), seen
-'''
-with Sandbox(workers=1, backend=backend) as sandbox:
-    inside = folder.replace(os.path.realpath(sys.base_prefix), launch.PYTHON_AT)
-    result = sandbox.run(program, calls=[("f", [inside])])
-    print(json.dumps([result.status, result.message, result.values, os.listdir(folder)]))
-"""
+_SUBMOUNT = suite("open_files")["submount"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it mounts a file system")
@@ -149,29 +98,7 @@ def test_mounts_below_a_mount_are_read_only_too(backend: str) -> None:
     assert "done" not in seen, seen
 
 
-_READ_ONLY = """
-import errno, json, os, sys
-from codegen.evals.sandbox.inner import linux, newroot
-linux.unshare(linux.CLONE_NEWNS)
-linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
-def refuse(*_):
-    raise OSError(errno.ENOSYS, "no such call")
-if sys.argv[2] == "old":
-    linux.set_mount_flags = refuse
-top = sys.argv[1]
-for folder in (top, top + "/a b", top + "/a b/c", top + "/not"):
-    os.makedirs(folder, exist_ok=True)
-    linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOATIME, "mode=1777")
-newroot._read_only(top + "/a b")
-made = []
-for folder in (top, top + "/a b", top + "/a b/c", top + "/not"):
-    try:
-        open(folder + "/x", "w").close()
-        made.append(folder)
-    except OSError:
-        pass
-print(json.dumps(made))
-"""
+_READ_ONLY = suite("open_files")["read_only"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it mounts file systems")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suites import suite
 
 import codegen
 from codegen.errors import SandboxError
@@ -154,27 +155,7 @@ def test_concurrent_use_by_threads() -> None:
         assert results == ["passed"] * 30
 
 
-_REFUSED = """
-import os, struct, sys
-os.environ["PATH"] = ""
-from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Sandbox
-from codegen.evals.sandbox.inner import linux, seccomp
-linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-# This process and its children can make no namespace any more.
-column = 0 if os.uname().machine == "x86_64" else 1
-refused = {seccomp.REFUSED[name][column]: 0x50001 for name in ("unshare", "setns", "mount")}
-code = [(0x20, 0, 0, 0), *seccomp._ranges(refused), (0x06, 0, 0, 0x7FFF0000)]
-linux.load_filter(b"".join(struct.pack("=HBBI", *line) for line in code))
-try:
-    with Sandbox(workers=1):
-        print("opened")
-except SandboxError as error:
-    print(error)
-with Sandbox(workers=1, unsafe_local=True) as sandbox:
-    print(sandbox.describe()["backend"], sandbox.describe()["safe"])
-    print(sandbox.run(Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n")).status)
-"""
+_REFUSED = suite("sandbox_lifecycle")["refused"]
 
 
 @pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="no filter here")
@@ -208,33 +189,7 @@ def test_unsafe_local_is_not_taken_where_a_safe_backend_works() -> None:
         assert sandbox.describe()["safe"] is True
 
 
-_AS_NOBODY = """
-import json, os, sys
-sys.path.insert(0, sys.argv[1])
-from codegen.evals.sandbox import Job, Limits, Sandbox, probe
-honest = Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n")
-bomb = "import os\\nwhile True:\\n    try: os.fork()\\n    except OSError: pass\\n"
-leave = "open('/tmp/left', 'w').write('x')\\nopen('/dev/shm/left', 'w').write('x')\\n"
-look = (
-    "from os import listdir as l\\ndef f():\\n"
-    "    return l('/tmp'), l('/dev/shm'), [n for n in l('/proc') if n.isdigit() and n != '1']\\n"
-)
-write = "open('/etc/left', 'w')\\n"
-with Sandbox(workers=1, backend=sys.argv[2]) as sandbox:
-    run = sandbox.run
-    result = {
-        "user": os.geteuid(),
-        "identity": sandbox.describe()["job_identity"],
-        "honest": run(honest).status,
-        "bomb": run(Job(bomb, limits=Limits(cpu_s=0.5))).status,
-        "leave": run(Job(leave, mode="calls")).status,
-        "look": run(Job(look, mode="calls", calls=[("f", [])])).values,
-        "write": run(Job(write, mode="calls")).status,
-        "after": run(honest).status,
-    }
-result["probes"] = {p.name: p.ok for p in probe()}
-print(json.dumps(result))
-"""
+_AS_NOBODY = suite("sandbox_lifecycle")["as_nobody"]
 
 
 def _python_for_everybody() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from suites import suite
 
 from codegen.benchmarks.tools.suites import SURROUNDINGS
 from codegen.errors import ConfigError, InputError, SandboxError
@@ -161,55 +162,7 @@ def test_plain_asserts(sandbox: Sandbox, program: str, test: str, status: Status
     assert outcome.status == status, outcome
 
 
-STDIO = [
-    ("print(sum(map(int, input().split())))\n", "3\n", "passed"),
-    ("import sys\nprint(len(sys.stdin.read()))\n", "4", "passed"),
-    ("print('3   ')\nprint()\n", "3\n", "passed"),
-    ("if __name__ == '__main__':\n    print(3)\n", "3", "passed"),
-    ("print('3', end='')\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n", "3", "passed"),
-    ("import subprocess\nsubprocess.run(['echo', '3'])\n", "3", "passed"),
-    ("print(4)\n", "3", "wrong"),
-    ("print(3)\nprint(5)\n", "3", "wrong"),
-    ("print(3)\nraise ValueError('late')\n", "3", "error"),
-    ("print(3)\nimport sys\nsys.exit(1)\n", "3", "exited"),
-    ("print(3)\nimport sys\nsys.exit('no')\n", "3", "exited"),
-    ("print(3)\nimport atexit, os\natexit.register(os._exit, 4)\n", "3", "exited"),
-    *(
-        (f"print(3)\n{end}\n", "3", "passed")
-        for end in (
-            *(
-                "import sys\nsys.exit()",
-                "import sys\nsys.exit(0)",
-                "exit()",
-                "quit(0)",
-                "exit(None)",
-            ),
-            *("raise SystemExit", "raise SystemExit(False)", "def f():\n    exit(0)\nf()"),
-            "import sys, os\nsys.stdout.flush()\nos._exit(0)",
-            "import threading, os, sys\nsys.stdout.flush()\n"
-            "threading.Thread(target=os._exit, args=(0,)).start()\nwhile True: pass",
-            "import threading, sys\nthreading.Thread(target=sys.exit).start()",
-            "import signal, sys\nsignal.signal(signal.SIGALRM, lambda *_: sys.exit(0))\n"
-            "signal.setitimer(signal.ITIMER_REAL, 0.05)\nwhile True: signal.pause()",
-        )
-    ),
-    ("print(open(__file__).read().count('3'))\n#3\n", "3", "wrong"),
-    ("print(open(__file__).read().count('#') + 1)\n##\n", "4", "passed"),
-    ("import inspect, sys\ndef f(): return 3\nprint(len(inspect.getsource(f)))\n", "18", "passed"),
-    ("print(3, flush=True)\nimport os\nos._exit(1)\n", "3", "exited"),
-    ("print(3, flush=True)\nimport os\nos.abort()\n", "3", "crashed"),
-    # It sleeps: one that works on may as well be stopped by the limit of CPU time first.
-    (
-        "import os, time\nprint(3, flush=True)\nos.closerange(3, 64)\ntime.sleep(99)\n",
-        "3",
-        "exited",
-    ),
-    ("input()\ninput()\n", "", "error"),
-    ("print(\n", "3", "syntax_error"),
-    ("while True: print('x' * 1000)\n", "3", "output_limit"),
-    ("while True: pass\n", "3", "timeout"),
-    ("x = 'a' * (1 << 40)\n", "3", "memory"),
-]
+STDIO = suite("sandbox_statuses")
 
 
 @pytest.mark.parametrize(

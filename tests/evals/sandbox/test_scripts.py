@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from suites import suite
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox, Script
@@ -20,29 +21,7 @@ from codegen.evals.sandbox import sandbox as sandbox_module
 from codegen.evals.sandbox.pool import read_results
 
 # What scripts do, each with its standard input.
-CASES = {
-    "prints": ("print('é', 1)\nprint(input()[::-1])\n", "abc\n"),
-    "ends without a newline": ("import sys\nsys.stdout.write('x')\n", ""),
-    "writes to both": ("import sys\nprint('a')\nprint('b', file=sys.stderr)\n", ""),
-    "writes by descriptor": ("import os\nos.write(1, b'1')\nos.write(2, b'2')\n", ""),
-    "raises": ("def f(x):\n    return 1 / x\nf(0)\n", ""),
-    "raises from": (
-        "try:\n    [][1]\nexcept IndexError as e:\n    raise KeyError('k') from e\n",
-        "",
-    ),
-    "cannot be compiled": ("x = (\n", ""),
-    "exits with a number": ("import sys\nsys.exit(7)\n", ""),
-    "exits with a text": ("import sys\nsys.exit('no')\n", ""),
-    "exits with nothing": ("raise SystemExit\n", ""),
-    "exits at once": ("import os\nprint('lost')\nos._exit(9)\n", ""),
-    "has an exit function": ("import atexit\natexit.register(print, 'bye')\n1 / 0\n", ""),
-    "has a hook": ("import sys\nsys.excepthook = lambda *a: print('hook', a[0])\n1 / 0\n", ""),
-    "reads everything": ("import sys\nprint(len(sys.stdin.read()))\n", "x" * 300_000),
-    "writes much": ("print('y' * 300_000)\n", ""),
-    "has a child": ("import subprocess\nsubprocess.run(['sh', '-c', 'echo 1; echo 2 >&2'])\n", ""),
-    "knows its name": ("import sys\nprint(__name__, len(sys.argv))\n", ""),
-    "imports what lies beside it": ("import beside\nprint(beside.X, open('d/t').read())\n", ""),
-}
+CASES = suite("scripts")
 FILES = {"beside.py": b"X = 3\n", "d/t": "é\n".encode()}
 LIMITS = Limits(cpu_s=4.0, output_bytes=1 << 20)
 

@@ -1,31 +1,20 @@
-"""CRUXEval, WikiSQL, infilling, repairs, repetition, edits: reading answers and judging them."""
+"""CRUXEval, infilling, repairs, repetition, edits: reading answers and judging them."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks.cruxeval import find_answer
-from codegen.evals.tasks.wikisql import (
-    WikiQuery,
-    find_query,
-    read_query,
-    same_query,
-    write_query,
-)
 from codegen.records import Sample, Verdict
 
 
@@ -111,163 +100,6 @@ def test_answers_of_cruxeval(
     result = score([sample("s", text, style)], task, out=tmp_path / "out", sandbox=sandbox)
     assert list(result.statuses) == [status]
     assert result.complete
-
-
-# --- WikiSQL -----------------------------------------------------------------------------------
-
-COLUMNS = ("Player", "No.", "School/Club Team", "Years in Toronto")
-QUERY = WikiQuery(3, 3, ((0, 0, "Jo O'Brien"), (1, 1, 7)))
-RIGHT = 'SELECT COUNT("Years in Toronto") FROM t WHERE "Player" = \'Jo O\'\'Brien\' AND "No." > 7'
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        RIGHT,
-        'select count("years in  toronto") from "t" where "no." > 7.0 '
-        "and player = 'JO O''brien'",
-        RIGHT.replace("COUNT(", "COUNT( ").replace("FROM t", 'FROM "1-10015132-11" AS x'),
-        "SELECT COUNT([Years in Toronto]) FROM t WHERE `Player` = \"Jo O'Brien\" AND (`No.` > '7')",
-        'SELECT COUNT("Years in Toronto") AS n FROM t WHERE LOWER("Player") = '
-        "LOWER('Jo O''Brien') AND \"No.\" > 7",
-        '{"sel": 3, "agg": 3, "conds": [[1, 1, 7], [0, 0, "jo o\'brien"]]}',
-        '{"sel": "Years in Toronto", "agg": "count", "conds": [["No.", ">", "7"], '
-        '["player", "=", "Jo O\'Brien"]]}',
-    ],
-)
-def test_ways_to_write_the_right_query(text: str) -> None:
-    assert same_query(read_query(text, COLUMNS), QUERY)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('SELECT "Age" FROM t', "no column 'Age'"),
-        ("SELECT * FROM t", "not a column"),
-        ("SELECT Player, [No.] FROM t", "more than one column"),
-        ("SELECT Player FROM t WHERE Player = 'a' OR [No.] = 1", "not a comparison"),
-        ("SELECT Player FROM t WHERE [No.] >= 1", "not a comparison"),
-        ("SELECT Player FROM t ORDER BY Player", "order"),
-        ("SELECT DISTINCT Player FROM t", "distinct"),
-        ("SELECT Player FROM t JOIN u", "joins"),
-        ("SELECT Player FROM t WHERE Player = (SELECT 1)", "not a value"),
-        ("SELECT MEDIAN(Player) FROM t", "no aggregate 'MEDIAN'"),
-        ("DROP TABLE t", "not a SELECT"),
-        ('{"agg": 0}', "needs sel"),
-        ('{"sel": 9}', "no column '9'"),
-        ('{"sel": true}', "no column 'True'"),
-        ('{"sel": 0, "agg": "MEDIAN"}', "no aggregate"),
-        ('{"sel": 0, "conds": [[0, 0]]}', "not \\[column, operator, value\\]"),
-        ('{"sel": 0, "conds": [[0, 0, null]]}', "neither a text nor a number"),
-        ("SELECT FROM WHERE", "not SQL|not a column|more than one"),
-        ("{sel: 3}", "not JSON"),
-    ],
-)
-def test_queries_outside_the_form(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        read_query(text, COLUMNS)
-
-
-CONDITION = st.tuples(
-    st.integers(0, 3),
-    st.integers(0, 2),
-    st.one_of(
-        st.text(max_size=6),
-        st.integers(-(2**53), 2**53),
-        st.floats(allow_nan=False, allow_infinity=False),
-    ),
-)
-
-
-@given(st.integers(0, 3), st.integers(0, 5), st.lists(CONDITION, max_size=4))
-def test_written_queries_are_read_back(column: int, aggregate: int, conditions: list[Any]) -> None:
-    query = WikiQuery(column, aggregate, tuple(conditions))
-    if any("\0" in str(c[2]) for c in conditions):
-        return  # no SQL text can hold it
-    assert same_query(read_query(write_query(query, COLUMNS), COLUMNS), query)
-
-
-@given(st.lists(CONDITION, max_size=4), st.lists(CONDITION, max_size=4))
-def test_the_rule_is_the_published_one(one: list[Any], other: list[Any]) -> None:
-    """WikiSQL's ``Query.__eq__``: sets of (column, operator, lower-cased text of the value)."""
-    published = {(c, o, str(v).lower()) for c, o, v in one} == {
-        (c, o, str(v).lower()) for c, o, v in other
-    }
-    found = same_query(WikiQuery(0, 0, tuple(one)), WikiQuery(0, 0, tuple(other)))
-    if published:
-        assert found
-    elif found:  # only where a number stands for another writing of it
-        assert any(not isinstance(value, str) for _, _, value in [*one, *other])
-    for order in itertools.permutations(one):
-        assert same_query(WikiQuery(0, 0, tuple(order)), WikiQuery(0, 0, tuple(one)))
-    assert not same_query(WikiQuery(0, 1, tuple(one)), WikiQuery(0, 0, tuple(one)))
-
-
-@pytest.fixture
-def wiki(tmp_path: Path) -> tasks.Task[Any]:
-    row = {
-        "table_id": "1",
-        "question": "How many years?",
-        "sql": {"sel": 3, "agg": 3, "conds": [[0, 0, "Jo O'Brien"], [1, 1, 7]]},
-    }
-    table = {"id": "1", "header": list(COLUMNS), "types": ["text", "real", "text", "text"]}
-    (tmp_path / "dev.jsonl").write_text(json.dumps(row) + "\n")
-    (tmp_path / "dev.tables.jsonl").write_text(json.dumps(table) + "\n")
-    return tasks.load("wikisql", str(tmp_path / "dev.jsonl"))
-
-
-def test_wikisql_runs_nothing_and_scores(wiki: tasks.Task[Any], tmp_path: Path) -> None:
-    class NoSandbox:
-        def map(self, items: Any) -> Any:
-            assert list(items) == []
-            return iter(())
-
-        def describe(self) -> dict[str, Any]:
-            return {}
-
-    answers = {
-        f"The query is:\n```sql\n{RIGHT};\n```": "passed",
-        RIGHT + ";\nThis counts the years.": "passed",
-        f"Sure! {RIGHT}\n\nIt counts.": "passed",
-        RIGHT.replace("> 7", "> 8"): "wrong",
-        RIGHT.replace('"No."', '"Number"'): "wrong",
-        "SELECT SELECT": "syntax_error",
-        "I would count the years.": "no_answer",
-        "": "empty",
-    }
-    id_ = wiki.problems()[0].id
-    samples = [sample(id_, text, index=i) for i, text in enumerate(answers)]
-    samples.append(sample(id_, RIGHT.removeprefix("SELECT") + "\n\n", "continue", 99))
-    result = score(samples, wiki, out=tmp_path / "out", sandbox=NoSandbox())
-    expected = [*answers.values(), "passed"]
-    assert result.statuses == {status: expected.count(status) for status in result.statuses}
-    assert (result.complete, result.reference.passed) == (True, 1)
-    assert any("logical form" in note for note in result.notes)
-
-
-def test_the_question_names_columns_and_types(wiki: tasks.Task[Any]) -> None:
-    problem = wiki.problems()[0]
-    prompt = wiki.request(problem, tasks.STYLES["chat"], 0).prompt
-    assert 'Table t ("Player" text, "No." real, ' in prompt
-    assert "Question: How many years?" in prompt
-    base = wiki.request(problem, tasks.STYLES["continue"], 0)
-    assert base.prompt.endswith("\n-- Question: How many years?\nSELECT")
-    assert ";" in base.stop
-
-
-def test_tables_that_are_missing_are_named(tmp_path: Path) -> None:
-    questions = tmp_path / "x.jsonl"
-    questions.write_text('{"table_id": "1", "question": "?", "sql": {"sel": 0}}')
-    with pytest.raises(InputError, match=r"Expected x\.tables\.jsonl"):
-        tasks.load("wikisql", str(questions))
-    (tmp_path / "x.tables.jsonl").write_text('{"id": "2", "header": ["a"], "types": ["text"]}')
-    with pytest.raises(InputError, match="there is no table '1'"):
-        tasks.load("wikisql", str(questions))
-
-
-def test_a_query_is_found_or_the_reason_said() -> None:
-    assert find_query('x {"sel": 1} y').program == '{"sel": 1}'
-    assert find_query("no").status == "no_answer"
 
 
 # --- infilling ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suites import suite
 
 from codegen.errors import InputError
 from codegen.evals import tasks
@@ -27,47 +28,7 @@ ECHO = {
     "solution": "import sys\nfor line in sys.stdin:\n    print(line.strip()[::-1])\n",
     "buggy": ["print(input())", "x = (", "raise SystemExit(3)"],
 }
-ROWS: dict[str, dict[str, Any]] = {
-    "tests": {**ADD, "tests": "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'"},
-    "tests as a list": {**ADD, "tests": ["assert add(1, 2) == 3", "assert add(5, 5) == 10"]},
-    "check": {
-        **ADD,
-        "tests": "def check(f):\n    assert f(1, 2) == two_more(1)",
-        "setup": "def two_more(x):\n    return x + 2",
-        "entry_point": "add",
-    },
-    "named calls": {
-        **ADD,
-        "calls": [["add", [1, 2]], ["add", [[0.1], [2]]]],
-        "expected": [3, [0.1, 2]],
-    },
-    "calls": {
-        **ADD,
-        "entry_point": "add",
-        "calls": [[0.1, 0.2], ["x", "y"]],
-        "expected": [0.3, "xy"],
-    },
-    "one case": {**ECHO, "stdin": "ab\ncd\n", "stdout": "ba\ndc\n"},
-    "cases": {**ECHO, "stdin": ["ab\n", "é\ncd"], "stdout": ["ba", "é\ndc\n\n"]},
-    "in_sandbox": {
-        **ADD,
-        "tests": "class N(int): pass\nassert add(N(1), N(2)) == 3",
-        "mode": "in_sandbox",
-    },
-    "code": {
-        "prompt": 'import math\n\n\ndef area(r):\n    """The area of a circle."""\n',
-        "entry_point": "area",
-        "tests": "assert abs(area(1) - 3.14159) < 1e-4",
-        "solution": "    return math.pi * r**2\n",
-        "buggy": ["    return r\n"],
-    },
-    "answer": {
-        "prompt": "2 + 2?",
-        "answer": ["4", "four"],
-        "solution": " four\n",
-        "buggy": ["5", "44"],
-    },
-}
+ROWS: dict[str, dict[str, Any]] = suite("custom")
 
 
 def load(write_rows: Callable[[list[Any]], Path], *rows: Any) -> tasks.Task[Any]:

@@ -57,7 +57,7 @@ def test_checking_and_scoring_a_task_of_your_own(
     rows = [{"task_id": row["id"], "solution": row["solution"]} for row in ROWS]
     theirs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     samples = tmp_path / "samples.jsonl"
-    made = call_json(capsys, "eval", "import", str(theirs), "--task", own, "--out", str(samples))
+    made = call_json(capsys, "eval", "import", own, str(theirs), "--out", str(samples))
     assert made["samples"] == 2
     out = str(tmp_path / "scored")
     result = call_json(capsys, "eval", "score", str(samples), "--task", own, "--out", out)
@@ -65,7 +65,7 @@ def test_checking_and_scoring_a_task_of_your_own(
     assert str(tmp_path) not in json.dumps(result)
     back = tmp_path / "back.jsonl"
     call_json(
-        capsys, "eval", "export", str(samples), "--task", own, "--format", "evalplus",
+        capsys, "eval", "export", own, str(samples), "--format", "evalplus",
         "--out", str(back),
     )  # fmt: skip
     assert [json.loads(line) for line in back.read_text().splitlines()] == rows
@@ -84,10 +84,14 @@ def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_p
     [
         (["check", "humanevul"], 2, "Unknown task 'humanevul'"),
         (["check", "file:none.jsonl"], 1, "Cannot read none.jsonl"),
-        (["import", "none", "--task", "humaneval", "--out", "x"], 1, "Cannot read none"),
-        (["import", "none", "--task", "humaneval"], 2, "Missing option '--out'"),
-        (["export", "none", "--task", "humaneval", "--format", "word", "--out", "x"], 2, "word"),
-        (["styles", "--styles", "none.yaml"], 1, "Cannot read the file of prompt styles none.yaml"),
+        (["import", "humaneval", "none", "--out", "x"], 1, "Cannot read none"),
+        (["import", "humaneval", "none"], 2, "Missing option '--out'"),
+        (["export", "humaneval", "none", "--format", "word", "--out", "x"], 2, "word"),
+        (
+            ["run", "humaneval", "--model", "m", "--out", "x", "-o", "styles=none.yaml"],
+            1,
+            "Cannot read the file of prompt styles none.yaml",
+        ),
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "shout"], 2, "'shout'"),
         # Said before the model, which is not there, is looked for.
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "fim-qwen"),

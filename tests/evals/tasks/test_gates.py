@@ -43,11 +43,17 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "next-edit": (1124, 1124, 60),
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
-    "wikisql": (8421, 16842, 50),
     "spider": (824, 824, 120),
     "everyday": (40, 40, 8),
 }
 
+# Other prompts or parts of tasks that the default run takes.
+VARIANTS = {
+    *("humaneval-short", "mbpp-test", "mbpp-sanitized", "humaneval-multi-line"),
+    *("humaneval-random-span-light", "humanevalfix-docs", "cruxeval-i", "editeval-diff"),
+    *("canitedit-diff", "canitedit-lazy", "aider-polyglot-diff", "humaneval-edits"),
+    "next-edit-refactorings",
+}
 EDITED = ("editeval", "canitedit")  # some tests don't tell the program before the edit from after
 
 
@@ -62,14 +68,18 @@ def loaded(
 def test_the_table_has_every_task() -> None:
     # Those in several languages are in tests/evals/languages.
     one = {name for name, about in tasks.names() if not about.startswith(f"{name}:")}
-    # Of bigcodebench and evalperf there is no data in the folder; livecodebench has no references,
+    # Of bigcodebench there is no data in the folder; livecodebench has no references,
     # nor have we the databases of bird.
-    assert {*TASKS, "kolmogorov", "bigcodebench", "livecodebench", "evalperf", "bird"} == one
+    assert {*TASKS, "kolmogorov", "bigcodebench", "livecodebench", "bird"} == one
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("loaded", TASKS, indirect=True)
+@pytest.mark.parametrize(
+    "loaded",
+    [pytest.param(name, marks=pytest.mark.long if name in VARIANTS else ()) for name in TASKS],
+    indirect=True,
+)
 def test_a_sample_of_the_gate(loaded: tasks.Task[Any], sandbox: Sandbox) -> None:
     total, bugs, every = TASKS[loaded.name]
     assert len(loaded.problems()) == total

@@ -111,7 +111,6 @@ CONTEST = {"question_content": "q", "question_id": "1", "public_test_cases": "[]
 CALLED = {**CONTEST, "starter_code": "class Solution: ...", "metadata": '{"func_name": "g"}'}
 MBPP = {"task_id": 1, "text": "t", "code": "c", "test_list": ["assert f()"]}
 EXERCISE = {"id": "x", "files": {"a.py": ""}, "solution": ["a.py"], "test": [], "example": []}
-PERF = {"task_id": "a", "prompt": "p", "reference": ["x"], "entry_point": "f"}
 
 
 def packed(value: object) -> str:
@@ -131,7 +130,6 @@ def packed(value: object) -> str:
         ("aider-polyglot", {**EXERCISE, "solution": [["a.py"]]}),
         ("next-edit-scenarios", {"id": "a"}),
         ("next-edit-scenarios", {"id": "a", "log": [{}]}),
-        ("evalperf", {**PERF, "pe_input": "[" * 100_000}),
     ],
 )
 def test_a_row_that_is_none_gives_one_line_with_its_place(

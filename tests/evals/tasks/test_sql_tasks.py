@@ -11,8 +11,8 @@ import pytest
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
-from codegen.evals.scoring import read_samples
 from codegen.evals.tasks import sql
+from codegen.evals.tasks.exchange import read_samples
 from codegen.evals.tasks.sql import Spider
 from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
 from codegen.generation import SamplingParams

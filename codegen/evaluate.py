@@ -59,7 +59,7 @@ class SqlnetBackend(Backend):
     ) -> Iterator[Completion]:
         """The statement of each question, or why there is none."""
         from codegen.evals.tasks.sql import schema_of
-        from codegen.sqlnet.grammar import CANNOT
+        from codegen.sqlnet.fallback import CANNOT
         from codegen.sqlnet.sql import with_values
 
         for number, request in enumerate(requests):

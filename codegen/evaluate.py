@@ -61,7 +61,7 @@ class SqlnetBackend(Backend):
         import torch
 
         from codegen.evals.tasks.sql import schema_of
-        from codegen.sqlnet.grammar import CANNOT
+        from codegen.sqlnet.fallback import CANNOT
         from codegen.sqlnet.sql import with_values
 
         threads = torch.get_num_threads()

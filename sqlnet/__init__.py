@@ -4,14 +4,13 @@ Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural La
 Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom:
 
 - ``words``, ``query`` (tables and the sketch), ``sql`` (statements, and the gate that every one
-  passes), ``databases`` (read-only), ``schema``, ``layer`` (what people call things);
-- one table: ``features``, ``vectors`` (of words), ``layout`` with ``shared`` and ``paper`` (the
-  networks), ``network``, ``linking`` (tables and values in the question), ``decode``;
+  passes), ``databases`` (read-only), ``schema`` (also what people call things);
+- one table: ``features``, ``layout`` with ``shared`` and ``paper`` (the networks), ``network``,
+  ``linking`` (values in the question), ``decode``;
 - several tables: ``joins``, ``plan``, ``plan_features``, ``plan_network``, ``plan_decode``;
-- both: ``cues`` and ``trust`` (may the answer be given?), ``explain``, ``parser``, ``chat``,
+- both: ``cues`` and ``trust`` (may the answer be given?), ``explain``, ``parser``, ``answers``,
   ``fallback`` (a language model);
-- training: ``examples``, ``metrics``, ``training``; ``plan_data``, ``plan_generate``,
-  ``plan_training``; ``trials`` (whole databases, asked as a user asks).
+- training: ``examples``, ``plan_data``, ``training``, ``storage``.
 
 Names are imported on first use: some need torch, others sqlglot.
 """

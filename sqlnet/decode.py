@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,7 +39,6 @@ from codegen.sqlnet.words import Token, number_in_words, number_of
 
 _NUMERIC_AGGREGATES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _ORDERING = tuple(OPERATORS.index(name) for name in (">", "<"))
-_ATTENDED: tuple[Literal["select", "where"], ...] = ("select", "where")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ class Slots:
         where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
         operator: [C, operators]. values: (column, operator) -> its best spans, best first, for the
             columns most likely in a condition, likeliest first.
-        attention: for ``select`` and ``where``, [C, L]; empty unless requested.
     """
 
     select: Tensor
@@ -61,7 +58,6 @@ class Slots:
     number: Tensor
     operator: Tensor
     values: dict[tuple[int, int], tuple[Span, ...]]
-    attention: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -71,7 +67,6 @@ def slots(
     tables: Sequence[Table],
     *,
     beam: int = 1,
-    attention: bool = False,
 ) -> list[Slots]:
     """The slots of each question.
 
@@ -91,8 +86,7 @@ def slots(
     values = _values(model, states, outputs.where, operator, beam)
     aggregate, where = aggregate.log_softmax(-1), logsigmoid(outputs.where)
     select, number = outputs.select.log_softmax(-1), outputs.number.log_softmax(-1)
-    looks = {slot: model.attention(states, slot) for slot in _ATTENDED} if attention else {}
-    widths, lengths = batch.column_mask.sum(1).tolist(), batch.lengths.tolist()
+    widths = batch.column_mask.sum(1).tolist()
     return [
         Slots(
             select[b, :c],
@@ -101,9 +95,8 @@ def slots(
             number[b],
             operator[b, :c],
             values[b],
-            {slot: weights[b, :c, :n] for slot, weights in looks.items()},
         )
-        for b, (c, n) in enumerate(zip(widths, lengths, strict=True))
+        for b, c in enumerate(widths)
     ]
 
 

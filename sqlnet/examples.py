@@ -1,15 +1,19 @@
-"""Questions with their queries: WikiSQL's files, and batches of them for the network.
+"""WikiSQL's files, and how good predicted queries are.
 
 Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
 Socher 2017, https://github.com/salesforce/WikiSQL), packed with gzip or not. Tables without rows
 (``*.schema.jsonl``) are enough if no query is run.
+
+Query match is WikiSQL's official equality (:meth:`Query.matches`), for sketches the same as
+logical-form accuracy. Execution accuracy runs both queries and compares their rows. The breakdown
+is the paper's Table 2.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,23 @@ import torch
 
 from codegen.errors import InputError
 from codegen.records import read_rows
-from codegen.sqlnet.features import EncodedQuestion, Tensors, collate, encode_question
+from codegen.sqlnet.databases import DatabaseError
+from codegen.sqlnet.databases.files import Database, SqliteDatabase
+from codegen.sqlnet.decode import (
+    Choice,
+    ScoredQuery,
+    Slots,
+    best_query,
+    candidates,
+    choose,
+    with_mentions,
+)
+from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
+from codegen.sqlnet.linking import Linker
+from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
-from codegen.sqlnet.vectors import ContextEncoder
+from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.words import find_span
 
 
@@ -136,16 +153,6 @@ def split_by_table(
     return [item for item in items if not is_held_out(item)], held
 
 
-def batch_of(
-    items: Sequence[EncodedQuestion],
-    vocabulary: Mapping[str, int],
-    encoder: ContextEncoder | None = None,
-) -> Tensors:
-    """A batch; see :func:`codegen.sqlnet.features.collate`."""
-    context = encoder.context_of(items) if encoder else None
-    return collate([item.features for item in items], vocabulary)._replace(context=context)
-
-
 def targets_of(items: Sequence[Labelled]) -> Targets:
     """Gold slots of a batch."""
     slots = torch.full((4, len(items), MAX_CONDITIONS), -1)
@@ -158,3 +165,132 @@ def targets_of(items: Sequence[Labelled]) -> Targets:
         torch.tensor([len(item.query.conditions) for item in items]),
         *slots,
     )
+
+
+BATCH = 128
+BEAM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Fractions of n questions; ``execution`` is None where nothing was run."""
+
+    n: int
+    query_match: float
+    aggregate: float
+    select: float
+    where: float
+    execution: float | None = None
+
+    def to_row(self) -> dict[str, float | int | None]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False) -> list[Query]:
+    """The query of each question.
+
+    Args:
+        greedy: fill one slot after another, as in the paper; else take the query with the highest
+            joint probability.
+    """
+    if greedy:
+        read = _read(network, items, beam=1)
+        return [best_query(slots, encoded.text, encoded.tokens) for encoded, slots in read]
+    read = _read(network, items, beam=BEAM)
+    return [_likeliest(slots, encoded).query for encoded, slots in read]
+
+
+def predict_guided(
+    network: Network,
+    items: Sequence[Labelled],
+    databases: Mapping[str, Database],
+    *,
+    link: bool = False,
+) -> list[Choice]:
+    """The query of each question, chosen by running candidates.
+
+    Args:
+        databases: by table name.
+        link: also link values to the table's, as the parser does.
+    """
+    found = []
+    for encoded, read in _read(network, items, beam=BEAM):
+        database, slots = databases[encoded.table.name], read
+        linker = Linker(database, encoded.table) if link else None
+        if linker:
+            slots = with_mentions(slots, linker.mentioned(encoded))
+        listed = candidates(slots, encoded.text, encoded.tokens, BEAM, table=encoded.table)
+        found.append(choose(listed, encoded.table, database, linker=linker))
+    return found
+
+
+def databases_of(
+    items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+) -> dict[str, Database] | None:
+    """A database in memory for the table of each question; None if the tables have no rows."""
+    names = {item.question.table.name for item in items}
+    held = {name: tables[name] for name in names}
+    if not any(table.rows for table in held.values()):
+        return None
+    return {
+        name: SqliteDatabase.from_table(table.table, table.rows) for name, table in held.items()
+    }
+
+
+def _read(
+    network: Network, items: Sequence[Labelled], beam: int
+) -> Iterator[tuple[EncodedQuestion, Slots]]:
+    for start in range(0, len(items), BATCH):
+        encoded = [item.question for item in items[start : start + BATCH]]
+        yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
+
+
+def _likeliest(slots: Slots, encoded: EncodedQuestion) -> ScoredQuery:
+    return candidates(slots, encoded.text, encoded.tokens, BEAM, 1, encoded.table)[0]
+
+
+def score(
+    predicted: Sequence[Query],
+    items: Sequence[Labelled],
+    databases: Mapping[str, Database] | None = None,
+) -> Scores:
+    """Scores predictions against gold queries; runs both if there are databases."""
+    pairs = list(zip(predicted, (item.query for item in items), strict=True))
+
+    def share(test: Callable[[Query, Query], bool]) -> float:
+        return sum(test(found, gold) for found, gold in pairs) / max(1, len(pairs))
+
+    execution = None
+    if databases is not None:
+        same = sum(
+            _same_result(found, item, databases[item.question.table.name])
+            for found, item in zip(predicted, items, strict=True)
+        )
+        execution = same / max(1, len(pairs))
+    return Scores(
+        n=len(pairs),
+        query_match=share(Query.matches),
+        aggregate=share(lambda a, b: a.aggregate == b.aggregate),
+        select=share(lambda a, b: a.select == b.select),
+        where=share(lambda a, b: _where(a).matches(_where(b))),
+        execution=execution,
+    )
+
+
+def _where(query: Query) -> Query:
+    return Query(0, 0, query.conditions)
+
+
+def _same_result(predicted: Query, item: Labelled, database: Database) -> bool:
+    if predicted.matches(item.query):
+        return True
+    table = item.question.table
+    try:
+        found, gold = (
+            database.execute(to_sql(query, table, database.dialect)).rows
+            for query in (predicted, item.query)
+        )
+    except DatabaseError:
+        return False
+    return sorted(found, key=repr) == sorted(gold, key=repr)

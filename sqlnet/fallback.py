@@ -5,22 +5,23 @@ statement passes the usual gate (:func:`codegen.sqlnet.sql.validate`) and runs o
 database. The most frequent result is the answer, its share of the samples the confidence
 (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting with one correction as in
 CSC-SQL, arXiv 2505.13271). If none runs, the model gets one error message and another try. A model
-that can be constrained uses :mod:`codegen.sqlnet.grammar`.
+that can be constrained gets a grammar of statements that the gate may accept (:func:`gbnf_of`).
 
 Limit: a vote does not find a mistake that most samples share.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
+from sqlglot.tokens import Tokenizer
 
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
-from codegen.sqlnet.grammar import CANNOT
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import overlaps
 from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
@@ -28,6 +29,9 @@ from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import quoted, stem, tokenize
+
+CANNOT = "CANNOT ANSWER"
+"""A model's answer if the database lacks what the question asks for."""
 
 MOST_SHOWN = 2000  # characters of a failed answer that the model and the user see again
 BUDGET = 8000  # characters of the schema in a prompt, about 2,000 tokens
@@ -137,9 +141,6 @@ def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> 
         return Written(None, failure=str(error), text=shown)
 
 
-# --- what the model is told -----------------------------------------------------------------------
-
-
 def prompt_of(
     question: str, schema: Schema, dialect: str, linked: LinkedSchema | None = None
 ) -> str:
@@ -216,9 +217,6 @@ def _column(table: Table, column: int) -> str:
     return f"{quoted(table.name)}.{quoted(table.columns[column].name)}"
 
 
-# --- what the model wrote -------------------------------------------------------------------------
-
-
 def _after_thinking(text: str) -> str:
     return text.rpartition("</think>")[2].partition("<think>")[0]
 
@@ -241,3 +239,63 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     if validate(sql, schema.tables, dialect).find(exp.Placeholder):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)
+
+
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_KEYWORDS = frozenset(word for words in Tokenizer.KEYWORDS for word in words.upper().split())
+_RULES = r"""
+root ::= query | "CANNOT ANSWER: " [^\n]+
+query ::= select (set select)? order? limit?
+set ::= " UNION " | " INTERSECT " | " EXCEPT "
+select ::= "SELECT " "DISTINCT "? expr (", " expr)* " FROM " source join* where? group?
+source ::= table (" AS " alias)?
+join ::= (" JOIN " | " LEFT JOIN ") source " ON " column " = " column
+where ::= " WHERE " cond
+group ::= " GROUP BY " column (", " column)* (" HAVING " cond)?
+order ::= " ORDER BY " expr (" ASC" | " DESC")? (", " expr (" ASC" | " DESC")?)?
+limit ::= " LIMIT " [1-9] [0-9]? [0-9]?
+cond ::= test ((" AND " | " OR ") test)*
+test ::= "NOT "? (compared | "EXISTS (" query ")" | "(" cond ")")
+compared ::= expr (comparison | between | null | among | like)
+comparison ::= (" = " | " <> " | " < " | " <= " | " > " | " >= ") (expr | "(" query ")")
+between ::= " BETWEEN " value " AND " value
+null ::= " IS NULL" | " IS NOT NULL"
+among ::= " NOT"? " IN (" (query | value (", " value)*) ")"
+like ::= " NOT"? " LIKE " text
+expr ::= term ((" + " | " - " | " * " | " / ") term)?
+term ::= aggregate | column | value
+aggregate ::= "COUNT(*)" | ("COUNT" | "SUM" | "AVG" | "MIN" | "MAX") "(" "DISTINCT "? column ")"
+column ::= ((table | alias) ".")? name
+alias ::= "T" [1-9]
+value ::= "-"? [0-9]+ ("." [0-9]+)? | text
+text ::= "'" ([^'\x00-\x1f] | "''")* "'"
+"""
+
+
+def gbnf_of(tables: Sequence[Table]) -> str:
+    """The grammar, in GBNF, of statements over these tables, at least one.
+
+    GBNF is llama.cpp's notation; vLLM reads it too, and :mod:`codegen.decoding` constrains local
+    models by it. A constrained model writes one SELECT of known parts over the schema's names, or
+    ``CANNOT ANSWER:`` and a reason. Which column belongs to which table is not in the grammar; the
+    gate (:func:`codegen.sqlnet.sql.validate`) checks it.
+    """
+    namespaces = {(table.namespace, table.name) for table in tables}
+    names = (column.name for table in tables for column in table.columns)
+    full = [(f"{quoted(ns)}." if ns else "") + quoted(name) for ns, name in sorted(namespaces)]
+    bare = [name for ns, name in sorted(namespaces) if not ns and _is_bare(name)]
+    columns = sorted(set(names))
+    plain = [name for name in columns if _is_bare(name)]
+    return (
+        _RULES.strip()
+        + f"\ntable ::= {_alternatives([*full, *bare])}"
+        + f"\nname ::= {_alternatives([*map(quoted, columns), *plain])}\n"
+    )
+
+
+def _is_bare(name: str) -> bool:
+    return bool(_BARE.fullmatch(name)) and name.upper() not in _KEYWORDS
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    return " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)

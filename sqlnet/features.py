@@ -133,13 +133,6 @@ def trigrams(word: str) -> tuple[int, ...]:
     return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
 
 
-class Context(NamedTuple):
-    """Vectors from an encoder: ``tokens`` [B, L, width], and ``names`` [N, width], one a name."""
-
-    tokens: Tensor
-    names: Tensor
-
-
 class Vocabulary:
     """The words and the names of a batch, each once, numbered in the order they are met."""
 
@@ -184,7 +177,6 @@ class Tensors(NamedTuple):
         question: [B, L] indices into the words. column: [B, C] indices into the names.
         lengths: [B] tokens. token_mask: [B, L]. column_mask: [B, C].
         tokens, types, pairs: features, [B, L, .], [B, C, .] and [B, C, L, .], float32.
-        context: an encoder's vectors, if there is one (:mod:`codegen.sqlnet.vectors`).
     """
 
     word_ids: Tensor
@@ -200,7 +192,6 @@ class Tensors(NamedTuple):
     tokens: Tensor
     types: Tensor
     pairs: Tensor
-    context: Context | None = None
 
 
 def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors:

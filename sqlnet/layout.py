@@ -10,7 +10,7 @@ Reinforcement Learning" (arXiv 1711.04436), sections 3.2 to 3.4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +74,6 @@ class Layout(Protocol):
 
     def operators(self, states: Any) -> Tensor:
         """Logits [B, C, operators], given that the column is in a condition."""
-        ...
-
-    def attention(self, states: Any, slot: Literal["select", "where"]) -> Tensor:
-        """Each column's attention over the tokens for a slot: [B, C, L], sums of 1."""
         ...
 
     def value_loss(self, states: Any, targets: Targets) -> dict[str, Tensor]:
@@ -231,12 +227,7 @@ class RowDropout(nn.Module):
 
 def attend(scores: Tensor, mask: Tensor, values: Tensor) -> Tensor:
     """Means of ``values`` [B, L, d] with weights softmax(``scores`` [B, C, L]), where ``mask``."""
-    return weights_of(scores, mask) @ values
-
-
-def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
-    """softmax(``scores`` [B, C, L]) where ``mask`` [B, L]."""
-    return scores.masked_fill(~mask[:, None], lowest(scores)).softmax(-1)
+    return scores.masked_fill(~mask[:, None], lowest(scores)).softmax(-1) @ values
 
 
 def pool(values: Tensor, score: nn.Linear, mask: Tensor) -> Tensor:

@@ -1,11 +1,4 @@
-"""Links a question to a database: to its table, to abbreviated columns, to values.
-
-Tables (:func:`rank`) are scored by the probability of the network's best query on each, and by the
-words that the question shares with the names of the table and its columns; words that are rare in
-the database weigh more. The weights were fitted on groups of 20 tables of WikiSQL's rebuilt
-development set (``codegen bench sqlnet`` prints how often the right one comes first). Limit:
-WikiSQL's tables have no meaningful names; that a word of a table's name weighs twice as much as one
-of a column's was not fitted.
+"""Links a question to a database: to tables by their words, to abbreviated columns, to values.
 
 Columns (:func:`spelled_out`): word vectors do not say that ``dep_delay`` is a departure delay. If a
 question has the long form of a column's word and not the short one, the long form becomes the
@@ -39,19 +32,8 @@ if TYPE_CHECKING:
     from codegen.sqlnet.features import EncodedQuestion
 
 
-MOST_TABLES = 64  # that the network reads: the ones that share most with the question
-OVERLAP_WEIGHT = 10.0
-QUERY_WEIGHT = 0.5
 _ARTICLES = "a an the of in on at to for is was are were be by and or what which who"
 _COMMON = frozenset(re.findall(r"\w+", _ARTICLES))
-
-
-@dataclass(frozen=True, slots=True)
-class RankedTable:
-    """A table, and the probability that the question is about it and no other table."""
-
-    table: Table
-    probability: float
 
 
 def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
@@ -75,22 +57,6 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
         / total
         for words, name in zip(held, names, strict=True)
     ]
-
-
-def rank(
-    tables: Sequence[Table], overlap: Sequence[float], log_probability: Sequence[float]
-) -> list[RankedTable]:
-    """The tables, the most probable first."""
-    scores = [
-        OVERLAP_WEIGHT * shared + QUERY_WEIGHT * best
-        for shared, best in zip(overlap, log_probability, strict=True)
-    ]
-    highest = max(scores)
-    masses = [math.exp(score - highest) for score in scores]
-    ranked = [
-        RankedTable(table, mass / sum(masses)) for table, mass in zip(tables, masses, strict=True)
-    ]
-    return sorted(ranked, key=lambda item: -item.probability)
 
 
 def _stems(table: Table) -> set[str]:

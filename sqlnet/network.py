@@ -1,29 +1,24 @@
-"""A trained network with its vocabulary, kept in a directory (:mod:`codegen.sqlnet.storage`).
-
-An encoder (:mod:`codegen.sqlnet.vectors`) is not part of the directory: the configuration holds its
-path and digest, and it is looked for there and in the directory's folder ``encoder``.
-"""
+"""A trained network with its vocabulary, kept in a directory (:mod:`codegen.sqlnet.storage`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, InputError, cannot_read
 from codegen.sqlnet.decode import Slots, slots
-from codegen.sqlnet.examples import batch_of
-from codegen.sqlnet.features import EncodedQuestion
+from codegen.sqlnet.features import EncodedQuestion, collate
 from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.shared import SharedSQLNet
 from codegen.sqlnet.storage import damage_named, read_network, save_network
-from codegen.sqlnet.trust import Calibration, calibration_from_row
-from codegen.sqlnet.vectors import ContextEncoder, EncoderConfig, WordVectors
 
 LayoutName = Literal["shared", "paper"]
 LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
@@ -31,14 +26,11 @@ LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """What builds a network: its layout, the width of its states, dropout in training, and the
-    encoder whose vectors the layout ``shared`` reads too, if any.
-    """
+    """What builds a network: its layout, the width of its states, dropout in training."""
 
     layout: LayoutName = "shared"
     hidden: int = 200
     dropout: float = 0.3
-    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -49,10 +41,6 @@ class NetworkConfig:
             raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, at least 8.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
-        if self.encoder and self.layout != "shared":
-            raise ConfigError(
-                f"The layout {self.layout!r} reads no encoder's vectors.", 'Take "shared".'
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +51,12 @@ class Network:
         model: an ``nn.Module`` of one of the layouts.
         words: its vocabulary; word i has row i + 1 of the vectors.
         info: about its training: data, seed, figures.
-        calibration: turns its probabilities into confidence.
-        encoder: the one that ``config`` names, if any.
     """
 
     model: Any
     words: tuple[str, ...]
     config: NetworkConfig
     info: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Calibration = Calibration()
-    encoder: ContextEncoder | None = None
     vocabulary: Mapping[str, int] = field(init=False)
     vectors: torch.Tensor = field(init=False)  # [words + 1, width]; row 0 is of unknown words
 
@@ -84,61 +68,40 @@ class Network:
         object.__setattr__(self, "vectors", vectors.detach())
 
     @classmethod
-    def build(
-        cls, config: NetworkConfig, vectors: WordVectors, encoder: ContextEncoder | None = None
-    ) -> Network:
-        """A network with random weights; the seed is torch's.
-
-        Raises:
-            ConfigError: if the encoder is not the one of the configuration.
-        """
-        if (encoder.config if encoder else None) != config.encoder:
-            raise ConfigError("The encoder is not the one that the network's configuration names.")
+    def build(cls, config: NetworkConfig, vectors: WordVectors) -> Network:
+        """A network with random weights; the seed is torch's."""
         rows = torch.from_numpy(vectors.matrix)
         matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
         model = _layout(config, matrix)
-        return cls(model, vectors.words, config, encoder=encoder)
+        return cls(model, vectors.words, config)
 
     @classmethod
-    def load(cls, path: str | Path, encoder: str | Path | None = None) -> Network:
+    def load(cls, path: str | Path) -> Network:
         """Loads a directory.
 
-        Args:
-            encoder: where the encoder is that the network was trained with, if it was moved.
-
         Raises:
-            ModelError: if the directory holds no network or a damaged one, or its encoder is
-                missing or another one.
-            ConfigError: if an encoder is given and the network reads none.
+            ModelError: if the directory has no network, or a corrupt one.
         """
         path = Path(path)
         with damage_named(path, "SQL network", "codegen sqlnet train"):
             row, words, weights = read_network(path)
-            config = _config_from_row(row["network"])
+            config = NetworkConfig(**row["network"])
             model = _layout(config, torch.zeros(len(words) + 1, row["word_width"]))
             model.load_state_dict(weights)
-        calibration = calibration_from_row(row.get("calibration", {}))
-        found = _encoder_of(path, config.encoder, encoder)
-        return cls(model.eval(), words, config, row.get("info", {}), calibration, found)
+        return cls(model.eval(), words, config, row.get("info", {}))
 
     def save(self, path: str | Path) -> None:
         """Writes the directory; the weights last."""
         row = {"network": asdict(self.config), "word_width": self.model.word_width}
-        row |= {"info": dict(self.info), "calibration": self.calibration.to_row()}
+        row |= {"info": dict(self.info)}
         save_network(Path(path), self.model, self.words, row)
 
-    def read(
-        self,
-        encoded: Sequence[EncodedQuestion],
-        *,
-        beam: int = 1,
-        attention: bool = False,
-    ) -> list[Slots]:
+    def read(self, encoded: Sequence[EncodedQuestion], *, beam: int = 1) -> list[Slots]:
         """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
-        batch = batch_of(encoded, self.vocabulary, self.encoder)
+        batch = collate([item.features for item in encoded], self.vocabulary)
         tables = [item.table for item in encoded]
         layout: Layout = self.model
-        return slots(layout, batch, tables, beam=beam, attention=attention)
+        return slots(layout, batch, tables, beam=beam)
 
     def likeness(self, one: str, other: str) -> float:
         """The cosine of two words' vectors; 0 for a word that has none."""
@@ -156,47 +119,80 @@ class Network:
 
 
 def _layout(config: NetworkConfig, vectors: torch.Tensor) -> nn.Module:
-    added = {"context_width": config.encoder.width} if config.encoder else {}
-    return LAYOUTS[config.layout](vectors, hidden=config.hidden, dropout=config.dropout, **added)
+    return LAYOUTS[config.layout](vectors, hidden=config.hidden, dropout=config.dropout)
 
 
-def _config_from_row(row: Mapping[str, Any]) -> NetworkConfig:
-    encoder = row.get("encoder")
-    return NetworkConfig(**{**row, "encoder": EncoderConfig(**encoder) if encoder else None})
+@dataclass(frozen=True, slots=True)
+class WordVectors:
+    """Vectors of lower-cased words; ``matrix`` is [words, width], float32."""
+
+    words: tuple[str, ...]
+    matrix: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """The length of one vector."""
+        return self.matrix.shape[1]
 
 
-def _encoder_of(
-    path: Path, wanted: EncoderConfig | None, given: str | Path | None
-) -> ContextEncoder | None:
-    """The encoder of the network in ``path``: from ``given``, the path of its training, or its
-    folder ``encoder``.
+def read_vectors(path: str | Path) -> WordVectors:
+    """Reads vectors; of several for one word, the first.
+
+    Raises:
+        InputError: if the file can't be read, or has an unknown format.
     """
-    if wanted is None:
-        if given is not None:
-            raise ConfigError(
-                f"The SQL network in {path} reads no encoder's vectors.", "Leave the encoder out."
-            )
-        return None
-    remedy = "Give the directory of the one it was trained with: --encoder DIR, or encoder=DIR."
-    if given is None:
-        places = [Path(wanted.path), path / "encoder"]
-        given = next((place for place in places if place.is_dir()), None)
-        if given is None:
-            raise ModelError(
-                f"The encoder of the SQL network in {path} is no longer in {wanted.path}.", remedy
-            )
-    encoder = ContextEncoder.load(given)
-    found = encoder.config
-    if found.width != wanted.width:
-        raise ModelError(
-            f"The encoder in {given} gives vectors of width {found.width}; the SQL network in"
-            f" {path} reads {wanted.width}.",
-            remedy,
-        )
-    if found.digest != wanted.digest:
-        raise ModelError(
-            f"The encoder in {given} has other weights or words than the one that the SQL network"
-            f" in {path} was trained with.",
-            remedy,
-        )
-    return encoder
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                words = [str(word) for word in arrays["words"]]
+                matrix = arrays["vectors"].astype(np.float32)
+        else:
+            words, matrix = _read_text(path)
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} holds no word vectors ({error}).",
+            "Give an .npz with words and vectors, or GloVe's or word2vec's text form.",
+        ) from None
+    if matrix.ndim != 2 or len(words) != len(matrix) or not len(words):
+        raise InputError(f"{path} holds {len(words)} words and vectors of shape {matrix.shape}.")
+    rows: dict[str, int] = {}
+    for number, word in enumerate(words):
+        rows.setdefault(word.lower(), number)
+    return WordVectors(tuple(rows), np.ascontiguousarray(matrix[list(rows.values())]))
+
+
+def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> WordVectors:
+    """The vectors of the needed words, and of the file's first others up to ``most`` in all."""
+    wanted = set(needed)
+    first = [i for i, word in enumerate(found.words) if word in wanted]
+    others = [i for i, word in enumerate(found.words) if word not in wanted]
+    rows = sorted([*first, *others[: max(0, most - len(first))]])
+    return WordVectors(
+        tuple(found.words[i] for i in rows), np.ascontiguousarray(found.matrix[rows])
+    )
+
+
+def random_vectors(words: Iterable[str], width: int, seed: int) -> WordVectors:
+    """Small random vectors, to be trained, if there is no file."""
+    held = tuple(dict.fromkeys(words))
+    rng = np.random.default_rng(seed)
+    return WordVectors(held, rng.normal(0, 0.3, (len(held), width)).astype(np.float32))
+
+
+def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
+    words: list[str] = []
+    rows: list[np.ndarray] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            word, _, numbers = line.rstrip("\n").partition(" ")
+            if number == 1 and len(numbers.split()) == 1:
+                continue  # word2vec's header: number of words, width
+            row = np.fromstring(numbers, dtype=np.float32, sep=" ")
+            if rows and len(row) != len(rows[0]):
+                raise ValueError(f"line {number} has {len(row)} numbers, not {len(rows[0])}")
+            words.append(word)
+            rows.append(row)
+    return words, np.stack(rows) if rows else np.zeros((0, 0), np.float32)

@@ -8,7 +8,7 @@ the question from the first to the last position pointed at.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from codegen.sqlnet.layout import (
     head,
     lowest,
     pool,
-    weights_of,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 from codegen.sqlnet.words import MAX_TOKENS
@@ -63,13 +62,10 @@ class Module(nn.Module):
         if attends:
             self.attention = nn.Linear(hidden, hidden)
 
-    def scores(self, read: Read) -> Tensor:
-        """v = E_c^T W H_Q: [B, C, L + 2]."""
-        return read.columns @ self.attention(read.question).transpose(1, 2)
-
     def seen(self, read: Read, mask: Tensor) -> Tensor:
-        """E_{Q|c}: [B, C, d]."""
-        return attend(self.scores(read), mask, read.question)
+        """E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
+        scores = read.columns @ self.attention(read.question).transpose(1, 2)
+        return attend(scores, mask, read.question)
 
 
 class PaperSQLNet(nn.Module):
@@ -168,12 +164,6 @@ class PaperSQLNet(nn.Module):
     def operators(self, states: States) -> Tensor:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator_head(self._mixed("operator", states))
-
-    def attention(self, states: States, slot: Literal["select", "where"]) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`; what the borders get is left out."""
-        scores = self._module(slot).scores(states.read[slot])[..., 1:-1]
-        length = torch.arange(scores.shape[-1]) < states.lengths[:, None]
-        return weights_of(scores, length)
 
     def _seen(self, name: str, states: States) -> Tensor:
         return self._module(name).seen(states.read[name], states.question_mask)

@@ -8,7 +8,7 @@
     parse.rows                 # the answer
 
 One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
-(:mod:`codegen.sqlnet.plan_parser`). No column can be invented, values are parameters, every
+(:mod:`codegen.sqlnet.plan_decode`). No column can be invented, values are parameters, every
 statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
 An answer is given only if the query uses what the question says (:mod:`codegen.sqlnet.cues`) and
@@ -25,12 +25,11 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
 from codegen.records import has_lone_surrogate
-from codegen.sqlnet import cues, trust
+from codegen.sqlnet import trust
 from codegen.sqlnet.cues import Asked, Doubt
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
@@ -48,22 +47,11 @@ from codegen.sqlnet.decode import (
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.joins import JoinGraph, PlanError
-from codegen.sqlnet.linking import (
-    MOST_TABLES,
-    Held,
-    Link,
-    Linker,
-    RankedTable,
-    links_of,
-    overlaps,
-    rank,
-    spelled_out,
-)
+from codegen.sqlnet.linking import Held, Link, Linker, links_of, overlaps, spelled_out
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statement
-from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
+from codegen.sqlnet.plan_decode import PlanAnswer, PlanParser, ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
-from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
 from codegen.sqlnet.query import (
     AGGREGATES,
     OPERATORS,
@@ -80,8 +68,6 @@ from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 _BEAM = 4
-_CLEAR = 0.8  # probability of a table above which others are not mentioned
-_MOST_PAIRS = 1_000_000  # pairs of columns in a batch of tables
 _PARTS = ("column", "operator", "value")  # the parts of a condition
 _MOST_SIGNS = 2000  # characters of a question that are searched for cues
 _NEAR = 0.2  # likeness (Likeness.of) of a word and a name that it may mean
@@ -89,12 +75,10 @@ _TIE = math.log(3)  # readings whose probabilities differ by less than this fact
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
 
-Execute = Literal["auto", "guided", "never"]
-
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A filled slot, in words, with the confidence that it is right."""
+    """A filled slot, in words, with the network's probability of it."""
 
     name: str
     content: str
@@ -108,7 +92,7 @@ class Reading:
     Attributes:
         query: the filled sketch; for several tables, a plan.
         table: of the query; for a plan, of the first column shown.
-        confidence: that it is the right query on this table, by the network's slots alone.
+        confidence: the network's probability of the whole query.
         slots: its parts.
         links: values in the question that were taken for values in the table.
         sentence: the query in plain words.
@@ -141,9 +125,6 @@ class Parse:
 
     Attributes:
         readings: best first, at least one.
-        tables: the tables that were considered, most probable first.
-        attention: slot -> weight of each token when its column was chosen: ``select``, and
-            ``where NAME`` for each column of a condition; empty for plans.
         confidence: that the answer is right; see :mod:`codegen.sqlnet.trust`.
         doubts: why not to trust the best reading, most important first; empty if it may be trusted.
         words: each content word of the question, and what it was taken for ("": unused).
@@ -155,8 +136,6 @@ class Parse:
 
     question: str
     readings: tuple[Reading, ...]
-    tables: tuple[RankedTable, ...]
-    attention: dict[str, tuple[tuple[str, float], ...]]
     confidence: float = 0.0
     doubts: tuple[Doubt, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
@@ -196,26 +175,25 @@ class SQLNet:
     def __init__(
         self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
     ) -> None:
-        """Takes a network for single tables, and ``plans`` for databases of several."""
-        self.network, self.plans = network, plans
+        """Takes a network for single tables; ``plans`` for several, by default the package's."""
+        self.network, self._plans = network, plans
         self.trust = trusted or trust.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
     @classmethod
-    def from_pretrained(
-        cls, path: str | Path | None = None, encoder: str | Path | None = None
-    ) -> SQLNet:
+    def from_pretrained(cls, path: str | Path | None = None) -> SQLNet:
         """Loads a directory that ``codegen sqlnet train`` made, by default the package's model.
 
-        For ``encoder`` and errors see :meth:`codegen.sqlnet.network.Network.load`.
+        Raises:
+            ModelError: if the directory has no network, or a corrupt one.
         """
-        folder = Path(DEFAULT_MODEL if path is None else path)
-        trusted = trust.load(folder, DEFAULT_MODEL)
-        # Plans need a fitted confidence of their own.
-        has_plans = path is None and "plans" in trusted.weights
-        has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
-        plans = PlanParser.from_pretrained() if has_plans else None
-        return cls(Network.load(folder, encoder), trusted, plans)
+        return cls(Network.load(DEFAULT_MODEL if path is None else path))
+
+    @property
+    def plans(self) -> PlanParser:
+        """Reads questions on several tables."""
+        self._plans = self._plans or PlanParser.from_pretrained()
+        return self._plans
 
     def parse(
         self,
@@ -224,8 +202,7 @@ class SQLNet:
         *,
         table: str | None = None,
         top_k: int = 3,
-        execute: Execute = "auto",
-        link_values: bool = True,
+        execute: bool = True,
         min_confidence: float | None = None,
         strict: bool = False,
         limits: StatementLimits = DEFAULT_LIMITS,
@@ -234,28 +211,25 @@ class SQLNet:
 
         Args:
             question: in English; its first 200 tokens are read.
-            table: a table's name; by default the most probable one.
-            execute: ``guided`` runs up to a dozen statements to choose a reading; ``never`` runs
-                nothing; ``auto`` is ``guided`` if the schema has a database.
-            link_values: replace values by those of the table that they mean; reads the table,
-                unless ``execute`` is ``never``.
+            table: use only this table.
+            execute: look up values in the schema's database, if it has one, and run up to a dozen
+                statements to choose a reading.
             min_confidence: abstain below it; by default the fitted threshold. 0 never abstains.
             strict: abstain if a word is unexplained.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
-            ConfigError: if an option is out of range, or ``guided`` has no database.
+            ConfigError: if an option is out of range.
         """
-        database = _database(schema, execute)
+        database = schema.database if execute else None
         _check(question, top_k, min_confidence)
-        tables = schema.tables if table is None else (schema.table(table),)
-        reads = database is not None and link_values
-        if self.plans and len(tables) > 1:
-            found = _planned(self, question, schema, database, reads, top_k, limits)
+        if table is None and len(schema.tables) > 1:
+            found = _planned(self, question, schema, database, top_k, limits)
         else:
-            found = self._sketched(question, tables, schema, database, reads, top_k, limits)
+            one = schema.table(table)
+            found = self._sketched(question, one, schema, database, top_k, limits)
         parse = found.parse
-        confidence = self.trust.confidence(trust.kind_of(parse.signs), parse.signs)
+        confidence = self.trust.confidence(parse.signs)
         least = self.trust.threshold if min_confidence is None else min_confidence
         doubts = list(parse.doubts)
         if least > 0:
@@ -270,23 +244,25 @@ class SQLNet:
                 if _differ(parse.rows, second, database, limits):
                     texts = f"{first.sentence}; or {second.sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
-        words = tuple(cues.explained(found.asked))
+        words = tuple(trust.explained(found.asked))
         return replace(parse, confidence=confidence, doubts=tuple(doubts), words=words)
 
     def _sketched(
         self,
         question: str,
-        tables: Sequence[Table],
+        table: Table,
         schema: Schema,
         database: Database | None,
-        reads: bool,
         top_k: int,
         limits: StatementLimits,
     ) -> _Found:
-        """Reads a question on its most probable table."""
-        encoded, slots, ranked = self._read(question, tables)
+        """Reads a question on one table."""
+        # The network reads abbreviated names spelled out.
+        encoded = encode_question(question, spelled_out(table, question))
+        (slots,) = self.network.read([encoded], beam=_BEAM)
+        encoded = replace(encoded, table=table)
         linker = None
-        if database and reads:
+        if database:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
             slots = with_mentions(slots, linker.mentioned(encoded))
         listed = _sensible(
@@ -296,10 +272,8 @@ class SQLNet:
             choice = choose(listed, encoded.table, database, limits, linker)
         else:
             choice = likeliest(listed)
-        kind = "guided" if database else "query"
-        whole = self.network.calibration.confidence(kind, choice.log_probability)
         query, said = choice.candidate.query, listed[choice.number].query
-        readings = [self._reading(encoded, slots, choice.candidate, said, whole)]
+        readings = [_reading(encoded, slots, choice.candidate, said)]
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
         is_close = choice.other is not None and choice.margin <= _TIE
         rival = None
@@ -310,25 +284,24 @@ class SQLNet:
             linked = linker.link(plain) if linker else plain
             if linked not in [reading.query for reading in readings]:
                 other = replace(listed[i], query=linked)
-                readings.append(self._reading(encoded, slots, other, plain))
+                readings.append(_reading(encoded, slots, other, plain))
                 if is_close and rival is None:
                     rival = self._asked(encoded, plain, plain, schema.tables, linker is not None)
         asked = self._asked(encoded, query, said, schema.tables, linker is not None)
         parse = Parse(
             question,
             tuple(readings),
-            tuple(ranked),
-            _attention(encoded, slots, query),
-            signs=self._signs(asked, slots, choice, ranked, linker)
+            signs=self._signs(asked, slots, choice, linker)
             | {"relinked": float(len(readings[0].links))},
-            notes=tuple(_notes(encoded, ranked)),
+            notes=_notes(encoded),
             rows=choice.rows,
             failure=choice.failure,
         )
         doubts = chain(
-            self._language(encoded, query), cues.unmet(asked), _not_there(query, encoded, linker)
+            self._language(encoded, query), trust.doubts(asked), _not_there(query, encoded, linker)
         )
-        return _Found(parse, asked, rival, doubts, _unsure(ranked, readings[0]))
+        weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
+        return _Found(parse, asked, rival, doubts, f"about the {weakest.name} ({weakest.content})")
 
     def _asked(
         self,
@@ -351,7 +324,6 @@ class SQLNet:
         asked: Asked,
         slots: Slots,
         choice: Choice,
-        ranked: Sequence[RankedTable],
         linker: Linker | None,
     ) -> dict[str, float]:
         """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
@@ -362,7 +334,7 @@ class SQLNet:
             for i, part in enumerate(_PARTS)
         }
         kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
-        kinds |= {"run": choice.log_probability, "table": math.log(ranked[0].probability)}
+        kinds |= {"run": choice.log_probability, "table": 0.0}
         odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in kinds.items()}
         empty = choice.rows is not None and not gives_something(choice.rows, query)
         return odds | {
@@ -372,10 +344,10 @@ class SQLNet:
             "conditions": float(len(query.conditions)),
             "aggregated": float(query.aggregate != 0),
             "rows_unread": float(linker is None),
-            "words_left": float(min(4, len(cues.words_left(asked)))),
-            "unused": float(min(3, len(cues.named_but_unused(asked)))),
+            "words_left": float(min(4, len(trust.words_left(asked)))),
+            "unused": float(min(3, len(trust.named_but_unused(asked)))),
             "elsewhere": float(_elsewhere(query, linker)),
-            **cues.grounding(asked),
+            **trust.grounding(asked),
         }
 
     def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
@@ -388,68 +360,34 @@ class SQLNet:
             text = "No word of the question names the table, a column or a value."
             yield Doubt("subject", text)
 
-    def _read(
-        self, question: str, tables: Sequence[Table]
-    ) -> tuple[EncodedQuestion, Slots, list[RankedTable]]:
-        """The question on its most probable table, with abbreviated names spelled out."""
-        spelled = [spelled_out(table, question) for table in tables]
-        shared = overlaps(question, spelled)
-        order = sorted(range(len(tables)), key=lambda i: -shared[i])[:MOST_TABLES]
-        encoded = [encode_question(question, spelled[i]) for i in order]
-        read: list[Slots] = [None] * len(encoded)  # type: ignore[list-item]
-        for group in _groups([len(one.table.columns) for one in encoded]):
-            some = self.network.read([encoded[i] for i in group], beam=_BEAM, attention=True)
-            for i, slots in zip(group, some, strict=True):
-                read[i] = slots
-        best = [
-            candidates(slots, one.text, one.tokens, _BEAM, 1, one.table)[0].log_probability
-            for one, slots in zip(encoded, read, strict=True)
-        ]
-        looked_at = [tables[i] for i in order]
-        ranked = rank(looked_at, [shared[i] for i in order], best)
-        chosen = next(i for i, table in enumerate(looked_at) if table is ranked[0].table)
-        return replace(encoded[chosen], table=ranked[0].table), read[chosen], ranked
 
-    def _reading(
-        self,
-        encoded: EncodedQuestion,
-        slots: Slots,
-        candidate: ScoredQuery,
-        said: Query,
-        confidence: float | None = None,
-    ) -> Reading:
-        """A candidate in words; ``said`` is its query with the values as in the question."""
-        calibration, query = self.network.calibration, candidate.query
-        columns = encoded.table.columns
-        found = slot_probabilities(slots, candidate)
-        filled = [
-            ("select", columns[query.select].name, "select", found.select),
-            ("aggregate", AGGREGATES[query.aggregate] or "none", "aggregate", found.aggregate),
-            ("conditions", str(len(query.conditions)), "number", found.number),
-        ]
-        for number, (condition, parts) in enumerate(
-            zip(query.conditions, found.conditions, strict=True), 1
-        ):
-            contents = (
-                columns[condition.column].name,
-                OPERATORS[condition.operator],
-                condition.value,
-            )
-            for name, content, part in zip(_PARTS, contents, parts, strict=True):
-                filled.append((f"{name} {number}", content, name, part))
-        return Reading(
-            query,
-            encoded.table,
-            calibration.confidence("query", candidate.log_probability)
-            if confidence is None
-            else confidence,
-            tuple(
-                Slot(name, content, calibration.confidence(kind, log_probability))
-                for name, content, kind, log_probability in filled
-            ),
-            links_of(said, query, encoded.table),
-            sentence(query.clauses(encoded.table, said)),
-        )
+def _reading(
+    encoded: EncodedQuestion, slots: Slots, candidate: ScoredQuery, said: Query
+) -> Reading:
+    """A candidate in words; ``said`` is its query with the values as in the question."""
+    query, columns = candidate.query, encoded.table.columns
+    found = slot_probabilities(slots, candidate)
+    filled = [
+        ("select", columns[query.select].name, found.select),
+        ("aggregate", AGGREGATES[query.aggregate] or "none", found.aggregate),
+        ("conditions", str(len(query.conditions)), found.number),
+    ]
+    for n, (one, parts) in enumerate(zip(query.conditions, found.conditions, strict=True), 1):
+        contents = (columns[one.column].name, OPERATORS[one.operator], one.value)
+        for name, content, part in zip(_PARTS, contents, parts, strict=True):
+            filled.append((f"{name} {n}", content, part))
+    return Reading(
+        query,
+        encoded.table,
+        _probability(candidate.log_probability),
+        tuple(Slot(name, content, _probability(part)) for name, content, part in filled),
+        links_of(said, query, encoded.table),
+        sentence(query.clauses(encoded.table, said)),
+    )
+
+
+def _probability(log_probability: float) -> float:
+    return math.exp(max(-60.0, log_probability))
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,15 +413,11 @@ def _planned(
     question: str,
     schema: Schema,
     database: Database | None,
-    reads: bool,
     top_k: int,
     limits: StatementLimits,
 ) -> _Found:
     """Reads a question on several tables."""
-    assert parser.plans
-    answer = parser.plans.parse(
-        question, schema, execute=database is not None, reads=reads, limits=limits
-    )
+    answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
     choice = answer.choice
     order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
     rivals = [i for i in order[1:] if _is_written(answer.candidates[i].plan, answer)]
@@ -505,8 +439,6 @@ def _planned(
     parse = Parse(
         question,
         readings,
-        tuple(RankedTable(table, 1.0) for table in asked.tables),
-        {},
         doubts=() if choice.statement else (Doubt("joins", choice.failure),),
         signs=_plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))},
         notes=tuple(notes),
@@ -515,7 +447,7 @@ def _planned(
     )
     doubts = chain(
         _plan_language(answer, parser.plans.network.vocabulary),
-        cues.unmet(asked),
+        trust.doubts(asked),
         _no_cells(answer),
         _other_ways(answer, asked),
     )
@@ -606,8 +538,8 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     return Reading(
         plan,
         read.schema.tables[plan.select[0].item.table],
-        math.exp(max(-60.0, candidate.log_probability)),
-        tuple(Slot(name, "", math.exp(max(-60.0, p))) for name, p in candidate.slots.items()),
+        _probability(candidate.log_probability),
+        tuple(Slot(name, "", _probability(p)) for name, p in candidate.slots.items()),
         links,
         sentence(clauses),
         read.schema.graph,
@@ -631,10 +563,10 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
         "conditions": float(len(tests)),
         "aggregated": float(aggregated),
         "rows_unread": float(rows is None),
-        "words_left": float(min(4, len(cues.words_left(asked)))),
-        "unused": float(min(3, len(cues.named_but_unused(asked)))),
+        "words_left": float(min(4, len(trust.words_left(asked)))),
+        "unused": float(min(3, len(trust.named_but_unused(asked)))),
         "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
-        **cues.grounding(asked, of_plan=True),
+        **trust.grounding(asked, of_plan=True),
     }
 
 
@@ -710,35 +642,6 @@ def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
     return ends <= reached
 
 
-def _groups(widths: Sequence[int]) -> list[list[int]]:
-    """Batches of tables by their numbers of columns, since wide tables would pad the others, and
-    memory grows with the square of the width.
-    """
-    found: list[list[int]] = [[]]
-    held = 0
-    for number in sorted(range(len(widths)), key=lambda i: widths[i]):
-        width, size = widths[number], len(found[-1]) + 1
-        if size > 1 and (size * width > 3 * (held + width) or size * width**2 > _MOST_PAIRS):
-            found.append([])
-            held = 0
-        found[-1].append(number)
-        held += width
-    return [sorted(group) for group in found]
-
-
-def _database(schema: Schema, execute: Execute) -> Database | None:
-    if execute not in get_args(Execute):
-        raise ConfigError(
-            f"execute is {execute!r}.", f"It must be one of: {', '.join(get_args(Execute))}."
-        )
-    if execute == "guided" and schema.database is None:
-        raise ConfigError(
-            "The schema was made from names alone: there is nothing to run a query on.",
-            'Open a file (Schema.open), or give execute="never".',
-        )
-    return None if execute == "never" else schema.database
-
-
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty.", "Name a table or column in it.")
@@ -748,21 +651,6 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
-
-
-def _attention(
-    encoded: EncodedQuestion, slots: Slots, query: Query
-) -> dict[str, tuple[tuple[str, float], ...]]:
-    """The attention of each chosen column."""
-    chosen = [("select", "select", query.select)]
-    for condition in query.conditions:
-        name = encoded.table.columns[condition.column].name
-        chosen.append((f"where {name}", "where", condition.column))
-    texts = [token.text for token in encoded.tokens]
-    return {
-        name: tuple(zip(texts, slots.attention[slot][column].tolist(), strict=True))
-        for name, slot, column in chosen
-    }
 
 
 def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[ScoredQuery]:
@@ -824,8 +712,8 @@ def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
 
 def _competes(asked: Asked, rival: Asked) -> bool:
     """Whether another reading meets the question's cues, and names its words as well."""
-    named = [cues.grounding(each)["select_named"] for each in (asked, rival)]
-    return named[1] >= named[0] and not next(cues.unmet(rival), None)
+    named = [trust.grounding(each)["select_named"] for each in (asked, rival)]
+    return named[1] >= named[0] and not next(trust.doubts(rival), None)
 
 
 def _differ(
@@ -853,23 +741,12 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
 
 def _left(asked: Asked) -> Iterator[Doubt]:
     """What the query leaves out."""
-    if left := cues.words_left(asked):
-        yield Doubt("words", f"I did not understand {' and '.join(map(repr, left[:3]))}.")
-    for name in cues.named_but_unused(asked):
+    if left := trust.words_left(asked):
+        yield trust.not_understood(left)
+    for name in trust.named_but_unused(asked):
         yield Doubt("words", f"The question names {name}, which the query does not use.")
 
 
-def _unsure(ranked: Sequence[RankedTable], reading: Reading) -> str:
-    """What of a sketch is least certain."""
-    if len(ranked) > 1 and ranked[0].probability < _CLEAR:
-        return f"whether it is about {ranked[0].table.name} or {ranked[1].table.name}"
-    weakest = min(reading.slots, key=lambda slot: slot.confidence)
-    return f"about the {weakest.name} ({weakest.content})"
-
-
-def _notes(encoded: EncodedQuestion, ranked: Sequence[RankedTable]) -> Iterator[str]:
-    if len(encoded.tokens) == MAX_TOKENS:
-        yield f"Only the first {MAX_TOKENS} tokens of the question were read."
-    if len(ranked) > 1 and ranked[0].probability < _CLEAR:
-        others = ", ".join(item.table.name for item in ranked[1:3])
-        yield f"It could also be about another table: {others}."
+def _notes(encoded: EncodedQuestion) -> tuple[str, ...]:
+    is_cut = len(encoded.tokens) == MAX_TOKENS
+    return (f"Only the first {MAX_TOKENS} tokens of the question were read.",) if is_cut else ()

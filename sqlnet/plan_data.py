@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from codegen.paths import plain_name
 from codegen.records import conform, read_rows, write_atomic
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
+from codegen.sqlnet.databases.engines import SqliteEngine
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
-from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
     Companion,
@@ -165,6 +166,69 @@ def planned_gold(
             found += [PlannedQuestion(db_id, p, plan, "paraphrase") for p in gold.paraphrases]
         database.close()
     return found, left
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What :func:`prepare` wrote.
+
+    Attributes:
+        sources: source -> number of training questions.
+        held_out: number of questions on held-out databases.
+        left: reason -> number of gold questions without a plan.
+    """
+
+    sources: Mapping[str, int]
+    held_out: int
+    left: Mapping[str, int]
+
+
+def prepare(
+    golds: Sequence[GoldQuestion],
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    held_out: float = 0.08,
+) -> Prepared:
+    """Writes ``plans.jsonl`` and ``held_out.jsonl``.
+
+    Args:
+        held_out: fraction of the gold questions, by whole databases, to hold out of training.
+
+    Raises:
+        InputError: if there are no gold questions, none has a plan, or ``out`` has other files by
+            these names.
+    """
+    if not golds:
+        raise InputError("There are no questions.", "Give a file with at least one.")
+    out = Path(out)
+    for name in ("held_out.jsonl", "plans.jsonl"):
+        try:
+            read_planned(out / name)  # an earlier run's may be replaced
+        except InputError:
+            refuse_foreign(out, name)
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise InputError(f"{folder} is not a directory.", "Give the databases' directory.")
+    planned, left = planned_gold(golds, folders)
+    counts = Counter(gold.db_id for gold in golds)
+    held: set[str] = set()
+    for db_id in sorted(counts, key=lambda name: sha256(f"plans:{name}".encode()).hexdigest()):
+        if sum(counts[name] for name in held) < held_out * len(golds):
+            held.add(db_id)
+    training = [one for one in planned if one.db_id not in held]
+    if not planned:
+        raise InputError(
+            f"None of the {len(golds)} questions has a plan: "
+            + ", ".join(f"{count} {reason}" for reason, count in left.items())
+            + ".",
+            "Check the databases and the questions' db_id.",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    rest = [one for one in planned if one.db_id in held]
+    write_planned(out / "held_out.jsonl", rest)
+    write_planned(out / "plans.jsonl", training)
+    return Prepared(Counter(one.source for one in training), len(rest), left)
 
 
 def without_distinct(query: str) -> str:

@@ -12,13 +12,16 @@ import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from codegen.errors import CodegenError
-from codegen.sqlnet.databases import Rows, StatementLimits
+from codegen.errors import CodegenError, InputError
+from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import Join, PlanError
 from codegen.sqlnet.plan import (
@@ -34,9 +37,16 @@ from codegen.sqlnet.plan import (
     is_identifier,
     to_statement,
 )
-from codegen.sqlnet.plan_features import Mention, PlanQuestion
-from codegen.sqlnet.plan_network import COMPANIONS, ITEM_HEADS, OPERATOR_CLASSES, ORDERINGS
+from codegen.sqlnet.plan_features import LinkedSchema, Mention, PlanQuestion, read_question
+from codegen.sqlnet.plan_network import (
+    COMPANIONS,
+    ITEM_HEADS,
+    OPERATOR_CLASSES,
+    ORDERINGS,
+    PlanNetwork,
+)
 from codegen.sqlnet.query import AGGREGATES, Statement
+from codegen.sqlnet.schema import Schema
 
 MOST_PLANS = 8
 _SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
@@ -570,3 +580,99 @@ def _products(
                 if following not in seen:
                     seen.add(following)
                     heapq.heappush(queue, (-score(following), following))
+
+
+DEFAULT_PLAN_MODEL = Path(__file__).parent / "weights" / "plans"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAnswer:
+    """What was understood of a question.
+
+    Attributes:
+        candidates: the most probable plans, best first.
+        choice: the one that execution chose.
+        confidence: that its answer is right, in [0, 1].
+    """
+
+    question: PlanQuestion
+    candidates: tuple[ScoredPlan, ...]
+    choice: PlanChoice
+    confidence: float
+
+    @property
+    def best(self) -> ScoredPlan:
+        """The chosen plan."""
+        return self.candidates[self.choice.number]
+
+    @property
+    def statement(self) -> Statement | None:
+        """Its SQL; None if the plan can't be written as SQL."""
+        return self.choice.statement
+
+    @property
+    def rows(self) -> Rows | None:
+        """Its result; None if it failed or was not run."""
+        return self.choice.rows
+
+
+class PlanParser:
+    """Reads questions with a trained plan network."""
+
+    def __init__(self, network: PlanNetwork) -> None:
+        self.network = network
+        self._linked: WeakKeyDictionary[Database, LinkedSchema] = WeakKeyDictionary()
+        self._bare: LinkedSchema | None = None  # the last schema without a database
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None) -> PlanParser:
+        """Loads a directory that ``codegen sqlnet train-plans`` made, by default the package's.
+
+        Raises:
+            ModelError: if it holds no plan network, or a damaged one.
+        """
+        return cls(PlanNetwork.load(DEFAULT_PLAN_MODEL if path is None else path))
+
+    def linked(self, schema: Schema) -> LinkedSchema:
+        """The schema with its index of cells, which is built once per database."""
+        database = schema.database
+        found = self._linked.get(database) if database else self._bare
+        if found is None or found.tables != schema.tables:
+            found = LinkedSchema(schema.tables, database)
+            if database:
+                self._linked[database] = found
+            else:
+                self._bare = found
+        return found
+
+    def parse(
+        self,
+        question: str,
+        schema: Schema,
+        *,
+        execute: bool = True,
+        limits: StatementLimits = DEFAULT_LIMITS,
+        today: date | None = None,
+    ) -> PlanAnswer:
+        """Reads a question.
+
+        Args:
+            question: in English; its first 80 tokens are read.
+            execute: look up values and run candidates, if the schema has a database.
+            today: the day that "last month" refers to; by default the clock's.
+
+        Raises:
+            InputError: if the question has no word.
+        """
+        linked = self.linked(schema if execute else Schema(schema.tables))
+        read = read_question(question, linked, self.network.likeness, today)
+        if not read.words:
+            raise InputError("The question is empty.", "Name a table or column in it.")
+        candidates = plan_candidates(read, self.network.read([read])[0])
+        database = schema.database if execute else None
+        dialect = schema.database.dialect if schema.database else "sqlite"
+        choice = choose_plan(candidates, read, database, limits, dialect)
+        slope, intercept = self.network.calibration
+        logit = slope * choice.log_probability + intercept
+        confidence = 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+        return PlanAnswer(read, tuple(candidates), choice, confidence)

@@ -1,19 +1,34 @@
-"""The tables of a database, and a read-only connection to it.
+"""The tables of a database with a read-only connection to it, and what people call its things.
 
-A :class:`Schema` from a file, a server or a data frame holds its database
-(:mod:`codegen.sqlnet.databases`); one from column names has none.
+A :class:`Schema` from a file, a server or a data frame has its database
+(:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`Layer` is a YAML file:
+
+    tables:   {order_items: {synonyms: [sales]}, log: {hidden: true}}
+    columns:  {orders.ordered_on: {synonyms: [placed, bought on]}}
+    joins:    [orders.customer_id = customers.id]
+    values:   {orders.status: {open: pending}}
+    measures: {revenue: {sql: SELECT SUM(quantity * price) FROM sales, synonyms: [turnover]}}
+
+All keys are optional. A measure answers a question that names it and asks only for it; its
+statement passes the same gate as any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.config import Config, read_config, setting
+from codegen.errors import ConfigError, InputError
+from codegen.sqlnet.cues import LIGHT_WORDS
 from codegen.sqlnet.databases.files import Database, SqliteDatabase, open_database
-from codegen.sqlnet.query import Column, ColumnType, Table
+from codegen.sqlnet.joins import JoinGraph
+from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.sql import validate
+from codegen.sqlnet.words import stem, tokenize, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +126,156 @@ class Schema:
         if unknown := sorted(keys.keys() - known):
             raise InputError(f"The alias {unknown[0]!r} names no column of the schema.")
         return Schema(tables, self.database)
+
+
+class Named(Config):
+    """A table or a column of a layer."""
+
+    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    hidden: bool = setting(False, "Hide it from questions.")
+
+
+class Measure(Config):
+    """A named quantity."""
+
+    sql: str = setting("", "The SELECT that computes it.")
+    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+
+    def _check(self) -> None:
+        if not self.sql.strip():
+            raise ConfigError("A measure has no sql.", "Give the SELECT that computes it.")
+
+
+class Layer(Config):
+    """What a layer file holds."""
+
+    tables: dict[str, Named] = setting({}, "Tables by name.")
+    columns: dict[str, Named] = setting({}, "Columns by TABLE.COLUMN.")
+    joins: tuple[str, ...] = setting(
+        (), "Joins without a declared key, as CHILD.COLUMN = PARENT.COLUMN."
+    )
+    values: dict[str, dict[str, str]] = setting(
+        {}, "Values by TABLE.COLUMN: word in the question -> value in the table."
+    )
+    measures: dict[str, Measure] = setting({}, "Measures by name.")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Layer:
+        """Reads a file.
+
+        Raises:
+            InputError: if it can't be read or is not YAML.
+            ConfigError: naming a key that is unknown or of a wrong type.
+        """
+        return read_config(cls, path, what="layer")
+
+    def apply(self, schema: Schema) -> Schema:
+        """The schema with the layer's names.
+
+        Raises:
+            InputError: naming a table, column or measure that does not fit the database.
+        """
+        self._check_names(schema)
+        tables = {name.lower(): named for name, named in self.tables.items()}
+        hidden = {name for name, named in tables.items() if named.hidden}
+        kept = tuple(
+            self._renamed(table, tables.get(table.name.lower(), Named()))
+            for table in schema.tables
+            if table.name.lower() not in hidden
+        )
+        dialect = schema.database.dialect if schema.database else "sqlite"
+        for name, measure in self.measures.items():
+            try:
+                validate(measure.sql, schema.tables, dialect)
+            except UnsafeSQLError as error:
+                raise InputError(f"The measure {name!r} can't run: {error.message}") from None
+        return Schema(kept, schema.database)
+
+    def measure(self, question: str, schema: Schema) -> tuple[str, Statement] | None:
+        """The measure that a question asks for and nothing else, with its statement; else None.
+
+        "What is our total revenue?" asks for revenue; "revenue from coffee" asks for more.
+        """
+        asked = _content(token.text for token in tokenize(question) if token.text.isalnum())
+        dialect = schema.database.dialect if schema.database else "sqlite"
+        for name, measure in self.measures.items():
+            for called in (name, *measure.synonyms):
+                if asked and asked == _content(words_of(called)):
+                    return name, Statement(measure.sql, (), dialect)
+        return None
+
+    def _check_names(self, schema: Schema) -> None:
+        for name in self.tables:
+            schema.table(name)
+        ends = [end.strip() for join in self.joins for end in join.split("=") if "." in end]
+        for name in (*self.columns, *self.values, *ends):
+            _column_of(schema, name)
+
+    def _renamed(self, table: Table, named: Named) -> Table:
+        columns = {name.lower(): column for name, column in self.columns.items()}
+        values = {name.lower(): called for name, called in self.values.items()}
+        found: list[Column] = []
+        kept: list[int] = []
+        for number, column in enumerate(table.columns):
+            full = f"{table.name}.{column.name}".lower()
+            own = columns.get(full, Named())
+            if not own.hidden:
+                kept.append(number)
+                called = tuple((said.lower(), v) for said, v in values.get(full, {}).items())
+                found.append(replace(column, synonyms=own.synonyms, called=called))
+        if not found:
+            raise InputError(f"All columns of {table.name!r} are hidden.", "Hide the table.")
+        keys = (*table.foreign_keys, *self._joins_of(table))
+        return replace(table.only(kept, keys), columns=tuple(found), synonyms=named.synonyms)
+
+    def _joins_of(self, table: Table) -> Iterator[ForeignKey]:
+        for text in self.joins:
+            ends = [end.strip().rpartition(".") for end in text.split("=")]
+            if len(ends) != 2 or not all(table for table, _, _ in ends):
+                raise InputError(
+                    f"The join {text!r} can't be read.", "Write: orders.customer_id = customers.id"
+                )
+            (child, _, column), (parent, _, target) = ends
+            if child.lower() == table.name.lower():
+                yield ForeignKey((table.index(column),), parent, (target,))
+
+
+def describe(schema: Schema) -> str:
+    """A YAML template of a layer: the database's tables, columns and joins."""
+    lines = ["# What people call things; see the documentation. Empty entries can be left out."]
+    lines.append("tables:")
+    lines += [f"  {json.dumps(table.name)}: {{synonyms: []}}" for table in schema.tables]
+    lines.append("columns:")
+    for table in schema.tables:
+        foreign = {n: key.table for key in table.foreign_keys for n in key.columns}
+        for number, column in enumerate(table.columns):
+            about = "number" if column.type == "real" else "text"
+            about += ", key" if number in table.primary_key else ""
+            about += f", of {json.dumps(foreign[number])}" if number in foreign else ""
+            name = json.dumps(f"{table.name}.{column.name}")
+            lines.append(f"  {name}: {{synonyms: []}}  # {about}")
+    lines.append("# Guessed from names, where the database declares no key; delete wrong ones.")
+    guessed = list(_guessed(schema.tables))
+    lines.append("joins:" if guessed else "joins: []")
+    lines += [f"  - {json.dumps(join)}" for join in guessed]
+    return "\n".join([*lines, "values: {}", "measures: {}", ""])
+
+
+def _guessed(tables: tuple[Table, ...]) -> Iterator[str]:
+    for join in JoinGraph(tables).joins:
+        child, parent = tables[join.child], tables[join.parent]
+        if join.origin == "guessed" and len(join.child_columns) == 1:
+            one = child.columns[join.child_columns[0]].name
+            other = parent.columns[join.parent_columns[0]].name
+            yield f"{child.name}.{one} = {parent.name}.{other}"
+
+
+def _content(words: Iterable[str]) -> set[str]:
+    return {stem(w.lower()) for w in words if w.lower() not in LIGHT_WORDS}
+
+
+def _column_of(schema: Schema, name: str) -> None:
+    table, dot, column = name.rpartition(".")
+    if not dot:
+        raise InputError(f"The layer's {name!r} is not TABLE.COLUMN.")
+    schema.table(table).index(column)

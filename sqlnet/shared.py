@@ -7,15 +7,14 @@ Differences from the paper:
 - values by the first and last token of a span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069),
   where the paper has a pointer decoder;
 - match and type features (:mod:`codegen.sqlnet.features`), and the cosine of word vectors;
-- trainable word vectors, character trigrams for words without one and, if given, an encoder's
-  vectors (:mod:`codegen.sqlnet.vectors`).
+- trainable word vectors, and character trigrams for words without one.
 
 The columns are a set: permuting them permutes the outputs.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +38,12 @@ from codegen.sqlnet.layout import (
     head,
     lowest,
     pool,
-    weights_of,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 
 MAX_VALUE_TOKENS = 24
 _TRIGRAM_WIDTH = 32
 _OPERATOR_WIDTH = 32
-_CONTEXT_WIDTH = 128
 _SET_HEADS = 4
 _PAIRS = PAIR_FEATURES + 1
 _UNKNOWN_RATE = 0.02  # share of words made unknown in a training step, so that trigrams matter
@@ -104,18 +101,14 @@ class SetAttention(nn.Module):
 class JointEncoder(nn.Module):
     """Reads question and columns separately, then each with what it sees of the other."""
 
-    def __init__(
-        self, vectors: Tensor, hidden: int, dropout: float, context_width: int = 0
-    ) -> None:
+    def __init__(self, vectors: Tensor, hidden: int, dropout: float) -> None:
         super().__init__()
         width = vectors.shape[1] + _TRIGRAM_WIDTH
-        self.context = nn.Linear(context_width, _CONTEXT_WIDTH) if context_width else None
-        added = _CONTEXT_WIDTH if context_width else 0
         self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.trigram = nn.EmbeddingBag(TRIGRAM_BUCKETS, _TRIGRAM_WIDTH, mode="mean")
-        self.first = BiLSTM(width + TOKEN_FEATURES + added, hidden)
+        self.first = BiLSTM(width + TOKEN_FEATURES, hidden)
         self.name = BiLSTM(width, hidden)
-        self.column = nn.Linear(hidden + COLUMN_FEATURES + added, hidden)
+        self.column = nn.Linear(hidden + COLUMN_FEATURES, hidden)
         self.attention = ColumnAttention(hidden)
         self.second = BiLSTM(3 * hidden + TOKEN_FEATURES, hidden)
         self.match = nn.Linear(3 * hidden + COLUMN_FEATURES, hidden)
@@ -133,12 +126,10 @@ class JointEncoder(nn.Module):
         words = torch.cat([vectors, trigrams], dim=-1)  # [U, width]
         likeness = _likeness(vectors.detach(), batch)
         pairs = torch.cat([batch.pairs, likeness[..., None]], dim=-1)
-        in_question, in_names = self._in_context(batch)
-        asked = [self.dropout(words[batch.question]), batch.tokens, *in_question]
-        read = torch.cat(asked, dim=-1)
+        read = torch.cat([self.dropout(words[batch.question]), batch.tokens], dim=-1)
         tokens = self.dropout(self.first(read, batch.lengths)[0])
         names = self.name.last(self.dropout(words[batch.names]), batch.name_lengths)
-        read = torch.cat([names[batch.column], batch.types, *in_names], dim=-1)
+        read = torch.cat([names[batch.column], batch.types], dim=-1)
         columns = torch.tanh(self.column(read))
 
         # [B, C, L]: how much a token is about a column; normalized both ways.
@@ -153,13 +144,6 @@ class JointEncoder(nn.Module):
         among = self.set(columns, batch.column_mask)
         columns = self.norm(columns + self.dropout(among))
         return States(tokens, columns, batch.token_mask, batch.column_mask, pairs)
-
-    def _in_context(self, batch: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        """What an encoder adds to the tokens [B, L, .] and the columns [B, C, .], if any."""
-        if self.context is None or batch.context is None:
-            return [], []
-        tokens, names = self.context(batch.context.tokens), self.context(batch.context.names)
-        return [self.dropout(tokens)], [self.dropout(names[batch.column])]
 
 
 def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
@@ -180,15 +164,11 @@ def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
 class SharedSQLNet(nn.Module):
     """See the module, and :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
-    def __init__(
-        self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3, context_width: int = 0
-    ) -> None:
-        """``vectors``: [words + 1, width], row 0 for unknown words. ``context_width``: of the
-        encoder's vectors in ``batch.context``, 0 without an encoder.
-        """
+    def __init__(self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3) -> None:
+        """``vectors``: [words + 1, width], row 0 for unknown words."""
         super().__init__()
         self.word_width = vectors.shape[1]
-        self.encoder = JointEncoder(vectors, hidden, dropout, context_width)
+        self.encoder = JointEncoder(vectors, hidden, dropout)
         self.attentions = nn.ModuleDict(
             {name: ColumnAttention(hidden) for name in ("select", "where", "aggregate", "operator")}
         )
@@ -231,13 +211,6 @@ class SharedSQLNet(nn.Module):
     def operators(self, states: States) -> Tensor:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator(self._seen("operator", states))
-
-    def attention(self, states: States, slot: Literal["select", "where"]) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
-        attention = cast(ColumnAttention, self.attentions[slot])
-        return weights_of(
-            attention.scores(states.tokens, states.columns, states.pairs), states.token_mask
-        )
 
     def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""

@@ -1,10 +1,17 @@
-"""Trains a network on questions with queries: one thread, resumable, with curves.
+"""Trains the networks: the sketch's on questions with queries, the plans' on questions with plans.
 
-AdamW with warm-up and cosine decay to zero, clipped gradients, and a running mean of the weights,
-which is scored and kept. Each epoch ends with a score on the development questions and a saved
-state, from which a killed run resumes with the same weights. Training ends early after ``patience``
-epochs without a better query match. For the paper's layout the best epoch is chosen for each module
-by itself, as in the released code (:data:`BLOCKS`).
+Both use one thread, AdamW with clipped gradients, and a running mean of the weights, which is kept;
+a killed run resumes with the same weights (:mod:`codegen.sqlnet.storage`).
+
+The sketch (:func:`train`): warm-up and cosine decay; each epoch ends with a score on development
+questions; training ends early after ``patience`` epochs without a better query match. For the
+paper's layout the best epoch is chosen for each module by itself, as in the released code
+(:data:`BLOCKS`).
+
+Plans (:func:`train_plans`): the loss is the sum over slots of cross-entropies: for a set (columns
+of SELECT) against the uniform distribution over its members, times their number; for a class as
+usual; for the tables that take part by a sigmoid each. Slots that a plan lacks (the operator of no
+test) do not count. An interrupted run may resume with another number of steps.
 """
 
 from __future__ import annotations
@@ -13,23 +20,41 @@ import math
 import random
 import re
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.examples import Labelled, batch_of, targets_of
+from codegen.sqlnet.examples import Labelled, predict, score, targets_of
+from codegen.sqlnet.features import collate
+from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.layout import losses
-from codegen.sqlnet.metrics import outcomes, predict, score
-from codegen.sqlnet.network import Network, NetworkConfig
+from codegen.sqlnet.network import Network, NetworkConfig, WordVectors
+from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
+from codegen.sqlnet.plan_data import PlannedQuestion, find_database
+from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
+from codegen.sqlnet.plan_network import (
+    COMPANIONS,
+    ITEM_HEADS,
+    MOST_GROUPS,
+    MOST_SECOND,
+    MOST_SELECTED,
+    MOST_TESTS,
+    OPERATOR_CLASSES,
+    PlanBatch,
+    PlanConfig,
+    PlanNetwork,
+    plan_batch,
+)
 from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
-from codegen.sqlnet.trust import Calibration, calibration_error, fit_curves, join
-from codegen.sqlnet.vectors import ContextEncoder, WordVectors
+from codegen.sqlnet.words import number_of, tokenize
 
 # Measure -> the weights (a regular expression) whose best epoch it chooses.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
@@ -56,9 +81,7 @@ class TrainingConfig:
         clip: the gradient's largest norm.
         frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
             second stage.
-        precision: ``bfloat16`` computes most products in that type; weights and their mean stay
-            float32. If PyTorch has no bfloat16 LSTM for the CPU (:func:`has_bfloat16_lstm`),
-            training warns and uses float32.
+        bfloat16: compute most products in that type; weights and their mean stay float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         patience: epochs without a better query match that end training.
     """
@@ -70,7 +93,7 @@ class TrainingConfig:
     alpha: float = 3.0
     clip: float = 5.0
     frozen_epochs: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    bfloat16: bool = False
     mean: float = 0.999
     patience: int = 4
     seed: int = 0
@@ -80,13 +103,12 @@ class TrainingConfig:
         check_range(self, *above_zero, below_one="mean")
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"Unknown precision {self.precision!r}; choose float32 or bfloat16.")
-
-
-def has_bfloat16_lstm() -> bool:
-    """Whether PyTorch can run an LSTM in bfloat16 on this CPU: oneDNN needs AVX-512 for it."""
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        # oneDNN needs AVX-512 to run an LSTM in bfloat16.
+        mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn
+        if self.bfloat16 and not (mkldnn and mkldnn._is_mkldnn_bf16_supported()):
+            raise ConfigError(
+                "PyTorch has no bfloat16 LSTM for this CPU.", "Train without bfloat16."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +129,6 @@ def train(
     out: str | Path,
     *,
     info: Mapping[str, Any] | None = None,
-    databases: Mapping[str, Database] | None = None,
-    encoder: ContextEncoder | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Network:
@@ -119,10 +139,6 @@ def train(
         out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
             until the run ends.
         info: kept with the network, such as where the data comes from.
-        databases: for the development questions, if their tables have rows; see
-            :func:`calibrated`.
-        encoder: the one that ``config`` names, if any; it reads every text once, before the first
-            step.
         on_step: called after each step with the steps done and the total.
 
     Raises:
@@ -135,42 +151,12 @@ def train(
             " few.",
             f"Give at least {config.batch_size} and 1.",
         )
-    run = _Run(config, vectors, len(questions), Path(out), encoder)
-    if encoder:
-        encoder.remember(item.question for item in (*questions, *development))
+    run = _Run(config, vectors, len(questions), Path(out))
     while run.epoch < config.epochs and run.stale < config.patience:
         epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
             on_epoch(epoch)
-    return run.finish(dict(info or {}), development, databases)
-
-
-def calibrated(
-    network: Network,
-    development: Sequence[Labelled],
-    databases: Mapping[str, Database] | None = None,
-) -> Network:
-    """The network with calibrated confidence.
-
-    With databases, the confidence of guided queries is calibrated too. The curves are fitted on
-    every second question; ``info`` keeps the expected calibration error on the others by slot,
-    before and after.
-    """
-    found = outcomes(network, development, databases)
-    calibration, rest = fit_curves(found[::2]), join(found[1::2])
-    errors = {
-        slot: [
-            round(calibration_error((by.confidence(slot, p), right) for p, right in rest[slot]), 4)
-            for by in (Calibration(), calibration)
-        ]
-        for slot in rest
-        if rest[slot]
-    }
-    return replace(
-        network,
-        calibration=calibration,
-        info={**network.info, "calibration_error": errors, "calibration_questions": len(found)},
-    )
+    return run.finish(dict(info or {}))
 
 
 class _Run:
@@ -182,19 +168,13 @@ class _Run:
         vectors: WordVectors,
         questions: int,
         out: Path,
-        encoder: ContextEncoder | None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
-        self.narrow = config.precision == "bfloat16" and has_bfloat16_lstm()
-        if config.precision == "bfloat16" and not self.narrow:
-            warnings.warn(
-                "PyTorch has no bfloat16 LSTM for this CPU; training in float32.", stacklevel=4
-            )
-        self.network = Network.build(config.network, vectors, encoder)
+        self.network = Network.build(config.network, vectors)
         self.model = self.network.model
         identity = {
-            "config": _without_path(asdict(config)),
+            "config": asdict(config),
             "questions": questions,
             "words": len(vectors.words),
         }
@@ -253,9 +233,9 @@ class _Run:
 
     def _losses(self, items: Sequence[Labelled]) -> dict[str, torch.Tensor]:
         network = self.network
-        batch = batch_of([item.question for item in items], network.vocabulary, network.encoder)
+        batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
             states = self.model.encode(batch, targets)
             return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
 
@@ -275,12 +255,7 @@ class _Run:
         self.stale = 0 if improved else self.stale + 1
         return found
 
-    def finish(
-        self,
-        info: dict[str, Any],
-        development: Sequence[Labelled],
-        databases: Mapping[str, Database] | None,
-    ) -> Network:
+    def finish(self, info: dict[str, Any]) -> Network:
         """Saves the network with the best weights of each block and removes the state."""
         blocks = BLOCKS[self.config.network.layout]
         chosen = dict(self.state.mean)
@@ -290,7 +265,7 @@ class _Run:
         self.state.put(chosen)
         self.model.eval()
         info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = calibrated(replace(self.network, info=info), development, databases)
+        network = replace(self.network, info=info)
         network.save(self.out)
         self.state.clear()
         return network
@@ -303,13 +278,6 @@ class _Progress(Progress):
     epochs: list[dict[str, Any]]
 
 
-def _without_path(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the encoder's path, which may be moved between runs."""
-    network = config["network"]
-    encoder = network["encoder"] and network["encoder"] | {"path": ""}
-    return config | {"network": network | {"encoder": encoder}}
-
-
 def _pace(done: float) -> float:
     """The share of the learning rate: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
@@ -320,3 +288,406 @@ def _pace(done: float) -> float:
 def _size(question: Labelled) -> tuple[int, int]:
     """Questions of similar size make a batch with little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
+
+
+_SETS = ("select", "where", "group", "order", "second_where", "scalar")
+_EITHER = OPERATOR_CLASSES.index("= either")
+_EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTargets:
+    """The targets for one question; numbers are indices of its items and mentions.
+
+    Attributes:
+        sets: slot -> (item, class) of its members.
+        whole: class of each of ``WHOLE_HEADS``.
+        pointers: (item, class or mention) by head: ``operator``, ``value``, ...
+        limit: a mention, or -1.
+        takes_part, second_takes_part, key: items.
+    """
+
+    sets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    whole: dict[str, int] = field(default_factory=dict)
+    pointers: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    limit: int = -1
+    takes_part: tuple[int, ...] = ()
+    second_takes_part: tuple[int, ...] = ()
+    key: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanExample:
+    """A question with its plan."""
+
+    question: PlanQuestion
+    plan: QueryPlan
+    targets: PlanTargets
+
+
+def plan_targets(question: PlanQuestion, plan: QueryPlan) -> PlanTargets | None:
+    """The targets of a plan; None if the network has no slots for it."""
+    places = {question.item(place): place for place in range(len(question.items))}
+    try:
+        tree = the_tree(question.schema.graph, plan.required(), plan.keys)
+        return _Targets(question, places).of(plan, sorted(tree.tables))
+    except (PlanError, KeyError):
+        return None
+
+
+class _Targets:
+    def __init__(self, question: PlanQuestion, places: dict[Item, int]) -> None:
+        self.question, self.places = question, places
+        self.sets: dict[str, list[tuple[int, int]]] = {name: [] for name in _SETS}
+        self.pointers: dict[str, list[tuple[int, int]]] = {}
+
+    def of(self, plan: QueryPlan, tables: Sequence[int]) -> PlanTargets | None:
+        if len(plan.select) > MOST_SELECTED or len(plan.where) > MOST_TESTS:
+            return None
+        if len(plan.group) > MOST_GROUPS or (plan.order is None and plan.limit is not None):
+            return None
+        if len({(t.item, t.aggregate) for t in plan.where}) < len(plan.where):
+            return None
+        for selected in plan.select:
+            distinct = selected.distinct and selected.aggregate == COUNT
+            kind = ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
+            self.sets["select"].append((self.places[selected.item], kind))
+        for test in plan.where:
+            self.sets["where"].append((self.places[test.item], test.aggregate))
+            if not self._test(test, "operator", "value", "other_value"):
+                return None
+        self.sets["group"] = [(self.places[item], 0) for item in plan.group]
+        ordering, limit = 0, -1
+        if plan.order:
+            self.sets["order"] = [(self.places[plan.order.item], plan.order.aggregate)]
+            ordering = 1 + plan.order.descending
+            if plan.limit is not None:
+                ordering += 2 if plan.limit == 1 else 4
+                if plan.limit > 1:
+                    limit = self._mention(PlanValue(str(plan.limit)), plan.order.item)
+        whole = {
+            "selected": len(plan.select) - 1,
+            "tests": len(plan.where),
+            "groups": len(plan.group),
+            "ordering": ordering,
+            "distinct": int(plan.distinct),
+            "any_of": int(plan.any_of) if len(plan.where) > 1 else -1,
+            "companion": 0,
+            "second_tests": -1,
+            "scalar_aggregate": -1,
+        }
+        second = self._companion(plan, whole)
+        if second is None:
+            return None
+        return PlanTargets(
+            self.sets,
+            whole,
+            self.pointers,
+            limit,
+            tuple(self.places[Item(t)] for t in tables),
+            second,
+            tuple(self.places[item] for item in plan.keys if item in self.places),
+        )
+
+    def _companion(self, plan: QueryPlan, whole: dict[str, int]) -> tuple[int, ...] | None:
+        companion = plan.companion
+        if companion is None:
+            return ()
+        if len(companion.where) > MOST_SECOND:
+            return None
+        whole["companion"] = COMPANIONS.index(companion.kind)
+        whole["second_tests"] = len(companion.where)
+        for test in companion.where:
+            if test.aggregate:
+                return None
+            self.sets["second_where"].append((self.places[test.item], 0))
+            heads = ("second_operator", "second_value", "second_other_value")
+            if not self._test(test, *heads):
+                return None
+        if companion.item is not None:
+            place = self.places[companion.item]
+            self.sets["scalar"] = [(place, 0)]
+            operator = OPERATOR_CLASSES.index(companion.operator)
+            self.pointers.setdefault("second_operator", []).append((place, operator))
+            whole["scalar_aggregate"] = companion.aggregate
+        tables = {*companion.tables, *(test.item.table for test in companion.where)}
+        return tuple(self.places[Item(t)] for t in sorted(tables))
+
+    def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
+        place = self.places[test.item]
+        kind = OPERATOR_CLASSES.index(test.operator)
+        if len(test.values) == 2 and test.operator == "=":
+            kind = _EITHER
+        elif len(test.values) > (2 if test.operator == "between" else 1):
+            return False
+        self.pointers.setdefault(operator, []).append((place, kind))
+        for head, wanted in zip((value, other), test.values, strict=False):
+            if (mention := self._mention(wanted, test.item)) >= 0:
+                self.pointers.setdefault(head, []).append((place, mention))
+        return True
+
+    def _mention(self, value: PlanValue, item: Item) -> int:
+        """The mention that is a value, or -1."""
+        text, number = value.text.strip().casefold(), number_of(value.text)
+        best, found = 0, -1
+        for place, mention in enumerate(self.question.found):
+            cell = mention.cells.get(item)
+            score = 0
+            if cell is not None and cell.casefold() == text:
+                score = 3
+            elif mention.text.casefold() == text or (
+                value.start and (mention.start, mention.end) == (value.start, value.end)
+            ):
+                score = 2
+            elif number is not None and mention.number == number:
+                score = 1
+            if score > best:
+                best, found = score, place
+        return found
+
+
+def plan_examples(
+    planned: Iterable[PlannedQuestion],
+    folders: Sequence[str | Path],
+    likeness: Likeness,
+    on_question: Callable[[int], None] | None = None,
+) -> tuple[list[PlanExample], int]:
+    """Questions linked to their databases, with targets, and the number of those without.
+
+    Raises:
+        InputError: if a database is in none of the folders.
+    """
+    found: list[PlanExample] = []
+    left, held = 0, ""
+    schema: LinkedSchema | None = None
+    for number, one in enumerate(sorted(planned, key=lambda one: one.db_id)):
+        if schema is None or one.db_id != held:
+            database = find_database(folders, one.db_id)
+            if database is None:
+                raise InputError(
+                    f"There is no {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
+                    "Name the folder that holds it.",
+                )
+            schema, held = LinkedSchema(database.tables, database), one.db_id
+            database.close()
+        question = read_question(one.question, schema, likeness)
+        targets = plan_targets(question, one.plan) if question.words else None
+        if targets is None:
+            left += 1
+        else:
+            found.append(PlanExample(question, one.plan, targets))
+        if on_question:
+            on_question(number + 1)
+    return found, left
+
+
+def new_network(
+    config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
+) -> PlanNetwork:
+    """A network with random weights; words of at least two training questions get an offset."""
+    counts = Counter(
+        word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
+    )
+    order = sorted(range(len(vectors.words)), key=lambda row: counts[vectors.words[row]] < 2)
+    words = [vectors.words[row] for row in order]
+    trained = sum(counts[word] >= 2 for word in words)
+    torch.manual_seed(seed)
+    matrix = np.ascontiguousarray(vectors.matrix[order], dtype=np.float32)
+    return PlanNetwork.build(config, words, matrix, trained)
+
+
+def plan_losses(
+    scores: dict[str, Tensor], batch: PlanBatch, targets: Sequence[PlanTargets], tables: list[int]
+) -> dict[str, Tensor]:
+    """The loss of each slot, summed over its members and averaged over the questions.
+
+    Args:
+        tables: how many tables each has.
+    """
+    size, wide = len(targets), batch.tables.shape[1]
+
+    def place(b: int, item: int) -> int:
+        """An item's place in the padded batch."""
+        return item if item < tables[b] else item - tables[b] + wide
+
+    found: dict[str, Tensor] = {}
+    for name in _SETS:
+        members = [
+            (b, place(b, item) * scores[name].shape[-1] + kind)
+            for b, target in enumerate(targets)
+            for item, kind in target.sets[name]
+        ]
+        if members:
+            rows, columns = map(torch.tensor, zip(*members, strict=True))
+            chances = scores[name].flatten(1).log_softmax(-1)
+            found[name] = -chances[rows, columns].sum() / size
+    for name in targets[0].whole:
+        wanted = torch.tensor([target.whole[name] for target in targets])
+        if (wanted >= 0).any():
+            total = functional.cross_entropy(scores[name], wanted, ignore_index=-1, reduction="sum")
+            found[name] = total / size
+    heads = {name for target in targets for name in target.pointers}
+    for name in sorted(heads):
+        members = [
+            (b, place(b, item), kind)
+            for b, target in enumerate(targets)
+            for item, kind in target.pointers.get(name, ())
+        ]
+        rows, items, kinds = map(torch.tensor, zip(*members, strict=True))
+        total = functional.cross_entropy(scores[name][rows, items], kinds, reduction="sum")
+        found[name] = total / size
+    if any(target.limit >= 0 for target in targets):
+        wanted = torch.tensor([target.limit for target in targets])
+        total = functional.cross_entropy(scores["limit"], wanted, ignore_index=-1, reduction="sum")
+        found["limit"] = total / size
+    start = batch.mask.shape[1] - scores["key"].shape[1]
+    there = batch.mask[:, start:].float()
+    is_table = torch.zeros_like(there)
+    is_table[:, :wide] = there[:, :wide]
+    second = torch.tensor([[float(target.whole["companion"] > 0)] for target in targets])
+    for name, kept in (
+        ("takes_part", is_table),
+        ("second_takes_part", is_table * second),
+        ("key", there - is_table),
+    ):
+        wanted = torch.zeros_like(there)
+        for b, target in enumerate(targets):
+            for item in getattr(target, name):
+                wanted[b, place(b, item)] = 1
+        each = functional.binary_cross_entropy_with_logits(
+            scores[name][..., 0].clamp(min=-30), wanted, reduction="none"
+        )
+        found[name] = _EVERY_TABLE * (each * kept).sum() / size
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTrainingConfig:
+    """How to train.
+
+    Attributes:
+        network: what to train.
+        steps: in all.
+        batch_size: questions a step.
+        learning_rate: the highest.
+        clip: the gradient's largest norm.
+        mean: how slowly the running mean of the weights moves, in [0, 1).
+        every: steps between two saved states.
+        bfloat16: compute products in that type.
+    """
+
+    network: PlanConfig = PlanConfig()
+    steps: int = 6000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    clip: float = 2.0
+    mean: float = 0.998
+    every: int = 250
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        above_zero = ("steps", "batch_size", "learning_rate", "clip", "every")
+        check_range(self, *above_zero, below_one="mean")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One line of ``metrics.jsonl``: mean losses by slot since the last one, and CPU seconds."""
+
+    step: int
+    losses: dict[str, float]
+    cpu_s: float
+
+
+def train_plans(
+    config: PlanTrainingConfig,
+    network: PlanNetwork,
+    examples: Sequence[PlanExample],
+    out: str | Path,
+    *,
+    on_stage: Callable[[Stage], None] | None = None,
+) -> PlanNetwork:
+    """Trains a network and saves it in ``out``, or resumes an interrupted run.
+
+    ``on_stage`` is called after each saved state.
+
+    Raises:
+        InputError: if there are fewer questions than a batch, or the loss is not a number.
+        ResumeError: if the directory holds another run.
+    """
+    if len(examples) < config.batch_size:
+        raise InputError(
+            f"There are {len(examples)} questions for batches of {config.batch_size}.",
+            "Give more, or a smaller batch.",
+        )
+    identity = {
+        "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
+        "questions": len(examples),
+        "words": len(network.words),
+    }
+    state = TrainingState(
+        *(network.model, Path(out), identity),
+        learning_rate=config.learning_rate,
+        weight_decay=1e-3,
+        clip=config.clip,
+        mean=config.mean,
+    )
+    found = state.resume(_PlanProgress)
+    stages = found[0]["stages"] if found else []
+
+    def losses(items: list[PlanExample]) -> dict[str, Tensor]:
+        batch = plan_batch([item.question for item in items], network.vocabulary)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            scores = network.model(batch)
+        tables = [item.question.tables for item in items]
+        return plan_losses(scores, batch, [item.targets for item in items], tables)
+
+    while state.step < config.steps:
+        first = state.step
+        chosen = list(_batches(config, examples, first, min(config.steps, first + config.every)))
+        torch.manual_seed(config.seed * 100_003 + first)  # dropout, resumed or not
+        means, cpu = state.train(chosen, losses, lambda step: _plan_pace(step, config.steps))
+        stage = Stage(state.step, means, cpu)
+        stages.append(asdict(stage))
+        state.save(f"step-{state.step}.safetensors", stages, {"stages": stages})
+        if on_stage:
+            on_stage(stage)
+    state.put(state.mean)
+    network.model.eval()
+    info = {
+        "training": asdict(config),
+        "questions": len(examples),
+        "cpu_s": sum(stage["cpu_s"] for stage in stages),
+    }
+    network = replace(network, info={**network.info, **info})
+    network.save(out)
+    state.clear()
+    return network
+
+
+def _batches(
+    config: PlanTrainingConfig, examples: Sequence[PlanExample], first: int, last: int
+) -> Iterator[list[PlanExample]]:
+    """The batches of some steps: a function of the seed and the step."""
+    chosen: list[list[PlanExample]] = []
+    for step in range(first, last):
+        epoch, number = divmod(step, len(examples) // config.batch_size)
+        if step == first or number == 0:
+            rng = random.Random(f"{config.seed}:{epoch}")
+            chosen = batches(examples, config.batch_size, 40, _plan_size, rng)
+        yield chosen[number]
+
+
+class _PlanProgress(Progress):
+    stages: list[dict[str, Any]]
+
+
+def _plan_size(example: PlanExample) -> int:
+    """Examples of similar size make a batch with little padding."""
+    return len(example.question.relations)
+
+
+def _plan_pace(step: int, steps: int) -> float:
+    """The share of the learning rate: 150 steps of warm-up, then 1, then a line to 0 (30 %)."""
+    return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))

@@ -1,31 +1,26 @@
-"""The confidence in slots and in an answer: logistic regression on questions not trained on.
+"""The confidence that an answer is right: logistic regression on questions not trained on.
 
-A slot's probability becomes the share of right answers by a logistic curve for its kind, or for the
-whole query (Platt 1999; with a shift of 0 it is temperature scaling, Guo et al. 2017, arXiv
-1706.04599, and the scale is one over the temperature). Curves rise, so calibration never changes
-which query is the most probable. :func:`calibration_error` on further questions measures the
-result.
-
-The confidence that an answer is right is fitted on signs in question and query (:data:`SIGNS`): a
-network's probabilities say how sure each slot is among the columns that it was shown, not that the
-question needs another table or that a word was left out. It is fitted separately for databases of
-one table, databases of several, where a query is far more often wrong, and plans; on databases that
-the network was not trained on; for a share of the questions a needed column is hidden, so that they
-have no answer (:mod:`codegen.sqlnet.trials`).
+It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities say how
+sure each slot is among the columns that it was shown, not that the question needs another table or
+that a word was left out. It is fitted separately for databases of one table, databases of several,
+where a query is far more often wrong, and plans; on databases that the network was not trained on;
+for some of the questions a needed column is hidden, so that they have no answer
+(``benchmarks/tools/sql_trust.py``).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from codegen.errors import ModelError
-from codegen.records import write_atomic
+from codegen.sqlnet.cues import LIGHT_WORDS, RIVALS, WORDS, Asked, Doubt, is_met, is_value, unmet
+from codegen.sqlnet.query import Clause
+from codegen.sqlnet.words import number_of, stem, tokenize, words_of
 
 SIGNS = (
     *("select", "aggregate", "number", "column", "operator", "value"),
@@ -60,197 +55,229 @@ PLAN_SLOTS = {
 The curve for several tables is fitted on plans, where the package has a network for them.
 """
 
-LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
-"""Signs that must not raise a confidence; a fit leaves out those that would."""
-
-_PENALTY = 4.0
-_FILE = "trust.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Weights of :data:`SIGNS` and ``bias``, by kind (:func:`kind_of`), and the default
+    """Weights of :data:`SIGNS` and ``bias`` by kind (:func:`kind_of`), and the default
     ``threshold``, the confidence below which no answer is given.
     """
 
     weights: Mapping[str, Mapping[str, float]]
     threshold: float = 0.5
 
-    def confidence(self, kind: str, signs: Mapping[str, float]) -> float:
+    def confidence(self, signs: Mapping[str, float]) -> float:
         """The confidence of an answer with these signs."""
-        weights = self.weights.get(kind) or self.weights["several"]
+        weights = self.weights[kind_of(signs)]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
-        return float(_sigmoid(np.array(score)))
-
-    def save(self, folder: Path) -> None:
-        """Writes it beside a network."""
-        row = {"threshold": self.threshold, "weights": {k: {**w} for k, w in self.weights.items()}}
-        write_atomic(folder / _FILE, json.dumps(row, indent=2) + "\n")
+        return 1 / (1 + math.exp(-max(-700.0, score)))
 
 
 def kind_of(signs: Mapping[str, float]) -> str:
-    """The curve for an answer: ``one`` table, ``several``, or ``plans`` over several."""
+    """The curve for an answer."""
     if signs.get("planned"):
         return "plans"
     return "several" if signs["several"] else "one"
 
 
-def load(*folders: Path) -> Trust:
-    """Reads ``trust.json`` from the first of the folders that has it.
+def load(folder: Path) -> Trust:
+    """Reads a folder's ``trust.json``, which ``benchmarks/tools/sql_trust.py`` fits."""
+    row = json.loads((folder / "trust.json").read_text("utf-8"))
+    return Trust(row["weights"], row["threshold"])
 
-    Raises:
-        ModelError: if none has it, or it is damaged.
+
+def doubts(asked: Asked) -> Iterator[Doubt]:
+    """Why not to trust a query: what :mod:`codegen.sqlnet.cues` finds, or else words that may
+    change the question.
     """
-    for folder in folders:
-        try:
-            row = json.loads((folder / _FILE).read_text("utf-8"))
-            weights = {
-                str(kind): {str(sign): float(weight) for sign, weight in signs.items()}
-                for kind, signs in row["weights"].items()
-            }
-            if not {"one", "several"} <= weights.keys():
-                raise KeyError("a curve is missing")
-            return Trust(weights, float(row["threshold"]))
-        except FileNotFoundError:
+    yield from [*unmet(asked)] or unread(asked)
+
+
+def unread(asked: Asked) -> Iterator[Doubt]:
+    """Words that may narrow the rows (unpaid, goalkeepers), where the query takes all of them; what
+    is asked for, where the query shows something else.
+    """
+    weak = {stem(stem(word)) for word in WORDS["weak"]}
+    left = [w for w in words_left(asked) if stem(stem(w.lower())) not in weak]
+    heads = _ASKED_FOR.findall(asked.rest) + _COUNTED.findall(asked.rest)
+    if any(clause.aggregate == "COUNT" for clause in asked.of("order")):
+        heads += _MOST.findall(asked.rest)
+    if found := [word for word in left if word in heads]:
+        yield not_understood(found)
+        return
+    if asked.of("where", "having", "never", "group", "order"):
+        return
+    if len(asked.tables) > 1:  # the join may be what a verb says: received, awarded
+        left = [word for word in left if not word.endswith("ed")]
+    names = {stem(word) for _, words in _parts(asked) for word in words}
+    pairs = (f"{a.text}{b.text}".lower() for a, b in pairwise(asked.tokens))
+    joined = " ".join(pair for pair in pairs if stem(pair) in names)  # high schoolers
+    if left := [word for word in left if word.lower() not in joined]:
+        yield not_understood(left)
+
+
+_ASKED_FOR = re.compile(r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of) (?:different |distinct )?(\w+)", re.IGNORECASE)
+_MOST = re.compile(r"\b(?:most|fewest|least) (\w+)", re.IGNORECASE)
+
+
+def not_understood(words: Sequence[str]) -> Doubt:
+    """The doubt about words that nothing explains, at least one."""
+    return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
+
+
+def explained(asked: Asked) -> list[tuple[str, str]]:
+    """Each content word of the question, and what it was taken for ("": unused)."""
+    found, parts = [], _parts(asked)
+    for token in asked.tokens:
+        word = token.text.lower()
+        if not token.text.isalnum():
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{folder / _FILE} can't be read: {error}.") from None
-    raise ModelError(f"None of these folders holds {_FILE}: {', '.join(map(str, folders))}.")
+        if is_value(asked, token.start, token.end):
+            found.append((token.text, "a value"))
+        elif cue := next((c for c in asked.cues if c.start <= token.start < c.end), None):
+            found.append((token.text, cue.kind if is_met(asked, cue) else ""))
+        elif word not in LIGHT_WORDS and not word.isdigit():
+            found.append((token.text, _taken_for(word, parts, asked)))
+    return found
 
 
-def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """The likeliest weights, given the signs of answers and whether each was right."""
-    names = ["bias", *SIGNS]
-    y = np.array(right, dtype=float)
-    while True:
-        x = np.array([[1.0, *(row.get(sign, 0.0) for sign in names[1:])] for row in signs])
-        weights = dict(zip(names, _weights(x, y), strict=True))
-        if not (wrong := [sign for sign in LOWERING if weights.get(sign, 0.0) > 0]):
-            return {name: round(float(weights.get(name, 0.0)), 5) for name in ("bias", *SIGNS)}
-        names.remove(max(wrong, key=lambda sign: weights[sign]))
+def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
+    """What the query uses, with the words that name it."""
+    parts = [(f"table {table.name}", table.words) for table in asked.tables]
+    for clause in asked.clauses:
+        if clause.column:
+            parts.append((f"column {clause.column.name}", clause.column.words))
+        parts += [(f"value {value}", words_of(value)) for value in clause.values]
+    return parts
 
 
-def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The likeliest weights [F] of features [N, F], the first one constant, for outcomes [N]."""
-    mean, spread = x.mean(0), x.std(0)
-    mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias stays as it is
-    scaled = (x - mean) / spread
-    pull = np.full(x.shape[1], _PENALTY)
-    pull[0] = 1e-3
-    w = _likeliest(scaled, y, np.zeros(x.shape[1]), pull)
-    plain = w / spread
-    plain[0] -= float((plain[1:] * mean[1:]).sum())
-    return plain
+def words_left(asked: Asked) -> list[str]:
+    """The content words of the question that nothing in the query explains."""
+    return [word for word, part in explained(asked) if not part]
 
 
-def _likeliest(x: np.ndarray, y: np.ndarray, prior: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """Logistic regression by Newton's method: weights [F] of features [N, F] for outcomes [N].
+_ALIKE = 0.75  # likeness of words that mean the same
 
-    ``pull`` [F] is the strength of a normal prior around ``prior`` [F].
+
+def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: Asked) -> str:
+    bare = stem(word)
+    for part, words in parts:
+        if bare in {stem(one) for one in words}:
+            return part
+    for part, words in parts:
+        if asked.nearest.get(word) == words and not any(_are_rivals(word, w) for w in words):
+            return part
+        plain = [one for one in words if one not in LIGHT_WORDS]
+        if asked.alike and any(
+            asked.alike(word, one) >= _ALIKE and not _are_rivals(word, one) for one in plain
+        ):
+            return part
+    return ""
+
+
+def _are_rivals(one: str, other: str) -> bool:
+    a, b = stem(one), stem(other)
+    places = [[n for n, s in enumerate(sets) if w in s] for sets in RIVALS for w in (a, b)]
+    return any(p and q and p != q for p, q in zip(places[::2], places[1::2], strict=True))
+
+
+def in_order(names: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether the names occur in the text, one after the other."""
+    size = len(names)
+    return any(list(said[i : i + size]) == list(names) for i in range(len(said) - size + 1))
+
+
+def named_but_unused(asked: Asked) -> list[str]:
+    """Columns of the query's tables, and other tables, that the question names in full and the
+    query does not use.
     """
-    w = prior
-    for _ in range(50):
-        p = _sigmoid(x @ w)
-        gradient = x.T @ (p - y) + pull * (w - prior)
-        curvature = (x * np.maximum(p * (1 - p), 1e-9)[:, None]).T @ x + np.diag(pull)
-        step = np.linalg.solve(curvature, gradient)
-        w = w - step * min(1.0, 3.0 / max(1e-9, float(np.abs(step).max())))
-        if np.abs(step).max() < 1e-8:
-            break
-    return w
+    used = {clause.column.name.lower() for clause in asked.clauses if clause.column}
+    known = {w for c in asked.clauses if c.column for w in map(stem, c.column.words)}
+    known |= {stem(w) for table in asked.tables for w in table.words}
+    said = [stem(token.text.lower()) for token in tokenize(asked.rest) if token.text.isalnum()]
+    found = []
+    for table in asked.tables:
+        for column in table.columns:
+            names = [stem(word) for word in column.words]
+            if column.name.lower() not in used and in_order(names, said) and {*names} - known:
+                found.append(column.name)
+    for table in asked.others:
+        names = [stem(word) for word in table.words]
+        if in_order(names, said) and {*names} - known:
+            found.append(table.name)
+    return found
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(x / 2))
+def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
+    """How well the question's words name the query's columns: some of
+    :data:`SIGNS`.
 
-
-# --- calibrated probabilities of slots ------------------------------------------------------------
-
-SLOTS = ("select", "aggregate", "number", "column", "operator", "value", "query", "guided")
-_BINS = 10
-_LARGEST = 12.0  # log-odds: a probability of 0.999994
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """sigmoid(scale * log-odds + shift)."""
-
-    scale: float = 1.0
-    shift: float = 0.0
-
-    def __call__(self, log_probability: float) -> float:
-        """The confidence of a slot that the network gives this log-probability."""
-        score = self.scale * log_odds(log_probability) + self.shift
-        return 1 / (1 + math.exp(-max(-700.0, score)))
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """A curve for each kind of slot; without one, the identity."""
-
-    curves: Mapping[str, Curve] = field(default_factory=dict)
-
-    def confidence(self, slot: str, log_probability: float) -> float:
-        """The confidence of a slot."""
-        return self.curves.get(slot, Curve())(log_probability)
-
-    def to_row(self) -> dict[str, list[float]]:
-        """As JSON values: slot -> [scale, shift]."""
-        return {slot: [curve.scale, curve.shift] for slot, curve in self.curves.items()}
-
-
-def calibration_from_row(row: Mapping[str, Sequence[float]]) -> Calibration:
-    """From :meth:`Calibration.to_row`."""
-    return Calibration({slot: Curve(*map(float, pair)) for slot, pair in row.items()})
-
-
-def fit_curve(outcomes: Sequence[tuple[float, bool]]) -> Curve:
-    """The likeliest curve for (log-probability, right) pairs.
-
-    A weak prior around the identity keeps it finite if all are right. With fewer than 10 pairs, or
-    if the curve would fall, it is the identity.
+    With ``of_plan``, "which students" names the column of their names, and a cell the column that
+    holds it.
     """
-    if len(outcomes) < 10:
-        return Curve()
-    x = np.array([[log_odds(log_probability), 1.0] for log_probability, _ in outcomes])
-    y = np.array([right for _, right in outcomes], dtype=float)
-    scale, shift = map(float, _likeliest(x, y, np.array([1.0, 0.0]), np.ones(2)))
-    return Curve(scale, shift) if scale > 0 else Curve()
+    said = {*asked.stems}
+
+    def share(words: Sequence[str]) -> float:
+        return sum(stem(word) in said for word in words) / len(words)
+
+    shares, unnamed, by_cell = [], 0, set()
+    for clause in asked.of("select"):
+        if clause.column:
+            is_named = of_plan and not clause.aggregate and _is_its_name(asked, clause, said)
+            shares.append(1.0 if is_named else share(clause.column.words))
+    for clause in asked.of("where", "having"):
+        if of_plan and _is_said(asked, clause):
+            by_cell.add(clause.table)
+        elif clause.column:
+            unnamed += not share(clause.column.words)
+    tables = [1.0 if table.name in by_cell else share(table.words) for table in asked.tables]
+    return {
+        "table_named": min(tables),
+        "select_named": min(shares, default=1.0),
+        "columns_unnamed": float(unnamed),
+        "who": float(any(_of_another_sort(asked.question, c) for c in asked.of("select"))),
+    }
 
 
-def fit_curves(outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]]) -> Calibration:
-    """Curves for the slots of questions; see :func:`codegen.sqlnet.metrics.outcomes`."""
-    joined = join(outcomes)
-    return Calibration({slot: fit_curve(joined[slot]) for slot in SLOTS if joined[slot]})
+_NAMES = "name names title fullname full first last firstname lastname fname lname"
+_NAMING = frozenset(_NAMES.split())
 
 
-def join(
-    outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]],
-) -> dict[str, list[tuple[float, bool]]]:
-    """Joins the outcomes of questions by slot."""
-    joined: dict[str, list[tuple[float, bool]]] = {slot: [] for slot in SLOTS}
-    for question in outcomes:
-        for slot, pairs in question.items():
-            joined[slot].extend(pairs)
-    return joined
+def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
+    """Whether a column names the rows of a table that the question speaks of, or asks who."""
+    assert clause.column
+    table = next((t for t in asked.tables if t.name == clause.table), None)
+    own = {stem(word) for word in table.words} if table else set()
+    rest = {word for word in clause.column.words if stem(word) not in own}
+    return rest <= _NAMING and bool(said & {*own, "who", "whom"})
 
 
-def calibration_error(pairs: Iterable[tuple[float, bool]]) -> float:
-    """The expected calibration error of (confidence, right) pairs, in ten bins of equal width.
+def _is_said(asked: Asked, clause: Clause) -> bool:
+    """Whether a condition's values are texts of the database that the question has in full."""
+    return (
+        asked.is_read
+        and bool(clause.values)
+        and clause.operator in ("=", "!=")
+        and all(number_of(value) is None for value in clause.values)
+        and all(
+            re.search(rf"(?<!\w){re.escape(value.strip())}(?!\w)", asked.question, re.IGNORECASE)
+            for value in clause.values
+        )
+    )
 
-    The mean, over the pairs, of how far their bin's mean confidence is from its share of right
-    ones (Guo et al. 2017, equation 3); 0 if there are none.
-    """
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
-    for confidence, right in pairs:
-        bins[min(int(confidence * _BINS), _BINS - 1)].append((confidence, right))
-    total = sum(map(len, bins))
-    gaps = (abs(sum(c for c, _ in held) - sum(right for _, right in held)) for held in bins)
-    return sum(gaps) / total if total else 0.0
+
+def _of_another_sort(question: str, clause: Clause) -> bool:
+    """Whether who, when or where is answered by a column of another sort."""
+    found = re.search(r"\b(who|whom|when|where)\b", question.lower())
+    if not found or clause.column is None:
+        return bool(found and found[1] != "when" and clause.aggregate)
+    if found[1] == "when":
+        return not (clause.dated or clause.column.type == "real")
+    return clause.dated or clause.column.type == "real"
 
 
 def log_odds(log_probability: float) -> float:
     """The log-odds of a log-probability, cut to finite values."""
     below = min(log_probability, -1e-12)
     odds = below - math.log(-math.expm1(below))
-    return max(-_LARGEST, min(_LARGEST, odds))
+    return max(-12.0, min(12.0, odds))

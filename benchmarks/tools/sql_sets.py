@@ -1,10 +1,15 @@
-"""Questions on whole databases, from the folder ``sql`` of the shared data, for ``sqlnet eval``.
+"""Questions on whole databases, from the folder ``sql`` of the shared data, and their verdicts.
 
-Each set becomes a file of questions and a folder of databases, in the form of
-:mod:`codegen.sqlnet.trials`. Schemas without rows are given as tables; those of AMBROSIA and EHRSQL
-are not part of the data, and are put together from all queries on the same database. ``offices``
-lies beside this file: a gym, a parcel service and a vet, with questions written before the parser
-was asked. The parser was corrected after those on the first two, not after those on the vet.
+A set is a JSONL file of questions and a folder of databases. A question has ``question`` and
+``db_id`` or ``tables`` (name -> column names, nothing to run). The expected answer is ``answer``
+(rows; with ``ordered``, and ``accepted`` for other right answers), or the result of ``query`` or
+``queries``; a question with neither cannot be answered. Abstaining is right if the question cannot
+be answered or has ``abstain_ok``.
+
+Schemas without rows are given as tables; those of AMBROSIA and EHRSQL are not part of the data, and
+are put together from all queries on the same database. ``offices`` is in the folder of this file: a
+gym, a parcel service and a vet, with questions written before the parser was run on them. The
+parser was corrected after those on the first two, not after those on the vet.
 """
 
 from __future__ import annotations
@@ -13,13 +18,26 @@ import gzip
 import json
 import sqlite3
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+
+from codegen.sqlnet.answers import Expected, ran, same_rows
+from codegen.sqlnet.databases import StatementLimits
+from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.query import Column, Table
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import to_sql
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.examples import Question, WikiTable
+    from codegen.sqlnet.parser import SQLNet
 
 SETS = ("everyday", "offices", "spider_dev", "defog_idk", "triagesql", "ambrosia", "ehrsql")
 """What is measured on; ``spider_train`` is what the confidence is fitted to."""
@@ -123,3 +141,111 @@ def _add_names(schema: dict[str, dict[str, None]], query: str) -> None:
             (owner,) = set(names.values())
         if owner is not None and column.name:
             schema[owner][column.name.lower()] = None
+
+
+_LIMITS = StatementLimits(seconds=20.0, rows=20_000)
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuestion:
+    """A question on a schema with its right answers, none if it cannot be answered."""
+
+    id: str
+    database: str
+    text: str
+    schema: Schema
+    expected: tuple[Expected, ...] = ()
+    abstain_ok: bool = False
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a question ended.
+
+    Attributes:
+        verdict: ``wrong`` is an answer that is shown and not right.
+        code: why no answer was given; "" if one was.
+        answered_right: whether the best answer, given or not, is right.
+        answerable: whether abstaining would be wrong.
+        signs: that the confidence was computed from.
+    """
+
+    id: str
+    database: str
+    verdict: Literal["right", "abstained", "wrong"]
+    code: str
+    answered_right: bool
+    answerable: bool
+    signs: Mapping[str, float]
+
+
+def ask(parser: SQLNet, question: SetQuestion, min_confidence: float | None = None) -> Outcome:
+    """Asks one question as ``sqlnet ask`` does."""
+    parse = parser.parse(question.text, question.schema, top_k=1, min_confidence=min_confidence)
+    rows = parse.rows.rows if parse.rows else None
+    right = rows is not None and any(same_rows(rows, one) for one in question.expected)
+    answerable = bool(question.expected) and not question.abstain_ok
+    code = parse.doubts[0].code if parse.doubts else "failed" if parse.failure else ""
+    verdict: Literal["right", "abstained", "wrong"] = "right" if right else "wrong"
+    if code:
+        verdict = "abstained" if answerable else "right"
+    return Outcome(
+        *(question.id, question.database, verdict, code, right, answerable), signs=parse.signs
+    )
+
+
+def read_questions(path: Path, folder: Path) -> Iterator[SetQuestion]:
+    """The questions of a file, without those whose query cannot be run."""
+    opened: dict[str, Schema] = {}  # one at a time: each is a process
+    for number, line in enumerate(path.read_text("utf-8").splitlines()):
+        row = json.loads(line)
+        name = str(row.get("db_id") or row.get("database") or "")
+        if "tables" in row:
+            schema = Schema(tuple(_bare_table(*item) for item in row["tables"].items()))
+        else:
+            if name not in opened:
+                opened = {name: Schema.open(folder / f"{name}.sqlite")}
+            schema = opened[name]
+        queries = [query for query in [row.get("query"), *row.get("queries", ())] if query]
+        given = [row, *row.get("accepted", ())] if row.get("answer") is not None else []
+        expected = [
+            Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
+            for one in given
+        ]
+        if queries and not given and not row.get("impossible") and schema.database:
+            expected = [one for q in queries if (one := ran(schema.database, q, _LIMITS))]
+            if not expected:
+                continue
+        yield SetQuestion(
+            *(str(row.get("id", number)), name, str(row["question"]), schema, tuple(expected)),
+            abstain_ok=bool(row.get("abstain_ok")),
+            query=queries[0] if queries else "",
+        )
+
+
+def _bare_table(name: str, columns: Iterable[str]) -> Table:
+    return Table(name, tuple(Column(column) for column in dict.fromkeys(columns)))
+
+
+def wikisql_questions(
+    questions: Iterable[Question], tables: Mapping[str, WikiTable]
+) -> Iterator[SetQuestion]:
+    """WikiSQL's questions, each on a database of its table."""
+    opened: dict[str, Schema] = {}
+    for question in questions:
+        name = question.table.name
+        if name not in opened:
+            rows = tables[name].rows
+            opened[name] = Schema.of(SqliteDatabase.from_table(question.table, rows))
+        schema, statement = opened[name], to_sql(question.query, question.table)
+        assert schema.database
+        rows = schema.database.execute(statement, _LIMITS).rows
+        yield SetQuestion(
+            *(question.id, name, question.text, schema, (Expected(rows),)), query=statement.text
+        )
+
+
+def is_fitted_to(database: str) -> bool:
+    """Whether the confidence is fitted to a database; decided by its name."""
+    return crc32(database.encode()) % 2 == 0

@@ -19,8 +19,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from codegen.benchmarks.tools.notes import say
+from codegen.sqlnet.network import read_vectors
 from codegen.sqlnet.plan_data import read_planned
-from codegen.sqlnet.vectors import read_vectors
 from codegen.sqlnet.words import tokenize
 
 _BATCH = 128

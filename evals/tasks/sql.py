@@ -32,8 +32,7 @@ from codegen.paths import cache_folder, new_folder, plain_name
 from codegen.records import Sample, Verdict
 from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
-from codegen.sqlnet.fallback import prompt_of, schema_text
-from codegen.sqlnet.grammar import CANNOT
+from codegen.sqlnet.fallback import CANNOT, prompt_of, schema_text
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 

@@ -18,8 +18,8 @@ from codegen.errors import InputError, cannot_read
 from codegen.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
+from codegen.sqlnet.databases.engines import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.databases.server import ServerEngine, is_address
-from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import number_of, one_line, quoted

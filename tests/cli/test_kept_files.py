@@ -29,7 +29,7 @@ COMMANDS = [
     "eval lm-eval humaneval --out OUT",
     "eval kolmogorov sample -n 5 --out OUT.jsonl",
     "sqlnet describe shop.db --out OUT.yaml",
-    "sqlnet plans asked.jsonl --databases . --out OUT --on-each 1",
+    "sqlnet plans asked.jsonl --databases . --out OUT",
 ]
 FOREIGN = b'{"mine": [1, 2, 3]}\n'
 

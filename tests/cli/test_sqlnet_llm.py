@@ -56,8 +56,8 @@ def ask(path: Path, server: Model, capsys: pytest.CaptureFixture[str]) -> Asked:
     def call(*options: str, endpoint: str = "") -> tuple[int, dict[str, Any], str]:
         capsys.readouterr()
         options = ("--llm", "served", "--endpoint", endpoint or server.url, "--json", *options)
-        if "--llm-samples" not in options:
-            options += ("--llm-samples", "1")
+        if not any(word.startswith("llm_samples") for word in options):
+            options += ("-o", "llm_samples=1")
         with pytest.raises(SystemExit) as stop:
             main(["sqlnet", "ask", str(path), QUESTION, *options])
         captured = capsys.readouterr()
@@ -141,12 +141,12 @@ def test_samples_vote_and_their_cost_is_shown(ask: Asked, server: Model) -> None
     same = f"{GROUPED} DESC"
     texts = iter([GROUPED, other, same, "nothing", same])
     server.answer = lambda _: completion(next(texts))
-    code, row, err = ask("--llm-samples", "5", "-o", "price_in=1", "--concurrency", "1")
+    code, row, err = ask("-o", "llm_samples=5", "-o", "price_in=1", "--concurrency", "1")
     assert (code, row["votes"], row["samples"]) == (0, 3, 5)
     assert [body["temperature"] for body in server.bodies] == [0.0, 0.8, 0.8, 0.8, 0.8]
     assert "New responses: 5 (35 prompt tokens, 25 completion tokens, cost" in err
     texts = iter([GROUPED, other, "nothing", "CANNOT ANSWER: no ages", "SELECT 1 FROM players"])
-    code, row, _ = ask("--llm-samples", "5", "--cache", "")
+    code, row, _ = ask("-o", "llm_samples=5", "--cache", "")
     assert (code, row["answer"]) == (1, None) and "agree" in row["failure"]
 
 
@@ -156,7 +156,7 @@ def test_samples_vote_and_their_cost_is_shown(ask: Asked, server: Model) -> None
 def test_a_server_gets_the_grammar_in_its_own_field(
     ask: Asked, server: Model, style: str, field: str
 ) -> None:
-    code, _, _ = ask("--llm-grammar", style)
+    code, _, _ = ask("-o", f"llm_grammar={style}")
     (body,) = server.bodies
     assert code == 0 and {"grammar", "structured_outputs"} & body.keys() == {*[field]} - {""}
     if field:
@@ -175,7 +175,7 @@ def test_llama_cpp_keeps_to_the_grammar(
     asked = ["sqlnet", "ask", str(path), QUESTION, "--json", "--llm", llama_server.model]
     asked += ["--endpoint", f"{llama_server.url}/v1", "--api-key-env", "LLAMA_KEY"]
     with pytest.raises(SystemExit):
-        main([*asked, "--llm-samples", "3", "--llm-grammar", "llama.cpp"])
+        main([*asked, "-o", "llm_samples=3", "-o", "llm_grammar=llama.cpp"])
     row = json.loads(capsys.readouterr().out)
     assert row["written"].startswith(("SELECT ", "CANNOT ANSWER: "))
 
@@ -226,7 +226,7 @@ def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
     before = path.read_bytes()
     with pytest.raises(SystemExit) as stop:
         asked = ["sqlnet", "ask", str(path), QUESTION, "--llm", "embedded", "--json"]
-        main([*asked, "--llm-samples", "1"])
+        main([*asked, "-o", "llm_samples=1"])
     row = json.loads(capsys.readouterr().out)
     assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
     assert bool(row["failure"]) != bool(row["answer"])

@@ -72,7 +72,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         seen.append(tuple(given[3].shape))
         return kernel.tree_attention(*given)
 
-    monkeypatch.setattr(attention, "tree_attention", counted)
+    monkeypatch.setattr(passes, "tree_attention", counted)
     return seen
 
 

@@ -4,15 +4,18 @@ Two patients of one name, a patient without visits, visits without a doctor (NUL
 one pair of tables, a table without a key, dates as ISO texts.
 """
 
+import itertools
 import sqlite3
 from pathlib import Path
 
 import numpy as np
 
 from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.joins import JoinGraph
+from codegen.sqlnet.plan_data import GoldQuestion, PlannedQuestion, gold_plan
 from codegen.sqlnet.plan_features import PlanQuestion
 from codegen.sqlnet.plan_network import PlanNetwork
-from codegen.sqlnet.plan_training import PlanTargets
+from codegen.sqlnet.training import PlanTargets
 
 SCRIPT = """
 CREATE TABLE patients (
@@ -42,6 +45,45 @@ def clinic(folder: Path) -> SqliteDatabase:
     connection.executescript(SCRIPT)
     connection.close()
     return SqliteDatabase.open(path)
+
+
+ASKED = {
+    "first names of patients from {city}": "SELECT first_name FROM patients WHERE city = '{city}'",
+    "how many patients live in {city}?": "SELECT count(*) FROM patients WHERE city = '{city}'",
+    "phones of patients not in {city}": "SELECT phone FROM patients WHERE city != '{city}'",
+    "days of visits with a fee above {fee}": "SELECT day FROM visits WHERE fee > {fee}",
+    "how many visits have a fee below {fee}?": "SELECT count(*) FROM visits WHERE fee < {fee}",
+    "average fee of visits of patients in {city}": "SELECT avg(T1.fee) FROM visits AS T1"
+    " JOIN patients AS T2 ON T1.patient_id = T2.id WHERE T2.city = '{city}'",
+    "names of {field} doctors with a salary over {pay}": "SELECT name FROM doctors"
+    " WHERE specialty = '{field}' AND salary > {pay}",
+    "the {top} doctors with the highest salary": "SELECT name FROM doctors"
+    " ORDER BY salary DESC LIMIT {top}",
+    "patients without a phone, by city": "SELECT first_name FROM patients WHERE phone IS NULL",
+    "number of patients per city": "SELECT city, count(*) FROM patients GROUP BY city",
+    "doctors with a salary above the average": "SELECT name FROM doctors"
+    " WHERE salary > (SELECT avg(salary) FROM doctors)",
+    "patients who never had visits": "SELECT first_name FROM patients"
+    " WHERE id NOT IN (SELECT patient_id FROM visits)",
+    "the different cities of patients": "SELECT DISTINCT city FROM patients",
+    "cities with at least {top} patients": "SELECT city FROM patients GROUP BY city"
+    " HAVING count(*) >= {top}",
+}
+
+
+def planned_questions(database: SqliteDatabase) -> list[PlannedQuestion]:
+    """Questions on the clinic with their plans."""
+    graph, found = JoinGraph(database.tables), {}
+    choices = {"city": ("Oslo", "Rome"), "fee": (15, 25, 35), "pay": (4500, 5500), "top": (2, 3)}
+    choices["field"] = ("eyes", "heart")
+    for values in itertools.product(*choices.values()):
+        filled = dict(zip(choices, values, strict=True))
+        for question, query in ASKED.items():
+            gold = GoldQuestion("", "clinic", question.format(**filled), query.format(**filled))
+            if gold.question not in found:
+                plan = gold_plan(gold, graph, database)
+                found[gold.question] = PlannedQuestion("clinic", gold.question, plan)
+    return [*found.values()]
 
 
 def sure_scores(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
-
 import pytest
-import torch
 
-from codegen.sqlnet import Schema, SQLNet
 from codegen.sqlnet.linking import spelled_out
 from codegen.sqlnet.query import Column, Table
 
@@ -38,17 +33,3 @@ def test_a_short_form_is_read_as_the_long_one_of_the_question(
 def test_aliases_stay_and_an_unchanged_table_is_itself() -> None:
     table = Table("t", (Column("temp", alias="warmth"), Column("age")))
     assert spelled_out(table, "the temperature, and the departure") is table
-
-
-def test_a_parse_names_the_columns_as_the_database_does(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    path = tmp_path / "x.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE weather (station TEXT, temp REAL, dep_delay REAL)")
-        connection.execute("INSERT INTO weather VALUES ('JFK', 21.5, 3), ('LGA', 19, 4)")
-    connection.close()
-    schema = Schema.open(path)
-    parse = SQLNet.from_pretrained().parse("what is the highest temperature?", schema)
-    assert parse.statement().text == 'SELECT MAX("temp") FROM "weather"' and not parse.abstained
-    assert parse.rows and parse.rows.rows == ((21.5,),)
-    assert parse.best.table is schema.tables[0] is parse.tables[0].table

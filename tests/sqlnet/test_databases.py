@@ -16,9 +16,8 @@ import pytest
 
 from codegen.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
-from codegen.sqlnet.databases.duckdb import DuckDBEngine
+from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
-from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.query import Column, Condition, Query, Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
@@ -285,16 +284,3 @@ def test_ctrl_c_ends_a_statement_of_duckdb(tmp_path: Path) -> None:
     with ctrl_c_after(0.5), pytest.raises(KeyboardInterrupt):
         database.execute(Statement(sql, (), "duckdb"), StatementLimits(seconds=60))
     assert database.execute(Statement("SELECT MAX(n) FROM t", (), "duckdb")).rows == ((299999,),)
-
-
-def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.db")
-    (tmp_path / "empty.db").touch()
-    for path, what in [
-        (tmp_path / "pipe.db", "is a pipe, a device"),
-        (Path("/dev/null"), "is a pipe, a device"),
-        (tmp_path / "empty.db", "is empty"),
-        (tmp_path, "Is a directory"),
-    ]:
-        with pytest.raises(InputError, match=what):
-            open_database(path)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sqlnet.fallback import prompt_of, statement_from, write
-from codegen.sqlnet.grammar import CANNOT
+from codegen.sqlnet.fallback import CANNOT, prompt_of, statement_from, write
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Column, ForeignKey, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema

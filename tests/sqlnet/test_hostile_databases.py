@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
@@ -22,9 +21,8 @@ from codegen.sqlnet.databases.child import _decoded, _encoded
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.plan_features import LinkedSchema
-from codegen.sqlnet.query import Statement, UnsafeSQLError, unique_names
+from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
-from codegen.sqlnet.words import number_of
 
 # Whatever goes wrong goes wrong for minutes to years, so this bound is no matter of speed.
 FOR_EVER_S = 120.0
@@ -289,9 +287,10 @@ def test_values_of_all_kinds_cross_as_they_are(tmp_path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute(sql)
         expected = connection.execute("SELECT * FROM t").fetchall()
-    assert open_database(path).execute(Statement("SELECT * FROM t", (), "duckdb")).rows == tuple(
-        expected
-    )
+    (found,) = open_database(path).execute(Statement("SELECT * FROM t", (), "duckdb")).rows
+    for value, own in zip(found, *expected, strict=True):
+        assert value == own or value == str(own)
+    assert {Decimal, date, datetime, bytes} <= {type(value) for value in found}
     values = [b"\xff", math.inf, -math.inf, 2**63, -(2**70), 0.1, "\ud800", None, True]
     assert [_decoded(_encoded(value)) for value in values] == values
     assert math.isnan(_decoded(_encoded(math.nan)))
@@ -323,18 +322,6 @@ def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:
 
 
 # --- cells and names ---------------------------------------------------------------------------
-
-_FORMER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-
-
-@given(st.text(alphabet="0123456789.eE+-, $x", max_size=12))
-def test_numbers_are_what_they_were(text: str) -> None:
-    """The oracle is the pattern of before, which took quadratic time."""
-    bare = text.strip().lstrip("$€£").strip().replace(",", "")
-    is_number = bool(_FORMER.fullmatch(bare)) and math.isfinite(float(bare))
-    found = number_of(text)
-    assert (found is not None) == is_number
-    assert found is None or found == float(bare) or found == int(bare)
 
 
 LONG_CELLS = {
@@ -370,18 +357,6 @@ def test_a_long_cell_is_no_value_that_a_question_names() -> None:
     assert Linker(schema.database, schema.table()).values(0) == ("b",)
 
 
-def test_many_equal_names_of_columns(tmp_path: Path) -> None:
-    names = unique_names(["a"] * 3000 + ["A 7", "a 7"])
-    assert len({name.lower() for name in names}) == len(names) == 3002
-    assert names[:3] == ("a", "a 2", "a 3")
-    script = (
-        "from codegen.sqlnet.query import unique_names\n"
-        "names = unique_names(['a'] * 1_000_000)\n"
-        "print(len(set(names)), names[-1])"
-    )
-    assert in_time(script).split() == ["1000000", "a", "1000000"]
-
-
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -401,26 +376,9 @@ def test_odd_csv_files_are_one_clear_line(tmp_path: Path, content: str, what: st
     assert "\n" not in str(caught.value)
 
 
-def test_nul_in_cells_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("a,b\n1\0 2,c\n")
-    rows = open_database(tmp_path / "x.csv").execute(Statement("SELECT a FROM x")).rows
-    assert rows == (("1\0 2",),)
-
-
 def test_names_that_are_no_text_are_refused() -> None:
     for columns, table in ((["\ud800"], "t"), (["a"], "\ud800"), (["a"], "a\0b")):
         with pytest.raises(InputError, match="can't be the name"):
             SqliteDatabase.from_rows(columns, [(1,)], table)
     with pytest.raises(InputError, match="can't be made"):
         SqliteDatabase.from_rows(["a"], [("\ud800",)], "t")
-
-
-def test_the_schema_of_a_child_is_that_of_the_file(tmp_path: Path) -> None:
-    path = sqlite_file(tmp_path / "x.db", 'CREATE TABLE "A b" (x INT, "y ""z" TEXT, w)')
-    assert Schema.open(path).tables == Schema.of(SqliteDatabase.open(path)).tables
-    ((table),) = Schema.open(path).tables
-    assert [(c.name, c.type) for c in table.columns] == [
-        ("x", "real"),
-        ('y "z', "text"),
-        ("w", "text"),
-    ]

@@ -11,10 +11,9 @@ import pytest
 from codegen.config import read_yaml
 from codegen.errors import CodegenError
 from codegen.sqlnet.features import encode_question
-from codegen.sqlnet.layer import Layer, describe
 from codegen.sqlnet.linking import Linker, overlaps, spelled_out
 from codegen.sqlnet.query import Condition, ForeignKey, Query
-from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.schema import Layer, Schema, describe
 
 
 @pytest.fixture

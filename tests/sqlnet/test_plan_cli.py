@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegen.cli import main
-from codegen.sqlnet.plan_parser import PlanParser
+from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.schema import Schema
 
 from .clinic import clinic
@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 def test_questions_become_plans_and_a_network(data: Path) -> None:
     made = call(
         *("plans", data / "questions.jsonl", "--databases", data, "--out", data / "plans"),
-        *("--held-out", "0.01", "--on-each", "4", "--json"),
+        *("-o", "held_out=0.01", "--json"),
     )
     row = json.loads(made[1])
     assert made[0] == 0 and row["left_out"] == {"no database": 1}
@@ -56,17 +56,14 @@ def test_questions_become_plans_and_a_network(data: Path) -> None:
     assert held == len(SAID)
     questions = data / "plans" / ("held_out.jsonl" if row["held_out"] else "plans.jsonl")
     (data / "plans" / "plans.jsonl").write_bytes(questions.read_bytes())
-    options = ("--width", "32", "--layers", "1", "--steps", "2", "--batch-size", "4")
+    given = ("width=32", "layers=1", "steps=2", "batch_size=4")
+    options = tuple(word for one in given for word in ("-o", one))
     train = ("train-plans", data / "plans", "--databases", data, "--out", data / "model", *options)
     train = (*train, "--vectors", data / "vectors.npz", "--json")
-    plan = json.loads(call(*train, "--plan")[1])
-    assert (plan["what"], plan["total"]) == ("steps", 2) and plan["seconds"] > 0
-    assert not (data / "model").exists()
     trained = call(*train)
     assert trained[0] == 0, trained[2]
     assert json.loads(trained[1])["questions"] >= 15
     parser = PlanParser.from_pretrained(data / "model")
-    assert plan["disk"] > sum(f.stat().st_size for f in (data / "model").iterdir())
     answer = parser.parse("patients", Schema.open(data / "clinic.sqlite"))
     assert answer.candidates and 0 <= answer.confidence <= 1
 

@@ -1,12 +1,10 @@
 """Gold SQL becomes plans that give the gold result; questions are linked before they are read."""
 
 import json
-import random
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from codegen.errors import InputError
@@ -17,25 +15,16 @@ from codegen.sqlnet.plan import Item, to_statement
 from codegen.sqlnet.plan_data import GoldQuestion as Gold
 from codegen.sqlnet.plan_data import (
     OutsideError,
-    find_database,
     gold_plan,
     plan_of,
     read_gold,
     read_planned,
     run_rows,
 )
-from codegen.sqlnet.plan_features import Likeness, LinkedSchema, Mention, mentions_of
-from codegen.sqlnet.plan_generate import (
-    fill_database,
-    made_up_questions,
-    prepare,
-    read_schemas,
-)
+from codegen.sqlnet.plan_features import LinkedSchema, Mention, mentions_of
 from codegen.sqlnet.words import tokenize
 
 from .clinic import clinic
-
-SCHEMAS = Path(__file__).parents[2] / "recipes" / "sql_schemas.txt"
 
 SAID = [
     "SELECT city FROM patients",
@@ -173,86 +162,6 @@ def test_a_year_is_a_period_on_days_and_a_number_elsewhere(database: SqliteDatab
     day, fee = (Item(visits, tables[visits].index(name)) for name in ("day", "fee"))
     assert mention.value_for(day, tables[visits], True).start == "2024-01-01"
     assert mention.value_for(fee, tables[visits], False).start == ""
-
-
-def test_likeness_is_the_cosine_of_the_nearest_word() -> None:
-    matrix = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
-    found = Likeness(["a", "b", "c"], matrix).of(["a", "zzz"], [("c", "b"), ("c",), ("zzz",)])
-    np.testing.assert_allclose(found, [[(0.8 - 0.4) / 0.6, 0, 0], [0, 0, 0]], atol=1e-6)
-
-
-def test_training_questions_are_made_and_the_held_out_databases_are_not_among_them(
-    tmp_path: Path, database: SqliteDatabase
-) -> None:
-    schemas = dict(list(read_schemas(SCHEMAS).items())[:2])
-    shop = dict(list(read_schemas(SCHEMAS).items())[2:3])
-    folder = tmp_path / "gold"
-    folder.mkdir()
-    for name, tables in shop.items():
-        fill_database(tables, folder / f"{name}.sqlite", random.Random(1))
-    golds = [Gold(str(i), "clinic", f"q{i}", query, ("p",)) for i, query in enumerate(SAID)]
-    golds += [Gold("h", "hotel", "how many rooms?", "SELECT count(*) FROM rooms")]
-    golds += [Gold("x", "nowhere", "?", "SELECT 1")]
-    folders = [Path(database.name).parent, folder]
-    arguments = {"schemas": schemas, "held_out": 0.04, "on_each": 5, "on_made_up": 15}
-    found = prepare(golds, folders, tmp_path / "out", **arguments)  # type: ignore[arg-type]
-    rows = read_planned(tmp_path / "out" / "plans.jsonl")
-    held = read_planned(tmp_path / "out" / "held_out.jsonl")
-    assert not {one.db_id for one in rows} & {one.db_id for one in held}
-    assert found.left == {"no database": 1}
-    assert found.sources["made up"] >= 20
-    for one in rows:
-        database_of = find_database([*folders, tmp_path / "out" / "databases"], one.db_id)
-        assert database_of
-        statement = to_statement(one.plan, JoinGraph(database_of.tables))
-        if one.source == "made up":
-            assert run_rows(database_of, statement.text, statement.parameters)
-        database_of.close()
-    again = prepare(golds, folders, tmp_path / "again", **arguments)  # type: ignore[arg-type]
-    assert again == found
-    for name in ("plans.jsonl", "held_out.jsonl"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
-
-
-def test_columns_without_a_usable_cell_are_passed_over() -> None:
-    days = ["2020-01-31", "9999-12-31", "2021-12-05", "2020-02-29", "0000-00-00", "soon"] * 5
-    rows = [(number, "", day) for number, day in enumerate(days)]
-    database = SqliteDatabase.from_rows(["id", "note", "joined_on"], rows, "members")
-    schema = LinkedSchema(database.tables, database)
-    assert schema.dates
-    rng = random.Random(0)
-    found = [one.question for one in made_up_questions(schema, database, 60, rng)]
-    assert any("2020" in question for question in found)
-    assert not any("9999" in question for question in found)
-
-
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
-        ("orders: id customer_id>customers", "no table 'customers' comes before it"),
-        ("orders: id fee:5", "column 'fee:5' is not understood"),
-        ("orders: id fee:x-y", "column 'fee:x-y' is not understood"),
-        ("orders: id fee:9-1", "empty range"),
-        ("orders: id state=", "column 'state=' is not understood"),
-        ("orders:", "it has no columns"),
-        ("orders: id id", "duplicate column"),
-    ],
-)
-def test_a_schema_line_that_can_not_be_filled_is_named(
-    tmp_path: Path, line: str, what: str
-) -> None:
-    with pytest.raises(InputError, match=f"table '{line}' can't be made: .*{what}"):
-        fill_database([line], tmp_path / "x.sqlite", random.Random(0))
-
-
-def test_every_schema_of_the_recipe_can_be_filled(tmp_path: Path) -> None:
-    for name, tables in read_schemas(SCHEMAS).items():
-        fill_database(tables, path := tmp_path / f"{name}.sqlite", random.Random(0))
-        found = SqliteDatabase.open(path)
-        joins = JoinGraph(found.tables).joins
-        assert len(found.tables) == len(tables)
-        assert all(join.origin == "declared" for join in joins)
-        found.close()
 
 
 @pytest.mark.parametrize("line", ['{"db_id": "x"}', "no JSON", "[]"])

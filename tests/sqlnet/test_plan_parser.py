@@ -9,15 +9,15 @@ import pytest
 
 from codegen.errors import InputError
 from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.network import random_vectors
 from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.plan import COUNT, Companion, Order, PlanValue, QueryPlan, Test
+from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
-from codegen.sqlnet.plan_parser import PlanParser
-from codegen.sqlnet.plan_training import new_network, plan_targets
 from codegen.sqlnet.query import Query
 from codegen.sqlnet.schema import Schema
-from codegen.sqlnet.vectors import random_vectors
+from codegen.sqlnet.training import new_network, plan_targets
 
 from .clinic import clinic, sure_scores
 from .test_plan import Clinic
@@ -157,7 +157,7 @@ def test_without_running_no_row_is_read(
     network = new_network(small, random_vectors(["doctors"], 16, 0), [], seed=0)
     parser = SQLNet(SQLNet.from_pretrained().network, plans=PlanParser(network))
     monkeypatch.setattr(database.engine, "query", None)
-    parse = parser.parse("which doctors have no visits?", Schema.of(database), execute="never")
+    parse = parser.parse("which doctors have no visits?", Schema.of(database), execute=False)
     assert parse.rows is None
 
 

@@ -10,7 +10,7 @@ import pytest
 import codegen.sqlnet
 from codegen.errors import InputError
 from codegen.sqlnet.databases.files import SqliteDatabase
-from codegen.sqlnet.query import Column, Table, column_type, unique_names
+from codegen.sqlnet.query import Column, Table, unique_names
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_of, words_of
 
@@ -56,12 +56,6 @@ def test_numbers_are_told_from_text(text: str, number: float | None) -> None:
     assert number_of(text) == number
 
 
-def test_a_column_is_numeric_if_all_its_values_are() -> None:
-    assert column_type(["1", None, "", 2.5]) == "real"
-    assert column_type(["1", "x"]) == "text"
-    assert column_type([None, ""]) == "text"
-
-
 def test_file_headers_become_distinct_names() -> None:
     assert unique_names(["a", "A", "", "a", " "]) == ("a", "A 2", "column 3", "a 3", "column 5")
 
@@ -73,11 +67,6 @@ def test_tables_and_columns_are_found_whatever_the_case() -> None:
         schema.table().index("size")
     with pytest.raises(InputError, match="Unknown table 'x'"):
         schema.table("x")
-
-
-def test_columns_that_differ_in_case_alone_are_refused() -> None:
-    with pytest.raises(InputError, match="two columns"):
-        Table("t", (Column("a"), Column("A")))
 
 
 def test_aliases_are_what_the_model_reads() -> None:

@@ -19,7 +19,7 @@ from servers import PASSWORD, Server, mariadb, postgres
 from codegen.errors import ConfigError, InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database, open_database
-from codegen.sqlnet.databases.server import _is_timeout, is_address
+from codegen.sqlnet.databases.server import _is_timeout
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.query import Condition, Query, Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
@@ -211,11 +211,6 @@ def test_what_is_wrong_with_an_address_is_one_line_without_the_password(
         with pytest.raises(DatabaseError) as error:
             open_database(unreachable)
         assert "wrong-one" not in str(error.value) and "\n" not in str(error.value)
-
-
-def test_addresses_are_told_from_files() -> None:
-    assert is_address("postgresql://a@b/c") and is_address("mysql+pymysql://a@b/c")
-    assert not any(map(is_address, ["shop.db", "/tmp/mysql", "C://shop", "http://x/y", "mysql"]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ pytest.importorskip("llguidance", reason="needs the grammar extra")
 from codegen.errors import ConfigError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
-from codegen.sqlnet.grammar import CANNOT, gbnf_of
+from codegen.sqlnet.fallback import CANNOT, gbnf_of
 from codegen.sqlnet.query import Column, Table, UnsafeSQLError
 from codegen.sqlnet.sql import validate
 

@@ -1,0 +1,351 @@
+"""``codegen sqlnet train``, ``eval``, ``plans`` and ``train-plans``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.errors import ConfigError, InputError, plural
+from codegen.terminal import Progress, echo
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.examples import Labelled
+    from codegen.sqlnet.network import WordVectors
+    from codegen.sqlnet.training import Epoch, Stage
+
+_RANDOM_WIDTH = 50
+_HIDDEN = {"shared": 200, "paper": 100}
+_ALPHA = {"shared": 1.0, "paper": 3.0}
+
+
+class TrainOptions(Config):
+    """The options of ``codegen sqlnet train``."""
+
+    out: str = setting(..., "Directory for the model.", metavar="DIR")
+    vectors: str | None = setting(
+        None, "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
+    )
+    layout: Literal["shared", "paper"] = setting(
+        "shared",
+        "shared: encoders that read each other, and span pointers. paper: the paper's twelve "
+        "encoders.",
+    )
+    seed: int = setting(0, "Random seed.", ge=0)
+    max_words: int = setting(
+        50_000, "Vectors to keep besides those of the questions' words.", ge=1, key=True
+    )
+    held_out: float = setting(
+        0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9, key=True
+    )
+    hidden: int | None = setting(
+        None, "Width of the hidden states.", shown="200; paper: 100", key=True
+    )
+    dropout: float = setting(0.3, "Dropout rate.", key=True)
+    epochs: int = setting(12, "Maximum number of epochs.", key=True)
+    batch_size: int = setting(64, "Questions per step.", key=True)
+    learning_rate: float = setting(2e-3, "Learning rate.", key=True)
+    alpha: float | None = setting(
+        None, "Weight of columns that appear in a condition.", shown="1; paper: 3", key=True
+    )
+    frozen_epochs: int = setting(0, "Epochs before the word vectors are trained too.", key=True)
+    patience: int = setting(4, "Epochs without improvement before training stops.", key=True)
+    bfloat16: bool = setting(
+        False, "Compute most products in bfloat16; the processor needs AVX-512.", key=True
+    )
+
+
+@command(
+    name="train",
+    example="codegen sqlnet train train.jsonl train.tables.jsonl --out models/mine \\\n    "
+    "--vectors glove.6B.50d.txt",
+)
+@click.argument("questions", type=click.Path())
+@click.argument("tables", type=click.Path())
+@options(TrainOptions, "given")
+def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> dict[str, Any]:
+    """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+
+    Uses one thread. Run the same command again to resume an interrupted run.
+    """
+    import torch
+
+    from codegen.sqlnet.examples import (
+        label,
+        read_questions,
+        read_tables,
+        split_by_table,
+    )
+    from codegen.sqlnet.network import NetworkConfig
+    from codegen.sqlnet.training import TrainingConfig
+    from codegen.sqlnet.training import train as run
+
+    torch.set_num_threads(1)
+    layout = given.layout
+    config = TrainingConfig(
+        network=NetworkConfig(layout, given.hidden or _HIDDEN[layout], given.dropout),
+        epochs=given.epochs,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        alpha=_ALPHA[layout] if given.alpha is None else given.alpha,
+        frozen_epochs=given.frozen_epochs,
+        bfloat16=given.bfloat16,
+        patience=given.patience,
+        seed=given.seed,
+    )
+    held = read_tables(tables)
+    items = label(read_questions(questions, held))
+    items, development = split_by_table(items, given.held_out, given.seed)
+    vectors = _vectors(given.vectors, items, given.max_words, given.seed)
+    with Progress("training") as progress:
+
+        def on_epoch(epoch: Epoch) -> None:
+            losses = sum(epoch.losses.values())
+            progress.say(
+                f"epoch {epoch.epoch}: loss {losses:.3f}, query match"
+                f" {100 * epoch.scores['query_match']:.1f} % of {len(development)}"
+            )
+
+        network = run(
+            config,
+            vectors,
+            items,
+            development,
+            given.out,
+            info={"questions": len(items), "held_out": len(development)},
+            on_epoch=on_epoch,
+            on_step=progress.update,
+        )
+    best = dict(network.info["best"])
+    if not as_json:
+        echo(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
+        echo(f"The model is in {given.out}; use it with: codegen sqlnet ask --model {given.out}")
+    return {
+        "out": given.out,
+        "questions": len(items),
+        "held_out": len(development),
+        "parameters": network.parameters,
+        "words": len(network.words),
+        "best": best,
+    }
+
+
+def _vectors(path: str | None, items: list[Labelled], most: int, seed: int) -> WordVectors:
+    from codegen.sqlnet.examples import words_in
+    from codegen.sqlnet.network import chosen_vectors, random_vectors, read_vectors
+
+    words = words_in(items)
+    if path is None:
+        return random_vectors(words_in(items, least=2), _RANDOM_WIDTH, seed)
+    return chosen_vectors(read_vectors(path), words, most)
+
+
+_ABOUT = {
+    "query_match": "the whole query, by WikiSQL's rule",
+    "aggregate": "its aggregate",
+    "select": "its SELECT column",
+    "where": "its set of conditions",
+    "execution": "the result of the query",
+}
+
+
+class EvalOptions(Config):
+    """The options of ``codegen sqlnet eval``."""
+
+    model: str | None = setting(
+        None, "A trained model.", metavar="DIR", shown="the package's model"
+    )
+    guided: bool = setting(
+        False, "Link values to those in the table, and choose among queries by executing them."
+    )
+    greedy: bool = setting(False, "Fill slot by slot, as in the paper.")
+
+    def _check(self) -> None:
+        if self.guided and self.greedy:
+            raise ConfigError("--guided and --greedy exclude each other.", "Pass one of them.")
+
+
+@command(
+    name="eval",
+    example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided",
+)
+@click.argument("questions", type=click.Path())
+@click.argument("tables", type=click.Path())
+@options(EvalOptions, "given")
+def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> dict[str, Any]:
+    """Score a model on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+
+    Executes the queries if the tables have rows. For questions on whole databases, use `codegen
+    eval run spider --model sqlnet`.
+    """
+    import torch
+
+    from codegen.evals.statistics import wilson
+    from codegen.sqlnet.examples import (
+        databases_of,
+        label,
+        predict,
+        predict_guided,
+        read_questions,
+        read_tables,
+        score,
+    )
+    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.parser import DEFAULT_MODEL
+
+    torch.set_num_threads(1)
+    network = Network.load(given.model or DEFAULT_MODEL)
+    held = read_tables(tables)
+    items = label(read_questions(questions, held))
+    if not items:
+        raise InputError(f"{questions} holds no questions.", "Give a file with at least one.")
+    databases = databases_of(items, held)
+    if given.guided and databases is None:
+        raise ConfigError(f"{tables} holds no rows to execute queries on.", "Leave --guided out.")
+    if given.guided and databases is not None:
+        choices = predict_guided(network, items, databases, link=True)
+        predicted = [choice.candidate.query for choice in choices]
+    else:
+        predicted = predict(network, items, greedy=given.greedy)
+    scores = score(predicted, items, databases).to_row()
+    n = len(items)
+    intervals = {
+        name: list(wilson(value, n))
+        for name, value in scores.items()
+        if name in _ABOUT and value is not None
+    }
+    if not as_json:
+        for name, about in _ABOUT.items():
+            value = scores[name]
+            if value is not None:
+                bounds = intervals.get(name)
+                text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
+                echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
+        echo(plural(n, "question"))
+    return {**scores, "intervals": intervals}
+
+
+class PlansOptions(Config):
+    """The options of ``codegen sqlnet plans``."""
+
+    out: str = setting(..., "Directory for the questions.", metavar="DIR")
+    databases: tuple[str, ...] = setting(
+        ..., "Folder with the SQLite files <db_id>.sqlite. Repeatable.", metavar="DIR"
+    )
+    held_out: float = setting(
+        0.08, "Fraction of the questions held out, by whole databases.", gt=0, lt=1, key=True
+    )
+
+
+@command(
+    name="plans",
+    example="codegen sqlnet plans train.jsonl --databases spider/database --out data/plans",
+)
+@click.argument("questions", nargs=-1, required=True, type=click.Path())
+@options(PlansOptions, "given")
+def plans(questions: tuple[str, ...], given: PlansOptions, as_json: bool) -> dict[str, Any]:
+    """Turn QUESTIONS with gold SQL (JSON lines in Spider's format) into questions with plans.
+
+    A gold query is kept if its plan gives the same result.
+    """
+    from codegen.sqlnet.plan_data import prepare, read_gold
+
+    golds = [gold for path in questions for gold in read_gold(path)]
+    if not golds:
+        raise InputError(
+            f"No questions in {', '.join(questions)}.", "Give a file with at least one."
+        )
+    found = prepare(golds, given.databases, given.out, held_out=given.held_out)
+    if not as_json:
+        listed = ", ".join(f"{count} {source}" for source, count in found.sources.items())
+        echo(f"{listed}; {found.held_out} held out.")
+        for reason, count in sorted(found.left.items(), key=lambda pair: -pair[1]):
+            echo(f"{count:6}  left out: {reason}")
+    return {
+        "out": given.out,
+        "questions": dict(found.sources),
+        "held_out": found.held_out,
+        "left_out": dict(found.left),
+    }
+
+
+class TrainPlansOptions(Config):
+    """The options of ``codegen sqlnet train-plans``."""
+
+    out: str = setting(..., "Directory for the model.", metavar="DIR")
+    databases: tuple[str, ...] = setting(
+        (), "Folder with the SQLite files <db_id>.sqlite. Repeatable.", metavar="DIR"
+    )
+    vectors: str = setting(
+        ..., "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
+    )
+    steps: int = setting(4000, "Steps.", ge=1, key=True)
+    batch_size: int = setting(32, "Questions per step.", ge=1, key=True)
+    learning_rate: float = setting(1e-3, "Learning rate.", gt=0, key=True)
+    width: int = setting(160, "Width of the states.", ge=16, key=True)
+    layers: int = setting(3, "Number of layers.", ge=1, key=True)
+    dropout: float = setting(0.15, "Dropout rate.", ge=0, lt=1, key=True)
+    bfloat16: bool = setting(False, "Compute products in bfloat16.", key=True)
+    seed: int = setting(0, "Random seed.", ge=0, key=True)
+
+
+@command(
+    name="train-plans",
+    example="codegen sqlnet train-plans data/plans --databases spider/database \\\n    "
+    "--vectors vectors.npz --out models/plans",
+)
+@click.argument("questions", type=click.Path())
+@options(TrainPlansOptions, "given")
+def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict[str, Any]:
+    """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
+
+    Uses one thread. Run the same command again to resume an interrupted run; `steps` may differ.
+    """
+    import torch
+
+    from codegen.sqlnet.network import read_vectors
+    from codegen.sqlnet.plan_data import read_planned
+    from codegen.sqlnet.plan_network import PlanConfig
+    from codegen.sqlnet.training import PlanTrainingConfig, new_network, plan_examples
+    from codegen.sqlnet.training import train_plans as run
+
+    torch.set_num_threads(1)
+    folder = Path(questions)
+    config = PlanTrainingConfig(
+        network=PlanConfig(width=given.width, layers=given.layers, dropout=given.dropout),
+        steps=given.steps,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        bfloat16=given.bfloat16,
+        seed=given.seed,
+    )
+    planned = read_planned(folder / "plans.jsonl")
+    network = new_network(config.network, read_vectors(given.vectors), planned, given.seed)
+    with Progress("reading") as progress:
+        examples, left = plan_examples(
+            planned,
+            given.databases,
+            network.likeness,
+            lambda done: progress.update(done, len(planned)),
+        )
+    with Progress("training") as progress:
+
+        def on_stage(stage: Stage) -> None:
+            loss = sum(stage.losses.values())
+            progress.say(f"step {stage.step}: loss {loss:.3f}, {stage.cpu_s:.0f} CPU s")
+            progress.update(stage.step, config.steps)
+
+        trained = run(config, network, examples, given.out, on_stage=on_stage)
+    if not as_json:
+        echo(f"The model is in {given.out}.")
+    return {
+        "out": given.out,
+        "questions": len(examples),
+        "without_slots": left,
+        "parameters": trained.parameters,
+        "words": len(trained.words),
+        "cpu_s": trained.info["cpu_s"],
+    }

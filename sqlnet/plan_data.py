@@ -21,7 +21,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from codegen.errors import CodegenError, InputError
-from codegen.paths import plain_name
+from codegen.paths import plain_name, refuse_foreign
 from codegen.records import conform, read_rows, write_atomic
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits

@@ -150,7 +150,7 @@ _MOST_TEXT = 1 << 18  # of tests that are parsed
 
 
 def asserts_nothing(codes: Iterable[types.CodeType], text: str) -> bool:
-    """Whether tests drop the truth values that they compute, as a bare call of ``math.isclose``, and
+    """Returns True if tests drop the truth values that they compute (a bare ``math.isclose``) and
     reject nothing; or give all their assertions the expected value as the message.
     """
     can_reject = any(map(_may_reject, codes))

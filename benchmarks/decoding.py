@@ -114,7 +114,7 @@ def run(
     cells = _QUICK if quick else [(name, size) for size in (1, _BATCH) for name in sets]
     speeds: dict[Cell, dict[str, list[_Run]]] = {}
     for name, size in cells:
-        if quick and time.monotonic() - began > _QUICK_SECONDS:
+        if quick and speeds and time.monotonic() - began > _QUICK_SECONDS:
             report.notes.append(f"There was no time for {name} and what follows it.")
             break
         used = methods | lookup if size == 1 and not quick else methods

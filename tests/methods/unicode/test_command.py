@@ -79,7 +79,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             "'h:8' is not an http or https URL",
         ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "-o", "body.x"], "'x' is not KEY=VALUE"),
+        (["--mode", "llm", "-o", "body.x"], "'body.x' is not NAME=VALUE"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],
 )

@@ -256,9 +256,9 @@ def test_a_binding_that_does_not_fit_gives_one_line(
 
 def test_options_out_of_range_name_the_option() -> None:
     with pytest.raises(ConfigError, match="slots"):
-        parse_config(LlamaOptions, {"slots": 0}, "--llama-option")
+        parse_config(LlamaOptions, {"slots": 0}, "-o engine")
     with pytest.raises(ConfigError, match="Did you mean 'threads'"):
-        parse_config(LlamaOptions, {"thread": 1}, "--llama-option")
+        parse_config(LlamaOptions, {"thread": 1}, "-o engine")
 
 
 def test_threads_are_physical_cores() -> None:

@@ -60,7 +60,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
         (
             ["--cache", "c", "-o", "price_in=1", "--model", "m"],
-            "--model, --price-in, --cache cannot be used.",
+            "--model, -o price_in, --cache cannot be used.",
         ),
         (["-o", "min_score=4"], "Mode ast calls no model"),
         (
@@ -79,7 +79,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             "'h:8' is not an http or https URL",
         ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "-o", "body.x"], "'x' is not FIELD=JSON"),
+        (["--mode", "llm", "-o", "body.x"], "'body.x' is not NAME=VALUE"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],
 )
@@ -126,7 +126,7 @@ def test_finished_answers_survive_the_end_of_the_process(
     model.answer = lambda body: Reply(write(body).body, delay_s=0.05)
     rows(tmp_path, 60)
     args: list[Any] = ["rows.jsonl", "--mode", "llm", "--endpoint", model.url, "--model", "m"]
-    args += ["--concurrency", 3, "--price-in", 1, "--price-out", 2, "--json", "--out"]
+    args += ["--concurrency", 3, "-o", "price_in=1", "-o", "price_out=2", "--json", "--out"]
     process = codegen(*args, "o", cwd=tmp_path)
     deadline = time.monotonic() + 60
     while len(model.bodies) < 20 and time.monotonic() < deadline:

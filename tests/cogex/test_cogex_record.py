@@ -51,7 +51,7 @@ def function(body: str, head: str = "def f(x):") -> str:
         ("x = 1\n" + function("return {'answer': x}"), "more_than_function"),
         (function("class A: pass\nreturn {'answer': x}"), "more_than_function"),
         (function("global y\nreturn {'answer': x}"), "more_than_function"),
-        (function("return {'answer': x}") + "\n" + function("return 1"), "more_than_function"),
+        (function("return {'answer': x}") + "\n" + function("return 1"), "return_no_dict"),
         (function("def g(): return {'answer': 1}\ng()"), "no_return"),
         (function("return {'answer': x}") + "\n\nprint(f(1))", "more_than_function"),
         (function("pass"), "no_return"),

@@ -160,7 +160,7 @@ def test_json_outputs() -> None:
         "i", "", program + "\n>>> f([1])", "{'seen': [true, 'true'], 'answer': null}"
     )
     assert quoted.output == {"seen": [True, "true"], "answer": None}
-    with pytest.raises(Invalid, match="bad_call"):  # but no call may use JSON's names
+    with pytest.raises(Invalid, match="not a literal"):  # but no call may use JSON's names
         read_record("i", "", program + "\n>>> f(true)", "{'seen': true, 'answer': null}")
     with pytest.raises(Invalid, match="seen"):
         read_record("i", "", program + "\n>>> f([1])", '{"seen": NaN, "answer": null}')

@@ -120,7 +120,7 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
 def _measure_training(report: Report, rounds: int) -> None:
     import numpy as np
     import torch
-    from codegen.decoding.insertion.ilm import drop
+    from codegen.decoding.insertion.models import drop
 
     model = _language_model()
     rng = np.random.default_rng(0)

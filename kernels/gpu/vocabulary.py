@@ -42,7 +42,7 @@ def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.con
 def launch_penalize(
     logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.logits.penalize`; returns ``logits``."""
+    """See :func:`codegen.kernels.vocabulary.penalize`; returns ``logits``."""
     assert logits.stride(1) == 1
     count = len(rows)
     penalize_kernel[(triton.cdiv(count, 256),)](
@@ -120,7 +120,7 @@ def launch_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See :func:`codegen.kernels.logits.gumbel_top_k`."""
+    """See :func:`codegen.kernels.vocabulary.gumbel_top_k`."""
     log_probs = log_probs.contiguous()
     rows, vocabulary = log_probs.shape
     block = min(BLOCK, triton.next_power_of_2(vocabulary))
@@ -313,7 +313,7 @@ def launch_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See :func:`codegen.kernels.accept.accept_tree`."""
+    """See :func:`codegen.kernels.vocabulary.accept_tree`."""
     rows, nodes, most = children.shape
     depth, vocabulary, inner = uniforms.shape[1], target.shape[2], draft.shape[1]
     block = min(BLOCK, triton.next_power_of_2(vocabulary))
@@ -346,7 +346,7 @@ def launch_tree(
 def launch_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.accept.accept_greedy`."""
+    """See :func:`codegen.kernels.vocabulary.accept_greedy`."""
     rows, width = tokens.shape
     path = tokens.new_empty(rows, width - 1)
     given = (x.contiguous() for x in (tokens, parents, chosen))

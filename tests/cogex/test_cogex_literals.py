@@ -42,7 +42,7 @@ def test_what_python_writes_is_read_back(value: dict[str, Any], before: str, aft
         ("{'answer': open('/etc/passwd').read()}", "not_literal"),
         ("{'answer': __import__('os').system('true')}", "not_literal"),
         ("{'answer': [x for x in range(3)]}", "not_literal"),
-        ("{'answer': true}", "not_literal"),
+        ("{'answer': yes}", "not_literal"),
         ("{'a' 'answer': }", "not_literal"),
         ("{'answer': 10 ** 10 ** 10}", "not_literal"),
         ("{1: 2, 'answer': 3}", "not_dict"),

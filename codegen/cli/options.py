@@ -238,7 +238,8 @@ class Command(click.Command):
         """Writes the options by heading, then the settings."""
         rows: dict[str, list[tuple[str, str]]] = {"": []}
         for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
+            record = parameter.get_help_record(ctx)
+            if record and any(record[1:]):  # an argument is described by the command's text
                 rows.setdefault(getattr(parameter, "heading", ""), []).append(record)
         rows["Settings (-o NAME=VALUE)"] = [
             option.key_help(ctx) for option in self.settings.values()

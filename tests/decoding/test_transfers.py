@@ -146,7 +146,7 @@ def test_the_device_counts() -> None:
 )
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_round_copies_once_each_way(
-    models: list[Any], generators: None, name: str, count: int, temperature: float, in_place: bool,
+    models: list[Any], name: str, count: int, temperature: float, in_place: bool,
     place: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What was chosen comes down; drafts or penalties go up, and nothing where there are none. The

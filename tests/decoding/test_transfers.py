@@ -101,6 +101,13 @@ def models() -> list[Any]:
     return made
 
 
+@pytest.fixture
+def generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's random numbers are the CPU's."""
+    made = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: made())
+
+
 def rows_of(count: int) -> list[Row]:
     uniforms = torch.rand(count, NEW, generator=torch.Generator().manual_seed(1)).tolist()
     return [Row(list(p), u) for p, u in zip(PROMPTS, uniforms, strict=False)]
@@ -146,7 +153,7 @@ def test_the_device_counts() -> None:
 )
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_round_copies_once_each_way(
-    models: list[Any], name: str, count: int, temperature: float, in_place: bool,
+    models: list[Any], generators: None, name: str, count: int, temperature: float, in_place: bool,
     place: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What was chosen comes down; drafts or penalties go up, and nothing where there are none. The

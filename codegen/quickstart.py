@@ -33,7 +33,6 @@ from codegen.records import Sample, Status, TrainingText, Verdict, read_jsonl, w
 from codegen.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
-    from codegen.data import Manifest
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
@@ -394,7 +393,7 @@ def _stages(job: _Job) -> Summary:
     from codegen.evals.sandbox import Sandbox
 
     with job.stage(1):
-        manifest = _make_data(job)
+        _make_data(job)
     if job.plan.sizes is None:
         with job.stage(2):
             _make_plan(job)
@@ -412,7 +411,7 @@ def _stages(job: _Job) -> Summary:
     with job.stage(6), Sandbox(unsafe_local=job.settings.unsafe_local) as sandbox:
         scores = {name: _score(job, name, sandbox) for name in models}
     with job.stage(7):
-        report = _report(job, scores, trained, manifest)
+        report = _report(job, scores, trained)
     return Summary(report, scores, job.plan)
 
 
@@ -445,7 +444,7 @@ def _lower(job: _Job) -> None:
     job.update(sizes=sizes, lowered=why)
 
 
-def _make_data(job: _Job) -> Manifest:
+def _make_data(job: _Job) -> None:
     """Edit sequences, and the same programs whole, as two files with the same example ids."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.engine import Progress
@@ -483,7 +482,6 @@ def _make_data(job: _Job) -> Manifest:
             write_jsonl(data.folder / f"{name}.jsonl", pairs)
         data.write(data.settings_file, json.dumps(basis) + "\n")
         heard.say(f"{plural(len(kept), 'program')} fit in {settings.max_length} tokens both ways.")
-    return manifests["edits"]
 
 
 def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:
@@ -572,19 +570,15 @@ def _report(
     job: _Job,
     scores: dict[str, Score],
     trained: dict[str, TrainingResult],
-    manifest: Manifest,
 ) -> Path:
-    from codegen.evals.report import DataCounts, LossCurve, ScoredRun, write_report
+    from codegen.evals.report import LossCurve, ScoredRun, write_report
 
-    counts: Any = manifest.counts
-    source = job.settings.source
     return write_report(
         [ScoredRun(name, score) for name, score in scores.items()],
         job.out / _REPORT,
         title="Edit sequences against whole programs",
         subtitle=_subtitle(job, trained),
         losses=[LossCurve(name, result.losses) for name, result in trained.items()],
-        data_counts=[DataCounts(source, manifest.kept, counts["skipped"], counts["failed"])],
         edit_steps=_steps_to_show(job.out),
         notes=[*([job.plan.lowered] if job.plan.lowered else []), *_notes(job.settings, job.out)],
         versions=next(iter(trained.values())).versions,

@@ -37,39 +37,29 @@ output_type: generate_until
 doc_to_text: "{{{{prompt}}}}"
 doc_to_target: "{{{{reference}}}}"
 num_fewshot: 0
-repeats: {n}
 generation_kwargs: {generation}
 filter_list:
   - name: all
     filter:
-      - {{function: take_first_k, k: {n}}}
+      - {{function: take_first_k, k: 1}}
 process_results: !function codegen.evals.lm_eval.process_results
-metric_list: {metrics}
+metric_list:
+  - {{metric: pass@1, aggregation: mean, higher_is_better: true}}
 metadata: {{version: 1}}
 """
 
 
-# Of one sample, and of several; lm_eval's --gen_kwargs override them.
-_GENERATION = (
-    {"max_gen_toks": 512, "do_sample": False},
-    {"max_gen_toks": 512, "do_sample": True, "temperature": 0.8, "top_p": 0.95},
-)
+_GENERATION = {"max_gen_toks": 512, "do_sample": False}  # lm_eval's --gen_kwargs override it
 
 
 def write_task(
-    out: str | Path,
-    benchmark: str,
-    style: str,
-    *,
-    source: str | None = None,
-    n: int = 1,
+    out: str | Path, benchmark: str, style: str, *, source: str | None = None
 ) -> tuple[Path, str]:
     """Writes the harness's task file for one of our tasks.
 
     Args:
         style: the name of a built-in prompt style. A chat style wants ``--apply_chat_template``.
         source: where the task's data is, in place of its default.
-        n: samples per problem; pass@k is reported for k up to it. A single one is greedy.
 
     Returns:
         The file's path and the task's name in the harness.
@@ -93,18 +83,12 @@ def write_task(
     generation = {
         # The harness's models take no empty list.
         **({"until": list(request.stop)} if request.stop else {}),
-        **_GENERATION[n > 1],
+        **_GENERATION,
     }
-    metrics = [
-        {"metric": f"pass@{k}", "aggregation": "mean", "higher_is_better": True}
-        for k in default_ks(n)
-    ]
     text = _TEMPLATE.format(
         name=name,
         arguments=json.dumps({"benchmark": benchmark, "style": style, "source": source}),
-        n=n,
         generation=json.dumps(generation),
-        metrics=json.dumps(metrics),
     )
     path = Path(out) / f"{name}.yaml"
     mark = text.partition("\n")[0].encode()

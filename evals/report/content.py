@@ -94,16 +94,6 @@ class LossCurve:
     points: Sequence[tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class DataCounts:
-    """How many inputs of one data set were kept, skipped and failed, by reason."""
-
-    name: str
-    kept: int
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    failed: Mapping[str, int] = field(default_factory=dict)
-
-
 # --- reading a run ----------------------------------------------------------------------------
 
 

@@ -4,8 +4,7 @@ measures of the samples.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -42,23 +41,6 @@ _MOST_MEASURED = 4000  # samples of a run that are measured
 
 
 @dataclass(frozen=True, slots=True)
-class SummaryRow:
-    """One run in short: for a table in a terminal.
-
-    Attributes:
-        samples_per_problem: the least number of judged samples of a problem.
-        estimates: k -> pass@k for those of :func:`headline_ks` that this run has, maybe none.
-    """
-
-    name: str
-    task: str
-    complete: bool
-    problems: int
-    samples_per_problem: int
-    estimates: Mapping[int, Estimate]
-
-
-@dataclass(frozen=True, slots=True)
 class PairedResult:
     """Two runs compared; ``p_adjusted`` is Holm's for all comparisons of the report."""
 
@@ -74,22 +56,6 @@ class PairedResult:
         return self.p_adjusted <= _SIGNIFICANT
 
 
-def summary_rows(runs: Sequence[ScoredRun]) -> list[SummaryRow]:
-    """The headline numbers as plain data, with the few k that the report's table shows."""
-    ks = headline_ks(runs)
-    return [
-        SummaryRow(
-            run.name,
-            run.score.task,
-            run.score.complete,
-            len(run.score.problems),
-            min((problem.n for problem in run.score.problems), default=0),
-            {k: run.score.estimates[k] for k in ks if k in run.score.estimates},
-        )
-        for run in runs
-    ]
-
-
 def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
     """The k worth a column: 1, 10 and 100 as far as there are samples; else 1 and the largest."""
     known = {k for run in runs for k in run.score.estimates}
@@ -99,14 +65,8 @@ def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
     return chosen
 
 
-def compare_runs(
-    runs: Sequence[ScoredRun], *, ks: Sequence[int] | None = None, seed: int = 0
-) -> list[PairedResult]:
-    """All pairs of runs of one task (with many runs, each with the first), at the headline ks.
-
-    Args:
-        ks: the k of pass@k to compare, instead of those.
-    """
+def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
+    """All pairs of runs of one task (with many runs, each with the first), at the headline ks."""
     found: list[tuple[ScoredRun, ScoredRun, Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
@@ -114,7 +74,7 @@ def compare_runs(
             pairs = [(group[0], other) for other in group[1:]]
         for first, second in pairs:
             shared = [r for r in (first, second) if r.score.estimates]
-            for k in ks or headline_ks(shared):
+            for k in headline_ks(shared):
                 result = compare(
                     first.score.counts, second.score.counts, k, cluster=base_task, seed=seed
                 )
@@ -218,7 +178,7 @@ def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:
     }
 
 
-# --- computation and temperature ---------------------------------------------------------------
+# --- computation ---------------------------------------------------------------
 
 _UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP"))
 
@@ -277,17 +237,3 @@ def _spent(cost: Cost, k: float, by_flops: bool) -> float:
         prompt_tokens=cost.prompt_tokens,
         completion_tokens=cost.completion_tokens,
     )
-
-
-def alike_but_temperature(runs: Sequence[ScoredRun]) -> Iterator[list[ScoredRun]]:
-    """Groups of runs whose settings differ in the temperature alone."""
-    groups: dict[str, list[ScoredRun]] = {}
-    for run in runs:
-        said = {k: v for k, v in run.score.settings.items() if k != "temperature"}
-        known = isinstance(run.score.settings.get("temperature"), (int, float))
-        if known and run.score.estimates:
-            key = json.dumps([said, [p.problem_id for p in run.score.problems]], sort_keys=True)
-            groups.setdefault(key, []).append(run)
-    for group in groups.values():
-        if len({run.score.settings["temperature"] for run in group}) > 1:
-            yield group

@@ -28,7 +28,6 @@ from codegen.errors import InputError, plural
 from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
-    DataCounts,
     EditSteps,
     LossCurve,
     ProblemSamples,
@@ -36,7 +35,6 @@ from codegen.evals.report.content import (
 )
 from codegen.evals.report.numbers import (
     Further,
-    alike_but_temperature,
     by_task,
     compare_runs,
     compute,
@@ -87,7 +85,6 @@ def write_report(
     title: str = "Evaluation report",
     subtitle: str = "",
     losses: Sequence[LossCurve] = (),
-    data_counts: Sequence[DataCounts] = (),
     edit_steps: Sequence[EditSteps] = (),
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
@@ -138,11 +135,7 @@ def write_report(
             for run in runs
         ],
         "comparisons": [{**asdict(pair), "significant": pair.significant} for pair in comparisons],
-        "losses": [
-            {"name": c.name, "points": [[s, v if math.isfinite(v) else None] for s, v in c.points]}
-            for c in losses
-        ],
-        "data_counts": [asdict(counts) for counts in data_counts],
+        "losses": _finite([asdict(curve) for curve in losses]),
         "edit_steps": [asdict(steps) for steps in edit_steps],
         "notes": list(notes),
         "versions": {"codegen": codegen.__version__, **(versions or {})},
@@ -160,7 +153,6 @@ def write_report(
         "groups": list(dict.fromkeys(label for run in runs for label in run.score.groups)),
         "measures": list(dict.fromkeys(name for run in runs for name in run.score.measures)),
         "losses": [curve for curve in losses if curve.points],
-        "data_counts": data_counts,
         "steppers": [steps for steps in edit_steps if steps.states],
         "explorers": explorers,
         "blocks": Markup("\n").join(map(Markup, blocks)),
@@ -256,15 +248,12 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "verdict_chart": charts.verdict_chart,
         "interval": lambda low, high: Markup(_interval(low, high)),
         "spending": spending,
-        "alike_but_temperature": alike_but_temperature,
         "with_estimate": lambda runs, k: [run for run in runs if k in run.score.estimates],
         "with_curve": lambda runs: [run for run in runs if len(run.score.estimates) > 1],
         "samples_of_each": _samples_of_each,
-        "best_by_k": _best_by_k,
         "any_clusters": _any_clusters,
         "any_thinned": lambda curves: any(map(charts.is_thinned, curves)),
         "steps_of": lambda steps: list(steps_of(steps.states)),
-        "outcomes": lambda counts: list(_outcomes(counts)),
     }
     return made
 
@@ -342,12 +331,6 @@ def _samples_of_each(run: ScoredRun) -> str:
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
 
 
-def _best_by_k(runs: Sequence[ScoredRun]) -> list[tuple[int, ScoredRun]]:
-    """The best run for each k that all have."""
-    ks = sorted(set.intersection(*(set(run.score.estimates) for run in runs)))
-    return [(k, max(runs, key=lambda run: run.score.estimates[k].value)) for k in ks]
-
-
 def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
     return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
@@ -359,16 +342,6 @@ def _measured(further: Further, name: str) -> str:
             value = getattr(group, name)
             return f"{value:,.1f}" if name == "tokens" else percent(value)
     return ""
-
-
-def _outcomes(counts: DataCounts) -> Iterator[tuple[str, str, int, float | None]]:
-    """(outcome, reason, inputs, their share) of a data set, the most frequent reasons first."""
-    total = counts.kept + sum(counts.skipped.values()) + sum(counts.failed.values())
-    lines = [("kept", "", counts.kept)]
-    for outcome, reasons in (("skipped", counts.skipped), ("failed", counts.failed)):
-        by_size = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-        lines += [(outcome, reason, count) for reason, count in by_size]
-    return ((*line, line[2] / total if total else None) for line in lines)
 
 
 def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:

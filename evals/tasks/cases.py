@@ -16,8 +16,7 @@ from typing import Any
 from codegen.evals.sandbox import Outcome
 from codegen.records import Verdict
 
-from .expected import write_value
-from .oracles import SOURCE
+from .oracles import SOURCE, write_value
 
 TIMED_OUT = "TimeoutError: more than "
 

@@ -37,7 +37,6 @@ from codegen.records import Verdict
 
 from .base import CodeTask
 from .cases import cases_test, with_runner
-from .expected import write_value
 from .extraction import (
     Extraction,
     fenced_blocks,
@@ -45,7 +44,7 @@ from .extraction import (
     parses,
     tagged_answers,
 )
-from .oracles import SOURCE
+from .oracles import SOURCE, write_value
 from .rows import (
     FILE,
     Home,

@@ -7,7 +7,8 @@ sample passes if it passes the base inputs and the new ones; the first failing i
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its data sets on the hub has them as a literal in the text of ``test``. The files have no
-expected results: they are computed by running the reference, see ``expected``.
+expected results: the reference runs once in the sandbox, and its results are kept in the cache
+folder (:func:`codegen.paths.cache_folder`).
 
 Results are compared as in EvalPlus 0.3.1, without two of its mistakes: there the tolerance that the
 first test with a float result switches on stays on for all later tests, and the residual test of
@@ -25,22 +26,28 @@ does. HumanEval/32 is judged by the residual at the root returned, not by the ro
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.paths import cache_folder
+from codegen.records import write_atomic
 
 from .base import CodeTask
-from .expected import Expected, expected_results, write_value
 from .humaneval import FunctionPrompts
 from .mbpp import called_function
-from .oracles import SOURCE, with_digests
+from .oracles import SOURCE, is_digest, read_value, with_digests, write_value
 from .rows import Home, Problem, entry_point_field, text_field, text_fields, texts_field
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _MEMORY_MIB = 2048
+_REFERENCE = Limits(cpu_s=240.0, memory_mib=8192, output_bytes=4 << 20)
 
 Oracle = Literal["equal", "set", "not_none", "root", "any", "or_zero", "pyramid", "digits"]
 
@@ -62,6 +69,135 @@ class PlusProblem(Problem):
     base: int
     atol: float
     oracle: Oracle = "equal"
+
+
+# --- expected results --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The reference's result for each input, and its CPU seconds in all."""
+
+    results: tuple[Any, ...]
+    cpu_s: float
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether some results are so large that only digests of them are kept."""
+        return any(is_digest(result) for result in self.results)
+
+
+def expected_results(
+    problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
+) -> Iterator[tuple[str, Expected]]:
+    """The expected results of problems, from the cache or by running; each is kept as it comes.
+
+    Args:
+        problems: by id, a problem and its reference.
+
+    Raises:
+        SandboxError: if a reference can't be run; names the problem.
+    """
+    missing = {}
+    for id_, (problem, program) in problems.items():
+        if (cached := _read(cache_file(problem, program))) is None:
+            missing[id_] = (problem, program)
+        else:
+            yield id_, cached
+    for id_, expected in compute(missing, sandbox):
+        row = {"cpu_s": expected.cpu_s, "results": write_value(list(expected.results))}
+        write_atomic(cache_file(*missing[id_]), json.dumps(row) + "\n")
+        yield id_, expected
+
+
+def cache_file(problem: PlusProblem, program: str) -> Path:
+    """The cache file of a problem's results; depends on the reference, the inputs and Python."""
+    parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
+
+
+def _read(path: Path) -> Expected | None:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        return Expected(tuple(read_value(row["results"])), float(row["cpu_s"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing, or not ours: computed again
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some inputs of a problem, to run the reference on."""
+
+    problem: PlusProblem
+    program: str
+    start: int
+    end: int
+
+    def job(self) -> Job:
+        inputs = self.problem.inputs[self.start : self.end]
+        return Job(
+            with_digests(self.program, self.problem.entry_point),
+            mode="calls",
+            calls=[("kept_call", arguments) for arguments in inputs],
+            limits=_REFERENCE,
+        )
+
+    def halves(self) -> list[_Part]:
+        """The same inputs in two parts."""
+        middle = (self.start + self.end) // 2
+        return [replace(self, end=middle), replace(self, start=middle)]
+
+
+def compute(
+    problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
+) -> Iterator[tuple[str, Expected]]:
+    """Runs the references on all inputs; yields a problem's results when they are complete.
+
+    Raises:
+        SandboxError: if a reference can't be run; names the problem.
+    """
+    results: dict[str, list[Any]] = {}
+    seconds = dict.fromkeys(problems, 0.0)
+    left = {id_: len(problem.inputs) for id_, (problem, _) in problems.items()}
+    waiting = [_Part(p, program, 0, len(p.inputs)) for p, program in problems.values()]
+    while waiting:
+        jobs = [(part, part.job()) for part in waiting]
+        waiting = []
+        for part, outcome in sandbox.map(jobs):
+            id_ = part.problem.id
+            # One answer has limited size.
+            if outcome.status == "output_limit" and part.end - part.start > 1:
+                waiting += part.halves()
+                continue
+            if not outcome.passed:
+                raise SandboxError(
+                    f"The reference of {id_} can't be run on its inputs: {outcome.status} "
+                    f"{outcome.message}."
+                )
+            made = results.setdefault(id_, [None] * len(part.problem.inputs))
+            made[part.start : part.end] = [_kept(part.problem, v) for v in outcome.values]
+            seconds[id_] += outcome.cpu_s
+            left[id_] -= part.end - part.start
+            if not left[id_]:
+                yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
+
+
+def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
+    """A result as it is kept; for oracle ``not_none`` whether there is one."""
+    kind, value = answer
+    if kind == "digest":
+        return answer
+    if problem.oracle == "not_none":
+        return value if isinstance(value, bool) else value is not None
+    try:
+        write_value(value)
+    except TypeError as error:
+        raise SandboxError(f"The reference of {problem.id} returned {error}.") from None
+    return value
+
+
+# --- the tasks ---------------------------------------------------------------------------------
 
 
 class PlusTask(CodeTask[PlusProblem]):

@@ -4,7 +4,6 @@
 |---|---|
 | ``human-eval`` | JSONL of ``task_id`` and ``completion`` (behind the prompt) |
 | ``evalplus`` | JSONL of ``task_id`` and ``solution`` (whole program), or a folder of ``ID/N.py`` |
-| ``bigcode`` | JSON: a list of lists of whole programs, in the order of the task's problems |
 
 Import makes samples that are scored and reported like any other. Export writes the whole programs
 found in samples; for ``human-eval`` without the prompt at their beginning.
@@ -13,19 +12,18 @@ found in samples; for ``human-eval`` without the prompt at their beginning.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from codegen.errors import ConfigError, InputError, cannot_read
-from codegen.paths import refuse_endless
+from codegen.errors import ConfigError, InputError
 from codegen.records import Sample, from_dict, read_rows, write_new
 
 from .base import Task
-from .rows import FILE, Problem, read_json, read_text
+from .rows import FILE, Problem, read_text
 
-Format = Literal["human-eval", "evalplus", "bigcode"]
+Format = Literal["human-eval", "evalplus"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -40,12 +38,7 @@ def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
     """
     path = Path(path)
     ids = [problem.id for problem in task.problems()]
-    if path.is_dir():
-        rows = _folder_rows(path, ids)
-    elif _is_array(path):
-        rows = _bigcode_rows(path, ids)
-    else:
-        rows = _jsonl_rows(path)
+    rows = _folder_rows(path, ids) if path.is_dir() else _jsonl_rows(path)
     samples: list[Sample] = []
     indices: Counter[str] = Counter()
     known = set(ids)
@@ -148,29 +141,6 @@ def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:
             yield str(file), id_, "solution", read_text(file)
 
 
-def _is_array(path: Path) -> bool:
-    try:
-        refuse_endless(path)
-        with path.open("rb") as file:
-            start = file.read(4096).lstrip()[:1]
-    except OSError as error:
-        raise cannot_read(path, error) from None
-    return start == b"["
-
-
-def _bigcode_rows(path: Path, ids: list[str]) -> Iterator[_Row]:
-    lists = read_json(path)
-    if not isinstance(lists, list) or not all(isinstance(item, list) for item in lists):
-        raise InputError(f"{path}: bigcode's generations are a list of lists of programs.")
-    if len(lists) > len(ids):
-        raise InputError(f"{path} has {len(lists)} problems, but the task has {len(ids)}.")
-    for number, (id_, programs) in enumerate(zip(ids, lists, strict=False)):
-        for text in programs:
-            if not isinstance(text, str):
-                raise InputError(f"{path}: problem {number} has a generation that is not a text.")
-            yield f"{path}: problem {number}", id_, "solution", text
-
-
 def write_samples_for(
     path: str | Path, samples: Iterable[Sample], task: Task[Any], form: Format
 ) -> int:
@@ -179,14 +149,12 @@ def write_samples_for(
     A sample without a program is written as an empty text, so that it is counted.
 
     Raises:
-        InputError: for an unknown problem; or, with ``bigcode``, if the problems with samples are
-            not the first ones of the task, since its files have no ids. ConfigError: for an unknown
-            format.
+        InputError: for an unknown problem.
+        ConfigError: for an unknown format.
     """
     if form not in FORMATS:
         raise ConfigError(f"There is no format {form!r}.", f"Formats are: {', '.join(FORMATS)}.")
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
-    programs: defaultdict[str, list[str]] = defaultdict(list)
     lines = []
     for sample in samples:
         if sample.problem_id not in problems:
@@ -196,22 +164,13 @@ def write_samples_for(
             )
         problem = problems[sample.problem_id]
         program = task.extract(problem, sample).program
-        programs[problem.id].append(program)
+        row = {"task_id": problem.id, "solution": program}
         if form == "human-eval":
             # The text after the prompt if the program begins with it; else human-eval's own
             # harness would define the function twice, and the second one counts.
             text = program.removeprefix(problem.prompt)
             text = text if text != program else f"\n\n{program}"
-            lines.append(json.dumps({"task_id": problem.id, "completion": text}))
-        elif form == "evalplus":
-            lines.append(json.dumps({"task_id": problem.id, "solution": program}))
-    if form == "bigcode":
-        lists = [programs[id_] for id_ in problems if id_ in programs]
-        if list(programs) and set(programs) != set(list(problems)[: len(lists)]):
-            raise InputError(
-                "bigcode's files have no ids, so the samples must answer the task's first problems."
-            )
-        write_new(path, json.dumps(lists) + "\n")
-    else:
-        write_new(path, (line + "\n" for line in lines))
-    return sum(map(len, programs.values()))
+            row = {"task_id": problem.id, "completion": text}
+        lines.append(json.dumps(row) + "\n")
+    write_new(path, lines)
+    return len(lines)

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def read_value(text: str) -> Any:
-    """The value of a text of :func:`codegen.evals.tasks.expected.write_value`."""
+    """The value of a text of :func:`write_value`."""
 
     def read(tree: dict[str, object]) -> Any:
         ((tag, content),) = tree.items()
@@ -208,3 +208,42 @@ def with_digests(program: str, name: str) -> str:
     a large result, or "value" and the result.
     """
     return f"{program}\n{_DIGESTS.format(source=SOURCE, name=name)}"
+
+
+# --- values as text ---------------------------------------------------------------------------
+
+_JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python refuses to read many
+
+
+def write_value(value: object) -> str:
+    """A value as JSON text: lists, text and numbers as in JSON, ``{"t": [...]}`` a tuple, ...
+
+    Equal values have equal texts (sets are sorted), since the text is part of a verdict's key.
+
+    Raises:
+        TypeError: for a value that is not plain.
+    """
+    return json.dumps(_tree(value), separators=(",", ":"))
+
+
+def _tree(value: Any) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, float, str):
+        return value
+    if kind is int:
+        return value if value.bit_length() <= _JSON_INT_BITS else {"i": hex(value)}
+    if kind is list:
+        return [_tree(item) for item in value]
+    if kind is tuple:
+        return {"t": [_tree(item) for item in value]}
+    if kind in (set, frozenset):
+        return {"s" if kind is set else "z": sorted((_tree(v) for v in value), key=json.dumps)}
+    if isinstance(value, dict):  # a Counter or an OrderedDict equals a dict of its items
+        return {"d": [[_tree(key), _tree(item)] for key, item in value.items()]}
+    if kind is complex:
+        return {"c": [value.real, value.imag]}
+    if kind is bytes:
+        return {"b": value.hex()}
+    if kind is range:
+        return {"r": [value.start, value.stop, value.step]}
+    raise TypeError(f"a value of type {kind.__name__} is not plain")

@@ -25,7 +25,6 @@ COMMANDS = [
     "eval report scored --out OUT.html",
     "eval import humaneval samples.jsonl --out OUT.jsonl",
     "eval export humaneval samples.jsonl --format evalplus --out OUT.jsonl",
-    "eval export humaneval samples.jsonl --format bigcode --out OUT.json",
     "eval lm-eval humaneval --out OUT",
     "eval kolmogorov sample -n 5 --out OUT.jsonl",
     "sqlnet describe shop.db --out OUT.yaml",

@@ -101,6 +101,13 @@ def models() -> list[Any]:
     return made
 
 
+@pytest.fixture
+def generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's random numbers are the CPU's."""
+    made = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: made())
+
+
 def rows_of(count: int) -> list[Row]:
     uniforms = torch.rand(count, NEW, generator=torch.Generator().manual_seed(1)).tolist()
     return [Row(list(p), u) for p, u in zip(PROMPTS, uniforms, strict=False)]

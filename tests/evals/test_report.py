@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.evals.report import (
-    DataCounts,
     EditSteps,
     LossCurve,
     ProblemSamples,
@@ -31,7 +30,6 @@ from codegen.evals.report import (
     headline_ks,
     loss_picture,
     read_run,
-    summary_rows,
     write_report,
 )
 from codegen.evals.report.charts import (
@@ -138,7 +136,6 @@ def full(tmp_path: Path, word: str = "x") -> Path:
         title=word,
         subtitle=word,
         losses=[LossCurve(word, [(1, 2.0), (2, 1.5), (3, math.nan)])],
-        data_counts=[DataCounts(word, 3, {word: 1}, {word: 2})],
         edit_steps=[EditSteps(word, word, [word, word + "\nb\n", "b\n", "", ""], "wrong")],
         notes=[word],
         versions={word: word},
@@ -265,24 +262,13 @@ def test_only_a_report_is_overwritten(tmp_path: Path, content: str) -> None:
     assert "tuned" in (tmp_path / "report.json").read_text()
 
 
-def test_summary_rows_and_headline_ks() -> None:
-    (row,) = summary_rows([GOOD])
-    assert (row.name, row.problems, row.samples_per_problem) == ("tuned", 10, 10)
-    assert list(row.estimates) == [1, 10]
+def test_runs_without_judged_samples_make_a_report(tmp_path: Path) -> None:
     assert headline_ks([scored("a", [1], n=5)]) == [1, 5]
     assert headline_ks([scored("a", [1], n=1)]) == [1]
     assert headline_ks([scored("a", [1], n=200)]) == [1, 10, 100]
-
-
-def test_summary_rows_of_uneven_runs(tmp_path: Path) -> None:
-    uneven = scored(
-        "uneven", [1], problems=(ProblemScore("a", 3, 1), ProblemScore("b", 0, 0)), estimates={}
-    )
+    problems = (ProblemScore("a", 3, 1), ProblemScore("b", 0, 0))
+    uneven = scored("uneven", [1], problems=problems, estimates={})
     none = scored("none", [1], problems=(), estimates={}, statuses={})
-    rows = summary_rows([GOOD, uneven, none, scored("five", [2, 3], n=5)])
-    assert [row.samples_per_problem for row in rows] == [10, 0, 0, 5]
-    assert [list(row.estimates) for row in rows] == [[1, 10], [], [], [1]]
-    assert [row.estimates for row in summary_rows([uneven])] == [{}]
     write_report([GOOD, uneven, none], tmp_path / "report.html")
 
 
@@ -472,21 +458,6 @@ def test_scores_stand_over_the_computation_that_they_took(tmp_path: Path) -> Non
     assert "Tokens for a problem" in page.text and "left out" in page.text
     _, page = page_of(write_report([GOOD, BAD], tmp_path / "c.html"))
     assert "Computation needed" not in page.text
-
-
-def test_the_best_temperature_is_said_for_each_k(tmp_path: Path) -> None:
-    cool = scored("cool", [9, 9, 0, 0], settings={"model": "m", "temperature": 0.2})
-    warm = scored("warm", [4, 4, 4, 4], settings={"model": "m", "temperature": 0.8})
-    other = scored("other", [9, 9, 9, 9], settings={"model": "n", "temperature": 0.8})
-    text, page = page_of(write_report([cool, warm, other], tmp_path / "a.html"))
-    table = text.split('aria-label="Table: Scores by temperature"', 1)[1].split("</table>", 1)[0]
-    rows = re.findall(
-        r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table
-    )
-    assert rows == [("1", "0.2"), ("2", "0.8"), ("3", "0.8"), ("5", "0.8"), ("10", "0.8")]
-    assert "cool 0.2, warm 0.8" in page.text
-    _, page = page_of(write_report([cool, other], tmp_path / "b.html"))
-    assert "Temperatures" not in page.text
 
 
 def test_pass_hat_k_is_beside_pass_at_k(tmp_path: Path) -> None:

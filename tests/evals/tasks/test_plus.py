@@ -18,8 +18,15 @@ from codegen.errors import InputError, SandboxError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import oracles
-from codegen.evals.tasks.expected import cache_file, write_value
-from codegen.evals.tasks.oracles import close, digest, is_large, matches, read_value
+from codegen.evals.tasks.evalplus import cache_file
+from codegen.evals.tasks.oracles import (
+    close,
+    digest,
+    is_large,
+    matches,
+    read_value,
+    write_value,
+)
 
 ROW = {
     "task_id": "HumanEval/900",
@@ -298,7 +305,7 @@ def test_slow_references_get_their_programs_more_time(
     task.prepare(task.problems(), sandbox)
     problem = task.problems()[0]
     assert job_of(task).limits.cpu_s == 6.0
-    from codegen.evals.tasks.expected import Expected
+    from codegen.evals.tasks.evalplus import Expected
 
     results = task._expected[problem.id].results  # type: ignore[attr-defined]
     task._expected[problem.id] = Expected(results, 5.0)  # type: ignore[attr-defined]

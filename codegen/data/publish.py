@@ -30,7 +30,7 @@ from codegen.data.manifest import (
 from codegen.errors import InputError
 from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
-from codegen.records import DataRecord, Preference, TrainingText, to_row
+from codegen.records import DataRecord, TrainingText, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,10 +59,7 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
     else:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])
         said = text if isinstance(record.prompt, str) else pa.list_(message)
-        names = ("chosen", "rejected") if isinstance(record, Preference) else ("completion",)
-        columns = {name: said for name in ("prompt", *names)}  # noqa: C420 - of any type
-        if "completion" in names:
-            columns["label"] = pa.bool_()
+        columns = dict.fromkeys(("prompt", "chosen", "rejected"), said)
     types = [*((name, text) for name in ("id", "example_id", "generator")), *columns.items()]
     types.append(("meta", text))
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
@@ -162,7 +159,10 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
             try:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
             except UnicodeEncodeError:
-                raise _no_utf8(texts, source) from None
+                raise InputError(
+                    f"{source} holds half a surrogate pair, which Parquet can't store.",
+                    "Use JSON Lines, or correct the source.",
+                ) from None
             writer.write_batch(batch)
     with target.open("rb") as file:
         os.fsync(file.fileno())
@@ -183,20 +183,6 @@ def _batches(texts: Iterable[DataRecord]) -> Iterator[list[DataRecord]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _no_utf8(texts: Iterable[DataRecord], source: Path) -> InputError:
-    for text in texts:
-        try:
-            said = (segment.text for segment in text.segments)
-            "".join((text.id, text.example_id, text.generator, *said)).encode("utf-8")
-        except UnicodeEncodeError:
-            return InputError(
-                f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't "
-                "store.",
-                "Use JSON Lines, or correct the source.",
-            )
-    return InputError(f"{source} holds text that Parquet can't store.", "Use JSON Lines.")
 
 
 def push(
@@ -289,20 +275,6 @@ _HUB_LICENSES = frozenset({
     "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "wtfpl", "zlib",
 })  # fmt: skip
 
-# The hub's size categories, each up to a number of rows.
-_SIZES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-    (10**8, "10M<n<100M"),
-    (10**9, "100M<n<1B"),
-    (10**10, "1B<n<10B"),
-    (10**11, "10B<n<100B"),
-    (10**12, "100B<n<1T"),
-)
-
 
 def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
     """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
@@ -333,7 +305,6 @@ def card(manifest: Manifest) -> str:
         what=what,
         columns=columns,
         hub_licenses=hub_licenses(manifest.licenses),
-        size=next((name for most, name in _SIZES if manifest.texts < most), "n>1T"),
         statistics=list(statistics_lines(manifest.statistics)),
         left_out=[
             (outcome, reason, number)
@@ -353,9 +324,6 @@ def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
         train = 'list of `{"text", "train"}`; `train`: whether it enters the loss, or how much'
         return "training texts", [("segments", train)]
     prompt = ("prompt", "what the model was asked: a text, or a list of messages")
-    if run.config["unpaired"]:
-        label = ("label", "whether it passed its tests")
-        return "judged answers", [prompt, ("completion", "an answer to it"), label]
     chosen = ("chosen", "an answer to it that passed its tests")
     return "preference pairs", [prompt, chosen, ("rejected", "one that did not")]
 

@@ -515,7 +515,7 @@ def _run(
             options.out,
             seed=options.seed,
             workers=options.workers,
-            executor=RayExecutor(options.ray, options.workers) if options.ray else "local",
+            executor=RayExecutor(options.ray, options.workers) if options.ray else None,
             limit=options.limit,
             shard=Shard.parse(options.shard) if options.shard else None,
             dedup=dedup,

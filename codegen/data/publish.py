@@ -14,8 +14,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,7 @@ PARQUET = "parquet"
 """The folder in a data directory that holds the Parquet files, unless another one is given."""
 
 _FINGERPRINT = "codegen.fingerprint"  # a key of a file's metadata
-_ROW_GROUP_CHARACTERS = 8 * 2**20
-_ROW_GROUP_ROWS = 5000
+_ROW_GROUP = 500  # rows in memory at once
 _PUBLISHED = ("data-*.jsonl", "rejects.jsonl", "manifest.json", "card.md", "README.md")
 
 
@@ -154,8 +153,8 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
     first = next(records)  # a file without texts is not listed in a manifest
     schema = parquet_schema(first).with_metadata({_FINGERPRINT: fingerprint})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for texts in _batches(chain([first], records)):
-            rows = [_row(text) for text in texts]
+        records = chain([first], records)
+        while rows := [_row(text) for text in islice(records, _ROW_GROUP)]:
             try:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
             except UnicodeEncodeError:
@@ -170,19 +169,6 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
 
 def _row(record: DataRecord) -> dict[str, object]:
     return {**to_row(record), "meta": json.dumps(record.meta)}
-
-
-def _batches(texts: Iterable[DataRecord]) -> Iterator[list[DataRecord]]:
-    batch: list[DataRecord] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += sum(len(segment.text) for segment in text.segments)
-        if characters >= _ROW_GROUP_CHARACTERS or len(batch) >= _ROW_GROUP_ROWS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def push(
@@ -215,7 +201,7 @@ def push(
     _refuse_links(Path(directory))
     if not manifest.texts:
         raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
-    name = _repository(target)
+    name = repository_name(target)
 
     from huggingface_hub import HfApi
 
@@ -230,15 +216,6 @@ def _refuse_links(directory: Path) -> None:
         for path in directory.glob(pattern):
             child(directory, path.name, str(directory))
     refuse_links(directory / PARQUET)
-
-
-def _repository(target: str) -> str:
-    name = repository_name(target)
-    if name == target:
-        raise InputError(
-            f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
-        )
-    return name
 
 
 def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Manifest) -> str:

@@ -52,9 +52,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "hub": "codegen.data.sources.rows:hub",
         "git": "codegen.data.sources.git:git",
     },
-    "filters": {
-        "decontaminate": "codegen.data.filters.decontamination:decontaminate",
-    },
+    "filters": {},
     "tasks": {
         "humaneval": "codegen.evals.tasks.humaneval:HumanEval",
         "humaneval-short": "codegen.evals.tasks.humaneval:HumanEvalShort",

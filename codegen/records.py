@@ -173,34 +173,13 @@ class Preference:
         return Segment(_text_of(self.prompt), False), *answers
 
 
-@dataclass(frozen=True, slots=True)
-class UnpairedPreference:
-    """One answer to a prompt, labeled as good or bad; TRL's columns for KTO.
-
-    Otherwise as :class:`Preference`.
-    """
-
-    id: str
-    example_id: str
-    generator: str
-    prompt: TextOrMessages
-    completion: TextOrMessages
-    label: bool
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """The texts; ``train`` says whether it is an answer."""
-        return Segment(_text_of(self.prompt), False), Segment(_text_of(self.completion), True)
-
-
 def _text_of(said: TextOrMessages) -> str:
     if isinstance(said, str):
         return said
     return "\n".join(str(message.get("content", "")) for message in said)
 
 
-DataRecord = TrainingText | Preference | UnpairedPreference  # the records of data directories
+DataRecord = TrainingText | Preference  # the records of data directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +253,7 @@ class Verdict:
         return self.status == "passed"
 
 
-Record = TypeVar(
-    "Record", Example, TrainingText, Edit, Preference, UnpairedPreference, Sample, Verdict
-)
+Record = TypeVar("Record", Example, TrainingText, Edit, Preference, Sample, Verdict)
 
 
 def to_json(record: Example | DataRecord | Edit | Sample | Verdict) -> str:

@@ -177,7 +177,6 @@ class RunDirectory:
         begun: bool,
         section: str = "",
         more: Mapping[str, Any] | None = None,
-        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Stores the settings, or checks that the run was begun with the same ones.
 
@@ -190,7 +189,6 @@ class RunDirectory:
             section: the key of the settings file that holds the settings; by default they are the
                 file.
             more: with a section: further keys of the file, which are stored and not compared.
-            defaults: what settings are that an older version did not store.
 
         Raises:
             ResumeError: naming each setting that differs; or if the settings file is missing or
@@ -212,8 +210,7 @@ class RunDirectory:
         if then and now and not then.keys() & now.keys():  # a file of that name by another program
             raise self._damaged()
         if begun:
-            known = {key: value for key, value in (defaults or {}).items() if key in now}
-            refuse_changes(self.folder, {**known, **(then or {})}, now, self.option)
+            refuse_changes(self.folder, then or {}, now, self.option)
         elif then != now:
             content = {section: now, **(more or {})} if section else now
             self.write(self.settings_file, json.dumps(content, indent=2) + "\n")

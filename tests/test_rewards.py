@@ -20,7 +20,7 @@ from codegen.evals.tasks.custom import Custom
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Change, Edit, Sample, Verdict, write_jsonl
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
-from codegen.rewards.judge import Judged, combine, feedback, metrics_of, sample_of
+from codegen.rewards.judge import Judged, combine, metrics_of, sample_of
 from codegen.rewards.suspects import KINDS, suspects
 from codegen.rewards.tests import constant_programs, counted, is_hidden, results
 
@@ -147,12 +147,6 @@ def test_what_is_not_counted_is_one_test() -> None:
     assert results(None, Outcome("wrong", "isolated"), 0.5).seen == (False,)
 
 
-def test_inputs_hold_nothing_that_is_expected() -> None:
-    text = "assert f([1, 2]) == 30\nassert not g('a')\nassert 5 == f(1)\nx = 7\nassert f(x) == 9\n"
-    tests = counted(Job(WRONG, test=text))
-    assert tests and tests.inputs == ("f([1, 2])", "g('a')", "", "")
-
-
 def test_hidden_tests_are_a_share_and_never_the_first() -> None:
     for share in (0.0, 0.1, 0.5, 0.75, 0.9):
         flags = [is_hidden(place, 0, share) for place in range(100)]
@@ -215,7 +209,6 @@ def test_hidden_tests_measure_and_do_not_reward() -> None:
     assert (one.verdict.status, one.solved) == ("passed", False)
     assert (two.verdict.status, two.solved) == ("passed", True)
     assert (three.verdict.status, three.solved) == ("wrong", False)
-    assert three.failing_input == "f(3)"
     assert one.suspects == ("test_values",)
     totals, parts = combine([one, two, three], {"passed": 1.0})
     assert totals == [1.0, 1.0, 0.0]
@@ -485,9 +478,8 @@ def test_passed_is_none_for_failures() -> None:
 
 
 @pytest.mark.parametrize("status", ["infra_error", "bad_test"])
-def test_what_was_not_judged_is_never_told_as_a_failed_test(status: Any) -> None:
+def test_what_was_not_judged_gives_no_reward(status: Any) -> None:
     one = Judged(sample("p0", "x"), Verdict("p0", 0, status), None)
-    assert "was not judged" in feedback(one) and "not pass" not in feedback(one)
     totals, parts = combine([one], {"passed": 1.0, "share": 1.0})
     assert totals == [None] and parts["passed"][0].value is parts["share"][0].value is None
     with pytest.raises(SandboxError, match=status):

@@ -111,15 +111,6 @@ def test_settings_in_a_section_of_their_file(tmp_path: Path) -> None:
         directory.claim({"a": 1}, begun=True, section="request")
 
 
-def test_settings_of_older_versions_get_defaults(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path)
-    directory.claim({"a": 1}, begun=False)
-    defaults = {"b": 5, "gone": 1}
-    directory.claim({"a": 1, "b": 5}, begun=True, defaults=defaults)
-    with pytest.raises(ResumeError, match="b from 5 to 6"):
-        directory.claim({"a": 1, "b": 6}, begun=True, defaults=defaults)
-
-
 def test_results_without_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match=r"no run\.json"):
         RunDirectory(tmp_path).claim({"a": 1}, begun=True)

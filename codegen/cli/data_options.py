@@ -35,9 +35,6 @@ class RunOptions(Config):
     license_column: str = setting("", "Column of each row's license.", key=True)
     language_column: str = setting("", "Column of each row's programming language.", key=True)
     keep_docstring: bool = setting(False, "Keep docstrings in the programs.", key=True)
-    dedup_against: tuple[str, ...] = setting(
-        (), "Also drop duplicates of these sources' programs.", metavar="SOURCE,...", key=True
-    )
     dedup_threshold: float = setting(
         0.7,
         "Jaccard similarity of word 5-grams at which programs are near duplicates.",
@@ -211,7 +208,6 @@ class PreferenceOptions(Config):
     """The options of ``codegen data preferences``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
-    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
     rejected: tuple[str, ...] = setting(
         ("wrong",),
         "Verdicts of answers to reject, such as wrong,error,syntax_error; not infra_error, which "
@@ -228,9 +224,7 @@ class PreferenceOptions(Config):
         "", "Task of the samples.", metavar="NAME", shown="the one that they name", key=True
     )
     source: str | None = setting(None, "Path of the task's data, or hub:org/name.", key=True)
-    pairs: int = setting(
-        4, "Maximum pairs per problem; with --unpaired, maximum answers per label.", ge=1, key=True
-    )
+    pairs: int = setting(4, "Maximum pairs per problem.", ge=1, key=True)
     ratio: float = setting(
         1.5, "Pair answers whose lengths differ by at most this factor.", ge=1, key=True
     )

@@ -27,7 +27,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.filters import Filter
@@ -99,7 +98,7 @@ def run(
     *,
     seed: int = 0,
     workers: int | None = None,
-    executor: Literal["local", "ray"] | Executor = "local",
+    executor: Executor | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
     filters: Sequence[Filter] = (),
@@ -119,6 +118,7 @@ def run(
         out: the directory, which must be new, empty or of the same run.
         workers: number of processes; by default one for each usable CPU, or all CPUs of a Ray
             cluster. With 1, this process does the work unless the executor is Ray.
+        executor: by default processes on this machine.
         limit: take at most this many examples (rejected inputs don't count).
         shard: do only this part; :func:`codegen.data.merge.merge` joins the parts, and removes
             duplicates then.
@@ -137,7 +137,12 @@ def run(
     shard = shard or Shard()
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
-    executor = _executor(executor, workers, options)
+    # Beyond the task's own limit, which a hang in C code escapes.
+    hang_s = 3 * options.item_timeout_s + 5
+    if executor is None:
+        executor = LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
+    elif isinstance(executor, RayExecutor) and executor.hang_s is None:
+        executor = replace(executor, workers=workers or executor.workers, hang_s=hang_s)
     decontamination, others = _describe(filters)
     config = RunConfig(
         generator=generator.name,
@@ -186,22 +191,6 @@ def _describe(
         if not isinstance(f, Decontamination)
     )
     return dict(decontamination[0].describe()) if decontamination else None, others
-
-
-def _executor(
-    executor: Literal["local", "ray"] | Executor, workers: int | None, options: EngineOptions
-) -> Executor:
-    # Beyond the task's own limit, which a hang in C code escapes.
-    hang_s = 3 * options.item_timeout_s + 5
-    if executor == "local":
-        return LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
-    if executor == "ray":
-        return RayExecutor(workers=workers, hang_s=hang_s)
-    if isinstance(executor, str):
-        raise ConfigError(f"There is no executor {executor!r}.", "There are: local, ray.")
-    if isinstance(executor, RayExecutor) and executor.hang_s is None:
-        return replace(executor, workers=workers or executor.workers, hang_s=hang_s)
-    return executor
 
 
 def usable_cpus() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -28,7 +27,6 @@ from codegen.records import (
     DataRecord,
     Preference,
     TrainingText,
-    UnpairedPreference,
     conform,
     from_dict,
     read_json,
@@ -82,20 +80,11 @@ class Shard:
 
 
 # --- statistics of the texts -------------------------------------------------------------------
-# Quantiles come from histograms with sixteen bins for each power of two (the layout of
-# HdrHistogram), so they are exact below 32 and within 1/32 of the value above. Integer arithmetic
-# alone: the same bytes on every machine.
-
-HISTOGRAMS = ("characters", "edits")
-"""The measures whose distribution is kept; only the sum is kept of others."""
-
 MAX_NAMES = 100
 """Most measures that are kept, so that a generator with many names can't fill the memory."""
 
 LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
 """Ints of ``meta`` that are no amounts (a token's id, a place, a grade) and are not summed."""
-
-_BITS = 4  # bins for each power of two, as a power of two
 
 
 def measures(text: DataRecord) -> dict[str, int]:
@@ -108,48 +97,11 @@ def measures(text: DataRecord) -> dict[str, int]:
 
 
 @dataclass(slots=True)
-class Histogram:
-    """The distribution of non-negative whole numbers; negative ones are counted as 0.
-
-    Attributes:
-        bins: bin -> number of values in it; bins are numbered in the order of their values.
-    """
-
-    bins: dict[int, int] = field(default_factory=dict)
-    least: int | None = None
-    most: int | None = None
-
-    def add(self, value: int) -> None:
-        """Counts one value."""
-        value = max(0, value)
-        place = _bin(value)
-        self.bins[place] = self.bins.get(place, 0) + 1
-        self.least = value if self.least is None else min(self.least, value)
-        self.most = value if self.most is None else max(self.most, value)
-
-    def quantile(self, q: float) -> int | None:
-        """The value at rank ceil(q * number), at least the first; None if there are no values."""
-        total = sum(self.bins.values())
-        if not total or self.least is None or self.most is None:
-            return None
-        rank = max(1, math.ceil(q * total))
-        if rank >= total:
-            return self.most
-        seen = 0
-        for place in sorted(self.bins):
-            seen += self.bins[place]
-            if seen >= rank:
-                return min(max(_middle(place), self.least), self.most)
-        return self.most
-
-
-@dataclass(slots=True)
 class Statistics:
-    """Of all texts so far: their number, the sum of each measure, and some distributions."""
+    """Of all texts so far: their number, the sum of each measure."""
 
     texts: int = 0
     totals: dict[str, int] = field(default_factory=dict)
-    histograms: dict[str, Histogram] = field(default_factory=dict)
 
     def add(self, measured: Mapping[str, int]) -> None:
         """Adds the :func:`measures` of one text."""
@@ -158,8 +110,6 @@ class Statistics:
             if name not in self.totals and len(self.totals) >= MAX_NAMES:
                 continue
             self.totals[name] = self.totals.get(name, 0) + value
-            if name in HISTOGRAMS:
-                self.histograms.setdefault(name, Histogram()).add(value)
 
     def dirty_rate(self) -> tuple[float, float, float] | None:
         """The share of audited states with messages of pylint, and its 95 % interval (Wilson).
@@ -180,15 +130,8 @@ def statistics_lines(found: Statistics) -> Iterator[str]:
     """A manifest's statistics, one fact a line; none if there are no texts."""
     if not found.texts:
         return
-    for name, histogram in found.histograms.items():
-        low, middle, high = (histogram.quantile(q) for q in (0.05, 0.5, 0.95))
-        mean = found.totals.get(name, 0) / found.texts
-        yield (
-            f"{name} a text: mean {mean:.1f}, median {middle}, 5 % to 95 % {low} to {high}, "
-            f"least {histogram.least}, most {histogram.most}"
-        )
     for name, total in found.totals.items():
-        if name not in found.histograms and name not in _COMPARED:
+        if name not in _COMPARED:
             yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
     if rate := found.dirty_rate():
         share, low, high = (100 * value for value in rate)
@@ -206,19 +149,6 @@ def statistics_lines(found: Statistics) -> Iterator[str]:
 
 
 _COMPARED = ("compared_sequences", "compared_edits", "reference_edits")
-
-
-def _bin(value: int) -> int:
-    shift = max(0, value.bit_length() - _BITS - 1)
-    return (shift << _BITS) + (value >> shift)
-
-
-def _middle(place: int) -> int:
-    if place < 2 << _BITS:
-        return place
-    shift = (place >> _BITS) - 1
-    low = (place - (shift << _BITS)) << shift
-    return low + ((1 << shift) - 1) // 2
 
 
 # --- the manifest ---------------------------------------------------------------------------------
@@ -402,8 +332,6 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
         for where, row in read_rows(file):
             if isinstance(row, dict) and "chosen" in row:
                 yield from_dict(Preference, row, where)
-            elif isinstance(row, dict) and "label" in row:
-                yield from_dict(UnpairedPreference, row, where)
             elif isinstance(row, dict) and "segments" not in row:
                 raise InputError(
                     f"{where} is not a row that `codegen data` wrote: it has no segments.",

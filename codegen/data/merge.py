@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 from codegen.data.engine import find_finished
 from codegen.data.filters.dedup import Dedup
@@ -67,8 +67,7 @@ def merge(
 
     Raises:
         InputError: if a shard is missing, given twice or not finished.
-        ResumeError: if the shards' settings differ, or a reference corpus of the deduplication has
-            changed.
+        ResumeError: if the shards' settings differ.
     """
     out = Path(out)
     parts = _parts([Path(folder) for folder in shards])
@@ -121,25 +120,10 @@ def _part(folder: Path) -> _Part:
 
 
 def _dedup(run: RunConfig) -> Dedup | None:
-    """The deduplication that the manifests describe.
-
-    Raises:
-        ResumeError: if a reference corpus has changed since the shards were made.
-    """
+    """The deduplication that the manifests describe."""
     if run.dedup is None:
         return None
-    settings = {f.name: run.dedup[f.name] for f in fields(Dedup) if f.name in run.dedup}
-    references = tuple(_spec(described) for described in run.dedup["references"])
-    dedup = Dedup(**{**settings, "references": references})
-    refuse_changes("The deduplication", run.dedup, dedup.describe())
-    return dedup
-
-
-def _spec(described: dict[str, Any]) -> str:
-    """The command-line name of the source with a description."""
-    if described["kind"] == "hub":
-        return ":".join(["hub", described["name"], described["config"], described["split"]])
-    return described.get("spec", described["kind"])
+    return Dedup(**{f.name: run.dedup[f.name] for f in fields(Dedup) if f.name in run.dedup})
 
 
 def _write(output: Output, parts: list[_Part]) -> None:

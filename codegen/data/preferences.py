@@ -2,7 +2,7 @@
 
 :class:`ScoredRun` reads the samples of a run with their verdicts, and leaves out samples that teach
 nothing or the wrong thing, each with a reason. :class:`Preferences` makes pairs of a problem's
-remaining samples (for DPO), or single answers with a label (for KTO).
+remaining samples, for DPO.
 
 Samples are compared by their programs; the records hold the answers as the model gave them. All
 samples of the run are held in memory.
@@ -32,7 +32,6 @@ from codegen.records import (
     Sample,
     Status,
     TextOrMessages,
-    UnpairedPreference,
     Verdict,
     read_jsonl,
 )
@@ -232,19 +231,15 @@ class Preferences:
     closest first, each answer once.
 
     Attributes:
-        pairs: most pairs per problem; with ``unpaired``, most answers with each label.
+        pairs: most pairs per problem.
         ratio: largest ratio of the answers' lengths in characters.
-        unpaired: whether to give single answers with a label instead.
     """
 
     pairs: int = 4
     ratio: float = 1.5
-    unpaired: bool = False
     name: str = field(default=PREFERENCES, init=False)
 
-    def generate(
-        self, example: Example, rng: random.Random
-    ) -> Iterator[Preference | UnpairedPreference]:
+    def generate(self, example: Example, rng: random.Random) -> Iterator[Preference]:
         """The preferences of one problem of a :class:`ScoredRun`.
 
         Raises:
@@ -262,14 +257,6 @@ class Preferences:
         def answer(sample: _Judged) -> TextOrMessages:
             return _turn("assistant", sample.answer, is_chat)
 
-        if self.unpaired:
-            for sample in (*good[: self.pairs], *bad[: self.pairs]):
-                id_ = f"{example.id}#{sample.index}"
-                label, origin = sample.status == "passed", sample.provenance()
-                yield UnpairedPreference(
-                    id_, example.id, self.name, prompt, answer(sample), label, {"sample": origin}
-                )
-            return
         if not good or not bad:
             reason = "only_passed" if good else "only_failed"
             raise Skip(reason, f"{len(judged)} samples that can be used")

@@ -14,8 +14,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from codegen.data.manifest import (
 from codegen.errors import InputError
 from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
-from codegen.records import DataRecord, Preference, TrainingText, to_row
+from codegen.records import DataRecord, TrainingText, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,8 +40,7 @@ PARQUET = "parquet"
 """The folder in a data directory that holds the Parquet files, unless another one is given."""
 
 _FINGERPRINT = "codegen.fingerprint"  # a key of a file's metadata
-_ROW_GROUP_CHARACTERS = 8 * 2**20
-_ROW_GROUP_ROWS = 5000
+_ROW_GROUP = 500  # rows in memory at once
 _PUBLISHED = ("data-*.jsonl", "rejects.jsonl", "manifest.json", "card.md", "README.md")
 
 
@@ -59,10 +58,7 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
     else:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])
         said = text if isinstance(record.prompt, str) else pa.list_(message)
-        names = ("chosen", "rejected") if isinstance(record, Preference) else ("completion",)
-        columns = {name: said for name in ("prompt", *names)}  # noqa: C420 - of any type
-        if "completion" in names:
-            columns["label"] = pa.bool_()
+        columns = dict.fromkeys(("prompt", "chosen", "rejected"), said)
     types = [*((name, text) for name in ("id", "example_id", "generator")), *columns.items()]
     types.append(("meta", text))
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
@@ -157,12 +153,15 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
     first = next(records)  # a file without texts is not listed in a manifest
     schema = parquet_schema(first).with_metadata({_FINGERPRINT: fingerprint})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for texts in _batches(chain([first], records)):
-            rows = [_row(text) for text in texts]
+        records = chain([first], records)
+        while rows := [_row(text) for text in islice(records, _ROW_GROUP)]:
             try:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
             except UnicodeEncodeError:
-                raise _no_utf8(texts, source) from None
+                raise InputError(
+                    f"{source} holds half a surrogate pair, which Parquet can't store.",
+                    "Use JSON Lines, or correct the source.",
+                ) from None
             writer.write_batch(batch)
     with target.open("rb") as file:
         os.fsync(file.fileno())
@@ -170,33 +169,6 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
 
 def _row(record: DataRecord) -> dict[str, object]:
     return {**to_row(record), "meta": json.dumps(record.meta)}
-
-
-def _batches(texts: Iterable[DataRecord]) -> Iterator[list[DataRecord]]:
-    batch: list[DataRecord] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += sum(len(segment.text) for segment in text.segments)
-        if characters >= _ROW_GROUP_CHARACTERS or len(batch) >= _ROW_GROUP_ROWS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _no_utf8(texts: Iterable[DataRecord], source: Path) -> InputError:
-    for text in texts:
-        try:
-            said = (segment.text for segment in text.segments)
-            "".join((text.id, text.example_id, text.generator, *said)).encode("utf-8")
-        except UnicodeEncodeError:
-            return InputError(
-                f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't "
-                "store.",
-                "Use JSON Lines, or correct the source.",
-            )
-    return InputError(f"{source} holds text that Parquet can't store.", "Use JSON Lines.")
 
 
 def push(
@@ -229,7 +201,7 @@ def push(
     _refuse_links(Path(directory))
     if not manifest.texts:
         raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
-    name = _repository(target)
+    name = repository_name(target)
 
     from huggingface_hub import HfApi
 
@@ -244,15 +216,6 @@ def _refuse_links(directory: Path) -> None:
         for path in directory.glob(pattern):
             child(directory, path.name, str(directory))
     refuse_links(directory / PARQUET)
-
-
-def _repository(target: str) -> str:
-    name = repository_name(target)
-    if name == target:
-        raise InputError(
-            f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
-        )
-    return name
 
 
 def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Manifest) -> str:
@@ -289,20 +252,6 @@ _HUB_LICENSES = frozenset({
     "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "wtfpl", "zlib",
 })  # fmt: skip
 
-# The hub's size categories, each up to a number of rows.
-_SIZES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-    (10**8, "10M<n<100M"),
-    (10**9, "100M<n<1B"),
-    (10**10, "1B<n<10B"),
-    (10**11, "10B<n<100B"),
-    (10**12, "100B<n<1T"),
-)
-
 
 def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
     """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
@@ -333,7 +282,6 @@ def card(manifest: Manifest) -> str:
         what=what,
         columns=columns,
         hub_licenses=hub_licenses(manifest.licenses),
-        size=next((name for most, name in _SIZES if manifest.texts < most), "n>1T"),
         statistics=list(statistics_lines(manifest.statistics)),
         left_out=[
             (outcome, reason, number)
@@ -353,9 +301,6 @@ def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
         train = 'list of `{"text", "train"}`; `train`: whether it enters the loss, or how much'
         return "training texts", [("segments", train)]
     prompt = ("prompt", "what the model was asked: a text, or a list of messages")
-    if run.config["unpaired"]:
-        label = ("label", "whether it passed its tests")
-        return "judged answers", [prompt, ("completion", "an answer to it"), label]
     chosen = ("chosen", "an answer to it that passed its tests")
     return "preference pairs", [prompt, chosen, ("rejected", "one that did not")]
 

@@ -19,7 +19,7 @@ from codegen.errors import CodegenError, plural
 from codegen.lintseq import MARKER, resolve, state_before
 from codegen.methods.backspace import actions as trajectories
 from codegen.methods.backspace import is_trajectory
-from codegen.records import DataRecord, Preference, TrainingText, UnpairedPreference
+from codegen.records import DataRecord, Preference, TrainingText
 from codegen.terminal import visible
 
 
@@ -121,13 +121,10 @@ def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
         console.print(_state(step.lines))
 
 
-def _print_preference(console: Console, record: Preference | UnpairedPreference) -> None:
+def _print_preference(console: Console, record: Preference) -> None:
     prompt, *answers = (segment.text.rstrip("\n") for segment in record.segments)
     console.print(Text(visible(prompt), style="dim"))
-    if isinstance(record, Preference):
-        titles = [("chosen", "green"), ("rejected", "red")]
-    else:
-        titles = [("good", "green") if record.label else ("bad", "red")]
+    titles = [("chosen", "green"), ("rejected", "red")]
     for (title, style), answer in zip(titles, answers, strict=True):
         console.print(Text(f"{title}:", style=f"bold {style}"))
         console.print(Text(visible(answer)))

@@ -256,7 +256,6 @@ class EncodedTexts:
     Attributes:
         dropped, dropped_tokens: reason -> number of texts left out, and of their tokens.
         cut, cut_tokens: texts shortened to the maximal length, and the tokens they lost.
-        split, pieces: texts divided into several examples, and the number of these.
     """
 
     examples: Sequence[EncodedExample] = field(default_factory=list)
@@ -264,8 +263,6 @@ class EncodedTexts:
     dropped_tokens: Counter[str] = field(default_factory=Counter)
     cut: int = 0
     cut_tokens: int = 0
-    split: int = 0
-    pieces: int = 0
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
@@ -298,28 +295,21 @@ class EncodedTexts:
 
         Args:
             max_length: in slots.
-            overlong: what happens to longer ones. ``truncate`` keeps the first ``max_length``
-                tokens. ``split`` makes examples of ``max_length`` tokens that overlap by one token,
-                so that every token is predicted once.
+            overlong: whether longer ones are dropped, or cut to the first ``max_length`` tokens.
         """
         for example in found:
-            if len(example) <= max_length:
-                parts = [example]
-            elif overlong == "drop" or not example.layout.is_causal:
-                self.drop("too_long", len(example))
-                continue
-            elif overlong == "truncate":
+            length = len(example)
+            if length > max_length:
+                if overlong == "drop" or not example.layout.is_causal:
+                    self.drop("too_long", length)
+                    continue
                 self.cut += 1
-                self.cut_tokens += len(example) - max_length
-                parts = [example.part(0, max_length)]
+                self.cut_tokens += length - max_length
+                example = example.first(max_length)
+            if example.targets:
+                yield example
             else:
-                starts = range(0, len(example) - 1, max_length - 1)
-                parts = [example.part(at, at + max_length) for at in starts]
-                self.split += 1
-                self.pieces += sum(bool(part.targets) for part in parts)
-            if not any(part.targets for part in parts):
-                self.drop("no_trainable_token", len(example))
-            yield from (part for part in parts if part.targets)
+                self.drop("no_trainable_token", length)
 
 
 def encode_all(

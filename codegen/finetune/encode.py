@@ -131,20 +131,19 @@ class EncodedExample:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, start: int, stop: int) -> EncodedExample:
-        """The slots ``start`` to ``stop`` of a causal example, as an example of its own."""
-        kept = [k for k, (a, b) in enumerate(zip(self.nodes, self.then, strict=True))
-                if start <= a and b < stop]  # fmt: skip
+    def first(self, count: int) -> EncodedExample:
+        """The first slots of a causal example, as an example of its own."""
+        kept = sum(slot < count for slot in self.then)  # ascending
         return EncodedExample(
             self.example_id,
-            self.ids[start:stop],
-            [self.nodes[k] - start for k in kept],
-            [self.targets[k] for k in kept],
-            [self.then[k] - start for k in kept],
-            causal(min(stop, len(self)) - start),
+            self.ids[:count],
+            self.nodes[:kept],
+            self.targets[:kept],
+            self.then[:kept],
+            causal(count),
             self.domain,
-            final=self.final and stop >= len(self),
-            weights=[self.weights[k] for k in kept] if self.weights else (),
+            final=False,
+            weights=self.weights[:kept],
         )
 
 

@@ -356,8 +356,6 @@ def describe(counts: dict[str, Any]) -> str:
     parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
     if counts["cut"]:
         parts.append(f"{counts['cut']} truncated ({counts['cut_tokens']} tokens lost)")
-    if counts["split"]:
-        parts.append(f"{counts['split']} split into {counts['pieces']}")
     parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
     return "; ".join([text, *parts])
 

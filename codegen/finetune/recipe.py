@@ -22,7 +22,7 @@ BUILT_IN = Path(__file__).parents[1] / "recipes"
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Format = Literal["chat", "plain"]
 Turns = Literal["auto", "all", "split", "last"]
-Overlong = Literal["drop", "truncate", "split"]
+Overlong = Literal["drop", "truncate"]
 Isolation = Literal["example", "chunk", "none"]
 Attention = Literal["auto", "dense"]
 Odds = Literal["uniform", "grow_linear", "grow_p2"]
@@ -305,8 +305,6 @@ class Recipe(Config):
         }
         if self.objective == "grpo":
             others["decoder"] = self.decoder not in ("sample", "edit_sequence")
-        else:
-            others["overlong: split"] = self.overlong == "split"
         used = [name for name, is_used in others.items() if is_used]
         _refuse_if(
             self.objective == "grpo" and not self.grpo.task,

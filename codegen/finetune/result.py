@@ -9,19 +9,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.evals.report import LossCurve, loss_picture
 from codegen.evals.statistics import wilson
 from codegen.finetune.recipe import Recipe
 from codegen.models import LoadedModel, ModelCard, write_card
-from codegen.models.readme import training_readme
 from codegen.paths import new_folder
 from codegen.records import TrainingText, write_atomic
 
@@ -32,6 +31,7 @@ MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 CHECKPOINTS = "checkpoints"
 STATE = "state"  # the checkpoint that a longer run begins with
+WHOLE = "whole"  # marks a checkpoint directory whose files are all written
 _SPARE_TOKENS = 8  # after the longest expected completion, to detect longer ones
 _PROMPTS_AT_ONCE = 64
 
@@ -104,8 +104,6 @@ def read_result(output: str | Path) -> TrainingResult:
 
 def last_whole_checkpoint(output: Path) -> Path | None:
     """The latest checkpoint of a run that is completely written."""
-    from codegen.finetune.trainer import WHOLE
-
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
     whole = {
         int(found[1]): path
@@ -221,6 +219,81 @@ def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     readme = training_readme(base, result.recipe, result.counts, result.losses,
                              result.evaluations, result.versions, result.parts)  # fmt: skip
     write_atomic(output / MODEL_DIR / "README.md", readme)
+
+
+def training_readme(
+    base: str,
+    recipe: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    losses: Sequence[tuple[int, float]],
+    evaluations: Sequence[tuple[int, float]],
+    versions: Mapping[str, str],
+    parts: Mapping[str, Sequence[tuple[int, float]]],
+) -> str:
+    """A model card in the form of the Hugging Face hub, with nothing in it that was not measured.
+
+    Args:
+        base: name of the model that was trained.
+        recipe: all settings.
+        counts: of the data, see :class:`TrainingResult`.
+        evaluations: on held-out texts.
+        parts: further curves; those of ``reward`` and ``solved`` are reported.
+    """
+    is_adapter = recipe["method"] != "full" and not recipe["merge"]
+    head: dict[str, str] = {
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": json.dumps(["code", "codegen-toolkit"]),
+    }
+    data = recipe["data"]
+    paths = [data] if isinstance(data, str) else data.values() if isinstance(data, dict) else data
+    if datasets := [path.split(":")[1] for path in paths if path.startswith("hub:")]:
+        head["datasets"] = json.dumps(datasets)
+    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+        head["base_model"] = base
+    lines = ["---", *(f"{key}: {value}" for key, value in head.items()), "---", ""]
+    lines += [
+        f"# {base.rstrip('/').rpartition('/')[2]}, fine-tuned",
+        "",
+        _what_it_saw(recipe, counts),
+        "",
+        f"- Outputs are read by the decoder `{recipe['decoder']}`.",
+        f"- Training loss: {losses[0][1]:.4f} at the first step, {losses[-1][1]:.4f} at the last."
+        if losses
+        else "- No step was made.",
+    ]
+    if evaluations:
+        best = min(loss for _, loss in evaluations)
+        lines.append(f"- Held-out loss: {evaluations[-1][1]:.4f} at the last, {best:.4f} at best.")
+    for name, points in parts.items():
+        if name in ("reward", "solved"):
+            lines.append(
+                f"- Mean {name} of the samples: {points[0][1]:.3f} at the first step, "
+                f"{points[-1][1]:.3f} at the last."
+            )
+    for reason, count in counts["dropped"].items():
+        lines.append(f"- Left out: {plural(count, 'text')} ({reason}).")
+    shown = {key: value for key, value in recipe.items() if key not in ("data", "output", "model")}
+    lines += ["", "## Settings", "", "```json", json.dumps(shown, indent=1), "```", ""]
+    lines += ["Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
+    return "\n".join(lines)
+
+
+def _what_it_saw(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    objective = recipe.get("objective", "sft")
+    by = f"loss {recipe['loss']}" if objective == "sft" else f"objective {objective}"
+    line = (
+        f"{recipe['steps']} optimizer steps ({recipe['method']}, {by}, prompts in the"
+        f" {recipe['format']} format) on {counts['examples']}"
+    )
+    if objective == "grpo":
+        own = recipe["grpo"]
+        return (
+            f"{line} problems of the task {own['task']}, {own['group']} samples each; rewards:"
+            f" {', '.join(f'{name} {weight:g}' for name, weight in own['rewards'].items())}."
+        )
+    kind = "pairs" if objective == "dpo" else "examples"
+    return f"{line} {kind} with {counts['trained_tokens']} trained of {counts['tokens']} tokens."
 
 
 def exact_match(

@@ -15,8 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -54,7 +52,6 @@ from codegen.finetune.result import (
     last_whole_checkpoint,
     read_result,
     result_of,
-    save_model,
     write_pages,
 )
 from codegen.finetune.rows import source_digests
@@ -275,7 +272,7 @@ def _train(
 ) -> TrainingResult:
     import torch
 
-    from codegen.finetune.trainer import build_trainer, tracking
+    from codegen.finetune.trainer import build_trainer, train_to_the_end
 
     dataset = read_dataset(recipe)
     compares = recipe.evaluation.answers or recipe.evaluation.watch
@@ -300,33 +297,21 @@ def _train(
         match = exact_match(replace(loaded, model=trained), texts, recipe) if texts else {}
         return {"eval_exact_match": match["exact_match"]} if match else {}
 
-    checkpoints = output / CHECKPOINTS
     trainer = build_trainer(
         model,
         loaded,
         recipe,
         dataset,
         plan,
-        checkpoints=checkpoints,
+        checkpoints=output / CHECKPOINTS,
         on_step=on_step,
         watch=watch,
         keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
-    checkpoint = last_whole_checkpoint(output)
-    if checkpoint:
-        say(f"Resuming from {checkpoint.name}.")
-        trainer.loss.load(checkpoint)
-    start_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    started = time.perf_counter()
     # Checkpoints hold the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
-    prints = recipe.report_to != "none"  # trackers print
-    output_of_trackers = sys.stderr if prints else sys.stdout
-    with contextlib.redirect_stdout(output_of_trackers), tracking():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started
-    save_model(trainer, loaded, recipe, dataset.tokenizer, output)
-    tokens, trained = _tokens(dataset, plan, start_step, trainer.state.global_step)
+    seconds, first = train_to_the_end(trainer, loaded, recipe, dataset.tokenizer, output, say)
+    tokens, trained = _tokens(dataset, plan, first, trainer.state.global_step)
     result = result_of(trainer, recipe, counts, seconds, tokens, trained)
     for step, loss in result.losses if plan.widths else ():
         result.parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))

@@ -15,7 +15,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from codegen.finetune.losses import (
     NestedLikelihood,
 )
 from codegen.finetune.recipe import Recipe, steps_before_decay
+from codegen.finetune.result import WHOLE, last_whole_checkpoint, save_model
 from codegen.models import LoadedModel, pick_dtype
 from codegen.paths import new_folder
 from codegen.records import write_atomic
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from codegen.finetune.dataset import Dataset
     from codegen.finetune.plan import StepPlan
 
-WHOLE = "whole"  # marks a checkpoint directory whose files are all written
 OnStep = Callable[[int, int, float], None]
 
 
@@ -235,17 +236,31 @@ def keep_tensorboard_in(trainer: Trainer, checkpoints: Path) -> None:
             callback.logging_dir = str(checkpoints.with_name("tensorboard"))
 
 
-@contextlib.contextmanager
-def tracking() -> Iterator[None]:
-    """Ends the run of wandb that training began, which transformers leaves open: the next training
-    of the process would continue it.
+def train_to_the_end(
+    trainer: Any,
+    loaded: LoadedModel,
+    recipe: Recipe,
+    tokenizer: Any,
+    output: Path,
+    say: Callable[[str], None],
+) -> tuple[float, int]:
+    """Runs a trainer from its last whole checkpoint to the end, and saves the model.
+
+    Returns:
+        The seconds it took, and the step that it began with.
     """
-    wandb: Any = sys.modules.get("wandb")
-    begun = wandb is not None and wandb.run is not None  # by the caller
-    yield
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None and not begun:
-        wandb.finish()
+    checkpoint = last_whole_checkpoint(output)
+    if checkpoint:
+        say(f"Resuming from {checkpoint.name}.")
+        if isinstance(trainer, StepTrainer):
+            trainer.loss.load(checkpoint)
+    started = time.perf_counter()
+    # Standard output is for the result; trackers and TRL print.
+    with contextlib.redirect_stdout(sys.stderr):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    save_model(trainer, loaded, recipe, tokenizer, output)
+    return seconds, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +48,6 @@ from codegen.finetune.result import (
     is_first,
     last_whole_checkpoint,
     result_of,
-    save_model,
     write_pages,
 )
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
@@ -60,7 +57,7 @@ from codegen.finetune.trainer import (
     RunCallback,
     keep_tensorboard_in,
     muon_and_adamw,
-    tracking,
+    train_to_the_end,
     training_options,
 )
 from codegen.generation.protocol import Request
@@ -192,17 +189,9 @@ def train_with(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunCallback(on_step, value=value, keep=keep))
     keep_tensorboard_in(trainer, output / CHECKPOINTS)
-    checkpoint = last_whole_checkpoint(output)
-    if checkpoint:
-        say(f"Resuming from {checkpoint.name}.")
-    started = time.perf_counter()
-    # Standard output is for the result; trackers and TRL print.
-    with contextlib.redirect_stdout(sys.stderr), tracking():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started
-    save_model(trainer, loaded, recipe, loaded.tokenizer, output)
-    seen = int(trainer.state.num_input_tokens_seen)
-    result = result_of(trainer, recipe, counts, seconds, 0 if checkpoint else seen, 0)
+    seconds, first = train_to_the_end(trainer, loaded, recipe, loaded.tokenizer, output, say)
+    seen = 0 if first else int(trainer.state.num_input_tokens_seen)
+    result = result_of(trainer, recipe, counts, seconds, seen, 0)
     if is_first():
         write_pages(result, recipe.model, output)
     return result

@@ -8,7 +8,7 @@ is a linter of tricks.
 """
 
 from .builtin import Reward, Scored, passed, program_of, rewards_of, write_rewards
-from .judge import Judge, Judged, SandboxReward, Submissions
+from .judge import Judge, Judged, SandboxReward
 
 __all__ = [
     "Judge",
@@ -16,7 +16,6 @@ __all__ = [
     "Reward",
     "SandboxReward",
     "Scored",
-    "Submissions",
     "passed",
     "program_of",
     "rewards_of",

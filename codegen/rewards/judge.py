@@ -4,9 +4,7 @@
 the sandbox while the model samples the next ones, each distinct program once. A failure of the
 sandbox is retried, counted, and is not a reward, neither good nor bad.
 
-:class:`SandboxReward` is a reward function for scripts that use TRL's trainers;
-:class:`Submissions` an environment in which a model that calls tools submits programs and is told
-how they fail.
+:class:`SandboxReward` is a reward function for scripts that use TRL's trainers.
 """
 
 from __future__ import annotations
@@ -46,14 +44,12 @@ class Judged:
         verdict: on the tests that rewards may see.
         solved: whether it passes all tests, the hidden ones too; None if it was not judged.
         suspects: kinds of :mod:`codegen.rewards.suspects`.
-        failing_input: the call of the first test that failed, where it is known.
     """
 
     sample: Sample
     verdict: Verdict
     solved: bool | None
     suspects: tuple[str, ...] = ()
-    failing_input: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +162,6 @@ class Judge:
             verdict,
             None if verdict.status in UNJUDGED else solved,
             () if isinstance(job, Verdict) else tuple(suspects(program, job.test if job else "")),
-            tests.failing_input,
         )
 
     def _original(self, problem: Problem, sample: Sample) -> str:
@@ -276,37 +271,6 @@ def combine(
         is_unjudged = one.verdict.status in UNJUDGED
         totals.append(None if is_unjudged or not found else math.fsum(found))
     return totals, parts
-
-
-_STATUSES = {  # the feedback for each way to fail
-    "wrong": "It returns a wrong result",
-    "error": "It raises an exception",
-    "timeout": "It takes too long",
-    "memory": "It needs too much memory",
-    "syntax_error": "It is not valid Python",
-    "exited": "It ends the process",
-    "crashed": "It crashes",
-    "output_limit": "It prints too much",
-}
-
-
-def feedback(judged: Judged) -> str:
-    """The feedback to a model about its program: the kind of failure and the failing input.
-
-    Never what the tests expect, and nothing about hidden tests.
-    """
-    status = judged.verdict.status
-    if status == "passed":
-        return "Your program passes its tests."
-    if status in ("empty", "no_answer"):
-        return "There is no program in your answer. Write the whole program in one code block."
-    if status == "infra_error":
-        return "Your program was not judged: the sandbox failed. Submit it again."
-    if status == "bad_test":
-        return "Your program was not judged: the tests of this problem are unusable."
-    what = _STATUSES.get(status, "It does not pass its tests")
-    where = f" for `{judged.failing_input}`" if judged.failing_input else ""
-    return f"Your program does not pass its tests. {what}{where}. Write the whole program again."
 
 
 def text_of(messages: Any) -> str:
@@ -437,7 +401,6 @@ class SandboxReward:
             InputError: for a row that does not say how it is judged.
         """
         samples = []
-        environments = columns.pop("environments", None) or [None] * len(prompts)
         for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             row = {
                 name: values[number]
@@ -445,8 +408,6 @@ class SandboxReward:
                 if isinstance(values, (list, tuple))  # TRL adds other arguments
             }
             tokens = len(completion_ids[number]) if completion_ids else 0
-            if isinstance(environment := environments[number], Submissions):
-                completion = environment.program
             samples.append(self._sample(row, number, prompt, completion, tokens))
         judged = self._open().start(samples).result()  # TRL may call from several threads
         totals, parts = combine(judged, self.rewards)
@@ -457,12 +418,6 @@ class SandboxReward:
             log_extra("status", [one.verdict.status for one in judged])
             log_extra("suspects", [", ".join(one.suspects) for one in judged])
         return totals
-
-    def environment(self) -> Submissions:
-        """For TRL's ``environment_factory``: the model submits programs by a tool; see
-        :class:`Submissions`.
-        """
-        return Submissions(self)
 
     def _open(self) -> Judge:
         if self._judge is None:
@@ -491,39 +446,3 @@ class SandboxReward:
         if not judge.knows(known):
             judge.add(replace(Custom.problem_of("A row of the data set", given), id=known))
         return known
-
-
-class Submissions:
-    """An environment of TRL for models that call tools: the tool ``submit`` runs a program.
-
-    Its answer is the kind of failure and the input that fails, never what the tests expect. The
-    reward is that of the last program, by the same :class:`SandboxReward`::
-
-        reward = SandboxReward()
-        GRPOTrainer(..., reward_funcs=reward, environment_factory=reward.environment)
-    """
-
-    def __init__(self, reward: SandboxReward) -> None:
-        self._reward = reward
-        self._row: dict[str, Any] = {}
-        self.program = ""
-
-    def reset(self, prompt: Any = "", **row: Any) -> None:
-        """Begins an episode with a row of the data set."""
-        self._row, self.program = {"prompt": prompt, **row}, ""
-
-    def submit(self, program: str) -> str:
-        """
-        Runs a program against its tests.
-
-        Args:
-            program: The whole program in Python.
-
-        Returns:
-            Whether it passes, or the kind of failure and the input that fails.
-        """
-        self.program = program
-        row = {name: value for name, value in self._row.items() if name != "prompt"}
-        sample = self._reward._sample(row, 0, self._row["prompt"], program, 0)
-        (judged,) = self._reward._open().start([sample]).result()
-        return feedback(judged)

@@ -41,12 +41,11 @@ class CountedTests:
 
     Attributes:
         job: with the rewritten tests.
-        inputs: of each place in the tests, the call that is tested as it is written there; empty
-            where that is not to be seen (in loops).
+        places: of tests in their text.
     """
 
     job: Job
-    inputs: tuple[str, ...]
+    places: int
 
     def notes(self, outcome: Outcome) -> tuple[list[list[bool]], str] | None:
         """The outcomes of each place's tests, and the first error; None if the program ended
@@ -57,7 +56,7 @@ class CountedTests:
             return None
         places = [[mark == "1" for mark in marks] for marks in found[1].split(",")]
         error = found[2].rpartition(" at line ")[0].strip()
-        return (places, error) if len(places) == len(self.inputs) else None
+        return (places, error) if len(places) == self.places else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,6 @@ class TestResults:
 
     Attributes:
         seen, hidden: a flag for each test. A program that was ended has one False.
-        failing_input: the call of the first failing test among ``seen``, if it is known.
         status, message: for a verdict, where the tests say more than the outcome.
     """
 
@@ -74,7 +72,6 @@ class TestResults:
 
     seen: tuple[bool, ...]
     hidden: tuple[bool, ...] = ()
-    failing_input: str = ""
     status: Status | None = None
     message: str = ""
 
@@ -109,21 +106,18 @@ def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> Te
     places, error = notes
     seen: list[bool] = []
     unseen: list[bool] = []
-    failing = None
     for place, marks in enumerate(places):
         for number, passed in enumerate(marks):
             if is_hidden(place, number, hidden):
                 unseen.append(passed)
                 continue
             seen.append(passed)
-            if not passed and failing is None:
-                failing = counted.inputs[place]
     status: Status = "wrong" if error.startswith("AssertionError") else "error"
     if seen and all(seen):
         status = "passed"  # only hidden ones fail
     failed, total = (*seen, *unseen).count(False), len(seen) + len(unseen)
     message = f"{failed} of {total} tests fail; the first: {error}"
-    return TestResults(tuple(seen) or (False,), tuple(unseen), failing or "", status, message)
+    return TestResults(tuple(seen) or (False,), tuple(unseen), status, message)
 
 
 def counted(job: Job) -> CountedTests | None:
@@ -135,32 +129,30 @@ def counted(job: Job) -> CountedTests | None:
 
 
 @lru_cache(maxsize=4096)
-def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | None:
+def _rewritten(test: str, entry_point: str) -> tuple[str, int] | None:
     try:
         return _rewrite(ast.parse(test), entry_point)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, tuple[str, ...]] | None:
+def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, int] | None:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if any(name.startswith("test") for name in functions) or _has_own_ways(tree):
         return None
     guard = _Guard()
     guard.visit(tree)
-    inputs, calls = guard.inputs, ""
-    if not 1 <= len(inputs) <= _MOST_NOTES // 4:
+    places, calls = guard.places, ""
+    if not 1 <= places <= _MOST_NOTES // 4:
         return None
     if check := functions.get("check"):
         if not (entry_point and check.args.args):
             return None
-        check.name, given = "_counted_check", check.args.args[0].arg
+        check.name = "_counted_check"
         calls = _CALL.format(entry_point=entry_point)
-        named = re.compile(rf"^{given}\(")
-        inputs = [named.sub(f"{entry_point}(", text) for text in inputs]
-    start = _START.format(places=len(inputs))
-    end = calls + _END.format(mark=_MARK, most=_MOST_NOTES // len(inputs) - 1)
-    return f"{start}\n{ast.unparse(ast.fix_missing_locations(tree))}\n{end}", tuple(inputs)
+    start = _START.format(places=places)
+    end = calls + _END.format(mark=_MARK, most=_MOST_NOTES // places - 1)
+    return f"{start}\n{ast.unparse(ast.fix_missing_locations(tree))}\n{end}", places
 
 
 def _has_own_ways(tree: ast.Module) -> bool:
@@ -215,25 +207,25 @@ class _Guard(ast.NodeTransformer):
     """Puts each test into a ``try`` that notes whether it passed."""
 
     def __init__(self) -> None:
-        self.inputs: list[str] = []
+        self.places = 0
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
-        return self._guarded([node], _call_in(node.test))
+        return self._guarded([node])
 
     def visit_For(self, node: ast.For) -> ast.stmt:
         inside = [child for statement in node.body for child in ast.walk(statement)]
         leaves = (ast.Break, ast.Continue, ast.Return, ast.Yield, ast.FunctionDef)
         if any(map(_is_test, inside)) and not any(isinstance(child, leaves) for child in inside):
-            node.body = [self._guarded(node.body, "")]
+            node.body = [self._guarded(node.body)]
             return node
         self.generic_visit(node)
         return node
 
-    def _guarded(self, body: list[ast.stmt], call: str) -> ast.stmt:
-        (guard,) = ast.parse(_TRY.format(place=len(self.inputs))).body
+    def _guarded(self, body: list[ast.stmt]) -> ast.stmt:
+        (guard,) = ast.parse(_TRY.format(place=self.places)).body
         assert isinstance(guard, ast.Try)
         guard.body = [*body, *guard.body]
-        self.inputs.append(call)
+        self.places += 1
         return guard
 
 
@@ -242,15 +234,6 @@ def _raises_assertion(node: ast.AST) -> bool:
         return False
     raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
     return isinstance(raised, ast.Name) and raised.id == "AssertionError"
-
-
-def _call_in(test: ast.expr) -> str:
-    """The call on the left of a comparison, or the whole call; nothing of what is expected."""
-    if isinstance(test, ast.UnaryOp):
-        test = test.operand
-    left = test.left if isinstance(test, ast.Compare) else test
-    plain = isinstance(left, ast.Call) and all(_is_literal(a) for a in left.args)
-    return ast.unparse(left) if plain else ""
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -21,7 +21,7 @@ from tiny_generators import Echo
 
 from codegen.data import EngineOptions, MemorySource, Progress, open_source, read_texts, run
 from codegen.data.filters.dedup import Dedup, DedupIndex
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError
 from codegen.records import Example
 
 ADD = (
@@ -241,41 +241,6 @@ def test_same_data_for_any_workers(tmp_path: Path, corpus: list[Example]) -> Non
         assert manifest.counts["skipped"]["near_duplicate"] > 0
         assert manifest.run.dedup == Dedup().describe()
     assert texts[0] == texts[1] == texts[2]
-
-
-# --- reference corpora ---
-
-
-def reference(tmp_path: Path, *programs: str) -> str:
-    path = tmp_path / "reference.jsonl"
-    rows = [{"id": f"r{i}", "instruction": "x", "program": p} for i, p in enumerate(programs)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def test_against_a_reference_corpus(tmp_path: Path) -> None:
-    path = reference(tmp_path, ADD * 5, "x = 1", "x = 1")
-    dedup = Dedup(references=(path,))
-    index = DedupIndex(dedup)
-    examples = numbered(ADD * 5 + "print(1)\n", "x  =  1\n", "x = 2", "x = 2")
-    assert decisions(index, examples, dedup) == [
-        "near_duplicate_of_reference", "duplicate_of_reference", "", "duplicate"
-    ]  # fmt: skip
-    rejected = index.add("z", dedup.signature(examples[1]))
-    assert rejected and rejected.detail == f"of={path} r1"
-
-
-def test_bad_references_are_refused(tmp_path: Path) -> None:
-    empty = tmp_path / "empty.jsonl"
-    empty.write_text("")
-    with pytest.raises(InputError, match="holds no program"):
-        DedupIndex(Dedup(references=(str(empty),)))
-    with pytest.raises(InputError, match="No file or directory"):
-        DedupIndex(Dedup(references=(str(tmp_path / "nothing"),)))
-    other = tmp_path / "other.jsonl"
-    other.write_text('{"code": "x = 1"}\n')
-    with pytest.raises(InputError, match="has no column"):
-        DedupIndex(Dedup(references=(str(other),)))
 
 
 @pytest.mark.parametrize(

@@ -304,8 +304,6 @@ def test_options_out_of_range(tmp_path: Path) -> None:
         run(Echo(), Counter(1), tmp_path, workers=0)
     with pytest.raises(ConfigError, match="limit is -1"):
         run(Echo(), Counter(1), tmp_path, limit=-1)
-    with pytest.raises(ConfigError, match="no executor 'slurm'"):
-        run(Echo(), Counter(1), tmp_path, executor="slurm")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="chunk_size"):
         EngineOptions(chunk_size=0)
 

@@ -20,7 +20,7 @@ from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load
-from codegen.records import Preference, Sample, UnpairedPreference, Verdict, write_jsonl
+from codegen.records import Preference, Sample, Verdict, write_jsonl
 
 Answer = tuple[str, str]  # an answer's text and its status, "cut" for one at its limit
 
@@ -153,18 +153,6 @@ def test_programs_that_do_not_parse_are_limited(tmp_path: Path) -> None:
     assert Counter(rejects(tmp_path / "out").values()) == {"sample_trivial": 3}
     (pair,) = read_data(tmp_path / "out")
     assert pair.meta["rejected"]["status"] == "syntax_error"
-
-
-def test_single_answers_with_labels(tmp_path: Path) -> None:
-    answers = [(program(body), "passed" if n % 2 else "wrong") for n, body in enumerate(OPERATORS)]
-    folder, task = write_run(tmp_path / "run", {"p": answers, "q": answers[1:2]})
-    make(folder, task, tmp_path / "out", unpaired=True, pairs=3)
-    found = list(read_data(tmp_path / "out"))
-    assert all(isinstance(one, UnpairedPreference) for one in found)
-    labels = Counter((one.example_id, one.label) for one in found)  # type: ignore[union-attr]
-    assert labels == {("p", True): 3, ("p", False): 3, ("q", True): 1}
-    for one in found:
-        assert (one.completion, one.label) in [(text, s == "passed") for text, s in answers]  # type: ignore[union-attr]
 
 
 def test_what_a_chat_model_said_is_messages(tmp_path: Path) -> None:

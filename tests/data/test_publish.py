@@ -108,7 +108,7 @@ def rewrite(made: Path, texts: list) -> None:
 def test_half_a_surrogate_pair_is_refused_whole(made: Path) -> None:
     texts = list(read_texts(made / "data-00000.jsonl"))
     rewrite(made, [texts[0], replace(texts[1], id="half \ud800")])
-    with pytest.raises(InputError, match=r"'half \\ud800' holds half a surrogate pair"):
+    with pytest.raises(InputError, match="holds half a surrogate pair"):
         export_parquet(made)
     assert not (made / "parquet").exists()
     assert not list(made.glob(".*partial"))
@@ -227,7 +227,7 @@ def test_private_is_kept(made: Path, server: Hub) -> None:
     assert server.files == {}
 
 
-@pytest.mark.parametrize("target", ["me/data", "hub:data", "hub:a/b/c", "hub:a b/c", "hub:", "x"])
+@pytest.mark.parametrize("target", ["hub:data", "hub:a/b/c", "hub:a b/c", "hub:", "x"])
 def test_names_that_cannot_be(made: Path, target: str) -> None:
     with pytest.raises(InputError, match="not of the form hub:org/name"):
         push(made, target)

@@ -194,7 +194,7 @@ def _ray_workers(pid: int) -> list[int]:
 def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(CodegenError, match=r"pip install 'codegen-toolkit\[ray\]'"):
-        run(Echo(), Counter(5), tmp_path, executor="ray")
+        run(Echo(), Counter(5), tmp_path, executor=RayExecutor())
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
 from codegen.finetune.run import push_model, train
-from codegen.finetune.trainer import tracking
 
 
 @pytest.fixture
@@ -203,19 +201,6 @@ def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert found == [(step, pytest.approx(loss)) for step, loss in result.losses]
-
-
-@pytest.mark.parametrize("opened", [False, True])
-def test_only_a_wandb_run_that_training_began_is_finished(
-    monkeypatch: pytest.MonkeyPatch, opened: bool
-) -> None:
-    finished: list[object] = []
-    wandb = SimpleNamespace(run=object() if opened else None)
-    wandb.finish = lambda: finished.append(wandb.run)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    with tracking():
-        wandb.run = wandb.run or object()
-    assert finished == ([] if opened else [wandb.run])
 
 
 class Recorder(HfApi):

@@ -138,7 +138,6 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
         ({"dpo": {"trl": {"betta": 1}}}, "DPOConfig refuses these settings.*betta"),
         ({"dpo": {"trl": {"beta": 1}}}, "decided by the recipe"),
         ({"dpo": {"trl": {"loss_type": "exo_pair"}}}, "refuses these settings: Label smoothing"),
-        ({"overlong": "split"}, "does not support overlong: split"),
         ({"packing": "best_fit"}, "does not support packing"),
         ({"method": "lora", "lora": {"targets": ["lm_head"]}}, "refuses these settings"),
     ],

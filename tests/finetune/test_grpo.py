@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -210,60 +209,3 @@ def test_anyones_trainer(tiny_model_dir: Path, tmp_path: Path) -> None:
     assert row["rewards/sandbox/mean"] == pytest.approx(
         row["reward/passed"] + 0.1 * row["reward/compiles"]
     )
-
-
-def test_a_model_that_submits_by_a_tool(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """TRL's own loop of tool calls; only what the model writes is given."""
-    import trl
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.grpo_trainer import GRPOTrainer
-
-    from codegen.rewards import SandboxReward
-
-    folder = tmp_path / "model"  # that holds the template's long description of tools
-    shutil.copytree(tiny_model_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    templates = Path(trl.__file__).parent / "chat_templates"
-    tokenizer.chat_template = (templates / "qwen3.jinja").read_text()
-    programs = ["def f(x):\n    return x + x\n", "def f(x):\n    return x * x\n"]
-    heard: list[str] = []
-
-    class Trainer(GRPOTrainer):
-        def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
-            heard.extend(tokenizer.decode(ids) for ids in prompt_ids)
-            turn = len(heard) // 4  # the fourth sample never submits the right one
-            texts = []
-            for number in range(len(prompt_ids)):
-                program = programs[turn - 1] if turn < 3 and number != 3 else programs[0]
-                call = json.dumps({"name": "submit", "arguments": {"program": program}})
-                texts.append(f"<tool_call>\n{call}\n</tool_call>" if turn < 3 else "Done.")
-            return [tokenizer(text + "<|im_end|>").input_ids for text in texts], None
-
-    reward = SandboxReward()
-    ask = [{"role": "user", "content": "Square."}]
-    tests = ["assert f(2) == 4", "assert f(3) == 9"]
-    trainer = Trainer(
-        str(folder),
-        reward_funcs=reward,
-        train_dataset=Dataset.from_list([{"prompt": ask, "tests": tests}] * 2),
-        processing_class=tokenizer,
-        environment_factory=reward.environment,
-        args=GRPOConfig(
-            str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=4, num_generations=4,
-            max_completion_length=1000, use_cpu=True, bf16=False, gradient_checkpointing=False,
-            report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
-        ),
-    )  # fmt: skip
-    trainer.train()
-    reward.close()
-    assert [text.count("It returns a wrong result for `f(3)`") for text in heard] == (
-        [0] * 4 + [1] * 4 + [1, 1, 1, 2]
-    )
-    assert ["passes its tests" in text for text in heard[8:]] == [True, True, True, False]
-    assert all("== 9" not in text for text in heard)
-    (row,) = [row for row in trainer.state.log_history if "loss" in row]
-    assert row["rewards/sandbox/mean"] == 0.75

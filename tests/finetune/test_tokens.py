@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from codegen.errors import InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import RowLayout, causal
-from codegen.finetune.dataset import CachedExamples, EncodedTexts, cached
+from codegen.finetune.dataset import CachedExamples, cached
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
@@ -143,23 +143,6 @@ def test_a_killed_writer_leaves_nothing_and_processes_share_one_cache(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.lock"]
 
 
-@given(st.integers(2, 60), st.integers(0, 10), st.integers(2, 12))
-def test_split_texts_predict_every_token_once(length: int, start: int, limit: int) -> None:
-    """Every trained token of a long text is a target once, with its own predecessor before it."""
-    whole = text(0, length, min(start, length))
-    counts = EncodedTexts()
-    pieces = list(counts.fit([whole], limit, "split"))
-    found = [
-        (piece.ids[node], target)
-        for piece in pieces
-        for node, target in zip(piece.nodes, piece.targets, strict=True)
-    ]
-    assert found == [(whole.ids[n], t) for n, t in zip(whole.nodes, whole.targets, strict=True)]
-    assert all(len(piece) <= limit for piece in pieces)
-    assert [piece.final for piece in pieces][:-1] == [False] * (len(pieces) - 1)
-    assert counts.pieces == (len(pieces) if length > limit else 0)
-
-
 def test_runs_share_a_cache_of_their_own(tmp_path: Path, tiny_model_dir: Path) -> None:
     data = tmp_path / "data.jsonl"
     rows = [{"prompt": f"p{n}", "completion": "x = 1\n" * n} for n in range(1, 30)]
@@ -172,18 +155,16 @@ def test_runs_share_a_cache_of_their_own(tmp_path: Path, tiny_model_dir: Path) -
         "token_cache": str(tmp_path / "tokens"),
     }
     results = []
-    for overlong in ("split", "split", "truncate", "drop"):
+    for overlong in ("truncate", "truncate", "drop"):
         output = str(tmp_path / f"out{len(results)}")
         results.append(train(parse_recipe({**recipe, "overlong": overlong, "output": output})))
         assert not (Path(output) / "tokens").exists()
     caches = [path for path in (tmp_path / "tokens").iterdir() if path.is_dir()]
-    assert len(caches) == 3 and all(len(CachedExamples(path)) for path in caches)
+    assert len(caches) == 2 and all(len(CachedExamples(path)) for path in caches)
     assert results[0].losses == results[1].losses
-    split, _, truncated, dropped = (result.counts for result in results)
-    assert (
-        split["pieces"] > split["split"] == truncated["cut"] == dropped["dropped"]["too_long"] > 0
-    )
-    assert split["trained_tokens"] > truncated["trained_tokens"] > dropped["trained_tokens"]
+    truncated, _, dropped = (result.counts for result in results)
+    assert truncated["cut"] == dropped["dropped"]["too_long"] > 0
+    assert truncated["trained_tokens"] > dropped["trained_tokens"]
 
 
 def test_only_a_directory_of_caches_is_taken_over(tmp_path: Path, tiny_model_dir: Path) -> None:

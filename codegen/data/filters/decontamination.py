@@ -288,16 +288,3 @@ def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, 
             for part in PARTS:
                 for text in getattr(problem, part):
                     yield reference_set.name, problem, part, text
-
-
-def decontaminate(argument: str) -> Decontamination:
-    """The filter ``decontaminate:SET[,SET...]``.
-
-    Raises:
-        InputError: if a set can't be read.
-        ConfigError: if no set is named.
-    """
-    sets = [name.strip() for name in argument.split(",") if name.strip()]
-    if not sets:
-        raise ConfigError("Decontamination needs a test set.", "For example: humaneval")
-    return Decontamination.build(sets)

@@ -8,7 +8,7 @@ a removed one stays. The locality-sensitive hashing is datasketch's.
 
 Limits: the index is in memory, about 11 KiB for each kept program with ``near``: 11 GB for a
 million. Only the first 1000 candidates are compared; more share a band only if many programs have
-long common parts without being near-duplicates. References are read anew at each start.
+long common parts without being near-duplicates.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codegen.data.filters import digest, exact_form, ngram_hashes, words
-from codegen.data.sources import Rejected, open_source
-from codegen.errors import ConfigError, InputError
+from codegen.data.sources import Rejected
+from codegen.errors import ConfigError
 from codegen.records import Example
 
 if TYPE_CHECKING:
@@ -55,14 +55,12 @@ class Dedup:
         num_perm: number of MinHash values. The estimate of a similarity s has the standard error
             sqrt(s (1 - s) / num_perm): 0.03 with the defaults.
         shingle: number of words in a shingle.
-        references: sources (as on the command line) whose programs are dropped, too.
     """
 
     kind: Literal["exact", "near"] = "near"
     threshold: float = 0.7
     num_perm: int = 256
     shingle: int = 5
-    references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "near"):
@@ -89,7 +87,7 @@ class Dedup:
         return Signature(exact, sketch.hashvalues.astype("<u4").tobytes())
 
     def describe(self) -> Mapping[str, Any]:
-        """The settings and the digests of the references, as JSON values."""
+        """The settings, as JSON values."""
         settings: dict[str, object] = {"kind": self.kind}
         if self.kind == "near":
             bands, rows = _bands(self.threshold, self.num_perm)
@@ -100,8 +98,7 @@ class Dedup:
                 "bands": bands,
                 "rows": rows,
             }
-        described = [dict(open_source(spec).describe()) for spec in self.references]
-        return {**settings, "references": described}
+        return settings
 
 
 def _identity(value: int) -> int:
@@ -129,16 +126,11 @@ class _Entry(NamedTuple):
     minhash: NDArray[np.uint32]
 
 
-class DuplicateMatch(NamedTuple):
-    """A similar earlier entry: its id and the similarity, 1.0 for an exact duplicate."""
+class DedupIndex:
+    """The signatures of the examples kept so far, searched by digest and by datasketch's bands.
 
-    id: str
-    exact: bool
-    similarity: float
-
-
-class SignatureTable:
-    """Signatures, searched by digest and by datasketch's bands."""
+    Decisions depend on the settings and the order of ``add`` alone.
+    """
 
     def __init__(self, dedup: Dedup) -> None:
         self._threshold = dedup.threshold
@@ -152,30 +144,40 @@ class SignatureTable:
             # Hashed bands take a third of the memory of whole ones.
             self._lsh = MinHashLSH(num_perm=dedup.num_perm, params=bands, hashfunc=_hashed)
 
-    def find(self, signature: Signature) -> DuplicateMatch | None:
-        """The equal entry, else the first of the most similar ones above the threshold."""
-        if (id_ := self._exact.get(signature.exact)) is not None:
-            return DuplicateMatch(id_, True, 1.0)
-        if not signature.minhash:
-            return None
-        import numpy as np
+    def add(self, id_: str, signature: Signature) -> Rejected | None:
+        """Adds an example, or returns its rejection, which names the equal or most similar one."""
+        if (equal := self._exact.get(signature.exact)) is not None:
+            return Rejected(id_, "duplicate", f"of={equal}", "skipped")
+        if similar := self._most_similar(signature):
+            similarity, other = similar
+            # The id comes last, since it may be any text.
+            detail = f"jaccard={similarity:.3f} of={other}"
+            return Rejected(id_, "near_duplicate", detail, "skipped")
+        self.restore(id_, signature)
+        return None
 
-        own = _lean(signature)
-        best: DuplicateMatch | None = None
-        for number in sorted(self._lsh.query(own))[:_CANDIDATES]:
-            other = self._entries[number]
-            similarity = np.count_nonzero(own.hashvalues == other.minhash) / len(other.minhash)
-            if similarity >= self._threshold and (best is None or similarity > best.similarity):
-                best = DuplicateMatch(other.id, False, float(similarity))
-        return best
-
-    def insert(self, id_: str, signature: Signature) -> None:
-        """Adds an entry; an existing digest keeps its first id."""
+    def restore(self, id_: str, signature: Signature) -> None:
+        """Adds an example that was kept."""
         self._exact.setdefault(signature.exact, id_)
         if signature.minhash:
             own = _lean(signature)
             self._lsh.insert(len(self._entries), own, check_duplication=False)
             self._entries.append(_Entry(id_, own.hashvalues))
+
+    def _most_similar(self, signature: Signature) -> tuple[float, str] | None:
+        """The similarity and the id of the first of the most similar examples."""
+        if not signature.minhash:
+            return None
+        import numpy as np
+
+        own = _lean(signature)
+        best: tuple[float, str] | None = None
+        for number in sorted(self._lsh.query(own))[:_CANDIDATES]:
+            other = self._entries[number]
+            similarity = np.count_nonzero(own.hashvalues == other.minhash) / len(other.minhash)
+            if similarity >= self._threshold and (best is None or similarity > best[0]):
+                best = float(similarity), other.id
+        return best
 
 
 def _lean(signature: Signature) -> LeanMinHash:
@@ -188,51 +190,3 @@ def _lean(signature: Signature) -> LeanMinHash:
 
 def _hashed(band: bytes) -> Any:
     return hash(band)  # one process alone uses it, and candidates are compared
-
-
-class DedupIndex:
-    """The signatures of the examples kept so far, and of the reference corpora.
-
-    Decisions depend on the settings and the order of ``add`` alone.
-
-    Raises:
-        InputError: if a reference can't be read or holds no program.
-    """
-
-    def __init__(self, dedup: Dedup) -> None:
-        self._reference = SignatureTable(dedup)
-        self._kept = SignatureTable(dedup)
-        for spec in dedup.references:
-            number = 0
-            for item in open_source(spec):
-                if isinstance(item, Example):
-                    number += 1
-                    signature = dedup.signature(item)
-                    if not self._reference.find(signature):  # one of several similar ones is enough
-                        self._reference.insert(f"{spec} {item.id}", signature)
-            if not number:
-                raise InputError(
-                    f"The reference {spec!r} holds no program.",
-                    "Pass a source that codegen data can read, with its columns instruction and "
-                    "program.",
-                )
-
-    def add(self, id_: str, signature: Signature) -> Rejected | None:
-        """Adds an example, or returns its rejection."""
-        if found := self._reference.find(signature):
-            return _rejected(id_, found, "_of_reference")
-        if found := self._kept.find(signature):
-            return _rejected(id_, found, "")
-        self._kept.insert(id_, signature)
-        return None
-
-    def restore(self, id_: str, signature: Signature) -> None:
-        """Adds an example that an interrupted run kept."""
-        self._kept.insert(id_, signature)
-
-
-def _rejected(id_: str, found: DuplicateMatch, where: str) -> Rejected:
-    reason = "duplicate" if found.exact else "near_duplicate"
-    similarity = "" if found.exact else f"jaccard={found.similarity:.3f} "
-    # The id comes last, since it may be any text.
-    return Rejected(id_, reason + where, f"{similarity}of={found.id}", "skipped")

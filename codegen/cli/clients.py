@@ -234,13 +234,6 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                     f"{plural(tokens[1], 'completion token')}{cost}{again}).{kept}",
                     err=True,
                 )
-            if totals.renamed:
-                echo(
-                    f"Note: the server named another model than the requested one in "
-                    f"{totals.renamed} of them. Check the model's name: some servers answer with "
-                    "the model that they have.",
-                    err=True,
-                )
 
 
 @contextmanager

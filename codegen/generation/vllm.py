@@ -603,17 +603,6 @@ class VllmEngine:
         """Ends requests; those that have ended already may be among them."""
         self._engine.abort_request(list(names))
 
-    def drafted(self) -> tuple[int, int]:
-        """Tokens that were drafted so far, and how many of them were accepted; as vLLM counts them,
-        which it does with the option ``disable_log_stats=False``.
-        """
-        counts = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
-        drafted, accepted = (
-            int(counts.get(f"vllm:spec_decode_num_{kind}_tokens", 0))
-            for kind in ("draft", "accepted")
-        )
-        return drafted, accepted
-
     def close(self) -> None:
         """Frees the memory."""
         import gc

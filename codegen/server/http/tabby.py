@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import uuid
 from typing import Annotated, Any
@@ -96,15 +95,7 @@ async def health(service: CompletionService, _: Request) -> Response:
             "model": model.name,
             "device": model.device,
             "arch": platform.machine(),
-            "cpu_info": platform.processor(),
-            "cpu_count": os.cpu_count(),
-            "cuda_devices": [],
-            "version": {
-                "build_date": "",
-                "build_timestamp": "",
-                "git_sha": "",
-                "git_describe": f"codegen {__version__}",
-            },
+            "version": {"git_describe": f"codegen {__version__}"},
         }
     )
 

@@ -27,7 +27,6 @@ from codegen.generation.backends import (
     find_endpoint,
     hint,
     is_loopback,
-    local_backend,
     named_endpoints,
 )
 from codegen.terminal import echo
@@ -144,21 +143,14 @@ class EngineOptions(LogOptions, ModelOptions):
         super()._check()
         if self.upstream:
             self.endpoint()
-            kind, unused = "--upstream", ("precision", "cache_mib", "threads")
         elif find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
             )
         else:
             check_name(self.model)
-            kind, unused = "a transformers model", ("api_key_env", "fim")
-            if local_backend(self.model) == "llamacpp":
-                kind, unused = "a GGUF file", ("precision", "cache_mib", "api_key_env")
-        for name in unused:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ConfigError(
-                    f"{name.replace('_', ' ')} cannot be set with {kind}.", "Leave it out."
-                )
+            if self.api_key_env:
+                raise ConfigError("--api-key-env requires --upstream.", "Leave it out.")
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""

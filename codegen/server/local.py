@@ -347,7 +347,7 @@ class CandidateSearch:
             on_text = self.on_text if not number else None
             path = _Path()
             request = self.request
-            chooses = request.prediction or request.changes_logits or request.hesitant
+            chooses = request.prediction or request.top_k or request.hesitant
             strategy = _Chosen(self, path) if chooses else Strategy()
             yield from self._decode(path, strategy, uniforms, on_text)
             found.append(self._candidate(path))
@@ -485,8 +485,8 @@ class _Chosen(Speculation):
             search.settled = False
             if request.settle:
                 raise InDoubt
-        if request.changes_logits:
-            self._change(logits[0])
+        if 0 < request.top_k < logits.shape[1]:
+            logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
         token = int(batch.choose(logits[None], torch.tensor([batch.made])))
         if self.follower:
             token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
@@ -510,16 +510,6 @@ class _Chosen(Speculation):
             token = predicted
         follower.accept([token])
         return token
-
-    def _change(self, logits: torch.Tensor) -> None:
-        """Applies penalties and top-k to logits [V]."""
-        request = self.request
-        if self.path.tokens and (request.presence_penalty or request.frequency_penalty):
-            ids, counts = np.unique(self.path.tokens, return_counts=True)
-            amounts = request.presence_penalty + request.frequency_penalty * counts
-            logits[ids] -= torch.as_tensor(amounts).to(logits)
-        if 0 < request.top_k < len(logits):
-            logits[logits < logits.topk(request.top_k).values[-1]] = -torch.inf
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:

@@ -115,8 +115,6 @@ class CompletionRequest:
             with a constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
         hesitant: tokens, by id, that begin an answer only if the model gives them at least this
             probability; otherwise the most probable other token begins it.
-        presence_penalty, frequency_penalty: subtracted from the logits of tokens of the answer,
-            once and per occurrence (OpenAI's API).
         top_k: sample from this many of the most probable tokens; 0 for all.
         marks: special tokens whose names are part of the answer's text; others are not shown.
     """
@@ -142,22 +140,15 @@ class CompletionRequest:
     prediction: str = ""
     least: float = 0.0
     hesitant: tuple[tuple[int, float], ...] = ()
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
     top_k: int = 0
     marks: tuple[str, ...] = ()
     enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property
-    def changes_logits(self) -> bool:
-        """Whether the logits are changed before a token is chosen."""
-        return bool(self.presence_penalty or self.frequency_penalty or self.top_k)
-
-    @property
     def exact(self) -> bool:
         """Whether decoding must begin with exact states: all but single suggestions."""
         plain = self.candidates == 1 and self.params.temperature == 0
-        more = self.tokens or self.prediction or self.changes_logits
+        more = self.tokens or self.prediction or self.top_k
         return bool(more or self.hesitant) or not plain
 
     def stop_rule(self) -> StopRule | None:

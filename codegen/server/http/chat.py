@@ -225,8 +225,6 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         candidates=body.n,
         stop=tuple(body.stop),
         prediction=body.prediction.text if body.prediction else "",
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
         top_k=max(0, body.top_k),
     )
     return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)

@@ -21,7 +21,6 @@ from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_req
 from codegen.server.http.wire import (
     MOST_TOKENS,
     Events,
-    Penalty,
     Seed,
     StrictBody,
     Strings,
@@ -62,8 +61,6 @@ class Options(StrictBody):
     top_k: Annotated[Whole, Field(ge=-1)] = 0
     seed: Seed | None = None
     stop: Strings = []
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
 
 
 class _Body(StrictBody):
@@ -111,8 +108,6 @@ async def generate(service: CompletionService, request: Request) -> Response:
             temperature=_temperature(options, 0.0 if body.suffix else _TEMPERATURE),
             top_p=options.top_p or _TOP_P,
             top_k=options.top_k,
-            presence_penalty=options.presence_penalty,
-            frequency_penalty=options.frequency_penalty,
             seed=options.seed or 0,
             stop=options.stop,
         )
@@ -160,8 +155,6 @@ async def _converse(
         "seed": options.seed,
         "stop": options.stop,
         "top_k": max(0, options.top_k),
-        "presence_penalty": options.presence_penalty,
-        "frequency_penalty": options.frequency_penalty,
     }
     upstream = service.engine.model
     if not isinstance(upstream, Upstream):

@@ -26,7 +26,6 @@ from codegen.server.http.wire import (
     Count,
     Events,
     MostTokens,
-    Penalty,
     Prediction,
     Refused,
     Seed,
@@ -54,6 +53,7 @@ UNNAMED = DocumentKey("", "", "")
 # Longer text is refused before it is tokenized: code has fewer characters per token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
+_UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
 class StreamOptions(Body):
@@ -69,8 +69,6 @@ class OpenAIFields(Body):
     n: Count = 1
     top_p: TopP = 1.0
     top_k: Annotated[Whole, Field(ge=-1)] = 0
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
     prediction: Prediction | None = None
     stop: Strings = []
     stream: bool = False
@@ -100,7 +98,7 @@ async def completions(
 ) -> Response:
     """Answers one request; several prompts one after the other."""
     body = TextBody.read(given)
-    for name in ("logprobs", "logit_bias"):
+    for name in _UNSUPPORTED:
         if given.get(name):
             raise Refused(f"This server does not support the field {name}.", param=name)
     if (
@@ -169,8 +167,8 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     fills = bool(suffix) or foreign is not None
     default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
     temperature = default_temperature if body.temperature is None else body.temperature
-    if body.presence_penalty or body.frequency_penalty or body.top_k > 0:
-        local_model(service, "A penalty or top_k")
+    if body.top_k > 0:
+        local_model(service, "top_k")
     check_together(
         service,
         n=body.n,
@@ -195,8 +193,6 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         max_lines=_FILL_LINES,
         settle=body.settle,
         prediction=body.prediction.text if body.prediction else "",
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
         top_k=max(0, body.top_k),
     )
 

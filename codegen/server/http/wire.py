@@ -88,7 +88,6 @@ Temperature = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=1, le=128)]
 MostTokens = Annotated[Whole, Field(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 _NOTHING = ([], {}, "", False)
 _KIND = re.compile(r"a valid dictionary or instance of \w+")

@@ -35,7 +35,7 @@ from codegen.catalog import (
     shown_time,
 )
 from codegen.errors import InputError
-from codegen.evals.report import ScoredRun, compare_runs, content
+from codegen.evals.report import ScoredRun, content
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
 from codegen.evals.score import STATUSES, Score, read_score
@@ -470,7 +470,7 @@ def raw(library: Library, query: QueryParams) -> Response:
 
 
 def compare(library: Library, query: QueryParams) -> Response:
-    """Two runs: the settings that differ, their scores problem by problem."""
+    """Two runs: their results, and the settings that differ."""
     named = query.getlist("run")
     if len(named) != 2 or named[0] == named[1]:
         message = f"{len(set(named))} runs are selected; select two to compare them."
@@ -480,11 +480,6 @@ def compare(library: Library, query: QueryParams) -> Response:
     if None in runs:
         raise NotThere("Files have no settings to compare; compare their rows.")
     first, second = (one for one in runs if one)
-    scored = [ScoredRun(s.name, s.score) for s in sources if s.score]
-    comparisons = compare_runs(scored) if len(scored) == 2 else []
-    for source in sources:
-        for name in source.tables:
-            _table(source, name)
     return _page(
         "compare.html",
         title="Two runs compared",
@@ -492,24 +487,7 @@ def compare(library: Library, query: QueryParams) -> Response:
         settings=differing(first, second),
         numbers=[(n, [one.numbers.get(n) for one in (first, second)])
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
-        comparisons=comparisons,
-        problems=list(_changed(sources)) if comparisons else [],
     )  # fmt: skip
-
-
-def _changed(sources: Sequence[Source]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The problems whose share of passed samples differs: its id, and the counts with links."""
-    scores = [source.score for source in sources]
-    counts = [score.counts if score else {} for score in scores]
-    for problem in counts[0]:
-        pair = [of.get(problem) for of in counts]
-        if all(pair) and len({one.c / one.n for one in pair if one}) == 2:
-            yield problem, [
-                (f"{one.c} of {one.n}",
-                 Place(s, s.tables["samples"], Selection()).only("problem", problem))
-                for one, s in zip(pair, sources, strict=True)
-                if one
-            ]  # fmt: skip
 
 
 def _number(name: str, value: float | None) -> str:

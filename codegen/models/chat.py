@@ -193,5 +193,5 @@ def _serve() -> None:
     serve(render)
 
 
-if __name__ == "__serve__":
+if __name__ == "__main__":
     _serve()

@@ -155,8 +155,8 @@ def model_client(
                 f"Add {remedy}.",
             )
         return None
-    if server.endpoint and client.llm:
-        raise ConfigError("Both --endpoint and --llm are given.", "Give one of them.")
+    if client.llm and (server.endpoint or client.model):
+        raise ConfigError("--llm cannot be combined with --endpoint or --model.", "Leave one out.")
     if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
@@ -164,7 +164,7 @@ def model_client(
             "`codegen models list`.",
         )
     local = client.llm if client.llm and not find_endpoint(client.llm) else None
-    if local and not server.endpoint:
+    if local:
         check_name(local)
     refused = ["batch_size"]
     if local:
@@ -173,8 +173,6 @@ def model_client(
     if unused := [name for name in (*given, *of_server) if name in refused]:
         kind = "--llm" if local else "--endpoint"
         raise ConfigError(f"{_flags(unused)} cannot be combined with {kind}.", "Leave it out.")
-    if client.llm and client.model:
-        raise ConfigError("Both --llm and --model are given.", "Give one of them.")
     name = client.llm or client.model
     spec = LocalModel(local, client.batch_size) if local else server.find(name)
     if spec is None:
@@ -232,13 +230,6 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                 echo(
                     f"New responses: {totals.answers} ({plural(tokens[0], 'prompt token')}, "
                     f"{plural(tokens[1], 'completion token')}{cost}{again}).{kept}",
-                    err=True,
-                )
-            if totals.renamed:
-                echo(
-                    f"Note: the server named another model than the requested one in "
-                    f"{totals.renamed} of them. Check the model's name: some servers answer with "
-                    "the model that they have.",
                     err=True,
                 )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from codegen.generation.backends import find_endpoint, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
-    from codegen.decoding.contexts import LMInfinite
     from codegen.generation import Backend
     from codegen.generation.backends import Endpoint
     from codegen.records import Sample
@@ -107,24 +105,15 @@ class GenerateOptions(BackendOptions):
     )
     original: str | None = setting(
         None,
-        "The file that the completion rewrites, for the decoder edit; a server gets it as the "
-        "predicted output.",
+        "The file that the completion rewrites, for the decoder edit.",
         metavar="FILE",
         key=True,
     )
-    logprobs: int = setting(
-        0,
-        "Report each token's log-probability and those of this many alternatives, on standard "
-        "error or in the JSON summary (servers and GGUF files only).",
-        ge=0,
-        le=100,
-        key=True,
-    )
-    lm_infinite: str | None = setting(
-        None,
+    lm_infinite: tuple[int, ...] = setting(
+        (),
         "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
         "tokens, for example 10,2048 (docs/context.md).",
-        metavar="GLOBAL,LOCAL",
+        commas=True,
         key=True,
     )
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
@@ -137,6 +126,8 @@ class GenerateOptions(BackendOptions):
     )
 
     def _check(self) -> None:
+        if len(self.lm_infinite) not in (0, 2):
+            raise ConfigError("-o lm_infinite needs two whole numbers, such as 10,2048.")
         if "" in self.stop:
             raise ConfigError("--stop must not be empty.")
         if (self.prompt is None) == (self.file is None):
@@ -154,29 +145,21 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
 
     endpoint = given.server_of(given.model, server)
     kind = "openai" if endpoint else given.backend_of(given.model)
-    if given.logprobs and kind not in ("openai", "llamacpp"):
-        raise ConfigError("-o logprobs requires a server or a GGUF file.")
     if given.lm_infinite and kind != "transformers":
         raise ConfigError("-o lm_infinite requires --backend transformers.")
     if given.decoder:  # fails before the model is loaded
         supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
     if endpoint:
-        from codegen.generation.openai import predicted_tokens
-
-        endpoint = replace(endpoint, predicts=bool(given.original))
         with opened_endpoint(endpoint, server) as (backend, spent):
             made = _generate(given, backend, as_json)
-        if given.original and not any(any(predicted_tokens(sample.meta)) for sample in made):
-            echo(
-                "Note: the server reports no predicted tokens; it may have ignored -o original.",
-                err=True,
-            )
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
-    if given.original and not given.decoder:
-        echo("Note: -o original has no effect without --decoder edit or a server.", err=True)
     own = given.own_options(kind)
     if kind == "transformers":
-        own |= {"window": 4, "infinite": _infinite(given)}
+        own |= {"window": 4}
+        if given.lm_infinite:
+            from codegen.decoding.contexts import LMInfinite
+
+            own["infinite"] = LMInfinite(*given.lm_infinite)
     elif kind == "llamacpp":
         own |= {"batch_size": given.n}
     made = _generate(given, open_backend(kind, given.model, **own), as_json)
@@ -204,7 +187,6 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
             index=i,
             heal=heal,
             original=before,
-            logprobs=given.logprobs,
         )
         for i in range(given.n)
     ]
@@ -225,52 +207,12 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
                     f"\n# The model removed {plural(sample.meta['backspaces'], 'token')}.", err=True
                 )
             elif sample.actions:
-                after = (
-                    f" after {plural(sample.meta['edits'], 'edit')}"
-                    if "edits" in sample.meta
-                    else ""
-                )
-                echo(f"\n# The program{after}:\n", err=True)
+                echo("\n# The program:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
-        if not as_json:
-            for line in _logprob_lines(sample.meta.get("logprobs", ())):
-                echo(line, err=True)
-    if given.logprobs and not all(sample.meta.get("logprobs") for sample in made):
-        echo("Note: the server gave no log-probabilities.", err=True)
     return made
-
-
-def _logprob_lines(tokens: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """One line per token: its log-probability, then the alternatives."""
-
-    def shown(row: dict[str, Any]) -> str:
-        value = row["logprob"]
-        return f"{row['token']!r} {'unknown' if value is None else format(value, '.3f')}"
-
-    for row in tokens:
-        others = [shown(one) for one in row["top_logprobs"] if one["token"] != row["token"]]
-        yield f"# {shown(row)}" + (f"  (or {', '.join(others)})" if others else "")
-
-
-def _infinite(given: GenerateOptions) -> LMInfinite | None:
-    """The setting GLOBAL,LOCAL.
-
-    Raises:
-        ConfigError: if it is not of that form.
-    """
-    if given.lm_infinite is None:
-        return None
-    parts = given.lm_infinite.split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise ConfigError(
-            f"-o lm_infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
-        )
-    from codegen.decoding.contexts import LMInfinite
-
-    return LMInfinite(*map(int, parts))
 
 
 def _printable(text: str) -> str:

@@ -12,7 +12,7 @@ from codegen.cli.options import command, options
 from codegen.cli.serve import SocketOptions
 from codegen.config import setting
 from codegen.extras import require
-from codegen.terminal import Progress, columns, echo, one_line
+from codegen.terminal import columns, echo, one_line
 
 
 @command(example="codegen runs runs data")
@@ -55,10 +55,6 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
 # --- codegen view --------------------------------------------------------------------------------
 
 
-_MB = 1_000_000
-_QUICK_BYTES = 10 * _MB  # below that an index is made before progress could be seen
-
-
 class ViewOptions(SocketOptions):
     """The options of ``codegen view``."""
 
@@ -81,18 +77,7 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
 
     library = Library(places)
     with given.listening() as (token, sock):
-        for source in library.first():
-            for table in source.tables.values():
-                size = sum(path.stat().st_size for path in table.paths())
-                if size < _QUICK_BYTES:
-                    table.refresh()
-                    continue
-                label = f"index of {source.name}, {table.title.lower()}, MB"
-                with Progress(label, size // _MB) as bar:
-                    table.refresh(lambda done, bar=bar: bar.update(done // _MB))
-        port = 0 if given.uds else sock.getsockname()[1]
-        app = make_app(library, token, port, given.hosts)
-        where = given.address(sock) + ("" if given.uds else "/")
-        echo(f"Open {where}{f'?token={token}' if token else ''}", err=True)
+        app = make_app(library, token, sock.getsockname()[1], given.hosts)
+        echo(f"Open {given.address(sock)}/{f'?token={token}' if token else ''}", err=True)
         echo("Stop with Ctrl-C.", err=True)
         serve(app, sock)

@@ -27,7 +27,6 @@ from codegen.generation.backends import (
     find_endpoint,
     hint,
     is_loopback,
-    local_backend,
     named_endpoints,
 )
 from codegen.terminal import echo
@@ -63,14 +62,11 @@ class LogOptions(Config):
         "Log latencies and warnings to this file, but no text of documents or programs.",
         metavar="FILE",
     )
-    verbose: bool = setting(False, "Also log debug messages.", key=True)
 
     def start_log(self) -> None:
         """Sets up the log of this package; logs of libraries may quote prompts and are omitted."""
         logger = logging.getLogger("codegen")
-        logger.setLevel(
-            logging.DEBUG if self.verbose else logging.INFO if self.log_file else logging.WARNING
-        )
+        logger.setLevel(logging.INFO if self.log_file else logging.WARNING)
         logger.propagate = False
         logging.getLogger("pygls").setLevel(logging.CRITICAL)
         try:
@@ -130,9 +126,6 @@ class EngineOptions(LogOptions, ModelOptions):
         "route), a model family's sentinels (qwen, starcoder, ...), chat, or none; auto tries.",
         key=True,
     )
-    layout: Literal["auto", "psm", "spm", "prefix"] = setting(
-        "auto", "Order of prefix and suffix in the prompt of infilling models.", key=True
-    )
     precision: Literal["auto", "full"] = setting(
         "auto", "auto: quantized weights where they are faster; full: the model's own.", key=True
     )
@@ -150,21 +143,14 @@ class EngineOptions(LogOptions, ModelOptions):
         super()._check()
         if self.upstream:
             self.endpoint()
-            kind, unused = "--upstream", ("precision", "cache_mib", "threads")
         elif find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
             )
         else:
             check_name(self.model)
-            kind, unused = "a transformers model", ("api_key_env", "fim")
-            if local_backend(self.model) == "llamacpp":
-                kind, unused = "a GGUF file", ("precision", "cache_mib", "api_key_env")
-        for name in unused:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ConfigError(
-                    f"{name.replace('_', ' ')} cannot be set with {kind}.", "Leave it out."
-                )
+            if self.api_key_env:
+                raise ConfigError("--api-key-env requires --upstream.", "Leave it out.")
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""
@@ -235,7 +221,6 @@ class SocketOptions(Config):
 
     host: str = setting("127.0.0.1", "Address to bind to.")
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
-    uds: Path | None = setting(None, "Unix socket to use instead of a port.", key=True)
     token_file: Path | None = setting(
         None,
         "Read the access token from this file, or write it there if it is new.",
@@ -258,33 +243,25 @@ class SocketOptions(Config):
 
     @contextmanager
     def listening(self) -> Iterator[tuple[str | None, socket]]:
-        """The token, None if authentication is disabled, and the listening socket.
-
-        A Unix socket's file is removed at the end.
-        """
+        """The token, None if authentication is disabled, and the listening socket."""
         from codegen.server import guard
 
         token = None
         kept = self.token_file if self.token_file and self.token_file.exists() else None
         if not self.no_token:
             token = guard.read_token(kept) if kept else guard.new_token()
-        if self.uds is None:
-            guard.check_address(self.host, token)
-        sock = guard.listen_unix(self.uds) if self.uds else guard.listen(self.host, self.port)
+        guard.check_address(self.host, token)
+        sock = guard.listen(self.host, self.port)
         try:
             if token and self.token_file and not kept:
                 guard.write_token(self.token_file, token)
             yield token, sock
         finally:
             sock.close()
-            if self.uds:
-                self.uds.unlink(missing_ok=True)
         echo("Stopped.", err=True)
 
     def address(self, sock: socket) -> str:
-        """Where clients find the server: a URL, or ``unix:PATH``."""
-        if self.uds:
-            return f"unix:{self.uds}"
+        """The URL at which clients find the server."""
         host, port, *_ = sock.getsockname()
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -385,14 +362,7 @@ class SandboxOptions(LogOptions, ListenOptions):
     max_memory_mib: int = setting(
         4096, "Maximum memory of one program.", ge=128, le=1 << 20, key=True
     )
-    queue: int = setting(8192, "Maximum waiting programs of all clients.", ge=1, key=True)
-    client_queue: int = setting(4096, "Maximum waiting programs of one client.", ge=1, key=True)
     requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0, key=True)
-    connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536, key=True)
-    cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0, key=True)
-    stop_s: int = setting(
-        120, "Seconds that running programs get to end once the server stops.", ge=1, key=True
-    )
 
 
 @command(
@@ -420,17 +390,10 @@ def sandbox(given: SandboxOptions) -> None:
             given.workers or None, packages=given.packages, languages=given.languages
         ) as opened,
     ):
-        service = SandboxService(
-            opened,
-            most_limits(given.max_cpu_s, given.max_memory_mib),
-            queue=given.queue,
-            client_queue=given.client_queue,
-            cache_bytes=given.cache_mib << 20,
-        )
+        service = SandboxService(opened, most_limits(given.max_cpu_s, given.max_memory_mib))
         app = make_app(service, token, requests_per_s=given.requests_per_s, **given.access)
         given.announce(token, f"Serving the sandbox at {given.address(sock)}")
-        stop = {"grace_s": given.stop_s, "stopping": service.stop}
-        serve(app, sock, connections=given.connections, **stop)
+        serve(app, sock, connections=1024, grace_s=120, stopping=service.stop)
         logging.getLogger("codegen.server").info("%s", service.metrics.line())
 
 
@@ -455,15 +418,7 @@ class McpOptions(ListenOptions, ModelOptions):
         "file; with --upstream, its name there.",
         shown="none",
     )
-    next_edits: str = setting(
-        "", "Also propose next edits, in this format; see `codegen serve lsp`.", key=True
-    )
     languages: tuple[str, ...] = setting((), "Languages of programs besides Python.", key=True)
-    max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1, key=True)
-    max_seconds: float = setting(
-        600, "Maximum seconds of one eval_run or eval_score.", gt=0, key=True
-    )
-    rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000, key=True)
     http: bool = setting(
         False, "Serve streamable HTTP at --port instead of standard input and output."
     )
@@ -473,8 +428,6 @@ class McpOptions(ListenOptions, ModelOptions):
         given = [name for name in ListenOptions.model_fields if name in self.model_fields_set]
         if given and not self.http:
             raise ConfigError(f"{flag(given[0])} requires --http.", "Add --http.")
-        if self.next_edits and not (self.model or self.upstream):
-            raise ConfigError("-o next_edits requires a model.", "Add --model or --upstream.")
         for root in self.root:
             if not root.is_dir():
                 raise ConfigError(f"There is no directory {root}.", "Make it, or name another.")
@@ -501,7 +454,6 @@ class McpOptions(ListenOptions, ModelOptions):
             model=self.model or "embedded",
             upstream=self.upstream,
             api_key_env=self.api_key_env,
-            next_edits=self.next_edits or "off",
         )
 
     def of_evaluation(self) -> tuple[str, ...]:
@@ -538,18 +490,12 @@ def mcp(given: McpOptions) -> None:
         given.databases(),
         given.of_evaluation(),
         given.languages,
-        given.max_samples,
-        given.max_seconds,
-        given.rows,
     )
-    engine = editor = None
+    engine = None
     if wanted := given.engine():
         require(*_NEEDED)
-        engine, editor = _engine(wanted, patient=True), _next_editor(wanted)
-    with (
-        _running(engine) if engine else nullcontext(),
-        closing(Tools(grants, engine, editor)) as tools,
-    ):
+        engine = _engine(wanted, patient=True)
+    with _running(engine) if engine else nullcontext(), closing(Tools(grants, engine)) as tools:
         server = make_server(tools)
         if not given.http:
             import asyncio
@@ -561,8 +507,7 @@ def mcp(given: McpOptions) -> None:
 
         with given.listening() as (token, sock):
             app = Guard(make_app(server), token, **given.access)
-            where = given.address(sock) + ("" if given.uds else "/mcp")
-            given.announce(token, f"Serving tools at {where}")
+            given.announce(token, f"Serving tools at {given.address(sock)}/mcp")
             serve_http(app, sock, during=server.session_manager.run())
 
 
@@ -644,13 +589,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     torch.set_num_threads(given.threads)
     # In float32 the adapter is merged into the weights, for which there is a pass for few tokens.
     dtype = torch.float32 if given.model == NEXT_EDIT else None
-    model = CompletionModel.open(
-        given.model,
-        dtype=dtype,
-        layout=given.layout,
-        limits=limits,
-        precision=given.precision,
-    )
+    model = CompletionModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
     return CompletionEngine(model, limits)
 
 
@@ -664,7 +603,6 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
         model=named.model,
         key=endpoint.api_key(),
         fim=given.fim,
-        layout=given.layout,
         limits=limits,
         remote=not is_loopback(endpoint.url),
     )
@@ -688,6 +626,6 @@ def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstr
         slots=_LLAMA_SLOTS,
     )
     server = LlamaServer(gguf, options)
-    upstream = LlamaUpstream(server, fim=given.fim, layout=given.layout, limits=limits)
+    upstream = LlamaUpstream(server, fim=given.fim, limits=limits)
     upstream.check()
     return upstream

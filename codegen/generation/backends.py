@@ -130,11 +130,9 @@ class Endpoint:
         body: further fields of the request's body as (name, JSON); ``null`` takes a field out.
             ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that refuse
             ``max_tokens``.
-        rpm, tpm: requests and tokens a minute; 0 for no limit.
         price_in, price_out: of a million tokens of prompts and completions, in any currency.
         max_cost: no request is sent once the new completions cost this much; 0 for no limit.
         style: the prompt style that evaluations choose by default.
-        predicts: whether :attr:`Request.original` is sent as a predicted output.
     """
 
     url: str
@@ -146,13 +144,10 @@ class Endpoint:
     backoff_s: float = 1.0
     longest_wait_s: float = 300.0
     body: tuple[tuple[str, str], ...] = ()
-    rpm: float = 0.0
-    tpm: float = 0.0
     price_in: float = 0.0
     price_out: float = 0.0
     max_cost: float = 0.0
     style: str = "chat"
-    predicts: bool = False
 
     def __post_init__(self) -> None:
         _check_url(self.url)
@@ -259,13 +254,13 @@ def _check_variable(name: str) -> None:
         )
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine."""
-    host = urllib.parse.urlsplit(url).hostname or ""
+def is_loopback(where: str) -> bool:
+    """Whether a URL or a host names this machine."""
+    host = (urllib.parse.urlsplit(where).hostname or "") if "://" in where else where.strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def _check_url(url: str) -> None:
@@ -311,8 +306,6 @@ class EndpointSettings(Config):
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
     price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0, key=True)
     price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0, key=True)
-    rpm: float = setting(0.0, "Maximum requests per minute; 0 for no limit.", ge=0, key=True)
-    tpm: float = setting(0.0, "Maximum tokens per minute; 0 for no limit.", ge=0, key=True)
     request_timeout: float = setting(
         120.0, "Time limit for one request in seconds.", gt=0, key=True
     )

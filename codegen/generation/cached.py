@@ -37,7 +37,7 @@ from codegen.generation.protocol import (
 )
 
 _APPLICATION_ID = 0x43_47_52_43  # "CGRC"
-_FORMAT = 1
+_FORMAT = 2
 _BUSY_S = 60.0
 
 T = TypeVar("T")
@@ -124,15 +124,11 @@ class CachedBackend(Backend):
                 yield replace(completion, number=number, request=request)
 
     def _count(self, completion: Completion) -> None:
-        served = completion.meta.get("served_model", self.model)
         new = Totals(
             0 if completion.error else 1,
             completion.prompt_tokens + completion.wasted[0],
             completion.completion_tokens + completion.wasted[1],
             retries=completion.retries,
-            renamed=int(
-                not served.startswith(self.model)
-            ),  # a dated name (gpt-4.1-2025-04-14) is right
         )
         if self.ledger and new != Totals():
             self.ledger.add(new)
@@ -169,7 +165,6 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
         "top_p": params.top_p,
         "seed": seed,
         "stop": request.stop,
-        **({"logprobs": request.logprobs} if request.logprobs else {}),
     }
     row = json.dumps([dict(identity), decides], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(row.encode("ascii")).digest()
@@ -177,10 +172,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A kept completion: what the model wrote, why it ended, the tokens it took, and its meta.
-
-    ``finish_reason`` is that of a ``Completion``, or an older version's word for it.
-    """
+    """A kept completion: what the model wrote, why it ended, the tokens it took, and its meta."""
 
     text: str
     finish_reason: str
@@ -250,18 +242,17 @@ class ResponseCache:
         if row is None:
             return None
         try:
-            text, finish_reason, stopped_at, *more = json.loads(row[0])
+            text, finish_reason, meta = json.loads(row[0])
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from None
-        return Cached(text, "stop" if stopped_at else finish_reason, row[1], row[2], *more[:1])
+        return Cached(text, finish_reason, row[1], row[2], meta)
 
     def put(self, key: bytes, model: str, found: Cached) -> None:
         """Keeps a text; one that is there already stays. An empty one may be a server's slip."""
         if not found.text:
             return
-        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes. The third item
-        # was the stop string that ended an answer.
-        row = json.dumps([found.text, found.finish_reason, "", *filter(None, [found.meta])])
+        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes.
+        row = json.dumps([found.text, found.finish_reason, found.meta])
         values = (key, model, row, found.prompt_tokens, found.completion_tokens, time.time())
         statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
         with self._lock:
@@ -345,16 +336,13 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Answers, the tokens they took, how many more were kept from earlier runs, retries, and the
-    answers of a model that the server calls by another name than the requested one.
-    """
+    """Answers, the tokens they took, how many more were kept from earlier runs, and retries."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     kept: int = 0
     retries: int = 0
-    renamed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,8 @@ The API key comes from an environment variable that the user names, goes into th
 and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.generation.client`).
 
 What else a server says of a completion is in its ``meta``: ``usage``, the counts as they were
-reported (cached, reasoning, accepted and rejected predicted tokens); ``logprobs`` if they were
-requested, in the layout of OpenAI's chat route; ``served_model`` if the server names another model
-than the one requested.
+reported (cached and reasoning tokens, for example); ``served_model`` if the server names another
+model than the one requested.
 
 Stop strings are sent to the server. One that refuses so many (OpenAI and vLLM take four) gets the
 first four, and its completions are cut here at the others.
@@ -32,13 +31,12 @@ answers differently each time; a run is then repeatable by its cache alone.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from queue import SimpleQueue
@@ -68,9 +66,7 @@ _MOST_STOPS = 4  # that OpenAI's API takes
 _MOST_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
-_TOO_BUSY = (429, 503)
 _LISTED = 8  # names of models in a message
-_CHARACTERS_A_TOKEN = 3  # in a prompt; code has a little more
 _FATAL = {
     401: "Name the environment variable that holds a valid key with --api-key-env.",
     402: "Pay, or use another endpoint; finished answers are kept.",
@@ -206,9 +202,8 @@ class OpenAIBackend(Backend):
         body = self._body(request, params, sent, seed if request.seed is None else request.seed)
         wasted: list[tuple[int, int]] = []  # by each response without a completion
         try:
-            estimated = len(request.prompt) // _CHARACTERS_A_TOKEN + params.max_new_tokens
             streams = None if cuts else on_piece
-            found = self._ask(request.chat, body, estimated, streams, wasted, stop)
+            found = self._ask(request.chat, body, streams, wasted, stop)
         except Failure as failure:
             refused = failure.status in (400, 422) and "stop" in failure.words
             if refused and len(sent) > _MOST_STOPS:
@@ -258,12 +253,6 @@ class OpenAIBackend(Backend):
             body["prompt"] = request.prompt
         if stops:
             body["stop"] = list(stops)
-        if request.logprobs and request.chat:
-            body |= {"logprobs": True, "top_logprobs": request.logprobs}
-        elif request.logprobs:
-            body["logprobs"] = request.logprobs
-        if request.original and self.endpoint.predicts:
-            body["prediction"] = {"type": "content", "content": request.original}
         body.update(self.endpoint.extra())
         return {name: value for name, value in body.items() if value is not None}
 
@@ -271,7 +260,6 @@ class OpenAIBackend(Backend):
         self,
         chat: bool,
         body: Mapping[str, Any],
-        estimated: int,
         on_piece: OnPiece | None,
         wasted: list[tuple[int, int]],
         stop: threading.Event,
@@ -285,7 +273,7 @@ class OpenAIBackend(Backend):
         tries = 0
         route = "/chat/completions" if chat else "/completions"
         while True:
-            sent_at = self._pace.enter(estimated, stop)
+            self._pace.enter(stop)
             found, failure, spent, again = None, None, (0, 0), False
             try:
                 row = self.send(route, body, on_piece)
@@ -294,11 +282,8 @@ class OpenAIBackend(Backend):
             except Failure as error:
                 failure, again = error, self._may_retry(error, tries)
             finally:
-                busy = failure is not None and failure.status in _TOO_BUSY
                 wait_s = failure.wait_s if failure and again else 0.0
-                self._pace.leave(
-                    sent_at, estimated, spent, answered=bool(found), busy=busy, wait_s=wait_s
-                )
+                self._pace.leave(spent, answered=bool(found), wait_s=wait_s)
             if found:
                 self._succeed()
                 return found
@@ -440,8 +425,6 @@ def _add_part(row: dict[str, Any], part: Mapping[str, Any], on_piece: OnPiece) -
     whole = row.setdefault("choices", [{"text": ""}])[0]
     row.setdefault("model", part.get("model"))
     whole["finish_reason"] = choice.get("finish_reason") or whole.get("finish_reason")
-    if tokens := token_logprobs(choice.get("logprobs")):
-        whole.setdefault("logprobs", {"content": []})["content"] += tokens
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
     if not isinstance(text, str) or not text:
@@ -476,8 +459,6 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     meta: dict[str, Any] = {}
     if usage := _counts(row.get("usage")):
         meta["usage"] = usage
-    if logprobs := token_logprobs(choice.get("logprobs")):
-        meta["logprobs"] = logprobs
     served = row.get("model")
     if isinstance(served, str) and served and served != model:
         meta["served_model"] = served[:200]
@@ -513,45 +494,6 @@ def model_names(row: Any) -> list[str]:
     rows = row.get("data") if isinstance(row, dict) else None
     rows = rows if isinstance(rows, list) else []
     return [str(one["id"]) for one in rows if isinstance(one, dict) and one.get("id")]
-
-
-def token_logprobs(found: Any) -> list[dict[str, Any]]:
-    """The tokens with their log-probabilities, in the layout of OpenAI's chat route.
-
-    Args:
-        found: that layout, or the one of the text route. llama.cpp sends the former on both.
-    """
-    rows: list[dict[str, Any]] = []
-    try:
-        if content := found.get("content"):
-            for one in content:
-                top = [_logprob(other["token"], other) for other in one.get("top_logprobs") or ()]
-                rows.append({**_logprob(one["token"], one), "top_logprobs": top})
-            return rows
-        tokens, values = found["tokens"], found["token_logprobs"]
-        tops = found.get("top_logprobs") or [{}] * len(tokens)
-        for token, value, top in zip(tokens, values, tops, strict=True):
-            others = [_logprob(name, {"logprob": other}) for name, other in (top or {}).items()]
-            rows.append({**_logprob(token, {"logprob": value}), "top_logprobs": others})
-        return rows
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return []  # none, or of a layout of its own
-
-
-def _logprob(token: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A token with its log-probability; None where the server gives none or it is not finite."""
-    value = row["logprob"]
-    finite = value is not None and math.isfinite(value)
-    return {"token": str(token), "logprob": value if finite else None}
-
-
-def predicted_tokens(meta: Mapping[str, Any]) -> tuple[int, int]:
-    """How many predicted tokens a server accepted and rejected, by a completion's ``meta``."""
-    details = meta.get("usage", {}).get("completion_tokens_details")
-    return (
-        _number(details, "accepted_prediction_tokens"),
-        _number(details, "rejected_prediction_tokens"),
-    )
 
 
 def _counts(usage: Any) -> dict[str, Any]:
@@ -591,10 +533,6 @@ def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
     return sum(one for one, _ in spent), sum(other for _, other in spent)
 
 
-_LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
-_MINUTE_S = 60.0
-
-
 class CalledOff(Exception):
     """A request was not sent because the run was stopped."""
 
@@ -605,102 +543,51 @@ class CostLimitReached(ModelUnusable):
     exit_code = 1
 
 
-@dataclass(slots=True)
 class Pace:
-    """The limits of an endpoint, for all its threads."""
+    """The waits that a server asks for, and the limit of costs, for all threads of an endpoint."""
 
-    endpoint: Endpoint
-    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
-    _limit: float = field(init=False)  # requests in flight at most
-    _in_flight: int = field(default=0, init=False)
-    _slowed_at: float = field(default=0.0, init=False)
-    _resume_at: float = field(default=0.0, init=False)
-    _next_request: float = field(default=0.0, init=False)
-    _next_tokens: float = field(default=0.0, init=False)
-    _cost_micros: int = field(default=0, init=False)
-    _uncounted: bool = field(default=False, init=False)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._most = endpoint.max_cost
+        self._prices = Prices(endpoint.price_in, endpoint.price_out)
+        self._lock = threading.Lock()
+        self._resume_at = 0.0
+        self._cost_micros = 0
+        self._uncounted = False
 
-    def __post_init__(self) -> None:
-        self._limit = self.endpoint.concurrency
-
-    def enter(self, tokens: int, stop: threading.Event) -> float:
+    def enter(self, stop: threading.Event) -> None:
         """Waits until a request may be sent.
-
-        Args:
-            tokens: an estimate of what it will take.
-            stop: calls it off.
-
-        Returns:
-            The time at which it is sent (``time.monotonic``).
 
         Raises:
             CalledOff: if ``stop`` is set.
             CostLimitReached: if there is no money left.
         """
-        rpm, tpm = self.endpoint.rpm, self.endpoint.tpm
-        with self._changed:
-            while not stop.is_set():
-                self._check_cost()
-                now = time.monotonic()
-                wait_s = max(self._resume_at, self._next_request, self._next_tokens) - now
-                if wait_s <= 0 and self._in_flight < int(self._limit):
-                    self._in_flight += 1
-                    if rpm:
-                        self._next_request = now + _MINUTE_S / rpm
-                    if tpm:
-                        self._next_tokens = now + _MINUTE_S * tokens / tpm
-                    return now
-                self._changed.wait(min(wait_s, _LOOK_S) if wait_s > 0 else _LOOK_S)
-        raise CalledOff
-
-    def leave(
-        self,
-        sent_at: float,
-        estimated: int,
-        spent: tuple[int, int],
-        *,
-        answered: bool,
-        busy: bool = False,
-        wait_s: float = 0.0,
-    ) -> None:
-        """Records how a request ended.
-
-        Args:
-            sent_at, estimated: what :meth:`enter` returned and was given.
-            spent: the tokens of prompt and completion that the server counted.
-            answered: whether there was a completion.
-            busy: whether the server says that it is too busy.
-            wait_s: how long the server asks to wait; that holds for all threads.
-        """
-        now = time.monotonic()
-        with self._changed:
-            self._in_flight -= 1
-            if self.endpoint.tpm:
-                used = sum(spent) or (estimated if answered else 0)
-                self._next_tokens += _MINUTE_S * (used - estimated) / self.endpoint.tpm
-            prices = Prices(self.endpoint.price_in, self.endpoint.price_out)
-            self._cost_micros += prices.micros(*spent)
-            self._uncounted = self._uncounted or (answered and not sum(spent))
-            self._resume_at = max(self._resume_at, now + wait_s)
-            if busy and sent_at >= self._slowed_at:
-                self._limit = max(1.0, self._limit / 2)
-                self._slowed_at = now
-            elif answered:
-                self._limit = min(self.endpoint.concurrency, self._limit + 1 / self._limit)
-            self._changed.notify_all()
-
-    def _check_cost(self) -> None:
-        most = self.endpoint.max_cost
-        if most and self._uncounted:
+        while (wait_s := self._resume_at - time.monotonic()) > 0 and not stop.is_set():
+            stop.wait(wait_s)
+        if stop.is_set():
+            raise CalledOff
+        if self._most and self._uncounted:
             raise CostLimitReached(
                 "The server does not report how many tokens a response took, so the limit cannot "
                 "be kept.",
                 "Leave out --max-cost.",
             )
-        if most and self._cost_micros >= most * 1e6:
+        if self._most and self._cost_micros >= self._most * 1e6:
             raise CostLimitReached(
-                f"The cost limit of {most:g} is reached: new responses cost "
+                f"The cost limit of {self._most:g} is reached: new responses cost "
                 f"{self._cost_micros / 1e6:.6g}.",
                 "Run the same command again, or with a higher --max-cost, to resume: finished "
                 "responses are kept.",
             )
+
+    def leave(self, spent: tuple[int, int], *, answered: bool, wait_s: float = 0.0) -> None:
+        """Records how a request ended.
+
+        Args:
+            spent: the tokens of prompt and completion that the server counted.
+            answered: whether there was a completion.
+            wait_s: how long the server asks to wait; that holds for all threads.
+        """
+        with self._lock:
+            self._cost_micros += self._prices.micros(*spent)
+            self._uncounted = self._uncounted or (answered and not sum(spent))
+            self._resume_at = max(self._resume_at, time.monotonic() + wait_s)

@@ -21,7 +21,6 @@ from codegen.generation.openai import (
     OpenAIBackend,
     ServerCompletion,
     model_names,
-    predicted_tokens,
     read_completion,
 )
 
@@ -31,7 +30,6 @@ _SHOWN = 8  # names of models
 _PROMPT = "def add(a, b):\n"
 _SUFFIX = "\n\n\ndef subtract(a, b):\n    return a - b\n"
 _QUESTION = "Write ten random words."
-_PREDICTED = "The sea is wide and blue, and it is never quite still."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +84,8 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     route = ask.chat if chat else ask.text
     yield from _tried("streaming", lambda: _streamed(route))
     yield from _tried("seed", lambda: _seeded(route))
-    chosen: dict[str, Any] = {"logprobs": True, "top_logprobs": 2} if chat else {"logprobs": 2}
-    yield from _tried("logprobs", lambda: _logprobs(route(**chosen)))
     if text:
         yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
-    if chat:
-        yield from _tried("prediction", lambda: _prediction(ask))
 
 
 def _tried(name: str, attempt: Callable[[], tuple[State, str]]) -> Generator[Found, None, bool]:
@@ -113,10 +107,8 @@ class _Asking:
     def text(self, on_piece: OnPiece | None = None, **fields: Any) -> ServerCompletion:
         return self._send("/completions", {"prompt": _PROMPT, **fields}, on_piece)
 
-    def chat(
-        self, on_piece: OnPiece | None = None, say: str = _QUESTION, **fields: Any
-    ) -> ServerCompletion:
-        messages = [{"role": "user", "content": say}]
+    def chat(self, on_piece: OnPiece | None = None, **fields: Any) -> ServerCompletion:
+        messages = [{"role": "user", "content": _QUESTION}]
         return self._send("/chat/completions", {"messages": messages, **fields}, on_piece)
 
     def _send(
@@ -146,25 +138,8 @@ def _seeded(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
     return ("yes", "") if one != other else ("unknown", "two seeds give one text")
 
 
-def _logprobs(found: ServerCompletion) -> tuple[State, str]:
-    rows = found.meta.get("logprobs", [])
-    most = max((len(row["top_logprobs"]) for row in rows), default=0)
-    return ("yes", f"{most} alternatives") if rows else ("ignored", "")
-
-
 def _suffix(without: ServerCompletion, with_it: ServerCompletion) -> tuple[State, str]:
     before, after = without.tokens[0], with_it.tokens[0]
     if not (before and after):
         return "unknown", "the server counts no prompt tokens"
     return ("yes", "") if after > before else ("ignored", "it adds no prompt tokens")
-
-
-def _prediction(ask: _Asking) -> tuple[State, str]:
-    said = ask.chat(
-        say=f"Repeat this sentence, and write nothing else: {_PREDICTED}",
-        prediction={"type": "content", "content": _PREDICTED},
-    )
-    counts = predicted_tokens(said.meta)
-    return (
-        ("yes", f"{counts[0]} accepted, {counts[1]} rejected") if any(counts) else ("ignored", "")
-    )

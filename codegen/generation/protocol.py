@@ -47,8 +47,6 @@ class Request:
             healing). Off where the model was trained with a border between the tokens there;
             without meaning for chat.
         original: the text of the file that the completion rewrites; some decoders draft from it.
-        logprobs: how many of the most probable tokens to report at each place, with their
-            log-probabilities; 0 for none. Only some back-ends support it.
         seed: the request's own seed, in [0, 2**63), sent to a server unchanged. None derives one
             from the problem, see :func:`request_seed`.
         marks: special tokens that appear in the text by their names, where the back-end sees
@@ -64,7 +62,6 @@ class Request:
     heal: bool = True
     original: str = ""
     seed: int | None = None
-    logprobs: int = 0
     marks: tuple[str, ...] = ()
 
 

@@ -67,8 +67,6 @@ if TYPE_CHECKING:
     from codegen.decoding.insertion import Filled, GapRow, Text
     from codegen.models import LoadedModel
 
-_MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
-
 
 class TransformersBackend(Backend):
     """A transformers model in this process.
@@ -414,13 +412,13 @@ def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]
     """The n-grams of the code that the options name, None without code.
 
     Raises:
-        InputError: if there is no code to read, or too much.
+        InputError: if there is no code to read.
     """
     if not options.code:
         return None
     root = Path(options.code)
     files = [root] if root.is_file() else sorted(root.rglob(f"*{options.suffix}"))
-    index, read = SuffixIndex(), 0
+    index = SuffixIndex()
     for file in files:
         if not file.is_file():
             continue
@@ -428,12 +426,6 @@ def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError):
             continue  # not a text file
-        read += len(text)
-        if read > _MOST_CODE:
-            raise InputError(
-                f"{options.code} holds more than {_MOST_CODE // 1_000_000} MB of code.",
-                "Give a smaller directory.",
-            )
         if tokens := encode(text):
             index.add(tokens)
     if not len(index):

@@ -603,17 +603,6 @@ class VllmEngine:
         """Ends requests; those that have ended already may be among them."""
         self._engine.abort_request(list(names))
 
-    def drafted(self) -> tuple[int, int]:
-        """Tokens that were drafted so far, and how many of them were accepted; as vLLM counts them,
-        which it does with the option ``disable_log_stats=False``.
-        """
-        counts = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
-        drafted, accepted = (
-            int(counts.get(f"vllm:spec_decode_num_{kind}_tokens", 0))
-            for kind in ("draft", "accepted")
-        )
-        return drafted, accepted
-
     def close(self) -> None:
         """Frees the memory."""
         import gc
@@ -636,17 +625,13 @@ def import_vllm() -> Any:
         import vllm  # type: ignore[reportMissingImports]
         import vllm.exceptions  # type: ignore[reportMissingImports]
         import vllm.sampling_params  # type: ignore[reportMissingImports]
-    except ModuleNotFoundError as error:
-        if error.name != "vllm":
-            raise ModelError(
-                f"vLLM is installed but does not load: {in_one_line(error)}.", "See docs/vllm.md."
-            ) from error
-        raise ModelError(
-            "vLLM is not installed.",
-            "Install it with: pip install 'codegen-toolkit[vllm]' (docs/vllm.md), or use "
-            "--backend transformers.",
-        ) from None
     except (ImportError, OSError, RuntimeError) as error:
+        if getattr(error, "name", "") == "vllm":
+            raise ModelError(
+                "vLLM is not installed.",
+                "Install it with: pip install 'codegen-toolkit[vllm]' (docs/vllm.md), or use "
+                "--backend transformers.",
+            ) from None
         raise ModelError(
             f"vLLM is installed but does not load: {in_one_line(error)}.", "See docs/vllm.md."
         ) from error
@@ -657,19 +642,13 @@ def _check_runner(requires: str, drafts: bool) -> None:
     """Refuses what vLLM's model runner on this machine cannot do.
 
     Raises:
-        ConfigError: for our drafters, which need V1, where V2 is set; for rules beside vLLM's own
-            drafts, which need V2, where it lacks Triton or V1 is set.
+        ConfigError: for rules beside vLLM's own drafts, which need V2, where it lacks Triton or V1
+            is set.
     """
     from vllm import envs  # type: ignore[reportMissingImports]
     from vllm.triton_utils import HAS_TRITON  # type: ignore[reportMissingImports]
 
     chosen = getattr(envs, "VLLM_USE_V2_MODEL_RUNNER", None)
-    if requires == "drafts" and chosen:
-        raise ConfigError(
-            "The decoders suffix and edit need vLLM's model runner V1, which"
-            " VLLM_USE_V2_MODEL_RUNNER=1 rules out.",
-            "Unset it, or draft by -o engine.speculative_config=ngram.",
-        )
     if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
         raise ConfigError(
             "vLLM's model runner V1, which runs here, cannot combine rules against repetition with"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from threading import Thread
-from typing import Literal, Protocol
+from typing import Protocol
 
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -166,10 +166,7 @@ class CompletionEngine:
         )
 
 
-Accepted = Literal["all", "part"]
-
 _KEPT = 16  # sets of suggestions a document
-_COMPARED = 512  # characters before the cursor that tell where a suggestion is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +197,6 @@ class Suggestions:
 
     def __init__(self) -> None:
         self._sets: deque[Suggested] = deque(maxlen=_KEPT)
-        self._shown: tuple[str, tuple[str, ...]] | None = None
 
     def add(self, request: CompletionRequest, seen: int, texts: tuple[str, ...]) -> None:
         """Remembers suggestions.
@@ -227,29 +223,6 @@ class Suggestions:
             rests = list(dict.fromkeys(rest for rest in rests if rest.strip()))
             if len(rests) >= request.candidates:
                 return tuple(rests)
-        return None
-
-    def show(self, prefix: str, texts: tuple[str, ...]) -> None:
-        """Records the suggestions that the user sees."""
-        self._shown = prefix[-_COMPARED:], texts
-
-    def accepted(self, inserted: str, prefix: str) -> tuple[Accepted, int] | None:
-        """Whether a change that inserts a text behind a prefix took a suggestion, and how many
-        characters of it.
-        """
-        # A single character may have been typed.
-        if self._shown is None or len(inserted) < 2:
-            return None
-        before, texts = self._shown
-        size = min(len(before), len(prefix))
-        if before[len(before) - size :] != prefix[len(prefix) - size :]:
-            return None
-        for text in texts:
-            if inserted == text:
-                self._shown = None
-                return "all", len(text)
-            if text.startswith(inserted):
-                return "part", len(inserted)
         return None
 
 

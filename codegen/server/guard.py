@@ -1,6 +1,6 @@
 """Access to the HTTP servers: sockets, connections, requests, the token.
 
-**Sockets.** The loopback or a Unix socket; another address only with a token.
+**Sockets.** The loopback; another address only with a token.
 
 **Connections** (``_Protocol``). Heads of requests must arrive in time; idle connections are closed
 when there are many.
@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import ipaddress
 import os
 import re
 import secrets
@@ -41,6 +40,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from codegen.errors import ConfigError, InputError, MachineError
+from codegen.generation.backends import is_loopback
 from codegen.server.metrics import Metrics
 from codegen.server.requests import ServerLimits
 
@@ -148,8 +148,7 @@ class Guard:
     """Wraps an ASGI application.
 
     Attributes:
-        token: the token that clients must send; None if the socket's file mode protects it or the
-            user disabled authentication.
+        token: the token that clients must send; None if the user disabled authentication.
         hosts: names of this server in addition to the loopback's.
         origins: scheme, host and port of web pages that may send requests.
         limits: sizes, rates and times.
@@ -284,7 +283,7 @@ def _password(given: str) -> str:
 
 
 def client_name(request: Request) -> str:
-    """What counts as one client: address and program; a Unix socket has no address."""
+    """What counts as one client: address and program."""
     address = request.client.host if request.client else "local"
     return f"{address} {request.headers.get('user-agent', '')[:80]}"
 
@@ -437,16 +436,6 @@ def check_address(host: str, token: str | None) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
@@ -467,34 +456,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host} port {port}: {getattr(error, 'strerror', error)}.",
             "Choose another port with --port, 0 for a free one.",
         ) from None
-    return sock
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """A listening Unix socket that only its owner may use; replaces a dead server's file.
-
-    Raises:
-        MachineError: if a server listens there, or the path can't be used.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
-    try:
-        if path.exists():
-            if not path.is_socket():
-                raise MachineError(f"{path} exists and is not a socket.", "Choose another path.")
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    raise MachineError(f"A server already listens on {path}.")
-            path.unlink()
-        sock.bind(str(path))
-        sock.listen(_BACKLOG)
-    except (OSError, MachineError) as error:
-        sock.close()
-        if isinstance(error, MachineError):
-            raise
-        raise MachineError(f"Cannot listen on {path}: {error.strerror or error}.") from None
-    finally:
-        os.umask(old)
     return sock
 
 

@@ -46,7 +46,6 @@ from codegen.server.requests import (
     CompletionRequest,
     DocumentKey,
     ServerLimits,
-    TokenLogprob,
 )
 from codegen.server.schedule import Cancelled, Job, JobQueue, Outcome, Schedule, is_bug
 from codegen.server.text import safe_text
@@ -282,12 +281,10 @@ class _Path:
     Attributes:
         tokens: decoded so far, including those before the fork.
         seconds: second choices (probability, position, token) of the tokens decoded here.
-        logprobs: of the tokens decoded here, if requested.
     """
 
     tokens: list[int] = field(default_factory=list)
     seconds: list[tuple[float, int, int]] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
     text: str = ""
     finish: FinishReason = "length"
 
@@ -349,9 +346,9 @@ class CandidateSearch:
             uniforms = np.random.default_rng(seed).random(params.max_new_tokens).tolist()
             on_text = self.on_text if not number else None
             path = _Path()
-            plain = not self.request.prediction and self.request.logprobs is None
-            plain = plain and not self.request.changes_logits and not self.request.hesitant
-            strategy = Strategy() if plain else _Chosen(self, path)
+            request = self.request
+            chooses = request.prediction or request.top_k or request.hesitant
+            strategy = _Chosen(self, path) if chooses else Strategy()
             yield from self._decode(path, strategy, uniforms, on_text)
             found.append(self._candidate(path))
             if self._late():
@@ -383,24 +380,7 @@ class CandidateSearch:
         return [candidate for candidate in found if candidate.text or request.multiline is None]
 
     def _candidate(self, path: _Path) -> Candidate:
-        text = self.request.shown(path.text)
-        logprobs = self._of_text(path, text)
-        return Candidate(text, len(path.tokens), path.finish, logprobs)
-
-    def _of_text(self, path: _Path, text: str) -> tuple[TokenLogprob, ...]:
-        """The log-probabilities of a text's tokens; the first one without the bytes that healing
-        took back.
-        """
-        taken = sum(len(self.model.vocabulary.tokens[token] or b"") for token in self.prompt.taken)
-        left, found = len(text.encode("utf-8", "replace")), list[TokenLogprob]()
-        for one in path.logprobs[: len(path.tokens)]:
-            token, taken = one.token[taken:], max(0, taken - len(one.token))
-            if left <= 0:
-                break
-            left -= len(token)
-            if token:
-                found.append(one._replace(token=token))
-        return tuple(found)
+        return Candidate(self.request.shown(path.text), len(path.tokens), path.finish)
 
     def _decode(
         self,
@@ -461,8 +441,8 @@ class CandidateSearch:
 class _Chosen(Speculation):
     """The tokens of a path, drafted from the request's prediction or the document's past.
 
-    It notes log-probabilities if requested, second choices for further candidates, and doubts if
-    the cache holds states that an edit made approximate.
+    It notes second choices for further candidates, and doubts if the cache holds states that an
+    edit made approximate.
     """
 
     def __init__(self, search: CandidateSearch, path: _Path) -> None:
@@ -505,16 +485,12 @@ class _Chosen(Speculation):
             search.settled = False
             if request.settle:
                 raise InDoubt
-        given = logits[0].float() if request.logprobs is not None else None
-        if request.changes_logits:
-            given = given if given is None else given.clone()
-            self._change(logits[0])
+        if 0 < request.top_k < logits.shape[1]:
+            logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
         token = int(batch.choose(logits[None], torch.tensor([batch.made])))
         if self.follower:
             token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
         self.is_first = False
-        if given is not None:
-            self.path.logprobs.append(self._logprobs(given, token))
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
             other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
@@ -534,30 +510,6 @@ class _Chosen(Speculation):
             token = predicted
         follower.accept([token])
         return token
-
-    def _change(self, logits: torch.Tensor) -> None:
-        """Applies penalties, biases and top-k to logits [V]."""
-        request = self.request
-        if self.path.tokens and (request.presence_penalty or request.frequency_penalty):
-            ids, counts = np.unique(self.path.tokens, return_counts=True)
-            amounts = request.presence_penalty + request.frequency_penalty * counts
-            logits[ids] -= torch.as_tensor(amounts).to(logits)
-        for token, bias in request.logit_bias:
-            logits[token] += bias
-        if 0 < request.top_k < len(logits):
-            logits[logits < logits.topk(request.top_k).values[-1]] = -torch.inf
-
-    def _logprobs(self, logits: torch.Tensor, token: int) -> TokenLogprob:
-        """By logits [V] of the model, float32."""
-        spelt = self.search.model.vocabulary.tokens
-        logprobs = logits.log_softmax(0)
-        best = logprobs.topk(min(self.request.logprobs or 0, len(logprobs)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return TokenLogprob(
-            spelt[token] or b"",
-            float(logprobs[token]),
-            tuple((spelt[other] or b"", value) for other, value in pairs if value > -torch.inf),
-        )
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from codegen.server.engine import CompletionEngine
-    from codegen.server.next_edits import NextEditor
     from codegen.sqlnet import Schema, SQLNet
     from codegen.sqlnet.parser import Parse
 
@@ -153,13 +152,8 @@ class Grants:
 class Tools:
     """The tools; several threads may call them."""
 
-    def __init__(
-        self,
-        grants: Grants,
-        engine: CompletionEngine | None = None,
-        editor: NextEditor | None = None,
-    ) -> None:
-        self.grants, self.engine, self.editor = grants, engine, editor
+    def __init__(self, grants: Grants, engine: CompletionEngine | None = None) -> None:
+        self.grants, self.engine = grants, engine
         self._sandbox: Sandbox | None = None
         self._schemas: dict[str, Schema] = {}
         self._lock = threading.Lock()  # to start the sandbox, and to use databases and their parser
@@ -181,9 +175,9 @@ class Tools:
             if self.grants.model:
                 yield self.eval_run, _WRITES
         if self.grants.databases:
-            reads += [self.sql_tables, self.sql_ask, self.sql_explain]
+            reads += [self.sql_tables, self.sql_ask]
         if self.engine:
-            reads += [self.complete_code, *([self.next_edit] if self.editor else [])]
+            reads.append(self.complete_code)
         yield from ((tool, _READS) for tool in reads)
 
     def data_inspect(
@@ -439,29 +433,6 @@ class Tools:
             row |= {"columns": list(parse.rows.columns), "rows": cells, "more_rows": parse.rows.cut}
         return bounded(row)
 
-    def sql_explain(
-        self,
-        database: _DatabaseName,
-        question: _Question,
-        table: _Table = "",
-    ) -> dict[str, Any]:
-        """Say how a question to a database is understood: each word, each doubt, other readings and
-        their SQL. Shows no rows.
-        """
-        parse, dialect = self._parsed(database, question, table)
-        return bounded(
-            {
-                **_understood(parse, dialect),
-                "words": {word: part or "not understood" for word, part in parse.words},
-                "doubts": [doubt.text for doubt in parse.doubts],
-                "readings": [
-                    {"asked": reading.sentence, "sql": reading.statement(dialect).text}
-                    for reading in parse.readings
-                ],
-                "notes": list(parse.notes),
-            }
-        )
-
     def _schema(self, name: str) -> Schema:
         from codegen.sqlnet import Schema
 
@@ -512,44 +483,6 @@ class Tools:
         )
         answer = await self.engine.complete(request)
         return bounded({"candidates": [candidate.text for candidate in answer.candidates]})
-
-    async def next_edit(
-        self,
-        before: Annotated[str, Field(max_length=_MOST_PROGRAM, description="Before the edit.")],
-        after: Annotated[str, Field(max_length=_MOST_PROGRAM, description="As the file is now.")],
-        line: Annotated[int, Field(ge=1, description="Line of the cursor, from 1.")],
-        path: Annotated[str, Field(description="Name of the file; it is not opened.")] = "main.py",
-        language: Annotated[str, Field(description="Language of the file.")] = "python",
-    ) -> dict[str, Any]:
-        """Propose the next edit of a file, from its last one; null if nothing is worth changing."""
-        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
-
-        from codegen.methods.edits.sessions import difference, lines_of
-        from codegen.server.document import TextDocument
-        from codegen.server.requests import DocumentKey
-
-        assert self.engine and self.editor
-        _refuse_secret(path)
-        key = DocumentKey("mcp", "", path)
-        document = TextDocument(before)
-        self.editor.forget(path)
-        moved = 0
-        for hunk in difference(lines_of(before), lines_of(after)):
-            place = Range(Position(hunk.start + moved, 0), Position(hunk.end + moved, 0))
-            change = TextDocumentContentChangePartial(place, "".join(hunk.new))
-            self.editor.changing(path, document, [change])
-            document.apply([change], document.version + 1)
-            moved += len(hunk.new) - (hunk.end - hunk.start)
-        if line > len(document.lines):
-            raise InputError(f"There is no line {line} in a text of {len(document.lines)} lines.")
-        place = Position(line - 1, 0)
-        found = await self.editor.propose(self.engine, key, document, place, path, language)
-        if found is None:
-            return {"edit": None}
-        first, last = found.place.start.line, found.place.end.line
-        old = "".join(document.lines[first:last])
-        edit = {"first_line": first + 1, "last_line": last, "old": old, "new": found.text}
-        return bounded({"edit": edit})
 
 
 _NOT_OF_A_RUN = ("cached", "passed", "trust")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
-from codegen.server.prompts import Layout, Prompter, find_family
+from codegen.server.prompts import Prompter, find_family
 from codegen.server.requests import ServerLimits, Status
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class CompletionModel:
             that is faster; ``full`` runs the model unchanged.
 
     Raises:
-        ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
+        ModelError: if its cache can't be edited.
     """
 
     remote = False
@@ -45,7 +45,6 @@ class CompletionModel:
         self,
         loaded: LoadedModel,
         *,
-        layout: Layout = "auto",
         limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> None:
@@ -62,7 +61,7 @@ class CompletionModel:
         self.model = loaded.model
         self.vocabulary: Vocabulary = backend.vocabulary
         self.eos = backend.eos
-        self.family = find_family(loaded.tokenizer, layout)
+        self.family = find_family(loaded.tokenizer)
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
         self.drafters = DrafterMaker.of(loaded.tokenizer, self.vocabulary.tokens)
@@ -79,7 +78,6 @@ class CompletionModel:
         name: str,
         *,
         dtype: torch.dtype | None = None,
-        layout: Layout = "auto",
         limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> Self:
@@ -95,7 +93,7 @@ class CompletionModel:
         loaded = load(name, dtype=dtype)
         if dtype is None and precision == "auto" and _is_faster_in_float32(loaded.model):
             loaded = load(name, dtype=torch.float32)
-        return cls(loaded, layout=layout, limits=limits, precision=precision)
+        return cls(loaded, limits=limits, precision=precision)
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""

@@ -21,11 +21,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from codegen.decoding.healing import Vocabulary
-from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
 from codegen.models.chat import control_pattern, control_tokens
 from codegen.server.requests import CompletionRequest
@@ -34,8 +33,6 @@ from codegen.server.text import comment_mark, indentation, scan, whole_character
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Layout = Literal["auto", "psm", "spm", "prefix"]
 
 _SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 _PART = re.compile(r"\{(prefix|suffix)\}")
@@ -102,24 +99,10 @@ _PATTERNS = [*FAMILIES, *(Family("foreign", template) for template in _FOREIGN)]
 _PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
 
 
-def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> Family | None:
-    """The model's family in the given order; None without one, and for the layout ``prefix``.
-
-    Raises:
-        ConfigError: if the model has no sentinels for the order.
-    """
-    if layout == "prefix":
-        return None
+def find_family(tokenizer: PreTrainedTokenizerBase) -> Family | None:
+    """The model's family, in the order that suits it best; None without one."""
     vocabulary = tokenizer.get_vocab()
-    found = [family for family in FAMILIES if _has(vocabulary, family)]
-    if layout != "auto":
-        found = [family for family in found if family.suffix_first == (layout == "spm")]
-        if not found:
-            raise ConfigError(
-                f"The model has no sentinels for the layout {layout!r}.",
-                "Choose auto or prefix, or a model that was trained to fill in the middle.",
-            )
-    return preferred(found)
+    return preferred([family for family in FAMILIES if _has(vocabulary, family)])
 
 
 def preferred(families: Sequence[Family]) -> Family | None:

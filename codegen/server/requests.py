@@ -115,11 +115,6 @@ class CompletionRequest:
             with a constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
         hesitant: tokens, by id, that begin an answer only if the model gives them at least this
             probability; otherwise the most probable other token begins it.
-        logprobs: number of most probable tokens whose log-probabilities to return at each token, in
-            addition to the token's own; None for no log-probabilities.
-        presence_penalty, frequency_penalty: subtracted from the logits of tokens of the answer,
-            once and per occurrence (OpenAI's API).
-        logit_bias: added to the logits of tokens, by id.
         top_k: sample from this many of the most probable tokens; 0 for all.
         marks: special tokens whose names are part of the answer's text; others are not shown.
     """
@@ -145,25 +140,15 @@ class CompletionRequest:
     prediction: str = ""
     least: float = 0.0
     hesitant: tuple[tuple[int, float], ...] = ()
-    logprobs: int | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
     top_k: int = 0
     marks: tuple[str, ...] = ()
     enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property
-    def changes_logits(self) -> bool:
-        """Whether the logits are changed before a token is chosen."""
-        penalties = self.presence_penalty or self.frequency_penalty
-        return bool(penalties or self.logit_bias or self.top_k)
-
-    @property
     def exact(self) -> bool:
         """Whether decoding must begin with exact states: all but single suggestions."""
         plain = self.candidates == 1 and self.params.temperature == 0
-        more = self.tokens or self.prediction or self.logprobs is not None or self.changes_logits
+        more = self.tokens or self.prediction or self.top_k
         return bool(more or self.hesitant) or not plain
 
     def stop_rule(self) -> StopRule | None:
@@ -179,19 +164,6 @@ class CompletionRequest:
         return clean(text, self.prefix, self.suffix, self.language)
 
 
-class TokenLogprob(NamedTuple):
-    """A token of an answer.
-
-    Attributes:
-        logprob: natural logarithm of its probability at temperature 1.
-        top: the most probable tokens in its place, with their log-probabilities.
-    """
-
-    token: bytes
-    logprob: float
-    top: tuple[tuple[bytes, float], ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One suggestion.
@@ -199,13 +171,11 @@ class Candidate:
     Attributes:
         completion_tokens: number of tokens decoded for it.
         finish_reason: why it ended.
-        logprobs: log-probabilities of the text's tokens, if requested.
     """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason
-    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

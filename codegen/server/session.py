@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
 _WARM_UP_S = 0.1  # after a change, if no request follows it
-_BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
 _CHOICE_S = 0.05  # longest wait for pieces of other files
 _PAUSE_S = 0.5  # without a request, before newly chosen pieces are shown to the model
 _CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that the chosen pieces fit
@@ -283,7 +282,6 @@ class Session:
         if self.next_edits:
             self.next_edits.changing(uri, document.text, changes)
         document.delay.key(time.monotonic())
-        self._count_acceptance(uri, document.text, changes)
         try:
             document.text.apply(changes, version)
         except OutOfStep as error:
@@ -346,25 +344,6 @@ class Session:
 
     def _is_secret(self, uri: str) -> bool:
         return is_secret(uri, (*self.exclude, *self.preferences.exclude))
-
-    def _count_acceptance(
-        self, uri: str, text: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
-    ) -> None:
-        """Counts a change that took a suggestion."""
-        if self.engine is None or len(changes) != 1 or len(changes[0].text) < 2:
-            return
-        change = changes[0]
-        if not isinstance(change, TextDocumentContentChangePartial):
-            return
-        try:
-            prefix, _ = text.around(change.range.start, _BEFORE_CHANGE, 0)
-        except OutOfStep:
-            return
-        found = self.engine.suggestions(self._key(uri)).accepted(change.text, prefix)
-        if found:
-            how, characters = found
-            self.engine.metrics.count("accepted" if how == "all" else "accepted_partly")
-            self.engine.metrics.count("accepted_characters", characters)
 
     def _served(self, uri: str) -> OpenDocument | None:
         """An open document, if the settings allow suggestions in it."""
@@ -437,7 +416,6 @@ class Session:
             answer = await engine.complete(fast)
         except (Superseded, Overloaded, Unavailable):
             return None
-        self._show(request, answer)
         if not answer.settled:
             task = asyncio.ensure_future(self._settle(snapshot, answer))
             self._settling.add(task)
@@ -515,16 +493,7 @@ class Session:
         if answer.text == first.text or self.documents.get(request.key.document) is not document:
             return
         if document.changes == snapshot.changes:
-            self._show(request, answer)
             self.on_settled(snapshot, answer)
-
-    def _show(self, request: CompletionRequest, answer: Completion) -> None:
-        """Notes the suggestions on the user's screen."""
-        assert self.engine is not None
-        texts = tuple(candidate.text for candidate in answer.candidates)
-        self.engine.suggestions(request.key).show(request.prefix, texts)
-        if texts:
-            self.engine.metrics.count("shown")
 
     async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
         """The edit proposed for a document; None if there is none.

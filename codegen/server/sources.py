@@ -72,7 +72,7 @@ def family(language: str) -> str:
 
 
 class NotTaken(Exception):
-    """A file may not be read; the message is a short reason, by which files are counted."""
+    """A file may not be read; the message is a short reason."""
 
 
 class SourceFolder:

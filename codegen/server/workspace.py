@@ -82,7 +82,6 @@ class Folder:
         self._folders: deque[str] = deque()  # to be listed
         self._pending: OrderedDict[str, None] = OrderedDict()  # to be indexed
         self._seen: set[str] | None = None  # files of the running scan
-        self._skipped: dict[str, int] = {}
         self._scan()
 
     @property
@@ -100,14 +99,13 @@ class Folder:
             for path in set(self._states) - self._seen - set(self._open):
                 self._remove(path)
             self._seen = None
-            skipped = "".join(f", {n} {reason}" for reason, n in sorted(self._skipped.items()))
-            log.info("Workspace indexed: %d files%s.", len(self._states), skipped)
+            log.info("Workspace indexed: %d files.", len(self._states))
 
     def _scan(self) -> None:
         """Has all files read again, in the background."""
         if self.sources.is_read:
             self.sources.forget_rules()
-            self._entries, self._skipped = 0, {}
+            self._entries = 0
             self._folders, self._seen = deque([""]), set()
 
     def _list(self, folder: str) -> None:
@@ -115,7 +113,6 @@ class Folder:
         for path, is_folder in self.sources.entries(folder):
             self._entries += 1
             if self._entries > _ENTRIES or len(self._states) + len(found) >= _FILES:
-                self._skip("beyond the limits")
                 self._folders.clear()
                 break
             if path and is_folder:
@@ -126,9 +123,6 @@ class Folder:
             self._pending[path] = None
             if self._seen is not None:
                 self._seen.add(path)
-
-    def _skip(self, reason: str) -> None:
-        self._skipped[reason] = self._skipped.get(reason, 0) + 1
 
     def _update(self, path: str) -> None:
         """Updates the index of a file that is not open."""
@@ -143,10 +137,7 @@ class Folder:
             text, state = self.sources.read(path)
             if self._states.get(path) != state:
                 self._put(path, text, state)
-        except NotTaken as error:
-            self._skip(str(error))
-            self._remove(path)
-        except (OSError, InputError):  # gone, a link, a pipe, forbidden
+        except (NotTaken, OSError, InputError):  # gone, a link, a pipe, forbidden
             self._remove(path)
 
     def _remove(self, path: str) -> None:

@@ -82,7 +82,6 @@ def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: M
         (["--backend", "transformers", "--endpoint", "http://h"], "--backend openai"),
         (["--model", "nobody", "--backend", "openai"], "--endpoint"),
         (["--api-key-env", "KEY"], "--api-key-env cannot be used without a server"),
-        (["--model", "embedded", "-o", "logprobs=2"], "requires a server or a GGUF"),
         (["--endpoint", "http://h", "--model", "m", "--max-cost", "1"], "-o price_in"),
         (["--endpoint", "http://h", "--api-key-env", "sk-secret"], "looks like an API key"),
         (["--endpoint", "ftp://h"], "not an http or https URL"),

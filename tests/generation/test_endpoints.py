@@ -46,7 +46,6 @@ def test_what_is_added_is_found_and_only_the_user_can_read_it(own_file: Path) ->
         model="org/big",
         api_key_env="HOST_KEY",
         price_in=0.4,
-        rpm=60,
         concurrency=3,
         chat=False,
         body={"max_tokens": None, "reasoning": {"effort": "low"}, "top_k": 1},
@@ -57,7 +56,7 @@ def test_what_is_added_is_found_and_only_the_user_can_read_it(own_file: Path) ->
     assert named_endpoints() == {"big": full, "local": NamedEndpoint(url="http://localhost:1/v1")}
     assert find_endpoint("big") == full and find_endpoint("other") is None
     endpoint = full.endpoint("big")
-    assert (endpoint.model, endpoint.style, endpoint.rpm) == ("org/big", "continue", 60)
+    assert (endpoint.model, endpoint.style, endpoint.price_in) == ("org/big", "continue", 0.4)
     assert endpoint.extra() == {"max_tokens": None, "reasoning": {"effort": "low"}, "top_k": 1}
     assert NamedEndpoint(url="http://h").endpoint("local").model == "local"
     remove_endpoint("big")
@@ -153,7 +152,6 @@ VALUES: dict[str, Any] = {
     "url": st.sampled_from(["http://localhost:1/v1", "https://h"]),
     "model": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20),
     "price_in": st.floats(0, 100),
-    "tpm": st.floats(0, 1e9),
     "retries": st.integers(0, 9),
     "chat": st.none() | st.booleans(),
     "body": st.dictionaries(

@@ -37,7 +37,13 @@ from codegen.generation.backends import Endpoint
 from codegen.generation.cached import CachedBackend, Prices, ResponseCache
 from codegen.generation.client import retry_after
 from codegen.generation.decoders import READERS, STRATEGIES
-from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend
+from codegen.generation.openai import (
+    FAILURES_IN_A_ROW,
+    CalledOff,
+    CostLimitReached,
+    OpenAIBackend,
+    Pace,
+)
 from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed
 
 KEY = "sk-very-secret-0123456789"
@@ -625,3 +631,48 @@ def test_only_decoders_that_read_text_are_taken(model: Model) -> None:
 def test_every_strategy_says_what_it_requires(name: str) -> None:
     """So none can be added that an endpoint would silently ignore."""
     assert STRATEGIES[name].requires in CAPABILITIES
+
+
+# The pace
+
+
+def paced(**limits: Any) -> Pace:
+    return Pace(Endpoint("http://h", "m", **limits))
+
+
+def send(made: Pace, spent: tuple[int, int]) -> None:
+    made.enter(threading.Event())
+    made.leave(spent, answered=True)
+
+
+def test_a_wait_that_the_server_asks_for_holds_for_all() -> None:
+    made, began = paced(), time.monotonic()
+    made.leave((0, 0), answered=False, wait_s=0.2)
+    made.enter(threading.Event())
+    assert time.monotonic() - began >= 0.2
+
+
+def test_the_cost_limit() -> None:
+    made = paced(price_in=1.0, price_out=10.0, max_cost=0.001)  # 1000 millionths
+    for _ in range(9):
+        send(made, (10, 10))  # 110 each
+    send(made, (9, 0))
+    with pytest.raises(CostLimitReached, match=r"cost limit of 0.001 is reached.*resume") as caught:
+        for _ in range(2):
+            send(made, (1, 0))
+    assert caught.value.exit_code == 1
+
+
+def test_a_server_that_counts_nothing_cannot_keep_a_cost_limit() -> None:
+    made = paced(price_in=1.0, max_cost=1.0)
+    send(made, (0, 0))
+    with pytest.raises(CostLimitReached, match="Leave out --max-cost"):
+        send(made, (0, 0))
+
+
+def test_waiting_ends_when_called_off() -> None:
+    made, stop = paced(), threading.Event()
+    made.leave((0, 0), answered=False, wait_s=60)
+    threading.Timer(0.1, stop.set).start()
+    with pytest.raises(CalledOff):
+        made.enter(stop)

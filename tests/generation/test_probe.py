@@ -13,7 +13,7 @@ from openai_server import Model, Reply, completion, error, serving
 from codegen.generation.backends import Endpoint
 from codegen.generation.probe import probe
 
-OPTIONAL = ("seed", "logprobs", "suffix", "prediction", "stream")
+OPTIONAL = ("seed", "suffix", "stream")
 
 
 def server_that(
@@ -28,17 +28,9 @@ def server_that(
         chat = "messages" in body
         noise = len(seen) if "seed" not in honors or "seed" not in body else body["seed"]
         text = hashlib.sha256(str(noise).encode()).hexdigest()
-        extra: dict[str, Any] = {}
-        if "logprobs" in honors and body.get("logprobs"):
-            layout = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"b": -2.0}]}
-            rows = [{"token": "a", "logprob": -1.0, "top_logprobs": []}]
-            extra["logprobs"] = {"content": rows} if chat else layout
-        reply = completion(text, chat=chat, **extra)
+        reply = completion(text, chat=chat)
         if "suffix" in honors and body.get("suffix"):
             reply.body["usage"]["prompt_tokens"] += 9
-        if "prediction" in honors and body.get("prediction"):
-            counts = {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 0}
-            reply.body["usage"]["completion_tokens_details"] = counts
         if "stream" in honors and body.get("stream"):
             delta = {"delta": {"content": text}} if chat else {"text": text}
             lines = [f"data: {json.dumps({'choices': [delta]})}\n\n", "data: [DONE]\n\n"]
@@ -54,7 +46,7 @@ def states(model: Model, name: str = "m") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", ["yes", "ignored", "no"])
-@pytest.mark.parametrize("field", ["seed", "logprobs", "suffix", "prediction"])
+@pytest.mark.parametrize("field", ["seed", "suffix"])
 def test_each_field_is_told_apart(field: str, how: str) -> None:
     others = set(OPTIONAL) - {field}
     honors, refuses = {"yes": ({field}, set()), "ignored": (set(), set()), "no": (set(), {field})}[
@@ -68,8 +60,7 @@ def test_each_field_is_told_apart(field: str, how: str) -> None:
             expected[name] = how
     assert found == expected
     assert set(found) == {
-        "reachable", "models", "text", "chat", "streaming", "seed", "logprobs",
-        "suffix", "prediction",
+        "reachable", "models", "text", "chat", "streaming", "seed", "suffix"
     }  # fmt: skip
 
 

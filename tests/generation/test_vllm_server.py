@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,22 +117,3 @@ def test_stop_strings_and_streams(
     for one in made:
         assert one.error is None
         assert one.text == streamed[one.number] == expected[one.number].text
-
-
-def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> None:
-    """In the text and in the chat layout, against one forward pass over the whole text."""
-    tokenizer: Any = ours.loaded.tokenizer
-    requests = [replace(request, logprobs=2) for request in REQUESTS]
-    for made in done(endpoint.open(), requests):
-        rows = made.meta["logprobs"]
-        assert "".join(row["token"] for row in rows).startswith(made.text)
-        if made.request.chat:
-            continue
-        prompt = tokenizer(made.request.prompt).input_ids
-        with torch.inference_mode():
-            logs = ours.loaded.model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
-        best = logs.topk(2).values.tolist()
-        assert rows[0]["logprob"] == pytest.approx(best[0], abs=1e-3)
-        assert sorted((one["logprob"] for one in rows[0]["top_logprobs"]), reverse=True) == (
-            pytest.approx(best, abs=1e-3)
-        )

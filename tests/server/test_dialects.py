@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -77,7 +76,7 @@ def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
     client, name = ollama.Client(served.url, headers=AUTH), engine.model.name
     assert [model.model for model in client.list().models] == [name]
     shown = client.show(name)
-    assert shown.capabilities == ["completion"] and shown.details.family == "llama"
+    assert shown.capabilities == ["completion"]
     options = {"temperature": 0, "num_predict": 12, "top_p": 1, "num_ctx": 4096}
     answer = client.chat(name, TEXT, options=options)
     assert answer.message.content == chat_text(post, TEXT)
@@ -103,31 +102,10 @@ def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
     assert error.value.status_code == 401
 
 
-def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -> None:
+def test_props(served: Served, tiny_model: Any) -> None:
     props = httpx.get(served.url + "/props", headers=AUTH).json()
     assert props["default_generation_settings"]["n_ctx"] == tiny_model.longest == 512
     assert props["chat_template"] == tiny_model.tokenizer.chat_template
-    text = "def f():\n    return 'ä'<|im_end|>"
-    tokens = post("/tokenize", {"content": text}).json()["tokens"]
-    assert tokens == tiny_model.tokenizer(text).input_ids
-    assert post("/detokenize", {"tokens": tokens}).json()["content"] == text
-    pieces = post("/tokenize", {"prompt": "x = 1", "with_pieces": True}).json()["tokens"]
-    assert "".join(piece["piece"] for piece in pieces) == "x = 1"
-    applied = post("/apply-template", {"messages": TEXT}).json()["prompt"]
-    template = tiny_model.tokenizer.apply_chat_template
-    assert applied == template(TEXT, tokenize=False, add_generation_prompt=True)
-    assert post("/detokenize", {"tokens": [10**6]}).status_code == 400
-
-
-def test_tokens_of_a_long_text_hold_up_nobody(served: Served, post: Any) -> None:
-    """Tokenizers' ``encode`` would keep all other threads of the server waiting."""
-    answered = 0
-    with ThreadPoolExecutor(1) as pool:
-        counting = pool.submit(post, "/tokenize", {"content": "a" * 400_000})
-        while not counting.done():
-            answered += httpx.get(f"{served.url}/health").is_success
-    assert counting.result().json()["count"] > 1000
-    assert answered > 3
 
 
 @pytest.fixture
@@ -202,15 +180,8 @@ def test_an_upstreams_reason_is_shown_without_the_key(fronted: Served) -> None:
 
 def test_what_a_server_in_front_lacks_is_one_line(fronted: Served) -> None:
     with httpx.Client(base_url=fronted.url, headers=AUTH, timeout=60) as client:
-        for path, body in (
-            ("/v1/completions", {"prompt": "x", "logprobs": 1}),
-            ("/v1/completions", {"prompt": "x", "presence_penalty": 1}),
-            ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 5}}),
-            ("/tokenize", {"content": "x"}),
-            ("/apply-template", {"messages": TEXT}),
-        ):
-            answer = client.post(path, json=body)
-            assert answer.status_code == 501 and "requires a model in this process" in answer.text
+        answer = client.post("/v1/completions", json={"prompt": "x", "top_k": 5})
+        assert answer.status_code == 501 and "requires a model in this process" in answer.text
         for path in ("/props", "/api/tags", "/v1/models"):
             assert client.get(path).status_code == 200
 

@@ -78,9 +78,6 @@ def has_ended(pid: int) -> bool:
 @pytest.mark.slow
 def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> None:
     shown = served.post("/api/show", {"model": ""})
-    assert shown["details"]["format"] == "gguf" and shown["details"]["family"] == "llama"
-    assert shown["details"]["quantization_level"] == "Q4_1"
-    assert shown["model_info"]["llama.context_length"] == 8192
     assert shown["capabilities"] == ["completion", "insert"]
     turn = {"messages": [{"role": "user", "content": "Name a colour."}], "model": ""}
     said = served.post("/api/chat", {**turn, "options": {"num_predict": 8}, "stream": False})

@@ -166,7 +166,6 @@ def test_tabby(post: Any, served: Served, engine: Any) -> None:
     assert key.document == "src/a.py" and key.workspace == "x"
     event = {"type": "select", "completion_id": body["id"], "choice_index": 0, "elapsed": 5}
     assert post("/v1/events", event).status_code == 200
-    assert engine.metrics.value("accepted") == 1
     health = httpx.get(served.url + "/v1/health", headers=AUTH).json()
     assert health["model"] and health["version"]["git_describe"]
     setting = httpx.get(served.url + "/v1beta/server_setting", headers=AUTH).json()

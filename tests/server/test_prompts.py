@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError
 from codegen.server.prompts import FAMILIES, Foreign, find_family, parse_foreign
 from codegen.server.requests import Snippet
 
@@ -33,15 +32,8 @@ def test_every_layout_is_read_back(family, prefix: str, suffix: str) -> None:
 def test_families_of_models() -> None:
     starcoder = Tokenizer("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
     qwen = Tokenizer("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
-    names = [
-        find_family(tokenizer, layout) and find_family(tokenizer, layout).name  # type: ignore
-        for tokenizer in (starcoder, qwen, Tokenizer("a"))
-        for layout in ("auto", "prefix")
-    ]
-    assert names == ["fim-starcoder-spm", None, "fim-qwen", None, None, None]
-    assert find_family(qwen, "spm").name == "fim-qwen-spm"  # type: ignore
-    with pytest.raises(ConfigError, match="sentinels"):
-        find_family(Tokenizer("a"), "psm")  # type: ignore
+    found: list[Any] = [find_family(one) for one in (starcoder, qwen, Tokenizer("a"))]  # type: ignore
+    assert [one and one.name for one in found] == ["fim-starcoder-spm", "fim-qwen", None]
 
 
 def long_class(methods: int) -> str:

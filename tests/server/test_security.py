@@ -20,7 +20,6 @@ from codegen.errors import ConfigError, InputError, MachineError, ModelError
 from codegen.server.guard import (
     check_address,
     listen,
-    listen_unix,
     new_token,
     read_token,
     same_token,
@@ -50,26 +49,16 @@ def raw(served: Served, data: bytes, wait: float = 5.0) -> bytes:
     return found
 
 
-# 1. Nothing but the loopback without a token; a Unix socket is its owner's.
+# 1. Nothing but the loopback without a token.
 
 
-def test_1_no_foreign_address_without_a_token(tmp_path: Path) -> None:
+def test_1_no_foreign_address_without_a_token() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
         with pytest.raises(ConfigError, match="token"):
             check_address(host, None)
         check_address(host, "token")
     for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
         check_address(host, None)
-    path = tmp_path / "socket"
-    with listen_unix(path):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with pytest.raises(MachineError, match="already"):
-            listen_unix(path)
-    with listen_unix(path):  # a dead server's file is in nobody's way
-        assert path.exists()
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(MachineError, match="not a socket"):
-        listen_unix(tmp_path / "file")
     with listen("127.0.0.1", 0) as taken, pytest.raises(MachineError, match="--port"):
         listen("127.0.0.1", taken.getsockname()[1])
 

@@ -1,4 +1,4 @@
-"""Typed as suggested, accepted, delayed."""
+"""Typed as suggested, and delayed."""
 
 from __future__ import annotations
 
@@ -64,8 +64,7 @@ OTHER: list[tuple[str, object]] = [
     ("params", dataclasses.replace(PARAMS, seed=3)), ("stop", (";",)), ("multiline", "never"),
     ("max_lines", 3), ("deadline_s", 0.1), ("key", KEY._replace(client="other")),
     ("tokens", (1,)), ("patient", True), ("waits", False), ("prediction", "x = 1"), ("least", 0.5),
-    ("hesitant", ((1, 0.5),)), ("logprobs", 1),
-    ("presence_penalty", 1.0), ("frequency_penalty", 1.0), ("logit_bias", ((1, 2.0),)),
+    ("hesitant", ((1, 0.5),)),
     ("top_k", 5), ("marks", ("<x>",)),
 ]  # fmt: skip
 COUNTED_APART = {
@@ -91,16 +90,6 @@ def test_other_options_are_asked_again() -> None:
         kept = Suggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) == ("alue",)
-
-
-def test_acceptance_is_a_change_that_equals_a_suggestion() -> None:
-    kept = Suggestions()
-    kept.show("def f():\n    ", ("return value", "pass"))
-    assert kept.accepted("r", "def f():\n    ") is None  # typed
-    assert kept.accepted("return", "def g():\n    ") is None  # elsewhere
-    assert kept.accepted("return", "def f():\n    ") == ("part", 6)
-    assert kept.accepted("return value", "def f():\n    ") == ("all", 12)
-    assert kept.accepted("return value", "def f():\n    ") is None  # once
 
 
 def typed(delay: TypingDelay, interval: float) -> float:

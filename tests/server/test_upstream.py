@@ -49,7 +49,7 @@ def made() -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
         def make(limits: ServerLimits = LIMITS, **script: Any) -> Any:
-            options = {k: script.pop(k) for k in ("fim", "layout", "remote") if k in script}
+            options = {k: script.pop(k) for k in ("fim", "remote") if k in script}
             server = UpstreamServer(Script(**script))
             stack.callback(server.stop)
             key = script.get("key", "")
@@ -118,19 +118,13 @@ def test_the_way_is_the_first_that_works(
 
 
 @pytest.mark.parametrize("family", ["qwen", "starcoder", "deepseek", "codellama", "codestral"])
-@pytest.mark.parametrize("layout", ["auto", "psm", "spm"])
-def test_sentinels_are_those_of_the_prompt_style(
-    made: Make, ask: Any, family: str, layout: str
-) -> None:
+def test_sentinels_are_those_of_the_prompt_style(made: Make, ask: Any, family: str) -> None:
     names = [name for name in (f"fim-{family}", f"fim-{family}-spm") if name in STYLES]
     orders = {STYLES[name].template.endswith("{prefix}"): name for name in names}
-    if layout != "auto" and (layout == "spm") not in orders:
-        pytest.skip(f"{family} has one order")
-    server, engine = made(fim=family, layout=layout, sentinels=True)
+    server, engine = made(fim=family, sentinels=True)
     complete(engine, ask("def f(x):\n    return ", "\n\nprint(f(1))\n"))
     [body] = server.bodies()
-    first = layout == "spm" or (layout == "auto" and family in ("starcoder", "codellama"))
-    style = STYLES[orders.get(first, names[0])]
+    style = STYLES[orders.get(family in ("starcoder", "codellama"), names[0])]
     wanted = style.render(prefix="def f(x):\n    return ", suffix="\n\nprint(f(1))\n")
     assert body["prompt"] == wanted
 

@@ -179,11 +179,8 @@ def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_server_cleanly(
-    server: UpstreamServer, tmp_path: Path, number: signal.Signals
-) -> None:
-    uds = tmp_path / "socket"
-    command = [CODEGEN, "serve", "http", "-o", f"uds={uds}", "--upstream", server.url]
+def test_a_signal_stops_a_server_cleanly(server: UpstreamServer, number: signal.Signals) -> None:
+    command = [CODEGEN, "serve", "http", "--port", "0", "--upstream", server.url]
     process = subprocess.Popen(
         [*command, "--model", "coder", "--api-key-env", "THE_KEY"],
         env={**os.environ, "THE_KEY": KEY},
@@ -197,7 +194,7 @@ def test_a_signal_stops_a_server_cleanly(
             assert "Token:" in lines[-1], lines
             process.send_signal(number)
             assert process.stderr.read().strip() == "Stopped."
-            assert process.wait(timeout=30) == 0 and not uds.exists()
+            assert process.wait(timeout=30) == 0
         finally:
             process.kill()
 

@@ -28,7 +28,6 @@ from codegen.server.http.openai import (
     check_together,
     head_of,
     reason_of,
-    spelt,
     text_request,
     usage_of,
 )
@@ -42,8 +41,6 @@ from codegen.server.http.wire import (
     Strings,
     Temperature,
     TopP,
-    Whole,
-    bias_of,
     check_model,
     event_stream,
     first_of,
@@ -51,7 +48,7 @@ from codegen.server.http.wire import (
     read_object,
     text_of,
 )
-from codegen.server.requests import CompletionRequest, TokenLogprob
+from codegen.server.requests import CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import Upstream
 
@@ -94,8 +91,6 @@ class ChatBody(OpenAIFields, StrictBody):
     max_completion_tokens: MostTokens | None = None
     temperature: Temperature = 1.0
     seed: Seed | None = None
-    logprobs: bool = False
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
 
 
 class FimBody(StrictBody):
@@ -216,13 +211,8 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
     check_together(
         service,
         n=body.n,
-        temperature=body.temperature,
-        logprobs=body.logprobs,
         prediction=body.prediction.text if body.prediction else "",
-        stream=body.stream,
     )
-    if body.top_logprobs and not body.logprobs:
-        raise Refused("top_logprobs requires logprobs: true.", param="top_logprobs")
     if body.stream and body.n > 1:
         raise Refused("A stream requires n = 1.", param="n")
     asked = await conversation_request(
@@ -235,10 +225,6 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         candidates=body.n,
         stop=tuple(body.stop),
         prediction=body.prediction.text if body.prediction else "",
-        logprobs=body.top_logprobs if body.logprobs else None,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        logit_bias=bias_of(body.logit_bias, service),
         top_k=max(0, body.top_k),
     )
     return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)
@@ -297,7 +283,7 @@ async def _answer(
         {
             "index": number,
             "message": {"role": "assistant", "content": one.text, "refusal": None},
-            "logprobs": None if asked.logprobs is None else _chat_logprobs(one.logprobs),
+            "logprobs": None,
             "finish_reason": reason_of(one),
         }
         for number, one in enumerate(found)
@@ -324,16 +310,3 @@ async def _events(
         yield chunk(role, reason_of(first_of(piece)))
         if usage:
             yield {**head, "choices": [], "usage": usage_of([piece])}
-
-
-def _chat_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
-    """OpenAI's layout for chat."""
-
-    def entry(token: bytes, logprob: float) -> dict[str, Any]:
-        return {"token": spelt(token), "logprob": logprob, "bytes": list(token)}
-
-    content = [
-        {**entry(one.token, one.logprob), "top_logprobs": [entry(*other) for other in one.top]}
-        for one in found
-    ]
-    return {"content": content, "refusal": None}

@@ -1,4 +1,4 @@
-"""llama.cpp's API: ``/infill``, ``/props``, ``/tokenize``, ``/detokenize`` and ``/apply-template``.
+"""llama.cpp's API: ``/infill`` and ``/props``.
 
 ``/infill`` has the fields that llama.vim and llama.vscode use. Its answer has no space after
 colons: llama.vim drops answers without ``"content":"``. Numbers above a limit of the engine are
@@ -7,7 +7,6 @@ lowered, as in llama.cpp's server.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 
 from codegen import __version__
 from codegen.generation import SamplingParams
-from codegen.server.http.chat import Message, render, turns_of
 from codegen.server.http.openai import UNNAMED
 from codegen.server.http.wire import (
     MOST_TOKENS,
@@ -29,7 +27,7 @@ from codegen.server.http.wire import (
     TopP,
     Whole,
     event_stream,
-    local_model,
+    first_of,
     read_object,
     snippets,
 )
@@ -85,7 +83,7 @@ async def infill(service: CompletionService, request: Request) -> Response:
     if body.stream:
         return await event_stream(request, _events(service, request, asked))
     answer = await service.complete(request, asked)
-    found = answer.candidates or (Candidate("", 0, "eos"),)
+    found = answer.candidates or (first_of(answer),)
     rows = [_row(service, asked, answer, one, number) for number, one in enumerate(found)]
     if body.response_fields:
         rows = [_selected(row, body.response_fields) for row in rows]
@@ -119,8 +117,7 @@ async def _events(service: CompletionService, request: Request, asked: Completio
         if isinstance(piece, str):
             yield {"index": 0, "content": piece, "stop": False}
             continue
-        last = piece.candidates[0] if piece.candidates else Candidate("", 0, "eos")
-        yield {**_row(service, asked, piece, last, 0), "content": ""}
+        yield {**_row(service, asked, piece, first_of(piece), 0), "content": ""}
 
 
 def _row(
@@ -135,18 +132,13 @@ def _row(
     return {
         "index": number,
         "content": one.text,
-        "tokens": [],
-        "id_slot": 0,
         "stop": True,
         "model": service.engine.model.name,
         "tokens_predicted": one.completion_tokens,
         "tokens_evaluated": answer.reused + answer.encoded,
         "tokens_cached": answer.reused,
         "has_new_line": "\n" in one.text,
-        "truncated": False,
         "stop_type": _STOP_TYPES[one.finish_reason],
-        "stopping_word": "",
-        "prompt": "",
         "generation_settings": {
             "n_predict": asked.params.max_new_tokens,
             "temperature": asked.params.temperature,
@@ -199,58 +191,3 @@ async def props(service: CompletionService, _: Request) -> Response:
             "is_sleeping": False,
         }
     )
-
-
-class TokenizeBody(Body):
-    """``/tokenize`` of llama.cpp (``content``) and of vLLM (``prompt``)."""
-
-    content: str = ""
-    prompt: str = ""
-    add_special: bool = False
-    add_special_tokens: bool = False
-    with_pieces: bool = False
-
-
-async def tokenize(service: CompletionService, request: Request) -> Response:
-    """``/tokenize``: ids of a text, whose control tokens are read as such."""
-    body, model = TokenizeBody.read(await read_object(request)), local_model(service, "/tokenize")
-    core, special = model.tokenizer.backend_tokenizer, body.add_special or body.add_special_tokens
-
-    def tokens() -> list[Any]:
-        # Unlike encode, encode_batch lets other threads run meanwhile: there may be megabytes.
-        (found,) = core.encode_batch([body.content + body.prompt], add_special_tokens=special)
-        if not body.with_pieces:
-            return found.ids
-        return [{"id": token, "piece": model.tokenizer.decode([token])} for token in found.ids]
-
-    found = await asyncio.to_thread(tokens)
-    return JSONResponse({"tokens": found, "count": len(found), "max_model_len": model.longest})
-
-
-class DetokenizeBody(Body):
-    """``/detokenize``."""
-
-    tokens: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(max_length=MOST_TOKENS)]
-
-
-async def detokenize(service: CompletionService, request: Request) -> Response:
-    """``/detokenize``: the text of ids."""
-    model = local_model(service, "/detokenize")
-    body = DetokenizeBody.read(await read_object(request))
-    if unknown := [token for token in body.tokens if token >= len(model.vocabulary.tokens)]:
-        raise Refused(f"The model has no token {unknown[0]}.", param="tokens")
-    text = model.tokenizer.backend_tokenizer.decode(body.tokens, skip_special_tokens=False)
-    return JSONResponse({"content": text, "prompt": text})
-
-
-class TemplateBody(Body):
-    """``/apply-template``."""
-
-    messages: Annotated[list[Message], Field(min_length=1)]
-
-
-async def apply_template(service: CompletionService, request: Request) -> Response:
-    """``/apply-template``: a conversation rendered for the model."""
-    body = TemplateBody.read(await read_object(request))
-    text, _ = await render(service, turns_of(body.messages))
-    return JSONResponse({"prompt": text})

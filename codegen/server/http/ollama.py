@@ -21,7 +21,6 @@ from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_req
 from codegen.server.http.wire import (
     MOST_TOKENS,
     Events,
-    Penalty,
     Seed,
     StrictBody,
     Strings,
@@ -34,7 +33,7 @@ from codegen.server.http.wire import (
     read_object,
 )
 from codegen.server.model import CompletionModel
-from codegen.server.requests import Candidate, Completion, CompletionRequest
+from codegen.server.requests import Candidate, Completion
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
 from codegen.server.upstream.prompts import count_of
@@ -42,6 +41,7 @@ from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults
 _TOP_P = 0.9
+_LOADED = {"done": True, "done_reason": "load"}  # the answer to a request without a prompt
 _VERSION = "0.12.11"  # the version of Ollama with these fields; clients check it
 
 
@@ -61,8 +61,6 @@ class Options(StrictBody):
     top_k: Annotated[Whole, Field(ge=-1)] = 0
     seed: Seed | None = None
     stop: Strings = []
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
 
 
 class _Body(StrictBody):
@@ -102,7 +100,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
     model, options = service.engine.model, body.options
     check_model(body.model, model)
     if not (body.prompt or body.suffix):
-        return _loaded(service, {"response": ""})
+        return JSONResponse({**_head(service), **_response(""), **_LOADED})
     if body.suffix or body.raw or not _chats(service):
         text = TextBody(
             suffix=body.suffix,
@@ -110,13 +108,12 @@ async def generate(service: CompletionService, request: Request) -> Response:
             temperature=_temperature(options, 0.0 if body.suffix else _TEMPERATURE),
             top_p=options.top_p or _TOP_P,
             top_k=options.top_k,
-            presence_penalty=options.presence_penalty,
-            frequency_penalty=options.frequency_penalty,
             seed=options.seed or 0,
             stop=options.stop,
         )
         asked = text_request(service, text, body.prompt)
-        return await _answer(service, request, asked, body.stream, _response)
+        pieces = service.stream(request, asked)
+        return await _answer(service, request, pieces, body.stream, _response)
     turns = [{"role": "system", "content": body.system}] if body.system else []
     turns.append({"role": "user", "content": body.prompt})
     return await _converse(service, request, turns, body, _response)
@@ -127,7 +124,7 @@ async def chat(service: CompletionService, request: Request) -> Response:
     body = ChatBody.read(await read_object(request))
     check_model(body.model, service.engine.model)
     if not body.messages:
-        return _loaded(service, {"message": {"role": "assistant", "content": ""}})
+        return JSONResponse({**_head(service), **_message(""), **_LOADED})
     return await _converse(service, request, turns_of(body.messages), body, _message)
 
 
@@ -158,72 +155,44 @@ async def _converse(
         "seed": options.seed,
         "stop": options.stop,
         "top_k": max(0, options.top_k),
-        "presence_penalty": options.presence_penalty,
-        "frequency_penalty": options.frequency_penalty,
     }
     upstream = service.engine.model
     if not isinstance(upstream, Upstream):
         asked = await conversation_request(
             service, turns, max_tokens=max_tokens, **params, **{**more, "stop": tuple(options.stop)}
         )
-        return await _answer(service, request, asked, body.stream, said)
+        pieces = service.stream(request, asked)
+        return await _answer(service, request, pieces, body.stream, said)
     params |= {"model": upstream.name, "messages": turns}
     params |= {name: value for name, value in more.items() if value}
     params |= {} if options.seed is None else {"seed": options.seed}
     params |= {"max_tokens": max_tokens} if max_tokens else {}
-    began = time.perf_counter()
-    if body.stream:
-        if isinstance(upstream, LlamaUpstream):
-            params["stream_options"] = {"include_usage": True}
-        rows = upstream.stream("chat/completions", params)
-        return await line_stream(request, _lines(service, _pieces(rows), said))
-    work = upstream.json("chat/completions", params, service.engine.limits.conversation_s)
-    read = _Reader(began)
-    text = read.take(await unless_left(request, work))
-    return JSONResponse({**_head(service), **said(text), **_end(read.whole(), began)})
-
-
-class _Reader:
-    """Assembles an upstream's answer from its rows."""
-
-    def __init__(self, began: float) -> None:
-        self._text, self._pieces, self._finish = "", 0, "eos"
-        self._began, self._first = began, 0.0
-        self._usage: Any = None
-
-    def take(self, row: Any) -> str:
-        """The text of a row."""
-        if not isinstance(row, dict):
-            row = {}
-        text, finish = read_row(row)
-        if text and not self._first:
-            self._first = time.perf_counter()
-        self._text += text
-        self._pieces += bool(text)
-        self._finish = finish or self._finish
-        self._usage = row.get("usage") or self._usage
-        return text
-
-    def whole(self) -> Completion:
-        """The answer; without the upstream's count, pieces are counted as tokens."""
-        done = time.perf_counter()
-        first = (self._first or done) if self._pieces > 1 else self._began
-        tokens = count_of(self._usage, "completion_tokens") or self._pieces
-        finish = "length" if self._finish == "length" else "eos"
-        return Completion(
-            (Candidate(self._text, tokens, finish),),
-            prompt_tokens=count_of(self._usage, "prompt_tokens"),
-            stages={"encode": first - self._began, "decode": done - first},
-        )
+    if isinstance(upstream, LlamaUpstream):
+        params["stream_options"] = {"include_usage": True}
+    pieces = _pieces(upstream.stream("chat/completions", params))
+    return await _answer(service, request, pieces, body.stream, said)
 
 
 async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | Completion]:
-    read = _Reader(time.perf_counter())
+    """An upstream's stream as pieces and the answer; without its count, pieces count as tokens."""
+    began = first = time.perf_counter()
+    texts: list[str] = []
+    usage, finish = None, "eos"
     async with aclosing(rows):
         async for row in rows:
-            if text := read.take(row):
+            text, reason = read_row(row)
+            usage, finish = row.get("usage") or usage, reason or finish
+            if text:
+                first = first if texts else time.perf_counter()
+                texts.append(text)
                 yield text
-    yield read.whole()
+    tokens = count_of(usage, "completion_tokens") or len(texts)
+    reason = "length" if finish == "length" else "eos"
+    yield Completion(
+        (Candidate("".join(texts), tokens, reason),),
+        prompt_tokens=count_of(usage, "prompt_tokens"),
+        stages={"encode": first - began, "decode": time.perf_counter() - first},
+    )
 
 
 def _chats(service: CompletionService) -> bool:
@@ -239,16 +208,21 @@ def _temperature(options: Options, default: float) -> float:
 async def _answer(
     service: CompletionService,
     request: Request,
-    asked: CompletionRequest,
+    pieces: AsyncIterator[str | Completion],
     stream: bool,
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
     if stream:
-        return await line_stream(request, _lines(service, service.stream(request, asked), said))
+        return await line_stream(request, _lines(service, pieces, said))
     began = time.perf_counter()
-    answer = await service.complete(request, asked)
+    answer = await unless_left(request, _last(pieces))
     text = first_of(answer).text
     return JSONResponse({**_head(service), **said(text), **_end(answer, began)})
+
+
+async def _last(pieces: AsyncIterator[str | Completion]) -> Completion:
+    found = [piece async for piece in pieces if isinstance(piece, Completion)]
+    return found[-1]
 
 
 async def _lines(
@@ -286,9 +260,15 @@ def _end(answer: Completion, began: float) -> dict[str, Any]:
     }
 
 
-def _loaded(service: CompletionService, said: dict[str, Any]) -> Response:
-    """Without a prompt, Ollama loads the model; here it is loaded already."""
-    return JSONResponse({**_head(service), **said, "done": True, "done_reason": "load"})
+# Of the weights little is known, and nothing behind an upstream server.
+_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": [],
+    "parameter_size": "",
+    "quantization_level": "",
+}
 
 
 async def tags(service: CompletionService, _: Request) -> Response:
@@ -300,7 +280,7 @@ async def tags(service: CompletionService, _: Request) -> Response:
         "modified_at": "1970-01-01T00:00:00Z",
         "size": 0,
         "digest": model.fingerprint if isinstance(model, CompletionModel) else "",
-        "details": _details(service),
+        "details": _DETAILS,
     }
     return JSONResponse({"models": [entry]})
 
@@ -317,52 +297,25 @@ async def show(service: CompletionService, request: Request) -> Response:
     """``/api/show``."""
     body, model = ShowBody.read(await read_object(request)), service.engine.model
     check_model(body.model, model)
-    details = _details(service)
-    kind, running, fills = details["family"] or "unknown", service.engine.model.longest, False
-    longest = running
+    fills = False
     if isinstance(model, CompletionModel):
         fills = model.family is not None
     elif isinstance(model, Upstream):
         fills = bool(model.offer) and model.offer.way.kind not in ("prefix", "chat")
-    if isinstance(model, LlamaUpstream):
-        longest = model.server.header.context or running
     return JSONResponse(
         {
             "modelfile": "",
-            "parameters": f"num_ctx {running}",
+            "parameters": f"num_ctx {model.longest}",
             "template": "",
-            "details": details,
+            "details": _DETAILS,
             "model_info": {
-                "general.architecture": kind,
-                f"{kind}.context_length": longest,
+                "general.architecture": "unknown",
+                "unknown.context_length": model.longest,
             },
             "capabilities": ["completion", *(["insert"] if fills else [])],
             "modified_at": "1970-01-01T00:00:00Z",
         }
     )
-
-
-def _details(service: CompletionService) -> dict[str, Any]:
-    model = service.engine.model
-    # Nothing is known of the weights behind an upstream server.
-    form = kind = size = level = ""
-    if isinstance(model, CompletionModel):
-        form, kind = "safetensors", model.model.config.model_type
-    elif isinstance(model, LlamaUpstream):
-        header = model.server.header
-        form, kind = "gguf", header.architecture
-        level = header.tensor_types.most_common(1)[0][0]
-        if header.shards == 1:
-            count = header.parameters
-            size = f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"
-    return {
-        "parent_model": "",
-        "format": form,
-        "family": kind,
-        "families": [kind] if kind else [],
-        "parameter_size": size,
-        "quantization_level": level,
-    }
 
 
 async def version(_: CompletionService, __: Request) -> Response:

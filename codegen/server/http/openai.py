@@ -25,9 +25,7 @@ from codegen.server.http.wire import (
     Body,
     Count,
     Events,
-    LogitBias,
     MostTokens,
-    Penalty,
     Prediction,
     Refused,
     Seed,
@@ -35,7 +33,6 @@ from codegen.server.http.wire import (
     Temperature,
     TopP,
     Whole,
-    bias_of,
     check_model,
     event_stream,
     first_of,
@@ -49,15 +46,14 @@ from codegen.server.requests import (
     Completion,
     CompletionRequest,
     DocumentKey,
-    TokenLogprob,
 )
 from codegen.server.service import CompletionService
-from codegen.server.text import safe_text
 
 UNNAMED = DocumentKey("", "", "")
 # Longer text is refused before it is tokenized: code has fewer characters per token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
+_UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
 class StreamOptions(Body):
@@ -73,9 +69,6 @@ class OpenAIFields(Body):
     n: Count = 1
     top_p: TopP = 1.0
     top_k: Annotated[Whole, Field(ge=-1)] = 0
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
-    logit_bias: LogitBias = {}
     prediction: Prediction | None = None
     stop: Strings = []
     stream: bool = False
@@ -95,7 +88,6 @@ class TextBody(OpenAIFields):
     language: str = ""
     best_of: Annotated[Whole, Field(ge=1, le=1)] = 1
     temperature: Temperature | None = None
-    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     seed: Seed = 0
     echo: bool = False
     settle: bool = True
@@ -106,6 +98,9 @@ async def completions(
 ) -> Response:
     """Answers one request; several prompts one after the other."""
     body = TextBody.read(given)
+    for name in _UNSUPPORTED:
+        if given.get(name):
+            raise Refused(f"This server does not support the field {name}.", param=name)
     if (
         service.next_edits
         and len(body.prompt) == 1
@@ -125,8 +120,6 @@ async def completions(
         for candidate in answer.candidates or (first_of(answer),):
             text = one.prefix + candidate.text if body.echo else candidate.text
             choices.append(_choice(len(choices), text, candidate))
-            if body.logprobs is not None:
-                choices[-1]["logprobs"] = _text_logprobs(candidate.logprobs)
     found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
     if not body.settle:
         found["settled"] = all(answer.settled for answer in answers)
@@ -146,8 +139,8 @@ async def _next_edit(
     Raises:
         Refused: for fields that do not go together.
     """
-    if body.n > 1 or body.echo or body.logprobs is not None:
-        raise Refused("A next edit has one choice, without echo and logprobs.", param="n")
+    if body.n > 1 or body.echo:
+        raise Refused("A next edit has one choice, without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
@@ -174,19 +167,13 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     fills = bool(suffix) or foreign is not None
     default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
     temperature = default_temperature if body.temperature is None else body.temperature
-    if body.presence_penalty or body.frequency_penalty or body.top_k > 0:
-        local_model(service, "A penalty or top_k")
+    if body.top_k > 0:
+        local_model(service, "top_k")
     check_together(
         service,
         n=body.n,
-        temperature=temperature,
-        logprobs=body.logprobs is not None,
         prediction=body.prediction.text if body.prediction else "",
-        stream=body.stream,
     )
-    if body.logprobs is not None and (fills or body.echo):
-        where = "the text between a prompt and a suffix" if fills else "the prompt (echo)"
-        raise Refused(f"This server gives no logprobs of {where}.", param="logprobs")
     return CompletionRequest(
         UNNAMED,
         prefix,
@@ -206,41 +193,23 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         max_lines=_FILL_LINES,
         settle=body.settle,
         prediction=body.prediction.text if body.prediction else "",
-        logprobs=body.logprobs,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        logit_bias=bias_of(body.logit_bias, service),
         top_k=max(0, body.top_k),
     )
 
 
-def check_together(
-    service: CompletionService,
-    *,
-    n: int,
-    temperature: float,
-    logprobs: bool,
-    prediction: str,
-    stream: bool,
-) -> None:
+def check_together(service: CompletionService, *, n: int, prediction: str) -> None:
     """Refuses fields that do not go together.
 
     Raises:
         Refused: naming them.
     """
     most = service.engine.limits.candidates
-    if logprobs:
-        local_model(service, "logprobs")
     if n > most:
         raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
     if prediction and n > 1:
         raise Refused("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
         raise Refused(f"The prediction has over {longest} characters.", param="prediction")
-    if logprobs and stream:
-        raise Refused("logprobs cannot be streamed; leave stream out.", param="logprobs")
-    if logprobs and n > 1 and temperature == 0:
-        raise Refused("logprobs of several choices require a temperature.", param="logprobs")
 
 
 async def _events(
@@ -278,28 +247,6 @@ def _choice(index: int, text: str, candidate: Candidate | None) -> dict[str, Any
 def reason_of(candidate: Candidate) -> Literal["length", "stop"]:
     """Why an answer ended, in OpenAI's words."""
     return "length" if candidate.finish_reason == "length" else "stop"
-
-
-def _text_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
-    """OpenAI's layout for text; offsets are characters of the answer."""
-    offsets, read = [], b""
-    for one in found:
-        offsets.append(len(safe_text(read.decode("utf-8", "ignore"))))
-        read += one.token
-    return {
-        "tokens": [spelt(one.token) for one in found],
-        "token_logprobs": [one.logprob for one in found],
-        "top_logprobs": [{spelt(token): value for token, value in one.top} for one in found],
-        "text_offset": offsets,
-    }
-
-
-def spelt(token: bytes) -> str:
-    """A token's text; bytes that are not whole characters are spelled as in OpenAI's API."""
-    try:
-        return token.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
 
 
 def usage_of(answers: list[Completion]) -> dict[str, Any]:

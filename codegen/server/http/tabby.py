@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import uuid
 from typing import Annotated, Any
@@ -17,7 +16,6 @@ from codegen.server.http.wire import Body, Temperature, Whole, read_object, snip
 from codegen.server.requests import CompletionRequest, DocumentKey
 from codegen.server.service import CompletionService
 
-_EVENTS = ("view", "select", "dismiss")
 _DECLARATIONS = 8
 
 
@@ -48,12 +46,6 @@ class TabbyBody(Body):
     language: str = ""
     temperature: Temperature = 0.0
     seed: Annotated[Whole, Field(ge=0, le=2**63)] = 0
-
-
-class TabbyEvent(Body):
-    """Tabby's ``/v1/events``."""
-
-    type: str = ""
 
 
 async def completions(
@@ -96,26 +88,14 @@ async def health(service: CompletionService, _: Request) -> Response:
             "model": model.name,
             "device": model.device,
             "arch": platform.machine(),
-            "cpu_info": platform.processor(),
-            "cpu_count": os.cpu_count(),
-            "cuda_devices": [],
-            "version": {
-                "build_date": "",
-                "build_timestamp": "",
-                "git_sha": "",
-                "git_describe": f"codegen {__version__}",
-            },
+            "version": {"git_describe": f"codegen {__version__}"},
         }
     )
 
 
-async def events(service: CompletionService, request: Request) -> Response:
-    """``/v1/events``: only counted, and only here."""
-    kind = TabbyEvent.read(await read_object(request)).type
-    if kind in _EVENTS:
-        service.engine.metrics.count(f"tabby_{kind}")
-        if kind == "select":
-            service.engine.metrics.count("accepted")
+async def events(_: CompletionService, request: Request) -> Response:
+    """``/v1/events``: accepted, for clients that report what users do, and dropped."""
+    await read_object(request)
     return Response(status_code=200)
 
 

@@ -88,8 +88,6 @@ Temperature = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=1, le=128)]
 MostTokens = Annotated[Whole, Field(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-LogitBias = dict[str, Annotated[float, Field(ge=-100, le=100)]]
 
 _NOTHING = ([], {}, "", False)
 _KIND = re.compile(r"a valid dictionary or instance of \w+")
@@ -214,26 +212,6 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
         f"{model.device}.",
         status=501,
     )
-
-
-def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, float], ...]:
-    """``logit_bias`` by token ids.
-
-    Raises:
-        Refused: for a key that is not a token id of the model.
-    """
-    found: list[tuple[int, float]] = []
-    if not bias:
-        return ()
-    model = local_model(service, "logit_bias")
-    for key, value in bias.items():
-        known = re.fullmatch("[0-9]{1,9}", key) and int(key) < len(model.vocabulary.tokens)
-        if not known:
-            raise Refused(
-                f"logit_bias names {key[:40]!r}, which is not a token id.", param="logit_bias"
-            )
-        found.append((int(key), value))
-    return tuple(found)
 
 
 def check_model(name: str, model: Source) -> None:

@@ -1,7 +1,7 @@
 """The sandbox as a service: ``codegen serve sandbox``.
 
-``service`` is the queue in front of the sandbox. ``app`` has the native routes and ``wire`` their
-bodies, ``fusion`` has SandboxFusion's ``/run_code``. The client is
+``service`` is the queue in front of the sandbox and has the bodies of jobs. ``app`` has the native
+routes, ``fusion`` SandboxFusion's ``/run_code``. The client is
 :mod:`codegen.sandbox_client`.
 """
 

@@ -1,6 +1,6 @@
 """The application of ``codegen serve sandbox`` and its native routes.
 
-``/v1/judge`` judges one program, ``/v1/judge_many`` many (:mod:`.wire`). SandboxFusion's
+``/v1/judge`` judges one program, ``/v1/judge_many`` many (:mod:`.service`). SandboxFusion's
 ``/run_code`` is in :mod:`.fusion`.
 """
 
@@ -20,8 +20,7 @@ from codegen.server.guard import Guard, client_name
 from codegen.server.http.wire import Refused, make_routes, read_object
 from codegen.server.requests import ServerLimits
 from codegen.server.sandbox import fusion
-from codegen.server.sandbox.service import SandboxService
-from codegen.server.sandbox.wire import Handler, JobBody
+from codegen.server.sandbox.service import Handler, JobBody, SandboxService
 from codegen.server.service import unless_left
 
 BODY_BYTES = 8 << 20

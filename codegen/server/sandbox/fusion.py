@@ -16,10 +16,9 @@ Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -31,37 +30,18 @@ from codegen.evals.sandbox.languages import find
 from codegen.paths import inner_path
 from codegen.server.guard import client_name
 from codegen.server.http.wire import Refused, read_body
-from codegen.server.sandbox.service import SandboxFault, SandboxService
-from codegen.server.sandbox.wire import Handler, defaults, known_language
+from codegen.server.sandbox.service import (
+    Handler,
+    SandboxFault,
+    SandboxService,
+    defaults,
+    known_language,
+)
 
 _OUTPUT_BYTES = 1 << 20
-_SHOWN_INPUT = 1000
 _MOST_TOLD = 20  # errors reported per request
 _LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
 _SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
-
-
-class _Wrong(Exception):
-    """A request that FastAPI would refuse: the entry of ``detail``."""
-
-    def __init__(self, detail: dict[str, Any]) -> None:
-        self.detail = detail
-
-
-def _entry(given: Any) -> dict[str, Any]:
-    """A mistake in FastAPI's form, without repeating much of the request."""
-    if given["type"] == "json_invalid":
-        return {
-            "type": "json_invalid",
-            "loc": ["body", 0],
-            "msg": "JSON decode error",
-            "input": {},
-            "ctx": {"error": str(given["ctx"]["error"])[:_SHOWN_INPUT]},
-        }
-    entry = {"type": given["type"], "loc": ["body", *given["loc"]], "msg": given["msg"]}
-    if len(json.dumps(given["input"])) <= _SHOWN_INPUT:
-        entry["input"] = given["input"]
-    return entry
 
 
 class RunCodeRequest(BaseModel):
@@ -82,21 +62,9 @@ class RunCodeRequest(BaseModel):
         """The script to run, with limits and in a language that the server allows.
 
         Raises:
-            _Wrong: for another language, and for invalid files.
+            InputError: for another language, and for invalid files.
         """
-        try:
-            language = known_language(self.language, languages)
-        except Refused as error:
-            expected = " or ".join(map(repr, languages))
-            raise _Wrong(
-                {
-                    "type": "literal_error",
-                    "loc": ["body", "language"],
-                    "msg": f"Input should be {expected}: {error}",
-                    "input": self.language[:_SHOWN_INPUT],
-                    "ctx": {"expected": expected},
-                }
-            ) from None
+        language = known_language(self.language, languages)
         files = {}
         for name, content in self.files.items():
             if content is None or _SKIPPED in name:
@@ -104,22 +72,16 @@ class RunCodeRequest(BaseModel):
             try:
                 files[inner_path(name, "files")] = base64.b64decode(content)
             except ValueError as error:
-                raise _refused(
-                    "files", f"The content of {name!r:.80} is not base64: {error}."
-                ) from None
-            except InputError as error:
-                raise _refused("files", str(error)) from None
-        try:
-            return Script(
-                self.code,
-                self.stdin or "",
-                files,
-                [inner_path(name, "fetch_files") for name in self.fetch_files],
-                self.limits(most),
-                language,
-            )
-        except InputError as error:
-            raise _refused("files", str(error)) from None
+                message = f"The content of {name!r:.80} is not base64: {error}."
+                raise InputError(message) from None
+        return Script(
+            self.code,
+            self.stdin or "",
+            files,
+            [inner_path(name, "fetch_files") for name in self.fetch_files],
+            self.limits(most),
+            language,
+        )
 
     def limits(self, most: Limits) -> Limits:
         """The limits of the run."""
@@ -133,10 +95,6 @@ class RunCodeRequest(BaseModel):
             memory_mib=memory,
             output_bytes=min(most.output_bytes, _OUTPUT_BYTES),
         )
-
-
-def _refused(field: str, message: str) -> _Wrong:
-    return _Wrong({"type": "value_error", "loc": ["body", field], "msg": message})
 
 
 class CommandRunResult(BaseModel):
@@ -161,7 +119,7 @@ class RunCodeResponse(BaseModel):
 
 
 async def run_code(service: SandboxService, request: Request) -> Response:
-    """``POST /run_code``: runs a program, without judging it; errors are told as FastAPI does."""
+    """``POST /run_code``: runs a program, without judging it; mistakes are in ``detail``."""
     client = client_name(request)
     try:
         body = RunCodeRequest.model_validate_json(await read_body(request))
@@ -169,12 +127,11 @@ async def run_code(service: SandboxService, request: Request) -> Response:
         service.admit(client, 1)
         answer = response_of((await service.outcome(client, script))[0], script.language)
     except ValidationError as error:
-        detail = list(map(_entry, error.errors(include_url=False)[:_MOST_TOLD]))
-        return JSONResponse({"detail": detail}, 422)
-    except _Wrong as error:
-        return JSONResponse({"detail": [error.detail]}, 422)
-    except Refused as error:
-        return JSONResponse({"detail": str(error)}, error.status)
+        told = error.errors(include_url=False, include_context=False, include_input=False)
+        return JSONResponse({"detail": told[:_MOST_TOLD]}, 422)
+    except InputError as error:
+        status = error.status if isinstance(error, Refused) else 422
+        return JSONResponse({"detail": str(error)}, status)
     except SandboxFault as error:
         answer = RunCodeResponse(status="SandboxError", message=str(error))
     return JSONResponse(answer.model_dump(mode="json"))

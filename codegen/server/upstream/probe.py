@@ -20,7 +20,7 @@ from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, ModelError, nearest
 from codegen.generation.client import Client, Failure
-from codegen.server.prompts import FAMILIES, Family, Layout, preferred
+from codegen.server.prompts import FAMILIES, Family, preferred
 from codegen.server.upstream.prompts import Kind, Way, count_of, host_of
 from codegen.terminal import one_line
 
@@ -59,14 +59,13 @@ class Unreachable(ModelError):
     """No server answers, or it is still starting; trying again may help."""
 
 
-async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
+async def probe(client: Client, model: str, fim: str) -> Offer:
     """Finds out what a server offers.
 
     Args:
         model: the model's name on the server; empty for its only model.
         fim: how to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
             ``chat``, or a family of sentinels.
-        layout: order of the sentinels.
 
     Raises:
         Unreachable: if the server does not answer.
@@ -78,7 +77,7 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
         name, row = _chosen(client, rows, model)
         context = count_of(props.get("default_generation_settings"), "n_ctx")
         context = context or count_of(row, "max_model_len")
-        async for way in _Ways(client, name, fim, layout, bool(props)).found():
+        async for way in _Ways(client, name, fim, bool(props)).found():
             return Offer(name, way, context)
     except Failure as failure:
         raise _error(client, failure) from None
@@ -163,12 +162,8 @@ def _error(client: Client, failure: Failure) -> CodegenError:
 class _Ways:
     """The ways that work, best first; ``fim`` other than ``auto`` leaves one."""
 
-    def __init__(
-        self, client: Client, model: str, fim: str, layout: Layout, is_llama: bool
-    ) -> None:
-        self.client, self.model, self.is_llama = client, model, is_llama
-        self.fim = "none" if layout == "prefix" and fim == "auto" else fim
-        self.layout: Layout = layout
+    def __init__(self, client: Client, model: str, fim: str, is_llama: bool) -> None:
+        self.client, self.model, self.fim, self.is_llama = client, model, fim, is_llama
         self.text_url = f"{client.base}/completions"
 
     async def found(self) -> AsyncGenerator[Way]:
@@ -210,10 +205,7 @@ class _Ways:
         name = self.fim
         if name == "auto":
             name = next((n for n, known in _NAMES if re.search(known, self.model, re.I)), "")
-        found = [family for family in FAMILIES if name and name in family.name]
-        if self.layout in ("psm", "spm"):
-            found = [family for family in found if family.suffix_first == (self.layout == "spm")]
-        return found
+        return [family for family in FAMILIES if name and name in family.name]
 
     async def _infill(self) -> bool:
         asked = {"input_prefix": _PROMPT, "input_suffix": _SUFFIX, "n_predict": 1}

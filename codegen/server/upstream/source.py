@@ -24,7 +24,6 @@ from codegen.generation.client import Client, Failure
 from codegen.models.llamacpp import LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
-from codegen.server.prompts import Layout
 from codegen.server.requests import (
     Candidate,
     Completion,
@@ -79,7 +78,6 @@ class Upstream:
         model: str = "",
         key: str = "",
         fim: str = "auto",
-        layout: Layout = "auto",
         limits: ServerLimits | None = None,
         remote: bool = False,
     ) -> None:
@@ -91,7 +89,7 @@ class Upstream:
         self.on_status: Callable[[Status], None] | None = None
         self.status = Status("Warning", f"Waiting for the server at {self.device}.", busy=True)
         self._base, self._key = base, key
-        self._wish = model, fim, layout
+        self._wish = model, fim
 
     def check(self) -> None:
         """Finds out what the server offers.
@@ -178,22 +176,14 @@ class LlamaUpstream(Upstream):
     """A GGUF file, run by llama.cpp in a child process, which is restarted if it ends.
 
     Args:
-        layout, fim, limits: see :class:`Upstream`.
+        fim, limits: see :class:`Upstream`.
     """
 
     away_s = None  # it is restarted
 
-    def __init__(
-        self, server: LlamaServer, *, fim: str, layout: Layout, limits: ServerLimits
-    ) -> None:
-        super().__init__(
-            f"{server.url}/v1",
-            model=server.model,
-            key=server.api_key,
-            fim=fim,
-            layout=layout,
-            limits=limits,
-        )
+    def __init__(self, server: LlamaServer, *, fim: str, limits: ServerLimits) -> None:
+        url, key = f"{server.url}/v1", server.api_key
+        super().__init__(url, model=server.model, key=key, fim=fim, limits=limits)
         self.server = server
 
     async def ask(self, client: Client) -> Offer:

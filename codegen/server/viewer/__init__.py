@@ -6,7 +6,6 @@ the values to filter and sort by), ``records`` (one record as a reader sees it, 
 untrusted text, made visible and escaped.
 """
 
-from codegen.server.viewer.app import make_app
-from codegen.server.viewer.library import Library
+from codegen.server.viewer.app import Library, make_app
 
 __all__ = ["Library", "make_app"]

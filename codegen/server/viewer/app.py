@@ -1,39 +1,47 @@
-"""The pages of ``codegen view``. Each depends on its address alone, so links to it stay valid.
+"""The sources and pages of ``codegen view``: runs in some directories, and JSONL files.
 
-They change nothing: all routes are ``GET``. The content security policy allows only scripts, styles
-and connections of this server.
+Each page depends on its address alone, so links to it stay valid. Pages change nothing: all routes
+are ``GET``. The content security policy allows only scripts, styles and connections of this server.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from codegen.catalog import (
+    Run,
     differing,
+    find_runs,
+    read_run,
     settings_of,
     shown_number,
     shown_size,
     shown_time,
 )
-from codegen.evals.report import ScoredRun, compare_runs
+from codegen.errors import InputError
+from codegen.evals.report import ScoredRun, content
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
-from codegen.evals.score import STATUSES
+from codegen.evals.score import STATUSES, Score, read_score
+from codegen.records import Sample, from_dict
 from codegen.server.guard import Guard
 from codegen.server.requests import ServerLimits
-from codegen.server.viewer.library import Library, Source
 from codegen.server.viewer.records import (
     CPU_S,
     Shown,
@@ -58,6 +66,156 @@ _HEADERS = {
 }
 
 
+_FRESH_S = 2.0  # the list of runs is made again after this time,
+_SHARE = 20  # but not before this many times its own duration
+
+
+@dataclass(slots=True)
+class Source:
+    """A run, or files outside of runs, with its tables by name.
+
+    ``name`` is the path as the user gave it; ``run`` is None for files.
+    """
+
+    name: str
+    folder: Path
+    run: Run | None
+    tables: dict[str, Table] = field(default_factory=dict)
+    _score: tuple[float, Score | None] = (0.0, None)
+    _programs: content.Programs | None = None
+
+    @property
+    def score(self) -> Score | None:
+        """The run's score, if it has one that can be read."""
+        try:
+            changed = (self.folder / "score.json").lstat().st_mtime
+        except OSError:
+            return None
+        if changed != self._score[0]:
+            try:
+                self._score = changed, read_score(self.folder)
+            except InputError:
+                self._score = changed, None
+        return self._score[1]
+
+    def program_of(self, row: Mapping[str, Any]) -> str:
+        """The program in a sample, as the task finds it; empty if unknown."""
+        if self.score is None:
+            return ""
+        if self._programs is None:
+            self._programs = content.Programs(self.score)
+        try:
+            return self._programs.of(from_dict(Sample, row))
+        except InputError:
+            return ""
+
+
+class Library:
+    """The sources in directories and JSONL files.
+
+    Raises:
+        InputError: if one is not there, or holds nothing to show.
+    """
+
+    def __init__(self, places: Sequence[str | os.PathLike[str]]) -> None:
+        self.places = [Path(place) for place in places]
+        self._sources: dict[str, Source] = {}
+        self._next = 0.0
+        self._lock = threading.Lock()
+        for place in self.places:
+            if not place.exists():
+                raise InputError(f"There is nothing at {place}.", "Give a directory or a file.")
+        if not self.sources():
+            named = ", ".join(map(str, self.places))
+            raise InputError(
+                f"{named} holds no data set, no run and no JSONL file.",
+                "Name a directory that `codegen data`, `codegen eval` or `codegen finetune` wrote.",
+            )
+
+    def sources(self) -> dict[str, Source]:
+        """All current sources by name."""
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._next or not self._sources:
+                self._sources = {s.name: s for s in self._found()}
+                now = time.monotonic()
+                self._next = now + max(_FRESH_S, _SHARE * (now - began))
+            return self._sources
+
+    def _found(self) -> Iterator[Source]:
+        folders = [place for place in self.places if place.is_dir()]
+        runs = find_runs(folders)
+        for run in runs:
+            yield self._source(run.name, run.folder, run, _TABLES[run.kind](run.folder))
+        for place in self.places:
+            name = os.path.normpath(place)
+            files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
+            if files and (place.is_file() or read_run(place) is None):
+                yield self._source(name, place, None, _tables_of_files(files))
+
+    def _source(self, name: str, folder: Path, run: Run | None, tables: Sequence[Table]) -> Source:
+        name = as_value(name)
+        source = self._sources.get(name) or Source(name, folder, run)
+        source.run = run
+        for table in tables:  # an index that was made is kept
+            source.tables.setdefault(table.name, table)
+        return source
+
+
+def _tables_of_files(files: Sequence[Path]) -> list[Table]:
+    return [Table(path.name, path.name, lambda path=path: [path]) for path in files]
+
+
+def _data(folder: Path) -> list[Table]:
+    def shards() -> Sequence[Path]:
+        return sorted(_home(folder).glob("data-*.jsonl"))
+
+    return [
+        Table("texts", "Texts", shards),
+        Table("rejects", "Left out", lambda: _there(_home(folder) / "rejects.jsonl")),
+    ]
+
+
+def _home(folder: Path) -> Path:
+    """The directory of a data run's files, which is another one until the run is finished."""
+    is_partial = (folder / ".partial").is_dir() and not (folder / "manifest.json").exists()
+    return folder / ".partial" if is_partial else folder
+
+
+def _evaluation(folder: Path) -> list[Table]:
+    def samples() -> Sequence[Path]:
+        names = ("scored.jsonl", "samples.jsonl", "samples.partial.jsonl")
+        return [path for name in names for path in _there(folder / name)][:1]
+
+    return [
+        Table("samples", "Samples", samples, folder / "verdicts.jsonl"),
+        Table("failed", "Failed requests", lambda: _there(folder / "failed.jsonl")),
+    ]
+
+
+def _training(folder: Path) -> list[Table]:
+    return [
+        Table("rollouts", "Samples of the training", lambda: sorted(folder.glob("rollouts*.jsonl")))
+    ]
+
+
+def _search(folder: Path) -> list[Table]:
+    return [Table("log", "Draws and tries", lambda: _there(folder / "log.jsonl"))]
+
+
+def _there(path: Path) -> list[Path]:
+    return [path] if path.is_file() else []
+
+
+_TABLES: Mapping[str, Callable[[Path], list[Table]]] = {
+    "data": _data,
+    "evaluation": _evaluation,
+    "training": _training,
+    "search": _search,
+    "quickstart": lambda _: [],
+}
+
+
 class NotThere(Exception):
     """An address without a page."""
 
@@ -70,7 +228,7 @@ def make_app(library: Library, token: str | None, port: int, hosts: frozenset[st
         port: where it is served; cookies of one host are shared by all its ports.
     """
     pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/compare": compare,
-             "/live": live, "/raw": raw}  # fmt: skip
+             "/raw": raw}  # fmt: skip
     routes = [
         Route(path, functools.partial(_answer, library, page), methods=["GET"])
         for path, page in pages.items()
@@ -118,7 +276,7 @@ async def _asset(request: Request) -> Response:
 def _page(name: str, status: int = 200, **values: object) -> Response:
     own = {"url": url, "size": shown_size, "when": shown_time, "number": _number}
     found = templates(as_text, _ASSETS).get_template(name, globals={**own, "FACET": _FACET})
-    return HTMLResponse(found.render({"live": "", "version": "", **values}).encode(), status)
+    return HTMLResponse(found.render(values).encode(), status)
 
 
 def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
@@ -203,8 +361,6 @@ def index(library: Library, _: QueryParams) -> Response:
         title="Runs and data",
         sources=sources,
         places=[str(place) for place in library.places],
-        live=url("/live"),
-        version=_version(sources),
     )
 
 
@@ -225,8 +381,6 @@ def run(library: Library, query: QueryParams) -> Response:
         settings=settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
         others=others,
-        live=url("/live", name=source.name),
-        version=_version([source]),
     )
 
 
@@ -257,8 +411,6 @@ def rows(library: Library, query: QueryParams) -> Response:
         page=page,
         pages=pages,
         size_of_page=_A_PAGE,
-        live=url("/live", name=place.source.name, table=place.table.name),
-        version=_version([place.source], place.table),
     )
 
 
@@ -318,7 +470,7 @@ def raw(library: Library, query: QueryParams) -> Response:
 
 
 def compare(library: Library, query: QueryParams) -> Response:
-    """Two runs: the settings that differ, their scores problem by problem."""
+    """Two runs: their results, and the settings that differ."""
     named = query.getlist("run")
     if len(named) != 2 or named[0] == named[1]:
         message = f"{len(set(named))} runs are selected; select two to compare them."
@@ -328,11 +480,6 @@ def compare(library: Library, query: QueryParams) -> Response:
     if None in runs:
         raise NotThere("Files have no settings to compare; compare their rows.")
     first, second = (one for one in runs if one)
-    scored = [ScoredRun(s.name, s.score) for s in sources if s.score]
-    comparisons = compare_runs(scored) if len(scored) == 2 else []
-    for source in sources:
-        for name in source.tables:
-            _table(source, name)
     return _page(
         "compare.html",
         title="Two runs compared",
@@ -340,40 +487,7 @@ def compare(library: Library, query: QueryParams) -> Response:
         settings=differing(first, second),
         numbers=[(n, [one.numbers.get(n) for one in (first, second)])
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
-        comparisons=comparisons,
-        problems=list(_changed(sources)) if comparisons else [],
     )  # fmt: skip
-
-
-def _changed(sources: Sequence[Source]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The problems whose share of passed samples differs: its id, and the counts with links."""
-    scores = [source.score for source in sources]
-    counts = [score.counts if score else {} for score in scores]
-    for problem in counts[0]:
-        pair = [of.get(problem) for of in counts]
-        if all(pair) and len({one.c / one.n for one in pair if one}) == 2:
-            yield problem, [
-                (f"{one.c} of {one.n}",
-                 Place(s, s.tables["samples"], Selection()).only("problem", problem))
-                for one, s in zip(pair, sources, strict=True)
-                if one
-            ]  # fmt: skip
-
-
-def live(library: Library, query: QueryParams) -> Response:
-    """A value that changes whenever a page does."""
-    if "name" not in query:
-        return JSONResponse({"version": _version(list(library.sources().values()))})
-    source = _source(library, query["name"])
-    table = _table(source, query["table"]) if "table" in query else None
-    return JSONResponse({"version": _version([source], table)})
-
-
-def _version(sources: Sequence[Source], table: Table | None = None) -> str:
-    if table is not None:
-        return f"{table.version}"
-    return str(hash(tuple((s.name, s.run.state, s.run.bytes) if s.run else s.name
-                          for s in sources)))  # fmt: skip
 
 
 def _number(name: str, value: float | None) -> str:

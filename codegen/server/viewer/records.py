@@ -28,7 +28,6 @@ _MOST_LISTED = 20  # values of a fact
 _LARGEST = 1e15  # largest number to sort by
 _MOST_STEPS, _MOST_STEP_LINES = 300, 40_000
 _MOST_SHOWN = 200_000  # characters of a text
-_LOCAL_TOKENIZERS = ("embedded",)  # data may name any; none is fetched to look at data
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,6 @@ class Shown:
         rewards: name -> (value, reason).
         pieces: its texts.
         steps: (caption, lines) of each of its states; ``prompt`` is the prompt of all.
-        main: the text that comparisons show.
     """
 
     label: str
@@ -79,7 +77,6 @@ class Shown:
     pieces: Sequence[Piece] = ()
     steps: Sequence[tuple[str, Lines]] = ()
     prompt: str = ""
-    main: str = ""
     note: str = ""
 
 
@@ -185,7 +182,7 @@ def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") 
         text = json.dumps(row, indent=2, ensure_ascii=False)
         note = "" if kind_of(row) == "other" else f"This record is not as it should be: {error}"
         label = label_of(row, "other") if isinstance(row, dict) else ""
-        return Shown(label, pieces=[Piece("JSON", plain(text))], main=text, note=note)
+        return Shown(label, pieces=[Piece("JSON", plain(text))], note=note)
 
 
 def plain(text: str, given: int = 0) -> Lines:
@@ -210,7 +207,7 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     facts = {name: _short(value) for name, value in text.meta.items()}
     facts = {"example": text.example_id, "generator": text.generator, **facts}
     prompt = text.segments[0].text[:_MOST_SHOWN] if text.segments else ""
-    return Shown(text.id, "", "", "", facts, {}, pieces, steps, prompt, text.trained, note)
+    return Shown(text.id, "", "", "", facts, {}, pieces, steps, prompt, note)
 
 
 def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
@@ -223,12 +220,11 @@ def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
             Piece("Chosen", plain(chosen), is_open=False),
             Piece("Rejected", plain(rejected), is_open=False),
         ]
-        main = chosen
     else:
-        main = _said(row["completion"])
-        pieces.append(Piece("Good answer" if row["label"] else "Bad answer", plain(main)))
+        title = "Good answer" if row["label"] else "Bad answer"
+        pieces.append(Piece(title, plain(_said(row["completion"]))))
     facts = {name: _short(value) for name, value in dict(row.get("meta") or {}).items()}
-    return Shown(str(row["id"]), facts=facts, pieces=pieces, main=main)
+    return Shown(str(row["id"]), facts=facts, pieces=pieces)
 
 
 def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Shown:
@@ -265,7 +261,6 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
         facts={name: _short(value) for name, value in facts.items() if value not in (None, "", {})},
         pieces=pieces,
         steps=steps,
-        main=program or completion,
         note=_FORGEABLE if verdict.get("trust") == "in_sandbox" else "",
     )
 
@@ -304,7 +299,6 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         facts={name: _short(value) for name, value in facts.items() if value not in (None, "")},
         rewards=rewards,
         pieces=pieces,
-        main=program or completion,
         note=note,
     )
 
@@ -313,14 +307,14 @@ def _reject(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     facts = {name: _short(value) for name, value in row.items() if name not in ("id", "detail")}
     detail = str(row.get("detail", ""))
     pieces = [Piece("Detail", plain(detail))] if detail else []
-    return Shown(str(row["id"]), facts=facts, pieces=pieces, main=detail)
+    return Shown(str(row["id"]), facts=facts, pieces=pieces)
 
 
 def _other(row: Any, _: Mapping[str, Any], __: str) -> Shown:
     text = json.dumps(row, indent=2, ensure_ascii=False)
     pieces = [Piece("JSON", plain(text))]
     if not isinstance(row, dict):
-        return Shown("", pieces=pieces, main=text)
+        return Shown("", pieces=pieces)
     if isinstance(messages := row.get("messages"), list):
         pieces = [
             Piece(str(m.get("role", "message")).capitalize(), plain(_said([m])))
@@ -333,7 +327,7 @@ def _other(row: Any, _: Mapping[str, Any], __: str) -> Shown:
         if found and rest:
             text = json.dumps(rest, indent=2, ensure_ascii=False)
             pieces = [*found, Piece("The other fields", plain(text), is_open=False)]
-    return Shown(label_of(row, "other"), pieces=pieces, main=pieces[0].text if pieces else text)
+    return Shown(label_of(row, "other"), pieces=pieces)
 
 
 _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
@@ -398,47 +392,20 @@ def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:
 
 
 def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    """The states of a training text: edit by edit, mistake by mistake, or the edits of a history.
+    """The states of a training text: edit by edit, or the edits of a history.
 
     Raises:
         CodegenError: if they can't be determined.
     """
     from codegen.data import view
 
-    if view.is_trajectory(text):
-        yield from _mistakes(text)
-    elif view.is_edit_sequence(text):
+    if view.is_edit_sequence(text):
         found = view.steps(text)
         for number, step in enumerate(found[:_MOST_STEPS]):
             lines = [("add" if added else "keep", line) for line, added in step.lines]
             yield view.step_name(text, number, len(found)).capitalize(), lines
     elif text.generator == "edits" and text.meta.get("format") in FORMATS:
         yield from _next_edit(text)
-
-
-def _mistakes(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    from codegen.methods.backspace import actions as view
-
-    name = text.meta.get("tokenizer")
-    if name not in _LOCAL_TOKENIZERS:
-        raise CodegenError(
-            f"they need the tokenizer {name!r}, which is not loaded to look at data.",
-            "`codegen data inspect --step` loads it.",
-        )
-    trajectory, decode = view.open_text(text)
-    start = trajectory.prompt_tokens
-    for step in view.steps(trajectory)[:_MOST_STEPS]:
-        kept = decode(trajectory.clean[start : start + step.kept])
-        lines = [("keep", line) for line in kept.split("\n")]
-        if step.wrong:
-            lines.append(("del", decode(step.wrong)))
-        if step.removed is not None:
-            lines.append(("del", f"{decode([step.removed])}   taken back"))
-        if step.label == trajectory.bkspc:
-            lines.append(("add", "backspace"))
-        elif step.label is not None:
-            lines.append(("add", decode([step.label])))
-        yield view.title(step, trajectory).capitalize(), lines
 
 
 def _next_edit(text: TrainingText) -> Iterator[tuple[str, Lines]]:

@@ -11,7 +11,6 @@ import re
 import threading
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,11 +49,8 @@ class Lines:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def refresh(self, on_bytes: Callable[[int], None] | None = None) -> bool:
-        """Reads appended lines, or all if the file was replaced or cut; whether any changed.
-
-        ``on_bytes`` is called with the number of bytes read so far.
-        """
+    def refresh(self) -> bool:
+        """Reads appended lines, or all if the file was replaced or cut; whether any changed."""
         with self._opened() as file:
             if file is None:
                 return self._reset(None)
@@ -63,7 +59,7 @@ class Lines:
             continues = self._of == of and os.pread(file, size, self.starts[-1] - size) == tail
             changed = not continues and self._reset(of)
             before = len(self)
-            self._read(file, on_bytes)
+            self._read(file)
             return changed or len(self) > before
 
     @contextmanager
@@ -87,7 +83,7 @@ class Lines:
             self.on_reset()
         return had
 
-    def _read(self, file: int, on_bytes: Callable[[int], None] | None) -> None:
+    def _read(self, file: int) -> None:
         left, at = b"", self.starts[-1]
         while data := os.pread(file, _AT_ONCE, at):
             at += len(data)
@@ -100,8 +96,6 @@ class Lines:
                 self.starts.append(self.starts[-1] + len(line) + 1)
                 self.on_row(decoded(line))
             self._tail = lines[-1][-63:] + b"\n"
-            if on_bytes:
-                on_bytes(self.starts[-1])
 
     def read(self, numbers: Sequence[int]) -> list[bytes]:
         """The bytes of lines, by number; empty where the file has been cut meanwhile."""
@@ -171,13 +165,11 @@ def _lower(text: str) -> str:
     return text.translate(_ASCII)
 
 
-Progress = Callable[[int], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _MOST_VALUES = 20_000  # per facet; more are no help in a filter
 _LISTED = 1_500  # values of a facet that a page lists
-_KEPT = 16  # selections that are kept
 _MISSING = -1
 
 
@@ -254,7 +246,6 @@ class Table:
         verdicts: Path | None = None,
     ) -> None:
         self.name, self.title = name, title
-        self.version = 0  # rises whenever the rows change
         self.paths = paths
         self._codes: dict[str, dict[str, int]] = {}
         self._files: list[_File] = []
@@ -262,19 +253,14 @@ class Table:
         self._facets: dict[str, Ints] = {}
         self._numbers: dict[str, Floats] = {}
         self._joined: Ints | None = None  # the line of each row's verdict
-        self._chosen: OrderedDict[Selection, Ints] = OrderedDict()
+        self._chosen: tuple[Selection, Ints] | None = None  # the last selection
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return sum(len(file.lines) for file in self._files)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes that are indexed."""
-        return sum(file.lines.starts[-1] for file in self._files)
-
-    def refresh(self, on_bytes: Progress | None = None) -> None:
-        """Reads new rows; see :meth:`codegen.server.viewer.tables.Lines.refresh`."""
+    def refresh(self) -> None:
+        """Reads new rows."""
         with self._lock:
             paths = list(self.paths())
             known = [file.lines.path for file in self._files]
@@ -284,15 +270,10 @@ class Table:
                 if self._verdicts:
                     self._verdicts = _File(self._verdicts.lines.path, self._codes)
             self._files += [_File(path, self._codes) for path in paths[len(self._files) :]]
-            done = 0
             for file in [*self._files, *([self._verdicts] if self._verdicts else [])]:
-                before = done
-                report = (lambda n, before=before: on_bytes(before + n)) if on_bytes else None
-                changed |= file.lines.refresh(report)
-                done += file.lines.starts[-1]
-            if changed or not self.version:
-                self.version += 1
-                self._chosen.clear()
+                changed |= file.lines.refresh()
+            if changed:
+                self._chosen = None
                 self._join()
 
     def _join(self) -> None:
@@ -342,14 +323,9 @@ class Table:
     def select(self, wanted: Selection) -> Ints:
         """The numbers of the selected rows, in order."""
         with self._lock:
-            if wanted in self._chosen:
-                self._chosen.move_to_end(wanted)
-                return self._chosen[wanted]
-            chosen = self._select(wanted)
-            self._chosen[wanted] = chosen
-            while len(self._chosen) > _KEPT:
-                self._chosen.popitem(last=False)
-            return chosen
+            if self._chosen is None or self._chosen[0] != wanted:
+                self._chosen = wanted, self._select(wanted)
+            return self._chosen[1]
 
     def _select(self, wanted: Selection) -> Ints:
         fits = np.ones(len(self), dtype=bool)

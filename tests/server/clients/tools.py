@@ -8,23 +8,26 @@ their own loader: nothing of the system changes.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_SUITE = "forky"  # Debian's testing: Neovim 0.12 and llama.vim
-_PACKAGES = ("neovim", "vim-llama.cpp")
-_SIDEKICK = "https://github.com/folke/sidekick.nvim"
-_SIDEKICK_COMMIT = "8ad0ede3ff9065878a853e4b037ba6ac88231fb0"
-_TABBY_AGENT = "tabby-agent@1.5.0"
+_SUITE = "forky"  # Debian's testing: Neovim 0.12
+_PACKAGES = ("neovim",)
 _JUPYTERLAB = "jupyterlab==4.6.6"
 _PLAYWRIGHT = "playwright-core@1.65"
 _MINUTES = 60 * 8
@@ -134,3 +137,72 @@ def _once(home: Path, done: Callable[[], bool]) -> Iterator[bool]:
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done()
+
+
+def jupyterlab() -> str:
+    """The command of JupyterLab, in an environment of its own."""
+    home = folder() / "jupyter"
+    try:
+        with _once(home, (home / "done").exists) as needed:
+            if needed:
+                _run([sys.executable, "-m", "venv", str(home / "venv")])
+                _run([str(home / "venv" / "bin" / "pip"), "install", "-q", _JUPYTERLAB])
+                (home / "done").touch()
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("JupyterLab can't be fetched here")
+    return str(home / "venv" / "bin" / "jupyter")
+
+
+def _playwright() -> str:
+    """The module that drives a browser, for Node."""
+    home = folder() / "npm-playwright"
+    module = home / "node_modules" / "playwright-core" / "index.mjs"
+    try:
+        with _once(home, module.exists) as needed:
+            if needed:
+                command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home)]
+                _run([*command, _PLAYWRIGHT])
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("playwright-core can't be fetched here")
+    return str(module)
+
+
+def driven(script: str, url: str, tmp_path: Path, *words: str) -> Any:
+    """What a script of this folder prints that drives a browser; it leaves a screenshot, in
+    ``$CODEGEN_TEST_SCREENSHOTS`` if that is set.
+    """
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium here")
+    screenshot = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path) / f"{script}.png"
+    path = str(Path(__file__).with_name(f"{script}.mjs"))
+    command = ["node", path, _playwright(), chromium, url, str(screenshot), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    found = json.loads(done.stdout)
+    assert "error" not in found, found
+    assert screenshot.stat().st_size > 10_000
+    return found
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextmanager
+def web_server(command: list[str], url: str, **options: Any) -> Iterator[None]:
+    """Runs a command until the end of the context, which begins once it answers at a URL."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, **options) as process:
+        try:
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(url, timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield
+        finally:
+            process.terminate()

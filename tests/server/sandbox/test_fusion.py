@@ -117,8 +117,8 @@ def test_paths_outside_are_refused_in_a_line(
     for field in ({"files": {path: _base64(b"x")}}, {"fetch_files": [path]}):
         response = post("/run_code", {"code": "", "language": "python", **field})
         assert response.status_code == 422
-        (entry,) = response.json()["detail"]
-        assert "below the working directory" in entry["msg"] and len(entry["msg"]) < 300
+        said = response.json()["detail"]
+        assert "below the working directory" in said and len(said) < 300
 
 
 def test_links_lead_to_no_file_of_the_host(
@@ -134,27 +134,24 @@ def test_links_lead_to_no_file_of_the_host(
     assert set(row["files"]) <= {"root/proc/1/environ"} and not any(row["files"].values())
 
 
-BAD: list[tuple[Any, str, list[Any]]] = [
-    ({"code": ""}, "missing", ["body", "language"]),
-    ({"language": "python"}, "missing", ["body", "code"]),
-    ({"code": 1, "language": "python"}, "string_type", ["body", "code"]),
-    ({"code": "", "language": "cobol"}, "literal_error", ["body", "language"]),
-    ({"code": "", "language": "python", "run_timeout": "x"}, "float_parsing",
-     ["body", "run_timeout"]),
-    ({"code": "", "language": "python", "files": {"a": 1}}, "string_type", ["body", "files", "a"]),
-    ({"code": "", "language": "python", "files": {"a": "é"}}, "value_error", ["body", "files"]),
-    ({"code": "", "language": "python", "files": {"a": "x"}}, "value_error", ["body", "files"]),
-]  # fmt: skip
+BAD: list[tuple[Any, str]] = [
+    ({"code": ""}, "language"),
+    ({"language": "python"}, "code"),
+    ({"code": 1, "language": "python"}, "code"),
+    ({"code": "", "language": "cobol"}, "language is 'cobol'"),
+    ({"code": "", "language": "python", "run_timeout": "x"}, "run_timeout"),
+    ({"code": "", "language": "python", "files": {"a": 1}}, "files"),
+    ({"code": "", "language": "python", "files": {"a": "é"}}, "is not base64"),
+    ({"code": "", "language": "python", "files": {"a": "x"}}, "is not base64"),
+]
 
 
-@pytest.mark.parametrize(("body", "kind", "place"), BAD, ids=repr)
-def test_a_wrong_body_is_told_as_fastapi_tells_it(
-    post: Callable[..., httpx.Response], body: Any, kind: str, place: list[Any]
+@pytest.mark.parametrize(("body", "words"), BAD, ids=repr)
+def test_a_wrong_body_is_refused_by_name(
+    post: Callable[..., httpx.Response], body: Any, words: str
 ) -> None:
     response = post("/run_code", body)
-    assert response.status_code == 422
-    (entry,) = response.json()["detail"]
-    assert (entry["type"], entry["loc"]) == (kind, place) and entry["msg"]
+    assert response.status_code == 422 and words in str(response.json()["detail"])
 
 
 def test_what_is_no_json_is_told_too(service: Any) -> None:

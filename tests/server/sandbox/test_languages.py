@@ -83,7 +83,7 @@ def test_a_language_that_is_not_served_is_refused(many: Served) -> None:
     for name in ("cobol", "haskell", "sql"):
         response = httpx.post(f"{many.url}/run_code", json={"code": "", "language": name})
         assert response.status_code == 422
-        assert "'python'" in response.json()["detail"][0]["ctx"]["expected"]
+        assert "python" in response.json()["detail"]
         response = httpx.post(f"{many.url}/v1/judge", json={"program": "x", "language": name})
         assert response.status_code == 422
         assert PICKED[0] in response.json()["error"]["message"]

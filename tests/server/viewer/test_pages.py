@@ -50,8 +50,6 @@ class Checked(HTMLParser):
             self.ids.append(named["id"])
         if tag == "a":
             self.links.append(named["href"])
-        if named.get("data-live"):
-            self.links.append(named["data-live"])
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -151,7 +149,7 @@ def test_every_page_is_sound_and_shows_its_texts_as_texts(tmp_path: Path, text: 
     made = client(home(tmp_path, text))
     found = crawl(made)
     kinds = {urlsplit(address).path for address in found}
-    assert kinds == {"/", "/run", "/rows", "/row", "/raw", "/live"}
+    assert kinds == {"/", "/run", "/rows", "/row", "/raw"}
     tables = {dict(parse_qsl(urlsplit(a).query)).get("table") for a in found}
     assert tables >= {"samples", "failed", "texts", "rejects", "rollouts"}
     if text == EVIL:
@@ -207,7 +205,7 @@ def test_only_what_was_given_can_be_reached(tmp_path: Path) -> None:
     data = f"{folder}/data"
     for name, table in ((str(secret), ""), (f"{data}/../../secret", "texts"), ("/", "texts"),
                         (data, "../rejects"), (data, "data-00001.jsonl")):  # fmt: skip
-        for path in ("/run", "/rows", "/row", "/raw", "/live"):
+        for path in ("/run", "/rows", "/row", "/raw"):
             query = {"name": name, "table": table, "n": "0"}
             is_there = path in ("/run",) and name == data
             assert made.get(path, params=query).status_code == (200 if is_there else 404)
@@ -224,7 +222,7 @@ def test_the_token_opens_the_pages_and_nothing_else_does(tmp_path: Path) -> None
     lines(tmp_path / "a.jsonl", [{"text": "hidden"}])
     app = make_app(Library([tmp_path]), TOKEN, 8015, frozenset())
     made = TestClient(app, base_url="http://127.0.0.1:8015", follow_redirects=False)
-    for address in ("/", "/style.css", "/?token=", "/?token=wrong", "/live"):
+    for address in ("/", "/style.css", "/?token=", "/?token=wrong"):
         answer = made.get(address)
         assert answer.status_code == 401
         assert "hidden" not in answer.text
@@ -244,19 +242,6 @@ def test_the_token_opens_the_pages_and_nothing_else_does(tmp_path: Path) -> None
     other = TestClient(app, base_url="http://127.0.0.1:8015", cookies={"codegen-view-80": TOKEN})
     assert other.get("/").status_code == 401
     assert client(tmp_path, token=None).get("/").status_code == 200
-
-
-def test_an_address_tells_when_what_it_shows_has_changed(tmp_path: Path) -> None:
-    made = client(home(tmp_path, "plain"))
-    query = {"name": f"{tmp_path}/training", "table": "rollouts"}
-    page = made.get("/rows", params=query).text
-    (version,) = re.findall(r'data-version="([^"]*)"', page)
-    (live,) = (html.unescape(found) for found in re.findall(r'data-live="([^"]*)"', page))
-    assert made.get(live).json() == {"version": version}
-    with (tmp_path / "training" / "rollouts.jsonl").open("a") as file:
-        file.write('{"step": 4, "problem_id": "p", "completion": "new", "rewards": {}}\n')
-    assert made.get(live).json() != {"version": version}
-    assert "Step 4" in made.get("/rows", params=query).text
 
 
 @pytest.mark.slow

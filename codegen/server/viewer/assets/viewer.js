@@ -1,21 +1,7 @@
-// What a script adds to the viewer's pages, which can be read and used without it: news of a run
-// that is still written, copying, arrow keys between records, filters that apply at once.
+// What a script adds to the viewer's pages, which can be read and used without it: copying,
+// arrow keys between records, filters that apply at once.
 
 {
-  const body = document.body;
-  const news = document.querySelector(".news");
-  const look = async () => {
-    if (document.hidden) return;
-    try {
-      const found = await (await fetch(body.dataset.live)).json();
-      if (found.version !== body.dataset.version) {
-        news.hidden = false;
-        clearInterval(timer);
-      }
-    } catch { clearInterval(timer); } // the server has ended
-  };
-  const timer = body.dataset.live ? setInterval(look, 3000) : 0;
-
   const copy = async (button, text) => {
     await navigator.clipboard.writeText(text);
     const before = button.textContent;

@@ -25,7 +25,6 @@ from codegen.lintseq.verify import (
     CHECKS,
     Finding,
     Verify,
-    audit_pylint,
     check_for,
     check_pylint,
 )
@@ -360,10 +359,10 @@ class LintSeq:
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
                 if isinstance(found, Verified) and seed is not None
             }
-            audits = audited(list(drawn.values()), self.audit, audit_pylint)
+            audits = audited(list(drawn.values()), self.audit, check_pylint)
             counts = dict(zip(drawn, audits, strict=True))
             if self.engine == "fast":
-                others = compared(list(drawn.values()), self.audit * COMPARED_SHARE, audit_pylint)
+                others = compared(list(drawn.values()), self.audit * COMPARED_SHARE, check_pylint)
                 counts = {n: {**counts[n], **o} for n, o in zip(drawn, others, strict=True)}
         return [
             _Sequence(

@@ -70,14 +70,14 @@ def one_pass(
         audit: the share of states that the generator has pylint look at.
     """
     from codegen.lintseq import LintSeq
-    from codegen.lintseq.verify import audit_pylint, check_for
+    from codegen.lintseq.verify import check_for, check_pylint
 
     options: dict[str, Any] = {"sequences": sequences, "verify": verify, "audit": audit}
     generator = LintSeq(**options)
     alone = LintSeq(**{**options, "verify": "static", "audit": 0.0})
     for warm in (generator, alone):
         warm.generate_many([(Example("warm-up", "", WARM_UP), _rng(seed, "warm-up"))])
-    for check in (check_for(generator.verify or "ruff"), audit_pylint if audit else None):
+    for check in (check_for(generator.verify or "ruff"), check_pylint if audit else None):
         if check:
             check(list(warm_up))
     items = [

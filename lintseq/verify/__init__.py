@@ -44,7 +44,6 @@ __all__ = [
     "Check",
     "Finding",
     "Verify",
-    "audit_pylint",
     "batches",
     "check_compile",
     "check_for",
@@ -220,13 +219,6 @@ def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
     from codegen.lintseq.verify.linter_process import shared_linter
 
     return shared_linter().check(states)
-
-
-def audit_pylint(states: Sequence[str]) -> list[list[Finding]]:
-    """:func:`check_pylint` with less memory, for few states with many different imports."""
-    from codegen.lintseq.verify.linter_process import AUDIT_MIB, shared_linter
-
-    return shared_linter(AUDIT_MIB).check(states)
 
 
 _CHECKS: Mapping[str, Check | None] = {

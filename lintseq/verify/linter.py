@@ -6,8 +6,8 @@ of ``python -m pylint --disable=C,R --unsafe-load-any-extension=y --generated-me
 E0001 whose text names the line of a block's header is reported on that line.
 
 The reference sets up a linter for each state. Here one linter is set up once, with only these
-messages enabled, and without the visits of :data:`IDLE`, which serve other messages only. Syntax
-trees of libraries are kept between states; what a state writes into them is taken out.
+messages enabled. Syntax trees of libraries are kept between states; what a state writes into them
+is taken out.
 
 No file of the user is read or written: no pylintrc, plug-in, cache or crash report. Modules that a
 state imports are parsed, and C extensions are imported, as in the reference.
@@ -45,23 +45,6 @@ from pylint.utils import ASTWalker, FileState
 
 from codegen.lintseq.verify import Finding
 
-# Methods that give none of the enabled messages. A test compares them with pylint's source.
-IDLE = """
-    BasicChecker: leave_try visit_classdef visit_module visit_try
-    ClassChecker: _check_bases_classes _check_invalid_overridden_method
-        _check_property_with_parameters _check_super_without_brackets _check_typing_final
-        _check_unused_private_attributes _check_unused_private_functions
-        _check_unused_private_variables _check_useless_super_delegation
-    ImportsChecker: _add_imported_module _check_import_as_rename _check_position
-        _check_preferred_module _check_reimport _check_same_line_imports _check_toplevel
-        _check_wildcard_imports _record_import check_deprecated_module
-        compute_first_non_import_node visit_functiondef
-    MethodArgsChecker: _check_missing_timeout
-    StdlibChecker: check_deprecated_class_in_call check_deprecated_method
-    TypeChecker: _check_argument_order _check_dundername_is_string
-    VariablesChecker: _check_globals _check_imports _loopvar_name leave_assign leave_for leave_with
-        visit_arguments
-"""
 _Table = dict[str, list[Any]]  # attributes by name, in a tree
 MODULE = "lintseq_state"  # a state's name in pylint; messages show "state"
 _YOUNG_OBJECTS = 100_000  # before a collection; a state of 100 lines makes about 10,000
@@ -69,17 +52,6 @@ _WARNINGS = ("W0231", "W0311")
 _HEADER_LINE = re.compile(r" on line (\d+)")
 # Odd characters (tabs and form feeds among them), pragmas, a line that only continues, an encoding.
 _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.MULTILINE)
-
-
-def idle_methods() -> dict[str, list[str]]:
-    """:data:`IDLE` by the name of the checker."""
-    found: dict[str, list[str]] = {}
-    for word in IDLE.split():
-        if word.endswith(":"):
-            found[word[:-1]] = []
-        else:
-            found[list(found)[-1]].append(word)
-    return found
 
 
 class Linter:
@@ -96,7 +68,6 @@ class Linter:
         return [self._check(state) for state in states]
 
     def _set_up(self) -> None:
-        self.manager = astroid.MANAGER
         self.path = Path(self._folder.name, f"{MODULE}.py")
         self.path.write_text("")
         settings = Path(self._folder.name, "pylintrc")  # so that pylint reads not the user's
@@ -119,18 +90,14 @@ class Linter:
             clear_lru_caches,
             *(function.cache_clear for function in cached),
         ]
-        idle = idle_methods()
         for checker in checkers:
-            for name in idle.get(type(checker).__name__, ()):
-                setattr(checker, name, _nothing)
             checker.open()
             self._walker.add_checker(checker)
             if (graph := getattr(checker, "import_graph", None)) is not None:
                 self._clear.append(graph.clear)
-        for events in (self._walker.visit_events, self._walker.leave_events):
-            for kind, visits in events.items():
-                events[kind] = [_cheaper(visit) for visit in visits if visit is not _nothing]
-        self.forget_all()
+        self._forget_inferred()
+        self._notes.clear()
+        astroid.MANAGER.clear_cache()
 
     def _check(self, state: str) -> list[Finding]:
         reporter = CollectingReporter()
@@ -170,7 +137,7 @@ class Linter:
 
     def _take_back(self) -> None:
         """Drops the state's tree, its notes in other trees, and everything inferred from it."""
-        self.manager.astroid_cache.pop(MODULE, None)
+        astroid.MANAGER.astroid_cache.pop(MODULE, None)
         for table, node in self._notes:
             _take_out(table, node)
         self._notes.clear()
@@ -181,12 +148,6 @@ class Linter:
     def _forget_inferred(self) -> None:
         for clear in self._clear:
             clear()
-
-    def forget_all(self) -> None:
-        """Empties all caches of astroid and pylint, the libraries' trees included."""
-        self._forget_inferred()
-        self._notes.clear()
-        self.manager.clear_cache()
 
 
 def _is_regular(block: Sequence[Any], depth: int, lines: Sequence[str]) -> bool:
@@ -243,22 +204,6 @@ def _take_out(table: _Table, node: Any) -> None:
         values.remove(node)
         if not values:  # astroid takes the first of each
             del table[node.attrname]
-
-
-def _nothing(*_args: object, **_options: object) -> None:
-    """Replaces a method of :data:`IDLE`."""
-
-
-def _cheaper(visit: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A visit; of calls, without the inference of the callee to find code after an exit (W0101)."""
-    if getattr(visit, "__qualname__", "") != "BasicChecker.visit_call":
-        return visit
-    named = ("reversed", "format")
-    return lambda node: (
-        visit(node)
-        if (getattr(node.func, "attrname", None) or getattr(node.func, "name", "")) in named
-        else None
-    )
 
 
 def _finding(rule: str, line: int, message: str) -> Finding:

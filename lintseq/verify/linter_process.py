@@ -12,17 +12,17 @@ import), that is a finding in the state.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,6 @@ from codegen.lintseq.verify import Finding, batches
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
 # pylint itself takes about 60 MiB; a start costs 0.4 seconds, and libraries are parsed again.
 MAX_MIB = 192
-AUDIT_MIB = 80  # for the few states of an audit
 MIN_CPU_S = 3.0  # of work before a process is replaced
 # In one request: an interruption loses that much, and both processes hold it.
 _MAX_STATES, _MAX_CHARACTERS = 50, 200_000
@@ -52,24 +51,20 @@ serve()
 
 
 @cache
-def shared_linter(max_mib: int = MAX_MIB) -> LinterProcess:
-    """The process-wide linter with this limit on its memory."""
-    return LinterProcess(max_mib)
+def shared_linter() -> LinterProcess:
+    """The process-wide linter."""
+    return LinterProcess()
 
 
 class LinterProcess:
-    """Lints states in a process that starts at the first call. Calls from threads take turns.
+    """Lints states in a process that starts at the first call. Calls from threads take turns."""
 
-    Args:
-        max_mib: memory at which the process is replaced.
-    """
-
-    def __init__(self, max_mib: int = MAX_MIB) -> None:
-        self._max_mib = max_mib
+    def __init__(self) -> None:
         self._verdicts: dict[str, list[Finding]] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._popen: subprocess.Popen[bytes] | None = None
-        self._started: tuple[int, tuple[str, ...]] = (0, ())
+        self._owner = 0
+        atexit.register(self.close)
 
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
         """The findings in each state, in pylint's order.
@@ -87,8 +82,9 @@ class LinterProcess:
 
     def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[Finding]]:
         """The process's findings. If it dies, each state is tried alone, and then once more."""
-        self._start()
         try:
+            if self._popen is None or self._owner != os.getpid():  # none yet, or a fork's parent's
+                self._start()
             answer = self._exchange(states)
         except EOFError:
             code = self.close()
@@ -100,19 +96,16 @@ class LinterProcess:
         except BaseException:
             self.close()
             raise
-        if answer["resident_mib"] > self._max_mib and answer["cpu_s"] > MIN_CPU_S:
+        if answer["most_mib"] > MAX_MIB and answer["cpu_s"] > MIN_CPU_S:
             self.close()
         return [[Finding(*finding) for finding in findings] for findings in answer["findings"]]
 
     def _start(self) -> None:
-        """Starts the process; a new one after a fork, or if ``sys.path`` has changed."""
         # The current directory is the user's. An entry that is not a path is for an import hook.
         others = [entry for entry in sys.path if Path(entry).resolve() != Path.cwd()]
-        path = tuple(str(Path(e).absolute()) if Path(e).exists() else e for e in others)
-        if self._popen is not None and self._started == (os.getpid(), path):
-            return
-        self.close()
+        path = [str(Path(e).absolute()) if Path(e).exists() else e for e in others]
         home = str(Path(codegen.__file__).parent.parent)
+        self._owner = os.getpid()
         self._popen = subprocess.Popen(
             [sys.executable, "-c", _START, home, *path],
             stdin=subprocess.PIPE,
@@ -120,9 +113,8 @@ class LinterProcess:
             stderr=subprocess.DEVNULL,
             cwd=os.sep,
             env={**os.environ, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
+            process_group=0,  # Ctrl-C is for this process
         )
-        self._started = (os.getpid(), path)
-        self._finalizer = weakref.finalize(self, _end, self._popen, os.getpid())
         try:
             self._exchange(None)
         except EOFError:
@@ -130,9 +122,6 @@ class LinterProcess:
                 f"The process that runs pylint ended with code {self.close()} before it was ready.",
                 "Try: python -m pylint --version",
             ) from None
-        except BaseException:
-            self.close()
-            raise
 
     def _exchange(self, states: Sequence[str] | None) -> dict[str, Any]:
         """Sends states, if any, and receives an answer."""
@@ -153,24 +142,16 @@ class LinterProcess:
 
     def close(self) -> int | None:
         """Ends the process, waits for it, and returns its exit code."""
-        with self._lock:
-            popen, self._popen = self._popen, None
-            return self._finalizer() if popen else None
-
-
-def _end(popen: subprocess.Popen[bytes], owner: int) -> int | None:
-    for stream in (popen.stdin, popen.stdout):
-        with contextlib.suppress(BrokenPipeError):
-            assert stream
-            stream.close()
-    if owner != os.getpid():  # a fork's copy
-        return None
-    popen.terminate()
-    try:
-        return popen.wait(timeout=2)
-    except subprocess.TimeoutExpired:  # in C code
-        popen.kill()
-        return popen.wait()
+        popen, self._popen = self._popen, None
+        if popen is None or self._owner != os.getpid():
+            return None
+        popen.terminate()
+        try:
+            popen.communicate(timeout=2)
+        except subprocess.TimeoutExpired:  # in C code
+            popen.kill()
+            popen.communicate()
+        return popen.returncode
 
 
 def serve() -> None:
@@ -180,35 +161,24 @@ def serve() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(nothing, stream)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its folder is removed
     warnings.simplefilter("ignore")
 
-    def answer(message: object) -> None:
+    def answer(**message: object) -> None:
         answers.write(json.dumps(message).encode("ascii") + b"\n")
         answers.flush()
 
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            from codegen.lintseq.verify.linter import Linter
-        except ImportError as error:
-            message = f"pylint, which checks the states, cannot be imported ({error})."
-            answer({"error": [message, "Run: pip install 'pylint>=4,<5'"]})
-            return
-        linter = Linter()
-        gc.collect()
-        gc.disable()  # walking the trees of libraries would take a third of the time
-        answer({})
-        for request in requests:
-            findings = linter.check(json.loads(request))
-            spent = {"resident_mib": _resident_mib(), "cpu_s": time.process_time()}
-            answer({"findings": findings, **spent})
-
-
-def _resident_mib() -> float:
-    """Resident memory; 0 on systems without ``/proc``."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        from codegen.lintseq.verify.linter import Linter
+    except ImportError as error:
+        message = f"pylint, which checks the states, cannot be imported ({error})."
+        answer(error=[message, "Run: pip install 'pylint>=4,<5'"])
+        return
+    linter = Linter()
+    gc.collect()
+    gc.disable()  # walking the trees of libraries would take a third of the time
+    answer()
+    for request in requests:
+        findings = linter.check(json.loads(request))
+        most_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        answer(findings=findings, most_mib=most_mib, cpu_s=time.process_time())

@@ -29,21 +29,10 @@ from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
 from codegen.records import has_lone_surrogate
-from codegen.sqlnet import trust
+from codegen.sqlnet import decode, trust
 from codegen.sqlnet.cues import Asked, Doubt
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.decode import (
-    Choice,
-    ScoredQuery,
-    Slots,
-    candidates,
-    choose,
-    gives_something,
-    likeliest,
-    slot_probabilities,
-    with_mentions,
-)
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.joins import JoinGraph, PlanError
@@ -264,14 +253,15 @@ class SQLNet:
         linker = None
         if database:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
-            slots = with_mentions(slots, linker.mentioned(encoded))
+            slots = decode.with_mentions(slots, linker.mentioned(encoded))
         listed = _sensible(
-            candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table), encoded
+            decode.candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table),
+            encoded,
         )
         if database:
-            choice = choose(listed, encoded.table, database, limits, linker)
+            choice = decode.choose(listed, encoded.table, database, limits, linker)
         else:
-            choice = likeliest(listed)
+            choice = decode.likeliest(listed)
         query, said = choice.candidate.query, listed[choice.number].query
         readings = [_reading(encoded, slots, choice.candidate, said)]
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
@@ -322,12 +312,12 @@ class SQLNet:
     def _signs(
         self,
         asked: Asked,
-        slots: Slots,
-        choice: Choice,
+        slots: decode.Slots,
+        choice: decode.Choice,
         linker: Linker | None,
     ) -> dict[str, float]:
         """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
-        found = slot_probabilities(slots, choice.candidate)
+        found = decode.slot_probabilities(slots, choice.candidate)
         query = choice.candidate.query
         kinds = {
             part: min((condition[i] for condition in found.conditions), default=0.0)
@@ -336,7 +326,7 @@ class SQLNet:
         kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
         kinds |= {"run": choice.log_probability, "table": 0.0}
         odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in kinds.items()}
-        empty = choice.rows is not None and not gives_something(choice.rows, query)
+        empty = choice.rows is not None and not decode.gives_something(choice.rows, query)
         return odds | {
             "several": float(bool(asked.others)),
             "margin": min(choice.margin, 6.0),
@@ -362,11 +352,11 @@ class SQLNet:
 
 
 def _reading(
-    encoded: EncodedQuestion, slots: Slots, candidate: ScoredQuery, said: Query
+    encoded: EncodedQuestion, slots: decode.Slots, candidate: decode.ScoredQuery, said: Query
 ) -> Reading:
     """A candidate in words; ``said`` is its query with the values as in the question."""
     query, columns = candidate.query, encoded.table.columns
-    found = slot_probabilities(slots, candidate)
+    found = decode.slot_probabilities(slots, candidate)
     filled = [
         ("select", columns[query.select].name, found.select),
         ("aggregate", AGGREGATES[query.aggregate] or "none", found.aggregate),
@@ -653,7 +643,9 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
         raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
 
 
-def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[ScoredQuery]:
+def _sensible(
+    found: Sequence[decode.ScoredQuery], encoded: EncodedQuestion
+) -> list[decode.ScoredQuery]:
     """The candidates, without aggregates of identifiers if there are others; COUNT counts rows,
     unless the question asks for those with a value.
     """
@@ -727,7 +719,7 @@ def _differ(
     except (DatabaseError, UnsafeSQLError):
         return False
     is_new = rows is not None and found.rows != rows.rows
-    return is_new and gives_something(found, other.query)
+    return is_new and decode.gives_something(found, other.query)
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:

@@ -22,17 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.errors import ConfigError
+from codegen.sqlnet import plan_features
 from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
-from codegen.sqlnet.plan_features import (
-    COLUMN_SIGNS,
-    MENTION_SIGNS,
-    RELATIONS,
-    TABLE_SIGNS,
-    TOKEN_SIGNS,
-    Likeness,
-    PlanQuestion,
-)
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
 
@@ -131,7 +123,9 @@ class PlanBatch(NamedTuple):
         )
 
 
-def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> PlanBatch:
+def plan_batch(
+    items: Sequence[plan_features.PlanQuestion], vocabulary: Mapping[str, int]
+) -> PlanBatch:
     """Pads and joins questions, each with at least one token.
 
     Args:
@@ -149,10 +143,10 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     table_ids = np.zeros((size, tables), np.int64)
     column_ids = np.zeros((size, columns), np.int64)
     signs = (
-        np.zeros((size, length, len(TOKEN_SIGNS)), np.float32),
-        np.zeros((size, held, len(MENTION_SIGNS)), np.float32),
-        np.zeros((size, tables, len(TABLE_SIGNS)), np.float32),
-        np.zeros((size, columns, len(COLUMN_SIGNS)), np.float32),
+        np.zeros((size, length, len(plan_features.TOKEN_SIGNS)), np.float32),
+        np.zeros((size, held, len(plan_features.MENTION_SIGNS)), np.float32),
+        np.zeros((size, tables, len(plan_features.TABLE_SIGNS)), np.float32),
+        np.zeros((size, columns, len(plan_features.COLUMN_SIGNS)), np.float32),
     )
     spans = np.zeros((size, held, length), np.float32)
     mask = np.zeros((size, total), bool)
@@ -174,10 +168,10 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
         mask[b, place] = True
         bits[b][np.ix_(place, place)] = item.relations
         likeness[b][np.ix_(np.arange(1, 1 + n), schema)] = item.likeness
-    shifts = np.arange(len(RELATIONS), dtype=np.uint32)
+    shifts = np.arange(len(plan_features.RELATIONS), dtype=np.uint32)
     relations = ((bits[..., None] >> shifts) & 1).astype(np.float32)
-    relations[..., RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
-    relations[..., RELATIONS.index("likened")] = likeness
+    relations[..., plan_features.RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
+    relations[..., plan_features.RELATIONS.index("likened")] = likeness
     lengths = np.array([len(item.words) for item in items])
     arrays = (question, lengths, table_ids, column_ids, *signs, spans, mask, relations)
     return PlanBatch(*held_words.tensors(vocabulary), *map(torch.from_numpy, arrays))
@@ -191,9 +185,9 @@ class _Attention(nn.Module):
         self.heads, self.size = heads, width // heads
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        shape = (heads, len(RELATIONS), self.size)
+        shape = (heads, len(plan_features.RELATIONS), self.size)
         self.relation_keys = nn.Parameter(torch.randn(shape) * 0.05)
-        self.relation_bias = nn.Parameter(torch.zeros(heads, 1, len(RELATIONS)))
+        self.relation_bias = nn.Parameter(torch.zeros(heads, 1, len(plan_features.RELATIONS)))
         self.relation_values = nn.Parameter(torch.randn(shape) * 0.05)
 
     def forward(self, x: Tensor, relations: Tensor, blocked: Tensor) -> Tensor:
@@ -246,13 +240,13 @@ class PlanModel(nn.Module):
         self.gram = nn.Linear(64, width, bias=False)
         self.word_norm = nn.LayerNorm(width)
         self.question = nn.LSTM(
-            width + len(TOKEN_SIGNS), width // 2, batch_first=True, bidirectional=True
+            width + len(plan_features.TOKEN_SIGNS), width // 2, batch_first=True, bidirectional=True
         )
         self.name = nn.Linear(2 * width, width)
-        self.mention_signs = nn.Linear(len(MENTION_SIGNS), width)
-        self.table_signs = nn.Linear(len(TABLE_SIGNS), width)
-        self.column_signs = nn.Linear(len(COLUMN_SIGNS), width)
-        self.token_signs = nn.Linear(len(TOKEN_SIGNS), width)
+        self.mention_signs = nn.Linear(len(plan_features.MENTION_SIGNS), width)
+        self.table_signs = nn.Linear(len(plan_features.TABLE_SIGNS), width)
+        self.column_signs = nn.Linear(len(plan_features.COLUMN_SIGNS), width)
+        self.token_signs = nn.Linear(len(plan_features.TOKEN_SIGNS), width)
         self.whole = nn.Parameter(torch.randn(width) * 0.05)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
@@ -367,13 +361,13 @@ class PlanNetwork:
     info: Mapping[str, Any] = field(default_factory=dict)
     calibration: tuple[float, float] = (1.0, 0.0)
     vocabulary: Mapping[str, int] = field(init=False)
-    likeness: Likeness = field(init=False)
+    likeness: plan_features.Likeness = field(init=False)
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
         object.__setattr__(self, "vocabulary", rows)
         matrix = self.model.vectors[1:].numpy()
-        object.__setattr__(self, "likeness", Likeness(self.words, matrix))
+        object.__setattr__(self, "likeness", plan_features.Likeness(self.words, matrix))
 
     @classmethod
     def build(
@@ -418,7 +412,7 @@ class PlanNetwork:
         save_network(Path(path), self.model, self.words, row)
 
     @torch.no_grad()
-    def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:
+    def read(self, questions: Sequence[plan_features.PlanQuestion]) -> list[dict[str, np.ndarray]]:
         """The scores of each question by slot, without padding; see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
         tables = batch.tables.shape[1]

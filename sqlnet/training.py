@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codegen.errors import ConfigError, InputError
+from codegen.sqlnet import plan_network
 from codegen.sqlnet.examples import Labelled, predict, score, targets_of
 from codegen.sqlnet.features import collate
 from codegen.sqlnet.joins import PlanError
@@ -40,19 +41,6 @@ from codegen.sqlnet.network import Network, NetworkConfig, WordVectors
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
 from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
-from codegen.sqlnet.plan_network import (
-    COMPANIONS,
-    ITEM_HEADS,
-    MOST_GROUPS,
-    MOST_SECOND,
-    MOST_SELECTED,
-    MOST_TESTS,
-    OPERATOR_CLASSES,
-    PlanBatch,
-    PlanConfig,
-    PlanNetwork,
-    plan_batch,
-)
 from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -291,7 +279,7 @@ def _size(question: Labelled) -> tuple[int, int]:
 
 
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
-_EITHER = OPERATOR_CLASSES.index("= either")
+_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
 
 
@@ -342,15 +330,20 @@ class _Targets:
         self.pointers: dict[str, list[tuple[int, int]]] = {}
 
     def of(self, plan: QueryPlan, tables: Sequence[int]) -> PlanTargets | None:
-        if len(plan.select) > MOST_SELECTED or len(plan.where) > MOST_TESTS:
+        if (
+            len(plan.select) > plan_network.MOST_SELECTED
+            or len(plan.where) > plan_network.MOST_TESTS
+        ):
             return None
-        if len(plan.group) > MOST_GROUPS or (plan.order is None and plan.limit is not None):
+        if len(plan.group) > plan_network.MOST_GROUPS or (
+            plan.order is None and plan.limit is not None
+        ):
             return None
         if len({(t.item, t.aggregate) for t in plan.where}) < len(plan.where):
             return None
         for selected in plan.select:
             distinct = selected.distinct and selected.aggregate == COUNT
-            kind = ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
+            kind = plan_network.ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
             self.sets["select"].append((self.places[selected.item], kind))
         for test in plan.where:
             self.sets["where"].append((self.places[test.item], test.aggregate))
@@ -393,9 +386,9 @@ class _Targets:
         companion = plan.companion
         if companion is None:
             return ()
-        if len(companion.where) > MOST_SECOND:
+        if len(companion.where) > plan_network.MOST_SECOND:
             return None
-        whole["companion"] = COMPANIONS.index(companion.kind)
+        whole["companion"] = plan_network.COMPANIONS.index(companion.kind)
         whole["second_tests"] = len(companion.where)
         for test in companion.where:
             if test.aggregate:
@@ -407,7 +400,7 @@ class _Targets:
         if companion.item is not None:
             place = self.places[companion.item]
             self.sets["scalar"] = [(place, 0)]
-            operator = OPERATOR_CLASSES.index(companion.operator)
+            operator = plan_network.OPERATOR_CLASSES.index(companion.operator)
             self.pointers.setdefault("second_operator", []).append((place, operator))
             whole["scalar_aggregate"] = companion.aggregate
         tables = {*companion.tables, *(test.item.table for test in companion.where)}
@@ -415,7 +408,7 @@ class _Targets:
 
     def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
         place = self.places[test.item]
-        kind = OPERATOR_CLASSES.index(test.operator)
+        kind = plan_network.OPERATOR_CLASSES.index(test.operator)
         if len(test.values) == 2 and test.operator == "=":
             kind = _EITHER
         elif len(test.values) > (2 if test.operator == "between" else 1):
@@ -482,8 +475,11 @@ def plan_examples(
 
 
 def new_network(
-    config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
-) -> PlanNetwork:
+    config: plan_network.PlanConfig,
+    vectors: WordVectors,
+    planned: Iterable[PlannedQuestion],
+    seed: int,
+) -> plan_network.PlanNetwork:
     """A network with random weights; words of at least two training questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
@@ -493,11 +489,14 @@ def new_network(
     trained = sum(counts[word] >= 2 for word in words)
     torch.manual_seed(seed)
     matrix = np.ascontiguousarray(vectors.matrix[order], dtype=np.float32)
-    return PlanNetwork.build(config, words, matrix, trained)
+    return plan_network.PlanNetwork.build(config, words, matrix, trained)
 
 
 def plan_losses(
-    scores: dict[str, Tensor], batch: PlanBatch, targets: Sequence[PlanTargets], tables: list[int]
+    scores: dict[str, Tensor],
+    batch: plan_network.PlanBatch,
+    targets: Sequence[PlanTargets],
+    tables: list[int],
 ) -> dict[str, Tensor]:
     """The loss of each slot, summed over its members and averaged over the questions.
 
@@ -576,7 +575,7 @@ class PlanTrainingConfig:
         bfloat16: compute products in that type.
     """
 
-    network: PlanConfig = PlanConfig()
+    network: plan_network.PlanConfig = plan_network.PlanConfig()
     steps: int = 6000
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -602,12 +601,12 @@ class Stage:
 
 def train_plans(
     config: PlanTrainingConfig,
-    network: PlanNetwork,
+    network: plan_network.PlanNetwork,
     examples: Sequence[PlanExample],
     out: str | Path,
     *,
     on_stage: Callable[[Stage], None] | None = None,
-) -> PlanNetwork:
+) -> plan_network.PlanNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
     ``on_stage`` is called after each saved state.
@@ -637,7 +636,7 @@ def train_plans(
     stages = found[0]["stages"] if found else []
 
     def losses(items: list[PlanExample]) -> dict[str, Tensor]:
-        batch = plan_batch([item.question for item in items], network.vocabulary)
+        batch = plan_network.plan_batch([item.question for item in items], network.vocabulary)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             scores = network.model(batch)
         tables = [item.question.tables for item in items]

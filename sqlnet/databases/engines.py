@@ -26,15 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from codegen.extras import missing
-from codegen.sqlnet.databases import (
-    OPENING_S,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    taken,
-    too_slow,
-    too_slow_to_open,
-)
+from codegen.sqlnet import databases
 from codegen.sqlnet.query import (
     Column,
     ColumnType,
@@ -102,7 +94,7 @@ class SqliteEngine:
                 connection.execute("PRAGMA temp_store = MEMORY")  # sorting must write no files
             return cls(connection, path, longest=_LONGEST_IN_CHILD, steps=1000)
         except sqlite3.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(f"Cannot open {path}: {error}.", _remedy(error)) from None
 
     def _prepare(self, longest: int, steps: int) -> None:
         connection = self.connection
@@ -124,7 +116,7 @@ class SqliteEngine:
 
     def tables(self) -> tuple[Table, ...]:
         """See :class:`Engine`."""
-        end = time.monotonic() + OPENING_S
+        end = time.monotonic() + databases.OPENING_S
         self._deadline = end
         self._readable = None
         try:
@@ -138,9 +130,11 @@ class SqliteEngine:
         except sqlite3.Error as error:
             if _was_stopped(error):
                 if time.monotonic() > end:
-                    raise too_slow_to_open(self.name) from None
+                    raise databases.too_slow_to_open(self.name) from None
                 raise KeyboardInterrupt from None
-            raise DatabaseError(f"Cannot read {self.name}: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(
+                f"Cannot read {self.name}: {error}.", _remedy(error)
+            ) from None
         finally:
             self._deadline = float("inf")
         self._readable = frozenset(table.name.lower() for table in found)
@@ -196,23 +190,25 @@ class SqliteEngine:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
         self._deadline = time.monotonic() + limits.seconds
         try:
             with closing(self.connection.execute(statement.text, statement.parameters)) as cursor:
                 names = tuple(column[0] for column in cursor.description)
-                return taken(cursor, names, limits)
+                return databases.taken(cursor, names, limits)
         except sqlite3.Error as error:
             if _was_stopped(error):
                 if time.monotonic() > self._deadline:
-                    raise too_slow(limits.seconds) from None
+                    raise databases.too_slow(limits.seconds) from None
                 raise KeyboardInterrupt from None
             if "prohibited" in str(error) or "not authorized" in str(error):
                 raise UnsafeSQLError(f"The database refused the statement: {error}.") from None
-            raise DatabaseError(f"The statement failed: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(
+                f"The statement failed: {error}.", _remedy(error)
+            ) from None
         except OverflowError:
-            raise DatabaseError("The statement failed: a number is too large.") from None
+            raise databases.DatabaseError("The statement failed: a number is too large.") from None
         finally:
             self._deadline = float("inf")
 
@@ -297,7 +293,7 @@ class DuckDBEngine:
             )
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
         return cls(connection, path)
 
     @classmethod
@@ -311,7 +307,7 @@ class DuckDBEngine:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
         return cls(connection, path)
 
     def tables(self) -> tuple[Table, ...]:
@@ -320,7 +316,7 @@ class DuckDBEngine:
 
         found: dict[tuple[str, str], list[Column]] = {}
         try:
-            with _interrupting(self.connection.interrupt, OPENING_S):
+            with _interrupting(self.connection.interrupt, databases.OPENING_S):
                 rows = self.connection.execute(
                     "SELECT table_schema, table_name, column_name, data_type"
                     " FROM information_schema.columns WHERE table_catalog = current_catalog()"
@@ -334,9 +330,11 @@ class DuckDBEngine:
                     " ORDER BY schema_name, table_name, constraint_index"
                 ).fetchall()
         except duckdb.InterruptException:
-            raise too_slow_to_open(self.name) from None
+            raise databases.too_slow_to_open(self.name) from None
         except duckdb.Error as error:
-            raise DatabaseError(f"Cannot read {self.name}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(
+                f"Cannot read {self.name}: {_first_line(error)}."
+            ) from None
         for namespace, table, column, declared in rows:
             numeric = declared.split("(")[0] in _NUMBERS.split()
             found.setdefault((namespace, table), []).append(
@@ -365,7 +363,7 @@ class DuckDBEngine:
             for name, columns in found.items()
         )
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
         import duckdb
 
@@ -374,11 +372,11 @@ class DuckDBEngine:
                 done = self.connection.execute(statement.text, list(statement.parameters))
                 names = tuple(column[0] for column in done.description or ())
                 batches = iter(lambda: done.fetchmany(_ROWS_AT_ONCE), [])
-                return taken(chain.from_iterable(batches), names, limits)
+                return databases.taken(chain.from_iterable(batches), names, limits)
         except duckdb.InterruptException:
-            raise too_slow(limits.seconds) from None
+            raise databases.too_slow(limits.seconds) from None
         except duckdb.Error as error:
-            raise DatabaseError(f"The statement failed: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"The statement failed: {_first_line(error)}.") from None
 
     def close(self) -> None:
         """Closes the connection."""

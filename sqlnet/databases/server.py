@@ -25,16 +25,7 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import ConfigError, InputError
 from codegen.extras import require
-from codegen.sqlnet.databases import (
-    OPENING_S,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    TooSlowError,
-    taken,
-    too_slow,
-    too_slow_to_open,
-)
+from codegen.sqlnet import databases
 from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.words import one_line
 
@@ -118,7 +109,7 @@ class ServerEngine:
 
     def _power(self) -> str:
         """Why the role may write; "" if it may not."""
-        with self._reading(OPENING_S) as connection:
+        with self._reading(databases.OPENING_S) as connection:
             if self.dialect == "postgres":
                 powers = connection.exec_driver_sql(_MAY_WRITE).scalars()
                 return next(filter(None, powers), "")
@@ -149,17 +140,17 @@ class ServerEngine:
                     connection.rollback()
         except DBAPIError as error:
             if is_broken_off.is_set() or _is_timeout(error.orig):
-                raise too_slow(seconds) from None
-            raise DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
+                raise databases.too_slow(seconds) from None
+            raise databases.DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
         except SQLAlchemyError as error:
-            raise DatabaseError(f"{self.name}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"{self.name}: {_first_line(error)}.") from None
 
     def tables(self) -> tuple[Table, ...]:
         """See :class:`codegen.sqlnet.databases.Engine`; the default schema's come first."""
         from sqlalchemy import inspect
 
         try:
-            with self._reading(OPENING_S) as connection:
+            with self._reading(databases.OPENING_S) as connection:
                 if self.dialect == "mysql":
                     return tuple(_mysql_tables(connection))
                 inspector = inspect(connection)
@@ -171,17 +162,19 @@ class ServerEngine:
                     for table in _read_tables(inspector, schema):
                         found.setdefault(table.name.lower(), table)
                 return tuple(found.values())
-        except TooSlowError:
-            raise too_slow_to_open(self.name) from None
+        except databases.TooSlowError:
+            raise databases.too_slow_to_open(self.name) from None
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`codegen.sqlnet.databases.Engine`."""
         text = _driver_text(statement.text, self.dialect)
         with self._reading(limits.seconds) as connection:
             streamed = connection.execution_options(stream_results=True)
             result = streamed.exec_driver_sql(text, statement.parameters)
             batches = result.partitions(100)
-            return taken(map(tuple, chain.from_iterable(batches)), tuple(result.keys()), limits)
+            return databases.taken(
+                map(tuple, chain.from_iterable(batches)), tuple(result.keys()), limits
+            )
 
     def close(self) -> None:
         """Closes the connection."""

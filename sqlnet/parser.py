@@ -310,11 +310,7 @@ class SQLNet:
         return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
-        self,
-        asked: Asked,
-        slots: decode.Slots,
-        choice: decode.Choice,
-        linker: Linker | None,
+        self, asked: Asked, slots: decode.Slots, choice: decode.Choice, linker: Linker | None
     ) -> dict[str, float]:
         """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
         found = decode.slot_probabilities(slots, choice.candidate)
@@ -516,11 +512,7 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     clauses = clauses_of(plan, read.schema.tables, said)
     texts = {test.item: test.values for test in plan.where if not test.aggregate}
     links = tuple(
-        Link(
-            read.schema.tables[item.table].columns[item.column].name,
-            said[value.text],
-            value.text,
-        )
+        Link(read.schema.tables[item.table].columns[item.column].name, said[value.text], value.text)
         for item, values in texts.items()
         for value in values
         if said.get(value.text, value.text).lower() != value.text.lower()

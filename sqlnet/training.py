@@ -151,21 +151,13 @@ class _Run:
     """A training run: its epochs, and the best weights of each block."""
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        vectors: WordVectors,
-        questions: int,
-        out: Path,
+        self, config: TrainingConfig, vectors: WordVectors, questions: int, out: Path
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
         self.network = Network.build(config.network, vectors)
         self.model = self.network.model
-        identity = {
-            "config": asdict(config),
-            "questions": questions,
-            "words": len(vectors.words),
-        }
+        identity = {"config": asdict(config), "questions": questions, "words": len(vectors.words)}
         self.state = TrainingState(
             *(self.model, out, identity),
             learning_rate=config.learning_rate,

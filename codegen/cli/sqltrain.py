@@ -73,12 +73,7 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     """
     import torch
 
-    from codegen.sqlnet.examples import (
-        label,
-        read_questions,
-        read_tables,
-        split_by_table,
-    )
+    from codegen.sqlnet.examples import label, read_questions, read_tables, split_by_table
     from codegen.sqlnet.network import NetworkConfig
     from codegen.sqlnet.training import TrainingConfig
     from codegen.sqlnet.training import train as run
@@ -168,10 +163,7 @@ class EvalOptions(Config):
             raise ConfigError("--guided and --greedy exclude each other.", "Pass one of them.")
 
 
-@command(
-    name="eval",
-    example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided",
-)
+@command(name="eval", example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided")
 @click.argument("questions", type=click.Path())
 @click.argument("tables", type=click.Path())
 @options(EvalOptions, "given")

@@ -24,17 +24,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, Any, Literal
-
-from typing_extensions import TypedDict
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.records import conform
 from codegen.sqlnet import databases
 from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
-from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Statement, Table, UnsafeSQLError
 
 Kind = Literal["sqlite", "duckdb", "parquet"]
 
@@ -73,17 +72,8 @@ class Child:
             reply = self._ask(
                 {"do": "tables"}, databases.OPENING_S, databases.too_slow_to_open(self._path)
             )
-        rows = _conform(list[_TableRow], reply)
-        return tuple(
-            Table(
-                row["name"],
-                tuple(Column(name, kind) for name, kind in row["columns"]),
-                row["namespace"],
-                tuple(row["primary_key"]),
-                tuple(ForeignKey(*key) for key in row["foreign_keys"]),
-            )
-            for row in rows
-        )
+        found: tuple[Table, ...] = _conform(tuple[Table, ...], reply)
+        return found
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
@@ -96,12 +86,11 @@ class Child:
         }
         with self._lock:
             reply = self._ask(request, limits.seconds, databases.too_slow(limits.seconds))
-        row = _conform(_Answer, reply)
+        found: databases.Rows = _conform(databases.Rows, reply)
         try:
-            rows = tuple(tuple(map(_decoded, values)) for values in row["rows"])
+            return replace(found, rows=tuple(tuple(map(_decoded, row)) for row in found.rows))
         except (ValueError, TypeError, KeyError, ArithmeticError):
             raise _damaged(self._path) from None
-        return databases.Rows(tuple(row["columns"]), rows, row["cut"])
 
     def close(self) -> None:
         """Ends the child."""
@@ -149,20 +138,6 @@ class Child:
             self.close()
             raise
         return process
-
-
-class _TableRow(TypedDict):
-    name: str
-    namespace: str
-    columns: list[tuple[str, ColumnType]]
-    primary_key: list[int]
-    foreign_keys: list[tuple[tuple[int, ...], str, tuple[str, ...]]]
-
-
-class _Answer(TypedDict):
-    columns: list[str]
-    rows: list[list[Any]]
-    cut: bool
 
 
 def _conform(kind: type, reply: Any) -> Any:
@@ -311,22 +286,7 @@ def _open(kind: Kind, path: str, image: bytes) -> databases.Engine:
 
 def _answer(engine: databases.Engine, request: dict[str, Any]) -> Any:
     if request["do"] == "tables":
-        return [
-            {
-                "name": table.name,
-                "namespace": table.namespace,
-                "columns": [[column.name, column.type] for column in table.columns],
-                "primary_key": table.primary_key,
-                "foreign_keys": [
-                    [key.columns, key.table, key.targets] for key in table.foreign_keys
-                ],
-            }
-            for table in engine.tables()
-        ]
+        return [asdict(table) for table in engine.tables()]
     statement = Statement(request["text"], tuple(request["parameters"]))
     rows = engine.query(statement, databases.StatementLimits(request["seconds"], request["rows"]))
-    return {
-        "columns": rows.columns,
-        "rows": [list(map(_encoded, row)) for row in rows.rows],
-        "cut": rows.cut,
-    }
+    return asdict(replace(rows, rows=tuple(tuple(map(_encoded, row)) for row in rows.rows)))

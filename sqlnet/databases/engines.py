@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, groupby
 from pathlib import Path
@@ -30,7 +30,6 @@ from codegen.sqlnet import databases
 from codegen.sqlnet.query import (
     Column,
     ColumnType,
-    ForeignKey,
     Statement,
     Table,
     UnsafeSQLError,
@@ -154,20 +153,19 @@ class SqliteEngine:
             if _was_stopped(error):
                 raise
             return None  # a view whose table is gone: it can't be asked
-        columns = tuple(
+        columns = [
             Column(column, self._column_type(name, column, declared, end))
             for column, declared, _ in described
-        )
+        ]
         if not columns:
             return None
-        key = sorted((place, number) for number, (_, _, place) in enumerate(described) if place)
-        numbers = {column.name.lower(): number for number, column in enumerate(columns)}
-        return Table(
-            name,
-            columns,
-            primary_key=tuple(number for _, number in key),
-            foreign_keys=tuple(_foreign_keys(references, numbers)),
-        )
+        key = sorted((place, column) for column, _, place in described if place)
+        foreign = []
+        for _, group in groupby(references, key=lambda row: row[0]):  # in the declaration's order
+            rows = list(group)
+            targets = [target for *_, target in rows if target is not None]
+            foreign.append(([source for _, _, source, _ in rows], rows[0][1], targets))
+        return Table.of(name, columns, primary=[column for _, column in key], foreign=foreign)
 
     def _column_type(self, table: str, column: str, declared: str, end: float) -> ColumnType:
         """The type by the declaration's affinity; without one, by the first values."""
@@ -232,18 +230,6 @@ class SqliteEngine:
     def close(self) -> None:
         """Closes the connection."""
         self.connection.close()
-
-
-def _foreign_keys(
-    rows: Iterable[tuple[int, str, str, str | None]], numbers: Mapping[str, int]
-) -> Iterator[ForeignKey]:
-    """Foreign keys from SQLite's rows (id, table, from, to), in the order of the declaration."""
-    for _, group in groupby(rows, key=lambda row: row[0]):
-        found = list(group)
-        columns = [numbers.get(source.lower()) for _, _, source, _ in found]
-        if None not in columns:
-            targets = tuple(target for *_, target in found if target is not None)
-            yield ForeignKey(tuple(c for c in columns if c is not None), found[0][1], targets)
 
 
 def _was_stopped(error: sqlite3.Error) -> bool:
@@ -340,27 +326,16 @@ class DuckDBEngine:
             found.setdefault((namespace, table), []).append(
                 Column(column, "real" if numeric else "text")
             )
-        primary: dict[tuple[str, str], tuple[int, ...]] = {}
-        foreign: dict[tuple[str, str], list[ForeignKey]] = {}
-        for namespace, table, kind, names, target, targets in constraints:
-            held = [column.name for column in found.get((namespace, table), ())]
-            if not set(names) <= set(held):
-                continue
-            numbers = tuple(held.index(name) for name in names)
-            if kind == "PRIMARY KEY":
-                primary[namespace, table] = numbers
-            else:
-                key = ForeignKey(numbers, target, tuple(targets))
-                foreign.setdefault((namespace, table), []).append(key)
+        keys: dict[tuple[str, str, str], list[tuple[list[str], str, list[str]]]] = {}
+        for namespace, table, kind, *key in constraints:
+            keys.setdefault((namespace, table, kind), []).append((key[0], key[1], key[2]))
         return tuple(
-            Table(
-                name[1],
-                tuple(columns),
-                name[0],
-                primary.get(name, ()),
-                tuple(foreign.get(name, ())),
+            Table.of(
+                *(name, columns, namespace),
+                primary=keys.get((namespace, name, "PRIMARY KEY"), [([], "", [])])[0][0],
+                foreign=keys.get((namespace, name, "FOREIGN KEY"), ()),
             )
-            for name, columns in found.items()
+            for (namespace, name), columns in found.items()
         )
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:

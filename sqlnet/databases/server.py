@@ -26,7 +26,7 @@ from sqlglot.errors import SqlglotError
 from codegen.errors import ConfigError, InputError
 from codegen.extras import require
 from codegen.sqlnet import databases
-from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.words import one_line
 
 if TYPE_CHECKING:
@@ -270,18 +270,13 @@ def _mysql_tables(connection: Connection) -> Iterator[Table]:
     ):
         keys.setdefault((table, name), []).append((key[0], key[1], key[2]))
     for table, columns in names.items():
-        place = {column.name: number for number, column in enumerate(columns)}
         own = {name: rows for (of, name), rows in keys.items() if of == table}
-        primary = tuple(place[column] for column, _, _ in own.pop("PRIMARY", ()))
-        foreign = (
-            ForeignKey(
-                tuple(place[column] for column, _, _ in rows),
-                str(rows[0][1]),
-                tuple(str(target) for _, _, target in rows),
-            )
+        primary = [column for column, _, _ in own.pop("PRIMARY", ())]
+        foreign = [
+            ([column for column, _, _ in rows], str(rows[0][1]), [str(to) for _, _, to in rows])
             for rows in own.values()
-        )
-        yield Table(table, tuple(columns), "", primary, tuple(foreign))
+        ]
+        yield Table.of(table, columns, "", primary, foreign)
 
 
 _NUMBERS = "tinyint smallint mediumint int bigint float double decimal year"
@@ -297,23 +292,15 @@ def _read_tables(inspector: Inspector, schema: str | None) -> Iterator[Table]:
     for key, described in columns.items():
         if not described:
             continue
-        names = [column["name"] for column in described]
-        kinds = ["real" if _is_number(column["type"]) else "text" for column in described]
-        keys = primary.get(key) or {}
-        yield Table(
+        yield Table.of(
             key[1],
-            tuple(map(Column, names, kinds)),  # type: ignore[arg-type]
+            [Column(c["name"], "real" if _is_number(c["type"]) else "text") for c in described],
             schema or "",
-            tuple(names.index(n) for n in keys.get("constrained_columns", ()) if n in names),
-            tuple(
-                ForeignKey(
-                    tuple(map(names.index, one["constrained_columns"])),
-                    one["referred_table"],
-                    tuple(one["referred_columns"]),
-                )
+            (primary.get(key) or {}).get("constrained_columns", ()),
+            [
+                (one["constrained_columns"], one["referred_table"], one["referred_columns"])
                 for one in foreign.get(key, ())
-                if {*one["constrained_columns"]} <= {*names}
-            ),
+            ],
         )
 
 

@@ -193,7 +193,6 @@ class SQLNet:
         top_k: int = 3,
         execute: bool = True,
         min_confidence: float | None = None,
-        strict: bool = False,
         limits: StatementLimits = DEFAULT_LIMITS,
     ) -> Parse:
         """Reads a question.
@@ -204,7 +203,6 @@ class SQLNet:
             execute: look up values in the schema's database, if it has one, and run up to a dozen
                 statements to choose a reading.
             min_confidence: abstain below it; by default the fitted threshold. 0 never abstains.
-            strict: abstain if a word is unexplained.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
@@ -223,9 +221,8 @@ class SQLNet:
         doubts = list(parse.doubts)
         if least > 0:
             doubts += found.doubts
-            if confidence < least or strict:
-                doubts += _left(found.asked)
             if confidence < least:
+                doubts += _left(found.asked)
                 below = f"the confidence is {confidence:.2f}, below {least:g}."
                 doubts.append(Doubt("confidence", f"I am not sure {found.unsure}: {below}"))
             elif found.rival and not doubts and _competes(found.asked, found.rival):

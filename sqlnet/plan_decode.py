@@ -591,13 +591,11 @@ class PlanAnswer:
     Attributes:
         candidates: the most probable plans, best first.
         choice: the one that execution chose.
-        confidence: that its answer is right, in [0, 1].
     """
 
     question: PlanQuestion
     candidates: tuple[ScoredPlan, ...]
     choice: PlanChoice
-    confidence: float
 
     @property
     def best(self) -> ScoredPlan:
@@ -671,7 +669,4 @@ class PlanParser:
         database = schema.database if execute else None
         dialect = schema.database.dialect if schema.database else "sqlite"
         choice = choose_plan(candidates, read, database, limits, dialect)
-        slope, intercept = self.network.calibration
-        logit = slope * choice.log_probability + intercept
-        confidence = 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
-        return PlanAnswer(read, tuple(candidates), choice, confidence)
+        return PlanAnswer(read, tuple(candidates), choice)

@@ -349,7 +349,6 @@ class PlanNetwork:
         words: its vocabulary; word i has row i + 1 of the vectors.
         trained: how many words, from the first, have a trained offset.
         info: about its training.
-        calibration: slope and intercept of the confidence in a plan's log-probability.
         vocabulary: word -> row.
         likeness: of words, by the vectors.
     """
@@ -359,7 +358,6 @@ class PlanNetwork:
     trained: int
     config: PlanConfig
     info: Mapping[str, Any] = field(default_factory=dict)
-    calibration: tuple[float, float] = (1.0, 0.0)
     vocabulary: Mapping[str, int] = field(init=False)
     likeness: plan_features.Likeness = field(init=False)
 
@@ -396,9 +394,8 @@ class PlanNetwork:
             config, trained = PlanConfig(**row["plan_network"]), row["trained_words"]
             model = PlanModel(torch.zeros(len(words) + 1, row["word_width"]), trained, config)
             model.load_state_dict(weights)
-            slope, intercept = map(float, row["calibration"])
         model.eval()
-        return cls(model, words, trained, config, row.get("info", {}), (slope, intercept))
+        return cls(model, words, trained, config, row.get("info", {}))
 
     def save(self, path: str | Path) -> None:
         """Writes the directory, float16; the weights last."""
@@ -407,7 +404,6 @@ class PlanNetwork:
             "word_width": self.model.vectors.shape[1],
             "trained_words": self.trained,
             "info": dict(self.info),
-            "calibration": list(self.calibration),
         }
         save_network(Path(path), self.model, self.words, row)
 

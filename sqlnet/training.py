@@ -69,7 +69,6 @@ class TrainingConfig:
         clip: the gradient's largest norm.
         frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
             second stage.
-        bfloat16: compute most products in that type; weights and their mean stay float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         patience: epochs without a better query match that end training.
     """
@@ -81,7 +80,6 @@ class TrainingConfig:
     alpha: float = 3.0
     clip: float = 5.0
     frozen_epochs: int = 0
-    bfloat16: bool = False
     mean: float = 0.999
     patience: int = 4
     seed: int = 0
@@ -91,12 +89,6 @@ class TrainingConfig:
         check_range(self, *above_zero, below_one="mean")
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
-        # oneDNN needs AVX-512 to run an LSTM in bfloat16.
-        mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn
-        if self.bfloat16 and not (mkldnn and mkldnn._is_mkldnn_bf16_supported()):
-            raise ConfigError(
-                "PyTorch has no bfloat16 LSTM for this CPU.", "Train without bfloat16."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +207,8 @@ class _Run:
         network = self.network
         batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            states = self.model.encode(batch, targets)
-            return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
+        states = self.model.encode(batch, targets)
+        return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
 
     def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
         """Scores the mean weights, and keeps those of each block that are the best so far."""
@@ -564,7 +555,6 @@ class PlanTrainingConfig:
         clip: the gradient's largest norm.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         every: steps between two saved states.
-        bfloat16: compute products in that type.
     """
 
     network: plan_network.PlanConfig = plan_network.PlanConfig()
@@ -574,7 +564,6 @@ class PlanTrainingConfig:
     clip: float = 2.0
     mean: float = 0.998
     every: int = 250
-    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -629,10 +618,8 @@ def train_plans(
 
     def losses(items: list[PlanExample]) -> dict[str, Tensor]:
         batch = plan_network.plan_batch([item.question for item in items], network.vocabulary)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            scores = network.model(batch)
         tables = [item.question.tables for item in items]
-        return plan_losses(scores, batch, [item.targets for item in items], tables)
+        return plan_losses(network.model(batch), batch, [item.targets for item in items], tables)
 
     while state.step < config.steps:
         first = state.step

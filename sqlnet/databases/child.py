@@ -35,7 +35,7 @@ from codegen.sqlnet import databases
 from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
 from codegen.sqlnet.query import Statement, Table, UnsafeSQLError
 
-Kind = Literal["sqlite", "duckdb", "parquet"]
+Kind = Literal["sqlite", "duckdb"]
 
 _GRACE_S = 0.5  # for a statement that can be interrupted to end by itself
 _STARTING_S = 60.0  # on a busy machine
@@ -277,8 +277,6 @@ def main() -> None:
 def _open(kind: Kind, path: str, image: bytes) -> databases.Engine:
     if kind == "duckdb":
         return DuckDBEngine.open(path)
-    if kind == "parquet":
-        return DuckDBEngine.from_parquet(path)
     with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)
@@ -289,4 +287,8 @@ def _answer(engine: databases.Engine, request: dict[str, Any]) -> Any:
         return [asdict(table) for table in engine.tables()]
     statement = Statement(request["text"], tuple(request["parameters"]))
     rows = engine.query(statement, databases.StatementLimits(request["seconds"], request["rows"]))
-    return asdict(replace(rows, rows=tuple(tuple(map(_encoded, row)) for row in rows.rows)))
+    return {
+        "columns": rows.columns,
+        "rows": [list(map(_encoded, row)) for row in rows.rows],
+        "cut": rows.cut,
+    }

@@ -282,20 +282,6 @@ class DuckDBEngine:
             raise databases.DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
         return cls(connection, path)
 
-    @classmethod
-    def from_parquet(cls, path: str) -> DuckDBEngine:
-        """Reads a Parquet file into memory, then blocks other files; raises like :meth:`open`."""
-        duckdb = _duckdb(path)
-        try:
-            connection = duckdb.connect(":memory:", config=_SETTINGS)
-            name = quoted(Path(path).stem)
-            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM read_parquet(?)", [path])
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-        except duckdb.Error as error:
-            raise databases.DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
-        return cls(connection, path)
-
     def tables(self) -> tuple[Table, ...]:
         """See :class:`Engine`."""
         import duckdb
@@ -374,7 +360,7 @@ def _duckdb(path: str) -> Any:
     try:
         import duckdb
     except ImportError:
-        message = f"{path} is a DuckDB or Parquet file, and duckdb is not installed."
+        message = f"{path} is a DuckDB file, and duckdb is not installed."
         raise missing("duckdb", message) from None
     return duckdb
 

@@ -26,7 +26,7 @@ from codegen.sqlnet.words import number_of, one_line, quoted
 
 MOST_COLUMNS = 2000  # per table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
-_REMEDY = "Give a SQLite, DuckDB, Parquet, .csv or .tsv file."
+_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
@@ -67,7 +67,7 @@ class Database:
 
 
 def open_database(path: str | Path, *, may_write: bool = False) -> Database:
-    """Opens a SQLite, DuckDB, Parquet, ``.csv`` or ``.tsv`` file, detected by content, then name;
+    """Opens a SQLite, DuckDB, ``.csv`` or ``.tsv`` file, detected by content, then name;
     or a server, by its address (:mod:`codegen.sqlnet.databases.server`).
 
     Args:
@@ -93,8 +93,6 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         return SqliteDatabase.open(path)
     if head[8:12] == b"DUCK":
         return DuckDBDatabase.open(path)
-    if head.startswith(b"PAR1"):
-        return DuckDBDatabase.from_parquet(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
     raise InputError(f"{path} is not a database that can be read.", _REMEDY)
@@ -116,12 +114,6 @@ class DuckDBDatabase(Database):
         """
         path = str(Path(path).resolve())
         return cls(Child("duckdb", path), path)
-
-    @classmethod
-    def from_parquet(cls, path: str | Path) -> DuckDBDatabase:
-        """A table in memory with the name of a Parquet file; raises like :meth:`open`."""
-        path = str(Path(path).resolve())
-        return cls(Child("parquet", path), path)
 
 
 class ServerDatabase(Database):

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from codegen.errors import ConfigError
 from codegen.sqlnet import plan_features
-from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary
+from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary, padded
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
@@ -132,22 +132,15 @@ def plan_batch(
         items: at least one.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    size = len(items)
-    length = max(len(item.words) for item in items)
-    held = max(1, *(len(item.found) for item in items))
-    tables = max(item.tables for item in items)
-    columns = max(len(item.items) - item.tables for item in items)
-    total = 1 + length + held + tables + columns
     held_words = Vocabulary()
-    question = np.zeros((size, length), np.int64)
-    table_ids = np.zeros((size, tables), np.int64)
-    column_ids = np.zeros((size, columns), np.int64)
-    signs = (
-        np.zeros((size, length, len(plan_features.TOKEN_SIGNS)), np.float32),
-        np.zeros((size, held, len(plan_features.MENTION_SIGNS)), np.float32),
-        np.zeros((size, tables, len(plan_features.TABLE_SIGNS)), np.float32),
-        np.zeros((size, columns, len(plan_features.COLUMN_SIGNS)), np.float32),
-    )
+    question = padded([held_words.words_at(item.words) for item in items])
+    named = [held_words.names_at(item.schema.words[i] for i in item.items) for item in items]
+    table_ids = padded([names[: item.tables] for names, item in zip(named, items, strict=True)])
+    column_ids = padded([names[item.tables :] for names, item in zip(named, items, strict=True)])
+    none = np.zeros((1, len(plan_features.MENTION_SIGNS)), np.float32)
+    mentions = padded([item.mentions if item.found else none for item in items])
+    size, length, held, tables = *question.shape, mentions.shape[1], table_ids.shape[1]
+    total = 1 + length + held + tables + column_ids.shape[1]
     spans = np.zeros((size, held, length), np.float32)
     mask = np.zeros((size, total), bool)
     bits = np.zeros((size, total, total), np.uint32)
@@ -155,11 +148,6 @@ def plan_batch(
     mask[:, 0] = True
     for b, item in enumerate(items):
         n, v, t, s = len(item.words), len(item.found), item.tables, len(item.items)
-        question[b, :n] = held_words.words_at(item.words)
-        found = held_words.names_at(item.schema.words[i] for i in item.items)
-        table_ids[b, :t], column_ids[b, : s - t] = found[:t], found[t:]
-        signs[0][b, :n], signs[1][b, :v] = item.tokens, item.mentions
-        signs[2][b, :t], signs[3][b, : s - t] = item.table_signs, item.column_signs
         for m, mention in enumerate(item.found):
             spans[b, m, mention.first : mention.last + 1] = 1 / (mention.last - mention.first + 1)
         base = 1 + length + held
@@ -172,9 +160,14 @@ def plan_batch(
     relations = ((bits[..., None] >> shifts) & 1).astype(np.float32)
     relations[..., plan_features.RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
     relations[..., plan_features.RELATIONS.index("likened")] = likeness
-    lengths = np.array([len(item.words) for item in items])
-    arrays = (question, lengths, table_ids, column_ids, *signs, spans, mask, relations)
-    return PlanBatch(*held_words.tensors(vocabulary), *map(torch.from_numpy, arrays))
+    return PlanBatch(
+        *held_words.tensors(vocabulary),
+        *(question, torch.tensor([len(item.words) for item in items]), table_ids, column_ids),
+        *(padded([item.tokens for item in items]), mentions),
+        padded([item.table_signs for item in items]),
+        padded([item.column_signs for item in items]),
+        *map(torch.from_numpy, (spans, mask, relations)),
+    )
 
 
 class _Attention(nn.Module):
@@ -296,19 +289,19 @@ class PlanModel(nn.Module):
             (ITEM_HEADS, self.item_out(main)),
             (SECOND_HEADS, self.second_out(second)),
         ):
-            for name, part in zip(heads, out.float().split(list(heads.values()), -1), strict=True):
+            for name, part in zip(heads, out.split(list(heads.values()), -1), strict=True):
                 keep = name.endswith("operator")
                 found[name] = part if keep else part.masked_fill(absent, -1e4)
         mean = (tokens * batch.mask[:, 1 : 1 + length, None]).sum(1) / batch.lengths[:, None]
-        out = self.whole_out(torch.cat([whole, mean], -1)).float()
+        out = self.whole_out(torch.cat([whole, mean], -1))
         found |= zip(WHOLE_HEADS, out.split(list(WHOLE_HEADS.values()), -1), strict=True)
-        no_mention = blocked[:, None, 1 + length : 1 + length + held].float()
+        no_mention = blocked[:, None, 1 + length : 1 + length + held]
         left = self.item_pointer(items).unflatten(-1, (len(VALUE_HEADS), 64))
         right = self.mention_pointer(mentions).unflatten(-1, (len(VALUE_HEADS) + 1, 64))
-        pointed = torch.einsum("bihd,bvhd->hbiv", left, right[..., :-1, :]).float() / 8
+        pointed = torch.einsum("bihd,bvhd->hbiv", left, right[..., :-1, :]) / 8
         found |= {name: one + no_mention for name, one in zip(VALUE_HEADS, pointed, strict=True)}
         limit = torch.einsum("bd,bvd->bv", self.limit_pointer(whole), right[..., -1, :])
-        found["limit"] = limit.float() / 8 + no_mention[:, 0]
+        found["limit"] = limit / 8 + no_mention[:, 0]
         return found
 
     def _inputs(self, batch: PlanBatch) -> Tensor:

@@ -19,12 +19,11 @@ from __future__ import annotations
 import math
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -131,122 +130,98 @@ def train(
             " few.",
             f"Give at least {config.batch_size} and 1.",
         )
-    run = _Run(config, vectors, len(questions), Path(out))
-    while run.epoch < config.epochs and run.stale < config.patience:
-        epoch = run.train_epoch(questions, development, on_step)
-        if on_epoch:
-            on_epoch(epoch)
-    return run.finish(dict(info or {}))
+    layout = config.network.layout
+    torch.manual_seed(config.seed)
+    network = Network.build(config.network, vectors)
+    identity = {"config": asdict(config), "questions": len(questions), "words": len(vectors.words)}
+    state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-4)
+    best = dict.fromkeys(BLOCKS[layout], (-1.0, state.mean))  # the best weights of each block
+    epochs: list[dict[str, Any]] = []
+    stale = 0
+    if found := state.resume(_Progress):
+        progress, held = found
+        stale, epochs = progress["stale"], progress["epochs"]
+        for block, reached in progress["best"].items():
+            start = f"best/{block}/"
+            best[block] = (
+                reached,
+                {name.removeprefix(start): v for name, v in held.items() if name.startswith(start)},
+            )
+    steps = config.epochs * (len(questions) // config.batch_size)
 
-
-class _Run:
-    """A training run: its epochs, and the best weights of each block."""
-
-    def __init__(
-        self, config: TrainingConfig, vectors: WordVectors, questions: int, out: Path
-    ) -> None:
-        torch.manual_seed(config.seed)
-        self.config, self.out = config, out
-        self.network = Network.build(config.network, vectors)
-        self.model = self.network.model
-        identity = {"config": asdict(config), "questions": questions, "words": len(vectors.words)}
-        self.state = TrainingState(
-            *(self.model, out, identity),
-            learning_rate=config.learning_rate,
-            weight_decay=1e-4,
-            clip=config.clip,
-            mean=config.mean,
-        )
-        self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.state.mean))
-        self.steps = config.epochs * (questions // config.batch_size)
-        self.epoch = self.stale = 0
-        self.epochs: list[dict[str, Any]] = []
-        if found := self.state.resume(_Progress):
-            progress, held = found
-            self.epoch, self.epochs = progress["epoch"], progress["epochs"]
-            self.stale = progress["stale"]
-            for block, score_ in progress["best"].items():
-                start = f"best/{block}/"
-                weights = {k[len(start) :]: v for k, v in held.items() if k.startswith(start)}
-                self.best[block] = score_, weights
-
-    def train_epoch(
-        self,
-        questions: Sequence[Labelled],
-        development: Sequence[Labelled],
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Epoch:
-        config, state = self.config, self.state
-        rng = random.Random(f"{config.seed}:{self.epoch}")
-        chosen = batches(questions, config.batch_size, 50, _size, rng)
-        # Every epoch's dropout is its own, whether or not the run was resumed before it.
-        torch.manual_seed(config.seed * 100_003 + self.epoch)
-        began = time.process_time()
-        means, _ = state.train(
-            chosen,
-            self._losses,
-            lambda step: _pace(step / self.steps),
-            frozen=WORDS[config.network.layout] if self.epoch < config.frozen_epochs else "",
-            on_step=on_step and (lambda: on_step(state.step, self.steps)),
-        )
-        scores = self._score(development)
-        self.epoch += 1
-        row = Epoch(self.epoch, means, scores, time.process_time() - began)
-        self.epochs.append(asdict(row))
-        progress = {
-            "epoch": self.epoch,
-            "stale": self.stale,
-            "best": {block: held for block, (held, _) in self.best.items()},
-            "epochs": self.epochs,
-        }
-        best = {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()}
-        state.save(f"epoch-{self.epoch}.safetensors", self.epochs, progress, best)
-        return row
-
-    def _losses(self, items: Sequence[Labelled]) -> dict[str, torch.Tensor]:
-        network = self.network
+    def losses_of(items: list[Labelled]) -> dict[str, Tensor]:
         batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
-        states = self.model.encode(batch, targets)
-        return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
+        states = network.model.encode(batch, targets)
+        return losses(network.model, states, targets, batch.column_mask, config.alpha)
 
-    def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
-        """Scores the mean weights, and keeps those of each block that are the best so far."""
-        own = self.state.put(self.state.mean)
-        self.model.eval()
-        scores = score(predict(self.network, development, greedy=True), development).to_row()
-        self.state.put(own)
-        found = {name: float(value) for name, value in scores.items() if value is not None}
-        improved = False
-        for block, (held, _) in self.best.items():
-            if found[block] > held:
-                mean = {k: v.clone() for k, v in self.state.mean.items()}
-                self.best[block] = found[block], mean
-                improved = True
-        self.stale = 0 if improved else self.stale + 1
-        return found
-
-    def finish(self, info: dict[str, Any]) -> Network:
-        """Saves the network with the best weights of each block and removes the state."""
-        blocks = BLOCKS[self.config.network.layout]
-        chosen = dict(self.state.mean)
-        for block, (_, weights) in self.best.items():
-            pattern = re.compile(blocks[block])
-            chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
-        self.state.put(chosen)
-        self.model.eval()
-        info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = replace(self.network, info=info)
-        network.save(self.out)
-        self.state.clear()
-        return network
+    while len(epochs) < config.epochs and stale < config.patience:
+        number = len(epochs)
+        rng = random.Random(f"{config.seed}:{number}")
+        # Every epoch's dropout is its own, whether or not the run was resumed before it.
+        torch.manual_seed(config.seed * 100_003 + number)
+        means, cpu_s = state.train(
+            batches(questions, config.batch_size, 50, _size, rng),
+            losses_of,
+            lambda step: _pace(step / steps),
+            frozen=WORDS[layout] if number < config.frozen_epochs else "",
+            on_step=on_step and (lambda: on_step(state.step, steps)),
+        )
+        scores = _scores(network, state, development)
+        better = [block for block, (reached, _) in best.items() if scores[block] > reached]
+        for block in better:
+            best[block] = scores[block], {k: v.clone() for k, v in state.mean.items()}
+        stale = 0 if better else stale + 1
+        epoch = Epoch(number + 1, means, scores, cpu_s)
+        epochs.append(asdict(epoch))
+        reached_by = {block: reached for block, (reached, _) in best.items()}
+        kept = {f"best/{b}/{k}": v for b, (_, held) in best.items() for k, v in held.items()}
+        row = {"stale": stale, "best": reached_by, "epochs": epochs}
+        state.save(f"epoch-{epoch.epoch}.safetensors", epochs, row, kept)
+        if on_epoch:
+            on_epoch(epoch)
+    chosen = dict(state.mean)
+    for block, (_, weights) in best.items():
+        pattern = re.compile(BLOCKS[layout][block])
+        chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
+    info = {
+        "training": asdict(config),
+        "best": {b: r for b, (r, _) in best.items()},
+        **(info or {}),
+    }
+    return _finished(network, state, chosen, info)
 
 
 class _Progress(Progress):
-    epoch: int
     stale: int
     best: dict[str, float]
     epochs: list[dict[str, Any]]
+
+
+def _scores(
+    network: Network, state: TrainingState, development: Sequence[Labelled]
+) -> dict[str, float]:
+    """Scores of the mean weights."""
+    own = state.put(state.mean)
+    network.model.eval()
+    scores = score(predict(network, development, greedy=True), development).to_row()
+    state.put(own)
+    return {name: float(value) for name, value in scores.items() if value is not None}
+
+
+Trained = TypeVar("Trained", Network, plan_network.PlanNetwork)
+
+
+def _finished(
+    network: Trained, state: TrainingState, weights: Mapping[str, Tensor], info: Mapping[str, Any]
+) -> Trained:
+    """Saves the network with these weights, and removes the state of the run."""
+    state.put(weights)
+    network.model.eval()
+    network = replace(network, info={**network.info, **info})
+    network.save(state.out)
+    state.clear()
+    return network
 
 
 def _pace(done: float) -> float:
@@ -606,13 +581,7 @@ def train_plans(
         "questions": len(examples),
         "words": len(network.words),
     }
-    state = TrainingState(
-        *(network.model, Path(out), identity),
-        learning_rate=config.learning_rate,
-        weight_decay=1e-3,
-        clip=config.clip,
-        mean=config.mean,
-    )
+    state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-3)
     found = state.resume(_PlanProgress)
     stages = found[0]["stages"] if found else []
 
@@ -631,17 +600,9 @@ def train_plans(
         state.save(f"step-{state.step}.safetensors", stages, {"stages": stages})
         if on_stage:
             on_stage(stage)
-    state.put(state.mean)
-    network.model.eval()
-    info = {
-        "training": asdict(config),
-        "questions": len(examples),
-        "cpu_s": sum(stage["cpu_s"] for stage in stages),
-    }
-    network = replace(network, info={**network.info, **info})
-    network.save(out)
-    state.clear()
-    return network
+    cpu_s = sum(stage["cpu_s"] for stage in stages)
+    info = {"training": asdict(config), "questions": len(examples), "cpu_s": cpu_s}
+    return _finished(network, state, state.mean, info)
 
 
 def _batches(

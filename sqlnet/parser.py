@@ -52,7 +52,7 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import PLAN_SLOTS, Trust, log_odds
+from codegen.sqlnet.trust import PLAN_SLOTS, Trust
 from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
@@ -278,8 +278,7 @@ class SQLNet:
         parse = Parse(
             question,
             tuple(readings),
-            signs=self._signs(asked, slots, choice, linker)
-            | {"relinked": float(len(readings[0].links))},
+            signs=self._signs(asked, slots, choice, linker, len(readings[0].links)),
             notes=_notes(encoded),
             rows=choice.rows,
             failure=choice.failure,
@@ -307,9 +306,13 @@ class SQLNet:
         return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
-        self, asked: Asked, slots: decode.Slots, choice: decode.Choice, linker: Linker | None
+        self,
+        asked: Asked,
+        slots: decode.Slots,
+        choice: decode.Choice,
+        linker: Linker | None,
+        relinked: int,
     ) -> dict[str, float]:
-        """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
         found = decode.slot_probabilities(slots, choice.candidate)
         query = choice.candidate.query
         kinds = {
@@ -318,20 +321,17 @@ class SQLNet:
         }
         kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
         kinds |= {"run": choice.log_probability, "table": 0.0}
-        odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in kinds.items()}
         empty = choice.rows is not None and not decode.gives_something(choice.rows, query)
-        return odds | {
-            "several": float(bool(asked.others)),
-            "margin": min(choice.margin, 6.0),
-            "empty": float(empty),
-            "conditions": float(len(query.conditions)),
-            "aggregated": float(query.aggregate != 0),
-            "rows_unread": float(linker is None),
-            "words_left": float(min(4, len(trust.words_left(asked)))),
-            "unused": float(min(3, len(trust.named_but_unused(asked)))),
-            "elsewhere": float(_elsewhere(query, linker)),
-            **trust.grounding(asked),
-        }
+        return trust.signs(
+            *(asked, kinds, choice.margin),
+            several=bool(asked.others),
+            empty=empty,
+            conditions=len(query.conditions),
+            aggregated=query.aggregate != 0,
+            rows_unread=linker is None,
+            elsewhere=_elsewhere(query, linker),
+            relinked=relinked,
+        )
 
     def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
         """Whether the question is English, and about the table."""
@@ -423,7 +423,7 @@ def _planned(
         question,
         readings,
         doubts=() if choice.statement else (Doubt("joins", choice.failure),),
-        signs=_plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))},
+        signs=_plan_signs(asked, answer, margin, len(readings[0].links)),
         notes=tuple(notes),
         rows=choice.rows,
         failure=choice.failure,
@@ -525,28 +525,21 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     )
 
 
-def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, float]:
-    """The :data:`codegen.sqlnet.trust.SIGNS` of a plan."""
+def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float, relinked: int) -> dict[str, float]:
     best, rows = answer.best, answer.choice.rows
     kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
-    kinds["run"] = answer.choice.log_probability
-    odds = {kind: max(-6.0, min(6.0, log_odds(min(p, 0.0)))) for kind, p in kinds.items()}
     tests = best.plan.where
-    aggregated = any(s.aggregate for s in best.plan.select) or any(t.aggregate for t in tests)
-    nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
-    return odds | {
-        "several": 1.0,
-        "planned": 1.0,
-        "margin": max(-6.0, min(margin, 6.0)),
-        "empty": float(nothing),
-        "conditions": float(len(tests)),
-        "aggregated": float(aggregated),
-        "rows_unread": float(rows is None),
-        "words_left": float(min(4, len(trust.words_left(asked)))),
-        "unused": float(min(3, len(trust.named_but_unused(asked)))),
-        "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
-        **trust.grounding(asked, of_plan=True),
-    }
+    return trust.signs(
+        *(asked, kinds | {"run": answer.choice.log_probability}, max(-6.0, margin)),
+        several=True,
+        planned=True,
+        empty=rows is not None and not any(v is not None for row in rows.rows for v in row),
+        conditions=len(tests),
+        aggregated=any(one.aggregate for one in (*best.plan.select, *tests)),
+        rows_unread=rows is None,
+        elsewhere=sum(len(answer.question.found[n].cells) > 1 for n in best.used),
+        relinked=relinked,
+    )
 
 
 def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:

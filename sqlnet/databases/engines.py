@@ -271,7 +271,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
-        """Opens a file; raises like :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
+        """Opens a file; raises like :func:`codegen.sqlnet.databases.files.open_database`."""
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(

@@ -190,7 +190,10 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
         read = _read(network, items, beam=1)
         return [decode.best_query(slots, encoded.text, encoded.tokens) for encoded, slots in read]
     read = _read(network, items, beam=BEAM)
-    return [_likeliest(slots, encoded).query for encoded, slots in read]
+    return [
+        decode.candidates(slots, one.text, one.tokens, BEAM, 1, one.table)[0].query
+        for one, slots in read
+    ]
 
 
 def predict_guided(
@@ -236,10 +239,6 @@ def _read(
     for start in range(0, len(items), BATCH):
         encoded = [item.question for item in items[start : start + BATCH]]
         yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
-
-
-def _likeliest(slots: decode.Slots, encoded: EncodedQuestion) -> decode.ScoredQuery:
-    return decode.candidates(slots, encoded.text, encoded.tokens, BEAM, 1, encoded.table)[0]
 
 
 def score(

@@ -112,16 +112,6 @@ class PlanBatch(NamedTuple):
     mask: Tensor
     relations: Tensor
 
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """L, V, T and C."""
-        return (
-            self.question.shape[1],
-            self.mentions.shape[1],
-            self.tables.shape[1],
-            self.columns.shape[1],
-        )
-
 
 def plan_batch(
     items: Sequence[plan_features.PlanQuestion], vocabulary: Mapping[str, int]
@@ -269,7 +259,7 @@ class PlanModel(nn.Module):
             for operators; for each of ``WHOLE_HEADS`` [B, classes]; for each of ``VALUE_HEADS``
             [B, T + C, V], and ``limit`` [B, V].
         """
-        length, held, _, _ = batch.sizes
+        length, held = batch.question.shape[1], batch.mentions.shape[1]
         x = self._inputs(batch)
         blocked = torch.zeros_like(batch.mask, dtype=x.dtype).masked_fill(~batch.mask, -1e4)
         for layer in self.layers:

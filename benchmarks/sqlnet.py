@@ -261,7 +261,7 @@ def _measure_plans(report: Report, folder: Path, quick: bool) -> None:
                 on_suite = _clustered([float(one.suite) for one in found], names)
                 report.set("spider_suite", on_suite, n=len(found))
             if name == "execution":
-                half = sorted(found, key=lambda one: -one.confidence)[: len(found) // 2]
+                half = sorted(found, key=lambda one: -one.log_probability)[: len(found) // 2]
                 right = _clustered([float(o.right) for o in half], [o.database for o in half])
                 report.set("spider_best_half", right, n=len(half))
     report.set("large_schema_ms", _large_schema_ms(parser))
@@ -271,7 +271,7 @@ class _Planned(NamedTuple):
     database: str
     right: bool
     suite: bool
-    confidence: float
+    log_probability: float
 
 
 def _planned(
@@ -297,7 +297,7 @@ def _planned(
         everywhere = right and suite is not None
         for path in sorted((suite / gold.db_id).glob("*.sqlite")) if suite and right else ():
             everywhere = everywhere and _agrees(path, gold.query, statement, ordered)
-        yield _Planned(gold.db_id, right, everywhere, answer.confidence)
+        yield _Planned(gold.db_id, right, everywhere, answer.choice.log_probability)
 
 
 def _agrees(path: Path, query: str, statement: Statement, ordered: bool) -> bool:

@@ -400,9 +400,8 @@ def _unasked(asked: Asked) -> Iterator[Doubt]:
         name, sign = clause.column.name if clause.column else "", clause.operator.rstrip("=")
         asked_by = _TABLE["compared_by"].get(sign)
         if clause.operator == "=" and (clause.table, name) in _shown(asked):
-            yield Doubt(
-                "unasked", f"The query found gives {name}, which the question already says."
-            )
+            text = f"The query found gives {name}, which the question already says."
+            yield Doubt("unasked", text)
         if asked_by and not kinds & {*asked_by}:
             value = clause.values[0] if clause.values else ""
             text = f"The query found compares with {value!r}, which the question does not ask for."
@@ -412,9 +411,7 @@ def _unasked(asked: Asked) -> Iterator[Doubt]:
 def _counts_another(asked: Asked) -> Iterator[Doubt]:
     """How many copies there are is not the number of rows, where a column says copies."""
     found = re.search(r"\b(?:how many|number of) ([a-z]+)", asked.rest, re.IGNORECASE)
-    counts = any(
-        clause.aggregate == "COUNT" and not clause.distinct for clause in asked.of("select")
-    )
+    counts = [c for c in asked.of("select") if c.aggregate == "COUNT" and not c.distinct]
     word = stem(found[1].lower()) if found else ""
     if not found or not counts or word in {stem(w) for t in asked.tables for w in t.words}:
         return
@@ -429,7 +426,4 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
                 return
 
 
-_CHECKED: tuple[Callable[[Asked], Iterator[Doubt]], ...] = (
-    *(_cues, _values, _not_shown, _shown_unasked),
-    *(_misordered, _unasked, _counts_another),
-)
+_CHECKED = (_cues, _values, _not_shown, _shown_unasked, _misordered, _unasked, _counts_another)

@@ -61,13 +61,7 @@ class Slots:
 
 
 @torch.inference_mode()
-def slots(
-    model: Layout,
-    batch: Tensors,
-    tables: Sequence[Table],
-    *,
-    beam: int = 1,
-) -> list[Slots]:
+def slots(model: Layout, batch: Tensors, tables: Sequence[Table], *, beam: int = 1) -> list[Slots]:
     """The slots of each question.
 
     Args:
@@ -88,14 +82,7 @@ def slots(
     select, number = outputs.select.log_softmax(-1), outputs.number.log_softmax(-1)
     widths = batch.column_mask.sum(1).tolist()
     return [
-        Slots(
-            select[b, :c],
-            aggregate[b, :c],
-            where[b, :c],
-            number[b],
-            operator[b, :c],
-            values[b],
-        )
+        Slots(select[b, :c], aggregate[b, :c], where[b, :c], number[b], operator[b, :c], values[b])
         for b, c in enumerate(widths)
     ]
 

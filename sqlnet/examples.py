@@ -22,17 +22,9 @@ import torch
 
 from codegen.errors import InputError
 from codegen.records import read_rows
+from codegen.sqlnet import decode
 from codegen.sqlnet.databases import DatabaseError
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
-from codegen.sqlnet.decode import (
-    Choice,
-    ScoredQuery,
-    Slots,
-    best_query,
-    candidates,
-    choose,
-    with_mentions,
-)
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.linking import Linker
@@ -196,9 +188,12 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
     """
     if greedy:
         read = _read(network, items, beam=1)
-        return [best_query(slots, encoded.text, encoded.tokens) for encoded, slots in read]
+        return [decode.best_query(slots, encoded.text, encoded.tokens) for encoded, slots in read]
     read = _read(network, items, beam=BEAM)
-    return [_likeliest(slots, encoded).query for encoded, slots in read]
+    return [
+        decode.candidates(slots, one.text, one.tokens, BEAM, 1, one.table)[0].query
+        for one, slots in read
+    ]
 
 
 def predict_guided(
@@ -207,7 +202,7 @@ def predict_guided(
     databases: Mapping[str, Database],
     *,
     link: bool = False,
-) -> list[Choice]:
+) -> list[decode.Choice]:
     """The query of each question, chosen by running candidates.
 
     Args:
@@ -219,9 +214,9 @@ def predict_guided(
         database, slots = databases[encoded.table.name], read
         linker = Linker(database, encoded.table) if link else None
         if linker:
-            slots = with_mentions(slots, linker.mentioned(encoded))
-        listed = candidates(slots, encoded.text, encoded.tokens, BEAM, table=encoded.table)
-        found.append(choose(listed, encoded.table, database, linker=linker))
+            slots = decode.with_mentions(slots, linker.mentioned(encoded))
+        listed = decode.candidates(slots, encoded.text, encoded.tokens, BEAM, table=encoded.table)
+        found.append(decode.choose(listed, encoded.table, database, linker=linker))
     return found
 
 
@@ -240,14 +235,10 @@ def databases_of(
 
 def _read(
     network: Network, items: Sequence[Labelled], beam: int
-) -> Iterator[tuple[EncodedQuestion, Slots]]:
+) -> Iterator[tuple[EncodedQuestion, decode.Slots]]:
     for start in range(0, len(items), BATCH):
         encoded = [item.question for item in items[start : start + BATCH]]
         yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
-
-
-def _likeliest(slots: Slots, encoded: EncodedQuestion) -> ScoredQuery:
-    return candidates(slots, encoded.text, encoded.tokens, BEAM, 1, encoded.table)[0]
 
 
 def score(

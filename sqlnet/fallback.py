@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sqlglot import exp
 from sqlglot.tokens import Tokenizer
@@ -243,33 +244,6 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _KEYWORDS = frozenset(word for words in Tokenizer.KEYWORDS for word in words.upper().split())
-_RULES = r"""
-root ::= query | "CANNOT ANSWER: " [^\n]+
-query ::= select (set select)? order? limit?
-set ::= " UNION " | " INTERSECT " | " EXCEPT "
-select ::= "SELECT " "DISTINCT "? expr (", " expr)* " FROM " source join* where? group?
-source ::= table (" AS " alias)?
-join ::= (" JOIN " | " LEFT JOIN ") source " ON " column " = " column
-where ::= " WHERE " cond
-group ::= " GROUP BY " column (", " column)* (" HAVING " cond)?
-order ::= " ORDER BY " expr (" ASC" | " DESC")? (", " expr (" ASC" | " DESC")?)?
-limit ::= " LIMIT " [1-9] [0-9]? [0-9]?
-cond ::= test ((" AND " | " OR ") test)*
-test ::= "NOT "? (compared | "EXISTS (" query ")" | "(" cond ")")
-compared ::= expr (comparison | between | null | among | like)
-comparison ::= (" = " | " <> " | " < " | " <= " | " > " | " >= ") (expr | "(" query ")")
-between ::= " BETWEEN " value " AND " value
-null ::= " IS NULL" | " IS NOT NULL"
-among ::= " NOT"? " IN (" (query | value (", " value)*) ")"
-like ::= " NOT"? " LIKE " text
-expr ::= term ((" + " | " - " | " * " | " / ") term)?
-term ::= aggregate | column | value
-aggregate ::= "COUNT(*)" | ("COUNT" | "SUM" | "AVG" | "MIN" | "MAX") "(" "DISTINCT "? column ")"
-column ::= ((table | alias) ".")? name
-alias ::= "T" [1-9]
-value ::= "-"? [0-9]+ ("." [0-9]+)? | text
-text ::= "'" ([^'\x00-\x1f] | "''")* "'"
-"""
 
 
 def gbnf_of(tables: Sequence[Table]) -> str:
@@ -287,8 +261,8 @@ def gbnf_of(tables: Sequence[Table]) -> str:
     columns = sorted(set(names))
     plain = [name for name in columns if _is_bare(name)]
     return (
-        _RULES.strip()
-        + f"\ntable ::= {_alternatives([*full, *bare])}"
+        Path(__file__).with_name("select.gbnf").read_text("utf-8")
+        + f"table ::= {_alternatives([*full, *bare])}"
         + f"\nname ::= {_alternatives([*map(quoted, columns), *plain])}\n"
     )
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codegen.sqlnet.query import Table
@@ -166,6 +167,16 @@ class Vocabulary:
         )
 
 
+def padded(rows: Sequence[ArrayLike]) -> Tensor:
+    """Arrays of one rank, at least one, as a tensor; zeros fill them to the largest sizes."""
+    arrays = [np.asarray(row) for row in rows]
+    sizes = np.max([array.shape for array in arrays], axis=0)
+    found = np.zeros((len(arrays), *sizes), arrays[0].dtype)
+    for place, array in zip(found, arrays, strict=True):
+        place[tuple(map(slice, array.shape))] = array
+    return torch.from_numpy(found)
+
+
 class Tensors(NamedTuple):
     """A batch of B questions, padded to L tokens and C columns.
 
@@ -201,29 +212,19 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
         items: at least one, each with at least one token and one column.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    most_tokens = max(len(item.words) for item in items)
-    most_columns = max(len(item.columns) for item in items)
-    size = len(items)
     held = Vocabulary()
-    question = np.zeros((size, most_tokens), np.int64)
-    column = np.zeros((size, most_columns), np.int64)
-    tokens = np.zeros((size, most_tokens, TOKEN_FEATURES), np.float32)
-    types = np.zeros((size, most_columns, COLUMN_FEATURES), np.float32)
-    pairs = np.zeros((size, most_columns, most_tokens, PAIR_FEATURES), np.float32)
-    lengths = np.array([len(item.words) for item in items])
-    widths = np.array([len(item.columns) for item in items])
-    for b, item in enumerate(items):
-        n, c = len(item.words), len(item.columns)
-        question[b, :n], column[b, :c] = held.words_at(item.words), held.names_at(item.columns)
-        tokens[b, :n], types[b, :c], pairs[b, :c, :n] = item.tokens, item.types, item.pairs
+    question = padded([held.words_at(item.words) for item in items])
+    column = padded([held.names_at(item.columns) for item in items])
+    lengths = torch.tensor([len(item.words) for item in items])
+    widths = torch.tensor([len(item.columns) for item in items])
     return Tensors(
         *held.tensors(vocabulary),
-        question=torch.from_numpy(question),
-        lengths=torch.from_numpy(lengths),
-        token_mask=torch.from_numpy(np.arange(most_tokens) < lengths[:, None]),
-        column=torch.from_numpy(column),
-        column_mask=torch.from_numpy(np.arange(most_columns) < widths[:, None]),
-        tokens=torch.from_numpy(tokens),
-        types=torch.from_numpy(types),
-        pairs=torch.from_numpy(pairs),
+        question=question,
+        lengths=lengths,
+        token_mask=torch.arange(question.shape[1]) < lengths[:, None],
+        column=column,
+        column_mask=torch.arange(column.shape[1]) < widths[:, None],
+        tokens=padded([item.tokens for item in items]),
+        types=padded([item.types for item in items]),
+        pairs=padded([item.pairs for item in items]),
     )

@@ -20,8 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codegen.config import read_yaml
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, UnsafeSQLError
@@ -64,32 +66,8 @@ def _stems(table: Table) -> set[str]:
     return {stem(name) for name in names} - _COMMON
 
 
-_FORMS = """
-acct account | addr address | alt altitude | amt amount | arr arrival | avg average | bal balance
-bday birthday | bldg building | cat category | cnt count | cust customer | dep departure
-dept department | desc description | dest destination | dist distance | dob birthday | dur duration
-elev elevation | emp employee | fname first name | freq frequency | hr hour | ht height
-humid humidity | inv invoice | lang language | lat latitude | lname last name | lng longitude
-loc location | lon longitude | long longitude | manuf manufacturer | max maximum | max highest
-mfr manufacturer | mgr manager | min minimum | min lowest | mo month | mpg miles per gallon
-msg message | nbr number | num number | org organization | orig origin | pct percent
-pct percentage | phone telephone | pop population | precip precipitation | prod product
-qty quantity | ref reference | sal salary | sec second | spd speed | src source | std standard
-sys system | tel telephone | temp temperature | ts timestamp | tz time zone | tzone time zone
-txn transaction | usr user | vis visibility | visib visibility | wt weight | yr year
-"""
-
-
-def _forms() -> dict[str, list[tuple[str, ...]]]:
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for line in _FORMS.strip().splitlines():
-        for pair in line.split("|"):
-            short, *long = pair.split()
-            found.setdefault(short, []).append(tuple(long))
-    return found
-
-
-_LONG = _forms()
+_FORMS = read_yaml(Path(__file__).with_name("abbreviations.yaml"))
+_LONG = {short: [tuple(form.split()) for form in forms] for short, forms in _FORMS.items()}
 
 
 def spelled_word(word: str) -> tuple[str, ...]:

@@ -14,18 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codegen.sqlnet import layout
 from codegen.sqlnet.features import Tensors
-from codegen.sqlnet.layout import (
-    MAX_CONDITIONS,
-    BiLSTM,
-    Outputs,
-    Span,
-    Targets,
-    attend,
-    head,
-    lowest,
-    pool,
-)
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 from codegen.sqlnet.words import MAX_TOKENS
 
@@ -57,15 +47,15 @@ class Module(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float, *, attends: bool) -> None:
         super().__init__()
-        self.question = BiLSTM(width, hidden, _LAYERS, dropout)
-        self.name = BiLSTM(width, hidden, _LAYERS, dropout)
+        self.question = layout.BiLSTM(width, hidden, _LAYERS, dropout)
+        self.name = layout.BiLSTM(width, hidden, _LAYERS, dropout)
         if attends:
             self.attention = nn.Linear(hidden, hidden)
 
     def seen(self, read: Read, mask: Tensor) -> Tensor:
         """E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
         scores = read.columns @ self.attention(read.question).transpose(1, 2)
-        return attend(scores, mask, read.question)
+        return layout.attend(scores, mask, read.question)
 
 
 class PaperSQLNet(nn.Module):
@@ -91,20 +81,20 @@ class PaperSQLNet(nn.Module):
         )
         self.select_score = nn.Linear(hidden, 1)
         self.where_score = nn.Linear(hidden, 1)
-        self.aggregate_head = head(hidden, hidden, len(AGGREGATES))
-        self.operator_head = head(hidden, hidden, len(OPERATORS))
+        self.aggregate_head = layout.head(hidden, hidden, len(AGGREGATES))
+        self.operator_head = layout.head(hidden, hidden, len(OPERATORS))
         self.number_columns = nn.Linear(hidden, 1, bias=False)
         self.number_hidden = nn.Linear(hidden, _LAYERS * hidden)
         self.number_cell = nn.Linear(hidden, _LAYERS * hidden)
         self.number_tokens = nn.Linear(hidden, 1, bias=False)
-        self.number_head = head(hidden, hidden, MAX_CONDITIONS + 1)
+        self.number_head = layout.head(hidden, hidden, layout.MAX_CONDITIONS + 1)
         self.decoder = nn.LSTM(_POSITIONS, hidden, _LAYERS, batch_first=True)
         self.value_question = nn.Linear(hidden, hidden)
         self.value_column = nn.Linear(hidden, hidden)
         self.value_decoder = nn.Linear(hidden, hidden)
         self.value_score = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors, targets: Targets | None = None) -> States:
+    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
@@ -123,7 +113,7 @@ class PaperSQLNet(nn.Module):
         return States(read, mask, batch.column_mask, batch.lengths)
 
     def _read_names(
-        self, name: str, names: Tensor, batch: Tensors, targets: Targets | None
+        self, name: str, names: Tensor, batch: Tensors, targets: layout.Targets | None
     ) -> Tensor:
         """A module's states of the columns: [B, C, d].
 
@@ -141,19 +131,21 @@ class PaperSQLNet(nn.Module):
         return placed[batch.column]
 
     def _number_state(self, columns: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = pool(columns, self.number_columns, mask)  # [B, d]
+        pooled = layout.pool(columns, self.number_columns, mask)  # [B, d]
         shape = len(pooled), 2 * _LAYERS, -1
         hidden = self.number_hidden(pooled).view(shape).transpose(0, 1).contiguous()
         return hidden, self.number_cell(pooled).view(shape).transpose(0, 1).contiguous()
 
-    def slots(self, states: States) -> Outputs:
+    def slots(self, states: States) -> layout.Outputs:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select_score(torch.tanh(self._mixed("select", states))).squeeze(-1)
         where = self.where_score(torch.tanh(self._mixed("where", states))).squeeze(-1)
-        number = pool(states.read["number"].question, self.number_tokens, states.question_mask)
-        return Outputs(
-            select.masked_fill(~states.column_mask, lowest(select)),
-            where.masked_fill(~states.column_mask, lowest(where)),
+        number = layout.pool(
+            states.read["number"].question, self.number_tokens, states.question_mask
+        )
+        return layout.Outputs(
+            select.masked_fill(~states.column_mask, layout.lowest(select)),
+            where.masked_fill(~states.column_mask, layout.lowest(where)),
             self.number_head(number),
         )
 
@@ -176,7 +168,7 @@ class PaperSQLNet(nn.Module):
         seen = self.of_question[name](self._seen(name, states))
         return seen + self.of_column[name](states.read[name].columns)
 
-    def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
+    def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
         """A mean over each value's positions and <END>; see the layout."""
         known = (targets.starts >= 0).nonzero(as_tuple=True)
         rows, columns, starts = known[0], targets.columns[known], targets.starts[known]
@@ -217,11 +209,11 @@ class PaperSQLNet(nn.Module):
         column = self.value_column(read.columns[rows, columns])[:, None, None]
         question = self.value_question(read.question)[rows, None]  # [M, 1, L + 2, d]
         scores = self.value_score(torch.tanh(question + (column + hidden))).squeeze(-1)
-        return scores.masked_fill(~states.question_mask[rows, None], lowest(scores)), after
+        return scores.masked_fill(~states.question_mask[rows, None], layout.lowest(scores)), after
 
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
-    ) -> list[list[tuple[Span, ...]]]:
+    ) -> list[list[tuple[layout.Span, ...]]]:
         """Greedy, as in the paper: one value per condition, whatever the beam."""
         size, slots = columns.shape
         rows, columns = torch.arange(size).repeat_interleave(slots), columns.flatten()
@@ -234,9 +226,9 @@ class PaperSQLNet(nn.Module):
         for step in range(_MAX_STEPS):
             logits, state = self._point(states, rows, columns, chosen, state)
             scores = logits[:, 0].log_softmax(-1)
-            scores[:, 0] = lowest(scores)  # nothing comes before the question
+            scores[:, 0] = layout.lowest(scores)  # nothing comes before the question
             if step == 0:
-                scores.scatter_(-1, end[:, None], lowest(scores))
+                scores.scatter_(-1, end[:, None], layout.lowest(scores))
             best = scores.max(-1)
             total = total + best.values * ~done
             done = done | (best.indices == end)
@@ -246,5 +238,5 @@ class PaperSQLNet(nn.Module):
             if bool(done.all()):
                 break
             chosen = best.indices[:, None]
-        spans = list(map(Span, first.tolist(), last.tolist(), total.tolist()))
+        spans = list(map(layout.Span, first.tolist(), last.tolist(), total.tolist()))
         return [[(span,) for span in spans[b * slots : (b + 1) * slots]] for b in range(size)]

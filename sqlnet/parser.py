@@ -29,21 +29,10 @@ from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
 from codegen.records import has_lone_surrogate
-from codegen.sqlnet import trust
+from codegen.sqlnet import decode, trust
 from codegen.sqlnet.cues import Asked, Doubt
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.decode import (
-    Choice,
-    ScoredQuery,
-    Slots,
-    candidates,
-    choose,
-    gives_something,
-    likeliest,
-    slot_probabilities,
-    with_mentions,
-)
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.joins import JoinGraph, PlanError
@@ -63,7 +52,7 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import PLAN_SLOTS, Trust, log_odds
+from codegen.sqlnet.trust import PLAN_SLOTS, Trust
 from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
@@ -204,7 +193,6 @@ class SQLNet:
         top_k: int = 3,
         execute: bool = True,
         min_confidence: float | None = None,
-        strict: bool = False,
         limits: StatementLimits = DEFAULT_LIMITS,
     ) -> Parse:
         """Reads a question.
@@ -215,7 +203,6 @@ class SQLNet:
             execute: look up values in the schema's database, if it has one, and run up to a dozen
                 statements to choose a reading.
             min_confidence: abstain below it; by default the fitted threshold. 0 never abstains.
-            strict: abstain if a word is unexplained.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
@@ -234,9 +221,8 @@ class SQLNet:
         doubts = list(parse.doubts)
         if least > 0:
             doubts += found.doubts
-            if confidence < least or strict:
-                doubts += _left(found.asked)
             if confidence < least:
+                doubts += _left(found.asked)
                 below = f"the confidence is {confidence:.2f}, below {least:g}."
                 doubts.append(Doubt("confidence", f"I am not sure {found.unsure}: {below}"))
             elif found.rival and not doubts and _competes(found.asked, found.rival):
@@ -264,14 +250,15 @@ class SQLNet:
         linker = None
         if database:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
-            slots = with_mentions(slots, linker.mentioned(encoded))
+            slots = decode.with_mentions(slots, linker.mentioned(encoded))
         listed = _sensible(
-            candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table), encoded
+            decode.candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table),
+            encoded,
         )
         if database:
-            choice = choose(listed, encoded.table, database, limits, linker)
+            choice = decode.choose(listed, encoded.table, database, limits, linker)
         else:
-            choice = likeliest(listed)
+            choice = decode.likeliest(listed)
         query, said = choice.candidate.query, listed[choice.number].query
         readings = [_reading(encoded, slots, choice.candidate, said)]
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
@@ -291,8 +278,7 @@ class SQLNet:
         parse = Parse(
             question,
             tuple(readings),
-            signs=self._signs(asked, slots, choice, linker)
-            | {"relinked": float(len(readings[0].links))},
+            signs=self._signs(asked, slots, choice, linker, len(readings[0].links)),
             notes=_notes(encoded),
             rows=choice.rows,
             failure=choice.failure,
@@ -322,12 +308,12 @@ class SQLNet:
     def _signs(
         self,
         asked: Asked,
-        slots: Slots,
-        choice: Choice,
+        slots: decode.Slots,
+        choice: decode.Choice,
         linker: Linker | None,
+        relinked: int,
     ) -> dict[str, float]:
-        """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
-        found = slot_probabilities(slots, choice.candidate)
+        found = decode.slot_probabilities(slots, choice.candidate)
         query = choice.candidate.query
         kinds = {
             part: min((condition[i] for condition in found.conditions), default=0.0)
@@ -335,20 +321,17 @@ class SQLNet:
         }
         kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
         kinds |= {"run": choice.log_probability, "table": 0.0}
-        odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in kinds.items()}
-        empty = choice.rows is not None and not gives_something(choice.rows, query)
-        return odds | {
-            "several": float(bool(asked.others)),
-            "margin": min(choice.margin, 6.0),
-            "empty": float(empty),
-            "conditions": float(len(query.conditions)),
-            "aggregated": float(query.aggregate != 0),
-            "rows_unread": float(linker is None),
-            "words_left": float(min(4, len(trust.words_left(asked)))),
-            "unused": float(min(3, len(trust.named_but_unused(asked)))),
-            "elsewhere": float(_elsewhere(query, linker)),
-            **trust.grounding(asked),
-        }
+        empty = choice.rows is not None and not decode.gives_something(choice.rows, query)
+        return trust.signs(
+            *(asked, kinds, choice.margin),
+            several=bool(asked.others),
+            empty=empty,
+            conditions=len(query.conditions),
+            aggregated=query.aggregate != 0,
+            rows_unread=linker is None,
+            elsewhere=_elsewhere(query, linker),
+            relinked=relinked,
+        )
 
     def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
         """Whether the question is English, and about the table."""
@@ -362,11 +345,11 @@ class SQLNet:
 
 
 def _reading(
-    encoded: EncodedQuestion, slots: Slots, candidate: ScoredQuery, said: Query
+    encoded: EncodedQuestion, slots: decode.Slots, candidate: decode.ScoredQuery, said: Query
 ) -> Reading:
     """A candidate in words; ``said`` is its query with the values as in the question."""
     query, columns = candidate.query, encoded.table.columns
-    found = slot_probabilities(slots, candidate)
+    found = decode.slot_probabilities(slots, candidate)
     filled = [
         ("select", columns[query.select].name, found.select),
         ("aggregate", AGGREGATES[query.aggregate] or "none", found.aggregate),
@@ -440,7 +423,7 @@ def _planned(
         question,
         readings,
         doubts=() if choice.statement else (Doubt("joins", choice.failure),),
-        signs=_plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))},
+        signs=_plan_signs(asked, answer, margin, len(readings[0].links)),
         notes=tuple(notes),
         rows=choice.rows,
         failure=choice.failure,
@@ -526,11 +509,7 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     clauses = clauses_of(plan, read.schema.tables, said)
     texts = {test.item: test.values for test in plan.where if not test.aggregate}
     links = tuple(
-        Link(
-            read.schema.tables[item.table].columns[item.column].name,
-            said[value.text],
-            value.text,
-        )
+        Link(read.schema.tables[item.table].columns[item.column].name, said[value.text], value.text)
         for item, values in texts.items()
         for value in values
         if said.get(value.text, value.text).lower() != value.text.lower()
@@ -546,28 +525,21 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     )
 
 
-def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, float]:
-    """The :data:`codegen.sqlnet.trust.SIGNS` of a plan."""
+def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float, relinked: int) -> dict[str, float]:
     best, rows = answer.best, answer.choice.rows
     kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
-    kinds["run"] = answer.choice.log_probability
-    odds = {kind: max(-6.0, min(6.0, log_odds(min(p, 0.0)))) for kind, p in kinds.items()}
     tests = best.plan.where
-    aggregated = any(s.aggregate for s in best.plan.select) or any(t.aggregate for t in tests)
-    nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
-    return odds | {
-        "several": 1.0,
-        "planned": 1.0,
-        "margin": max(-6.0, min(margin, 6.0)),
-        "empty": float(nothing),
-        "conditions": float(len(tests)),
-        "aggregated": float(aggregated),
-        "rows_unread": float(rows is None),
-        "words_left": float(min(4, len(trust.words_left(asked)))),
-        "unused": float(min(3, len(trust.named_but_unused(asked)))),
-        "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
-        **trust.grounding(asked, of_plan=True),
-    }
+    return trust.signs(
+        *(asked, kinds | {"run": answer.choice.log_probability}, max(-6.0, margin)),
+        several=True,
+        planned=True,
+        empty=rows is not None and not any(v is not None for row in rows.rows for v in row),
+        conditions=len(tests),
+        aggregated=any(one.aggregate for one in (*best.plan.select, *tests)),
+        rows_unread=rows is None,
+        elsewhere=sum(len(answer.question.found[n].cells) > 1 for n in best.used),
+        relinked=relinked,
+    )
 
 
 def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:
@@ -653,7 +625,9 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
         raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
 
 
-def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[ScoredQuery]:
+def _sensible(
+    found: Sequence[decode.ScoredQuery], encoded: EncodedQuestion
+) -> list[decode.ScoredQuery]:
     """The candidates, without aggregates of identifiers if there are others; COUNT counts rows,
     unless the question asks for those with a value.
     """
@@ -727,7 +701,7 @@ def _differ(
     except (DatabaseError, UnsafeSQLError):
         return False
     is_new = rows is not None and found.rows != rows.rows
-    return is_new and gives_something(found, other.query)
+    return is_new and decode.gives_something(found, other.query)
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:

@@ -65,7 +65,6 @@ class GoldQuestion:
     question: str
     query: str
     paraphrases: tuple[str, ...] = ()
-    hardness: str = ""
 
 
 def read_gold(path: str | Path) -> list[GoldQuestion]:
@@ -85,7 +84,6 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
                     str(row["question"]),
                     str(row["query"]),
                     (str(other),) if other and other != row["question"] else (),
-                    str(row.get("hardness", "")),
                 )
             )
         except (KeyError, AttributeError):

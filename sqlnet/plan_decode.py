@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from codegen.errors import CodegenError, InputError
+from codegen.sqlnet import plan_network
 from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import Join, PlanError
@@ -38,13 +39,6 @@ from codegen.sqlnet.plan import (
     to_statement,
 )
 from codegen.sqlnet.plan_features import LinkedSchema, Mention, PlanQuestion, read_question
-from codegen.sqlnet.plan_network import (
-    COMPANIONS,
-    ITEM_HEADS,
-    OPERATOR_CLASSES,
-    ORDERINGS,
-    PlanNetwork,
-)
 from codegen.sqlnet.query import AGGREGATES, Statement
 from codegen.sqlnet.schema import Schema
 
@@ -58,7 +52,7 @@ _EMPTY, _NO_CELL = (
     -2.0,
 )  # log-probabilities of an empty answer, and a text that is not a cell
 _OUT = -1e4
-_EITHER = OPERATOR_CLASSES.index("= either")
+_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 
 T = TypeVar("T")
@@ -240,7 +234,7 @@ class _Decoder:
 
     def _allowed(self, name: str) -> np.ndarray:
         """[items, classes] bool: the classes that types allow."""
-        allowed = np.zeros((len(self.items), ITEM_HEADS.get(name, 1)), bool)
+        allowed = np.zeros((len(self.items), plan_network.ITEM_HEADS.get(name, 1)), bool)
         for place, item in enumerate(self.items):
             if item.column == ROWS:
                 if name == "select":
@@ -296,7 +290,7 @@ class _Decoder:
         return found[:_SLOT_WAYS]
 
     def _selected(self, place: int, kind: int) -> Selected:
-        distinct = kind == ITEM_HEADS["select"] - 1
+        distinct = kind == plan_network.ITEM_HEADS["select"] - 1
         return Selected(self.items[place], COUNT if distinct else kind, distinct)
 
     def _said_at(self, place: int) -> int:
@@ -329,7 +323,7 @@ class _Decoder:
         found: list[_Way[Test]] = []
         for kind in np.argsort(-operators, kind="stable")[:3]:
             score = float(operators[kind])
-            name = OPERATOR_CLASSES[kind]
+            name = plan_network.OPERATOR_CLASSES[kind]
             if name in ("is null", "is not null"):
                 if not aggregate:
                     found.append(_Way(Test(item, name), score))
@@ -408,7 +402,7 @@ class _Decoder:
             for place, mention in enumerate(self.question.found)
             if (number := mention.number) is not None and 1 <= number <= 1000
         ]
-        for kind in sorted(range(len(ORDERINGS)), key=lambda k: -chances[k])[:3]:
+        for kind in sorted(range(len(plan_network.ORDERINGS)), key=lambda k: -chances[k])[:3]:
             if kind == 0:
                 found.append(_Way((None, None), chances[0]))
                 continue
@@ -431,9 +425,9 @@ class _Decoder:
     def _companions(self) -> list[_Way[Companion | None]]:
         chances = self.whole["companion"]
         found: list[_Way[Companion | None]] = [_Way(None, chances[0])]
-        for number in sorted(range(1, len(COMPANIONS)), key=lambda k: -chances[k])[:2]:
+        for number in sorted(range(1, len(plan_network.COMPANIONS)), key=lambda k: -chances[k])[:2]:
             if chances[number] > -5:
-                found += self._companion(COMPANIONS[number], chances[number])
+                found += self._companion(plan_network.COMPANIONS[number], chances[number])
         return _best(found, _SLOT_WAYS + 1)
 
     def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
@@ -460,7 +454,12 @@ class _Decoder:
                 operator = int(np.argmax(operators))
                 more = math.log(probability) + aggregates[aggregate] + float(operators[operator])
                 companion = Companion(
-                    kind, tables, where.content, item, OPERATOR_CLASSES[operator], aggregate
+                    kind,
+                    tables,
+                    where.content,
+                    item,
+                    plan_network.OPERATOR_CLASSES[operator],
+                    aggregate,
                 )
                 yield _Way(companion, score + more, where.used)
 
@@ -592,13 +591,11 @@ class PlanAnswer:
     Attributes:
         candidates: the most probable plans, best first.
         choice: the one that execution chose.
-        confidence: that its answer is right, in [0, 1].
     """
 
     question: PlanQuestion
     candidates: tuple[ScoredPlan, ...]
     choice: PlanChoice
-    confidence: float
 
     @property
     def best(self) -> ScoredPlan:
@@ -619,7 +616,7 @@ class PlanAnswer:
 class PlanParser:
     """Reads questions with a trained plan network."""
 
-    def __init__(self, network: PlanNetwork) -> None:
+    def __init__(self, network: plan_network.PlanNetwork) -> None:
         self.network = network
         self._linked: WeakKeyDictionary[Database, LinkedSchema] = WeakKeyDictionary()
         self._bare: LinkedSchema | None = None  # the last schema without a database
@@ -631,7 +628,7 @@ class PlanParser:
         Raises:
             ModelError: if it holds no plan network, or a damaged one.
         """
-        return cls(PlanNetwork.load(DEFAULT_PLAN_MODEL if path is None else path))
+        return cls(plan_network.PlanNetwork.load(DEFAULT_PLAN_MODEL if path is None else path))
 
     def linked(self, schema: Schema) -> LinkedSchema:
         """The schema with its index of cells, which is built once per database."""
@@ -672,7 +669,4 @@ class PlanParser:
         database = schema.database if execute else None
         dialect = schema.database.dialect if schema.database else "sqlite"
         choice = choose_plan(candidates, read, database, limits, dialect)
-        slope, intercept = self.network.calibration
-        logit = slope * choice.log_probability + intercept
-        confidence = 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
-        return PlanAnswer(read, tuple(candidates), choice, confidence)
+        return PlanAnswer(read, tuple(candidates), choice)

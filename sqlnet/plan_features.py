@@ -568,12 +568,9 @@ def _is_part(one: Mention, found: Iterable[Mention]) -> bool:
 
 
 def _weight(mention: Mention) -> int:
-    signs = mention.signs
-    return (
-        4 * ("quoted" in signs)
-        + 3 * bool(signs & {"number", "period"})
-        + (2 * ("cell" in signs and "near" not in signs) + ("capital" in signs) + ("cell" in signs))
-    )
+    signs, is_cell = mention.signs, 2 * _is_cell(mention) + ("cell" in mention.signs)
+    spelled = 4 * ("quoted" in signs) + 3 * bool(signs & {"number", "period"})
+    return spelled + is_cell + ("capital" in signs)
 
 
 def _spelled(

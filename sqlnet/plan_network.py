@@ -22,17 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary
+from codegen.sqlnet import plan_features
+from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary, padded
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
-from codegen.sqlnet.plan_features import (
-    COLUMN_SIGNS,
-    MENTION_SIGNS,
-    RELATIONS,
-    TABLE_SIGNS,
-    TOKEN_SIGNS,
-    Likeness,
-    PlanQuestion,
-)
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
 
@@ -120,40 +112,25 @@ class PlanBatch(NamedTuple):
     mask: Tensor
     relations: Tensor
 
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """L, V, T and C."""
-        return (
-            self.question.shape[1],
-            self.mentions.shape[1],
-            self.tables.shape[1],
-            self.columns.shape[1],
-        )
 
-
-def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> PlanBatch:
+def plan_batch(
+    items: Sequence[plan_features.PlanQuestion], vocabulary: Mapping[str, int]
+) -> PlanBatch:
     """Pads and joins questions, each with at least one token.
 
     Args:
         items: at least one.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    size = len(items)
-    length = max(len(item.words) for item in items)
-    held = max(1, *(len(item.found) for item in items))
-    tables = max(item.tables for item in items)
-    columns = max(len(item.items) - item.tables for item in items)
-    total = 1 + length + held + tables + columns
     held_words = Vocabulary()
-    question = np.zeros((size, length), np.int64)
-    table_ids = np.zeros((size, tables), np.int64)
-    column_ids = np.zeros((size, columns), np.int64)
-    signs = (
-        np.zeros((size, length, len(TOKEN_SIGNS)), np.float32),
-        np.zeros((size, held, len(MENTION_SIGNS)), np.float32),
-        np.zeros((size, tables, len(TABLE_SIGNS)), np.float32),
-        np.zeros((size, columns, len(COLUMN_SIGNS)), np.float32),
-    )
+    question = padded([held_words.words_at(item.words) for item in items])
+    named = [held_words.names_at(item.schema.words[i] for i in item.items) for item in items]
+    table_ids = padded([names[: item.tables] for names, item in zip(named, items, strict=True)])
+    column_ids = padded([names[item.tables :] for names, item in zip(named, items, strict=True)])
+    none = np.zeros((1, len(plan_features.MENTION_SIGNS)), np.float32)
+    mentions = padded([item.mentions if item.found else none for item in items])
+    size, length, held, tables = *question.shape, mentions.shape[1], table_ids.shape[1]
+    total = 1 + length + held + tables + column_ids.shape[1]
     spans = np.zeros((size, held, length), np.float32)
     mask = np.zeros((size, total), bool)
     bits = np.zeros((size, total, total), np.uint32)
@@ -161,11 +138,6 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     mask[:, 0] = True
     for b, item in enumerate(items):
         n, v, t, s = len(item.words), len(item.found), item.tables, len(item.items)
-        question[b, :n] = held_words.words_at(item.words)
-        found = held_words.names_at(item.schema.words[i] for i in item.items)
-        table_ids[b, :t], column_ids[b, : s - t] = found[:t], found[t:]
-        signs[0][b, :n], signs[1][b, :v] = item.tokens, item.mentions
-        signs[2][b, :t], signs[3][b, : s - t] = item.table_signs, item.column_signs
         for m, mention in enumerate(item.found):
             spans[b, m, mention.first : mention.last + 1] = 1 / (mention.last - mention.first + 1)
         base = 1 + length + held
@@ -174,13 +146,18 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
         mask[b, place] = True
         bits[b][np.ix_(place, place)] = item.relations
         likeness[b][np.ix_(np.arange(1, 1 + n), schema)] = item.likeness
-    shifts = np.arange(len(RELATIONS), dtype=np.uint32)
+    shifts = np.arange(len(plan_features.RELATIONS), dtype=np.uint32)
     relations = ((bits[..., None] >> shifts) & 1).astype(np.float32)
-    relations[..., RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
-    relations[..., RELATIONS.index("likened")] = likeness
-    lengths = np.array([len(item.words) for item in items])
-    arrays = (question, lengths, table_ids, column_ids, *signs, spans, mask, relations)
-    return PlanBatch(*held_words.tensors(vocabulary), *map(torch.from_numpy, arrays))
+    relations[..., plan_features.RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
+    relations[..., plan_features.RELATIONS.index("likened")] = likeness
+    return PlanBatch(
+        *held_words.tensors(vocabulary),
+        *(question, torch.tensor([len(item.words) for item in items]), table_ids, column_ids),
+        *(padded([item.tokens for item in items]), mentions),
+        padded([item.table_signs for item in items]),
+        padded([item.column_signs for item in items]),
+        *map(torch.from_numpy, (spans, mask, relations)),
+    )
 
 
 class _Attention(nn.Module):
@@ -191,9 +168,9 @@ class _Attention(nn.Module):
         self.heads, self.size = heads, width // heads
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        shape = (heads, len(RELATIONS), self.size)
+        shape = (heads, len(plan_features.RELATIONS), self.size)
         self.relation_keys = nn.Parameter(torch.randn(shape) * 0.05)
-        self.relation_bias = nn.Parameter(torch.zeros(heads, 1, len(RELATIONS)))
+        self.relation_bias = nn.Parameter(torch.zeros(heads, 1, len(plan_features.RELATIONS)))
         self.relation_values = nn.Parameter(torch.randn(shape) * 0.05)
 
     def forward(self, x: Tensor, relations: Tensor, blocked: Tensor) -> Tensor:
@@ -246,13 +223,13 @@ class PlanModel(nn.Module):
         self.gram = nn.Linear(64, width, bias=False)
         self.word_norm = nn.LayerNorm(width)
         self.question = nn.LSTM(
-            width + len(TOKEN_SIGNS), width // 2, batch_first=True, bidirectional=True
+            width + len(plan_features.TOKEN_SIGNS), width // 2, batch_first=True, bidirectional=True
         )
         self.name = nn.Linear(2 * width, width)
-        self.mention_signs = nn.Linear(len(MENTION_SIGNS), width)
-        self.table_signs = nn.Linear(len(TABLE_SIGNS), width)
-        self.column_signs = nn.Linear(len(COLUMN_SIGNS), width)
-        self.token_signs = nn.Linear(len(TOKEN_SIGNS), width)
+        self.mention_signs = nn.Linear(len(plan_features.MENTION_SIGNS), width)
+        self.table_signs = nn.Linear(len(plan_features.TABLE_SIGNS), width)
+        self.column_signs = nn.Linear(len(plan_features.COLUMN_SIGNS), width)
+        self.token_signs = nn.Linear(len(plan_features.TOKEN_SIGNS), width)
         self.whole = nn.Parameter(torch.randn(width) * 0.05)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
@@ -282,7 +259,7 @@ class PlanModel(nn.Module):
             for operators; for each of ``WHOLE_HEADS`` [B, classes]; for each of ``VALUE_HEADS``
             [B, T + C, V], and ``limit`` [B, V].
         """
-        length, held, _, _ = batch.sizes
+        length, held = batch.question.shape[1], batch.mentions.shape[1]
         x = self._inputs(batch)
         blocked = torch.zeros_like(batch.mask, dtype=x.dtype).masked_fill(~batch.mask, -1e4)
         for layer in self.layers:
@@ -302,19 +279,19 @@ class PlanModel(nn.Module):
             (ITEM_HEADS, self.item_out(main)),
             (SECOND_HEADS, self.second_out(second)),
         ):
-            for name, part in zip(heads, out.float().split(list(heads.values()), -1), strict=True):
+            for name, part in zip(heads, out.split(list(heads.values()), -1), strict=True):
                 keep = name.endswith("operator")
                 found[name] = part if keep else part.masked_fill(absent, -1e4)
         mean = (tokens * batch.mask[:, 1 : 1 + length, None]).sum(1) / batch.lengths[:, None]
-        out = self.whole_out(torch.cat([whole, mean], -1)).float()
+        out = self.whole_out(torch.cat([whole, mean], -1))
         found |= zip(WHOLE_HEADS, out.split(list(WHOLE_HEADS.values()), -1), strict=True)
-        no_mention = blocked[:, None, 1 + length : 1 + length + held].float()
+        no_mention = blocked[:, None, 1 + length : 1 + length + held]
         left = self.item_pointer(items).unflatten(-1, (len(VALUE_HEADS), 64))
         right = self.mention_pointer(mentions).unflatten(-1, (len(VALUE_HEADS) + 1, 64))
-        pointed = torch.einsum("bihd,bvhd->hbiv", left, right[..., :-1, :]).float() / 8
+        pointed = torch.einsum("bihd,bvhd->hbiv", left, right[..., :-1, :]) / 8
         found |= {name: one + no_mention for name, one in zip(VALUE_HEADS, pointed, strict=True)}
         limit = torch.einsum("bd,bvd->bv", self.limit_pointer(whole), right[..., -1, :])
-        found["limit"] = limit.float() / 8 + no_mention[:, 0]
+        found["limit"] = limit / 8 + no_mention[:, 0]
         return found
 
     def _inputs(self, batch: PlanBatch) -> Tensor:
@@ -355,7 +332,6 @@ class PlanNetwork:
         words: its vocabulary; word i has row i + 1 of the vectors.
         trained: how many words, from the first, have a trained offset.
         info: about its training.
-        calibration: slope and intercept of the confidence in a plan's log-probability.
         vocabulary: word -> row.
         likeness: of words, by the vectors.
     """
@@ -365,15 +341,14 @@ class PlanNetwork:
     trained: int
     config: PlanConfig
     info: Mapping[str, Any] = field(default_factory=dict)
-    calibration: tuple[float, float] = (1.0, 0.0)
     vocabulary: Mapping[str, int] = field(init=False)
-    likeness: Likeness = field(init=False)
+    likeness: plan_features.Likeness = field(init=False)
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
         object.__setattr__(self, "vocabulary", rows)
         matrix = self.model.vectors[1:].numpy()
-        object.__setattr__(self, "likeness", Likeness(self.words, matrix))
+        object.__setattr__(self, "likeness", plan_features.Likeness(self.words, matrix))
 
     @classmethod
     def build(
@@ -402,9 +377,8 @@ class PlanNetwork:
             config, trained = PlanConfig(**row["plan_network"]), row["trained_words"]
             model = PlanModel(torch.zeros(len(words) + 1, row["word_width"]), trained, config)
             model.load_state_dict(weights)
-            slope, intercept = map(float, row["calibration"])
         model.eval()
-        return cls(model, words, trained, config, row.get("info", {}), (slope, intercept))
+        return cls(model, words, trained, config, row.get("info", {}))
 
     def save(self, path: str | Path) -> None:
         """Writes the directory, float16; the weights last."""
@@ -413,12 +387,11 @@ class PlanNetwork:
             "word_width": self.model.vectors.shape[1],
             "trained_words": self.trained,
             "info": dict(self.info),
-            "calibration": list(self.calibration),
         }
         save_network(Path(path), self.model, self.words, row)
 
     @torch.no_grad()
-    def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:
+    def read(self, questions: Sequence[plan_features.PlanQuestion]) -> list[dict[str, np.ndarray]]:
         """The scores of each question by slot, without padding; see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
         tables = batch.tables.shape[1]

@@ -103,6 +103,31 @@ class Table:
         if any(not 0 <= number < len(self.columns) for key in keys for number in key):
             raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        columns: Sequence[Column],
+        namespace: str = "",
+        primary: Sequence[str] = (),
+        foreign: Iterable[tuple[Sequence[str], str, Sequence[str]]] = (),
+    ) -> Table:
+        """A table whose keys are given by the names of columns; keys of unknown ones are left out.
+
+        Args:
+            foreign: as in :class:`ForeignKey`, with names.
+        """
+        place = {column.name.lower(): number for number, column in enumerate(columns)}
+
+        def known(names: Sequence[str]) -> tuple[int, ...]:
+            found = tuple(place[own.lower()] for own in names if own.lower() in place)
+            return found if len(found) == len(names) else ()
+
+        keys = (ForeignKey(known(own), to, tuple(targets)) for own, to, targets in foreign)
+        return cls(
+            name, tuple(columns), namespace, known(primary), tuple(k for k in keys if k.columns)
+        )
+
     def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
         """The table with some of its columns, and the keys whose columns are all kept.
 

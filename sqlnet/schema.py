@@ -64,7 +64,7 @@ class Schema:
 
     @classmethod
     def open(cls, path: str | Path, *, may_write: bool = False) -> Schema:
-        """The schema of a SQLite, DuckDB, Parquet, .csv or .tsv file, detected by its content; or
+        """The schema of a SQLite, DuckDB, .csv or .tsv file, detected by its content; or
         of a server, by its address (``postgresql://USER@HOST/NAME``, ``mysql://...``).
 
         Args:
@@ -100,32 +100,6 @@ class Schema:
             if name is None or table.name.lower() == name.lower():
                 return table
         raise InputError(f"Unknown table {name!r}.", f"The tables are: {listed}.")
-
-    def with_aliases(self, aliases: Mapping[str, str]) -> Schema:
-        """A copy with other names for columns.
-
-        Args:
-            aliases: "column" or "table.column" -> what people call it.
-
-        Raises:
-            InputError: if a key names no column.
-        """
-        keys = {key.lower(): value for key, value in aliases.items()}
-        known: set[str] = set()
-
-        def renamed(table: Table) -> Table:
-            columns = []
-            for column in table.columns:
-                full, short = f"{table.name}.{column.name}".lower(), column.name.lower()
-                known.update((full, short))
-                alias = keys.get(full, keys.get(short, column.alias))
-                columns.append(replace(column, alias=alias))
-            return replace(table, columns=tuple(columns))
-
-        tables = tuple(renamed(table) for table in self.tables)
-        if unknown := sorted(keys.keys() - known):
-            raise InputError(f"The alias {unknown[0]!r} names no column of the schema.")
-        return Schema(tables, self.database)
 
 
 class Named(Config):

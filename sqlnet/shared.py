@@ -20,24 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codegen.sqlnet import layout
 from codegen.sqlnet.features import (
     COLUMN_FEATURES,
     PAIR_FEATURES,
     TOKEN_FEATURES,
     TRIGRAM_BUCKETS,
     Tensors,
-)
-from codegen.sqlnet.layout import (
-    MAX_CONDITIONS,
-    BiLSTM,
-    Outputs,
-    RowDropout,
-    Span,
-    Targets,
-    attend,
-    head,
-    lowest,
-    pool,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 
@@ -77,7 +66,7 @@ class ColumnAttention(nn.Module):
     def forward(self, states: States) -> Tensor:
         """[B, C, d]."""
         scores = self.scores(states.tokens, states.columns, states.pairs)
-        return attend(scores, states.token_mask, states.tokens)
+        return layout.attend(scores, states.token_mask, states.tokens)
 
 
 class SetAttention(nn.Module):
@@ -94,7 +83,7 @@ class SetAttention(nn.Module):
         parts = self.inputs(columns).view(size, count, 3, _SET_HEADS, -1).permute(2, 0, 3, 1, 4)
         queries, keys, values = parts.unbind()  # each [B, heads, C, d / heads]
         scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5
-        weights = scores.masked_fill(~mask[:, None, None], lowest(scores)).softmax(-1)
+        weights = scores.masked_fill(~mask[:, None, None], layout.lowest(scores)).softmax(-1)
         return self.output((weights @ values).transpose(1, 2).reshape(size, count, width))
 
 
@@ -106,15 +95,15 @@ class JointEncoder(nn.Module):
         width = vectors.shape[1] + _TRIGRAM_WIDTH
         self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.trigram = nn.EmbeddingBag(TRIGRAM_BUCKETS, _TRIGRAM_WIDTH, mode="mean")
-        self.first = BiLSTM(width + TOKEN_FEATURES, hidden)
-        self.name = BiLSTM(width, hidden)
+        self.first = layout.BiLSTM(width + TOKEN_FEATURES, hidden)
+        self.name = layout.BiLSTM(width, hidden)
         self.column = nn.Linear(hidden + COLUMN_FEATURES, hidden)
         self.attention = ColumnAttention(hidden)
-        self.second = BiLSTM(3 * hidden + TOKEN_FEATURES, hidden)
+        self.second = layout.BiLSTM(3 * hidden + TOKEN_FEATURES, hidden)
         self.match = nn.Linear(3 * hidden + COLUMN_FEATURES, hidden)
         self.set = SetAttention(hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = RowDropout(dropout)
+        self.dropout = layout.RowDropout(dropout)
 
     def forward(self, batch: Tensors) -> States:
         """The states of a batch."""
@@ -134,8 +123,8 @@ class JointEncoder(nn.Module):
 
         # [B, C, L]: how much a token is about a column; normalized both ways.
         scores = self.attention.scores(tokens, columns, pairs)
-        of_columns = attend(scores, batch.token_mask, tokens)
-        of_tokens = attend(scores.transpose(1, 2), batch.column_mask, columns)
+        of_columns = layout.attend(scores, batch.token_mask, tokens)
+        of_tokens = layout.attend(scores.transpose(1, 2), batch.column_mask, columns)
         read = torch.cat([tokens, of_tokens, tokens * of_tokens, batch.tokens], dim=-1)
         tokens = self.dropout(self.second(self.dropout(read), batch.lengths)[0])
 
@@ -172,13 +161,13 @@ class SharedSQLNet(nn.Module):
         self.attentions = nn.ModuleDict(
             {name: ColumnAttention(hidden) for name in ("select", "where", "aggregate", "operator")}
         )
-        self.select = head(2 * hidden, hidden, 1)
-        self.where = head(2 * hidden, hidden, 1)
-        self.aggregate = head(2 * hidden, hidden, len(AGGREGATES))
-        self.operator = head(2 * hidden, hidden, len(OPERATORS))
+        self.select = layout.head(2 * hidden, hidden, 1)
+        self.where = layout.head(2 * hidden, hidden, 1)
+        self.aggregate = layout.head(2 * hidden, hidden, len(AGGREGATES))
+        self.operator = layout.head(2 * hidden, hidden, len(OPERATORS))
         self.pool_tokens = nn.Linear(hidden, 1, bias=False)
         self.pool_columns = nn.Linear(hidden, 1, bias=False)
-        self.number = head(2 * hidden, hidden, MAX_CONDITIONS + 1)
+        self.number = layout.head(2 * hidden, hidden, layout.MAX_CONDITIONS + 1)
         self.value_operator = nn.Embedding(len(OPERATORS), _OPERATOR_WIDTH)
         self.value_column = nn.Linear(2 * hidden + _OPERATOR_WIDTH, hidden)
         self.value_token = nn.Linear(hidden, hidden)
@@ -186,21 +175,21 @@ class SharedSQLNet(nn.Module):
         self.start = nn.Linear(hidden, 1)
         self.end = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors, targets: Targets | None = None) -> States:
+    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.encoder(batch)
 
-    def slots(self, states: States) -> Outputs:
+    def slots(self, states: States) -> layout.Outputs:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select(self._seen("select", states)).squeeze(-1)
         where = self.where(self._seen("where", states)).squeeze(-1)
         pooled = (
-            pool(states.tokens, self.pool_tokens, states.token_mask),
-            pool(states.columns, self.pool_columns, states.column_mask),
+            layout.pool(states.tokens, self.pool_tokens, states.token_mask),
+            layout.pool(states.columns, self.pool_columns, states.column_mask),
         )
-        return Outputs(
-            select.masked_fill(~states.column_mask, lowest(select)),
-            where.masked_fill(~states.column_mask, lowest(where)),
+        return layout.Outputs(
+            select.masked_fill(~states.column_mask, layout.lowest(select)),
+            where.masked_fill(~states.column_mask, layout.lowest(where)),
             self.number(torch.cat(pooled, dim=-1)),
         )
 
@@ -212,7 +201,7 @@ class SharedSQLNet(nn.Module):
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator(self._seen("operator", states))
 
-    def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
+    def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         real = (targets.columns >= 0).nonzero(as_tuple=True)
         found = self.spans(states, real[0], targets.columns[real], targets.operators[real])
@@ -225,7 +214,7 @@ class SharedSQLNet(nn.Module):
 
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
-    ) -> list[list[tuple[Span, ...]]]:
+    ) -> list[list[tuple[layout.Span, ...]]]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
         logits = self.spans(states, rows, columns.flatten(), operators.flatten())
@@ -233,11 +222,11 @@ class SharedSQLNet(nn.Module):
         length = starts.shape[-1]
         scores = starts[..., :, None] + ends[..., None, :]  # [B, K, first, last]
         allowed = torch.ones(length, length, dtype=torch.bool).triu().tril(MAX_VALUE_TOKENS - 1)
-        flat = scores.masked_fill(~allowed, lowest(scores)).flatten(2)
+        flat = scores.masked_fill(~allowed, layout.lowest(scores)).flatten(2)
         best = flat.topk(min(beam, flat.shape[-1]))
         return [
             [
-                tuple(Span(i // length, i % length, s) for i, s in zip(*pair, strict=True))
+                tuple(layout.Span(i // length, i % length, s) for i, s in zip(*pair, strict=True))
                 for pair in zip(*row, strict=True)
             ]
             for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -257,7 +246,7 @@ class SharedSQLNet(nn.Module):
         scores = cast(ColumnAttention, self.attentions["operator"]).scores(
             states.tokens, states.columns, states.pairs
         )
-        seen = attend(scores, states.token_mask, states.tokens)
+        seen = layout.attend(scores, states.token_mask, states.tokens)
         column = torch.cat([states.columns, seen], dim=-1)[rows, columns]
         asked = self.value_column(torch.cat([column, self.value_operator(operators)], dim=-1))
         looks = torch.tanh(scores[rows, columns][..., None])
@@ -266,7 +255,9 @@ class SharedSQLNet(nn.Module):
         hidden = torch.tanh(asked[:, None] + read)  # [M, L, d]
         starts, ends = self.start(hidden).squeeze(-1), self.end(hidden).squeeze(-1)
         mask = ~states.token_mask[rows]
-        return starts.masked_fill(mask, lowest(starts)), ends.masked_fill(mask, lowest(ends))
+        return starts.masked_fill(mask, layout.lowest(starts)), ends.masked_fill(
+            mask, layout.lowest(ends)
+        )
 
     def _seen(self, slot: str, states: States) -> Tensor:
         """Each column with its view of the question for one slot: [B, C, 2 d]."""

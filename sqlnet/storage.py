@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -89,6 +89,14 @@ class Progress(TypedDict):
 P = TypeVar("P", bound=Progress)
 
 
+class Optimization(Protocol):
+    """What a run's configuration says of AdamW, its clipped gradient and the running mean."""
+
+    learning_rate: float
+    clip: float
+    mean: float
+
+
 class TrainingState:
     """A model in training: ``step`` steps done, and the running ``mean`` of its weights."""
 
@@ -97,28 +105,23 @@ class TrainingState:
         model: nn.Module,
         out: Path,
         identity: Mapping[str, Any],
+        config: Optimization,
         *,
-        learning_rate: float,
         weight_decay: float,
-        clip: float,
-        mean: float,
     ) -> None:
         """Takes a new model.
 
         Args:
             identity: must be equal in a run and the one that it resumes.
-            learning_rate, weight_decay: of AdamW.
-            clip: the gradient's largest norm.
-            mean: how slowly the running mean moves, in [0, 1).
         """
         self.model, self.out, self.folder = model, out, out / "state"
         self._identity = json.loads(json.dumps(identity))
-        self._rate, self._clip, self._slowness = learning_rate, clip, mean
+        self._config = config
         weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
         self._weights = {k: v.detach() for k, v in weights.items()}  # the same memory
         self.mean = {k: v.clone() for k, v in self._weights.items()}
         self._optimizer = torch.optim.AdamW(
-            list(weights.values()), lr=learning_rate, weight_decay=weight_decay, fused=True
+            list(weights.values()), lr=config.learning_rate, weight_decay=weight_decay, fused=True
         )
         self.step = 0
 
@@ -162,12 +165,12 @@ class TrainingState:
         torch.stack(list(losses.values())).sum().backward()
         if frozen:
             self.model.get_parameter(frozen).grad = None
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * share
+            group["lr"] = self._config.learning_rate * share
         self._optimizer.step()
         self.step += 1
-        pace = 1 - min(self._slowness, (1 + self.step) / (10 + self.step))
+        pace = 1 - min(self._config.mean, (1 + self.step) / (10 + self.step))
         for name, weight in self._weights.items():
             self.mean[name].lerp_(weight, pace)
 

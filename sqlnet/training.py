@@ -19,12 +19,11 @@ from __future__ import annotations
 import math
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codegen.errors import ConfigError, InputError
+from codegen.sqlnet import plan_network
 from codegen.sqlnet.examples import Labelled, predict, score, targets_of
 from codegen.sqlnet.features import collate
 from codegen.sqlnet.joins import PlanError
@@ -40,19 +40,6 @@ from codegen.sqlnet.network import Network, NetworkConfig, WordVectors
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
 from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
-from codegen.sqlnet.plan_network import (
-    COMPANIONS,
-    ITEM_HEADS,
-    MOST_GROUPS,
-    MOST_SECOND,
-    MOST_SELECTED,
-    MOST_TESTS,
-    OPERATOR_CLASSES,
-    PlanBatch,
-    PlanConfig,
-    PlanNetwork,
-    plan_batch,
-)
 from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -81,7 +68,6 @@ class TrainingConfig:
         clip: the gradient's largest norm.
         frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
             second stage.
-        bfloat16: compute most products in that type; weights and their mean stay float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         patience: epochs without a better query match that end training.
     """
@@ -93,7 +79,6 @@ class TrainingConfig:
     alpha: float = 3.0
     clip: float = 5.0
     frozen_epochs: int = 0
-    bfloat16: bool = False
     mean: float = 0.999
     patience: int = 4
     seed: int = 0
@@ -103,12 +88,6 @@ class TrainingConfig:
         check_range(self, *above_zero, below_one="mean")
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
-        # oneDNN needs AVX-512 to run an LSTM in bfloat16.
-        mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn
-        if self.bfloat16 and not (mkldnn and mkldnn._is_mkldnn_bf16_supported()):
-            raise ConfigError(
-                "PyTorch has no bfloat16 LSTM for this CPU.", "Train without bfloat16."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,131 +130,98 @@ def train(
             " few.",
             f"Give at least {config.batch_size} and 1.",
         )
-    run = _Run(config, vectors, len(questions), Path(out))
-    while run.epoch < config.epochs and run.stale < config.patience:
-        epoch = run.train_epoch(questions, development, on_step)
-        if on_epoch:
-            on_epoch(epoch)
-    return run.finish(dict(info or {}))
+    layout = config.network.layout
+    torch.manual_seed(config.seed)
+    network = Network.build(config.network, vectors)
+    identity = {"config": asdict(config), "questions": len(questions), "words": len(vectors.words)}
+    state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-4)
+    best = dict.fromkeys(BLOCKS[layout], (-1.0, state.mean))  # the best weights of each block
+    epochs: list[dict[str, Any]] = []
+    stale = 0
+    if found := state.resume(_Progress):
+        progress, held = found
+        stale, epochs = progress["stale"], progress["epochs"]
+        for block, reached in progress["best"].items():
+            start = f"best/{block}/"
+            best[block] = (
+                reached,
+                {name.removeprefix(start): v for name, v in held.items() if name.startswith(start)},
+            )
+    steps = config.epochs * (len(questions) // config.batch_size)
 
-
-class _Run:
-    """A training run: its epochs, and the best weights of each block."""
-
-    def __init__(
-        self,
-        config: TrainingConfig,
-        vectors: WordVectors,
-        questions: int,
-        out: Path,
-    ) -> None:
-        torch.manual_seed(config.seed)
-        self.config, self.out = config, out
-        self.network = Network.build(config.network, vectors)
-        self.model = self.network.model
-        identity = {
-            "config": asdict(config),
-            "questions": questions,
-            "words": len(vectors.words),
-        }
-        self.state = TrainingState(
-            *(self.model, out, identity),
-            learning_rate=config.learning_rate,
-            weight_decay=1e-4,
-            clip=config.clip,
-            mean=config.mean,
-        )
-        self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.state.mean))
-        self.steps = config.epochs * (questions // config.batch_size)
-        self.epoch = self.stale = 0
-        self.epochs: list[dict[str, Any]] = []
-        if found := self.state.resume(_Progress):
-            progress, held = found
-            self.epoch, self.epochs = progress["epoch"], progress["epochs"]
-            self.stale = progress["stale"]
-            for block, score_ in progress["best"].items():
-                start = f"best/{block}/"
-                weights = {k[len(start) :]: v for k, v in held.items() if k.startswith(start)}
-                self.best[block] = score_, weights
-
-    def train_epoch(
-        self,
-        questions: Sequence[Labelled],
-        development: Sequence[Labelled],
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Epoch:
-        config, state = self.config, self.state
-        rng = random.Random(f"{config.seed}:{self.epoch}")
-        chosen = batches(questions, config.batch_size, 50, _size, rng)
-        # Every epoch's dropout is its own, whether or not the run was resumed before it.
-        torch.manual_seed(config.seed * 100_003 + self.epoch)
-        began = time.process_time()
-        means, _ = state.train(
-            chosen,
-            self._losses,
-            lambda step: _pace(step / self.steps),
-            frozen=WORDS[config.network.layout] if self.epoch < config.frozen_epochs else "",
-            on_step=on_step and (lambda: on_step(state.step, self.steps)),
-        )
-        scores = self._score(development)
-        self.epoch += 1
-        row = Epoch(self.epoch, means, scores, time.process_time() - began)
-        self.epochs.append(asdict(row))
-        progress = {
-            "epoch": self.epoch,
-            "stale": self.stale,
-            "best": {block: held for block, (held, _) in self.best.items()},
-            "epochs": self.epochs,
-        }
-        best = {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()}
-        state.save(f"epoch-{self.epoch}.safetensors", self.epochs, progress, best)
-        return row
-
-    def _losses(self, items: Sequence[Labelled]) -> dict[str, torch.Tensor]:
-        network = self.network
+    def losses_of(items: list[Labelled]) -> dict[str, Tensor]:
         batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            states = self.model.encode(batch, targets)
-            return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
+        states = network.model.encode(batch, targets)
+        return losses(network.model, states, targets, batch.column_mask, config.alpha)
 
-    def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
-        """Scores the mean weights, and keeps those of each block that are the best so far."""
-        own = self.state.put(self.state.mean)
-        self.model.eval()
-        scores = score(predict(self.network, development, greedy=True), development).to_row()
-        self.state.put(own)
-        found = {name: float(value) for name, value in scores.items() if value is not None}
-        improved = False
-        for block, (held, _) in self.best.items():
-            if found[block] > held:
-                mean = {k: v.clone() for k, v in self.state.mean.items()}
-                self.best[block] = found[block], mean
-                improved = True
-        self.stale = 0 if improved else self.stale + 1
-        return found
-
-    def finish(self, info: dict[str, Any]) -> Network:
-        """Saves the network with the best weights of each block and removes the state."""
-        blocks = BLOCKS[self.config.network.layout]
-        chosen = dict(self.state.mean)
-        for block, (_, weights) in self.best.items():
-            pattern = re.compile(blocks[block])
-            chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
-        self.state.put(chosen)
-        self.model.eval()
-        info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = replace(self.network, info=info)
-        network.save(self.out)
-        self.state.clear()
-        return network
+    while len(epochs) < config.epochs and stale < config.patience:
+        number = len(epochs)
+        rng = random.Random(f"{config.seed}:{number}")
+        # Every epoch's dropout is its own, whether or not the run was resumed before it.
+        torch.manual_seed(config.seed * 100_003 + number)
+        means, cpu_s = state.train(
+            batches(questions, config.batch_size, 50, _size, rng),
+            losses_of,
+            lambda step: _pace(step / steps),
+            frozen=WORDS[layout] if number < config.frozen_epochs else "",
+            on_step=on_step and (lambda: on_step(state.step, steps)),
+        )
+        scores = _scores(network, state, development)
+        better = [block for block, (reached, _) in best.items() if scores[block] > reached]
+        for block in better:
+            best[block] = scores[block], {k: v.clone() for k, v in state.mean.items()}
+        stale = 0 if better else stale + 1
+        epoch = Epoch(number + 1, means, scores, cpu_s)
+        epochs.append(asdict(epoch))
+        reached_by = {block: reached for block, (reached, _) in best.items()}
+        kept = {f"best/{b}/{k}": v for b, (_, held) in best.items() for k, v in held.items()}
+        row = {"stale": stale, "best": reached_by, "epochs": epochs}
+        state.save(f"epoch-{epoch.epoch}.safetensors", epochs, row, kept)
+        if on_epoch:
+            on_epoch(epoch)
+    chosen = dict(state.mean)
+    for block, (_, weights) in best.items():
+        pattern = re.compile(BLOCKS[layout][block])
+        chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
+    info = {
+        "training": asdict(config),
+        "best": {b: r for b, (r, _) in best.items()},
+        **(info or {}),
+    }
+    return _finished(network, state, chosen, info)
 
 
 class _Progress(Progress):
-    epoch: int
     stale: int
     best: dict[str, float]
     epochs: list[dict[str, Any]]
+
+
+def _scores(
+    network: Network, state: TrainingState, development: Sequence[Labelled]
+) -> dict[str, float]:
+    """Scores of the mean weights."""
+    own = state.put(state.mean)
+    network.model.eval()
+    scores = score(predict(network, development, greedy=True), development).to_row()
+    state.put(own)
+    return {name: float(value) for name, value in scores.items() if value is not None}
+
+
+Trained = TypeVar("Trained", Network, plan_network.PlanNetwork)
+
+
+def _finished(
+    network: Trained, state: TrainingState, weights: Mapping[str, Tensor], info: Mapping[str, Any]
+) -> Trained:
+    """Saves the network with these weights, and removes the state of the run."""
+    state.put(weights)
+    network.model.eval()
+    network = replace(network, info={**network.info, **info})
+    network.save(state.out)
+    state.clear()
+    return network
 
 
 def _pace(done: float) -> float:
@@ -291,7 +237,7 @@ def _size(question: Labelled) -> tuple[int, int]:
 
 
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
-_EITHER = OPERATOR_CLASSES.index("= either")
+_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
 
 
@@ -342,15 +288,20 @@ class _Targets:
         self.pointers: dict[str, list[tuple[int, int]]] = {}
 
     def of(self, plan: QueryPlan, tables: Sequence[int]) -> PlanTargets | None:
-        if len(plan.select) > MOST_SELECTED or len(plan.where) > MOST_TESTS:
+        if (
+            len(plan.select) > plan_network.MOST_SELECTED
+            or len(plan.where) > plan_network.MOST_TESTS
+        ):
             return None
-        if len(plan.group) > MOST_GROUPS or (plan.order is None and plan.limit is not None):
+        if len(plan.group) > plan_network.MOST_GROUPS or (
+            plan.order is None and plan.limit is not None
+        ):
             return None
         if len({(t.item, t.aggregate) for t in plan.where}) < len(plan.where):
             return None
         for selected in plan.select:
             distinct = selected.distinct and selected.aggregate == COUNT
-            kind = ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
+            kind = plan_network.ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
             self.sets["select"].append((self.places[selected.item], kind))
         for test in plan.where:
             self.sets["where"].append((self.places[test.item], test.aggregate))
@@ -393,9 +344,9 @@ class _Targets:
         companion = plan.companion
         if companion is None:
             return ()
-        if len(companion.where) > MOST_SECOND:
+        if len(companion.where) > plan_network.MOST_SECOND:
             return None
-        whole["companion"] = COMPANIONS.index(companion.kind)
+        whole["companion"] = plan_network.COMPANIONS.index(companion.kind)
         whole["second_tests"] = len(companion.where)
         for test in companion.where:
             if test.aggregate:
@@ -407,7 +358,7 @@ class _Targets:
         if companion.item is not None:
             place = self.places[companion.item]
             self.sets["scalar"] = [(place, 0)]
-            operator = OPERATOR_CLASSES.index(companion.operator)
+            operator = plan_network.OPERATOR_CLASSES.index(companion.operator)
             self.pointers.setdefault("second_operator", []).append((place, operator))
             whole["scalar_aggregate"] = companion.aggregate
         tables = {*companion.tables, *(test.item.table for test in companion.where)}
@@ -415,7 +366,7 @@ class _Targets:
 
     def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
         place = self.places[test.item]
-        kind = OPERATOR_CLASSES.index(test.operator)
+        kind = plan_network.OPERATOR_CLASSES.index(test.operator)
         if len(test.values) == 2 and test.operator == "=":
             kind = _EITHER
         elif len(test.values) > (2 if test.operator == "between" else 1):
@@ -482,8 +433,11 @@ def plan_examples(
 
 
 def new_network(
-    config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
-) -> PlanNetwork:
+    config: plan_network.PlanConfig,
+    vectors: WordVectors,
+    planned: Iterable[PlannedQuestion],
+    seed: int,
+) -> plan_network.PlanNetwork:
     """A network with random weights; words of at least two training questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
@@ -493,11 +447,14 @@ def new_network(
     trained = sum(counts[word] >= 2 for word in words)
     torch.manual_seed(seed)
     matrix = np.ascontiguousarray(vectors.matrix[order], dtype=np.float32)
-    return PlanNetwork.build(config, words, matrix, trained)
+    return plan_network.PlanNetwork.build(config, words, matrix, trained)
 
 
 def plan_losses(
-    scores: dict[str, Tensor], batch: PlanBatch, targets: Sequence[PlanTargets], tables: list[int]
+    scores: dict[str, Tensor],
+    batch: plan_network.PlanBatch,
+    targets: Sequence[PlanTargets],
+    tables: list[int],
 ) -> dict[str, Tensor]:
     """The loss of each slot, summed over its members and averaged over the questions.
 
@@ -573,17 +530,15 @@ class PlanTrainingConfig:
         clip: the gradient's largest norm.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         every: steps between two saved states.
-        bfloat16: compute products in that type.
     """
 
-    network: PlanConfig = PlanConfig()
+    network: plan_network.PlanConfig = plan_network.PlanConfig()
     steps: int = 6000
     batch_size: int = 32
     learning_rate: float = 1e-3
     clip: float = 2.0
     mean: float = 0.998
     every: int = 250
-    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -602,12 +557,12 @@ class Stage:
 
 def train_plans(
     config: PlanTrainingConfig,
-    network: PlanNetwork,
+    network: plan_network.PlanNetwork,
     examples: Sequence[PlanExample],
     out: str | Path,
     *,
     on_stage: Callable[[Stage], None] | None = None,
-) -> PlanNetwork:
+) -> plan_network.PlanNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
     ``on_stage`` is called after each saved state.
@@ -626,22 +581,14 @@ def train_plans(
         "questions": len(examples),
         "words": len(network.words),
     }
-    state = TrainingState(
-        *(network.model, Path(out), identity),
-        learning_rate=config.learning_rate,
-        weight_decay=1e-3,
-        clip=config.clip,
-        mean=config.mean,
-    )
+    state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-3)
     found = state.resume(_PlanProgress)
     stages = found[0]["stages"] if found else []
 
     def losses(items: list[PlanExample]) -> dict[str, Tensor]:
-        batch = plan_batch([item.question for item in items], network.vocabulary)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            scores = network.model(batch)
+        batch = plan_network.plan_batch([item.question for item in items], network.vocabulary)
         tables = [item.question.tables for item in items]
-        return plan_losses(scores, batch, [item.targets for item in items], tables)
+        return plan_losses(network.model(batch), batch, [item.targets for item in items], tables)
 
     while state.step < config.steps:
         first = state.step
@@ -653,17 +600,9 @@ def train_plans(
         state.save(f"step-{state.step}.safetensors", stages, {"stages": stages})
         if on_stage:
             on_stage(stage)
-    state.put(state.mean)
-    network.model.eval()
-    info = {
-        "training": asdict(config),
-        "questions": len(examples),
-        "cpu_s": sum(stage["cpu_s"] for stage in stages),
-    }
-    network = replace(network, info={**network.info, **info})
-    network.save(out)
-    state.clear()
-    return network
+    cpu_s = sum(stage["cpu_s"] for stage in stages)
+    info = {"training": asdict(config), "questions": len(examples), "cpu_s": cpu_s}
+    return _finished(network, state, state.mean, info)
 
 
 def _batches(

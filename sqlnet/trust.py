@@ -276,6 +276,21 @@ def _of_another_sort(question: str, clause: Clause) -> bool:
     return clause.dated or clause.column.type == "real"
 
 
+def signs(
+    asked: Asked, log_probabilities: Mapping[str, float], margin: float, **others: float
+) -> dict[str, float]:
+    """The :data:`SIGNS` of a query; ``planned`` among the others marks a plan."""
+    odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in log_probabilities.items()}
+    return {
+        **odds,
+        "margin": min(margin, 6.0),
+        "words_left": float(min(4, len(words_left(asked)))),
+        "unused": float(min(3, len(named_but_unused(asked)))),
+        **{name: float(value) for name, value in others.items()},
+        **grounding(asked, of_plan=bool(others.get("planned"))),
+    }
+
+
 def log_odds(log_probability: float) -> float:
     """The log-odds of a log-probability, cut to finite values."""
     below = min(log_probability, -1e-12)

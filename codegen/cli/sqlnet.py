@@ -75,14 +75,8 @@ class AskOptions(Config):
         "machine), decoder, a server's own option (llama.cpp, vllm), or none.",
         key=True,
     )
-    alias: dict[str, Any] = setting(
-        {}, "Another name that people use for a column.", metavar="COLUMN=NAME", key=True
-    )
     dialect: str = setting(
         "", "Show the SQL in this sqlglot dialect.", shown="the database's", key=True
-    )
-    strict: bool = setting(
-        False, "Give no answer if any word of the question was not used.", key=True
     )
     may_write: bool = setting(
         False, "Accept a database role that may write; nothing is written.", key=True
@@ -126,8 +120,7 @@ def ask(
     if given.llm:
         check_model(given.llm, server)
     limits = StatementLimits(given.timeout, given.rows)
-    aliases = {column: str(name) for column, name in given.alias.items()}
-    schema = Schema.open(database, may_write=given.may_write).with_aliases(aliases)
+    schema = Schema.open(database, may_write=given.may_write)
     if given.layer:
         layer = Layer.read(given.layer)
         schema = layer.apply(schema)
@@ -146,7 +139,6 @@ def ask(
         top_k=1,
         execute=not given.no_run,
         min_confidence=given.min_confidence,
-        strict=given.strict,
         limits=limits,
     )
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect

@@ -53,9 +53,6 @@ class TrainOptions(Config):
     )
     frozen_epochs: int = setting(0, "Epochs before the word vectors are trained too.", key=True)
     patience: int = setting(4, "Epochs without improvement before training stops.", key=True)
-    bfloat16: bool = setting(
-        False, "Compute most products in bfloat16; the processor needs AVX-512.", key=True
-    )
 
 
 @command(
@@ -73,12 +70,7 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     """
     import torch
 
-    from codegen.sqlnet.examples import (
-        label,
-        read_questions,
-        read_tables,
-        split_by_table,
-    )
+    from codegen.sqlnet.examples import label, read_questions, read_tables, split_by_table
     from codegen.sqlnet.network import NetworkConfig
     from codegen.sqlnet.training import TrainingConfig
     from codegen.sqlnet.training import train as run
@@ -92,7 +84,6 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
         learning_rate=given.learning_rate,
         alpha=_ALPHA[layout] if given.alpha is None else given.alpha,
         frozen_epochs=given.frozen_epochs,
-        bfloat16=given.bfloat16,
         patience=given.patience,
         seed=given.seed,
     )
@@ -168,10 +159,7 @@ class EvalOptions(Config):
             raise ConfigError("--guided and --greedy exclude each other.", "Pass one of them.")
 
 
-@command(
-    name="eval",
-    example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided",
-)
+@command(name="eval", example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided")
 @click.argument("questions", type=click.Path())
 @click.argument("tables", type=click.Path())
 @options(EvalOptions, "given")
@@ -288,7 +276,6 @@ class TrainPlansOptions(Config):
     width: int = setting(160, "Width of the states.", ge=16, key=True)
     layers: int = setting(3, "Number of layers.", ge=1, key=True)
     dropout: float = setting(0.15, "Dropout rate.", ge=0, lt=1, key=True)
-    bfloat16: bool = setting(False, "Compute products in bfloat16.", key=True)
     seed: int = setting(0, "Random seed.", ge=0, key=True)
 
 
@@ -319,7 +306,6 @@ def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict
         steps=given.steps,
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,
-        bfloat16=given.bfloat16,
         seed=given.seed,
     )
     planned = read_planned(folder / "plans.jsonl")

@@ -24,28 +24,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, Any, Literal
 
-from typing_extensions import TypedDict
-
 from codegen.errors import CodegenError, ConfigError
 from codegen.records import conform
-from codegen.sqlnet.databases import (
-    OPENING_S,
-    DatabaseError,
-    Engine,
-    Rows,
-    StatementLimits,
-    TooSlowError,
-    too_slow,
-    too_slow_to_open,
-)
+from codegen.sqlnet import databases
 from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
-from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Statement, Table, UnsafeSQLError
 
-Kind = Literal["sqlite", "duckdb", "parquet"]
+Kind = Literal["sqlite", "duckdb"]
 
 _GRACE_S = 0.5  # for a statement that can be interrupted to end by itself
 _STARTING_S = 60.0  # on a busy machine
@@ -54,7 +44,10 @@ _SQLITE_MEMORY = 2**30
 _MOST_REPLY = 256 * 2**20
 # -P: no module is imported from the working directory, which may hold anything.
 _COMMAND = [sys.executable, "-P", "-c", "from codegen.sqlnet.databases.child import main; main()"]
-_ERRORS = {e.__name__: e for e in (DatabaseError, TooSlowError, UnsafeSQLError, ConfigError)}
+_ERRORS = {
+    e.__name__: e
+    for e in (databases.DatabaseError, databases.TooSlowError, UnsafeSQLError, ConfigError)
+}
 
 
 class Child:
@@ -76,20 +69,13 @@ class Child:
     def tables(self) -> tuple[Table, ...]:
         """See :class:`Engine`."""
         with self._lock:
-            reply = self._ask({"do": "tables"}, OPENING_S, too_slow_to_open(self._path))
-        rows = _conform(list[_TableRow], reply)
-        return tuple(
-            Table(
-                row["name"],
-                tuple(Column(name, kind) for name, kind in row["columns"]),
-                row["namespace"],
-                tuple(row["primary_key"]),
-                tuple(ForeignKey(*key) for key in row["foreign_keys"]),
+            reply = self._ask(
+                {"do": "tables"}, databases.OPENING_S, databases.too_slow_to_open(self._path)
             )
-            for row in rows
-        )
+        found: tuple[Table, ...] = _conform(tuple[Table, ...], reply)
+        return found
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
         request = {
             "do": "query",
@@ -99,13 +85,12 @@ class Child:
             "rows": limits.rows,
         }
         with self._lock:
-            reply = self._ask(request, limits.seconds, too_slow(limits.seconds))
-        row = _conform(_Answer, reply)
+            reply = self._ask(request, limits.seconds, databases.too_slow(limits.seconds))
+        found: databases.Rows = _conform(databases.Rows, reply)
         try:
-            rows = tuple(tuple(map(_decoded, values)) for values in row["rows"])
+            return replace(found, rows=tuple(tuple(map(_decoded, row)) for row in found.rows))
         except (ValueError, TypeError, KeyError, ArithmeticError):
             raise _damaged(self._path) from None
-        return Rows(tuple(row["columns"]), rows, row["cut"])
 
     def close(self) -> None:
         """Ends the child."""
@@ -123,7 +108,7 @@ class Child:
         with suppress(Exception):
             self.close()
 
-    def _ask(self, request: dict[str, Any], seconds: float, slow: TooSlowError) -> Any:
+    def _ask(self, request: dict[str, Any], seconds: float, slow: databases.TooSlowError) -> Any:
         process = self._process or self._start()
         try:
             reply = _exchange(process, request, seconds + 2 * _GRACE_S)
@@ -146,7 +131,7 @@ class Child:
             reply = _exchange(process, opening, _STARTING_S, self._image)
             if reply is None:
                 if process.poll() == -signal.SIGALRM:
-                    raise too_slow_to_open(self._path)
+                    raise databases.too_slow_to_open(self._path)
                 raise _damaged(self._path)
             _unwrapped(reply)
         except BaseException:
@@ -155,36 +140,22 @@ class Child:
         return process
 
 
-class _TableRow(TypedDict):
-    name: str
-    namespace: str
-    columns: list[tuple[str, ColumnType]]
-    primary_key: list[int]
-    foreign_keys: list[tuple[tuple[int, ...], str, tuple[str, ...]]]
-
-
-class _Answer(TypedDict):
-    columns: list[str]
-    rows: list[list[Any]]
-    cut: bool
-
-
 def _conform(kind: type, reply: Any) -> Any:
     try:
         return conform(kind, reply)
     except ValueError:
-        raise DatabaseError("The database's process sent a malformed answer.") from None
+        raise databases.DatabaseError("The database's process sent a malformed answer.") from None
 
 
 def _unwrapped(reply: Any) -> Any:
     if not isinstance(reply, dict) or "error" not in reply:
         return reply.get("value") if isinstance(reply, dict) else None
-    kind = _ERRORS.get(reply["error"], DatabaseError)
+    kind = _ERRORS.get(reply["error"], databases.DatabaseError)
     raise kind(str(reply.get("message")), str(reply.get("remedy")))
 
 
-def _damaged(path: str) -> DatabaseError:
-    return DatabaseError(
+def _damaged(path: str) -> databases.DatabaseError:
+    return databases.DatabaseError(
         f"The process that read {path} ended without an answer.",
         "The file may be damaged, or need more memory than a statement may take.",
     )
@@ -281,11 +252,11 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
-    engine: list[Engine] = []
+    engine: list[databases.Engine] = []
     while len(head := requests.read(8)) == 8:
         request = json.loads(requests.read(int.from_bytes(head, "big")))
         image = requests.read(request["image"]) if "image" in request else b""
-        seconds = request.get("seconds", OPENING_S)
+        seconds = request.get("seconds", databases.OPENING_S)
         signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_S)
         try:
             if engine:
@@ -303,32 +274,19 @@ def main() -> None:
         _write(replies, reply)
 
 
-def _open(kind: Kind, path: str, image: bytes) -> Engine:
+def _open(kind: Kind, path: str, image: bytes) -> databases.Engine:
     if kind == "duckdb":
         return DuckDBEngine.open(path)
-    if kind == "parquet":
-        return DuckDBEngine.from_parquet(path)
     with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)
 
 
-def _answer(engine: Engine, request: dict[str, Any]) -> Any:
+def _answer(engine: databases.Engine, request: dict[str, Any]) -> Any:
     if request["do"] == "tables":
-        return [
-            {
-                "name": table.name,
-                "namespace": table.namespace,
-                "columns": [[column.name, column.type] for column in table.columns],
-                "primary_key": table.primary_key,
-                "foreign_keys": [
-                    [key.columns, key.table, key.targets] for key in table.foreign_keys
-                ],
-            }
-            for table in engine.tables()
-        ]
+        return [asdict(table) for table in engine.tables()]
     statement = Statement(request["text"], tuple(request["parameters"]))
-    rows = engine.query(statement, StatementLimits(request["seconds"], request["rows"]))
+    rows = engine.query(statement, databases.StatementLimits(request["seconds"], request["rows"]))
     return {
         "columns": rows.columns,
         "rows": [list(map(_encoded, row)) for row in rows.rows],

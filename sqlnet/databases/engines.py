@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, groupby
 from pathlib import Path
@@ -26,19 +26,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from codegen.extras import missing
-from codegen.sqlnet.databases import (
-    OPENING_S,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    taken,
-    too_slow,
-    too_slow_to_open,
-)
+from codegen.sqlnet import databases
 from codegen.sqlnet.query import (
     Column,
     ColumnType,
-    ForeignKey,
     Statement,
     Table,
     UnsafeSQLError,
@@ -102,7 +93,7 @@ class SqliteEngine:
                 connection.execute("PRAGMA temp_store = MEMORY")  # sorting must write no files
             return cls(connection, path, longest=_LONGEST_IN_CHILD, steps=1000)
         except sqlite3.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(f"Cannot open {path}: {error}.", _remedy(error)) from None
 
     def _prepare(self, longest: int, steps: int) -> None:
         connection = self.connection
@@ -124,7 +115,7 @@ class SqliteEngine:
 
     def tables(self) -> tuple[Table, ...]:
         """See :class:`Engine`."""
-        end = time.monotonic() + OPENING_S
+        end = time.monotonic() + databases.OPENING_S
         self._deadline = end
         self._readable = None
         try:
@@ -138,9 +129,11 @@ class SqliteEngine:
         except sqlite3.Error as error:
             if _was_stopped(error):
                 if time.monotonic() > end:
-                    raise too_slow_to_open(self.name) from None
+                    raise databases.too_slow_to_open(self.name) from None
                 raise KeyboardInterrupt from None
-            raise DatabaseError(f"Cannot read {self.name}: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(
+                f"Cannot read {self.name}: {error}.", _remedy(error)
+            ) from None
         finally:
             self._deadline = float("inf")
         self._readable = frozenset(table.name.lower() for table in found)
@@ -160,20 +153,19 @@ class SqliteEngine:
             if _was_stopped(error):
                 raise
             return None  # a view whose table is gone: it can't be asked
-        columns = tuple(
+        columns = [
             Column(column, self._column_type(name, column, declared, end))
             for column, declared, _ in described
-        )
+        ]
         if not columns:
             return None
-        key = sorted((place, number) for number, (_, _, place) in enumerate(described) if place)
-        numbers = {column.name.lower(): number for number, column in enumerate(columns)}
-        return Table(
-            name,
-            columns,
-            primary_key=tuple(number for _, number in key),
-            foreign_keys=tuple(_foreign_keys(references, numbers)),
-        )
+        key = sorted((place, column) for column, _, place in described if place)
+        foreign = []
+        for _, group in groupby(references, key=lambda row: row[0]):  # in the declaration's order
+            rows = list(group)
+            targets = [target for *_, target in rows if target is not None]
+            foreign.append(([source for _, _, source, _ in rows], rows[0][1], targets))
+        return Table.of(name, columns, primary=[column for _, column in key], foreign=foreign)
 
     def _column_type(self, table: str, column: str, declared: str, end: float) -> ColumnType:
         """The type by the declaration's affinity; without one, by the first values."""
@@ -196,23 +188,25 @@ class SqliteEngine:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
         self._deadline = time.monotonic() + limits.seconds
         try:
             with closing(self.connection.execute(statement.text, statement.parameters)) as cursor:
                 names = tuple(column[0] for column in cursor.description)
-                return taken(cursor, names, limits)
+                return databases.taken(cursor, names, limits)
         except sqlite3.Error as error:
             if _was_stopped(error):
                 if time.monotonic() > self._deadline:
-                    raise too_slow(limits.seconds) from None
+                    raise databases.too_slow(limits.seconds) from None
                 raise KeyboardInterrupt from None
             if "prohibited" in str(error) or "not authorized" in str(error):
                 raise UnsafeSQLError(f"The database refused the statement: {error}.") from None
-            raise DatabaseError(f"The statement failed: {error}.", _remedy(error)) from None
+            raise databases.DatabaseError(
+                f"The statement failed: {error}.", _remedy(error)
+            ) from None
         except OverflowError:
-            raise DatabaseError("The statement failed: a number is too large.") from None
+            raise databases.DatabaseError("The statement failed: a number is too large.") from None
         finally:
             self._deadline = float("inf")
 
@@ -236,18 +230,6 @@ class SqliteEngine:
     def close(self) -> None:
         """Closes the connection."""
         self.connection.close()
-
-
-def _foreign_keys(
-    rows: Iterable[tuple[int, str, str, str | None]], numbers: Mapping[str, int]
-) -> Iterator[ForeignKey]:
-    """Foreign keys from SQLite's rows (id, table, from, to), in the order of the declaration."""
-    for _, group in groupby(rows, key=lambda row: row[0]):
-        found = list(group)
-        columns = [numbers.get(source.lower()) for _, _, source, _ in found]
-        if None not in columns:
-            targets = tuple(target for *_, target in found if target is not None)
-            yield ForeignKey(tuple(c for c in columns if c is not None), found[0][1], targets)
 
 
 def _was_stopped(error: sqlite3.Error) -> bool:
@@ -289,7 +271,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
-        """Opens a file; raises like :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
+        """Opens a file; raises like :func:`codegen.sqlnet.databases.files.open_database`."""
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(
@@ -297,21 +279,7 @@ class DuckDBEngine:
             )
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
-        return cls(connection, path)
-
-    @classmethod
-    def from_parquet(cls, path: str) -> DuckDBEngine:
-        """Reads a Parquet file into memory, then blocks other files; raises like :meth:`open`."""
-        duckdb = _duckdb(path)
-        try:
-            connection = duckdb.connect(":memory:", config=_SETTINGS)
-            name = quoted(Path(path).stem)
-            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM read_parquet(?)", [path])
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-        except duckdb.Error as error:
-            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
         return cls(connection, path)
 
     def tables(self) -> tuple[Table, ...]:
@@ -320,7 +288,7 @@ class DuckDBEngine:
 
         found: dict[tuple[str, str], list[Column]] = {}
         try:
-            with _interrupting(self.connection.interrupt, OPENING_S):
+            with _interrupting(self.connection.interrupt, databases.OPENING_S):
                 rows = self.connection.execute(
                     "SELECT table_schema, table_name, column_name, data_type"
                     " FROM information_schema.columns WHERE table_catalog = current_catalog()"
@@ -334,38 +302,29 @@ class DuckDBEngine:
                     " ORDER BY schema_name, table_name, constraint_index"
                 ).fetchall()
         except duckdb.InterruptException:
-            raise too_slow_to_open(self.name) from None
+            raise databases.too_slow_to_open(self.name) from None
         except duckdb.Error as error:
-            raise DatabaseError(f"Cannot read {self.name}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(
+                f"Cannot read {self.name}: {_first_line(error)}."
+            ) from None
         for namespace, table, column, declared in rows:
             numeric = declared.split("(")[0] in _NUMBERS.split()
             found.setdefault((namespace, table), []).append(
                 Column(column, "real" if numeric else "text")
             )
-        primary: dict[tuple[str, str], tuple[int, ...]] = {}
-        foreign: dict[tuple[str, str], list[ForeignKey]] = {}
-        for namespace, table, kind, names, target, targets in constraints:
-            held = [column.name for column in found.get((namespace, table), ())]
-            if not set(names) <= set(held):
-                continue
-            numbers = tuple(held.index(name) for name in names)
-            if kind == "PRIMARY KEY":
-                primary[namespace, table] = numbers
-            else:
-                key = ForeignKey(numbers, target, tuple(targets))
-                foreign.setdefault((namespace, table), []).append(key)
+        keys: dict[tuple[str, str, str], list[tuple[list[str], str, list[str]]]] = {}
+        for namespace, table, kind, *key in constraints:
+            keys.setdefault((namespace, table, kind), []).append((key[0], key[1], key[2]))
         return tuple(
-            Table(
-                name[1],
-                tuple(columns),
-                name[0],
-                primary.get(name, ()),
-                tuple(foreign.get(name, ())),
+            Table.of(
+                *(name, columns, namespace),
+                primary=keys.get((namespace, name, "PRIMARY KEY"), [([], "", [])])[0][0],
+                foreign=keys.get((namespace, name, "FOREIGN KEY"), ()),
             )
-            for name, columns in found.items()
+            for (namespace, name), columns in found.items()
         )
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`Engine`."""
         import duckdb
 
@@ -374,11 +333,11 @@ class DuckDBEngine:
                 done = self.connection.execute(statement.text, list(statement.parameters))
                 names = tuple(column[0] for column in done.description or ())
                 batches = iter(lambda: done.fetchmany(_ROWS_AT_ONCE), [])
-                return taken(chain.from_iterable(batches), names, limits)
+                return databases.taken(chain.from_iterable(batches), names, limits)
         except duckdb.InterruptException:
-            raise too_slow(limits.seconds) from None
+            raise databases.too_slow(limits.seconds) from None
         except duckdb.Error as error:
-            raise DatabaseError(f"The statement failed: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"The statement failed: {_first_line(error)}.") from None
 
     def close(self) -> None:
         """Closes the connection."""
@@ -401,7 +360,7 @@ def _duckdb(path: str) -> Any:
     try:
         import duckdb
     except ImportError:
-        message = f"{path} is a DuckDB or Parquet file, and duckdb is not installed."
+        message = f"{path} is a DuckDB file, and duckdb is not installed."
         raise missing("duckdb", message) from None
     return duckdb
 

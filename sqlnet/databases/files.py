@@ -26,7 +26,7 @@ from codegen.sqlnet.words import number_of, one_line, quoted
 
 MOST_COLUMNS = 2000  # per table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
-_REMEDY = "Give a SQLite, DuckDB, Parquet, .csv or .tsv file."
+_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
@@ -37,10 +37,8 @@ class Database:
         tables: the tables and views, at least one.
     """
 
-    dialect = ""
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self.name = name
+    def __init__(self, engine: Engine, name: str, dialect: str = "sqlite") -> None:
+        self.name, self.dialect = name, dialect
         self.engine = engine
         try:
             if not (tables := engine.tables()):
@@ -67,7 +65,7 @@ class Database:
 
 
 def open_database(path: str | Path, *, may_write: bool = False) -> Database:
-    """Opens a SQLite, DuckDB, Parquet, ``.csv`` or ``.tsv`` file, detected by content, then name;
+    """Opens a SQLite, DuckDB, ``.csv`` or ``.tsv`` file, detected by content, then name;
     or a server, by its address (:mod:`codegen.sqlnet.databases.server`).
 
     Args:
@@ -75,10 +73,12 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
 
     Raises:
         InputError: if the file is missing or of another kind.
-        DatabaseError: if it is damaged or locked.
+        ConfigError: if duckdb or a server's driver is not installed, or the role can write.
+        DatabaseError: if it is damaged, locked, out of reach, or holds no table.
     """
     if isinstance(path, str) and is_address(path):
-        return ServerDatabase.open(path, may_write=may_write)
+        server = ServerEngine.open(path, may_write=may_write)
+        return Database(server, server.name, server.dialect)
     path = Path(path)
     try:
         if not (path.is_file() or path.is_dir()) and path.exists():
@@ -92,54 +92,15 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
     if head.startswith(b"SQLite format 3\0"):
         return SqliteDatabase.open(path)
     if head[8:12] == b"DUCK":
-        return DuckDBDatabase.open(path)
-    if head.startswith(b"PAR1"):
-        return DuckDBDatabase.from_parquet(path)
+        full = str(path.resolve())
+        return Database(Child("duckdb", full), full, "duckdb")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
     raise InputError(f"{path} is not a database that can be read.", _REMEDY)
 
 
-class DuckDBDatabase(Database):
-    """A DuckDB file. See :class:`Database`; needs the package duckdb."""
-
-    dialect = "duckdb"
-
-    @classmethod
-    def open(cls, path: str | Path) -> DuckDBDatabase:
-        """Opens a file for reading.
-
-        Raises:
-            ConfigError: if duckdb is not installed.
-            DatabaseError: if the file is damaged, locked, takes too long to read, or holds no
-                table.
-        """
-        path = str(Path(path).resolve())
-        return cls(Child("duckdb", path), path)
-
-    @classmethod
-    def from_parquet(cls, path: str | Path) -> DuckDBDatabase:
-        """A table in memory with the name of a Parquet file; raises like :meth:`open`."""
-        path = str(Path(path).resolve())
-        return cls(Child("parquet", path), path)
-
-
-class ServerDatabase(Database):
-    """A PostgreSQL or MySQL server. See :class:`Database`; needs the extra ``servers``."""
-
-    @classmethod
-    def open(cls, address: str, *, may_write: bool = False) -> ServerDatabase:
-        """Connects; arguments and errors: see :meth:`ServerEngine.open`."""
-        engine = ServerEngine.open(address, may_write=may_write)
-        database = cls(engine, engine.name)
-        database.dialect = engine.dialect
-        return database
-
-
 class SqliteDatabase(Database):
     """A SQLite database, on disk or in memory. See :class:`Database`."""
-
-    dialect = "sqlite"
 
     @classmethod
     def open(cls, path: str | Path) -> SqliteDatabase:

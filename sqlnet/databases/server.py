@@ -25,17 +25,8 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import ConfigError, InputError
 from codegen.extras import require
-from codegen.sqlnet.databases import (
-    OPENING_S,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    TooSlowError,
-    taken,
-    too_slow,
-    too_slow_to_open,
-)
-from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet import databases
+from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.words import one_line
 
 if TYPE_CHECKING:
@@ -118,7 +109,7 @@ class ServerEngine:
 
     def _power(self) -> str:
         """Why the role may write; "" if it may not."""
-        with self._reading(OPENING_S) as connection:
+        with self._reading(databases.OPENING_S) as connection:
             if self.dialect == "postgres":
                 powers = connection.exec_driver_sql(_MAY_WRITE).scalars()
                 return next(filter(None, powers), "")
@@ -149,17 +140,17 @@ class ServerEngine:
                     connection.rollback()
         except DBAPIError as error:
             if is_broken_off.is_set() or _is_timeout(error.orig):
-                raise too_slow(seconds) from None
-            raise DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
+                raise databases.too_slow(seconds) from None
+            raise databases.DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
         except SQLAlchemyError as error:
-            raise DatabaseError(f"{self.name}: {_first_line(error)}.") from None
+            raise databases.DatabaseError(f"{self.name}: {_first_line(error)}.") from None
 
     def tables(self) -> tuple[Table, ...]:
         """See :class:`codegen.sqlnet.databases.Engine`; the default schema's come first."""
         from sqlalchemy import inspect
 
         try:
-            with self._reading(OPENING_S) as connection:
+            with self._reading(databases.OPENING_S) as connection:
                 if self.dialect == "mysql":
                     return tuple(_mysql_tables(connection))
                 inspector = inspect(connection)
@@ -171,17 +162,19 @@ class ServerEngine:
                     for table in _read_tables(inspector, schema):
                         found.setdefault(table.name.lower(), table)
                 return tuple(found.values())
-        except TooSlowError:
-            raise too_slow_to_open(self.name) from None
+        except databases.TooSlowError:
+            raise databases.too_slow_to_open(self.name) from None
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
         """See :class:`codegen.sqlnet.databases.Engine`."""
         text = _driver_text(statement.text, self.dialect)
         with self._reading(limits.seconds) as connection:
             streamed = connection.execution_options(stream_results=True)
             result = streamed.exec_driver_sql(text, statement.parameters)
             batches = result.partitions(100)
-            return taken(map(tuple, chain.from_iterable(batches)), tuple(result.keys()), limits)
+            return databases.taken(
+                map(tuple, chain.from_iterable(batches)), tuple(result.keys()), limits
+            )
 
     def close(self) -> None:
         """Closes the connection."""
@@ -277,18 +270,13 @@ def _mysql_tables(connection: Connection) -> Iterator[Table]:
     ):
         keys.setdefault((table, name), []).append((key[0], key[1], key[2]))
     for table, columns in names.items():
-        place = {column.name: number for number, column in enumerate(columns)}
         own = {name: rows for (of, name), rows in keys.items() if of == table}
-        primary = tuple(place[column] for column, _, _ in own.pop("PRIMARY", ()))
-        foreign = (
-            ForeignKey(
-                tuple(place[column] for column, _, _ in rows),
-                str(rows[0][1]),
-                tuple(str(target) for _, _, target in rows),
-            )
+        primary = [column for column, _, _ in own.pop("PRIMARY", ())]
+        foreign = [
+            ([column for column, _, _ in rows], str(rows[0][1]), [str(to) for _, _, to in rows])
             for rows in own.values()
-        )
-        yield Table(table, tuple(columns), "", primary, tuple(foreign))
+        ]
+        yield Table.of(table, columns, "", primary, foreign)
 
 
 _NUMBERS = "tinyint smallint mediumint int bigint float double decimal year"
@@ -304,23 +292,15 @@ def _read_tables(inspector: Inspector, schema: str | None) -> Iterator[Table]:
     for key, described in columns.items():
         if not described:
             continue
-        names = [column["name"] for column in described]
-        kinds = ["real" if _is_number(column["type"]) else "text" for column in described]
-        keys = primary.get(key) or {}
-        yield Table(
+        yield Table.of(
             key[1],
-            tuple(map(Column, names, kinds)),  # type: ignore[arg-type]
+            [Column(c["name"], "real" if _is_number(c["type"]) else "text") for c in described],
             schema or "",
-            tuple(names.index(n) for n in keys.get("constrained_columns", ()) if n in names),
-            tuple(
-                ForeignKey(
-                    tuple(map(names.index, one["constrained_columns"])),
-                    one["referred_table"],
-                    tuple(one["referred_columns"]),
-                )
+            (primary.get(key) or {}).get("constrained_columns", ()),
+            [
+                (one["constrained_columns"], one["referred_table"], one["referred_columns"])
                 for one in foreign.get(key, ())
-                if {*one["constrained_columns"]} <= {*names}
-            ),
+            ],
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from openai_server import (  # pyright: ignore[reportMissingImports]
     Model,
-    Reply,
     completion,
-    error,
     serving,
 )
 
@@ -84,32 +81,15 @@ def test_what_a_server_writes_is_run_and_marked(
 @pytest.mark.parametrize(
     "answer",
     [
-        "DROP TABLE players",
-        "DROP TABLE players; SELECT age FROM players",
         "SELECT age FROM players; DROP TABLE players",
-        "SELECT age FROM players; SELECT age FROM players",
-        "ATTACH 'other.db' AS other",
         "SELECT * FROM other.players",
-        "PRAGMA writable_schema = 1",
-        "SELECT name FROM pragma_table_info('players')",
-        "SELECT salary FROM players",
-        'SELECT "salary" FROM players',
-        "SELECT age FROM coaches",
         "SELECT load_extension('evil')",
-        "SELECT writefile('out', 'x')",
-        "SELECT readfile('/etc/passwd')",
         "WITH gone AS (DELETE FROM players RETURNING age) SELECT age FROM gone",
-        "WITH x AS (SELECT age FROM players) UPDATE players SET age = 1",
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
         "SELECT * FROM (WITH sqlite_master AS (SELECT age FROM players) SELECT age FROM"
         " sqlite_master) AS a, sqlite_master AS b",
-        "WITH a AS (SELECT * FROM sqlite_master), sqlite_master AS (SELECT age FROM players)"
-        " SELECT * FROM a",
         "SELECT age FROM players WHERE player_name = ?",
-        "VACUUM INTO 'out.db'",
         "SELECT age FROM players WHERE " + " OR ".join(["age = 1"] * 20_000),
         "<think>" * 50_000,
-        "drop " * 50_000,
         "",
         None,
     ],
@@ -178,41 +158,6 @@ def test_llama_cpp_keeps_to_the_grammar(
         main([*asked, "-o", "llm_samples=3", "-o", "llm_grammar=llama.cpp"])
     row = json.loads(capsys.readouterr().out)
     assert row["written"].startswith(("SELECT ", "CANNOT ANSWER: "))
-
-
-@pytest.mark.parametrize(
-    ("reply", "code", "what"),
-    [
-        (error(401, "bad key"), 2, "--api-key-env"),
-        (error(404, "no such model"), 2, "Check --endpoint"),
-        (error(400, "prompt too long"), 1, "prompt too long"),
-        (Reply(raw=b"<html>"), 2, "a web page. Check --endpoint"),
-        (Reply(raw=b"no json"), 1, "did not answer"),
-        (Reply({"choices": []}), 1, "holds no choices"),
-    ],
-)
-def test_a_server_that_fails_gets_one_line(
-    ask: Asked,
-    server: Model,
-    monkeypatch: pytest.MonkeyPatch,
-    reply: Reply,
-    code: int,
-    what: str,
-) -> None:
-    from codegen.generation import openai
-
-    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.0)
-    server.answer = lambda _: reply
-    found, _, err = ask()
-    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
-    assert (found, len(lines)) == (code, 1) and what in lines[0] and "Traceback" not in err
-
-
-def test_no_server_at_all_gets_one_line(ask: Asked) -> None:
-    with socket.socket() as held:  # bound, and not listening
-        held.bind(("127.0.0.1", 0))
-        code, _, err = ask(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}/v1")
-    assert code == 2 and "Start the server there" in err and "Traceback" not in err
 
 
 @pytest.mark.long

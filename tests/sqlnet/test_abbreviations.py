@@ -28,8 +28,3 @@ def test_a_short_form_is_read_as_the_long_one_of_the_question(
 ) -> None:
     (column,) = spelled_out(Table("t", (Column(name, "real"),)), question).columns
     assert (column.name, column.type, column.words) == (name, "real", words)
-
-
-def test_aliases_stay_and_an_unchanged_table_is_itself() -> None:
-    table = Table("t", (Column("temp", alias="warmth"), Column("age")))
-    assert spelled_out(table, "the temperature, and the departure") is table

@@ -233,45 +233,28 @@ def test_words_that_nothing_explains_are_named() -> None:
     assert words_left(replace(said, nearest=near)) == ["shipping"]
 
 
-def test_columns_and_tables_that_are_named_and_not_used() -> None:
-    said = asked("price and status of products in orders", Query(PRICE))
-    assert named_but_unused(said) == ["status", "orders"]
-    both = asked("price of products by status sold", Query(PRICE, 0, where(STATUS, 0, "sold")))
-    assert named_but_unused(both) == []
-
-
 V = PlanValue
+SHOWN = (Selected(Item(0, NAME)),)
 PLANS = [
     (
         "which products have no orders?",
-        QueryPlan((Selected(Item(0, NAME)),), companion=Companion("never", (1,))),
+        QueryPlan(SHOWN, companion=Companion("never", (1,))),
         "the name of products without orders",
     ),
     (
         "number of orders per product",
-        QueryPlan((Selected(Item(0, NAME)), Selected(Item(1), COUNT)), group=(Item(0, NAME),)),
+        QueryPlan((*SHOWN, Selected(Item(1), COUNT)), group=(Item(0, NAME),)),
         "the name and the number of orders of products, for each name",
     ),
     (
         "the three most expensive products by price",
-        QueryPlan((Selected(Item(0, NAME)),), order=Order(Item(0, PRICE), 0, True), limit=3),
+        QueryPlan(SHOWN, order=Order(Item(0, PRICE), 0, True), limit=3),
         "the name of products, sorted by price, highest first, the first 3 alone",
     ),
     (
         "products whose status is sold or lost",
-        QueryPlan(
-            (Selected(Item(0, NAME)),),
-            where=(Condition_(Item(0, STATUS), "=", (V("sold"), V("lost"))),),
-        ),
+        QueryPlan(SHOWN, where=(Condition_(Item(0, STATUS), "=", (V("sold"), V("lost"))),)),
         "the name of products whose status is 'sold' or 'lost'",
-    ),
-    (
-        "products with a price between 10 and 20",
-        QueryPlan(
-            (Selected(Item(0, NAME)),),
-            where=(Condition_(Item(0, PRICE), "between", (V("10"), V("20"))),),
-        ),
-        "the name of products whose price is from '10' to '20'",
     ),
     (
         "how many different status are there among products?",
@@ -279,22 +262,9 @@ PLANS = [
         "the number of different values of status of products",
     ),
     (
-        "products without a status",
-        QueryPlan((Selected(Item(0, NAME)),), where=(Condition_(Item(0, STATUS), "is null"),)),
-        "the name of products whose status is empty",
-    ),
-    (
         "which products have more than 5 orders?",
-        QueryPlan((Selected(Item(0, NAME)),), where=(Condition_(Item(1), ">", (V("5"),), COUNT),)),
+        QueryPlan(SHOWN, where=(Condition_(Item(1), ">", (V("5"),), COUNT),)),
         "the name of products, where the number of orders is more than '5'",
-    ),
-    (
-        "products that cost more than the average price",
-        QueryPlan(
-            (Selected(Item(0, NAME)),),
-            companion=Companion("scalar", item=Item(0, PRICE), operator=">", aggregate=AVG),
-        ),
-        "the name of products whose price is more than the average price",
     ),
 ]
 
@@ -322,44 +292,6 @@ def test_plans_meet_what_a_sketch_cannot_and_say_it(
     assert [doubt.text for doubt in unmet(said)] == []
     assert sentence(clauses) == words
     assert codes(question, Query(NAME)), "the sketch can't say it"
-
-
-def test_a_sentence_says_the_query() -> None:
-    pending = where(STATUS, 0, "pending")
-    for query, words in [
-        (
-            Query(ID, COUNT, pending, counts_rows=True),
-            "the number of products whose status is 'pending'",
-        ),
-        (Query(NAME, COUNT), "the number of products with a name"),
-        (Query(PRICE, MAX), "the highest price of products"),
-        (
-            Query(NAME, 0, where(ADDED, 1, "2023")),
-            "the name of products whose added on is after '2023'",
-        ),
-        (
-            Query(PRICE, AVG, (*pending, Condition(COPIES, 2, "3"))),
-            "the average price of products whose status is 'pending' and copies is less than '3'",
-        ),
-    ]:
-        assert sentence(query.clauses(PRODUCTS)) == words
-
-
-def test_count_counts_rows_unless_a_column_is_meant() -> None:
-    from codegen.sqlnet.sql import to_sql, validate
-
-    connection = sqlite3.connect(":memory:")
-    connection.execute(
-        "CREATE TABLE products (id, name, price, copies, status, added_on, 'last name', zip)"
-    )
-    connection.execute("INSERT INTO products (id, name) VALUES (1, 'a'), (2, NULL)")
-    counts = []
-    for query in (Query(NAME, COUNT), Query(NAME, COUNT, counts_rows=True)):
-        text = to_sql(query, PRODUCTS).text
-        validate(text, [PRODUCTS])
-        counts += connection.execute(text).fetchone()
-    connection.close()
-    assert counts == [1, 2]
 
 
 HOTELS = Table(
@@ -397,14 +329,6 @@ def test_a_superlative_is_sorted_its_own_way(word: str, column: int, down: bool)
     assert not demands(question, listed(STADIUM, by=column, down=down))
     assert demands(question, listed(STADIUM, by=column, down=not down))
     assert demands("the stadium of the biggest hotel", listed(STADIUM, by=STADIUM, down=True))
-
-
-def test_a_direction_that_is_said_is_kept() -> None:
-    for said, down in (("in descending order", True), ("from low to high", False)):
-        for sorts_down in (True, False):
-            plan = replace(listed(STADIUM, by=SIZE, down=sorts_down), limit=None)
-            question = f"stadiums of hotels sorted by size {said}"
-            assert demands(question, plan) == (sorts_down != down)
 
 
 def test_all_rows_do_not_answer_for_some() -> None:
@@ -446,3 +370,27 @@ def test_what_was_asked_for_is_a_thing_of_the_query() -> None:
     assert doubted("how many employees do hotels of a size above 29 have?", some)
     given = (Condition_(Item(1, BOUGHT), "is not null"),)
     assert doubted("how many rooms were bought this year?", QueryPlan(some.select, where=given))
+
+
+def test_count_counts_rows_unless_a_column_is_meant() -> None:
+    from codegen.sqlnet.sql import to_sql, validate
+
+    connection = sqlite3.connect(":memory:")
+    connection.execute(
+        "CREATE TABLE products (id, name, price, copies, status, added_on, 'last name', zip)"
+    )
+    connection.execute("INSERT INTO products (id, name) VALUES (1, 'a'), (2, NULL)")
+    counts = []
+    for query in (Query(NAME, COUNT), Query(NAME, COUNT, counts_rows=True)):
+        text = to_sql(query, PRODUCTS).text
+        validate(text, [PRODUCTS])
+        counts += connection.execute(text).fetchone()
+    connection.close()
+    assert counts == [1, 2]
+
+
+def test_columns_and_tables_that_are_named_and_not_used() -> None:
+    said = asked("price and status of products in orders", Query(PRICE))
+    assert named_but_unused(said) == ["status", "orders"]
+    both = asked("price of products by status sold", Query(PRICE, 0, where(STATUS, 0, "sold")))
+    assert named_but_unused(both) == []

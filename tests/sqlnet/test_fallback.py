@@ -9,7 +9,7 @@ import pytest
 
 from codegen.sqlnet.fallback import CANNOT, prompt_of, statement_from, write
 from codegen.sqlnet.plan_features import LinkedSchema
-from codegen.sqlnet.query import Column, ForeignKey, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 
 
@@ -142,17 +142,3 @@ def test_words_that_are_cells_and_joins_are_told(tmp_path: Path) -> None:
     prompt = prompt_of("houses in rome", schema, "sqlite", linked)
     assert """-- "town"."name" has 'Rome'""" in prompt and "Oslo" not in prompt
     assert '-- "house"."town_id" = "town"."id"' in prompt
-
-
-def test_tables_that_connect_those_of_the_question_are_told() -> None:
-    many = [Table(f"noise{i}", tuple(Column(f"c{j} of {i}") for j in range(40))) for i in range(60)]
-    writers = Table("writers", (Column("writer_id", "real"), Column("pen_name")), primary_key=(0,))
-    novels = Table("novels", (Column("novel_id", "real"), Column("heading")), primary_key=(0,))
-    link = Table(
-        "zz",
-        (Column("w", "real"), Column("n", "real")),
-        foreign_keys=(ForeignKey((0,), "writers"), ForeignKey((1,), "novels")),
-    )
-    prompt = prompt_of("novels of writers", Schema((*many, writers, link, novels)), "sqlite")
-    assert all(f'CREATE TABLE "{name}"' in prompt for name in ("writers", "novels", "zz"))
-    assert len(prompt) < 12_000

@@ -19,7 +19,6 @@ from codegen.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.child import _decoded, _encoded
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
-from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
@@ -144,20 +143,6 @@ def test_one_call_of_a_function_keeps_the_limit(
     assert second == "((1,),)"
     if "instr" in function:
         assert first in ("TooSlowError", "DatabaseError")
-
-
-def test_an_endless_call_is_named_and_the_next_statement_runs(tmp_path: Path) -> None:
-    path = sqlite_file(
-        tmp_path / "x.db",
-        "CREATE TABLE t (a, b)",
-        ("INSERT INTO t VALUES (?, ?)", ("a" * 9_900_000, "a" * 4_900_000 + "b")),
-    )
-    database = open_database(path)
-    for _ in range(2):
-        with pytest.raises(TooSlowError, match=r"longer than 0\.2 s"):
-            database.execute(Statement("SELECT INSTR(a, b) FROM t"), StatementLimits(seconds=0.2))
-        assert database.execute(Statement("SELECT COUNT(*) FROM t")).rows == ((1,),)
-    database.close()
 
 
 @pytest.mark.parametrize("long", [10_001, 120_000])
@@ -325,14 +310,10 @@ def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:
 
 
 LONG_CELLS = {
-    "digits": "1" * 3_000_000,
     "digits and a letter": "1" * 3_000_000 + "x",
-    "decimals": "1." + "1" * 3_000_000,
     "commas": "," * 3_000_000,
-    "dollars": "$" * 3_000_000 + "1",
     "spaces": " " * 3_000_000 + "x",
     "exponents": "1e" * 1_000_000,
-    "signs": "-" * 3_000_000,
 }
 
 
@@ -350,27 +331,20 @@ def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
     assert done.stdout.split() == ["None", "text"]
 
 
-def test_a_long_cell_is_no_value_that_a_question_names() -> None:
-    long = "a" * 9_000
-    schema = Schema.of(SqliteDatabase.from_rows(["a"], [(long,), ("b",)], "t"))
-    assert schema.database is not None
-    assert Linker(schema.database, schema.table()).values(0) == ("b",)
-
-
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (
-            ",".join(f"c{i}" for i in range(3000)) + "\n" + ",".join("1" * 3000) + "\n",
-            "3000 columns",
-        ),
+        (",".join(f"c{i}" for i in range(3000)) + "\n", "3000 columns"),
+        ("", "is empty"),
+        ("a,b\n1\n", "Row 1 of 'x' has 1 values for 2 columns"),
+        ("a,b\n\udcff,1\n", "not valid UTF-8"),
         ("a\0b,c\n1,2\n", "can't be the name"),
         ("a,b\n" + "x" * 200_000 + ",1\n", "not a CSV file: field larger"),
         ('a,b\n"1,2\n', "Row 1 of 'x' has 1 values"),
     ],
 )
 def test_odd_csv_files_are_one_clear_line(tmp_path: Path, content: str, what: str) -> None:
-    (tmp_path / "x.csv").write_text(content)
+    (tmp_path / "x.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=what) as caught:
         open_database(tmp_path / "x.csv")
     assert "\n" not in str(caught.value)

@@ -19,8 +19,6 @@ from codegen.sqlnet.plan import (
     QueryPlan,
     Selected,
     Test,
-    is_identifier,
-    label_columns,
     to_statement,
 )
 from codegen.sqlnet.query import AGGREGATES, Column, ForeignKey, Table
@@ -100,9 +98,7 @@ def test_a_sum_per_group_that_a_join_repeats_is_refused(db: Clinic) -> None:
 
 
 def test_a_mean_per_group_that_the_join_leads_to_is_allowed(db: Clinic) -> None:
-    plan = QueryPlan(
-        (*db.show("patients.city"), *db.show("visits.fee", aggregate=AVG)),
-    )
+    plan = QueryPlan((*db.show("patients.city"), *db.show("visits.fee", aggregate=AVG)))
     expected = by_hand(
         "SELECT city, AVG(fee) FROM visits JOIN patients p ON p.id = patient_id GROUP BY city"
     )
@@ -176,10 +172,7 @@ def test_two_keys_between_one_pair_are_two_readings(db: Clinic) -> None:
     for key in ("visits.doctor_id", "visits.substitute_id"):
         chosen = QueryPlan(plan.select, where=plan.where, keys=(db.item(key),))
         found[key] = db.rows(chosen)
-    assert found == {
-        "visits.doctor_id": [("Dr. Hill",)],
-        "visits.substitute_id": [("Dr. Park",)],
-    }
+    assert found == {"visits.doctor_id": [("Dr. Hill",)], "visits.substitute_id": [("Dr. Park",)]}
 
 
 def test_tables_that_no_key_connects_are_refused(db: Clinic) -> None:
@@ -350,19 +343,6 @@ def test_names_that_are_sql_are_quoted(tmp_path: Any) -> None:
     odd.database.close()
 
 
-def test_identifiers_and_labels(db: Clinic) -> None:
-    patients, doctors = (db.database.tables[db.table(name)] for name in ("patients", "doctors"))
-    assert [c.name for i, c in enumerate(patients.columns) if is_identifier(patients, i)] == [
-        "id",
-        "phone",
-    ]
-    assert [patients.columns[i].name for i in label_columns(patients)] == [
-        "first_name",
-        "last_name",
-    ]
-    assert [doctors.columns[i].name for i in label_columns(doctors)] == ["name"]
-
-
 # -- joins
 
 
@@ -386,12 +366,7 @@ def test_the_least_tree_is_that_of_brute_force() -> None:
     """On a graph with two ways round, against all sets of joins."""
     graph = JoinGraph(
         tables_of(
-            "a: id",
-            "b: id a>a.id",
-            "c: id b>b.id",
-            "d: id c>c.id a>a.id",
-            "e: id d>d.id",
-            "f: id",
+            "a: id", "b: id a>a.id", "c: id b>b.id", "d: id c>c.id a>a.id", "e: id d>d.id", "f: id"
         )
     )
     sets = [joins for count in range(5) for joins in combinations(graph.joins, count)]

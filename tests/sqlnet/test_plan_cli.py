@@ -65,7 +65,7 @@ def test_questions_become_plans_and_a_network(data: Path) -> None:
     assert json.loads(trained[1])["questions"] >= 15
     parser = PlanParser.from_pretrained(data / "model")
     answer = parser.parse("patients", Schema.open(data / "clinic.sqlite"))
-    assert answer.candidates and 0 <= answer.confidence <= 1
+    assert answer.candidates
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import torch
 from codegen.errors import InputError, ModelError, ResumeError
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.network import random_vectors
-from codegen.sqlnet.plan import ROWS, Item, QueryPlan, to_statement
+from codegen.sqlnet.plan import Item, to_statement
 from codegen.sqlnet.plan_data import PlannedQuestion, run_rows
 from codegen.sqlnet.plan_decode import PlanParser, plan_candidates
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
@@ -55,31 +56,6 @@ def network(planned: list[PlannedQuestion]) -> PlanNetwork:
     return new_network(SMALL, random_vectors(words, 16, 0), planned, seed=0)
 
 
-def named(plan: QueryPlan, tables: tuple[Table, ...]) -> str:
-    """A plan with names in place of numbers, its sets in a fixed order."""
-
-    def name(item: Item) -> str:
-        table = tables[item.table]
-        return (
-            table.name if item.column == ROWS else f"{table.name}.{table.columns[item.column].name}"
-        )
-
-    def tests(part: object) -> list[str]:
-        return sorted(f"{name(t.item)} {t.operator} {t.values} {t.aggregate}" for t in part)  # type: ignore[attr-defined]
-
-    companion = plan.companion and (
-        plan.companion.kind,
-        tests(plan.companion.where),
-        sorted(tables[t].name for t in plan.companion.tables),
-        plan.companion.item and name(plan.companion.item),
-    )
-    order = plan.order and (name(plan.order.item), plan.order.aggregate, plan.order.descending)
-    shown = sorted(f"{name(s.item)} {s.aggregate} {s.distinct}" for s in plan.select)
-    return repr(
-        (shown, tests(plan.where), sorted(map(name, plan.group)), order, plan.limit, companion)
-    )
-
-
 def test_the_order_of_tables_and_columns_makes_no_difference(
     database: SqliteDatabase, network: PlanNetwork, planned: list[PlannedQuestion]
 ) -> None:
@@ -108,7 +84,8 @@ def test_the_order_of_tables_and_columns_makes_no_difference(
         for schema in (first, second):
             question = read_question(one.question, schema, network.likeness)
             best = plan_candidates(question, network.read([question])[0], 1)[0]
-            found.append((named(best.plan, schema.tables), round(best.log_probability, 3)))
+            said = sentence(clauses_of(best.plan, schema.tables))
+            found.append((sorted(said.replace(",", "").split()), round(best.log_probability, 3)))
         assert found[0] == found[1]
 
 
@@ -147,9 +124,7 @@ def test_a_damaged_directory_is_named(tmp_path: Path, network: PlanNetwork, dama
 
 
 def test_a_run_that_is_cut_off_resumes_with_the_same_weights(
-    tmp_path: Path,
-    database: SqliteDatabase,
-    planned: list[PlannedQuestion],
+    tmp_path: Path, database: SqliteDatabase, planned: list[PlannedQuestion]
 ) -> None:
     folder = Path(database.name).parent
     config = PlanTrainingConfig(SMALL, steps=4, batch_size=8, every=2)

@@ -2,12 +2,10 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.network import random_vectors
 from codegen.sqlnet.parser import Parse, SQLNet
@@ -15,7 +13,6 @@ from codegen.sqlnet.plan import COUNT, Companion, Order, PlanValue, QueryPlan, T
 from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
-from codegen.sqlnet.query import Query
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.training import new_network, plan_targets
 
@@ -167,23 +164,6 @@ def test_a_question_in_another_language_or_about_nothing_is_a_doubt(
     plan = QueryPlan(Clinic(database).show("doctors.name"))
     assert "unknown" in ask("wo wohnen die teuersten", plan).abstained
     assert any(doubt.code == "subject" for doubt in ask("zzz", plan).doubts)
-
-
-def test_one_table_is_asked_as_before(database: SqliteDatabase) -> None:
-    parser = SQLNet.from_pretrained()
-    schema = Schema.of(database)
-    parse = parser.parse("what is the salary of Dr. Park?", schema, table="doctors")
-    assert isinstance(parse.query, Query)
-    alone = replace(schema, tables=tuple(t for t in schema.tables if t.name == "doctors"))
-    assert isinstance(parser.parse("how many doctors?", alone).query, Query)
-
-
-def test_a_question_without_a_word_is_refused(database: SqliteDatabase) -> None:
-    network = new_network(
-        PlanConfig(width=32, layers=1, heads=2), random_vectors(["a"], 16, 0), [], seed=0
-    )
-    with pytest.raises(InputError, match="empty"):
-        PlanParser(network).parse("  ", Schema.of(database))
 
 
 def test_names_alone_give_sql_that_is_not_run(database: SqliteDatabase) -> None:

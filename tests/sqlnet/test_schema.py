@@ -9,7 +9,6 @@ import pytest
 
 import codegen.sqlnet
 from codegen.errors import InputError
-from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.query import Column, Table, unique_names
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_of, words_of
@@ -67,24 +66,6 @@ def test_tables_and_columns_are_found_whatever_the_case() -> None:
         schema.table().index("size")
     with pytest.raises(InputError, match="Unknown table 'x'"):
         schema.table("x")
-
-
-def test_aliases_are_what_the_model_reads() -> None:
-    schema = Schema.from_columns({"pop_est": "real", "nm": "text"}, "cities")
-    renamed = schema.with_aliases({"cities.POP_EST": "number of inhabitants", "nm": "name"})
-    assert [column.words for column in renamed.table().columns] == [
-        ("number", "of", "inhabitants"),
-        ("name",),
-    ]
-    with pytest.raises(InputError, match="'size' names no column"):
-        schema.with_aliases({"size": "x"})
-
-
-def test_the_schema_of_a_database_holds_its_tables_and_asks_it() -> None:
-    database = SqliteDatabase.from_rows(["name", "age"], [("Ann", 3)], "people")
-    schema = Schema.of(database)
-    assert schema.tables == database.tables and schema.database is database
-    assert schema.table() == Table("people", (Column("name"), Column("age", "real")))
 
 
 def test_the_package_imports_what_is_asked_for_alone() -> None:

@@ -19,7 +19,6 @@ from servers import PASSWORD, Server, mariadb, postgres
 from codegen.errors import ConfigError, InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database, open_database
-from codegen.sqlnet.databases.server import _is_timeout
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.query import Condition, Query, Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
@@ -211,17 +210,3 @@ def test_what_is_wrong_with_an_address_is_one_line_without_the_password(
         with pytest.raises(DatabaseError) as error:
             open_database(unreachable)
         assert "wrong-one" not in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "slow"),
-    [
-        (Exception(3024, "Query execution was interrupted"), True),
-        (Exception(1969, "Query execution was interrupted (max_statement_time exceeded)"), True),
-        (Exception("canceling statement due to statement timeout"), True),
-        (Exception(1146, "Table 'shop.t3024' doesn't exist"), False),
-        (Exception(), False),
-    ],
-)
-def test_only_the_servers_own_limit_is_a_timeout(error: Exception, slow: bool) -> None:
-    assert _is_timeout(error) is slow

@@ -6,7 +6,6 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import world
 
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.sqlnet.examples import (
     Labelled,
     databases_of,
@@ -106,17 +105,6 @@ def test_frozen_vectors_stay_and_others_move(tmp_path: Path) -> None:
         assert bool((before != after).any()) == moved
 
 
-@pytest.mark.parametrize("layout", ["shared", "paper"])
-def test_bfloat16_trains_too(tmp_path: Path, layout: Any) -> None:
-    network = NetworkConfig(layout, hidden=16)
-    try:
-        config = replace(CONFIG, network=network, bfloat16=True, epochs=1)
-    except ConfigError as error:
-        pytest.skip(error.message)
-    network = run(tmp_path, config)
-    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in network.model.parameters())
-
-
 def test_other_settings_or_questions_do_not_go_on_with_a_run(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path, stop_after=1)
@@ -136,21 +124,6 @@ def test_misuse_is_named(tmp_path: Path) -> None:
             replace(CONFIG, **change)
     with pytest.raises(ConfigError, match="Unknown layout 'mine'"):
         NetworkConfig("mine")  # type: ignore[arg-type]
-
-
-def test_damaged_networks_are_named(trained: tuple[Network, Path], tmp_path: Path) -> None:
-    network, _ = trained
-    with pytest.raises(ModelError, match=r"config\.json is missing"):
-        Network.load(tmp_path)
-    network.save(tmp_path)
-    weights = (tmp_path / "model.safetensors").read_bytes()
-    for damage in (b"", weights[:100], weights[:-10]):
-        (tmp_path / "model.safetensors").write_bytes(damage)
-        with pytest.raises(ModelError, match="can't be read"):
-            Network.load(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ModelError, match="can't be read"):
-        Network.load(tmp_path)
 
 
 def test_gold_queries_are_not_looked_at_when_predicting(trained: tuple[Network, Path]) -> None:

@@ -375,6 +375,8 @@ def _first_mistake(error: Any, value: Any, place: str) -> str:
         return f"{place} is missing"
     if first["type"] in unknown:
         return f"{_short(place)} is an unknown field"
+    if first["type"] == "dataclass_type":
+        return f"{place or 'the value'} is {_short(value)}; it must be a JSON object"
     reason = first["msg"].removeprefix("Input should be ")
     return f"{place or 'the value'} is {_short(value)}; it must be {reason}"
 
@@ -393,9 +395,13 @@ def read_json(path: Path, most_bytes: int) -> Any:
     if len(data) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes:,} bytes")
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:

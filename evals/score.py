@@ -82,7 +82,7 @@ class Score:
     complete: bool
     estimates: Mapping[int, Estimate]
     statuses: Mapping[Status, int]
-    problems: Sequence[ProblemScore]
+    problems: tuple[ProblemScore, ...]
     problems_in_task: int
     samples: int
     programs: int
@@ -90,7 +90,7 @@ class Score:
     sandbox: Mapping[str, Any]
     versions: Mapping[str, str]
     reference: ReferenceGate
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
     cost: Cost | None = None
     groups: Mapping[str, Estimate] = field(default_factory=dict)

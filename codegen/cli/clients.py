@@ -106,7 +106,7 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
         """The file that keeps the responses; empty for none."""
         from codegen.paths import cache_folder
 
-        return str(cache_folder() / "responses.sqlite") if self.cache is None else self.cache
+        return str(cache_folder() / "responses-2.sqlite") if self.cache is None else self.cache
 
 
 class ClientOptions(Config):

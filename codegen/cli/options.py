@@ -228,7 +228,8 @@ class Command(click.Command):
         except click.NoSuchOption as error:
             for name, option in self.settings.items():
                 if error.option_name in option.opts:
-                    key = f"{name}.KEY" if option.callback is _pairs and not option.rest else name
+                    key = "KEY" if option.rest else name
+                    key = f"{name}.KEY" if option.callback is _pairs and not option.rest else key
                     raise click.UsageError(
                         f"{error.option_name} is a setting; pass -o {key}=VALUE.", ctx
                     ) from None

@@ -108,7 +108,7 @@ def test_texts_of_the_generator(codegen: Codegen, tmp_path: Path) -> None:
     rows = [{"id": i, "instruction": "Do.", "program": text} for i, text in programs.items()]
     source = "".join(f"{json.dumps(row)}\n" for row in rows)
     (tmp_path / "rows.jsonl").write_text(source, encoding="utf-8")
-    made = ["data", "scrambled", "rows.jsonl", "--option", "most_lines=5", "--json"]
+    made = ["data", "scrambled", "rows.jsonl", "-o", "most_lines=5", "--json"]
     found = summary(codegen(*made, "--out", "data", "--workers", "1"))
     assert found["counts"] == {
         "inputs": 3,

@@ -151,8 +151,6 @@ def show(file: str, as_json: bool) -> dict[str, Any]:
         shares = ", ".join(f"{share:.0%} {name}" for name, share in row["weights"].items())
         shown = {
             **row,
-            "bytes": f"{row['bytes']:,}",
-            "parameters": f"{row['parameters']:,}" if whole else "",
             "weights": shares,
             "chat_template": "yes" if header.chat_template else "no: a base model",
             "fim_tokens": " ".join(header.fim_tokens) or "none",

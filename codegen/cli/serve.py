@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Literal
@@ -129,7 +128,6 @@ class EngineOptions(LogOptions, ModelOptions):
     precision: Literal["auto", "full"] = setting(
         "auto", "auto: quantized weights where they are faster; full: the model's own.", key=True
     )
-    cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16, key=True)
     threads: int = setting(
         1,
         "CPU threads of the model.",
@@ -297,14 +295,6 @@ class ListenOptions(SocketOptions):
 
 class HttpOptions(ListenOptions, EngineOptions):
     """The options of ``codegen serve http``."""
-
-    conversation: int = setting(
-        8192,
-        "Maximum tokens of a conversation and its reply, for a model in this process.",
-        ge=64,
-        le=1_000_000,
-        key=True,
-    )
 
 
 @command(
@@ -572,9 +562,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
 
-    limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
-    if isinstance(given, HttpOptions):
-        limits = replace(limits, conversation_tokens=given.conversation)
+    limits = ServerLimits(context_tokens=given.context)
     if given.upstream:
         return CompletionEngine(_upstream(given, limits, patient), limits)
     from codegen.models.gguf import find_gguf

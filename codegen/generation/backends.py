@@ -195,10 +195,6 @@ class Endpoint:
         path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") or "/v1"
         return urllib.parse.urlunsplit(parts._replace(path=path))
 
-    def url_of(self, kind: str) -> str:
-        """The URL of ``chat`` or ``text`` completions."""
-        return self.base() + ("/chat/completions" if kind == "chat" else "/completions")
-
     def extra(self) -> dict[str, Any]:
         """The further fields, decoded."""
         fields = {}

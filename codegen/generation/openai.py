@@ -317,7 +317,7 @@ class OpenAIBackend(Backend):
         with self._lock:
             self._failures_in_a_row += 1
             in_a_row = self._failures_in_a_row
-        url = self.endpoint.url_of("chat" if chat else "text")
+        url = self.endpoint.base() + ("/chat/completions" if chat else "/completions")
         message = f"The endpoint {url} did not answer for the model {self.model!r}: {failure.said}."
         too_long = failure.wait_s > self.endpoint.longest_wait_s
         if remedy := _fatal_remedy(failure, url) or (_BUSY if too_long else ""):

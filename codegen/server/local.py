@@ -223,7 +223,6 @@ class LocalWorker(threading.Thread):
             tuple(candidates),
             prompt_tokens=len(prompt.ids) + len(prompt.taken),
             reused=report.reused,
-            moved=report.moved,
             encoded=report.encoded,
             recomputed=inexact if settling_s else 0,
             seen=prompt.seen,

@@ -184,7 +184,7 @@ class Completion:
 
     Attributes:
         candidates: different candidates, best first; empty if nothing is worth suggesting.
-        reused, moved, encoded: its tokens, see :class:`codegen.decoding.editing.EditReport`.
+        reused, encoded: its tokens, see :class:`codegen.decoding.editing.EditReport`.
         recomputed: reused tokens that were encoded again to settle a doubt.
         seen: number of characters before the cursor that the prompt was made from.
         from_suggestion: whether the answer is an earlier suggestion.
@@ -198,7 +198,6 @@ class Completion:
     candidates: tuple[Candidate, ...]
     prompt_tokens: int = 0
     reused: int = 0
-    moved: int = 0
     encoded: int = 0
     recomputed: int = 0
     seen: int = 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codegen.errors import CodegenError
-from codegen.server.schedule import Cancelled, Schedule
+from codegen.server.schedule import Schedule
 
 TEXT = Path(__file__).read_text()
 
@@ -206,31 +206,6 @@ def test_contexts_take_a_chunk_between_them(monkeypatch: pytest.MonkeyPatch) -> 
     assert found[0] == ["edit", "paste"]
     assert found[1] == ["paste"]
     assert ["".join(names) for names in found[2:]] == ["a", "b"] * 4
-
-
-def test_who_is_not_wanted_any_more_ends_before_the_next_round(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from codegen.decoding.editing import EditableCache
-
-    ran: list[str] = []
-
-    def run(requests: Any) -> list[Any]:
-        ran.extend(one.name for one in requests)
-        return [object() for _ in requests]
-
-    monkeypatch.setattr(EditableCache, "run_passes", staticmethod(run))
-    schedule = Schedule(64)
-    stays, goes, waits = Fake("stays", [1] * 3), Fake("goes", [1] * 3), Fake("waits", [64] * 3)
-    for job in (stays, goes, waits):
-        schedule.start(job, job.work())  # type: ignore[arg-type]
-    schedule.round()
-    goes.cancel.set()
-    waits.cancel.set()
-    ran.clear()
-    over = dict(schedule.round())
-    assert ran == ["stays"] and goes.ended and waits.ended and not stays.ended
-    assert all(isinstance(over[job], Cancelled) for job in (goes, waits))  # type: ignore[index]
 
 
 def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from huggingface_hub import InferenceClient
 
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
@@ -55,20 +54,6 @@ def test_mistrals_and_deepseeks_infilling(post: Any, served: Served) -> None:
     assert streamed == text
     assert post("/v1/fim/completions", {"suffix": "x"}).json()["error"]["param"] == "prompt"
     assert post("/v1/fim/completions", {**body, "model": "codestral-latest"}).status_code == 404
-
-
-def test_hugging_faces_own_client(
-    served: Served, post: Any, engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It sends a model's name of its own if its user gives none."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    client = InferenceClient(base_url=f"{served.url}/v1", api_key=TOKEN)
-    given: Any = {"messages": TEXT, "temperature": 0, "max_tokens": 12}
-    for name in ({}, {"model": engine.model.name}):
-        answer = client.chat_completion(**given, **name)
-        assert answer.choices[0].message.content == chat_text(post, TEXT)
-    rows = client.chat_completion(**given, stream=True)
-    assert "".join(row.choices[0].delta.content or "" for row in rows) == chat_text(post, TEXT)
 
 
 def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:

@@ -237,32 +237,6 @@ def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
     session.change(uri, number, [change(f"value_{number} = {number * 7}\n", (line, 0))])
 
 
-def test_no_second_answer_for_a_text_that_has_changed(
-    served: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from codegen.server.session import Session
-
-    always_in_doubt(served, monkeypatch)
-    replaced: list[Any] = []
-    session = Session(served.limits, engine=served)
-    session.on_settled = lambda *given: replaced.append(given)
-
-    async def run() -> None:
-        uri, text = "a.py", SOURCE[1000:1500]
-        session.open(uri, "python", 0, text)
-        lines = text.count("\n")
-        for number in range(12):
-            snapshot = session.snapshot(uri, Position(lines + number, 3), automatic=True)
-            assert snapshot is not None
-            await session.complete(snapshot, automatic=False)
-            line_inserted(session, uri, number, lines + number - 4)
-            while session._settling:
-                await asyncio.sleep(0.005)
-        assert not replaced
-
-    asyncio.run(run())
-
-
 def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
     """As after a renaming: the next request finds its states exact and encodes what is new."""
     from codegen.server.session import Session

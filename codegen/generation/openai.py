@@ -74,6 +74,7 @@ _FATAL = {
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
+_LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
 _LOOP = LoopThread()  # in which all requests are sent
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
@@ -544,12 +545,13 @@ class CostLimitReached(ModelUnusable):
 
 
 class Pace:
-    """The waits that a server asks for, and the limit of costs, for all threads of an endpoint."""
+    """The limits of requests in flight and of costs, and the waits that a server asks for."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._most = endpoint.max_cost
         self._prices = Prices(endpoint.price_in, endpoint.price_out)
         self._lock = threading.Lock()
+        self._room = threading.Semaphore(endpoint.concurrency)
         self._resume_at = 0.0
         self._cost_micros = 0
         self._uncounted = False
@@ -561,6 +563,16 @@ class Pace:
             CalledOff: if ``stop`` is set.
             CostLimitReached: if there is no money left.
         """
+        while not self._room.acquire(timeout=_LOOK_S):
+            if stop.is_set():
+                raise CalledOff
+        try:
+            self._check(stop)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def _check(self, stop: threading.Event) -> None:
         while (wait_s := self._resume_at - time.monotonic()) > 0 and not stop.is_set():
             stop.wait(wait_s)
         if stop.is_set():
@@ -587,6 +599,7 @@ class Pace:
             answered: whether there was a completion.
             wait_s: how long the server asks to wait; that holds for all threads.
         """
+        self._room.release()
         with self._lock:
             self._cost_micros += self._prices.micros(*spent)
             self._uncounted = self._uncounted or (answered and not sum(spent))

@@ -639,6 +639,7 @@ def send(made: Pace, spent: tuple[int, int]) -> None:
 
 def test_a_wait_that_the_server_asks_for_holds_for_all() -> None:
     made, began = paced(), time.monotonic()
+    made.enter(threading.Event())
     made.leave((0, 0), answered=False, wait_s=0.2)
     made.enter(threading.Event())
     assert time.monotonic() - began >= 0.2
@@ -664,6 +665,7 @@ def test_a_server_that_counts_nothing_cannot_keep_a_cost_limit() -> None:
 
 def test_waiting_ends_when_called_off() -> None:
     made, stop = paced(), threading.Event()
+    made.enter(stop)
     made.leave((0, 0), answered=False, wait_s=60)
     threading.Timer(0.1, stop.set).start()
     with pytest.raises(CalledOff):

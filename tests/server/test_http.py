@@ -115,7 +115,13 @@ def test_infill_has_llama_vims_form(post: Any) -> None:
 
 
 def test_infill_gives_the_wanted_fields(post: Any) -> None:
-    wanted = ["content", "timings/prompt_n", "timings/predicted_per_second", "truncated", "nothing"]
+    wanted = [
+        "content",
+        "timings/prompt_n",
+        "timings/predicted_per_second",
+        "has_new_line",
+        "nothing",
+    ]
     body = infill(post, n_predict=8, response_fields=wanted).json()
     assert list(body) == wanted[:-1]
 

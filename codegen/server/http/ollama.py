@@ -7,7 +7,7 @@ honored or refused; options about memory and threads are accepted and ignored.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -167,10 +167,20 @@ async def _converse(
     params |= {name: value for name, value in more.items() if value}
     params |= {} if options.seed is None else {"seed": options.seed}
     params |= {"max_tokens": max_tokens} if max_tokens else {}
-    if isinstance(upstream, LlamaUpstream):
+    if body.stream and isinstance(upstream, LlamaUpstream):
         params["stream_options"] = {"include_usage": True}
-    pieces = _pieces(upstream.stream("chat/completions", params))
+    route, limit_s = "chat/completions", service.engine.limits.conversation_s
+    rows = (
+        upstream.stream(route, params)
+        if body.stream
+        else _row(upstream.json(route, params, limit_s))
+    )
+    pieces = _pieces(rows)
     return await _answer(service, request, pieces, body.stream, said)
+
+
+async def _row(work: Awaitable[Any]) -> AsyncGenerator[dict[str, Any]]:
+    yield await work
 
 
 async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | Completion]:

@@ -109,7 +109,7 @@ class GenerateOptions(BackendOptions):
         metavar="FILE",
         key=True,
     )
-    lm_infinite: tuple[int, ...] = setting(
+    lm_infinite: tuple[str, ...] = setting(
         (),
         "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
         "tokens, for example 10,2048 (docs/context.md).",
@@ -126,7 +126,8 @@ class GenerateOptions(BackendOptions):
     )
 
     def _check(self) -> None:
-        if len(self.lm_infinite) not in (0, 2):
+        is_pair = len(self.lm_infinite) == 2 and all(map(str.isdecimal, self.lm_infinite))
+        if self.lm_infinite and not is_pair:
             raise ConfigError("-o lm_infinite needs two whole numbers, such as 10,2048.")
         if "" in self.stop:
             raise ConfigError("--stop must not be empty.")
@@ -159,7 +160,7 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
         if given.lm_infinite:
             from codegen.decoding.contexts import LMInfinite
 
-            own["infinite"] = LMInfinite(*given.lm_infinite)
+            own["infinite"] = LMInfinite(*map(int, given.lm_infinite))
     elif kind == "llamacpp":
         own |= {"batch_size": given.n}
     made = _generate(given, open_backend(kind, given.model, **own), as_json)

@@ -28,7 +28,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
-from codegen.generation.backends import named_endpoints
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -460,7 +459,3 @@ def test_the_blocks_of_the_documentation_are_right(codegen: Codegen, tmp_path: P
     for arguments in adding:
         code, _, err = codegen(*arguments)
         assert code == 0, err
-    (block,) = re.findall(r"^```toml\n(\[gpt\]\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    (tmp_path / "config" / "models.toml").write_text(block)
-    ((name, endpoint),) = named_endpoints().items()
-    assert (name, endpoint.price_in, endpoint.body["max_tokens"]) == ("gpt", 0.4, None)

@@ -92,9 +92,20 @@ P = TypeVar("P", bound=Progress)
 class Optimization(Protocol):
     """What a run's configuration says of AdamW, its clipped gradient and the running mean."""
 
-    learning_rate: float
-    clip: float
-    mean: float
+    @property
+    def learning_rate(self) -> float:
+        """The highest."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """The gradient's largest norm."""
+        ...
+
+    @property
+    def mean(self) -> float:
+        """How slowly the running mean moves, in [0, 1)."""
+        ...
 
 
 class TrainingState:

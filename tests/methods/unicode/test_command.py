@@ -68,7 +68,6 @@ def rows(folder: Path, number: int) -> Path:
             "'h:8' is not an http or https URL",
         ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "-o", "body.x"], "'body.x' is not NAME=VALUE"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],
 )

@@ -143,7 +143,7 @@ def test_grades_filter(model: Model, tmp_path: Path) -> None:
     assert {text.meta["score"] for text in read_texts(tmp_path / "out")} == {5}
     tokens = [text.meta.get("llm_prompt_tokens") for text in read_texts(tmp_path / "out")]
     assert tokens == [14, None, None, None] * 5
-    assert manifest.statistics["totals"]["llm_prompt_tokens"] == len(model.bodies) * 7 - 14
+    assert manifest.statistics.totals["llm_prompt_tokens"] == len(model.bodies) * 7 - 14
     assert [row["id"] for row in read_rejects(tmp_path / "out")] == ["e3"]
 
 

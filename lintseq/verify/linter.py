@@ -153,7 +153,7 @@ class Linter:
 def _is_regular(block: Sequence[Any], depth: int, lines: Sequence[str]) -> bool:
     """Whether each block is indented by four spaces more than the one around it (W0311)."""
     for node in filter(None, block):
-        line = lines[node.lineno - 1]
+        line = lines[int(node.lineno) - 1]
         indent = len(line) - len(line.lstrip(" "))
         # A statement after a colon has no indentation; a match has two levels of blocks at once.
         if node.col_offset <= indent != 4 * depth or hasattr(node, "cases"):

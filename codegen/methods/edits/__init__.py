@@ -1,7 +1,7 @@
 """Next edits: moments of editing from histories and refactorings, and their prompt formats.
 
-``hunks`` (lines and differences), ``formats`` (prompt, answer and parser of each format),
-``sessions`` (from a change to moments of editing), ``refactorings`` and ``javascript``, ``due``
+``formats`` (prompt, answer and parser of each format), ``prompts`` (of editors), ``sessions``
+(differences, and from a change to moments of editing), ``refactorings`` and ``javascript``, ``due``
 (whether an edit is due), ``generator``.
 The records are :class:`codegen.records.Edit` and ``Change``.
 """

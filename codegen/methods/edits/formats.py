@@ -37,9 +37,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from codegen.errors import CodegenError, SkippedExample, require_known
 from codegen.methods.edits.sessions import (
@@ -82,8 +81,8 @@ class EditFormat:
 
     Attributes:
         render: moment -> its prompt, which does not depend on the target.
-        write: moment with a target -> the answer.
-        read: moment, answer without the tokens that end it -> the window's new text.
+        express: moment with a target -> the answer, if an edit is due.
+        parse: moment, answer other than ``none`` -> the window's new text.
         marks: strings with a meaning in the prompt or the answer.
         stop: strings that end the answer.
         trained: special tokens that models have not learned, whose embeddings must be trained.
@@ -95,8 +94,8 @@ class EditFormat:
     name: str
     about: str
     render: Callable[[Edit], str]
-    write: Callable[[Edit], str]
-    read: Callable[[Edit, str], str]
+    express: Callable[[Edit], str]
+    parse: Callable[[Edit, str], str]
     marks: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
@@ -118,9 +117,25 @@ class EditFormat:
         Raises:
             Unwritable: as :meth:`prompt`.
         """
-        texts = (edit.path, edit.text, *(part for c in edit.history for part in (c.old, c.new)))
+        history = (part for c in edit.history for part in (c.old, c.new))
+        self._refuse_marks("text", edit.path, edit.text, *history)
+
+    def _refuse_marks(self, where: str, *texts: str) -> None:
         if found := next((m for m in self.marks for text in texts if m in text), None):
-            raise Unwritable("mark_in_text", f"the text holds {found!r}.")
+            raise Unwritable("mark_in_text", f"the {where} holds {found!r}.")
+
+    def write(self, edit: Edit) -> str:
+        """The answer, not checked."""
+        return self.none if self.none and not _hunks(edit) else self.express(edit)
+
+    def read(self, edit: Edit, answer: str) -> str:
+        """Parses an answer without the tokens that end it into the window's new text.
+
+        Raises:
+            Unreadable: if it is not in the format.
+        """
+        is_none = self.none and answer == self.none
+        return window_text(edit) if is_none else self.parse(edit, answer)
 
     def answer(self, edit: Edit) -> str:
         """The right answer, which :meth:`read` parses to the target.
@@ -129,8 +144,7 @@ class EditFormat:
             Unwritable: if the target holds a mark, or the format cannot express this edit.
         """
         target = _target(edit)
-        if found := next((mark for mark in self.marks if mark in target), None):
-            raise Unwritable("mark_in_text", f"the target holds {found!r}.")
+        self._refuse_marks("target", target)
         answer = self.write(edit)
         given = answer
         for stop in self.stop:
@@ -198,7 +212,7 @@ def _shown_lines(edit: Edit, cursor: str) -> list[str]:
 
 
 def _shown(edit: Edit, cursor: str) -> str:
-    return "".join(_shown_lines(edit, cursor))
+    return _ended("".join(_shown_lines(edit, cursor)))
 
 
 def _ended(text: str) -> str:
@@ -271,8 +285,8 @@ def _blocks(lines: int) -> int:
     return -(-lines // BLOCK_LINES)
 
 
-def _write_blocks(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:
-    lines = window_lines(edit)
+def _write_blocks(m: Marks, edit: Edit) -> str:
+    lines, hunks = window_lines(edit), _hunks(edit)
     start, end = hunks[0].start, hunks[-1].end
     first = _blocks(len(lines)) if start == len(lines) else start // BLOCK_LINES
     last = max(first, _blocks(end))
@@ -304,7 +318,7 @@ def _joined(edit: Edit, parts: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def _write_window(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:  # noqa: ARG001
+def _write_window(_: Marks, edit: Edit) -> str:
     return _target(edit)
 
 
@@ -314,8 +328,8 @@ def _read_window(m: Marks, edit: Edit, answer: str) -> str:
     return _joined(edit, [answer])
 
 
-def _write_rows(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:  # noqa: ARG001
-    return "".join(f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in hunks)
+def _write_rows(m: Marks, edit: Edit) -> str:
+    return "".join(f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in _hunks(edit))
 
 
 def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
@@ -337,34 +351,27 @@ def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
     return _joined(edit, apply(lines, hunks))
 
 
+def _block_at(m: Marks, line: int) -> str:
+    # Without the newline, which may be one token with the spaces after it.
+    return f"{m.block}{line // BLOCK_LINES + 1}"
+
+
 def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
-    def block_at(line: int) -> str:
-        # Without the newline, which may be one token with the spaces after it.
-        return f"{m.block}{line // BLOCK_LINES + 1}"
-
-    for name, about, write, read, begin in (
-        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks, block_at),
-        ("window", "the whole window", _write_window, _read_window, _nowhere),
-        ("rows", "the changed lines by number", _write_rows, _read_rows, _nowhere),
+    for name, about, write, read in (
+        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks),
+        ("window", "the whole window", _write_window, _read_window),
+        ("rows", "the changed lines by number", _write_rows, _read_rows),
     ):
-
-        def write_any(edit: Edit, write: Any = write) -> str:
-            hunks = _hunks(edit)
-            return write(m, edit, hunks) if hunks else m.none
-
-        def read_any(edit: Edit, answer: str, read: Any = read) -> str:
-            return window_text(edit) if answer == m.none else read(m, edit, answer)
-
         yield EditFormat(
             name + family,
             f"next edit as {about}{models}",
-            lambda edit: _prompt(m, edit),
-            write_any,
-            read_any,
+            partial(_prompt, m),
+            partial(write, m),
+            partial(read, m),
             marks=m.all,
             trained=m.all,
             none=m.none,
-            begin=begin,
+            begin=partial(_block_at, m) if name == "blocks" else _nowhere,
         )
 
 
@@ -372,6 +379,7 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
 
 _ZETA_START, _ZETA_END = "<|editable_region_start|>", "<|editable_region_end|>"
 _ZETA_CURSOR, _ZETA_FILE_START = "<|user_cursor_is_here|>", "<|start_of_file|>"
+_REGION = (_ZETA_START, _ZETA_END, _ZETA_CURSOR)
 _ZETA_CONTEXT = 600  # characters of context on each side, some 150 tokens
 
 
@@ -383,8 +391,7 @@ def _zeta_prompt(edit: Edit) -> str:
     ]
     before, behind = _tail(above, _ZETA_CONTEXT), _head(below, _ZETA_CONTEXT)
     start = f"{_ZETA_FILE_START}\n" if before == above else ""
-    region = _shown(edit, _ZETA_CURSOR)
-    excerpt = f"{start}{before}{_ZETA_START}\n{region.removesuffix(chr(10))}\n{_ZETA_END}"
+    excerpt = f"{start}{before}{_ZETA_START}\n{_shown(edit, _ZETA_CURSOR)}{_ZETA_END}"
     return (
         "### Instruction:\nYou are a code completion assistant and your task is to analyze user "
         "edits and then rewrite an excerpt that the user provides, suggesting the appropriate "
@@ -439,7 +446,7 @@ def _zeta2_prompt(edit: Edit) -> str:
     return (
         f"<[fim-suffix]>{_ended(behind) or chr(10)}<[fim-prefix]>{history}"
         f"<filename>{edit.path}\n{before}"
-        f"<<<<<<< CURRENT\n{_ended(_shown(edit, _ZETA2_CURSOR))}=======\n<[fim-middle]>"
+        f"<<<<<<< CURRENT\n{_shown(edit, _ZETA2_CURSOR)}=======\n<[fim-middle]>"
     )
 
 
@@ -461,7 +468,7 @@ def _zeta2_read(edit: Edit, answer: str) -> str:
 
 # --- Sweep, Mercury ------------------------------------------------------------------------------
 
-_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END = "<|file_sep|>", "<|cursor|>", "<|endoftext|>"
+_SWEEP_SEP, _SWEEP_END, _CURSOR = "<|file_sep|>", "<|endoftext|>", "<|cursor|>"
 
 
 def _sweep_prompt(edit: Edit) -> str:
@@ -475,7 +482,7 @@ def _sweep_prompt(edit: Edit) -> str:
     return (
         f"{_SWEEP_SEP}{edit.path}\n{_ended(edit.text)}{''.join(done)}"
         f"{_SWEEP_SEP}original/{place}\n{_ended(_reverted(edit))}"
-        f"{_SWEEP_SEP}current/{place}\n{_ended(_shown(edit, _SWEEP_CURSOR))}"
+        f"{_SWEEP_SEP}current/{place}\n{_shown(edit, _CURSOR)}"
         f"{_SWEEP_SEP}updated/{place}\n"
     )
 
@@ -494,20 +501,19 @@ def _reverted(edit: Edit) -> str:
     return "".join(apply(window_lines(edit), hunks))
 
 
-def _sweep_write(edit: Edit) -> str:
-    return _ended(_target(edit))
-
-
 def _sweep_read(edit: Edit, answer: str) -> str:
-    text = answer.replace(_SWEEP_CURSOR, "")
+    text = answer.replace(_CURSOR, "")
     if _SWEEP_SEP in text or _SWEEP_END in text:
         raise Unreadable("marks")
     return _as_was(edit, _ended(text))
 
 
-_MERCURY = ("<|code_to_edit|>", "<|/code_to_edit|>", "<|cursor|>", "<|edit_diff_history|>",
-            "<|/edit_diff_history|>", "<|current_file_content|>", "<|/current_file_content|>",
-            "<|recently_viewed_code_snippets|>", "<|/recently_viewed_code_snippets|>")  # fmt: skip
+_MERCURY = tuple(
+    f"<|{end}{part}|>"
+    for part in ("code_to_edit", "edit_diff_history", "current_file_content",
+                 "recently_viewed_code_snippets")
+    for end in ("", "/")
+)  # fmt: skip
 
 
 def _mercury_prompt(edit: Edit) -> str:
@@ -515,18 +521,14 @@ def _mercury_prompt(edit: Edit) -> str:
     return (
         "<|recently_viewed_code_snippets|>\n<|/recently_viewed_code_snippets|>\n\n"
         f"<|current_file_content|>\ncurrent_file_path: {edit.path}\n{above}<|code_to_edit|>\n"
-        f"{_ended(_shown(edit, '<|cursor|>'))}<|/code_to_edit|>\n{_ended(below)}"
+        f"{_shown(edit, _CURSOR)}<|/code_to_edit|>\n{_ended(below)}"
         f"<|/current_file_content|>\n\n<|edit_diff_history|>\n{''.join(_diffs(edit))}"
         "<|/edit_diff_history|>\n"
     )
 
 
-def _mercury_write(edit: Edit) -> str:
-    return f"```\n{_ended(_target(edit))}```"
-
-
 def _mercury_read(edit: Edit, answer: str) -> str:
-    match = re.fullmatch(r"```\w*\n((?:.*\n)?)```\s*", answer.replace("<|cursor|>", ""), re.DOTALL)
+    match = re.fullmatch(r"```\w*\n((?:.*\n)?)```\s*", answer.replace(_CURSOR, ""), re.DOTALL)
     if not match:
         raise Unreadable("fence")
     return _as_was(edit, match[1])
@@ -553,8 +555,8 @@ def _instinct_prompt(edit: Edit) -> str:
     row = top + _cursor_line(edit)[0]
     above = lines[max(0, min(top, row - _INSTINCT_LINES)) : top]
     below = lines[bottom : max(bottom, row + _INSTINCT_LINES + 1)]
-    region = _ended(_shown(edit, _ZETA_CURSOR))
-    excerpt = f"{''.join(above)}{_ZETA_START}\n{region}{_ZETA_END}\n{''.join(below)}"
+    region = f"{_ZETA_START}\n{_shown(edit, _ZETA_CURSOR)}{_ZETA_END}\n"
+    excerpt = f"{''.join(above)}{region}{''.join(below)}"
     return (
         f"<|im_start|>system\n{_instinct_system()}<|im_end|>\n<|im_start|>user\n"
         "Reference the user excerpt, user edits, and the snippets to understand the developer's "
@@ -601,8 +603,8 @@ def _instinct_read(edit: Edit, answer: str) -> str:
 
 _NO_EDIT = "NO EDIT\n"
 _SEARCH, _MIDDLE, _REPLACE = "<<<<<<< SEARCH\n", "=======\n", ">>>>>>> REPLACE\n"
+_SEARCH_MARKS = (_SEARCH, _REPLACE, _CURSOR)
 _HUNK = "@@ ... @@\n"
-_CURSOR = "<|cursor|>"
 _FORM = re.compile(rf"{_SEARCH}((?:.*\n)*?){_MIDDLE}((?:.*\n)*?){_REPLACE}")
 
 
@@ -610,7 +612,7 @@ def _plain_prompt(edit: Edit) -> str:
     first, last = edit.window[0] + 1, edit.window[0] + len(window_lines(edit))
     return (
         f"# Edits so far\n{''.join(_diffs(edit))}# {edit.path}, lines {first} to {last}\n"
-        f"{_ended(_shown(edit, _CURSOR))}# Next edit\n"
+        f"{_shown(edit, _CURSOR)}# Next edit\n"
     )
 
 
@@ -727,29 +729,19 @@ def _udiff_read(edit: Edit, answer: str) -> str:
     return _replaced(edit, pairs)
 
 
-_EXAMPLES = (
-    Edit(
-        "rename",
-        "area.py",
-        "def area(width, height):\n    return w * height\n\n\nprint(area(2, 3))\n",
-        history=(),
-        window=(0, 5),
-        cursor=14,
-        target="def area(width, height):\n    return width * height\n\n\nprint(area(2, 3))\n",
-    ),
-    Edit(
-        "finished",
-        "greet.py",
-        'def greet(name):\n    return f"Hello, {name}!"\n',
-        window=(0, 2),
-        cursor=44,
-        target='def greet(name):\n    return f"Hello, {name}!"\n',
-    ),
-)
+def _examples() -> Iterator[Edit]:
+    """A renaming, and a moment without a next edit."""
+    area = "def area(width, height):\n    return {} * height\n\n\nprint(area(2, 3))\n"
+    greet = 'def greet(name):\n    return f"Hello, {name}!"\n'
+    for path, text, cursor, target in (
+        ("area.py", area.format("w"), 14, area.format("width")),
+        ("greet.py", greet, 44, greet),
+    ):
+        yield Edit("", path, text, (), (0, text.count("\n")), cursor, target)
 
 
 def _few_shot_prompt(edit: Edit) -> str:
-    solved = [f"{_plain_prompt(e)}{_search_write(e)}# Done\n\n" for e in _EXAMPLES]
+    solved = [f"{_plain_prompt(e)}{_search_write(e)}# Done\n\n" for e in _examples()]
     return "".join(solved) + _plain_prompt(edit)
 
 
@@ -760,28 +752,28 @@ FORMATS: Mapping[str, EditFormat] = {
         *_ours(QWEN, "-qwen", " (Qwen2.5-Coder)"),
         EditFormat(
             "zeta", "next edit for Zed's Zeta", _zeta_prompt, _zeta_write, _zeta_read,
-            (_ZETA_START, _ZETA_END, _ZETA_CURSOR, _ZETA_FILE_START), (f"\n{_ZETA_END}",),
+            (*_REGION, _ZETA_FILE_START), (f"\n{_ZETA_END}",),
         ),
         EditFormat(
             "zeta2", "next edit for Zed's Zeta 2", _zeta2_prompt, _zeta2_write, _zeta2_read,
             (_ZETA2_CURSOR, _ZETA2_END, "<<<<<<< CURRENT\n", "<[fim-"), (_ZETA2_END,),
         ),
         EditFormat(
-            "sweep", "next edit for Sweep Next-Edit", _sweep_prompt, _sweep_write, _sweep_read,
-            (_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END), (_SWEEP_SEP, _SWEEP_END),
+            "sweep", "next edit for Sweep Next-Edit", _sweep_prompt,
+            lambda edit: _ended(_target(edit)), _sweep_read,
+            (_SWEEP_SEP, _CURSOR, _SWEEP_END), (_SWEEP_SEP, _SWEEP_END),
         ),
         EditFormat(
-            "mercury", "next edit for Mercury Edit", _mercury_prompt, _mercury_write,
-            _mercury_read, _MERCURY,
+            "mercury", "next edit for Mercury Edit", _mercury_prompt,
+            lambda edit: f"```\n{_ended(_target(edit))}```", _mercury_read, (*_MERCURY, _CURSOR),
         ),
         EditFormat(
             "instinct", "next edit for Instinct", _instinct_prompt, _instinct_write,
-            _instinct_read, (_ZETA_START, _ZETA_END, _ZETA_CURSOR, "<|im_start|>", "<|im_end|>"),
-            ("<|im_end|>",),
+            _instinct_read, (*_REGION, "<|im_start|>", "<|im_end|>"), ("<|im_end|>",),
         ),
         EditFormat(
             "search-replace", "next edit as search and replace, for any model", _plain_prompt,
-            _search_write, _search_read, (_SEARCH, _REPLACE, _CURSOR),
+            _search_write, _search_read, _SEARCH_MARKS,
         ),
         EditFormat(
             "udiff", "next edit as a diff without line numbers, for any model", _plain_prompt,
@@ -789,8 +781,7 @@ FORMATS: Mapping[str, EditFormat] = {
         ),
         EditFormat(
             "few-shot", "search and replace after two solved examples, for base models",
-            _few_shot_prompt, _search_write, _search_read, (_SEARCH, _REPLACE, _CURSOR),
-            ("# Done",),
+            _few_shot_prompt, _search_write, _search_read, _SEARCH_MARKS, ("# Done",),
         ),
     )
 }  # fmt: skip

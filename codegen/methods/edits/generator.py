@@ -185,8 +185,12 @@ class Edits(Config):
             )
         for name in ("since", "until"):
             day = getattr(self, name)
-            if day and not _is_date(day):
-                raise ConfigError(f"{name} is {day!r}.", "Give a date such as 2025-01-31.")
+            try:
+                date.fromisoformat(f"{day or 2000}-01-01"[:10])  # a year or a month will do
+            except ValueError:
+                raise ConfigError(
+                    f"{name} is {day!r}.", "Give a date such as 2025-01-31."
+                ) from None
         if self.until and self.since >= self.until:
             raise ConfigError(
                 f"since is {self.since} and until {self.until}.", "Give an earlier since."
@@ -211,27 +215,22 @@ class Edits(Config):
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | CodegenError]:
         """What :meth:`generate` yields or raises for each item, with one call of the linter."""
-        logged = [self._logged(example) for example, _ in items if _is_logged(example)]
-        made = iter(self._made([item for item in items if not _is_logged(item[0])]))
-        known = iter(logged)
-        return [next(known if _is_logged(example) else made) for example, _ in items]
-
-    def _made(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | CodegenError]:
-        """The texts of changes and refactorings."""
-        found: list[tuple[_Change | None, list[_Refactoring]] | CodegenError] = []
+        found: list[tuple[_Change | None, list[_Refactoring]] | list[TrainingText] | CodegenError]
+        found = []
         for example, rng in items:
             try:
-                text, change = self._read(example)
-                found.append((change, self._refactorings(example, text, rng)))
-            except Unsuitable as error:
+                if "proposed" in example.meta:
+                    found.append([self._logged(example)])
+                else:
+                    text, change = self._read(example)
+                    found.append((change, self._refactorings(example, text, rng)))
+            except SkippedExample as error:
                 found.append(error)
         sound = self._sound([r for f in found if isinstance(f, tuple) for r in f[1]])
         return [
-            f
-            if isinstance(f, CodegenError)
-            else self._texts(example, f[0], [r for r in f[1] if id(r) in sound], rng)
+            self._texts(example, f[0], [r for r in f[1] if id(r) in sound], rng)
+            if isinstance(f, tuple)
+            else f
             for f, (example, rng) in zip(found, items, strict=True)
         ]
 
@@ -282,14 +281,8 @@ class Edits(Config):
             if len(found) == self.refactorings:
                 break
             if made := refactored(program, kind, drawn):
-                lines, hunks = made
-                found.append(
-                    _Refactoring(
-                        kind,
-                        Session(_path_of(example), tuple(lines), tuple(hunks)),
-                        example.language,
-                    )
-                )
+                session = Session(_path_of(example), tuple(made[0]), tuple(made[1]))
+                found.append(_Refactoring(kind, session, example.language))
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
@@ -315,14 +308,11 @@ class Edits(Config):
 
     # --- texts -----------------------------------------------------------------------------------
 
-    def _logged(self, example: Example) -> list[TrainingText] | CodegenError:
+    def _logged(self, example: Example) -> TrainingText:
         """The text of a proposal that an editor was shown, by what became of it."""
-        try:
-            edit = _outcome(example)
-            _require(self._fits(edit), "too_long", f"over {self.characters} characters.")
-            return [self._text(example, 0, edit, "")]
-        except SkippedExample as error:
-            return error
+        edit = _outcome(example)
+        _require(self._fits(edit), "too_long", f"over {self.characters} characters.")
+        return self._text(example, 0, edit, "")
 
     def _texts(
         self,
@@ -422,10 +412,6 @@ def _program(text: str, language: str) -> Program | Script | None:
         return None
 
 
-def _is_logged(example: Example) -> bool:
-    return "proposed" in example.meta
-
-
 def _outcome(example: Example) -> Edit:
     """The moment of a proposal with the right edit, as far as its outcome shows it."""
     meta = example.meta
@@ -456,17 +442,6 @@ def _outcome(example: Example) -> Edit:
     _require(is_seen, "unseen", "the editor did not report that it was shown.")
     _require(meta.get("unchanged") is True, "changed", "the user changed the window otherwise.")
     return replace(edit, target=window_text(edit), category="nothing")
-
-
-def _is_date(text: str) -> bool:
-    """Whether a text is a year, a month or a day of the calendar."""
-    if not re.fullmatch(r"\d{4}(-\d\d){0,2}", text):
-        return False
-    try:
-        date.fromisoformat(f"{text}-01-01"[:10])
-    except ValueError:
-        return False
-    return True
 
 
 def _path_of(example: Example) -> str:

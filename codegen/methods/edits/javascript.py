@@ -17,6 +17,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tree_sitter import Node
 
@@ -55,7 +56,7 @@ class Script:
         self.words = Counter(re.findall(r"\w+", text))
 
     @property
-    def refactorings(self) -> Mapping[str, Callable[[Script, random.Random], list[Hunk]]]:
+    def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
         """The refactorings of this language."""
         return REFACTORINGS
 
@@ -216,7 +217,7 @@ def _parts(list_: Node | None) -> list[Node] | None:
 def parameter(script: Script, rng: random.Random) -> list[Hunk]:
     """A parameter in the signature, then the argument in the calls."""
     for binding, calls in _functions(script, rng):
-        lists = [_parts(node.child_by_field_name("parameters")) for node in (binding.node,)]
+        lists = [_parts(binding.node.child_by_field_name("parameters"))]
         lists += [_parts(call.child_by_field_name("arguments")) for call in calls]
         whole = [parts for parts in lists if parts]
         sizes = {len(parts) for parts in whole}

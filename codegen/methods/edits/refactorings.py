@@ -114,7 +114,7 @@ class Program:
         return hunks_of(self.lines, pieces)
 
     @property
-    def refactorings(self) -> Mapping[str, Callable[[Program, random.Random], list[Hunk]]]:
+    def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
         """The refactorings of this language."""
         return REFACTORINGS
 

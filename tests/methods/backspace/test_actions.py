@@ -124,13 +124,6 @@ def test_a_run_of_wrong_tokens() -> None:
     assert result.trajectory.labels == (-100, 1, *[BKSPC] * 5, 1)
 
 
-def test_without_a_candidate_nothing_happens() -> None:
-    rng = random.Random(0)
-    result = add_noise([5], [1, 2], lambda at, most: [], rng, bkspc=BKSPC, eta=1.0)
-    assert result.trajectory.actions == (5, 1, 2) and result.no_candidate == 2
-    assert not result.events and not result.wrong
-
-
 @pytest.mark.parametrize("eta", [0.001, 0.05, 0.5])
 def test_the_noise_rate_is_eta(eta: float) -> None:
     """Within five standard deviations of the binomial; lengths of runs are even from 1 to span."""

@@ -12,14 +12,12 @@ import pytest
 from hard_programs import HARD
 
 from codegen.data import EngineOptions, MemorySource, open_source, read_texts, run
-from codegen.data.generators import config_of
 from codegen.errors import ConfigError
 from codegen.methods.backspace import (
     Backspace,
     Codec,
     UnsuitableExample,
     from_text,
-    generator,
     is_trajectory,
 )
 from codegen.records import Example, TrainingText, from_json, to_json
@@ -103,23 +101,6 @@ def test_max_tokens(tiny: Codec) -> None:
     assert caught.value.reason == "too_long"
 
 
-def test_a_trajectory_that_does_not_replay_is_counted(
-    tiny: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dataclasses import replace
-
-    def broken(*args: Any, **options: Any) -> Any:
-        noised = add_noise(*args, **options)
-        actions = (*noised.trajectory.actions[:-1], 5, 5)
-        return replace(noised, trajectory=replace(noised.trajectory, actions=actions))
-
-    add_noise = generator.add_noise
-    monkeypatch.setattr(generator, "add_noise", broken)
-    with pytest.raises(UnsuitableExample) as caught:
-        list(Backspace(model=tiny.name).generate(EXAMPLE, random.Random(0)))
-    assert caught.value.reason == "replay_mismatch"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,12 +119,6 @@ def test_a_trajectory_that_does_not_replay_is_counted(
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Backspace(**options)
-
-
-def test_the_configuration_knows_the_tokenizer(tiny: Codec) -> None:
-    config = config_of(Backspace(model=tiny.name))
-    assert config["tokenizer_fingerprint"] == tiny.fingerprint
-    assert config["name"] == "backspace"
 
 
 def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(

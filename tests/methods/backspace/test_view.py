@@ -7,28 +7,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.methods.backspace import Backspace, Codec, Trajectory, add_noise, replay
+from codegen.methods.backspace import Backspace, Codec, add_noise, replay
 from codegen.methods.backspace.actions import open_text, overview, render, steps
 from codegen.records import Example
 
 BKSPC = 9
-
-
-def letters(ids) -> str:
-    return "".join("abcdefgh "[i] for i in ids)
-
-
-TRAJECTORY = Trajectory((5, 0, 7, 8, 9, 9, 1, 2), (-100, 0, 1, 9, 9, 9, 1, 2), 1, BKSPC)
-
-
-def styled(text) -> list[tuple[str, str]]:
-    return [(text.plain[span.start : span.end], str(span.style)) for span in text.spans]
-
-
-def test_overview() -> None:
-    shown = overview(TRAJECTORY, letters)
-    assert shown.plain == "ah·⌫⌫bc"
-    assert styled(shown) == [("h·", "red strike"), ("⌫⌫", "bold yellow")]
 
 
 @given(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from codegen.methods.edits.formats import (
     window_lines,
     with_window,
 )
-from codegen.methods.edits.sessions import Hunk, apply, apply_diff, difference, lines_of
+from codegen.methods.edits.sessions import apply_diff, lines_of
 from codegen.records import Change, Edit
 
 EXACT = ("blocks", "window", "rows", "search-replace", "udiff", "few-shot")
@@ -200,48 +198,6 @@ def rows(path: Path) -> Iterator[dict]:
             yield json.loads(line)
 
 
-def check_real_changes(path: Path, step: int) -> Counter[tuple[str, str]]:
-    """Every hunk of every step-th row, in three kinds of line ends, in all formats."""
-    found: Counter[tuple[str, str]] = Counter()
-    for row in list(rows(path))[::step]:
-        old = row["old"]
-        new = apply_diff(old, row["diff"])
-        assert len(difference(lines_of(old), lines_of(new))) == row["hunks"]
-        for form_of in (
-            lambda text: text,
-            lambda text: text.replace("\n", "\r\n"),
-            lambda text: text.rstrip("\n"),
-        ):
-            before, after = lines_of(form_of(old)), lines_of(form_of(new))
-            hunks = difference(before, after)
-            for hunk in hunks:
-                top, bottom = max(0, hunk.start - 8), min(len(before), hunk.end + 8)
-                inside = [
-                    Hunk(h.start - top, h.end - top, h.new)
-                    for h in hunks
-                    if top <= h.start and h.end <= bottom
-                ]
-                target = "".join(apply(before[top:bottom], inside))
-                cursor = len("".join(before[: hunk.start]))
-                edit = Edit("", "a.py", "".join(before), (), (top, bottom), cursor, target)
-                for form in FORMATS.values():
-                    try:
-                        form.prompt(edit)
-                        answer = form.answer(edit)
-                    except Unwritable as error:
-                        found[form.name, error.reason] += 1
-                        continue
-                    assert form.read(edit, answer) == target
-                    found[form.name, "written"] += 1
-    return found
-
-
-def test_real_changes(data_folder: Path) -> None:
-    found = check_real_changes(data_folder / "next_edit" / "commits_test.jsonl.gz", 60)
-    assert {name for name, _ in found} == set(FORMATS)
-    assert {reason for _, reason in found} <= {"written", "mark_in_text"}
-
-
 def test_diffs_as_git_applies_them(data_folder: Path, tmp_path: Path) -> None:
     path = data_folder / "next_edit" / "commits_test.jsonl.gz"
     for row in list(rows(path))[::90]:
@@ -250,13 +206,6 @@ def test_diffs_as_git_applies_them(data_folder: Path, tmp_path: Path) -> None:
         file.write_text(row["old"], encoding="utf-8", newline="")
         subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=row["diff"].encode(), check=True)
         assert file.read_bytes().decode() == apply_diff(row["old"], row["diff"])
-
-
-@given(st.lists(LINES, max_size=8), st.lists(LINES, max_size=8))
-def test_a_difference_leads_from_one_text_to_the_other(one: list[str], other: list[str]) -> None:
-    old, new = lines_of(joined(one)), lines_of(joined(other))
-    assert "".join(old) == joined(one)
-    assert apply(old, difference(old, new)) == new
 
 
 @pytest.mark.parametrize(
@@ -308,20 +257,3 @@ def test_recorded_answers_of_sweep_and_zeta(data_folder: Path) -> None:
         "sweep-next-edit-7B": (10, 10),
         "zeta-2": (10, 10),
     }
-
-
-def test_answers_of_random_bytes_never_crash() -> None:
-    rng = random.Random(0)
-    marks = [mark for form in FORMATS.values() for mark in (*form.marks, *form.stop)]
-    pieces = [*marks, "1", "\n", "a = 1\n", "```\n", "@@ ... @@\n", "=======\n", "1,2\n", "-", "+"]
-    edit = Edit("e", "a.py", FILE, (), (0, 3), 0)
-    outcomes: Counter[str] = Counter()
-    for _ in range(400):
-        answer = "".join(rng.choices(pieces, k=rng.randrange(6)))
-        for form in FORMATS.values():
-            try:
-                form.read(edit, answer)
-                outcomes["read"] += 1
-            except Unreadable as error:
-                outcomes[error.reason] += 1
-    assert {"read", "form", "marks", "empty_search"} <= set(outcomes)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
-from pathlib import Path
 
 import pytest
 
-from codegen.data import open_source, read_texts, run
 from codegen.errors import MachineError
 from codegen.lintseq.verify import check_for, new_findings
-from codegen.methods.edits.generator import Edits
 from codegen.methods.edits.refactorings import refactored
 from codegen.methods.edits.sessions import apply
 
 pytest.importorskip("tree_sitter_javascript", reason="pip install 'codegen-toolkit[languages]'")
 pytest.importorskip("tree_sitter_typescript", reason="pip install 'codegen-toolkit[languages]'")
 
-from codegen.methods.edits.javascript import REFACTORINGS, Script, script_of
+from codegen.methods.edits.javascript import REFACTORINGS, script_of
 
 # Names that mean several things; what it prints must not depend on them.
 PROGRAM = """\
@@ -256,26 +252,3 @@ def test_members_named_by_a_parameter_keep_their_name() -> None:
     text = "class A {\n  constructor(private size: number) {\n    use(size);\n  }\n}\n"
     assert not hunks_of(text, "rename", "typescript")
     assert hunks_of(text.replace("private ", ""), "rename", "typescript")
-
-
-def test_rows_in_javascript_become_texts(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    row = {"program": PROGRAM, "language": "javascript", "path": "src/box.js"}
-    broken = {"program": "let = {", "language": "javascript", "path": "broken.js"}
-    rows.write_text(json.dumps(row) + "\n" + json.dumps(broken) + "\n")
-    source = open_source(
-        str(rows), instruction_column="", language_column="language", extra_columns=("path",)
-    )
-    out = tmp_path / "out"
-    run(Edits(licenses="any", refactorings=4, nothing=0, unfinished=0), source, out)
-    texts = list(read_texts(out))
-    assert len(texts) == 4
-    assert {text.meta["refactoring"] for text in texts} <= set(REFACTORINGS)
-    assert all("src/box.js" in text.segments[0].text for text in texts)
-
-
-def test_places_are_counted_in_characters() -> None:
-    program = Script("const a = '🐍ß'; f(12);\n", "javascript")
-    (call,) = program.nodes("call_expression")
-    place = program.place(call)
-    assert place and place.text == "f(12)" and program.lines[0][place.start : place.end] == "f(12)"

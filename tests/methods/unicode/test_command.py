@@ -42,17 +42,6 @@ def rows(folder: Path, number: int) -> Path:
     return path
 
 
-def test_the_command_makes_ast_data(tmp_path: Path) -> None:
-    process = codegen(
-        "humaneval", "--out", "o", "--limit", 3, "--objectives", "qp, uot", "--styles", "indent",
-        "--workers", 1, "--json", cwd=tmp_path,
-    )  # fmt: skip
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    summary = json.loads(out)
-    assert summary["texts"] == 6 and "llm" not in summary
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -79,7 +68,6 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             "'h:8' is not an http or https URL",
         ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "-o", "body.x"], "'body.x' is not NAME=VALUE"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],
 )

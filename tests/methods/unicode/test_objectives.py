@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codegen.evals.tasks.extraction import find_code
 from codegen.methods.unicode.prompts import (
     OBJECTIVES,
     Objective,
     Triple,
-    fenced,
-    instruction,
-    language_name,
     segments,
 )
 
@@ -61,25 +54,9 @@ def test_alpaca(objective: Objective) -> None:
     assert response.text == EXPECTED[objective][1]
 
 
-def test_a_trained_model_is_asked_as_it_was_taught() -> None:
-    for objective in ("qa", "qp", "uot"):
-        asked = instruction(objective, TRIPLE.question, "python")
-        assert asked + "\n" == EXPECTED[objective][0]
-
-
 @pytest.mark.parametrize("objective", ["qa", "pa", "uot"])
 def test_evaluation_finds_the_program_in_a_response(objective: Objective) -> None:
     assert find_code(segments(objective, TRIPLE)[1].text, "f").program == TRIPLE.answer
-
-
-@given(st.text(alphabet="`~ab\n {}", max_size=60))
-def test_a_fence_holds_any_text(text: str) -> None:
-    block = fenced(text, "python")
-    opening, *inside, closing = block.split("\n")
-    fence = opening.removesuffix("python")
-    assert re.fullmatch("`{3,}", fence) and closing == fence
-    assert not any(fence in line for line in inside)
-    assert "\n".join(inside) == text.rstrip("\n")
 
 
 def test_braces_in_a_question_are_kept() -> None:
@@ -87,14 +64,3 @@ def test_braces_in_a_question_are_kept() -> None:
     prompt, _ = segments("qp", triple, "alpaca")
     assert "Return {x} and {{y}}" in prompt.text
     assert "{instruction}" in segments("pa", triple, "alpaca")[0].text
-
-
-def test_language_names() -> None:
-    assert [language_name(n) for n in ("python", "javascript", "cpp", "C++", "rust", "")] == [
-        "Python",
-        "JavaScript",
-        "C++",
-        "C++",
-        "Rust",
-        "",
-    ]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import io
-import json
-import random
 import re
 import sysconfig
 import tokenize
@@ -17,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from codegen.methods.unicode import STYLES, Style, UnsupportedProgram, choose_style, to_unicode
-from codegen.methods.unicode.source import gather
+from codegen.methods.unicode import STYLES, Style, UnsupportedProgram, to_unicode
 from codegen.methods.unicode.words import FUNCTIONS, METHODS, words_of
-from codegen.methods.unicode.write_statements import StatementWriter
 
 QUICKSORT = '''\
 # Sorts in place.
@@ -224,31 +219,6 @@ def test_programs_that_cannot_be_written(program: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_styles_are_drawn_alike() -> None:
-    rng = random.Random(0)
-    drawn = Counter(choose_style(rng).name for _ in range(6000))
-    assert set(drawn) == set(STYLES)
-    # Binomial with p = 1/6: the standard deviation is 29.
-    assert all(abs(count - 1000) < 150 for count in drawn.values())
-
-
-def test_it_is_deterministic() -> None:
-    assert len({to_unicode(QUICKSORT, style).text for style in STYLES.values() for _ in "ab"}) == 6
-
-
-@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_what_has_no_form_is_embedded_and_counted(style: Any) -> None:
-    """A newer Python's node types, played by old ones that the writer is made to forget."""
-    tree = ast.parse("if a:\n    while b[c]: d\n    x = e[f + 1] * 2\n    y[0]\n")
-    writer = StatementWriter(style, gather(tree))
-    del writer._writers[ast.Subscript]
-    del writer._statements[ast.While]
-    writer.module(tree)
-    assert "\n".join(writer.lines).lower().count("verbatim(") == 3
-    # While, b, c, the index, the statement d and its name; e[f + 1]: 5 nodes; y[0]: 3.
-    assert writer.uncovered == {"While": 6, "Subscript": 8}
-
-
 # Whole programs: what Python's own parser finds in a program is in the text, exactly as often.
 
 _STRING = re.compile(r'\$?[bu]?"(?:[^"\\]|\\.)*"')
@@ -346,11 +316,6 @@ def test_human_eval_is_faithful_and_covered(humaneval_rows: list[dict[str, Any]]
     programs = [r["prompt"] + r["canonical_solution"] for r in humaneval_rows]
     assert not any(to_unicode(program).uncovered for program in programs)
     assert_all_faithful(programs)
-
-
-def test_mbpp_is_faithful(data_folder: Path) -> None:
-    with gzip.open(data_folder / "mbpp" / "mbpp.jsonl.gz", "rt", encoding="utf-8") as file:
-        assert_all_faithful([json.loads(line)["code"] for line in file])
 
 
 def test_comments_of_the_library_are_kept() -> None:

@@ -344,17 +344,12 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_help_lists_them_and_says_what_a_generator_takes(installed: str) -> None:
+def test_the_help_lists_them(installed: str) -> None:
     done = codegen(installed, "data", "--help")
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
     shown = codegen(installed, "data", "shout", "--help").stdout
     assert "-o, --set NAME=VALUE" in shown
-    words = " ".join(shown.split())
-    assert "Make programs in capitals. Not every program survives. Options of" in words
-    assert "mark what each text ends with. (str, default '!')" in words
-    broken = codegen(installed, "data", "absent", "--help")
-    assert broken.returncode == 1 and "can't be loaded" in broken.stderr
 
 
 @pytest.mark.slow

@@ -440,7 +440,7 @@ def test_every_built_in_part_can_be_loaded() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ConfigError, match=r"Unknown source 'hbu'\. Did you mean 'hub'\? There are"):
+    with pytest.raises(ConfigError, match=r"Unknown source 'hbu'\. Did you mean 'hub'\? Choose"):
         plugins.load("sources", "hbu")
 
 

@@ -344,17 +344,12 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_help_lists_them_and_says_what_a_generator_takes(installed: str) -> None:
+def test_the_help_lists_them(installed: str) -> None:
     done = codegen(installed, "data", "--help")
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
     shown = codegen(installed, "data", "shout", "--help").stdout
     assert "-o, --set NAME=VALUE" in shown
-    words = " ".join(shown.split())
-    assert "Make programs in capitals. Not every program survives. Options of" in words
-    assert "mark what each text ends with. (str, default '!')" in words
-    broken = codegen(installed, "data", "absent", "--help")
-    assert broken.returncode == 1 and "can't be loaded" in broken.stderr
 
 
 @pytest.mark.slow
@@ -445,7 +440,7 @@ def test_every_built_in_part_can_be_loaded() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ConfigError, match=r"Unknown source 'hbu'\. Did you mean 'hub'\? There are"):
+    with pytest.raises(ConfigError, match=r"Unknown source 'hbu'\. Did you mean 'hub'\? Choose"):
         plugins.load("sources", "hbu")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import Command, command, completes
+from codegen.cli.options import command, completes
 from codegen.errors import ConfigError, nearest
 from codegen.terminal import echo
 
@@ -29,19 +29,7 @@ _PACKAGE = "codegen.benchmarks"
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
 
-class _BenchCommand(Command):
-    """Lists the benchmarks in the help."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_options(ctx, formatter)
-        with formatter.section("Benchmarks"):
-            try:
-                formatter.write_dl(list(benchmarks().items()))
-            except ConfigError as error:  # an installed package has none
-                formatter.write_text(str(error))
-
-
-@command(cls=_BenchCommand, example="codegen bench lintseq --quick")
+@command(example="codegen bench lintseq --quick")
 @click.argument("name", required=False, shell_complete=completes(lambda: benchmarks()))
 @click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
 @click.option(
@@ -55,7 +43,7 @@ class _BenchCommand(Command):
 def bench(
     name: str | None, quick: bool, options: tuple[str, ...], listing: bool, as_json: bool
 ) -> dict[str, Any]:
-    """Run the benchmark NAME.
+    """Run the benchmark NAME; --list names them.
 
     Costs are CPU time where the machine may be shared. Results of a peer that is not installed are
     null, with the command that installs it. Progress goes to standard error.

@@ -28,7 +28,7 @@ from codegen.cli.data_options import (
     UniCodeOptions,
     WholeOptions,
 )
-from codegen.cli.options import Command, as_words, command, given_settings, options
+from codegen.cli.options import as_words, command, given_settings, options
 from codegen.config import Config
 from codegen.errors import ConfigError, InputError, plural
 from codegen.generation.backends import Endpoint, LocalModel
@@ -67,31 +67,15 @@ def data() -> None:
     """
 
 
-class _InstalledCommand(Command):
-    """The command of another package's generator, which is imported only when needed."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the generator's docstring, then its options."""
-        from codegen.data.generators import described
-
-        about, own = described(plugins.load("generators", self.name or ""))
-        self.help = about or self.help
-        super().format_help_text(ctx, formatter)
-        if own:
-            with formatter.section("Settings of the generator (-o NAME=VALUE)"):
-                formatter.write_dl(own)
-
-
 def _add(
     name: str,
     kind: type[Config],
     about: str,
     example: str,
-    cls: type[Command] = Command,
 ) -> None:
     """Adds the command of a generator whose options are passed on unchanged."""
 
-    @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__, cls=cls)
+    @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__)
     @click.argument("source")
     @options(kind, "method")
     @options(RunOptions, "run")
@@ -260,7 +244,6 @@ for _name in plugins.names("generators"):
             InstalledOptions,
             f"Run the generator of the package {_package}.",
             f"codegen data {_name} stdlib --out data/{_name}",
-            _InstalledCommand,
         )
 
 

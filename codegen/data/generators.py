@@ -16,9 +16,7 @@ The result for one pair must not depend on the others.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
@@ -144,30 +142,6 @@ def make(name: str, /, **options: object) -> TextGenerator:
         return generator(**options)
     except TypeError as error:
         raise ConfigError(f"Generator {name!r}: {error}.") from None
-
-
-def described(kind: Any) -> tuple[str, list[tuple[str, str]]]:
-    """A generator's description, and the name and meaning of its options, from its docstring.
-
-    The docstring explains options under ``Attributes:`` or ``Args:``.
-    """
-    doc = inspect.cleandoc(plugins.docstring(kind))
-    about, *fields = re.split(r"^(?:Attributes|Args):\n", doc, maxsplit=1, flags=re.M)
-    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", "".join(fields), re.M))
-    options = []
-    for name, option in inspect.signature(kind).parameters.items():
-        parts = [] if option.annotation is option.empty else [_type_name(option.annotation)]
-        if option.default is option.empty:
-            parts.append("required")
-        else:
-            parts.append(f"default {option.default!r}")
-        meaning = " ".join(meanings.get(name, "").split())
-        options.append((name, f"{meaning} ({', '.join(parts)})".lstrip()))
-    return about.strip(), options
-
-
-def _type_name(annotation: object) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str, object]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from codegen.data import read_texts
-from codegen.data.view import steps
 from codegen.lintseq import resolve
 from codegen.records import Segment, TrainingText, write_jsonl
 from codegen.terminal import visible
@@ -126,16 +125,9 @@ def test_the_card_has_the_options_that_decide_the_data(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["lintseq", "whole", "inspect"])
-def test_help_has_an_example(tmp_path: Path, command: str) -> None:
-    done = codegen(command, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert f"Example:\n    codegen data {command}" in done.stdout
-
-
 def test_interrupt_and_go_on(tmp_path: Path) -> None:
     args = [sys.executable, "-m", "codegen", "data", "lintseq", "humaneval", "--out", "out"]
-    args += ["--sequences", "400", "--workers", "2"]
+    args += ["--sequences", "100", "--workers", "2"]
     process = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     journal = tmp_path / "out" / ".partial" / "journal.jsonl"
@@ -151,7 +143,7 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
     assert done.returncode == 0
     summary = json.loads(done.stdout)
     assert summary["resumed_after"] > 0 and summary["counts"]["kept"] == 164
-    assert len(list(read_texts(tmp_path / "out"))) == 164 * 400
+    assert len(list(read_texts(tmp_path / "out"))) == 164 * 100
 
 
 def test_inspect_prints_the_steps(made: Path) -> None:
@@ -200,16 +192,6 @@ def test_inspect_shows_control_characters(tmp_path: Path) -> None:
     assert r"x = '\x1b[31mred\x1b]0;title\x07'\r\u202e" in done.stdout
     assert not set(done.stdout) & set("\x1b\x07\r\u202e")
     assert visible("a\tb\nc\x00é") == "a\tb\nc\\x00é"
-
-
-def test_steps_of_a_text(made: Path) -> None:
-    for text in read_texts(made):
-        found = steps(text)
-        sequence = resolve(text.text.removeprefix(text.prompt))
-        assert ["\n".join(line for line, _ in step.lines) + "\n" for step in found] == list(
-            sequence.states
-        )
-        assert sum(added for step in found for _, added in step.lines) == text.text.count("\n+")
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet train a b --out o --seed -1", "--seed"),
         ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
+        ("sqlnet eval bare.jsonl tables.jsonl", "bare.jsonl:1: there is no table None"),
     ],
 )
 def test_nothing_is_no_result(

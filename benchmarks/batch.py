@@ -1,7 +1,7 @@
 """Batches of unequal prompts: drafts in one batch against batch 1, in fp32.
 
 Greedy completions of HumanEval's prompts by one model, all in one batch with suffix drafts of at
-most ``draft_tokens`` tokens. ``exact_rate_fp32`` is the fraction of completions that equal those of
+most five tokens. ``exact_rate_fp32`` is the fraction of completions that equal those of
 batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, the encoding of
 the prompts included; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` the first
 over the second.
@@ -21,6 +21,8 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import rate
 
+_DRAFT_TOKENS = 5
+
 
 def run(
     quick: bool = False,
@@ -28,7 +30,6 @@ def run(
     model: str = "embedded",
     prompts: int = 8,
     max_new_tokens: int = 48,
-    draft_tokens: int = 5,
 ) -> Mapping[str, object]:
     """Measures.
 
@@ -37,9 +38,8 @@ def run(
         model: the decoding model.
         prompts: rows of the batch.
         max_new_tokens: maximum tokens of a completion.
-        draft_tokens: maximum tokens of a draft.
     """
-    at_least(1, prompts=prompts, max_new_tokens=max_new_tokens, draft_tokens=draft_tokens)
+    at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
     if quick:
         prompts, max_new_tokens = 4, 16
     import torch
@@ -57,7 +57,7 @@ def run(
     alone = [decoded(loaded, [prompt], max_new_tokens)[0][0] for prompt in given]
     say("batch 1 is done")
     speeds: dict[str, float] = {}
-    for prefix, drafted in (("plain_", 0), ("", draft_tokens)):
+    for prefix, drafted in (("plain_", 0), ("", _DRAFT_TOKENS)):
         found, spent = decoded(loaded, given, max_new_tokens, drafted)
         made = sum(map(len, found))
         same = sum(a == b for a, b in zip(found, alone, strict=True))

@@ -19,8 +19,7 @@ Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation; the autho
 released.
 
 Limits: the recorded tasks have few different programs and 28 problems, on which noise is wide: look
-at ``same_program_exactly`` and ``score_lost`` too. Record others with ``codegen cogex search TASK
---method full --out DIR/TASK`` and give ``-o searches=DIR``.
+at ``same_program_exactly`` and ``score_lost`` too.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from codegen.benchmarks.tools.cogex_replay import (
     Trial,
     compare,
     drawn_outcomes,
-    read_searches,
     recorded,
 )
 from codegen.benchmarks.tools.machine import versions
@@ -49,7 +47,6 @@ _DEFAULT_BUDGET = 100  # the command's
 def run(
     quick: bool = False,
     *,
-    searches: str = "",
     share: float = 0.2,
     trials: int = 200,
     paper_trials: int = 20,
@@ -59,7 +56,6 @@ def run(
 
     Args:
         quick: a twentieth of the trials.
-        searches: a folder of searches with method full, in place of the recorded ones.
         share: of the emulations that halving may take.
         trials: for each recorded task, and on drawn outcomes of the default size.
         paper_trials: on drawn outcomes of the paper's size, of either kind.
@@ -70,7 +66,7 @@ def run(
         trials, paper_trials = max(1, trials // 20), max(1, paper_trials // 20)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
-    known = read_searches(searches) if searches else recorded()
+    known = recorded()
     by_task = {o.name: _trials(o, share, trials, seed) for o in known}
     every = [trial for some in by_task.values() for trial in some]
     _report(report, "", every)

@@ -42,7 +42,7 @@ from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError
 
 _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (
@@ -73,7 +73,6 @@ def run(
     model: str = "embedded",
     steps: int = 6,
     trl_path: str = "",
-    dtype: str = "auto",
     max_length: int = 512,
     seed: int = 0,
 ) -> Mapping[str, object]:
@@ -84,13 +83,10 @@ def run(
         model: to fine-tune.
         steps: of each run.
         trl_path: a directory that TRL is installed in, if it is not beside this package.
-        dtype: auto, float32 or bfloat16, on either side.
         max_length: of a text; longer ones are left out before.
         seed: of the order.
     """
     at_least(3, steps=steps)
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(f"dtype is {dtype!r}.", "Choose auto, float32 or bfloat16.")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "peft")
     report.figures |= dict.fromkeys(_KEYS)
@@ -98,7 +94,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetune-") as folder:
         data = Path(folder, "data.jsonl")
         steps, batch_size = (3, 2) if quick else (steps, 8)
-        texts, narrow = write_texts(data, model, max_length, seed, dtype, batch_size * steps, quick)
+        texts, narrow = write_texts(data, model, max_length, seed, batch_size * steps, quick)
         job = {
             "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,
             "steps": steps, "seed": seed, "path": trl_path,
@@ -153,7 +149,7 @@ def _set_busy(report: Report, job: dict[str, Any]) -> None:
 
 
 def write_texts(
-    path: Path, model: str, max_length: int, seed: int, dtype: str, count: int, quick: bool
+    path: Path, model: str, max_length: int, seed: int, count: int, quick: bool
 ) -> tuple[int, str]:
     """``count`` texts that fit, in the file; how many, and the type to compute in."""
     import torch
@@ -179,7 +175,7 @@ def write_texts(
     texts = texts[:count]
     write_jsonl(path, texts)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    narrow = pick_dtype(device) == torch.bfloat16 if dtype == "auto" else dtype == "bfloat16"
+    narrow = pick_dtype(device) == torch.bfloat16
     return len(texts), "bfloat16" if narrow else "float32"
 
 

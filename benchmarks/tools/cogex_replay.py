@@ -18,7 +18,6 @@ from typing import cast
 from codegen.cogex.model import Emulation, PseudoModel, Query
 from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings
 from codegen.cogex.tasks import TaskItem
-from codegen.errors import InputError
 
 _RIGHT, _WRONG = "right", "wrong"
 _RECORDED = Path(__file__).resolve().parents[1] / "data" / "cogex_recorded.json"
@@ -125,35 +124,6 @@ def recorded() -> list[Outcomes]:
         )
         for task, rows in tasks.items()
     ]
-
-
-def read_searches(folder: str | Path) -> list[Outcomes]:
-    """The outcomes in the directories of finished searches with method full.
-
-    Raises:
-        InputError: if there is none.
-    """
-    found = []
-    for path in sorted(Path(folder).glob("*/search.json")):
-        settings = json.loads(path.read_text("utf-8"))
-        if settings["method"] == "full" and (path.parent / "result.json").is_file():
-            with SearchLog(path.parent, settings) as log:
-                found.append(_outcomes(settings["task"], path.parent, log))
-    if not found:
-        raise InputError(f"{folder} holds no finished search with --method full.")
-    return found
-
-
-def _outcomes(task: str, folder: Path, log: SearchLog) -> Outcomes:
-    rows = json.loads((folder / "result.json").read_text("utf-8"))["programs"]
-    texts = {row["digest"]: row["program"] for row in rows}
-    ids = {digest: {i for d, i in log.tries if d == digest} for digest in texts}
-    shared = sorted(set.intersection(*ids.values()))
-    return Outcomes(
-        task,
-        tuple(row["program"] for row in rows for _ in range(row["written"])),
-        {texts[d]: [log.tries[d, item].right for item in shared] for d in texts},
-    )
 
 
 class _Replay:

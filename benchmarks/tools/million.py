@@ -15,7 +15,6 @@ programs done before). The corpus is what is installed, so another machine has a
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from codegen.data import Manifest, Progress
 
 SEQUENCES = 5
-BYTES_PER_SEQUENCE = 2500  # on disk, with room to spare: 1,400 were measured
 
 
 def measure_run(report: Report, sequences: int, out: str) -> None:
@@ -54,7 +52,6 @@ def _run(report: Report, out: Path, sequences: int) -> None:
 
     if is_finished(out):
         raise InputError(f"{out} is finished: no run is left to measure.", "Choose another out.")
-    _check_space(out, sequences)
     workers = usable_cores()
     first: list[Progress] = []
     last: list[Progress] = []
@@ -103,16 +100,6 @@ def _run(report: Report, out: Path, sequences: int) -> None:
 def _made(first: Progress, last: Progress) -> int:
     """Texts of this call; after a resume its first chunk is left out, where it ends is not told."""
     return last.texts - (first.texts if first.resumed else 0)
-
-
-def _check_space(out: Path, sequences: int) -> None:
-    folder = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
-    free, needed = shutil.disk_usage(folder).free, sequences * BYTES_PER_SEQUENCE
-    if free < needed:
-        raise InputError(
-            f"{sequences} sequences may take {needed >> 20} MiB; {folder} has {free >> 20} free.",
-            "Choose another out, or fewer sequences.",
-        )
 
 
 def _size(report: Report, manifest: Manifest, out: Path) -> None:

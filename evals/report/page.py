@@ -128,7 +128,7 @@ def write_report(
         "runs": [
             {
                 "name": run.name,
-                "score": asdict(run.score),
+                "score": _finite(asdict(run.score)),
                 "settings_fingerprint": _fingerprint(run.score),
                 "further": _finite(asdict(further[run.name])),
             }

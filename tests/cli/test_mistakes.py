@@ -92,6 +92,7 @@ def test_one_line_for_whatever_a_file_holds(
         database.execute("CREATE TABLE people (name TEXT)")
     database.close()
     asked = {"question": "who?", "table_id": "1", "sql": {"sel": 0, "agg": 0, "conds": []}}
+    Path("bare.jsonl").write_text('{"question": "who?"}\n')
     Path("asked.jsonl").write_text(json.dumps(asked) + "\n")
     Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
     (tmp_path / f"folder{ending}").mkdir()

@@ -98,7 +98,7 @@ class Body(BaseModel):
 
     Attributes:
         ignored: unknown names that a strict body accepts with any value.
-        neutral: values of unknown fields that ask for nothing, besides empty ones and false.
+        neutral: values of unknown fields that change nothing, besides empty ones and false.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -143,7 +143,7 @@ class Body(BaseModel):
 
 
 class StrictBody(Body):
-    """A JSON body in which an unknown field is a mistake, unless it asks for nothing."""
+    """A JSON body in which an unknown field is a mistake, unless it is neutral."""
 
     model_config = ConfigDict(extra="forbid")
 

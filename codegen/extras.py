@@ -25,7 +25,6 @@ EXTRAS = {
     "datasets": ("data", "data sets of the hub, Parquet files"),
     "pyarrow": ("data", "data sets of the hub, Parquet files"),
     "datasketch": ("data", "near duplicates in data"),
-    "scipy": ("eval", "pass@k beyond the samples drawn"),
     "vllm": ("vllm", "serving at scale"),
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),

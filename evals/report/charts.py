@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from codegen.evals.report.content import LossCurve, ScoredRun
-from codegen.evals.report.numbers import Further, Spending
+from codegen.evals.report.numbers import Spending
 
 SERIES_STYLES = 6  # colors in the style sheet; later series start again
 
@@ -55,18 +55,16 @@ def percent(value: float, digits: int = 1) -> str:
 # --- the charts of the page --------------------------------------------------------------------
 
 
-def pass_chart(
-    number: int, task: str, runs: Sequence[ScoredRun], further: Mapping[str, Further]
-) -> Markup:
+def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
     """pass@k over k; runs need two k each. ``number`` is the task's on the page."""
     return _both_widths(
         lambda width: line_chart(
-            [_with_extrapolation(_pass_series(run), further[run.name]) for run in runs],
+            [_pass_series(run) for run in runs],
             Axis("Attempts k", lambda value: f"{value:,.0f}", log=True),
             Axis("Problems solved in k attempts", lambda value: percent(value, 0)),
             id_=f"pass-{number}-{width}",
             title=f"pass@k on {task}",
-            description="; ".join(_described(run, further[run.name]) for run in runs),
+            description="; ".join(_described(run) for run in runs),
             width=width,
         )
     )
@@ -110,23 +108,8 @@ def _pass_series(run: ScoredRun, place: Callable[[float], float] = float) -> Ser
     return Series(run.name, points, bands, place(max(1.0, half)))
 
 
-def _with_extrapolation(series: Series, further: Further) -> Series:
-    last = series.points[-1]
-    beyond = [e for e in further.extrapolated if e.k > last[0]]
-    if not beyond:
-        return series
-    edge = [(float(e.k), e.low, e.high) for e in beyond]
-    band = Band("extrapolated", [(*last, last[1]), *edge])
-    return replace(
-        series,
-        bands=[*series.bands, band],
-        extrapolated=[(float(e.k), e.value) for e in beyond],
-    )
-
-
-def _described(run: ScoredRun, further: Further) -> str:
+def _described(run: ScoredRun) -> str:
     values = [f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())]
-    values += [f"pass@{e.k} {percent(e.value)} (extrapolated)" for e in further.extrapolated]
     return f"{run.name}: {', '.join(values)}"
 
 
@@ -199,7 +182,7 @@ def _both_widths(draw: Callable[[int], str]) -> Markup:
 class Band:
     """An interval at each x: (x, low, high). ``kind`` is a class of the style sheet."""
 
-    kind: Literal["tasks", "samples", "extrapolated"]
+    kind: Literal["tasks", "samples"]
     points: Sequence[tuple[float, float, float]]
 
 
@@ -211,8 +194,6 @@ class Series:
         points: (x, y) by rising x.
         bands: drawn below the line.
         solid_up_to: from this x on the line is dashed.
-        extrapolated: further points that were computed, not measured, by rising x: drawn faint,
-            with open markers, right of a labeled border.
     """
 
     name: str
@@ -220,7 +201,6 @@ class Series:
     bands: Sequence[Band] = ()
     solid_up_to: float = math.inf
     markers: bool = True
-    extrapolated: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +229,7 @@ def line_chart(
     ``width`` is :data:`WIDE` or :data:`NARROW`. The axis reaches ``y_to``, for charts side by side.
     Without any point it is empty axes.
     """
-    every = [point for s in series for point in (*s.points, *s.extrapolated)] or [(0.0, 0.0)]
+    every = [point for s in series for point in s.points] or [(0.0, 0.0)]
     xs, ys = [px for px, _ in every], [py for _, py in every]
     ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(*ys, y_to))
@@ -260,9 +240,6 @@ def line_chart(
     across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
     up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
     parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)
-    beyond = [s.points[-1][0] for s in series if s.extrapolated and s.points]
-    if beyond:
-        parts.append(_border(across(max(beyond)), width))
     for number, one in enumerate(series):
         parts.append(f'<g class="series s{number % SERIES_STYLES}">')
         parts.append(f"<title>{safe_text(one.name)}</title>")
@@ -277,24 +254,8 @@ def line_chart(
         parts.append(_polyline("line beyond", spots[max(0, len(solid) - 1) :]))
         if one.markers:
             parts += [marker(number, sx, sy) for _, sx, sy in spots]
-        if one.extrapolated:
-            further = [(px, across(px), up(py)) for px, py in one.extrapolated]
-            parts.append('<g class="extrapolated">')
-            parts.append(_polyline("line", [*spots[-1:], *further]))
-            parts += [marker(number, sx, sy) for _, sx, sy in further]
-            parts.append("</g>")
         parts.append("</g>")
     return _svg("".join(parts), width, _HEIGHT[width], id_, title, description)
-
-
-def _border(x: float, width: int) -> str:
-    """Where measured values end and computed ones begin."""
-    bottom = _HEIGHT[width] - _BOTTOM
-    return (
-        f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>'
-        f'<text class="name end" x="{x - 6:.1f}" y="{_TOP - 6}">measured</text>'
-        f'<text class="name" x="{x + 6:.1f}" y="{_TOP - 6}">extrapolated</text>'
-    )
 
 
 def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:

@@ -1,6 +1,4 @@
-"""The numbers of a report: which k to show, comparisons of the runs of one task, extrapolation, and
-measures of the samples.
-"""
+"""The numbers of a report: the ks to show, comparisons of runs, and measures of the samples."""
 
 from __future__ import annotations
 
@@ -8,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from codegen.errors import InputError
 from codegen.evals.metrics import (
     Diversity,
     Output,
@@ -20,22 +17,16 @@ from codegen.evals.report.content import ScoredRun
 from codegen.evals.score import Cost
 from codegen.evals.statistics import (
     Comparison,
-    CoverageFit,
     Estimate,
-    Extrapolation,
     base_task,
     compare,
     estimate_pass_hat_k,
-    extrapolate,
-    fit_coverage,
     holm,
     sampling_flops,
 )
 
 _SIGNIFICANT = 0.05
 _ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared with the first
-_BEYOND = (2, 5, 10)  # times n: how far the curve is drawn on
-_LEAST_TASKS, _LEAST_SAMPLES = 20, 4  # below that a fit says nothing
 _LOOKED_AT = 20  # samples of a problem that are measured
 _MOST_MEASURED = 4000  # samples of a run that are measured
 
@@ -104,15 +95,11 @@ class Further:
 
     Attributes:
         all_pass: k -> pass^k, for the k of the score's estimates.
-        extrapolated: pass@k for k beyond the samples, by a model; empty with too little data.
-        coverage: the fit of the curve pass@k; None with too few points.
         diversity, repetition: of the samples, if the report has them.
         measured: how many samples ``repetition`` covers.
     """
 
     all_pass: Mapping[int, Estimate] = field(default_factory=dict)
-    extrapolated: Sequence[Extrapolation] = ()
-    coverage: CoverageFit | None = None
     diversity: Diversity | None = None
     repetition: PaperRepetition | None = None
     measured: int = 0
@@ -123,8 +110,6 @@ def compute(run: ScoredRun, *, seed: int = 0) -> Further:
     repetition, measured = _repetition(run)
     return Further(
         all_pass=_all_pass(run),
-        extrapolated=_extrapolated(run, seed),
-        coverage=_coverage(run),
         diversity=measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
         repetition=repetition,
         measured=measured,
@@ -138,24 +123,6 @@ def _all_pass(run: ScoredRun) -> dict[int, Estimate]:
         k: estimate_pass_hat_k(list(counts.values()), k, clusters) for k in run.score.estimates
     }
     return {k: estimate for k, estimate in found.items() if estimate is not None}
-
-
-def _extrapolated(run: ScoredRun, seed: int) -> list[Extrapolation]:
-    counts = list(run.score.counts.values())
-    least = min((count.n for count in counts), default=0)
-    if len(counts) < _LEAST_TASKS or least < _LEAST_SAMPLES or not any(c.c for c in counts):
-        return []
-    if run.score.settings.get("temperature") == 0:
-        return []  # greedy samples are alike: more of them would find nothing
-    most = max(count.n for count in counts)
-    return extrapolate(counts, [most * times for times in _BEYOND], seed=seed)
-
-
-def _coverage(run: ScoredRun) -> CoverageFit | None:
-    try:
-        return fit_coverage({k: e.value for k, e in run.score.estimates.items()})
-    except InputError:
-        return None
 
 
 def _repetition(run: ScoredRun) -> tuple[PaperRepetition | None, int]:

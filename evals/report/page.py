@@ -267,7 +267,6 @@ def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., obj
         return ks.pop() if len(ks) == 1 else None
 
     return {
-        "any_extrapolated": lambda runs: any(further[run.name].extrapolated for run in runs),
         "with_repetition": lambda runs: [run for run in runs if further[run.name].repetition],
         "measured": lambda run, name: _measured(further[run.name], name),
         "drawn_of_each": drawn_of_each,

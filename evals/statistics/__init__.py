@@ -1,18 +1,5 @@
-"""The statistics of scores: estimates, intervals, comparisons, extrapolations.
+"""The statistics of scores: pass@k, pass^k and G-pass@k with intervals, and comparisons of runs."""
 
-``scores`` (pass@k, pass^k and G-pass@k with intervals; comparison of two runs), ``extrapolation``
-(more attempts than samples; growth of coverage).
-"""
-
-from .extrapolation import (
-    BetaBinomial,
-    CoverageFit,
-    Extrapolation,
-    extrapolate,
-    fit_beta_binomial,
-    fit_coverage,
-    sampling_flops,
-)
 from .scores import (
     Z95,
     Comparison,
@@ -29,18 +16,16 @@ from .scores import (
     holm,
     pass_at_k,
     pass_hat_k,
+    sampling_flops,
     sign_flip_p,
     wilson,
 )
 
 __all__ = [
     "Z95",
-    "BetaBinomial",
     "Comparison",
     "Count",
-    "CoverageFit",
     "Estimate",
-    "Extrapolation",
     "base_task",
     "clustered_error",
     "clustered_interval",
@@ -48,9 +33,6 @@ __all__ = [
     "default_ks",
     "estimate_pass_at_k",
     "estimate_pass_hat_k",
-    "extrapolate",
-    "fit_beta_binomial",
-    "fit_coverage",
     "g_pass_at_k",
     "holm",
     "pass_at_k",

@@ -425,3 +425,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def sampling_flops(
+    k: float,
+    *,
+    parameters: int,
+    prompt_tokens: float,
+    completion_tokens: float,
+    prompt_cached: bool = True,
+) -> float:
+    """Floating-point operations of ``k`` samples of one problem: 2 * parameters * tokens.
+
+    Args:
+        prompt_tokens, completion_tokens: means over problems.
+        prompt_cached: whether the samples share one pass over the prompt.
+    """
+    prompts = 1.0 if prompt_cached else k
+    return 2.0 * parameters * (prompts * prompt_tokens + k * completion_tokens)

@@ -413,25 +413,6 @@ def test_every_sample_is_in_the_page(tmp_path: Path) -> None:
     assert "prompt" not in written  # the JSON holds numbers
 
 
-def test_values_beyond_the_samples_are_marked_everywhere(tmp_path: Path) -> None:
-    path = write_report([with_samples("a")], tmp_path / "a.html")
-    text, page = page_of(path)
-    (run,) = json.loads(path.with_suffix(".json").read_text())["runs"]
-    beyond = run["further"]["extrapolated"]
-    assert [e["k"] for e in beyond] == [12, 30, 60]
-    assert all(e["extrapolated"] is True for e in beyond)
-    value = f"{100 * beyond[-1]['value']:.1f}%"
-    assert f"pass@60 {value} (extrapolated)" in page.text
-    assert re.search(rf'<tr class="computed">.{{0,200}}{value}.*?extrapolated', text)
-    summary = path.with_suffix(".md").read_text()
-    assert summary.index("Extrapolated, not measured") < summary.index(f"pass@60 {value}")
-    # None where there is too little to fit, or nothing to find by more attempts.
-    greedy = scored("g", [1] * 24, n=6, settings={"temperature": 0})
-    for run_ in (GOOD, greedy, scored("none", [0] * 24, n=6)):
-        _, page = page_of(write_report([run_], tmp_path / "b.html"))
-        assert "extrapolated" not in page.text
-
-
 def test_scores_stand_over_the_computation_that_they_took(tmp_path: Path) -> None:
     small = scored("small", [1, 2, 3], cost=Cost(100.0, 50.0, 10**9))
     large = scored("large", [5, 6, 7], cost=Cost(100.0, 80.0, 7 * 10**9))

@@ -23,6 +23,7 @@ from codegen.evals.statistics import (
     holm,
     pass_at_k,
     pass_hat_k,
+    sampling_flops,
     sign_flip_p,
     wilson,
 )
@@ -340,3 +341,9 @@ def test_variants_are_known_by_their_names() -> None:
     assert base_task("HumanEval/10") == "HumanEval/10"
     assert base_task("Mbpp/7") == "Mbpp/7"
     assert base_task("NotHumanEval/7x/1") == "NotHumanEval/7x/1"
+
+
+@pytest.mark.parametrize(("cached", "tokens"), [(True, 100 + 4 * 30), (False, 4 * (100 + 30))])
+def test_flops_are_two_for_each_parameter_and_token(cached: bool, tokens: int) -> None:
+    sizes = {"parameters": 7, "prompt_tokens": 100, "completion_tokens": 30}
+    assert sampling_flops(4, **sizes, prompt_cached=cached) == 2 * 7 * tokens

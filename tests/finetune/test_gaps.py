@@ -233,8 +233,14 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": {"kind": "llama"}}, "kind llama does not fit decoder: insertion. Set decoder: sample"),
-        ({"decoder": "sample"}, "kind insertion does not fit decoder: sample. Set decoder: insertion"),
+        (
+            {"network": {"kind": "llama"}},
+            "kind llama does not fit decoder: insertion",
+        ),
+        (
+            {"decoder": "sample"},
+            "kind insertion does not fit decoder: sample",
+        ),
         ({"method": "lora"}, "method: full"),
         ({"format": "chat"}, "format: plain"),
         ({"packing": "best_fit"}, "does not support packing"),

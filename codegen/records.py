@@ -21,8 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from annotated_types import Ge, Le
-
 from codegen.errors import InputError, cannot_read
 from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
 
@@ -46,6 +44,17 @@ Status = Literal[
 Trust = Literal["isolated", "objects", "stdio", "in_sandbox"]
 
 
+class _Limits(NamedTuple):
+    """The limits of a number, for pydantic; the records themselves do without it."""
+
+    low: float
+    high: float | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        limits = {"ge": self.low} if self.high is None else {"ge": self.low, "le": self.high}
+        return {**handler(source), **limits}
+
+
 class Segment(NamedTuple):
     """A stretch of a training text.
 
@@ -54,7 +63,7 @@ class Segment(NamedTuple):
     """
 
     text: str
-    train: bool | Annotated[float, Ge(0), Le(1)]
+    train: bool | Annotated[float, _Limits(0, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,7 @@ class Change(NamedTuple):
     """
 
     path: str
-    line: Annotated[int, Ge(0)]
+    line: Annotated[int, _Limits(0)]
     old: str
     new: str
 

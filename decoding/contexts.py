@@ -1,4 +1,4 @@
-"""Contexts beyond a model's length: LM-Infinite, without fine-tuning, and Giraffe's rotary bases.
+"""Contexts beyond a model's length: LM-Infinite, without fine-tuning.
 
 **LM-Infinite.** Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large
 Language Models* (NAACL 2024, arXiv 2308.16137). It changes the attention of a model with rotary
@@ -10,7 +10,7 @@ positions in two ways:
 
 Only first tokens can be beyond the cap, and all of these have the same distance. Their scores come
 from keys turned back to position 0 and queries turned to position ``n_local``, by the rotations of
-``codegen.decoding.editing``, which cover all channel pairs and frequencies, including Giraffe's.
+``codegen.decoding.editing``, which cover all channel pairs and frequencies.
 All other scores are the model's own.
 
 In the decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its
@@ -21,27 +21,10 @@ model within a ``with`` block, also for its own ``forward`` and ``generate``, wh
 The middle of the context is dropped: good for streams, not for code whose definitions are far away.
 It refuses sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
 positions that are not rotary, score caps and sinks, and padding outside the loop.
-
-**Giraffe.** Source: Pal et al., *Giraffe: Adventures in Expanding Context Lengths in LLMs* (arXiv
-2308.10882). With d rotating channels and f_t = base^(-2t/d), t = 0 .. d/2 - 1:
-
-- ``giraffe_power``: f_t * (1 - t / (d/2))^k. Low frequencies become lower, high ones stay.
-- ``giraffe_truncated``: f_t where f_t >= c, a small constant rho where c/8 <= f_t < c, and 0 below,
-  with c = 2 pi / T and rho = 2 pi / (16 T): only waves that complete a cycle within T tokens stay.
-
-(Linear scaling, which the paper found most robust, is transformers' own ``linear``.) All of them
-need fine-tuning. After :func:`register`, a configuration can name them::
-
-    config.rope_parameters = {"rope_type": "giraffe_power", "rope_theta": 1e5, "exponent": 0.5}
-    config.rope_parameters = {"rope_type": "giraffe_truncated", "rope_theta": 1e5, "length": 2048}
-
-``length`` is T, by default ``max_position_embeddings``. Cache editing reads a model's frequencies,
-so it supports these too.
 """
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +33,6 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import BOUND_TO_LENGTH, find_rotations, rope_settings
@@ -407,64 +389,7 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
         )
 
 
-def register() -> None:
-    """Registers the rope types with transformers, in this process."""
-    ROPE_INIT_FUNCTIONS["giraffe_power"] = power
-    ROPE_INIT_FUNCTIONS["giraffe_truncated"] = truncated
-
-
-def power(
-    config: Any,
-    device: torch.device | str | None = None,
-    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
-    layer_type: str | None = None,
-) -> tuple[torch.Tensor, float]:
-    """The power basis; the parameter ``exponent`` is k, by default 0.5.
-
-    Returns:
-        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
-    """
-    parameters, frequencies = _plain(config, layer_type)
-    exponent = parameters.get("exponent", 0.5)
-    if not 0 <= exponent <= 10:
-        raise ConfigError(f"The exponent of giraffe_power is {exponent}; it must lie in [0, 10].")
-    share = torch.arange(len(frequencies)) / len(frequencies)
-    return (frequencies * (1 - share) ** exponent).to(device), 1.0
-
-
-def truncated(
-    config: Any,
-    device: torch.device | str | None = None,
-    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
-    layer_type: str | None = None,
-) -> tuple[torch.Tensor, float]:
-    """The truncated basis; the parameter ``length`` is T.
-
-    Returns:
-        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
-    """
-    parameters, frequencies = _plain(config, layer_type)
-    length = parameters.get("length", config.max_position_embeddings)
-    if length < 1:
-        raise ConfigError(f"The length of giraffe_truncated is {length}; it must be at least 1.")
-    cutoff, constant = 2 * math.pi / length, 2 * math.pi / (16 * length)
-    middle = torch.full_like(frequencies, constant)
-    slow = torch.where(frequencies >= cutoff / 8, middle, 0.0)
-    return torch.where(frequencies >= cutoff, frequencies, slow).to(device), 1.0
-
-
 def bound_to_length(config: Any) -> str:
     """The rope type of a model whose frequencies depend on the current length; "" for others."""
     kinds = [settings.get("rope_type") for settings in rope_settings(config)]
     return next((kind for kind in kinds if kind in BOUND_TO_LENGTH), "")
-
-
-def _plain(config: Any, layer_type: str | None) -> tuple[dict[str, Any], torch.Tensor]:
-    """The parameters, and f_t."""
-    parameters = config.rope_parameters
-    if layer_type is not None:
-        parameters = parameters[layer_type]
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    rotary = int(width * parameters.get("partial_rotary_factor", 1.0))
-    channels = torch.arange(0, rotary, 2, dtype=torch.float32)
-    return parameters, 1.0 / parameters["rope_theta"] ** (channels / rotary)

@@ -1,8 +1,8 @@
 """How much generated code repeats itself, and how much the samples of one problem differ.
 
 Repetition: the RPG paper (Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code
-Generation", arXiv 2505.10402) and the scripts released with it compute different measures of the
-same names. Both are here, as :class:`PaperRepetition` and :class:`ReleasedRepetition`.
+Generation", arXiv 2505.10402). The scripts released with it compute other measures of the same
+names.
 
 ``scope`` selects the measured text: the ``output``, or ``prompt+output``. The paper's formulas use
 the output, its scripts both; in CodeRepetEval the prompts already repeat themselves, so the results
@@ -22,8 +22,7 @@ Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of diversity: similarity is of tokens, not of meaning. ``behaviors`` compares what programs
-do on given inputs by running them in the sandbox.
+Limits of diversity: similarity is of tokens, not of meaning.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -44,16 +43,11 @@ from codegen.python_syntax import compiles
 
 from .text import edit_distance, kinds, lex, normal_form, shapes, statements
 
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Sandbox
-
-
 # --- repetition ----------------------------------------------------------------------------------
 
 
 Scope = Literal["output", "prompt+output"]
 Aggregate = Literal["mean", "pooled"]
-_WINDOW = 16  # of rep-w
 _ALIKE = 0.8  # threshold of sim-line
 _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
@@ -109,29 +103,6 @@ class PaperRepetition:
     tokens: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReleasedRepetition:
-    """The measures as the released scripts compute them, in percent where they print percent.
-
-    Attributes:
-        outputs: how many.
-        rep_2, rep_3, rep_4: repeated n-grams of parso's tokens, pooled over all outputs, in %.
-        rep_w: tokens seen among the 16 before, mean over outputs, in %.
-        rep_r: tokens inside a bigram that occurs twice or more, mean over outputs, in %.
-        rep_s: lines that are copies ("TR-S"), mean over outputs, in %.
-        ccp: share that compiles without its first line.
-    """
-
-    outputs: int
-    rep_2: float
-    rep_3: float
-    rep_4: float
-    rep_w: float
-    rep_r: float
-    rep_s: float
-    ccp: float
-
-
 def paper_repetition(
     outputs: Iterable[Output],
     *,
@@ -183,36 +154,6 @@ def paper_repetition(
     )
 
 
-def released_repetition(outputs: Iterable[Output]) -> ReleasedRepetition:
-    """The results of the released scripts for these outputs (prompt and output together).
-
-    Their quirks are kept: tokens are parso's for Python 3.7, including newlines, indents and
-    dedents; ``rep_s`` omits the text before the first newline and the last character of the last
-    line; a text without tokens counts for some measures and not for others.
-
-    Raises:
-        InputError: with no outputs.
-    """
-    rows = list(outputs)
-    _need(rows)
-    texts = [row.prompt + row.text for row in rows]
-    tokens = [_parso_tokens(text) for text in texts]
-    rep = {}
-    for n in (2, 3, 4):
-        grams = [list(_ngrams(found, n)) for found in tokens]
-        rep[n] = _aggregate([(len(g) - len(set(g)), len(g)) for g in grams], "pooled")
-    return ReleasedRepetition(
-        outputs=len(rows),
-        rep_2=100 * rep[2],
-        rep_3=100 * rep[3],
-        rep_4=100 * rep[4],
-        rep_w=100 * _mean([_seen_before(found) for found in tokens if len(found) > 1]),
-        rep_r=100 * _mean([share for found in tokens for share in _in_repeated_bigrams(found)]),
-        rep_s=100 * _mean([_copied_lines(text) for text in texts]),
-        ccp=_mean([float(compiles(text[text.find("\n") + 1 :])) for text in texts]),
-    )
-
-
 def _need(rows: Sequence[Output]) -> None:
     if not rows:
         raise InputError("There are no outputs whose repetition could be measured.")
@@ -250,46 +191,6 @@ def _similar_lines(lines: Sequence[str]) -> int:
 
 
 # --- the released scripts ----------------------------------------------------------------------
-
-
-def _parso_tokens(text: str) -> list[str]:
-    from parso.python.token import PythonTokenTypes
-    from parso.python.tokenize import tokenize
-    from parso.utils import parse_version_string
-
-    ends = (PythonTokenTypes.DEDENT, PythonTokenTypes.ENDMARKER)
-    found = list(tokenize(text, version_info=parse_version_string("3.7")))
-    while found and found[-1].type in ends:
-        found.pop()
-    return [token.string for token in found]
-
-
-def _seen_before(tokens: Sequence[str]) -> float:
-    seen = sum(tokens[i] in tokens[max(0, i - _WINDOW) : i] for i in range(1, len(tokens)))
-    return seen / (len(tokens) - 1)
-
-
-def _in_repeated_bigrams(tokens: Sequence[str]) -> list[float]:
-    """One number; as in the script, two zeros for a single token, and one for an empty text."""
-    found = [0.0] if len(tokens) < 2 else []
-    if tokens:
-        # The script joins a bigram by a space, so ("a b", "c") and ("a", "b c") are one.
-        pairs = [f"{one} {other}" for one, other in pairwise(tokens)]
-        counts = Counter(pairs)
-        inside = {place for i, pair in enumerate(pairs) if counts[pair] > 1 for place in (i, i + 1)}
-        found.append(len(inside) / len(tokens))
-    return found
-
-
-def _copied_lines(text: str) -> float:
-    lines = text.split("\n")[1:]
-    if not lines:
-        return 0.0
-    lines[-1] = lines[-1][:-1]
-    return (len(lines) - len(set(lines))) / len(lines)
-
-
-# --- loops -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,26 +344,3 @@ def vendi_score(lists: Sequence[Sequence[str]]) -> float:
     spectrum = np.linalg.eigvalsh(counts @ counts.T / len(rows))
     spectrum = spectrum[spectrum > 1e-12]
     return float(np.exp(-(spectrum * np.log(spectrum)).sum()))
-
-
-def behaviors(
-    programs: Sequence[str],
-    calls: Sequence[tuple[str, Sequence[Any]]],
-    sandbox: Sandbox,
-) -> list[str]:
-    """A key for what each program does on the given inputs: equal keys, equal behavior.
-
-    Runs each distinct program once in the sandbox. A key has the status and all returned values
-    with their types; :func:`expected_unique` counts them.
-
-    Args:
-        calls: (name of a function, arguments), the same for all.
-    """
-    from codegen.evals.sandbox import Job
-
-    if not calls:
-        raise InputError("Behavior is compared on calls, and there are none.")
-    distinct = list(dict.fromkeys(programs))
-    jobs = ((text, Job(text, mode="calls", calls=tuple(calls))) for text in distinct)
-    keys = {text: f"{out.status} {out.values!r}" for text, out in sandbox.map(jobs)}
-    return [keys[text] for text in programs]

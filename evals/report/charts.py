@@ -18,7 +18,6 @@ from typing import Literal
 from markupsafe import Markup
 
 from codegen.evals.report.content import LossCurve, ScoredRun
-from codegen.evals.report.numbers import Spending
 
 SERIES_STYLES = 6  # colors in the style sheet; later series start again
 
@@ -70,42 +69,21 @@ def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
     )
 
 
-def cost_chart(number: int, task: str, spending: Spending) -> Markup:
-    """pass@k over the computation of k samples."""
-    pairs = list(zip(spending.runs, spending.take, strict=True))
-    last = {run.name: max(run.score.estimates.items()) for run in spending.runs}
-    return _both_widths(
-        lambda width: line_chart(
-            [_pass_series(run, take) for run, take in pairs],
-            Axis(f"{spending.unit} for a problem", lambda value: f"{value:,.3g}", log=True),
-            Axis("Problems solved", lambda value: percent(value, 0)),
-            id_=f"cost-{number}-{width}",
-            title=f"Coverage over computation on {task}",
-            description="; ".join(
-                f"{run.name}: {take(1):.3g} {spending.unit} for one sample, "
-                f"pass@{last[run.name][0]} {percent(last[run.name][1].value)}"
-                for run, take in pairs
-            ),
-            width=width,
-        )
-    )
-
-
-def _pass_series(run: ScoredRun, place: Callable[[float], float] = float) -> Series:
-    """pass@k with its intervals, each k at ``place(k)``."""
+def _pass_series(run: ScoredRun) -> Series:
+    """pass@k with its intervals."""
     estimates = sorted(run.score.estimates.items())
     bands = []
     for kind in ("tasks", "samples"):
         edges = [
-            (place(k), low, high)
+            (float(k), low, high)
             for k, e in estimates
             for low, high in [(getattr(e, f"{kind}_low"), getattr(e, f"{kind}_high"))]
             if low is not None
         ]
         bands.append(Band(kind, edges))  # type: ignore[arg-type]
     half = min(estimate.n for _, estimate in estimates) / 2
-    points = [(place(k), e.value) for k, e in estimates]
-    return Series(run.name, points, bands, place(max(1.0, half)))
+    points = [(float(k), e.value) for k, e in estimates]
+    return Series(run.name, points, bands, max(1.0, half))
 
 
 def _described(run: ScoredRun) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -14,7 +14,6 @@ from codegen.evals.metrics import (
     paper_repetition,
 )
 from codegen.evals.report.content import ScoredRun
-from codegen.evals.score import Cost
 from codegen.evals.statistics import (
     Comparison,
     Estimate,
@@ -22,7 +21,6 @@ from codegen.evals.statistics import (
     compare,
     estimate_pass_hat_k,
     holm,
-    sampling_flops,
 )
 
 _SIGNIFICANT = 0.05
@@ -143,64 +141,3 @@ def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:
         id_: [view.program or view.answer for view in problem.samples]
         for id_, problem in run.samples.items()
     }
-
-
-# --- computation ---------------------------------------------------------------
-
-_UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP"))
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """The computation of attempts, for the runs of one task with known costs: a small model may
-    solve more than a large one for the same computation, since it can try more often (Brown et al.
-    2024, arXiv 2407.21787).
-
-    Limits: computation is by the usual rule of two operations a parameter and token
-    (:func:`codegen.evals.statistics.sampling_flops`). Tokens that were drafted and rejected are not
-    counted, nor attention over long contexts.
-
-    Attributes:
-        runs: the runs with known costs.
-        costs: of each run, for one sample.
-        take: of each run, the cost of k samples of one problem, in ``unit``.
-        unit: a unit of floating-point operations, or ``Tokens``.
-        by_flops: whether the size of every run's model is known.
-    """
-
-    runs: Sequence[ScoredRun]
-    costs: Sequence[Cost]
-    take: Sequence[Callable[[float], float]]
-    unit: str
-    by_flops: bool
-
-
-def spending(runs: Sequence[ScoredRun]) -> Spending | None:
-    """The computation of the runs of one task; in tokens, if the size of a model is unknown. None
-    if no run with two k has known costs.
-    """
-    shown = [(run, run.score.cost) for run in runs if run.score.cost and run.score.estimates]
-    if not any(len(run.score.estimates) > 1 for run, _ in shown):
-        return None
-    costs = [cost for _, cost in shown if cost]
-    by_flops = all(cost.parameters for cost in costs)
-    unit, name = 1.0, "Tokens"
-    if by_flops:
-        least = min(_spent(cost, 1, by_flops) for cost in costs)
-        unit, name = next(pair for pair in _UNITS if least >= pair[0] or pair[0] == 1.0)
-
-    def taken_by(cost: Cost) -> Callable[[float], float]:
-        return lambda k: _spent(cost, k, by_flops) / unit
-
-    return Spending([run for run, _ in shown], costs, list(map(taken_by, costs)), name, by_flops)
-
-
-def _spent(cost: Cost, k: float, by_flops: bool) -> float:
-    if not by_flops:
-        return cost.prompt_tokens + k * cost.completion_tokens
-    return sampling_flops(
-        k,
-        parameters=cost.parameters or 0,
-        prompt_tokens=cost.prompt_tokens,
-        completion_tokens=cost.completion_tokens,
-    )

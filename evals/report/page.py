@@ -39,7 +39,6 @@ from codegen.evals.report.numbers import (
     compare_runs,
     compute,
     headline_ks,
-    spending,
 )
 from codegen.evals.score import STATUSES, ProblemScore, Score
 from codegen.records import Status, write_atomic
@@ -229,7 +228,6 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "p_value": _p_value,
         "p_equals": _p_equals,
         "coefficient": lambda value: f"{value:.3f}".replace("-", "\N{MINUS SIGN}"),
-        "parameters": _parameters,
         "plural": plural,
         "words": lambda name: name.replace("_", " "),
         "plain": _plain,
@@ -243,11 +241,9 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "sample_rows": _SAMPLE_ROWS,
         "swatch": charts.swatch,
         "pass_chart": charts.pass_chart,
-        "cost_chart": charts.cost_chart,
         "loss_chart": charts.loss_chart,
         "verdict_chart": charts.verdict_chart,
         "interval": lambda low, high: Markup(_interval(low, high)),
-        "spending": spending,
         "with_estimate": lambda runs, k: [run for run in runs if k in run.score.estimates],
         "with_curve": lambda runs: [run for run in runs if len(run.score.estimates) > 1],
         "samples_of_each": _samples_of_each,
@@ -314,12 +310,6 @@ def _p_value(value: float) -> str:
 def _p_equals(value: float) -> str:
     text = _p_value(value)
     return (text if value < 0.001 else f"= {text}").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _parameters(count: int | None) -> str:
-    if not count:
-        return "not known"
-    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:,.0f} M"
 
 
 # --- what sections are filled with -------------------------------------------------------------

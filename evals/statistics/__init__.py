@@ -1,4 +1,4 @@
-"""The statistics of scores: pass@k, pass^k and G-pass@k with intervals, and comparisons of runs."""
+"""The statistics of scores: pass@k and pass^k with intervals, and comparisons of runs."""
 
 from .scores import (
     Z95,
@@ -12,11 +12,9 @@ from .scores import (
     default_ks,
     estimate_pass_at_k,
     estimate_pass_hat_k,
-    g_pass_at_k,
     holm,
     pass_at_k,
     pass_hat_k,
-    sampling_flops,
     sign_flip_p,
     wilson,
 )
@@ -33,11 +31,9 @@ __all__ = [
     "default_ks",
     "estimate_pass_at_k",
     "estimate_pass_hat_k",
-    "g_pass_at_k",
     "holm",
     "pass_at_k",
     "pass_hat_k",
-    "sampling_flops",
     "sign_flip_p",
     "wilson",
 ]

@@ -114,23 +114,6 @@ def pass_hat_k(n: int, c: int, k: int) -> float:
     return 1.0 - pass_at_k(n, n - c, k)
 
 
-def g_pass_at_k(n: int, c: int, k: int, threshold: float) -> float:
-    """G-pass@k: the unbiased estimate of the chance that at least ceil(threshold * k) of k pass.
-
-    The upper tail of the hypergeometric distribution; ``threshold`` 1 gives pass^k, and one that is
-    just above 0 gives pass@k.
-
-    Raises:
-        InputError: as :func:`pass_at_k`, and for a threshold outside (0, 1].
-    """
-    if not 0 < threshold <= 1:
-        raise InputError(f"The threshold of G-pass@k is {threshold}; it must be in (0, 1].")
-    pass_at_k(n, c, k)  # refuses what is undefined
-    least = math.ceil(threshold * k - TOLERANCE)
-    hits = sum(math.comb(c, j) * math.comb(n - c, k - j) for j in range(least, min(c, k) + 1))
-    return hits / math.comb(n, k)
-
-
 def estimate_pass_at_k(
     counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
 ) -> Estimate | None:
@@ -425,21 +408,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def sampling_flops(
-    k: float,
-    *,
-    parameters: int,
-    prompt_tokens: float,
-    completion_tokens: float,
-    prompt_cached: bool = True,
-) -> float:
-    """Floating-point operations of ``k`` samples of one problem: 2 * parameters * tokens.
-
-    Args:
-        prompt_tokens, completion_tokens: means over problems.
-        prompt_cached: whether the samples share one pass over the prompt.
-    """
-    prompts = 1.0 if prompt_cached else k
-    return 2.0 * parameters * (prompts * prompt_tokens + k * completion_tokens)

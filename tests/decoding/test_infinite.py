@@ -21,7 +21,6 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from codegen.decoding import contexts as rope
 from codegen.decoding.cache import KVCache
 from codegen.decoding.contexts import Extension, LMInfinite, check, extended
 from codegen.decoding.drafts import SuffixDrafter
@@ -30,7 +29,6 @@ from codegen.decoding.passes import cache_argument, run_alone
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ConfigError, ModelError
 
-rope.register()
 BASE, WIDTH = 10_000.0, 8
 PARTIAL: Any = {"rope_type": "default", "rope_theta": BASE, "partial_rotary_factor": 0.5}
 SMALL: dict[str, Any] = {
@@ -92,16 +90,10 @@ def oracle(model: Any, tokens: list[int], settings: LMInfinite) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("settings", SHAPES, ids=str)
-@pytest.mark.parametrize(
-    "positions", [{}, {"rope_parameters": {"rope_type": "giraffe_power", "rope_theta": BASE}}],
-    ids=["plain", "giraffe"],
-)  # fmt: skip
-def test_the_rules_in_a_plain_model(
-    settings: LMInfinite, positions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rules_in_a_plain_model(settings: LMInfinite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole passes, and parts of any size."""
     monkeypatch.setattr("codegen.decoding.contexts._BLOCK", 7)
-    model = llama(**positions)
+    model = llama()
     wanted = oracle(model, TOKENS, settings).float()
     given = torch.tensor([TOKENS])
     with torch.inference_mode(), extended(model, settings):

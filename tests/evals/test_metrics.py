@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import itertools
-import json
 import math
 import random
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +19,6 @@ from codegen.errors import InputError
 from codegen.evals.metrics import (
     Loop,
     Output,
-    behaviors,
     compiles,
     edit_distance,
     expected_unique,
@@ -31,12 +27,10 @@ from codegen.evals.metrics import (
     measure_diversity,
     normal_form,
     paper_repetition,
-    released_repetition,
     shapes,
     statements,
     vendi_score,
 )
-from codegen.evals.sandbox import Job, Outcome
 
 PROGRAM = '''@cache
 def f(a, b=2):
@@ -97,7 +91,6 @@ def test_broken_text_is_taken_apart_without_harm(broken: str) -> None:
         take(broken)
     outputs = [Output("", broken, False)]
     paper_repetition(outputs)
-    released_repetition(outputs)
 
 
 def test_a_program_cut_off_still_has_its_statements() -> None:
@@ -178,42 +171,6 @@ def test_the_papers_measures_by_hand() -> None:
     assert both.tr_s == pytest.approx((1 / 4 + 0) / 2)
     with pytest.raises(InputError, match="no outputs"):
         paper_repetition([])
-
-
-def test_the_scripts_measures_by_hand() -> None:
-    # parso's tokens of "a\nb\nb\n": a NL b NL b NL (and an end marker, dropped)
-    (one,) = [released_repetition([Output("a\n", "b\nb\n", True)])]
-    assert one.rep_2 == pytest.approx(100 * 2 / 5)  # of five, (NL b) and (b NL) are there twice
-    assert one.rep_w == pytest.approx(100 * 3 / 5)
-    assert one.rep_r == pytest.approx(100 * 5 / 6)
-    # lines after the first newline: "b", "b", "" without its last character
-    assert one.rep_s == pytest.approx(100 * 1 / 3)
-    assert one.ccp == 1.0
-    first_line_broken = released_repetition([Output("def broken(:\n", "x = 1\n", True)])
-    assert first_line_broken.ccp == 1.0
-
-
-@pytest.mark.slow
-def test_known_values_on_coderepeteval(data_folder: Path) -> None:
-    """What the released functions gave for the 512 rows of ArtificialSynthesis, run unchanged."""
-    path = data_folder / "coderepeteval" / "ArtificialSynthesis.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    found = released_repetition([Output(r["prompt"], r["samples"][0], False) for r in rows])
-    assert found.outputs == 512
-    for name, value in RELEASED.items():
-        assert getattr(found, name) == pytest.approx(value, abs=5e-5)
-
-
-RELEASED = {
-    "rep_2": 87.7098,
-    "rep_3": 84.3289,
-    "rep_4": 81.6866,
-    "rep_w": 61.508251,
-    "rep_r": 92.177790,
-    "rep_s": 78.342961,
-    "ccp": 0.0,  # the first line of these prompts opens a string
-}
 
 
 def test_similar_lines_by_hand() -> None:
@@ -299,28 +256,6 @@ def test_diversity_of_samples_by_hand() -> None:
     wide = measure_diversity({"p": [f"x{i} = {i}" for i in range(80)]}, most=20)
     assert wide is not None and wide.samples == 20
     assert measure_diversity({"\ud800": ["\ud800", "\x00"]}) is not None
-
-
-class Recorder:
-    """A sandbox that calls nothing: it says what it was given."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-
-    def map(self, items: Any) -> Iterator[tuple[Any, Outcome]]:
-        for key, job in items:
-            self.jobs.append(job)
-            yield key, Outcome("passed", "isolated", values=(len(job.program),))
-
-
-def test_each_distinct_program_is_run_once_for_its_behaviour() -> None:
-    recorder = Recorder()
-    keys = behaviors(["aa", "b", "aa", "cc"], [("f", (1,))], recorder)  # type: ignore[arg-type]
-    assert [job.program for job in recorder.jobs] == ["aa", "b", "cc"]
-    assert recorder.jobs[0].mode == "calls"
-    assert len(set(keys)) == 2 and keys[0] == keys[2] == keys[3]
-    with pytest.raises(InputError):
-        behaviors(["a"], [], recorder)  # type: ignore[arg-type]
 
 
 def test_nothing_is_not_a_number_where_it_need_not_be() -> None:

@@ -45,7 +45,7 @@ from codegen.evals.report.charts import (
 )
 from codegen.evals.report.page import diff_lines
 from codegen.evals.sandbox import Outcome
-from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, Score
+from codegen.evals.score import STATUSES, Measure, ProblemScore, Score
 from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.evals.tasks.check import ReferenceGate
@@ -411,34 +411,6 @@ def test_every_sample_is_in_the_page(tmp_path: Path) -> None:
     assert "<script>alert" not in text
     written = (tmp_path / "a.json").read_text()
     assert "prompt" not in written  # the JSON holds numbers
-
-
-def test_scores_stand_over_the_computation_that_they_took(tmp_path: Path) -> None:
-    small = scored("small", [1, 2, 3], cost=Cost(100.0, 50.0, 10**9))
-    large = scored("large", [5, 6, 7], cost=Cost(100.0, 80.0, 7 * 10**9))
-    path = write_report([small, large], tmp_path / "a.html")
-    text, page = page_of(path)
-    # 2 * 10^9 * (100 + 50) = 0.3 TFLOP; the prompt is not counted again for a second sample.
-    assert "small: 300 GFLOP for one sample" in page.text
-    assert "large: 2.52e+03 GFLOP for one sample" in page.text
-    assert page.text.count("GFLOP for a problem") == 2  # the wide chart and the narrow one
-    chart = text.split('aria-labelledby="cost-0-720-t', 1)[1].split("</svg>", 1)[0]
-    xs = [float(x) for x in re.findall(r'<circle class="mark" cx="([\d.]+)"', chart)]
-    # k = 1, 2, 3, 5, 10 of the small one: 300, 400, 500, 700, 1200 on a logarithmic axis.
-    steps = [math.log(b / a) for a, b in itertools.pairwise([300, 400, 500, 700, 1200])]
-    drawn = [b - a for a, b in itertools.pairwise(xs)]
-    scale = sum(drawn) / sum(steps)
-    assert drawn == pytest.approx([scale * step for step in steps], abs=0.2)
-    assert json.loads(path.with_suffix(".json").read_text())["runs"][0]["score"]["cost"] == {
-        "prompt_tokens": 100.0,
-        "completion_tokens": 50.0,
-        "parameters": 10**9,
-    }
-    unknown = scored("unknown", [1, 2, 3], cost=Cost(100.0, 50.0))
-    _, page = page_of(write_report([small, unknown, GOOD], tmp_path / "b.html"))
-    assert "Tokens for a problem" in page.text and "left out" in page.text
-    _, page = page_of(write_report([GOOD, BAD], tmp_path / "c.html"))
-    assert "Computation needed" not in page.text
 
 
 def test_pass_hat_k_is_beside_pass_at_k(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_the_registry_lists_and_loads() -> None:
         assert (task.name, task.description) == (name, about)
     with pytest.raises(ConfigError, match=r"Did you mean 'humaneval'\?"):
         tasks.load("humanevil")
-    with pytest.raises(ConfigError, match="continue, chat, plain"):
+    with pytest.raises(ConfigError, match="codegen eval styles"):
         tasks.find_style("shout")
 
 

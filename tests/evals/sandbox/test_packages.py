@@ -171,12 +171,12 @@ def test_a_package_that_starts_threads_or_fails_is_imported_by_each_program(tmp_
 
 def test_the_option_of_the_command_line() -> None:
     done = CliRunner().invoke(
-        evals, ["check", "humaneval", "--limit", "1", "--packages", " no-such , click", "--json"]
+        evals, ["check", "humaneval", "-o", "limit=1", "--packages", " no-such , click", "--json"]
     )
     assert done.exit_code != 0
     assert "'no-such' is not installed" in (done.output + str(done.exception))
     done = CliRunner().invoke(
-        evals, ["check", "humaneval", "--limit", "1", "--packages", "click", "--json"]
+        evals, ["check", "humaneval", "-o", "limit=1", "--packages", "click", "--json"]
     )
     if "No safe way" not in str(done.exception):
         assert done.exit_code == 0, done.output

@@ -427,7 +427,7 @@ class Bench:
             self._release()
         data = self.out / "texts.jsonl"
         steps, size = self._steps
-        write_texts(data, place, self._longest, self.seed, "auto", steps * size, self.dry)
+        write_texts(data, place, self._longest, self.seed, steps * size, self.dry)
         return place, str(data)
 
     @property

@@ -291,12 +291,15 @@ def _planned(
         answer = parser.parse(gold.question, schema)
         statement, ordered = answer.statement, "order by" in gold.query.lower()
         wanted = run_rows(schema.database, gold.query)
-        found = statement and run_rows(schema.database, statement.text, statement.parameters)
-        right = wanted is not None and found is not None
-        right = right and equal_rows(found, wanted, ordered=ordered)
-        everywhere = right and suite is not None
-        for path in sorted((suite / gold.db_id).glob("*.sqlite")) if suite and right else ():
-            everywhere = everywhere and _agrees(path, gold.query, statement, ordered)
+        right = everywhere = False
+        if statement and wanted is not None:
+            found = run_rows(schema.database, statement.text, statement.parameters)
+            right = found is not None and equal_rows(found, wanted, ordered=ordered)
+            others = sorted((suite / gold.db_id).glob("*.sqlite")) if suite and right else ()
+            everywhere = right and suite is not None
+            everywhere = everywhere and all(
+                _agrees(path, gold.query, statement, ordered) for path in others
+            )
         yield _Planned(gold.db_id, right, everywhere, answer.choice.log_probability)
 
 

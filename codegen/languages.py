@@ -25,14 +25,14 @@ class Language:
     Attributes:
         name: the canonical name; ``aliases`` are other names, such as those of editors.
         title: the name in prose.
-        grammar: the module of its tree-sitter grammar and the function there; empty if unused.
+        grammar: module and function of its tree-sitter grammar; empty texts if unused.
         comment: what begins a comment line.
     """
 
     name: str
     title: str
     aliases: tuple[str, ...] = ()
-    grammar: tuple[str, str] | tuple[()] = ()
+    grammar: tuple[str, str] = ("", "")
     comment: str = "//"
 
 

@@ -127,10 +127,12 @@ class Sequences(Protocol):
     @property
     def drafts(self) -> Drafts:
         """Which drafts can be encoded; chains are trees without forks."""
+        ...
 
     @property
     def device(self) -> torch.device:
         """The device of logits and tokens."""
+        ...
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor | None]:
         """Appends rows with the tokens ``given``.
@@ -139,9 +141,11 @@ class Sequences(Protocol):
             Logits [B, 1, V] of each row's next token, or None if the rows' last tokens must be fed
             first.
         """
+        ...
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """The logits [B, W, V] after each node."""
+        ...
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """Keeps node 0 and the accepted nodes of the trees that were encoded last.

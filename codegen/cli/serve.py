@@ -496,7 +496,7 @@ def mcp(given: McpOptions) -> None:
         from codegen.server.guard import serve as serve_http
 
         with given.listening() as (token, sock):
-            app = Guard(make_app(server), token, **given.access)
+            app = Guard(make_app(server), token, hosts=given.hosts, origins=frozenset(given.origin))
             given.announce(token, f"Serving tools at {given.address(sock)}/mcp")
             serve_http(app, sock, during=server.session_manager.run())
 

@@ -102,8 +102,10 @@ class CachedExamples(Sequence[EncodedExample]):
     """
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
         from datasets import Dataset as Table
+        from pyarrow import compute
+
+        lengths: Any = compute  # made at import, so type checkers do not see its functions
 
         refuse_links(folder)
         try:
@@ -113,8 +115,8 @@ class CachedExamples(Sequence[EncodedExample]):
             if len(self._table) != self.facts["examples"]:
                 raise ValueError("it is cut off")
             self.outline = Outline(
-                np.asarray(pa.compute.list_value_length(table["ids"]), np.int64),
-                np.asarray(pa.compute.list_value_length(table["then"]), np.int64),
+                np.asarray(lengths.list_value_length(table["ids"]), np.int64),
+                np.asarray(lengths.list_value_length(table["then"]), np.int64),
                 np.asarray(table["weight"]) if self.facts["has_weights"] else None,
                 not self.facts["has_layouts"],
                 table["example_id"].to_pylist,

@@ -121,6 +121,7 @@ class Drafter(Protocol):
 
     def draft(self, limit: int) -> Draft:
         """At most ``limit`` tokens that may come next; does not change later drafts."""
+        ...
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Takes the tokens added to the row, drafted or not."""

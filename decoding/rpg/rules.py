@@ -88,15 +88,18 @@ class Rule(Protocol):
 
     def penalties(self) -> Sequence[Penalty]:
         """The penalties for the next token."""
+        ...
 
     def snapshot(self) -> Any:
         """The state, for :meth:`restore` after rejected drafts."""
+        ...
 
     def restore(self, state: Any) -> None:
         """Restores an earlier state of this rule, or of the rule it was forked from."""
 
     def fork(self) -> Rule:
         """A second rule in the same state, independent of this one."""
+        ...
 
 
 class History:

@@ -8,6 +8,7 @@ budget. Neither imports torch.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from codegen.decoding.suffix.errors import BudgetError
 
@@ -44,7 +45,7 @@ class SuffixStore:
             raise ValueError(f"budget is {budget}; it must be above {_OVERHEAD}")
         self.budget = budget
         self.dropped = 0
-        self._tenants: dict[Hashable, SuffixIndex] = {}
+        self._tenants: dict[Hashable, Any] = {}  # of SuffixIndex, compiled or plain
         self._billed = 0
 
     def index(self, tenant: Hashable = None) -> SuffixIndex | None:

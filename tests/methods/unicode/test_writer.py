@@ -186,7 +186,7 @@ def test_annotations_that_do_nothing_are_dropped() -> None:
 
 @pytest.mark.parametrize("program", KEPT)
 def test_annotations_that_can_matter_are_kept(program: str) -> None:
-    kept = [n.annotation for n in ast.walk(ast.parse(program)) if getattr(n, "annotation", None)]
+    kept = [n for n in ast.walk(ast.parse(program)) if getattr(n, "annotation", None)]
     written = to_unicode(program).text
     assert written.count(": ") - written.count("case: ") >= len(kept)
     assert "cast" not in program or "USE cast" in written

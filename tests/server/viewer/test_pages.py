@@ -308,7 +308,8 @@ def test_of_a_scored_sample_the_program_that_was_run_is_shown(
     lines(run / "samples.jsonl", [row])
     lines(run / "verdicts.jsonl", [{"problem_id": problem.id, "index": 0, "status": "passed"}])
     gate = ReferenceGate(0, 0)
-    score = Score(task.name, task.source, True, {}, {"passed": 1}, [ProblemScore(problem.id, 1, 1)],
+    problems = (ProblemScore(problem.id, 1, 1),)
+    score = Score(task.name, task.source, True, {}, {"passed": 1}, problems,
                   1, 1, 1, {}, {}, {}, gate)  # fmt: skip
     (run / "score.json").write_text(score.to_json())
     made = client(run)

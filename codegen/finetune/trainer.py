@@ -256,7 +256,8 @@ def train_to_the_end(
             trainer.loss.load(checkpoint)
     started = time.perf_counter()
     # Standard output is for the result; trackers and TRL print.
-    with contextlib.redirect_stdout(sys.stderr):
+    prints = recipe.report_to != "none" or not isinstance(trainer, StepTrainer)
+    with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     save_model(trainer, loaded, recipe, tokenizer, output)

@@ -54,14 +54,14 @@ def rows(folder: Path, number: int) -> Path:
         (["-o", "min_score=4"], "Mode ast calls no model"),
         (
             ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
-            "--model, --concurrency cannot be combined with --llm.",
+            "--llm cannot be combined with --endpoint or --model.",
         ),
         (
             ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
             "--batch-size cannot be combined with --endpoint.",
         ),
         (["--language", "a b"], "'a b' is not the name of a language"),
-        (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
+        (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "--llm cannot be combined with --endpoint"),
         (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
         (
             ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],
@@ -128,7 +128,7 @@ def test_finished_answers_survive_the_end_of_the_process(
         assert said and int(said[1]) >= 17 and int(said[2]) == 7 * int(said[1])
     time.sleep(0.2)  # requests that were in flight end
     asked_before = len(model.bodies)
-    with ResponseCache(tmp_path / "cache" / "responses.sqlite") as cache:
+    with ResponseCache(tmp_path / "cache" / "responses-2.sqlite") as cache:
         kept = cache.totals().answers
     assert asked_before - 3 <= kept <= asked_before < 60
 

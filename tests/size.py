@@ -20,8 +20,8 @@ import click
 ROOT = Path(__file__).parents[1]
 
 BUDGETS = {
-    "code lines, packages": 75_000,
-    "modules, packages": 380,
+    "code lines, packages": 75_400,  # the aim is 75,000: lower this with each cut
+    "modules, packages": 384,  # the aim is 380
     "code lines, benchmarks": 8_000,
     "code lines, tests": 50_000,
     "words, README.md and docs/*.md": 45_000,
@@ -127,7 +127,7 @@ def table(size: Size) -> str:
     return "\n".join(rows)
 
 
-MARKS = ("<!-- sizes -->\n", "\n<!-- end of sizes -->")
+MARKS = ("<!-- sizes -->\n", "<!-- end of sizes -->")
 
 
 def main() -> None:
@@ -137,7 +137,9 @@ def main() -> None:
     if "--write" in sys.argv:
         page = ROOT / "CONTRIBUTING.md"
         before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
-        page.write_text(before + MARKS[0] + made + MARKS[1] + rest.split(MARKS[1])[1], "utf-8")
+        page.write_text(
+            before + MARKS[0] + made + "\n" + MARKS[1] + rest.split(MARKS[1])[1], "utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -408,7 +408,7 @@ def test_a_reward_function_for_trl() -> None:
 def test_mistakes_of_a_reward_function() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'passed'"):
         SandboxReward({"pased": 1.0})
-    with pytest.raises(ConfigError, match="no prompt style 'chatt'"):
+    with pytest.raises(ConfigError, match="Unknown prompt style 'chatt'"):
         SandboxReward(style="chatt")
     reward = SandboxReward(task="file:missing.jsonl")
     with pytest.raises(CodegenError, match=r"missing.jsonl"):

@@ -55,8 +55,6 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
          "offers no completions by --fim infill"),
         ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
-        ("{url}", ["-o", "threads=3"], 2, "threads cannot be set with --upstream"),
-        ("", ["-o", "fim=qwen"], 2, "fim cannot be set with a transformers model"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(

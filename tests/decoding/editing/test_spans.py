@@ -12,7 +12,7 @@ TOKENS = st.lists(st.integers(0, 3), max_size=40).map(lambda ids: np.array(ids, 
 
 
 @settings(deadline=None, max_examples=300)
-@given(old=TOKENS, new=TOKENS, shortest=st.integers(1, 4))
+@given(old=TOKENS, new=TOKENS, shortest=st.integers(2, 4))
 def test_spans_are_equal_disjoint_and_miss_nothing_long(
     old: np.ndarray, new: np.ndarray, shortest: int
 ) -> None:

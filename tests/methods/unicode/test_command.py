@@ -61,7 +61,10 @@ def rows(folder: Path, number: int) -> Path:
             "--batch-size cannot be combined with --endpoint.",
         ),
         (["--language", "a b"], "'a b' is not the name of a language"),
-        (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "--llm cannot be combined with --endpoint"),
+        (
+            ["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"],
+            "--llm cannot be combined with --endpoint",
+        ),
         (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
         (
             ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],

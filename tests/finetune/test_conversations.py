@@ -271,9 +271,8 @@ def test_control_tokens_that_the_tokenizer_does_not_list(family: str, core: str)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(core), bos_token="<s>", eos_token="</s>"
     )
-    for token in tokens:
-        added: Any = AddedToken(token, special=True, normalized=False)
-        tokenizer.add_tokens(added)
+    added: Any = [AddedToken(token, special=True, normalized=False) for token in tokens]
+    tokenizer.add_tokens(added)
     tokenizer.chat_template = template
     assert tokens[0] not in tokenizer.all_special_tokens
     ids: Any = tokenizer.convert_tokens_to_ids(list(tokens))

@@ -164,8 +164,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) ->
     monkeypatch.undo()
     monkeypatch.setattr(module, "_ENTRIES", 60)
     assert 0 < len(folder(tmp_path)._states) < 60
-    lines = [record.message for record in caplog.records]
-    assert len(lines) == 3
+    assert len(caplog.records) == 3
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -141,6 +141,7 @@ class EngineOptions(LogOptions, ModelOptions):
         super()._check()
         if self.upstream:
             self.endpoint()
+            kind, unused = "--upstream", ("precision", "threads")
         elif find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
@@ -149,6 +150,12 @@ class EngineOptions(LogOptions, ModelOptions):
             check_name(self.model)
             if self.api_key_env:
                 raise ConfigError("--api-key-env requires --upstream.", "Leave it out.")
+            is_gguf = local_backend(self.model) == "llamacpp"
+            kind = "a GGUF file" if is_gguf else "a transformers model"
+            unused = ("precision",) if is_gguf else ("fim",)
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ConfigError(f"-o {name} cannot be used with {kind}.", "Leave it out.")
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""

@@ -55,6 +55,8 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
          "offers no completions by --fim infill"),
         ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
+        ("{url}", ["-o", "threads=3"], 2, "-o threads cannot be used with --upstream"),
+        ("", ["-o", "fim=qwen"], 2, "-o fim cannot be used with a transformers model"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(

@@ -26,6 +26,7 @@ from codegen.generation.backends import (
     find_endpoint,
     hint,
     is_loopback,
+    local_backend,
     named_endpoints,
 )
 from codegen.terminal import echo

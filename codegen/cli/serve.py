@@ -89,7 +89,8 @@ class ModelOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, a directory, a hub id or a GGUF file; with --upstream, its name there.",
+        "Model: embedded, coder, a directory, a hub id or a GGUF file; with --upstream, its name "
+        "there.",
         shown="embedded, or the only one of the upstream",
     )
     upstream: str = setting(
@@ -550,7 +551,7 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
     if name == "off" or not (name or has_adapter):
         return None
     from codegen.methods.edits.formats import find_format
-    from codegen.models.embedded import NEXT_EDIT
+    from codegen.models.pretrained import NEXT_EDIT
     from codegen.server.edit_history import Outcomes
     from codegen.server.next_edits import NextEditor, least_tokens
 
@@ -573,13 +574,14 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     limits = ServerLimits(context_tokens=given.context)
     if given.upstream:
         return CompletionEngine(_upstream(given, limits, patient), limits)
-    from codegen.models.gguf import find_gguf
+    from codegen.models.gguf import gguf_of
 
-    if gguf := find_gguf(given.model):
-        return CompletionEngine(_llama(given, gguf, limits), limits)
+    is_gguf = local_backend(given.model) == "llamacpp"
+    if is_gguf and (file := gguf_of(given.model)):
+        return CompletionEngine(_llama(given, file, limits), limits)
     import torch
 
-    from codegen.models.embedded import NEXT_EDIT
+    from codegen.models.pretrained import NEXT_EDIT
     from codegen.server.model import CompletionModel
 
     torch.set_num_threads(given.threads)

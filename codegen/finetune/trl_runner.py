@@ -440,7 +440,10 @@ def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Reque
 
 
 def _prompt(request: Request) -> str | list[dict[str, str]]:
-    return [{"role": "user", "content": request.prompt}] if request.chat else request.prompt
+    if not request.chat:
+        return request.prompt
+    turns = [{"role": "user", "content": request.prompt}]
+    return [*turns, {"role": "assistant", "content": request.prefill}] if request.prefill else turns
 
 
 def _grpo_settings(recipe: Recipe) -> dict[str, Any]:

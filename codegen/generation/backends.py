@@ -16,6 +16,7 @@ import tomllib
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,30 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         raise ConfigError(f"The back-end {name} has no option {option}.") from None
 
 
-def local_backend(model: str) -> str:
+def local_backend(model: str, decoder: str | None = None) -> str:
     """The name of the back-end that runs a model on this machine.
+
+    llama.cpp runs GGUF files, and ``coder`` and ``coder-1.5b`` where it is installed; our decoders
+    run the weights of these two by transformers.
+
+    Args:
+        decoder: name of the decoder; None for the model's own.
 
     Raises:
         ModelError: for a GGUF file that is not there.
     """
     from codegen.models.gguf import find_gguf
+    from codegen.models.pretrained import MODELS
 
-    return "llamacpp" if find_gguf(model) else "transformers"
+    if model not in MODELS:
+        return "llamacpp" if find_gguf(model) else "transformers"
+    samples = decoder in (None, "sample") and find_spec("xllamacpp") is not None
+    return "llamacpp" if samples and model != "embedded" else "transformers"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model on this machine: ``embedded``, a directory, a hub id or a GGUF file.
+    """A model on this machine: ``embedded``, ``coder``, a directory, a hub id or a GGUF file.
 
     A request's random numbers depend on its own seed alone. Its logits depend in the last bits on
     the requests beside it in a batch, so only ``batch_size`` 1, the default, gives the same
@@ -91,13 +102,14 @@ class LocalModel:
             ModelUnusable: if there is no such model.
         """
         from codegen.models import fingerprint_of
+        from codegen.models.gguf import fingerprint, gguf_of
 
         try:
-            is_gguf = local_backend(self.model) == "llamacpp"
-            weights = fingerprint_of(self.model)
+            file = gguf_of(self.model) if local_backend(self.model) == "llamacpp" else None
+            weights = fingerprint(file) if file else fingerprint_of(self.model)
         except (ModelError, InputError) as error:
             raise ModelUnusable(error.message, error.remedy) from error
-        name = "gguf" if is_gguf else self.model  # wherever the file is
+        name = "gguf" if file else self.model  # wherever the file is
         return {"model": name, "weights": weights, "batch_size": self.batch_size}
 
     def open(self) -> Backend:
@@ -292,7 +304,7 @@ def _parts(url: str) -> urllib.parse.SplitResult | None:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NULL = "null"  # TOML has no null
 # Have a meaning of their own in --model and `cogex run`.
-_OWN_NAMES = ("embedded", "next-edit", "sqlnet", "new")
+_OWN_NAMES = ("embedded", "coder", "coder-1.5b", "next-edit", "sqlnet", "new")
 
 
 class EndpointSettings(Config):
@@ -430,8 +442,8 @@ def check_name(name: str) -> None:
     if name not in known:
         raise ModelError(
             f"There is no model {name!r}.",
-            f"{nearest(name, ['embedded', *known])} Give 'embedded', a directory, a hub id such as "
-            "org/name, a GGUF file, or a name of `codegen models list`.".strip(),
+            f"{nearest(name, [*_OWN_NAMES, *known])} Give a directory, a hub id such as org/name, a "
+            "GGUF file, or a name of `codegen models list`.".strip(),
         )
 
 

@@ -166,6 +166,8 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
         "seed": seed,
         "stop": request.stop,
     }
+    if request.prefill:
+        decides["prefill"] = request.prefill
     row = json.dumps([dict(identity), decides], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(row.encode("ascii")).digest()
 

@@ -27,8 +27,7 @@ from codegen.generation.protocol import (
     ModelUnusable,
     RequestFailed,
 )
-from codegen.models import embedded
-from codegen.models.gguf import find_gguf, fingerprint
+from codegen.models.gguf import fingerprint, gguf_of
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
 
 _MOST_SLOTS = 8  # by default; each has memory for a whole context
@@ -64,14 +63,14 @@ class LlamaBackend(OpenAIBackend):
 
     @classmethod
     def open(cls, model: str, **options: Any) -> LlamaBackend:
-        """The back-end for a GGUF file, a directory that holds one, or ``embedded``.
+        """The back-end for a GGUF file, a directory that holds one, or a pretrained model.
 
         Args:
             options: ``batch_size``, the requests at once, up to 8 of which are decoded together
                 unless ``slots`` says more; ``options``, those of :class:`LlamaOptions`.
         """
         chosen = _options(**options)
-        path = embedded.ensure_gguf() if model == "embedded" else find_gguf(model)
+        path = gguf_of(model)
         if path is None:
             raise ModelError(
                 f"{model!r} is not a GGUF file.",

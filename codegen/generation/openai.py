@@ -219,10 +219,11 @@ class OpenAIBackend(Backend):
                 wasted=_sums(wasted),
                 retries=len(wasted) - 1,
             )
-        text, reason = found.text, _finish_reason(found.finish_reason, bool(stops))
+        whole = found.text.removeprefix(request.prefill)  # llama.cpp repeats it
+        text, reason = whole, _finish_reason(found.finish_reason, bool(stops))
         if cuts:
             text = cut_at_stop(text, stops)
-            reason = "stop" if text != found.text else reason
+            reason = "stop" if text != whole else reason
             if on_piece:
                 on_piece(text)
         return resolved.completion(
@@ -250,6 +251,8 @@ class OpenAIBackend(Backend):
         }
         if request.chat:
             body["messages"] = [{"role": "user", "content": request.prompt}]
+            if request.prefill:  # continued by llama.cpp, vLLM and others
+                body["messages"].append({"role": "assistant", "content": request.prefill})
         else:
             body["prompt"] = request.prompt
         if stops:

@@ -41,6 +41,8 @@ class Request:
         prompt: the text to continue, or with ``chat`` the user's turn.
         chat: whether to wrap ``prompt`` in the model's chat template, so that the completion is
             the assistant's turn.
+        prefill: the beginning of the assistant's turn, which the completion continues; with
+            ``chat`` only.
         stop: strings that end the completion, which holds none of them.
         task, problem_id, index: copied into the sample; they also seed its randomness.
         heal: whether to let the completion's first token reach back over the prompt's end (token
@@ -55,6 +57,7 @@ class Request:
 
     prompt: str
     chat: bool = False
+    prefill: str = ""
     stop: tuple[str, ...] = ()
     task: str = ""
     problem_id: str = ""

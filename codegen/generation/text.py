@@ -112,7 +112,7 @@ def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: b
             where the tokenizer has no token to start from.
     """
     if request.chat:
-        return Healed(chat_prompt(tokenizer, request.prompt), b"", [])
+        return Healed(chat_prompt(tokenizer, request.prompt, prefill=request.prefill), b"", [])
     ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
     return vocabulary.heal(ids) if request.heal and heals else Healed(ids, b"", [])
 

@@ -1,6 +1,6 @@
 """Models: finding, loading and naming them.
 
-:func:`load` takes ``embedded``, a directory or a hub id, and merges a LoRA adapter into its base.
+:func:`load` takes ``embedded``, ``coder``, a directory or a hub id, and merges a LoRA adapter into its base.
 What a fine-tuned model was taught (prompt style and decoder) travels in ``codegen.json`` beside it.
 """
 

@@ -20,11 +20,12 @@ from codegen.templates import TemplateFailure, TemplateProcess, serve
 _process = TemplateProcess(__file__)
 
 
-def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
+def chat_prompt(tokenizer: Any, text: str, system: str = "", prefill: str = "") -> list[int]:
     """Token ids of a user's turn with ``text``, up to where the assistant's answer begins.
 
     Args:
         system: the system prompt; empty for the template's own.
+        prefill: the beginning of the answer.
 
     Raises:
         ModelError: if the tokenizer has no chat template, or one that takes no system prompt.
@@ -32,7 +33,7 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     turns = [{"role": "user", "content": text}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
-    return tokenizer(render(tokenizer, turns), add_special_tokens=False).input_ids
+    return tokenizer(render(tokenizer, turns) + prefill, add_special_tokens=False).input_ids
 
 
 def control_tokens(tokenizer: Any, *, special: bool = False) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from codegen.errors import InputError, ModelError
+from codegen.models.pretrained import MODELS
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _TOKENS = "tokenizer.ggml.tokens"
@@ -88,7 +89,7 @@ def find_gguf(name: str) -> Path | None:
         ModelError: if there is no such file, a directory holds several models, or a later part is
             named.
     """
-    if name in ("", "embedded"):
+    if not name or name in MODELS:
         return None
     path, mode, why = Path(name).expanduser(), 0, ""
     try:
@@ -120,6 +121,15 @@ def find_gguf(name: str) -> Path | None:
             "Name its first part, which ends in -00001-of-....gguf; the others must lie beside it.",
         )
     return path
+
+
+def gguf_of(name: str) -> Path | None:
+    """As :func:`find_gguf`; the file of a pretrained model is fetched if it is not here.
+
+    Raises:
+        ModelError: as :func:`find_gguf`, or if a file cannot be fetched.
+    """
+    return MODELS[name].ensure_gguf() if name in MODELS else find_gguf(name)
 
 
 def all_parts(path: Path) -> list[Path]:

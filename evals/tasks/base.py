@@ -21,7 +21,7 @@ from codegen.generation.protocol import Request, cut_at_stop
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Sample, Verdict
 
-from .extraction import EMPTY, Extraction, find_code, with_preamble
+from .extraction import EMPTY, Extraction, find_code, sanitized, with_preamble
 from .rows import AnyProblem, Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import Ask, PromptStyle, style_of
 
@@ -269,10 +269,14 @@ class CodeTask(Task[AnyProblem]):
                 "instruction": self.instruction,
                 "few_shot": self.few_shot,
             }[style.ask]
-            prompt = style.render(prompt=show(problem))
+            shown = show(problem)
+            # In a chat the code is quoted, so its outer white space means nothing.
+            is_quoted = style.chat and style.ask == "code"
+            prompt = style.render(prompt=shown.strip() if is_quoted else shown)
         return Request(
             prompt,
             chat=style.chat,
+            prefill=style.prefill,
             stop=self._stops(style),
             task=self.name,
             problem_id=problem.id,
@@ -314,8 +318,10 @@ class CodeTask(Task[AnyProblem]):
 
     def read(self, problem: AnyProblem, style: PromptStyle, answer: str) -> Extraction:
         """The whole program of an answer that is not empty."""
-        if style.read == "find":
+        if style.read in ("find", "sanitize"):
             found = find_code(answer, self.entry_point(problem))
+            if style.read == "sanitize":
+                found = sanitized(found)
             return self.placed(problem, found) if found.program else found
         answer = cut_at_stop(answer, self._stops(style))
         if not answer.strip() and not self._may_be_blank(style):

@@ -75,6 +75,32 @@ def find_code(answer: str, entry_point: str) -> Extraction:
     return Extraction("", f"no code block, and the text {defines} code")
 
 
+def sanitized(found: Extraction) -> Extraction:
+    """The imports, definitions and assignments of a program's longest beginning that parses.
+
+    As EvalPlus does before it runs an answer (``evalplus.sanitize``), but for names that the
+    function under test does not reach, which are kept here.
+    """
+    lines = found.program.splitlines()
+    for end in range(len(lines), 0, -1):
+        tree = _parsed("\n".join(lines[:end]))
+        if tree is None or not any(isinstance(node, _KEPT) for node in tree.body):
+            continue
+        spans = [
+            (min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]),
+             node.end_lineno)
+            for node in tree.body if isinstance(node, _KEPT)
+        ]  # fmt: skip
+        return Extraction("\n".join("\n".join(lines[a - 1 : b]) for a, b in spans) + "\n")
+    return found
+
+
+_KEPT = (
+    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign,
+    ast.AnnAssign,
+)  # fmt: skip
+
+
 def fenced_blocks(text: str) -> list[str]:
     """The code blocks of a text in order, without blank ones; the last need not be closed."""
     closed, unclosed = _fenced(text)

@@ -29,7 +29,7 @@ from codegen.records import Sample
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
-    "append", "find", "whole", "edit-blocks", "edit-window", "edit-rows", "edit-blocks-qwen",
+    "append", "find", "sanitize", "whole", "edit-blocks", "edit-window", "edit-rows", "edit-blocks-qwen",
     "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2", "edit-sweep", "edit-mercury",
     "edit-instinct", "edit-search-replace", "edit-udiff", "edit-few-shot",
 ]  # fmt: skip
@@ -48,10 +48,12 @@ class PromptStyle(Config):
     read: Read = setting(
         ...,
         "how the program is obtained from the answer: append puts it after the prompt, find finds "
-        "the code in it, whole takes it as it is, edit-FORMAT reads it as the next edit",
+        "the code in it, sanitize finds it and keeps its definitions, whole takes it as it is, "
+        "edit-FORMAT reads it as the next edit",
     )
     chat: bool = setting(False, "put the model's chat template around the prompt")
     template: str = setting("{prompt}", "the text of the prompt")
+    prefill: str = setting("", "the beginning of the answer, which the model continues; for chat")
     stop: tuple[Text, ...] = setting(
         (), "strings that end the answer when the prompt requests one function"
     )
@@ -69,6 +71,11 @@ class PromptStyle(Config):
             raise ConfigError(
                 f"Prompt style {self.name!r} has ask: {self.ask} and read: {self.read}.",
                 "ask: edit goes with read: edit-FORMAT, and with nothing else.",
+            )
+        if self.prefill and not self.chat:
+            raise ConfigError(
+                f"Prompt style {self.name!r} has a prefill without chat: true.",
+                "Put it at the end of the template.",
             )
         needed = ("{prefix}", "{suffix}") if self.ask == "infill" else ("{prompt}",)
         for part in needed:

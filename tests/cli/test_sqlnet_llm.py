@@ -164,9 +164,9 @@ def test_llama_cpp_keeps_to_the_grammar(
 def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codegen.models import embedded
+    from codegen.models.pretrained import MODELS
 
-    if embedded.find() is None:
+    if MODELS["embedded"].find() is None:
         pytest.skip("the embedded model is not on this machine")
     before = path.read_bytes()
     with pytest.raises(SystemExit) as stop:

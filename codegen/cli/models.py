@@ -31,8 +31,8 @@ _LONGEST = 200  # characters of a value from a file
 def models() -> None:
     """List, fetch and show models; name and test servers that speak OpenAI's protocol.
 
-    A server's name can be given as --model (or --llm) to every command that also has --endpoint. Names are
-    kept in models.toml in your configuration directory; API keys are not stored.
+    A server's name can be given as --model (or --llm) to every command that also has --endpoint.
+    Names are kept in models.toml in your configuration directory; API keys are not stored.
     """
 
 

@@ -442,8 +442,8 @@ def check_name(name: str) -> None:
     if name not in known:
         raise ModelError(
             f"There is no model {name!r}.",
-            f"{nearest(name, [*_OWN_NAMES, *known])} Give a directory, a hub id such as org/name, a "
-            "GGUF file, or a name of `codegen models list`.".strip(),
+            f"{nearest(name, [*_OWN_NAMES, *known])} Give a directory, a hub id such as org/name, "
+            "a GGUF file, or a name of `codegen models list`.".strip(),
         )
 
 

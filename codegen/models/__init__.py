@@ -1,7 +1,8 @@
 """Models: finding, loading and naming them.
 
 :func:`load` takes ``embedded``, ``coder``, a directory or a hub id, and merges a LoRA adapter into
-its base. What a fine-tuned model was taught (prompt style and decoder) travels in ``codegen.json`` beside it.
+its base. What a fine-tuned model was taught (prompt style and decoder) travels in
+``codegen.json`` beside it.
 """
 
 from codegen.models.loading import (

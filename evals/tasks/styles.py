@@ -30,8 +30,9 @@ from codegen.records import Sample
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
     "append", "find", "sanitize", "whole", "edit-blocks", "edit-window", "edit-rows",
-    "edit-blocks-qwen", "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2", "edit-sweep", "edit-mercury",
-    "edit-instinct", "edit-search-replace", "edit-udiff", "edit-few-shot",
+    "edit-blocks-qwen", "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2",
+    "edit-sweep", "edit-mercury", "edit-instinct", "edit-search-replace", "edit-udiff",
+    "edit-few-shot",
 ]  # fmt: skip
 
 

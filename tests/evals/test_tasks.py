@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job
-from codegen.evals.tasks.extraction import find_code, with_preamble
+from codegen.evals.tasks.extraction import Extraction, find_code, sanitized, with_preamble
 from codegen.generation.protocol import cut_at_stop
 from codegen.records import Sample
 
@@ -163,6 +163,55 @@ def test_code_is_found(text: str, expected: str) -> None:
     found = find_code(text, "f")
     assert found.program == expected
     assert found.reason == ""
+
+
+F = "def f(x):\n    return x\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (F, F),
+        (f"import re\nfrom math import *\n{F}", f"import re\nfrom math import *\n{F}"),
+        (f"{F}\n\nprint(f(1))\nassert f(1) == 2\nf(3)\n", F),
+        (
+            f"{F}\nclass A:\n    x = 1\n\nK: int = 2\nL = 3\n",
+            f"{F}class A:\n    x = 1\nK: int = 2\nL = 3\n",
+        ),
+        (f"@cache\n{F}", f"@cache\n{F}"),
+        (f"{F}\nassert f(1) == [1, 2", F),  # cut off
+        (f"{F}\nHere is how it works:\n", F),
+        (f"{F}\ndef g(", F),
+        ("if True:\n    pass\n", "if True:\n    pass\n"),  # nothing would be left
+        ("def f(:", "def f(:"),
+        (f"async {F}", f"async {F}"),
+    ],
+)
+def test_only_definitions_are_kept(program: str, expected: str) -> None:
+    assert sanitized(Extraction(program)).program == expected
+
+
+def test_the_prompt_of_evalplus(humaneval: tasks.Task[Any]) -> None:
+    """The text that ``evalplus.provider.utility.make_raw_chat_prompt`` makes."""
+    problem = next(p for p in humaneval.problems() if p.id == "HumanEval/53")
+    style = tasks.find_style("evalplus")
+    request = humaneval.request(problem, style, 0)
+    assert request.chat
+    assert request.prompt == (
+        "Please provide a self-contained Python script that solves the following problem in a "
+        "markdown code block:\n```\n"
+        'def add(x: int, y: int):\n    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n'
+        '    >>> add(5, 7)\n    12\n    """\n```\n'
+    )
+    assert request.prefill == (
+        "Below is a Python script with a self-contained function that solves the problem and "
+        "passes corresponding tests:\n```python\n"
+    )
+    assert "\n```" in request.stop
+    text = "def add(x, y):\n    return x + y\n\nassert add(1, 1) == 3"
+    for whole in (text, f"```python\n{text}\n```"):  # of a server that ignores the prefill
+        found = answer(humaneval, problem, whole, "evalplus")
+        assert found.program.endswith("return x + y\n") and "assert" not in found.program
 
 
 @pytest.mark.parametrize("text", ["", " \n", "No.", "yes", "```python\n```", "Sorry, I can't."])

@@ -70,6 +70,7 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
         (replace(base, seed=1), params),
         (replace(base, seed=None, problem_id="p"), params),
         (replace(base, stop=("x",)), params),
+        (replace(base, prefill="p"), params),
         (replace(base, prompt="\ud800"), params),
     ]
     others = [

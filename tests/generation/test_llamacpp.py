@@ -63,6 +63,18 @@ def test_a_chat_request_uses_the_files_template(backend: LlamaBackend) -> None:
     assert made.prompt_tokens == len(tokens["tokens"])
 
 
+def test_a_begun_answer_is_continued_and_not_repeated(backend: LlamaBackend) -> None:
+    begun = "Sure, zebra:\n```python\n"
+    request = Request("Write add(a, b).", chat=True, prefill=begun, stop=("zebra",))
+    made = next(backend.generate([request], GREEDY, Decoder()))
+    turns = [{"role": "user", "content": request.prompt}, {"role": "assistant", "content": begun}]
+    shown = post(backend, "/apply-template", {"messages": turns})["prompt"]
+    assert shown.endswith(begun)
+    native = {"n_predict": GREEDY.max_new_tokens, "temperature": 0, "cache_prompt": False}
+    expected = post(backend, "/completion", {"prompt": shown, **native})["content"]
+    assert made.text == expected
+
+
 def test_samples_are_drawn_from_the_whole_distribution(backend: LlamaBackend) -> None:
     # At this temperature all 49,152 tokens are about equally likely. llama.cpp's own defaults
     # (top-k 40, min-p) would leave at most 40 of them.

@@ -47,14 +47,20 @@ def test_samples_do_not_depend_on_batching_or_order(loaded: LoadedModel) -> None
     assert len({s.completion for s in together.values()}) == len(REQUESTS)
 
 
-def test_greedy_equals_transformers_generate(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize("prefill", ["", "Sure:\n```python\n"])
+def test_greedy_equals_transformers_generate(loaded: LoadedModel, prefill: str) -> None:
     prompt = "return isinstance(value, str)"
-    request = Request(prompt, chat=True)
+    request = Request(prompt, chat=True, prefill=prefill)
     sample = run(loaded, [request], temperature=0.0)[0]
     turns = [{"role": "user", "content": prompt}]
-    inputs = loaded.tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    if prefill:
+        turns.append({"role": "assistant", "content": prefill})
+    # transformers strips the turn's end, so the text is taken up to the prefill.
+    text = loaded.tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=not prefill
     )
+    text = text[: text.rindex(prefill) + len(prefill)]
+    inputs = loaded.tokenizer(text, add_special_tokens=False, return_tensors="pt")
     output = loaded.model.generate(**inputs, max_new_tokens=12, do_sample=False)  # type: ignore[operator]
     new = output[0, inputs["input_ids"].shape[1] :]
     assert sample.completion == loaded.tokenizer.decode(new, skip_special_tokens=True)

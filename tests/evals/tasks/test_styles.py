@@ -42,6 +42,11 @@ def sample(text: str, meta: dict[str, Any]) -> Sample:
     return Sample("", "Toy/0", 0, "", text, "stop", {}, 0, 0, 0, meta=meta)
 
 
+def test_a_prefill_needs_a_chat() -> None:
+    with pytest.raises(ConfigError, match=r"'mine' has a prefill without chat: true"):
+        PromptStyle(name="mine", ask="code", read="whole", prefill="Sure:")
+
+
 def test_the_orders_of_infilling() -> None:
     parts = {"prefix": "A{suffix}", "suffix": "B{prefix}{x}"}
     psm = STYLES["fim-starcoder"].render(**parts)

@@ -26,19 +26,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from codegen.benchmarks.evidence.functions import (
-    Function,
-    diversity,
-    functions,
-    judge,
-    start_model,
-    write,
-)
+from codegen.benchmarks.evidence.functions import diversity, judge, start_model, write
 from codegen.benchmarks.evidence.harness import Experiment, slug, train_small
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.generators import Whole
 from codegen.data.sources import MemorySource
+from codegen.data.sources.small_functions import SmallFunction, functions
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.statistics import pass_at_k
 from codegen.lintseq import LintSeq, resolve
@@ -94,7 +88,7 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def data_of(form: Form, known: Sequence[Function], folder: Path) -> Path:
+def data_of(form: Form, known: Sequence[SmallFunction], folder: Path) -> Path:
     """A data directory of the form's texts."""
     source = MemorySource(tuple(f.example(number) for number, f in enumerate(known)))
     make_data(form.generator, source, folder, workers=1)
@@ -128,7 +122,7 @@ def measure(
     loaded: Any,
     form: Form,
     ask: Callable[[str], str],
-    asked: Sequence[Function],
+    asked: Sequence[SmallFunction],
     n: int,
     seed: int,
 ) -> dict[str, float]:

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.evidence.forms import FORMS
-from codegen.benchmarks.evidence.functions import Function, functions, start_model
+from codegen.benchmarks.evidence.functions import start_model
 from codegen.benchmarks.evidence.harness import Experiment, gains, once, train_small
 from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
 from codegen.data.sources import MemorySource
+from codegen.data.sources.small_functions import SmallFunction, functions
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load
@@ -51,7 +52,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return str(path)
 
 
-def task_file(path: Path, asked: Sequence[Function]) -> str:
+def task_file(path: Path, asked: Sequence[SmallFunction]) -> str:
     """The functions as a user's task (``file:``)."""
     rows = [
         {"id": f"{i}", "prompt": f.instruction, "entry_point": "f", "tests": f.test, "cpu_s": 2}

@@ -25,6 +25,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence import functions as small
 from codegen.benchmarks.evidence.harness import Experiment, character_model, train_small
+from codegen.data.sources.small_functions import functions
 from codegen.decoding.loop import Row
 from codegen.evals.sandbox import Sandbox
 from codegen.methods.backspace import BKSPC, Backspace, load_codec
@@ -88,7 +89,7 @@ class Functions:
     }
 
     def __init__(self, count: int) -> None:
-        self._functions = small.functions(count, seed=0)
+        self._functions = functions(count, seed=0)
         self.examples: Sequence[Example] = [
             f.example(number) for number, f in enumerate(self._functions)
         ]

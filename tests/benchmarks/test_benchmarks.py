@@ -23,11 +23,12 @@ from codegen.benchmarks.evidence import (
     reward_hacking,
     sequencematch,
 )
-from codegen.benchmarks.evidence.functions import functions, judge
+from codegen.benchmarks.evidence.functions import judge
 from codegen.benchmarks.evidence.harness import gains, mean_with_interval
 from codegen.benchmarks.tools import suites
 from codegen.benchmarks.tools.statistics import clustered_mean, rate, ratio_of_sums
 from codegen.cli import bench
+from codegen.data.sources.small_functions import functions
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Sandbox
 from codegen.records import Status

@@ -462,13 +462,8 @@ def _make_data(job: _Job) -> None:
             job.heard.progress(f"texts ({form})", progress.inputs, _KNOWN, "")
 
         folder = job.out / "data" / form
-        run(
-            generator,
-            MemorySource(examples),
-            folder,
-            seed=job.settings.seed,
-            on_progress=on_progress,
-        )
+        source = MemorySource(examples)
+        run(generator, source, folder, seed=job.settings.seed, on_progress=on_progress)
         some = [text.text for text in _texts(folder)[:200]]
         counts = [len(ids) for ids in tokenizer(some).input_ids]
         tokens[form] = (sum(counts) / len(counts), max(counts))
@@ -555,9 +550,9 @@ def _subtitle(job: _Job, runs: Sequence[ScoredRun]) -> str:
     gain = (
         f"{job.plan.steps} steps of fine-tuning on small functions raised the share that "
         f"{settings.model} solves of {job.plan.functions} others from {shown('before')} to "
-        f"{shown('whole')} with whole programs, and to {shown('edits')} with LintSeq edit sequences."
+        f"{shown('whole')} with whole programs, and to {shown('edits')} with edit sequences."
     )
     return (
-        f"{first} {gain} Next, with your own model and data: codegen eval run humaneval --model "
-        "NAME, and codegen data lintseq FILES with codegen finetune."
+        f"{first} {gain} Next, with your own model and data: codegen eval run humaneval "
+        "--model NAME, and codegen data lintseq FILES with codegen finetune."
     )

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
 @options(Settings, "settings")
 def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
-    """Make edit sequences, fine-tune two models, sample, score, and write one report.
+    """Score a code model, make edit sequences, fine-tune a small model, and write one report.
 
-    Makes the data, measures this machine and prints a plan that ends within --minutes. Run the same
-    command again to resume an interrupted run; it keeps its plan.
+    Measures this machine and prints a plan that ends within --minutes. Run the same command again
+    to resume an interrupted run; it keeps its plan.
     """
     view = _View()
     try:
@@ -40,7 +40,8 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
         "scores": {name: asdict(score) for name, score in summary.scores.items()},
-        "sizes": asdict(summary.plan)["sizes"],
+        "steps": summary.plan.steps,
+        "functions": summary.plan.functions,
         "expected": summary.plan.expected,
         "seconds": summary.plan.spent,
     }
@@ -62,18 +63,17 @@ class _View:
         click.echo(text, err=True)
 
     def plan(self, plan: Plan) -> None:
-        if sizes := plan.sizes:
-            echo(
-                f"Plan: {plural(sizes.steps, 'step')} per fine-tuning; {plural(sizes.n, 'sample')} "
-                f"per problem and model, for {plural(sizes.problems, 'problem')} and three models.",
-                err=True,
-            )
+        echo(
+            f"Plan: {plural(plan.steps, 'step')} per fine-tuning; {plan.functions} functions to "
+            "measure with.",
+            err=True,
+        )
         for number, name in enumerate(STAGES, 1):
             note = "  done" if name in plan.spent else ""
             echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
-        total, budget = sum(plan.expected.values()), plan.request["seconds"]
+        total, budget = sum(plan.expected.values()), 60 * plan.request["minutes"]
         echo(f"    {'total, minutes':<32} {_minutes(total):>6}", err=True)
-        if budget is not None and total > budget:
+        if total > budget:
             echo(
                 f"This machine needs more than {budget / 60:g} minutes even for this smallest "
                 "run. Ctrl-C ends it; finished stages are kept.",

@@ -63,7 +63,7 @@ class Settings(Config):
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
     minutes: float = setting(10.0, "Time in which to finish.", ge=0.5, le=24 * 60)
     small: bool = setting(
-        False, "Use the embedded model for HumanEval too; coder is a download of 491 MB."
+        False, "Have --model answer HumanEval too, without coder, a download of 491 MB."
     )
     model: str = setting("embedded", "Model to fine-tune: a name, a directory or a hub id.")
     steps: int | None = setting(None, "Optimizer steps of each fine-tuning.", shown="planned", ge=1)
@@ -81,7 +81,7 @@ class Settings(Config):
     @property
     def coder(self) -> str:
         """The model that answers HumanEval."""
-        return "embedded" if self.small else "coder"
+        return self.model if self.small else "coder"
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ _HUMANEVAL_SHARE, _SAMPLING_SHARE = 0.22, 0.25  # of the minutes; training gets 
 _RESERVE = 0.1  # share of the time kept for what was estimated too low, and for the report
 _MOST_STEPS, _FEWEST_STEPS, _FEWEST = 150, 5, 20
 _LOADS = 4  # loading a model, against the rest of a training's or sampling's fixed time
-_PROGRAM_S = 0.05  # of running a program
+_PROGRAM_S, _PAGE_S = 0.05, 5.0  # running a program, writing the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +169,14 @@ def choose_sizes(plan: Plan, settings: Settings) -> Plan:
     functions = settings.limit or _fitting(plan, _SAMPLING_SHARE * 60 * settings.minutes)
     step_s = plan.rates.token * settings.batch_size * sum(mean for mean, _ in plan.tokens.values())
     sampling = _sampling(plan, functions)
-    left = seconds - sampling - 2 * _LOADS * plan.rates.load
+    left = seconds - sampling - 2 * _LOADS * plan.rates.load - _PAGE_S
     steps = settings.steps or min(_MOST_STEPS, max(_FEWEST_STEPS, int(left / step_s)))
     trained = {
         stage: _LOADS * plan.rates.load
         + steps * settings.batch_size * plan.rates.token * plan.tokens[form][0]
         for stage, form in zip(STAGES[4:6], FORMS, strict=True)
     }
-    expected = {**plan.spent, **trained, STAGES[6]: sampling, STAGES[7]: 5.0}
+    expected = {**plan.spent, **trained, STAGES[6]: sampling, STAGES[7]: _PAGE_S}
     return replace(plan, steps=steps, functions=functions, expected=expected)
 
 
@@ -417,7 +417,8 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
     name = "humaneval" if stride == 1 else f"humaneval, one problem of {stride}"
     chosen = problems[::stride][: settings.limit]
     task = HumanEval(name, whole.description, chosen, whole.source)
-    _sample_and_score(job, sandbox, settings.coder, settings.coder, 512, task, backend)
+    run = "humaneval" if settings.small else settings.coder
+    _sample_and_score(job, sandbox, run, settings.coder, 512, task, backend)
 
 
 def _edit_sequences(job: _Job) -> list[EditSteps]:
@@ -466,7 +467,7 @@ def _make_data(job: _Job) -> None:
         run(generator, source, folder, seed=job.settings.seed, on_progress=on_progress)
         some = [text.text for text in _texts(folder)[:200]]
         counts = [len(ids) for ids in tokenizer(some).input_ids]
-        tokens[form] = (sum(counts) / len(counts), max(counts))
+        tokens[form] = [sum(counts) / len(counts), max(counts)]
     rows = [
         {
             "id": f"{number}",
@@ -543,8 +544,8 @@ def _subtitle(job: _Job, runs: Sequence[ScoredRun]) -> str:
         interval = "" if low is None or high is None else f" (95% interval {low:.0%} to {high:.0%})"
         return f"{estimate.value:.0%}{interval}"
 
-    coder, settings = runs[0].name, job.settings
-    first = f"{coder} solved {shown(coder)} of {len(runs[0].score.problems)} problems of HumanEval."
+    settings = job.settings
+    first = f"{settings.coder} solved {shown(runs[0].name)} of {len(runs[0].score.problems)} problems of HumanEval."
     if len(runs) == 1:
         return f"{first} The fine-tuning is still running: this page will be replaced."
     gain = (

@@ -20,7 +20,6 @@ import pytest
 
 from codegen.quickstart import STAGES
 
-PROGRAM = "def f{i}(x):\n    if x > {i}:\n        return x\n    y = x + {i}\n    return y * 2\n"
 VOLATILE = {
     "cpu_s",
     "wall_s",
@@ -32,20 +31,11 @@ VOLATILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("source") / "programs.jsonl"
-    rows = [{"instruction": f"Add {i}.", "program": PROGRAM.format(i=i)} for i in range(24)]
-    rows.append({"instruction": "Broken.", "program": "def f(:\n"})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def start(out: Path, model: Path, source: Path) -> subprocess.Popen[str]:
+def start(out: Path, model: Path) -> subprocess.Popen[str]:
     # Settings files hold the paths they were given, so those must not differ: out is relative.
     out.parent.mkdir(exist_ok=True)
-    arguments = ["--out", out.name, "--model", model, "--source", source, "--limit", 6, "--n", 3]
-    arguments += ["--steps", 6, "--max-new-tokens", 24, "--json"]
+    arguments = ["--out", out.name, "--model", model, "--small", "--limit", 6, "--steps", 6]
+    arguments += ["-o", "batch_size=2", "--json"]
     return subprocess.Popen(
         [sys.executable, "-m", "codegen", "quickstart", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -96,11 +86,11 @@ def compare(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, source: Path
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path
 ) -> tuple[Path, dict[str, Any], float]:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     started = time.monotonic()
-    summary = finish(start(out, tiny_model_dir, source))
+    summary = finish(start(out, tiny_model_dir))
     return out, summary, time.monotonic() - started
 
 
@@ -108,32 +98,30 @@ def undisturbed(
 def test_the_whole_chain(undisturbed: tuple[Path, dict[str, Any], float]) -> None:
     out, summary, _ = undisturbed
     assert summary["ok"]
-    assert list(summary["scores"]) == ["base", "whole", "edits"]
+    assert list(summary["scores"]) == ["humaneval", "before", "whole", "edits"]
     for score in summary["scores"].values():
-        assert score["samples"] == 18
+        assert score["samples"] == 6
         assert score["reference"]["passed"] == score["reference"]["total"] == 6
     manifest = json.loads((out / "data" / "edits" / "manifest.json").read_text())
-    assert manifest["counts"]["inputs"] == 25
-    assert manifest["counts"]["kept"] == 24
-    assert sum(manifest["counts"]["skipped"].values()) == 1
+    assert manifest["counts"]["inputs"] == manifest["counts"]["kept"] == 3000
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "pass@" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
     plan = json.loads((out / "plan.json").read_text())
-    assert plan["sizes"] == summary["sizes"] == {"steps": 6, "n": 3, "problems": 6}
+    assert (plan["steps"], plan["functions"]) == (6, 6)
     assert plan["spent"].keys() == plan["expected"].keys() == set(STAGES)
     losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
     assert losses[-1][1] < losses[0][1]
 
 
-def run_with_kills(out: Path, model: Path, source: Path, kills: int, seconds: float) -> None:
+def run_with_kills(out: Path, model: Path, kills: int, seconds: float) -> None:
     moments = random.Random(kills)
     for _ in range(kills):
-        process = start(out, model, source)
+        process = start(out, model)
         time.sleep(moments.uniform(0.05, 0.9) * seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    finish(start(out, model, source))
+    finish(start(out, model))
 
 
 @pytest.mark.long
@@ -142,56 +130,49 @@ def test_killed_at_random_moments_and_run_again_it_ends_the_same(
     kills: int,
     undisturbed: tuple[Path, dict[str, Any], float],
     tiny_model_dir: Path,
-    source: Path,
     tmp_path: Path,
 ) -> None:
     out, _, seconds = undisturbed
-    run_with_kills(tmp_path / "run", tiny_model_dir, source, kills, seconds)
+    run_with_kills(tmp_path / "run", tiny_model_dir, kills, seconds)
     compare(out, tmp_path / "run")
 
 
 @pytest.mark.long
-def test_a_planned_run_that_is_killed_keeps_its_plan(
-    tiny_model_dir: Path, source: Path, tmp_path: Path
-) -> None:
-    """The least time there is; the problems and tokens are given, so that it suffices here."""
+def test_a_planned_run_that_is_killed_keeps_its_plan(tiny_model_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", str(out), "--json"]
-    command += ["--model", str(tiny_model_dir), "--source", str(source), "--minutes", "0.5"]
-    command += ["--limit", "2", "--max-new-tokens", "8"]
+    command += ["--model", str(tiny_model_dir), "--small", "--minutes", "0.5", "--limit", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     shown = []
     for line in process.stderr:
         shown.append(line)
-        if line.startswith("[3/7]"):
+        if line.startswith("[5/8]"):
             break
     process.kill()
     process.communicate()
     # The plan comes before the first stage that takes long.
     text = "".join(shown)
-    assert text.index("[1/7]") < text.index("[2/7]") < text.index("Plan:") < text.index("[3/7]")
-    assert all(f"  {number} {name}" in text for number, name in enumerate(STAGES, 1))
+    assert text.index("[1/8]") < text.index("[4/8]") < text.index("Plan:") < text.index("[5/8]")
     plan = json.loads((out / "plan.json").read_text())
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "[2/7]" not in done.stderr and "Plan:" in done.stderr
+    assert "[4/8]" not in done.stderr and "Plan:" in done.stderr
     summary = json.loads(done.stdout)
     assert summary["expected"] == plan["expected"]
-    assert summary["sizes"]["steps"] == plan["sizes"]["steps"]
     losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
-    assert len(losses) == plan["sizes"]["steps"]
+    assert len(losses) == plan["steps"] == summary["steps"]
     samples = (out / "eval" / "edits" / "samples.jsonl").read_text().splitlines()
-    assert len(samples) == summary["sizes"]["n"] * summary["sizes"]["problems"]
+    assert len(samples) == summary["functions"] == 2
 
 
 @pytest.mark.slow
 def test_other_settings_do_not_mix(
-    undisturbed: tuple[Path, dict[str, Any], float], tiny_model_dir: Path, source: Path
+    undisturbed: tuple[Path, dict[str, Any], float], tiny_model_dir: Path
 ) -> None:
     out, _, _ = undisturbed
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", out.name, "--steps", "7"]
-    command += ["--model", str(tiny_model_dir), "--source", str(source), "--limit", "6", "-n", "3"]
+    command += ["--model", str(tiny_model_dir), "--small", "--limit", "6", "-o", "batch_size=2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
     assert done.returncode == 1
     assert "steps from 6 to 7" in done.stderr

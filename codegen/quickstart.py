@@ -544,8 +544,8 @@ def _subtitle(job: _Job, runs: Sequence[ScoredRun]) -> str:
         interval = "" if low is None or high is None else f" (95% interval {low:.0%} to {high:.0%})"
         return f"{estimate.value:.0%}{interval}"
 
-    settings = job.settings
-    first = f"{settings.coder} solved {shown(runs[0].name)} of {len(runs[0].score.problems)} problems of HumanEval."
+    settings, asked = job.settings, len(runs[0].score.problems)
+    first = f"{settings.coder} solved {shown(runs[0].name)} of {asked} problems of HumanEval."
     if len(runs) == 1:
         return f"{first} The fine-tuning is still running: this page will be replaced."
     gain = (

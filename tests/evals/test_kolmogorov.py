@@ -469,7 +469,7 @@ def command(*args: str) -> tuple[int, dict[str, Any]]:
     return found.returncode, json.loads(found.stdout or '{"error": ""}')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_drawn_programs_are_written_scored_and_beat_gzip(tmp_path: Path) -> None:
     path = tmp_path / "drawn.jsonl"
     code, summary = command("sample", "-n", "150", "--out", str(path))

@@ -122,8 +122,8 @@ def test_fingerprint_follows_the_weights(tiny_model_dir: Path, tmp_path: Path) -
     "instructions",
     [
         {"ATEN_CPU_CAPABILITY": "avx2"},
-        {"ATEN_CPU_CAPABILITY": "default"},
-        {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        pytest.param({"ATEN_CPU_CAPABILITY": "default"}, marks=pytest.mark.long),
+        pytest.param({"ONEDNN_MAX_CPU_ISA": "AVX2"}, marks=pytest.mark.long),
     ],
 )
 def test_bfloat16_is_not_picked_where_pytorch_is_told_to_do_without(

@@ -9,22 +9,13 @@ pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``pro
 """
 
 from codegen.lintseq.edits import Edit, EditSequence, Hunk, UnsupportedProgram, states
-from codegen.lintseq.generator import (
-    FORMATS,
-    Format,
-    LintSeq,
-    edit_sequence,
-    program_of,
-    state_before,
-    training_texts,
-)
-from codegen.lintseq.program import Prepared, normalize, prepare
-from codegen.lintseq.reference import random_sequence, reference_sequence
+from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
+from codegen.lintseq.program import normalize, prepare
+from codegen.lintseq.reference import random_sequence
 from codegen.lintseq.repair import VerificationFailed, edit_sequences, sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
     Malformed,
-    Mended,
     Resolution,
     format_edits,
     parse_edits,
@@ -32,16 +23,12 @@ from codegen.lintseq.text_format import (
 )
 
 __all__ = [
-    "FORMATS",
     "MARKER",
     "Edit",
     "EditSequence",
-    "Format",
     "Hunk",
     "LintSeq",
     "Malformed",
-    "Mended",
-    "Prepared",
     "Resolution",
     "UnsupportedProgram",
     "VerificationFailed",
@@ -51,12 +38,9 @@ __all__ = [
     "normalize",
     "parse_edits",
     "prepare",
-    "program_of",
     "random_sequence",
-    "reference_sequence",
     "resolve",
     "sample_edits",
     "state_before",
     "states",
-    "training_texts",
 ]

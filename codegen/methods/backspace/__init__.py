@@ -7,7 +7,6 @@ backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
 
 from codegen.methods.backspace.actions import (
     IGNORE,
-    Noised,
     StackLayout,
     Trajectory,
     add_noise,
@@ -34,7 +33,6 @@ __all__ = [
     "IGNORE",
     "Backspace",
     "Codec",
-    "Noised",
     "StackLayout",
     "Trajectory",
     "UnsuitableExample",

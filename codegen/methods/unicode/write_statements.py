@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.errors import SkippedExample
+from codegen.methods.unicode import words
 from codegen.methods.unicode.source import (
     Comment,
     CommentQueue,
@@ -25,16 +26,7 @@ from codegen.methods.unicode.source import (
     negated,
     read_comments,
 )
-from codegen.methods.unicode.words import (
-    BRACES,
-    EMBEDDED,
-    NAME_FOLLOWERS,
-    OPENING_FORMS,
-    Level,
-    Style,
-    block_comment,
-    escape,
-)
+from codegen.methods.unicode.words import Level, Style
 from codegen.methods.unicode.write_expressions import ExpressionWriter
 from codegen.python_syntax import TOO_DEEP, first_line, parse_example, with_newlines
 
@@ -67,7 +59,7 @@ class Translation:
     uncovered: Mapping[str, int] = field(default_factory=dict)
 
 
-def to_unicode(program: str, style: Style = BRACES) -> Translation:
+def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
     """Writes a Python program as UniCode.
 
     Raises:
@@ -202,7 +194,7 @@ class StatementWriter(ExpressionWriter):
 
     def _embedded_statement(self, node: ast.stmt, limit: float) -> None:
         self.uncovered[type(node).__name__] += count_nodes(node)
-        text = f'{self._words[EMBEDDED]}("{escape(ast.unparse(node))}")'
+        text = f'{self._words[words.EMBEDDED]}("{words.escape(ast.unparse(node))}")'
         self._simple(node, text)
 
     # Statements of one line
@@ -210,7 +202,7 @@ class StatementWriter(ExpressionWriter):
     def _Expr(self, node: ast.Expr, _: float) -> None:
         value = node.value
         if isinstance(value, ast.Constant) and isinstance(value.value, str) and not value.kind:
-            block = block_comment(value.value)
+            block = words.block_comment(value.value)
             if block is not None:
                 self._simple(node, block, terminator=False)
                 return
@@ -240,7 +232,7 @@ class StatementWriter(ExpressionWriter):
     def _opened(text: str) -> str:
         """A statement that begins with an expression, its first name escaped if it is a keyword."""
         match = _FIRST_WORD.match(text)
-        if match and match[0] in OPENING_FORMS and not _marks_a_name(text[match.end() :]):
+        if match and match[0] in words.OPENING_FORMS and not _marks_a_name(text[match.end() :]):
             return f"`{match[0]}`{text[match.end() :]}"
         return text
 
@@ -282,7 +274,7 @@ class StatementWriter(ExpressionWriter):
         return ".".join(map(self._module, name.split("."))) if name else ""
 
     def _module(self, name: str) -> str:
-        return f"`{name}`" if OPENING_FORMS.get(name) == "USE" else self.name(name)
+        return f"`{name}`" if words.OPENING_FORMS.get(name) == "USE" else self.name(name)
 
     def _Global(self, node: ast.Global | ast.Nonlocal, _: float) -> None:
         self._simple(node, f"{self._keyword(node)} {', '.join(map(self.name, node.names))}")
@@ -483,4 +475,4 @@ class StatementWriter(ExpressionWriter):
 
 def _marks_a_name(rest: str) -> bool:
     """Whether the text after a word shows that it is a name, not a keyword."""
-    return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in NAME_FOLLOWERS
+    return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in words.NAME_FOLLOWERS

@@ -111,11 +111,10 @@ class PseudoModel:
         shots: Sequence[CogexRecord] = (),
         chat: bool = False,
         batch_size: int = 32,
-        limits: TokenLimits | None = None,
         seed: int = 0,
     ) -> None:
         self.backend, self.name, self.chat = backend, name, chat
-        self.batch_size, self.limits, self.seed = batch_size, limits or TokenLimits(), seed
+        self.batch_size, self.limits, self.seed = batch_size, TokenLimits(), seed
         self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
 
     def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:

@@ -279,8 +279,8 @@ def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 Scope = Literal["output", "prompt+output"]
-Aggregate = Literal["mean", "pooled"]
 _SIMILAR = 0.8  # threshold of sim-line
+_LEAST_COPIES = 3  # of a loop
 _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
 
@@ -303,7 +303,7 @@ class PaperRepetition:
     """The measures as the paper defines them, and some more; shares in [0, 1].
 
     Attributes:
-        scope, aggregate: how it was measured.
+        scope: which text was measured.
         egp: share of outputs that ended by themselves (end of generation, higher is better).
         tr_n: 1 - unique / all token 4-grams (lower is better).
         tr_s: 1 - unique / all statements (lower is better).
@@ -320,7 +320,6 @@ class PaperRepetition:
     """
 
     scope: Scope
-    aggregate: Aggregate
     outputs: int
     egp: float
     tr_n: float
@@ -339,22 +338,15 @@ def paper_repetition(
     outputs: Iterable[Output],
     *,
     scope: Scope = "output",
-    aggregate: Aggregate = "mean",
-    n: int = 4,
 ) -> PaperRepetition:
-    """The paper's measures.
-
-    Args:
-        aggregate: of ``tr_n``, ``tr_s``, ``tr_kind``, ``tr_shape`` and the lines: the ``mean`` over
-            outputs, or ``pooled``, all outputs' items counted together (a repetition is still one
-            within one output).
-        n: of the n-grams.
+    """The paper's measures, each the mean over outputs.
 
     Raises:
         InputError: with no outputs.
     """
     rows = list(outputs)
-    _need(rows)
+    if not rows:
+        raise InputError("There are no outputs whose repetition could be measured.")
     texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
     tokens = [lex(text) for text in texts]
     lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
@@ -366,44 +358,31 @@ def paper_repetition(
     ]
 
     def share(items: Sequence[Sequence[Hashable]]) -> float:
-        return _aggregate([(len(one) - len(set(one)), len(one)) for one in items], aggregate)
+        return _mean_share([(len(one) - len(set(one)), len(one)) for one in items])
 
     return PaperRepetition(
         scope=scope,
-        aggregate=aggregate,
         outputs=len(rows),
         egp=sum(row.finished for row in rows) / len(rows),
-        tr_n=share([list(_ngrams(found, n)) for found in tokens]),
+        tr_n=share([list(_ngrams(found)) for found in tokens]),
         tr_s=share([statements(text) for text in texts]),
         ccp=sum(map(compiles, texts)) / len(rows),
-        tr_kind=share([list(_ngrams(kinds(text), n)) for text in texts]),
+        tr_kind=share([list(_ngrams(kinds(text))) for text in texts]),
         tr_shape=share([shapes(text) for text in texts]),
         rep_line=share(lines),
-        sim_line=_aggregate([(_similar_lines(one), len(one)) for one in lines], aggregate),
+        sim_line=_mean_share([(_similar_lines(one), len(one)) for one in lines]),
         looping=len(onsets) / len(rows),
         loop_onset=sum(onsets) / len(onsets) if onsets else math.nan,
         tokens=sum(map(len, tokens)) / len(rows),
     )
 
 
-def _need(rows: Sequence[Output]) -> None:
-    if not rows:
-        raise InputError("There are no outputs whose repetition could be measured.")
+def _mean_share(counts: Sequence[tuple[int, int]]) -> float:
+    """The mean of repeated / all over outputs; those without items count as 0."""
+    return sum(repeated / every if every else 0.0 for repeated, every in counts) / len(counts)
 
 
-def _aggregate(counts: Sequence[tuple[int, int]], how: Aggregate) -> float:
-    """(repeated, all) of each output as one share; outputs without items count as 0."""
-    if how == "pooled":
-        total = sum(every for _, every in counts)
-        return sum(repeated for repeated, _ in counts) / total if total else 0.0
-    return _mean([repeated / every if every else 0.0 for repeated, every in counts])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _ngrams(items: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+def _ngrams(items: Sequence[str], n: int = 4) -> Iterator[tuple[str, ...]]:
     return (tuple(items[i : i + n]) for i in range(len(items) - n + 1))
 
 
@@ -437,20 +416,22 @@ class Loop:
     start: int
 
 
-def find_loop(items: Sequence[Hashable], *, least: int = 3) -> Loop | None:
-    """The loop that a sequence ends in, if it ends in ``least`` or more copies of a piece.
+def find_loop(items: Sequence[Hashable]) -> Loop | None:
+    """The loop that a sequence ends in, if it ends in three or more copies of a piece.
 
     Of several loops the longest (period times copies) counts, then the shortest period. An
     incomplete copy may follow the last one.
     """
     size = len(items)
     best: Loop | None = None
-    for period in range(1, min(_MOST_PERIOD, size // least) + 1):
+    for period in range(1, min(_MOST_PERIOD, size // _LEAST_COPIES) + 1):
         run = 0
         while run < size - period and items[size - 1 - run] == items[size - 1 - run - period]:
             run += 1
         copies = 1 + run // period
-        if copies >= least and (best is None or period * copies > best.period * best.copies):
+        if copies >= _LEAST_COPIES and (
+            best is None or period * copies > best.period * best.copies
+        ):
             best = Loop(period, copies, size - period - run)
     return best
 
@@ -539,7 +520,7 @@ def _measure(texts: Sequence[str], k: int, rng: random.Random) -> tuple[float, .
 
 
 def _distinct(lists: Sequence[Sequence[str]], n: int) -> float:
-    grams = Counter(tuple(t[i : i + n]) for t in lists for i in range(len(t) - n + 1))
+    grams = Counter(gram for tokens in lists for gram in _ngrams(tokens, n))
     return len(grams) / grams.total() if grams else 0.0
 
 

@@ -35,14 +35,7 @@ from typing import Any, NamedTuple
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune.attention import RowLayout, causal, from_stack
 from codegen.finetune.recipe import Format, Turns
-from codegen.methods.backspace import (
-    Codec,
-    StackLayout,
-    from_text,
-    is_trajectory,
-    require_same,
-    stack_layout,
-)
+from codegen.methods import backspace
 from codegen.models import chat
 from codegen.records import Messages, Segment, TrainingText
 
@@ -80,7 +73,12 @@ class EncodedExample:
 
     @classmethod
     def of_stack(
-        cls, stack: StackLayout, example_id: str = "", domain: str = "", *, final: bool = True
+        cls,
+        stack: backspace.StackLayout,
+        example_id: str = "",
+        domain: str = "",
+        *,
+        final: bool = True,
     ) -> EncodedExample:
         """A trajectory with backspaces."""
         return cls(
@@ -360,7 +358,7 @@ class TextEncoder:
         }
         self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
         self._known: set[str] = set()
-        self.codec: Codec | None = None
+        self.codec: backspace.Codec | None = None
         self.trained: set[str] = set()
 
     def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
@@ -399,7 +397,7 @@ class TextEncoder:
         if self.infilling:
             _require_flags(text, "An infilling model")
             return self._body(text, domain)
-        if is_trajectory(text):
+        if backspace.is_trajectory(text):
             _require_flags(text, "A text with backspaces")
             return self._trajectory(text, domain)
         kept = tuple(text.meta.get("special_tokens", ()))
@@ -476,15 +474,17 @@ class TextEncoder:
 
     def _trajectory(self, text: TrainingText, domain: str) -> EncodedExample:
         if self.codec is None:
-            self.codec = Codec(self.tokenizer)
-        require_same(text, self.codec)
+            self.codec = backspace.Codec(self.tokenizer)
+        backspace.require_same(text, self.codec)
         if text.meta.get("format") != self.format:
             raise InputError(
                 f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
                 f" has {self.format!r}.",
                 "Make the data again with: codegen data backspace --format, or change the recipe.",
             )
-        return EncodedExample.of_stack(stack_layout(from_text(text)), text.example_id, domain)
+        return EncodedExample.of_stack(
+            backspace.stack_layout(backspace.from_text(text)), text.example_id, domain
+        )
 
     def _body(self, text: TrainingText, domain: str) -> EncodedExample:
         if text.text != text.prompt + text.trained:

@@ -214,7 +214,7 @@ def test_a_cut_anchored_text_is_a_beginning(edits: list[Edit], data: st.DataObje
 @given(st.one_of(st.text(), st.text("@+-0123, \n<|>dif", max_size=200)))
 def test_any_text_resolves(text: str) -> None:
     resolve(text, recount=True)
-    resolution = resolve(text, keep_partial=True)
+    resolution = resolve(text)
     assert resolution.program == (resolution.states[-1] if resolution.edits else "")
 
 
@@ -247,13 +247,10 @@ def test_cut_off_text_keeps_complete_hunks(edits: list[Edit], data: st.DataObjec
         assert original.lines[-1].startswith(last.lines[-1])
 
 
-def test_keep_partial() -> None:
+def test_a_hunk_that_is_cut_off_is_left_out() -> None:
     cut = TEXT[: TEXT.index(" @@ y")]
     assert resolve(cut).malformed == (Malformed(1, 1, "truncated"),)
     assert resolve(cut).program == "import os\ndef f(x):\n    return x\n"
-    partial = resolve(cut, keep_partial=True)
-    assert partial.malformed == (Malformed(1, 1, "truncated"),)
-    assert partial.program == "import os\ndef f(x):\n    x += 1\n    x\n    return x\n"
 
 
 START = "<|diff|>@@ -0,0 +1,2 @@\n+a\n+b\n<|diff|>"

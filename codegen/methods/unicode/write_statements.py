@@ -14,18 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.errors import SkippedExample
-from codegen.methods.unicode import words
-from codegen.methods.unicode.source import (
-    Comment,
-    CommentQueue,
-    Facts,
-    count_nodes,
-    drop_annotations,
-    gather,
-    is_do_while,
-    negated,
-    read_comments,
-)
+from codegen.methods.unicode import source, words
 from codegen.methods.unicode.words import Level, Style
 from codegen.methods.unicode.write_expressions import ExpressionWriter
 from codegen.python_syntax import TOO_DEEP, first_line, parse_example, with_newlines
@@ -65,10 +54,10 @@ def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
     Raises:
         UnsupportedProgram: with the reason.
     """
-    tree = drop_annotations(parse_program(program))
+    tree = source.drop_annotations(parse_program(program))
     try:
-        facts = gather(tree)
-        writer = StatementWriter(style, facts, read_comments(_normalized(program)))
+        facts = source.gather(tree)
+        writer = StatementWriter(style, facts, source.read_comments(_normalized(program)))
         writer.module(tree)
     except RecursionError:
         raise UnsupportedProgram("too_deep", TOO_DEEP) from None
@@ -97,10 +86,12 @@ class StatementWriter(ExpressionWriter):
     which the next statement begins, which tells the comments that belong to its blocks.
     """
 
-    def __init__(self, style: Style, facts: Facts, comments: Sequence[Comment] = ()) -> None:
+    def __init__(
+        self, style: Style, facts: source.Facts, comments: Sequence[source.Comment] = ()
+    ) -> None:
         super().__init__(style, facts)
         self.lines: list[str] = []
-        self._comments = CommentQueue(list(comments))
+        self._comments = source.CommentQueue(list(comments))
         self._depth = 0
         self._source_line = 0  # the last line of the source that has been written
         self._block_start = True
@@ -116,7 +107,7 @@ class StatementWriter(ExpressionWriter):
             if hasattr(self, f"_{kind.__name__}")
         }
 
-    def _line(self, text: str, comments: Sequence[Comment] = ()) -> None:
+    def _line(self, text: str, comments: Sequence[source.Comment] = ()) -> None:
         trailing = "".join(f" //{comment.text}" for comment in comments[-1:])
         self.lines.append(INDENT * self._depth + text + trailing)
         self._block_start = False
@@ -126,7 +117,7 @@ class StatementWriter(ExpressionWriter):
         if line - self._source_line > 1 and not self._block_start:
             self.lines.append("")
 
-    def _notes(self, comments: Iterable[Comment]) -> None:
+    def _notes(self, comments: Iterable[source.Comment]) -> None:
         for comment in comments:
             self._gap(comment.line)
             self._line("//" + comment.text)
@@ -145,7 +136,7 @@ class StatementWriter(ExpressionWriter):
         self._line(text + (self.style.terminator if terminator else ""), comments)
         self._source_line = end
 
-    def _notes_within(self, comments: Iterable[Comment]) -> None:
+    def _notes_within(self, comments: Iterable[source.Comment]) -> None:
         """Writes comments between the lines of a statement before it."""
         for comment in comments:
             self._line("//" + comment.text)
@@ -193,7 +184,7 @@ class StatementWriter(ExpressionWriter):
         self._end_block()
 
     def _embedded_statement(self, node: ast.stmt, limit: float) -> None:
-        self.uncovered[type(node).__name__] += count_nodes(node)
+        self.uncovered[type(node).__name__] += source.count_nodes(node)
         text = f'{self._words[words.EMBEDDED]}("{words.escape(ast.unparse(node))}")'
         self._simple(node, text)
 
@@ -394,7 +385,7 @@ class StatementWriter(ExpressionWriter):
 
     def _While(self, node: ast.While, limit: float) -> None:
         w = self._words
-        if is_do_while(node):
+        if source.is_do_while(node):
             self._do_while(node, limit)
             return
         following = first_line(node.orelse[0]) if node.orelse else limit
@@ -417,7 +408,7 @@ class StatementWriter(ExpressionWriter):
             self._notes_within(comments[:-1])
         self._depth -= 1
         prefix = f"{self._close} " if self._close else ""
-        test = self.expression(negated(last.test), Level.WALRUS)
+        test = self.expression(source.negated(last.test), Level.WALRUS)
         self._line(f"{prefix}{self._words['WHILE']} ({test}){self.style.terminator}", comments)
         self._source_line = node.end_lineno or node.lineno
 

@@ -20,18 +20,7 @@ from starlette.responses import JSONResponse, Response
 from codegen.errors import ModelError
 from codegen.generation import SamplingParams
 from codegen.models.chat import conversation
-from codegen.server.http import wire
-from codegen.server.http.openai import (
-    CHARS_A_TOKEN,
-    UNNAMED,
-    OpenAIFields,
-    TextBody,
-    check_together,
-    head_of,
-    reason_of,
-    text_request,
-    usage_of,
-)
+from codegen.server.http import openai, wire
 from codegen.server.requests import CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import Upstream
@@ -52,7 +41,7 @@ class Message(wire.StrictBody):
     content: wire.Content | None = None
 
 
-class ChatBody(OpenAIFields, wire.StrictBody):
+class ChatBody(openai.OpenAIFields, wire.StrictBody):
     """OpenAI's chat completions."""
 
     ignored = frozenset({
@@ -126,7 +115,7 @@ async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, li
         Refused: if it is too long, or the template refuses it.
     """
     model = wire.local_model(service, "A conversation in this dialect")
-    if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
+    if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
     try:
         return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
@@ -168,7 +157,7 @@ async def conversation_request(
     if room < 1:
         raise _too_long(len(ids), longest)
     return CompletionRequest(
-        UNNAMED,
+        openai.UNNAMED,
         "\n".join(text.splitlines()[:_HEAD_LINES]),
         tokens=tuple(ids),
         patient=True,
@@ -192,11 +181,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
     wire.check_model(body.model, service.engine.model)
     if isinstance(upstream := service.engine.model, Upstream):
         return await relay(service, request, upstream, "chat/completions", given)
-    check_together(
-        service,
-        n=body.n,
-        prediction=body.prediction.text if body.prediction else "",
-    )
+    prediction = openai.check_together(service, body.n, body.prediction)
     if body.stream and body.n > 1:
         raise wire.Refused("A stream requires n = 1.", param="n")
     asked = await conversation_request(
@@ -208,7 +193,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         seed=body.seed,
         candidates=body.n,
         stop=tuple(body.stop),
-        prediction=body.prediction.text if body.prediction else "",
+        prediction=prediction,
         top_k=max(0, body.top_k),
     )
     return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)
@@ -218,7 +203,7 @@ async def fim_completions(service: CompletionService, request: Request) -> Respo
     """``/v1/fim/completions``."""
     body = FimBody.read(await wire.read_object(request))
     wire.check_model(body.model, service.engine.model)
-    text = TextBody(
+    text = openai.TextBody(
         suffix=body.suffix,
         max_tokens=body.max_tokens or _FIM_TOKENS,
         temperature=body.temperature or 0.0,
@@ -226,7 +211,7 @@ async def fim_completions(service: CompletionService, request: Request) -> Respo
         seed=body.random_seed,
         stop=body.stop,
     )
-    asked = text_request(service, text, body.prompt)
+    asked = openai.text_request(service, text, body.prompt)
     return await _answer(service, request, asked, body.stream, True)
 
 
@@ -268,18 +253,18 @@ async def _answer(
             "index": number,
             "message": {"role": "assistant", "content": one.text, "refusal": None},
             "logprobs": None,
-            "finish_reason": reason_of(one),
+            "finish_reason": openai.reason_of(one),
         }
         for number, one in enumerate(found)
     ]
-    head = head_of(service, "chatcmpl", "chat.completion")
-    return JSONResponse({**head, "choices": choices, "usage": usage_of([answer])})
+    head = openai.head_of(service, "chatcmpl", "chat.completion")
+    return JSONResponse({**head, "choices": choices, "usage": openai.usage_of([answer])})
 
 
 async def _events(
     service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
 ) -> wire.Events:
-    head = head_of(service, "chatcmpl", "chat.completion.chunk")
+    head = openai.head_of(service, "chatcmpl", "chat.completion.chunk")
 
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -291,6 +276,6 @@ async def _events(
             yield chunk({**role, "content": piece})
             role = {}
             continue
-        yield chunk(role, reason_of(wire.first_of(piece)))
+        yield chunk(role, openai.reason_of(wire.first_of(piece)))
         if usage:
-            yield {**head, "choices": [], "usage": usage_of([piece])}
+            yield {**head, "choices": [], "usage": openai.usage_of([piece])}

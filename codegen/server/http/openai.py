@@ -152,11 +152,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     temperature = default_temperature if body.temperature is None else body.temperature
     if body.top_k > 0:
         wire.local_model(service, "top_k")
-    check_together(
-        service,
-        n=body.n,
-        prediction=body.prediction.text if body.prediction else "",
-    )
+    prediction = check_together(service, body.n, body.prediction)
     return CompletionRequest(
         UNNAMED,
         prefix,
@@ -175,13 +171,13 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         multiline="auto" if fills else None,
         max_lines=_FILL_LINES,
         settle=body.settle,
-        prediction=body.prediction.text if body.prediction else "",
+        prediction=prediction,
         top_k=max(0, body.top_k),
     )
 
 
-def check_together(service: CompletionService, *, n: int, prediction: str) -> None:
-    """Refuses fields that do not go together.
+def check_together(service: CompletionService, n: int, given: wire.Prediction | None) -> str:
+    """The text of a prediction, after a check of the fields that must go together.
 
     Raises:
         Refused: naming them.
@@ -189,10 +185,12 @@ def check_together(service: CompletionService, *, n: int, prediction: str) -> No
     most = service.engine.limits.candidates
     if n > most:
         raise wire.Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
+    prediction = given.text if given else ""
     if prediction and n > 1:
         raise wire.Refused("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
         raise wire.Refused(f"The prediction has over {longest} characters.", param="prediction")
+    return prediction
 
 
 async def _events(

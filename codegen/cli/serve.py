@@ -250,13 +250,10 @@ class SocketOptions(Config):
         if not self.no_token:
             token = guard.read_token(kept) if kept else guard.new_token()
         guard.check_address(self.host, token)
-        sock = guard.listen(self.host, self.port)
-        try:
+        with guard.listen(self.host, self.port) as sock:
             if token and self.token_file and not kept:
                 guard.write_token(self.token_file, token)
             yield token, sock
-        finally:
-            sock.close()
         echo("Stopped.", err=True)
 
     def address(self, sock: socket) -> str:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from codegen.finetune.plan import StepPlan
 
 OnStep = Callable[[int, int, float], None]
+Say = Callable[[str], None]
 
 
 class StepTrainer(Trainer):
@@ -237,7 +238,7 @@ def train_to_the_end(
     recipe: Recipe,
     tokenizer: Any,
     output: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[float, int]:
     """Runs a trainer from its last whole checkpoint to the end, and saves the model.
 

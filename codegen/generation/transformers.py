@@ -49,7 +49,7 @@ from codegen.generation.protocol import (
     cut_at_stop,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.generation.text import TextStream, encode, end_tokens, stream_of
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
 from codegen.terminal import one_line
 
@@ -205,13 +205,7 @@ class TransformersBackend(Backend):
             check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
         seed = request_seed(params.seed, request)
         uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
-        stream = TextStream(
-            tokenizer.backend_tokenizer,
-            prompt.ids,
-            taken=prompt.taken,
-            stops=resolved.stops(request.stop),
-            marks=request.marks,
-        )
+        stream = stream_of(tokenizer, prompt, resolved.stops(request.stop), request.marks)
         row = Row(prompt.ids, uniforms.tolist(), prompt.rest)
         return _Running(number, request, row, stream, seed)
 

@@ -46,7 +46,7 @@ from codegen.generation.protocol import (
     SamplingParams,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.generation.text import TextStream, encode, end_tokens, stream_of
 from codegen.records import FinishReason
 from codegen.vetting import vet_adapter
 
@@ -362,13 +362,8 @@ class _Calls:
             extra[resolved.method] = dict(self.decoder.options)
         if resolved.method == "edit" and request.original:
             extra["original"] = request.original
-        stream = TextStream(
-            backend.tokenizer.backend_tokenizer,
-            prompt.ids,
-            taken=prompt.taken,
-            stops=resolved.stops(request.stop),
-            marks=request.marks,
-        )
+        stops = resolved.stops(request.stop)
+        stream = stream_of(backend.tokenizer, prompt, stops, request.marks)
         seed = request_seed(self.params.seed, request)
         self._submit(_Running(number, request, seed, prompt.ids, prompt.rest, stream, extra))
 

@@ -29,7 +29,7 @@ from codegen.decoding.passes import Passes
 from codegen.decoding.rows import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
-from codegen.generation.text import TextStream
+from codegen.generation.text import TextStream, stream_of
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -382,13 +382,7 @@ class CandidateSearch:
     ) -> Passes[None]:
         """Continues a path until it ends."""
         model, params = self.model, self.request.params
-        stream = TextStream(
-            model.tokenizer.backend_tokenizer,
-            self.prompt.ids,
-            taken=self.prompt.taken,
-            stops=self.stops,
-            marks=self.request.marks,
-        )
+        stream = stream_of(model.tokenizer, self.prompt, self.stops, self.request.marks)
         row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
         for token in path.tokens:
             on_text_piece(stream.push(token), on_text)

@@ -8,15 +8,12 @@ pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``pro
 ``formats`` (training texts), ``generator``.
 """
 
-from codegen.lintseq.edits import Edit, EditSequence, Hunk, UnsupportedProgram, states
+from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram, states
 from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
 from codegen.lintseq.program import normalize, prepare
-from codegen.lintseq.reference import random_sequence
-from codegen.lintseq.repair import VerificationFailed, edit_sequences, sample_edits
+from codegen.lintseq.repair import VerificationFailed, sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
-    Malformed,
-    Resolution,
     format_edits,
     parse_edits,
     resolve,
@@ -26,19 +23,14 @@ __all__ = [
     "MARKER",
     "Edit",
     "EditSequence",
-    "Hunk",
     "LintSeq",
-    "Malformed",
-    "Resolution",
     "UnsupportedProgram",
     "VerificationFailed",
     "edit_sequence",
-    "edit_sequences",
     "format_edits",
     "normalize",
     "parse_edits",
     "prepare",
-    "random_sequence",
     "resolve",
     "sample_edits",
     "state_before",

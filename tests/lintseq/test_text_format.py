@@ -12,15 +12,14 @@ from codegen.errors import InputError
 from codegen.lintseq import (
     Edit,
     EditSequence,
-    Hunk,
-    Malformed,
     UnsupportedProgram,
     format_edits,
     parse_edits,
     resolve,
     states,
 )
-from codegen.lintseq.edits import apply
+from codegen.lintseq.edits import Hunk, apply
+from codegen.lintseq.text_format import Malformed
 
 # str.splitlines would split at each of these; a state's lines end in "\n" alone.
 ODD_LINES = [

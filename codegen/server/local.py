@@ -29,7 +29,7 @@ from codegen.decoding.passes import Passes
 from codegen.decoding.rows import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
-from codegen.generation.text import TextStream, stream_of
+from codegen.generation.text import TextStream
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -382,7 +382,8 @@ class CandidateSearch:
     ) -> Passes[None]:
         """Continues a path until it ends."""
         model, params = self.model, self.request.params
-        stream = stream_of(model.tokenizer, self.prompt, self.stops, self.request.marks)
+        tokenizer, prompt = model.tokenizer.backend_tokenizer, self.prompt
+        stream = TextStream(tokenizer, prompt.ids, prompt.taken, self.stops, self.request.marks)
         row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
         for token in path.tokens:
             on_text_piece(stream.push(token), on_text)

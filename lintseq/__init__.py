@@ -2,10 +2,10 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver); ``brackets``, ``lines``, ``units`` (the
-pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``program``,
-``sampling``; ``reference`` (the published algorithm and its ablation); ``verify``, ``repair``;
-``formats`` (training texts), ``generator``.
+``edits`` (data), ``text_format`` (text form and resolver); ``lines``, ``units`` (the pieces of a
+program), ``scopes``, ``dependencies`` (what depends on what), ``program``; ``reference`` (the
+published algorithm and its ablation); ``verify``, ``repair`` (sampling); ``generator`` (training
+texts).
 """
 
 from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram, states

@@ -2,7 +2,7 @@
 
 Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). From the bottom: ``actions``
 (sequences of actions, and their one-pass form for a transformer), ``tokens`` (the tokenizer with a
-backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
+backspace), ``noise`` (wrong tokens), ``generator``.
 """
 
 from codegen.methods.backspace.actions import (

@@ -8,12 +8,15 @@ Source: Weir, Khalifa, Qiu, Weller, Clark, "Learning to Reason via Program Gener
 and Search", NeurIPS 2024, arXiv 2405.16337.
 """
 
-from codegen.cogex.literals import Invalid
+from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import parse_program
-from codegen.cogex.record import read_record, text_of
+from codegen.cogex.record import CogexRecord, check_record, read_record, text_of
 
 __all__ = [
+    "CogexRecord",
     "Invalid",
+    "check_record",
+    "parse_output",
     "parse_program",
     "read_record",
     "text_of",

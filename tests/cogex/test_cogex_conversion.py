@@ -18,9 +18,8 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
-from codegen.cogex import Invalid
+from codegen.cogex import Invalid, parse_output
 from codegen.cogex.generator import converted
-from codegen.cogex.literals import parse_output
 from codegen.cogex.record import CogexRecord
 from codegen.data import read_rejects, read_texts
 from codegen.generation import Completion, Request

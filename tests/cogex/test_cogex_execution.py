@@ -134,7 +134,7 @@ def test_mbpp(data_folder: Path, tmp_path: Path) -> None:
     texts = {text.example_id: text for text in read_texts(tmp_path / "out")}
     assert len(texts) == manifest.kept > 35
     assert sum(manifest.counts["skipped"].values()) == 60 - len(texts)
-    from codegen.cogex.literals import parse_output
+    from codegen.cogex import parse_output
 
     with Sandbox(workers=1) as sandbox:
         for row in rows:

@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from codegen.cogex import read_record
+from codegen.cogex import check_record, read_record
 from codegen.cogex.families import FAMILIES, Family, find_family
-from codegen.cogex.record import check_record
 from codegen.errors import ConfigError
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.cogex import Invalid
-from codegen.cogex.literals import normalized, parse_output, same_value
+from codegen.cogex import Invalid, parse_output
+from codegen.cogex.literals import normalized, same_value
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
     allow_infinity=False) | st.text() | st.binary(max_size=8)  # fmt: skip

@@ -9,14 +9,8 @@ from itertools import product
 import pytest
 from cogex_helpers import PLURAL
 
-from codegen.cogex import Invalid, parse_program, read_record, text_of
-from codegen.cogex.record import (
-    CogexRecord,
-    check_record,
-    emulation_prompt,
-    split_completion,
-    split_emulation,
-)
+from codegen.cogex import CogexRecord, Invalid, check_record, parse_program, read_record, text_of
+from codegen.cogex.record import emulation_prompt, split_completion, split_emulation
 
 OUTPUT = {"ending": "es", "answer": "boxes"}
 RECORD = CogexRecord("Make it plural.", "box", PLURAL, "pluralize('box')", OUTPUT)

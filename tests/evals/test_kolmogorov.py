@@ -443,12 +443,9 @@ def test_pieces_of_a_file_are_problems(tmp_path: Path) -> None:
 
 def test_rows_of_samples_are_read(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
+    prompt = kt_task.instruction([5, 6])
     rows = [
-        {
-            "task": "kolmogorov",
-            "prompt": kt_task.instruction([5, 6]),
-            "completion": "output = [5, 6]",
-        },
+        {"task": "kolmogorov", "prompt": prompt, "completion": "output = [5, 6]"},
         json.dumps({"prompt": "[1, 2, 3]", "generation": "```python\noutput = [1]\n```###"}),
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

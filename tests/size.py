@@ -18,8 +18,8 @@ import click
 ROOT = Path(__file__).parents[1]
 
 BUDGETS = {
-    "code lines, packages": 75_400,  # the aim is 75,000: lower this with each cut
-    "modules, packages": 384,  # the aim is 380
+    "code lines, packages": 74_850,  # lower this with each cut
+    "modules, packages": 379,
     "code lines, benchmarks": 8_000,
     "code lines, tests": 50_000,
     "words, README.md and docs/*.md": 45_000,

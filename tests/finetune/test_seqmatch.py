@@ -26,7 +26,8 @@ from codegen.finetune.seqmatch import (
     sequence_match,
     terms,
 )
-from codegen.methods.backspace import Trajectory, demonstrator_labels, stack_layout
+from codegen.methods.backspace import Trajectory, stack_layout
+from codegen.methods.backspace.actions import demonstrator_labels
 
 BKSPC, EOS = 699, 2
 

@@ -155,12 +155,7 @@ def test_two_processes_train_the_same_weights(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("method", "base"),
-    [
-        pytest.param("full", "float32", marks=pytest.mark.long),
-        pytest.param("lora", "float32", marks=pytest.mark.long),
-        ("lora", "bfloat16"),
-    ],
+    ("method", "base"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")]
 )
 def test_sharded_weights_train_the_same(
     row: dict[str, Any], tmp_path: Path, method: str, base: str

@@ -12,9 +12,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -126,6 +127,29 @@ class Change(NamedTuple):
     line: Annotated[int, _Limits(0)]
     old: str
     new: str
+
+
+class MadeTogether:
+    """Base of generators of training texts that are faster with many examples at once."""
+
+    __slots__ = ()
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """The texts of one example.
+
+        Raises:
+            Exception: the one that :meth:`generate_many` returns for it.
+        """
+        (texts,) = self.generate_many([(example, rng)])
+        if isinstance(texts, Exception):
+            raise texts
+        yield from texts
+
+    def generate_many(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> Sequence[list[TrainingText] | Exception]:
+        """The texts of each item; for one that has none, the exception with the reason."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

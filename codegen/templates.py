@@ -2,7 +2,8 @@
 
 Jinja2's sandbox keeps a template away from everything but its variables, but not from computing for
 ever or filling the memory. So a child process fills them in, with limits that the kernel keeps. The
-child is a script that calls :func:`serve`.
+child is a script that calls :func:`serve`: for tasks this module itself, for chat templates
+:mod:`codegen.models.chat`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, ConfigError, InputError
 
 CPU_S = 1  # per template filled in
 MEMORY_MIB = 1024  # limit for the child process
 MOST_TEXT = 8 << 20  # characters
+ALL_CPU_S = 300  # for all templates of a task
+MOST_ALL_TEXT = 512 << 20  # characters, likewise
 _LONGEST_REASON = 300
 
 
@@ -93,6 +97,41 @@ class TemplateProcess:
         return "failed", f"it takes more than {MEMORY_MIB} MiB of memory"
 
 
+class Templates:
+    """The templates of one task, which may be a stranger's."""
+
+    def __init__(self) -> None:
+        self._process = TemplateProcess(__file__)
+        self._left = MOST_ALL_TEXT
+
+    def fill(self, text: str, columns: Mapping[str, object], key: str, place: str) -> str:
+        """A template filled in; text without braces is given back.
+
+        Args:
+            key, place: the key of the task's file and the row, for errors.
+
+        Raises:
+            ConfigError: if it is not a valid template.
+            InputError: if it cannot be filled in with this row, or not within the limits.
+        """
+        if "{" not in text:
+            return text
+        try:
+            found = self._process.fill(text, columns)
+            self._left -= len(found)
+            if self._left < 0:
+                raise TemplateFailure(
+                    f"all texts together exceed {MOST_ALL_TEXT >> 20} Mi characters"
+                )
+        except TemplateFailure as error:
+            if error.is_invalid:
+                raise ConfigError(f"The template of {key} is not valid: {error}.") from None
+            raise InputError(
+                f"{place}: the template of {key} can't be filled in: {error}."
+            ) from None
+        return found
+
+
 def _end(child: subprocess.Popen[bytes]) -> int:
     child.communicate()
     return child.returncode
@@ -139,3 +178,21 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(written + "\n")
         sys.stdout.flush()
+
+
+def _main() -> None:
+    """The child that fills in the templates of tasks."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    compiled = lru_cache(maxsize=64)(jinja.from_string)
+
+    def filled(text: str, columns: dict[str, Any]) -> str:
+        return compiled(text).render(columns)
+
+    serve(filled, ALL_CPU_S)
+
+
+if __name__ == "__main__":
+    _main()

@@ -9,13 +9,12 @@ and Search", NeurIPS 2024, arXiv 2405.16337.
 """
 
 from codegen.cogex.literals import Invalid, parse_output
-from codegen.cogex.program import PseudoProgram, parse_program
+from codegen.cogex.program import parse_program
 from codegen.cogex.record import CogexRecord, check_record, read_record, text_of
 
 __all__ = [
     "CogexRecord",
     "Invalid",
-    "PseudoProgram",
     "check_record",
     "parse_output",
     "parse_program",

@@ -23,7 +23,7 @@ import ast
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
@@ -53,14 +53,14 @@ from codegen.errors import ConfigError, MachineError, SandboxError
 from codegen.evals.sandbox import Sandbox
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Example, Segment, TrainingText
+from codegen.records import Example, MadeTogether, Segment, TrainingText
 
 Mode = Literal["records", "run", "llm"]
 MODES: tuple[Mode, ...] = ("records", "run", "llm")
 
 
 @dataclass(frozen=True, slots=True)
-class CoGEX:
+class CoGEX(MadeTogether):
     """Pseudo-programs with their outputs (CoGEX).
 
     Attributes:
@@ -102,24 +102,14 @@ class CoGEX:
             config |= self.llm.config()
         return config
 
-    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields one text.
-
-        Raises:
-            Invalid: if the row or its record breaks a rule.
-            Unusable: if a completion can't be used.
-            RequestFailed: if a request failed.
-            ModelUnusable: if all requests would.
-        """
-        (texts,) = self.generate_many([(example, rng)])
-        if isinstance(texts, Exception):
-            raise texts
-        yield from texts
-
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Exception]:
-        """What :meth:`generate` yields or raises for each item."""
+        """What :meth:`generate` yields or raises for each item.
+
+        That is :class:`Invalid` if the row or its record breaks a rule, :class:`Unusable` if a
+        completion can't be used, and what the back-end raises for a request that failed.
+        """
         if self.llm is not None:
             return self.llm.run([self._plan(self.llm, example, rng) for example, rng in items])
         if self.mode == "records":

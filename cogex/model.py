@@ -17,24 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codegen.cogex import record
 from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import ANSWER
-from codegen.cogex.record import (
-    INSTRUCTION,
-    OUTPUT,
-    PROMPT,
-    CogexRecord,
-    Parts,
-    emulation_prompt,
-    prompt_of,
-    split_completion,
-    split_emulation,
-    text_of,
-)
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Backend, Completion, Decoder, Request, SamplingParams
 
-_NEXT = f"\n{INSTRUCTION}"  # where a few-shot model would begin another record
+_NEXT = f"\n{record.INSTRUCTION}"  # where a few-shot model would begin another record
 _CHAT = (
     "Go on with the last of the texts below where it ends, in the same form, and write nothing "
     "else. The code is Python that may call undefined helpers; its output is a dictionary of "
@@ -108,28 +97,27 @@ class PseudoModel:
         backend: Backend,
         name: str = "",
         *,
-        shots: Sequence[CogexRecord] = (),
+        shots: Sequence[record.CogexRecord] = (),
         chat: bool = False,
         batch_size: int = 32,
-        limits: TokenLimits | None = None,
         seed: int = 0,
     ) -> None:
         self.backend, self.name, self.chat = backend, name, chat
-        self.batch_size, self.limits, self.seed = batch_size, limits or TokenLimits(), seed
-        self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
+        self.batch_size, self.limits, self.seed = batch_size, TokenLimits(), seed
+        self._before = "".join(f"{record.text_of(shot)}\n\n" for shot in shots)
 
     def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
         """Programs for problems, in any order: (index of the query, program, failure).
 
         A program is only checked not to be empty.
         """
-        stop = (f"\n{PROMPT}", f"\n{OUTPUT}", _NEXT)
+        stop = (f"\n{record.PROMPT}", f"\n{record.OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens
         for number, made in self._completions(queries, stop, tokens, temperature):
             if made.error:
                 yield number, "", _refused(made)
                 continue
-            program = split_completion(made.text).program
+            program = record.split_completion(made.text).program
             failure = "" if program else "no_function"
             yield number, program, "truncated" if made.finish_reason == "length" else failure
 
@@ -139,7 +127,7 @@ class PseudoModel:
         """The reasoner: program, call and output."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
-            yield number, _emulation(Query("", ""), split_completion(made.text), made)
+            yield number, _emulation(Query("", ""), record.split_completion(made.text), made)
 
     def emulate(
         self, queries: Sequence[Query], temperature: float
@@ -148,7 +136,11 @@ class PseudoModel:
         tokens = self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             query = queries[number]
-            parts = Parts("", query.call, made.text) if query.call else split_emulation(made.text)
+            parts = (
+                record.Parts("", query.call, made.text)
+                if query.call
+                else record.split_emulation(made.text)
+            )
             yield number, _emulation(query, parts, made)
 
     def _completions(
@@ -184,11 +176,11 @@ class PseudoModel:
 def prompt_for(query: Query) -> str:
     """The text that a model continues with."""
     if query.program:
-        return emulation_prompt(query.instruction, query.input, query.program, query.call)
-    return prompt_of(query.instruction, query.input)
+        return record.emulation_prompt(query.instruction, query.input, query.program, query.call)
+    return record.prompt_of(query.instruction, query.input)
 
 
-def _emulation(query: Query, parts: Parts, made: Completion) -> Emulation:
+def _emulation(query: Query, parts: record.Parts, made: Completion) -> Emulation:
     if made.error:
         return Emulation(query.program, query.call, {}, _refused(made))
     program, failure = query.program or parts.program, ""

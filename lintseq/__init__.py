@@ -2,61 +2,37 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver); ``brackets``, ``lines``, ``units`` (the
-pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``program``,
-``sampling``; ``reference`` (the published algorithm and its ablation); ``verify``, ``repair``;
-``formats`` (training texts), ``generator``.
+``edits`` (data), ``text_format`` (text form and resolver); ``lines``, ``units`` (the pieces of a
+program), ``scopes``, ``dependencies`` (what depends on what), ``program``; ``reference`` (the
+published algorithm and its ablation); ``verify``, ``repair`` (sampling); ``generator`` (training
+texts).
 """
 
-from codegen.lintseq.edits import Edit, EditSequence, Hunk, UnsupportedProgram, states
-from codegen.lintseq.generator import (
-    FORMATS,
-    Format,
-    LintSeq,
-    edit_sequence,
-    program_of,
-    state_before,
-    training_texts,
-)
-from codegen.lintseq.program import Prepared, normalize, prepare
-from codegen.lintseq.reference import random_sequence, reference_sequence
-from codegen.lintseq.repair import VerificationFailed, edit_sequences, sample_edits
+from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram, states
+from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
+from codegen.lintseq.program import normalize, prepare
+from codegen.lintseq.repair import VerificationFailed, sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
-    Malformed,
-    Mended,
-    Resolution,
     format_edits,
     parse_edits,
     resolve,
 )
 
 __all__ = [
-    "FORMATS",
     "MARKER",
     "Edit",
     "EditSequence",
-    "Format",
-    "Hunk",
     "LintSeq",
-    "Malformed",
-    "Mended",
-    "Prepared",
-    "Resolution",
     "UnsupportedProgram",
     "VerificationFailed",
     "edit_sequence",
-    "edit_sequences",
     "format_edits",
     "normalize",
     "parse_edits",
     "prepare",
-    "program_of",
-    "random_sequence",
-    "reference_sequence",
     "resolve",
     "sample_edits",
     "state_before",
     "states",
-    "training_texts",
 ]

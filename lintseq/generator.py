@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
@@ -28,7 +28,7 @@ from codegen.lintseq.verify import (
     check_for,
     check_pylint,
 )
-from codegen.records import Example, Segment, TrainingText
+from codegen.records import Example, MadeTogether, Segment, TrainingText
 
 Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -185,7 +185,7 @@ class _Sequence(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LintSeq:
+class LintSeq(MadeTogether):
     """Programs as sequences of edits that keep them lint-clean.
 
     An example's ``language`` says how it is read: Python, or a language of
@@ -290,22 +290,14 @@ class LintSeq:
                 "Run: pip install 'pylint>=4,<5'; or choose verify 'ruff' with audit 0.",
             )
 
-    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """The texts of one example.
-
-        Raises:
-            UnsupportedProgram: if the program has no edit sequence, with the reason.
-            VerificationFailed: if none of its sequences passed the check.
-        """
-        (texts,) = self.generate_many([(example, rng)])
-        if isinstance(texts, CodegenError):
-            raise texts
-        yield from texts
-
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Failure]:
-        """What :meth:`generate` yields or raises for each item, with one call of the check."""
+        """What :meth:`generate` yields or raises for each item, with one call of the check.
+
+        That is :class:`UnsupportedProgram`, with the reason, if a program has no edit sequence, or
+        :class:`VerificationFailed` if none of its sequences passed the check.
+        """
         count = self.sequences or 1
         seeds = [[rng.getrandbits(64) for _ in range(count)] for _, rng in items]
         draw = self._draw_fast if self.engine == "fast" else self._draw_each

@@ -226,23 +226,24 @@ class Elements(NamedTuple):
     begins: _Position | None = None  # where the opening bracket is, if known
 
 
+class _Part(NamedTuple):
+    """Statements or headers, the ``owners``, in a stretch of code."""
+
+    lines: Sequence[str]
+    stretch: Stretch
+    owners: Sequence[ast.AST]
+    callees: Callees
+
+
 class Brackets:
     """The bracketed lists of some statements or headers in a stretch of code."""
 
-    def __init__(
-        self,
-        lines: Sequence[str],
-        stretch: Stretch,
-        owners: Sequence[ast.AST],
-        callees: Callees,
-    ) -> None:
-        self.lines = lines
-        self.stretch = stretch
-        self.tokens = stretch.tokens
-        self.callees = callees
+    def __init__(self, part: _Part) -> None:
+        self.lines, self.stretch, self.owners, self.callees = part
+        self.tokens = self.stretch.tokens
         self.exact: set[ast.AST] = set()  # lists whose elements must all stay
         self.elements: dict[_Position, Elements] = {}  # by the position of the closing bracket
-        for owner in owners:
+        for owner in self.owners:
             self._describe(owner)
 
     def of(self, group: Group) -> Elements | None:
@@ -435,24 +436,16 @@ def find_pieces(
         stretch = Stretch(lines, *span)
     except (tokenize.TokenError, SyntaxError):
         return Pieces()  # an odd indentation that only the whole program explains
-    finder = _Finder(lines, stretch, owners, callees)
+    finder = _Finder(_Part(lines, stretch, owners, callees))
     finder.find()
     return finder.pieces()
 
 
 class _Finder:
-    def __init__(
-        self,
-        lines: Sequence[str],
-        stretch: Stretch,
-        owners: Sequence[ast.AST],
-        callees: Callees,
-    ) -> None:
-        self.lines = lines
-        self.stretch = stretch
-        self.tokens = stretch.tokens
-        self.owners = owners
-        self.callees = callees
+    def __init__(self, part: _Part) -> None:
+        self.part = part
+        self.lines, self.stretch, self.owners, self.callees = part
+        self.tokens = self.stretch.tokens
         self.found: dict[Span, None] = {}
         self.minimums: list[Minimum] = []
         self.signature: list[Span] = []
@@ -463,7 +456,7 @@ class _Finder:
     def find(self) -> None:
         tokens = self.tokens
         wide = [g for g in self.stretch.groups if tokens[g.start].line < tokens[g.end].line]
-        brackets = Brackets(self.lines, self.stretch, self.owners, self.callees) if wide else None
+        brackets = Brackets(self.part) if wide else None
         for group in wide:
             elements = brackets.of(group) if brackets else None
             if elements:

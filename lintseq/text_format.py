@@ -416,9 +416,7 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
     return resolution.edits
 
 
-def resolve(
-    text: str, *, base: str = "", keep_partial: bool = False, recount: bool = False
-) -> Resolution:
+def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
@@ -429,8 +427,6 @@ def resolve(
     Args:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
         base: the text of the state that the first edit changes.
-        keep_partial: apply the existing lines of a last hunk that is cut off; it is still reported
-            as ``truncated``.
         recount: apply a hunk whose lines are sound but whose numbers are wrong, as
             ``git apply --recount`` and the published resolver do. It goes where its context lines
             are, if it has any, else to its old position, or to the end if that is past it. It is
@@ -466,7 +462,7 @@ def resolve(
                 added = None
             if isinstance(read, HunkText):
                 mended += (Mended(index, position, kind) for kind in dict.fromkeys(read.mends))
-            if not reason or (keep_partial if reason == "truncated" else recount):
+            if not reason or (recount and reason != "truncated"):
                 hunks += found
                 added = None if added is None else added + sum(len(h.lines) for h in found)
         if hunks:

@@ -21,48 +21,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.databases import DatabaseError
-    from codegen.sqlnet.parser import Parse, Reading, SQLNet
-    from codegen.sqlnet.query import (
-        AGGREGATES,
-        OPERATORS,
-        Column,
-        Condition,
-        Query,
-        Statement,
-        Table,
-        UnsafeSQLError,
-    )
+    from codegen.sqlnet.parser import SQLNet
+    from codegen.sqlnet.query import Column, Query, Statement, Table, UnsafeSQLError
     from codegen.sqlnet.schema import Schema
-    from codegen.sqlnet.sql import to_sql, validate
+    from codegen.sqlnet.sql import validate
 
 __all__ = [
-    "AGGREGATES",
     "Column",
-    "Condition",
-    "DatabaseError",
-    "OPERATORS",
-    "Parse",
     "Query",
-    "Reading",
     "SQLNet",
     "Schema",
     "Statement",
     "Table",
     "UnsafeSQLError",
-    "to_sql",
     "validate",
 ]
 
 _MODULES = {
-    "query": (
-        *("AGGREGATES", "OPERATORS", "Column", "Condition", "Query", "Statement", "Table"),
-        "UnsafeSQLError",
-    ),
-    "databases": ("DatabaseError",),
+    "query": ("Column", "Query", "Statement", "Table", "UnsafeSQLError"),
     "schema": ("Schema",),
-    "sql": ("to_sql", "validate"),
-    "parser": ("Parse", "Reading", "SQLNet"),
+    "sql": ("validate",),
+    "parser": ("SQLNet",),
 }
 
 

@@ -75,17 +75,13 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
     return tables
 
 
-def read_questions(
-    path: str | Path, tables: Mapping[str, WikiTable], limit: int | None = None
-) -> Iterator[Question]:
+def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterator[Question]:
     """Streams the questions of a file.
 
     Raises:
         InputError: naming file and line, also if a table is missing.
     """
     for number, (where, row) in enumerate(read_rows(path)):
-        if limit is not None and number >= limit:
-            return
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
             raise InputError(f"{where}: not a WikiSQL question: it has no text 'question'.")
         held = tables.get(str(row.get("table_id")))

@@ -468,6 +468,13 @@ def plan_losses(
         return item if item < tables[b] else item - tables[b] + wide
 
     found: dict[str, Tensor] = {}
+
+    def add_class(name: str, classes: Sequence[int]) -> None:
+        wanted = torch.tensor(classes)
+        if (wanted >= 0).any():
+            total = functional.cross_entropy(scores[name], wanted, ignore_index=-1, reduction="sum")
+            found[name] = total / size
+
     for name in _SETS:
         members = [
             (b, place(b, item) * scores[name].shape[-1] + kind)
@@ -479,10 +486,7 @@ def plan_losses(
             chances = scores[name].flatten(1).log_softmax(-1)
             found[name] = -chances[rows, columns].sum() / size
     for name in targets[0].whole:
-        wanted = torch.tensor([target.whole[name] for target in targets])
-        if (wanted >= 0).any():
-            total = functional.cross_entropy(scores[name], wanted, ignore_index=-1, reduction="sum")
-            found[name] = total / size
+        add_class(name, [target.whole[name] for target in targets])
     heads = {name for target in targets for name in target.pointers}
     for name in sorted(heads):
         members = [
@@ -493,10 +497,7 @@ def plan_losses(
         rows, items, kinds = map(torch.tensor, zip(*members, strict=True))
         total = functional.cross_entropy(scores[name][rows, items], kinds, reduction="sum")
         found[name] = total / size
-    if any(target.limit >= 0 for target in targets):
-        wanted = torch.tensor([target.limit for target in targets])
-        total = functional.cross_entropy(scores["limit"], wanted, ignore_index=-1, reduction="sum")
-        found["limit"] = total / size
+    add_class("limit", [target.limit for target in targets])
     start = batch.mask.shape[1] - scores["key"].shape[1]
     there = batch.mask[:, start:].float()
     is_table = torch.zeros_like(there)

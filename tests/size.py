@@ -6,10 +6,8 @@ A code line holds at least one token that is not a comment, a docstring or white
 from __future__ import annotations
 
 import ast
-import io
 import subprocess
 import sys
-import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +18,14 @@ import click
 ROOT = Path(__file__).parents[1]
 
 BUDGETS = {
-    "code lines, packages": 75_400,  # the aim is 75,000: lower this with each cut
-    "modules, packages": 384,  # the aim is 380
+    "code lines, packages": 74_850,  # lower this with each cut
+    "modules, packages": 379,
     "code lines, benchmarks": 8_000,
     "code lines, tests": 50_000,
     "words, README.md and docs/*.md": 45_000,
     "options of the command line": 420,
 }
 
-_NO_CODE = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
-    tokenize.ENCODING, tokenize.ENDMARKER,
-}  # fmt: skip
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -49,15 +43,19 @@ class Size(NamedTuple):
 
 def code_lines(source: str) -> int:
     """Number of code lines of a Python source."""
+    texts = source.split("\n")
+    lines = {
+        number
+        for number, line in enumerate(texts, 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    }
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        if isinstance(node, (ast.Constant, ast.JoinedStr)):  # strings over several lines
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             first = node.body[0]
             docstrings.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in _NO_CODE:
-            lines.update(range(token.start[0], token.end[0] + 1))
     return len(lines - docstrings)
 
 

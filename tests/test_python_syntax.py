@@ -15,7 +15,8 @@ from codegen.cogex.literals import Invalid
 from codegen.cogex.program import parse_function
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.errors import CodegenError
-from codegen.lintseq import LintSeq, prepare, random_sequence
+from codegen.lintseq import LintSeq, prepare
+from codegen.lintseq.reference import random_sequence
 from codegen.methods.unicode import to_unicode
 from codegen.python_syntax import syntax_fault
 from codegen.records import Example

@@ -15,19 +15,8 @@ import click
 from click.core import ParameterSource
 
 from codegen import plugins
-from codegen.cli import Group
+from codegen.cli import Group, data_options
 from codegen.cli.clients import ClientOptions, EndpointOptions, counted, model_client
-from codegen.cli.data_options import (
-    CogexOptions,
-    EditorOptions,
-    InstalledOptions,
-    LintSeqOptions,
-    PlainOptions,
-    PreferenceOptions,
-    RunOptions,
-    UniCodeOptions,
-    WholeOptions,
-)
 from codegen.cli.options import as_words, command, given_settings, options
 from codegen.config import Config
 from codegen.errors import ConfigError, InputError, plural
@@ -78,15 +67,19 @@ def _add(
     @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__)
     @click.argument("source")
     @options(kind, "method")
-    @options(RunOptions, "run")
-    def generator(source: str, method: Config, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
-        settings = method.option if isinstance(method, InstalledOptions) else dict(method)
+    @options(data_options.RunOptions, "run")
+    def generator(
+        source: str, method: Config, run: data_options.RunOptions, as_json: bool
+    ) -> Mapping[str, Any]:
+        settings = (
+            method.option if isinstance(method, data_options.InstalledOptions) else dict(method)
+        )
         return generate(name, settings, source, run, as_json)
 
 
 _add(
     "lintseq",
-    LintSeqOptions,
+    data_options.LintSeqOptions,
     "Make edit sequences that keep programs lint-clean.",
     "codegen data lintseq stdlib --out data/lintseq --sequences 5\n  "
     "codegen data lintseq programs.jsonl --out data/go --language go --verify strict",
@@ -101,16 +94,16 @@ _add(
     "--endpoint http://localhost:8000/v1 --model my-model",
 )
 @click.argument("source")
-@options(UniCodeOptions, "method")
+@options(data_options.UniCodeOptions, "method")
 @options(ClientOptions, "client")
 @options(EndpointOptions, "server")
-@options(RunOptions, "run")
+@options(data_options.RunOptions, "run")
 def unicode(
     source: str,
-    method: UniCodeOptions,
+    method: data_options.UniCodeOptions,
     client: ClientOptions,
     server: EndpointOptions,
-    run: RunOptions,
+    run: data_options.RunOptions,
     as_json: bool,
 ) -> Mapping[str, Any]:
     """Insert pseudo-code between questions and programs (UniCoder).
@@ -138,16 +131,16 @@ def unicode(
     "--endpoint http://localhost:8000/v1 --model my-model",
 )
 @click.argument("source")
-@options(CogexOptions, "method")
+@options(data_options.CogexOptions, "method")
 @options(ClientOptions, "client")
 @options(EndpointOptions, "server")
-@options(RunOptions, "run")
+@options(data_options.RunOptions, "run")
 def cogex(
     source: str,
-    method: CogexOptions,
+    method: data_options.CogexOptions,
     client: ClientOptions,
     server: EndpointOptions,
-    run: RunOptions,
+    run: data_options.RunOptions,
     as_json: bool,
 ) -> Mapping[str, Any]:
     """Make pseudo-programs with their outputs (CoGEX).
@@ -197,10 +190,14 @@ _add(
 )
 @click.argument("source")
 @options(Edits, "method")
-@options(EditorOptions, "editor")
-@options(RunOptions, "run")
+@options(data_options.EditorOptions, "editor")
+@options(data_options.RunOptions, "run")
 def edits(
-    source: str, method: Edits, editor: EditorOptions, run: RunOptions, as_json: bool
+    source: str,
+    method: Edits,
+    editor: data_options.EditorOptions,
+    run: data_options.RunOptions,
+    as_json: bool,
 ) -> Mapping[str, Any]:
     """Make next edits: moments of editing, each with the edit that comes next.
 
@@ -227,13 +224,13 @@ def edits(
 
 _add(
     "whole",
-    WholeOptions,
+    data_options.WholeOptions,
     "Make the baseline of lintseq: whole programs.",
     "codegen data whole stdlib --out data/whole",
 )
 _add(
     "plain",
-    PlainOptions,
+    data_options.PlainOptions,
     "Make texts of the examples as they are.",
     "codegen data plain puzzles:star-easy:train:1000 --out data/star_easy",
 )
@@ -241,7 +238,7 @@ for _name in plugins.names("generators"):
     if _name not in data.commands and (_package := plugins.package_of("generators", _name)):
         _add(
             _name,
-            InstalledOptions,
+            data_options.InstalledOptions,
             f"Run the generator of the package {_package}.",
             f"codegen data {_name} stdlib --out data/{_name}",
         )
@@ -253,8 +250,10 @@ for _name in plugins.names("generators"):
     example="codegen data preferences runs/mbpp --out data/mbpp_pairs",
 )
 @click.argument("run", metavar="RUN")
-@options(PreferenceOptions, "given")
-def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[str, Any]:
+@options(data_options.PreferenceOptions, "given")
+def preferences(
+    run: str, given: data_options.PreferenceOptions, as_json: bool
+) -> Mapping[str, Any]:
     """Make pairs of a passed and a failed answer (DPO) from a scored run.
 
     RUN is the output directory of `codegen eval run` after `codegen eval score`. Train on the pairs
@@ -418,7 +417,7 @@ def generate(
     name: str,
     settings: Mapping[str, Any],
     source: str,
-    run: RunOptions,
+    run: data_options.RunOptions,
     as_json: bool,
     columns: tuple[str, ...] = (),
     llm: ModelClient | None = None,
@@ -468,7 +467,7 @@ def generate(
 def _run(
     generator: TextGenerator,
     source: str,
-    options: RunOptions,
+    options: data_options.RunOptions,
     as_json: bool,
     columns: tuple[str, ...],
 ) -> dict[str, Any]:

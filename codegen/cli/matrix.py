@@ -293,6 +293,7 @@ def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
     """
     from codegen.evals import kolmogorov as kt
     from codegen.evals.tasks import load
+    from codegen.evals.tasks.kolmogorov import instruction
     from codegen.records import Example, write_jsonl
 
     tested = {problem.sequence for problem in load("kolmogorov").problems()}
@@ -307,7 +308,7 @@ def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
     examples = (
         Example(
             id=f"kolmogorov/{_DRAWN_SEED}/{number}",
-            instruction=kt.instruction(sequence),
+            instruction=instruction(sequence),
             program=program.to_text(),
             source="the sampler of codegen.evals.kolmogorov",
             meta={"bits": round(kt.paper_bits(program), 2), "items": len(sequence)},
@@ -332,8 +333,8 @@ def compressed(answers: str, language: bool, as_json: bool) -> dict[str, Any]:
     (or prompt) and program (or generation), and the paper's files of generations, packed or not.
     Each sample counts as one item.
     """
-    from codegen.evals import kolmogorov as kt
     from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import kolmogorov as kt
 
     rows = list(kt.read_answers(answers))
     if not rows:

@@ -11,19 +11,11 @@ from codegen.cli import Group
 from codegen.cli.options import command, completes, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, nearest
-from codegen.generation.backends import (
-    NamedEndpoint,
-    add_endpoint,
-    endpoints_file,
-    find_endpoint,
-    hint,
-    named_endpoints,
-    remove_endpoint,
-)
+from codegen.generation import backends
 from codegen.models.pretrained import MODELS
 from codegen.terminal import echo, one_line
 
-_existing = click.argument("name", shell_complete=completes(named_endpoints))
+_existing = click.argument("name", shell_complete=completes(backends.named_endpoints))
 _LONGEST = 200  # characters of a value from a file
 
 
@@ -36,7 +28,7 @@ def models() -> None:
     """
 
 
-class AddOptions(NamedEndpoint):
+class AddOptions(backends.NamedEndpoint):
     """The options of ``codegen models add``."""
 
     replace: bool = setting(False, "Replace an endpoint of this name.")
@@ -56,12 +48,12 @@ def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
 
     The API key stays in the environment variable that --api-key-env names.
     """
-    if not given.replace and find_endpoint(name):
+    if not given.replace and backends.find_endpoint(name):
         raise ConfigError(
             f"There is an endpoint {name!r} already.", "Add --replace, or choose another name."
         )
-    endpoint = NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
-    path = add_endpoint(name, endpoint)
+    endpoint = backends.NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
+    path = backends.add_endpoint(name, endpoint)
     if not as_json:
         echo(f"{path}: {name}. Test it with: codegen models test {name}")
     return {"file": str(path), "name": name}
@@ -70,7 +62,7 @@ def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
 @command(group=models, name="list", example="codegen models list")
 def list_(as_json: bool) -> dict[str, Any]:
     """List the models that can be fetched by name, and the named servers."""
-    known = named_endpoints()
+    known = backends.named_endpoints()
     states = {name: model.state() for name, model in MODELS.items()}
     if not as_json:
         for name, model in MODELS.items():
@@ -85,7 +77,7 @@ def list_(as_json: bool) -> dict[str, Any]:
         {"name": name, "hub_id": model.hub_id, "license": model.license, "state": states[name]}
         for name, model in MODELS.items()
     ]
-    return {"file": str(endpoints_file()), "pretrained": pretrained, "models": rows}
+    return {"file": str(backends.endpoints_file()), "pretrained": pretrained, "models": rows}
 
 
 class FetchOptions(Config):
@@ -124,7 +116,7 @@ def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
 @_existing
 def remove(name: str, as_json: bool) -> dict[str, Any]:
     """Remove the endpoint NAME."""
-    path = remove_endpoint(name)
+    path = backends.remove_endpoint(name)
     if not as_json:
         echo(f"{path}: removed {name}")
     return {"file": str(path), "name": name}
@@ -144,8 +136,10 @@ def test(name: str, as_json: bool) -> dict[str, Any]:
     """
     from codegen.generation.probe import probe
 
-    if (found := find_endpoint(name)) is None:
-        raise ConfigError(f"There is no endpoint {name!r}.", hint(name, named_endpoints()))
+    if (found := backends.find_endpoint(name)) is None:
+        raise ConfigError(
+            f"There is no endpoint {name!r}.", backends.hint(name, backends.named_endpoints())
+        )
     rows = []
     for row in probe(found.endpoint(name)):
         rows.append(row)

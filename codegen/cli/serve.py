@@ -20,15 +20,7 @@ from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
 from codegen.extras import require
-from codegen.generation.backends import (
-    NamedEndpoint,
-    check_name,
-    find_endpoint,
-    hint,
-    is_loopback,
-    local_backend,
-    named_endpoints,
-)
+from codegen.generation import backends
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -144,30 +136,31 @@ class EngineOptions(LogOptions, ModelOptions):
         if self.upstream:
             self.endpoint()
             kind, unused = "--upstream", ("precision", "threads")
-        elif find_endpoint(self.model):
+        elif backends.find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
             )
         else:
-            check_name(self.model)
+            backends.check_name(self.model)
             if self.api_key_env:
                 raise ConfigError("--api-key-env requires --upstream.", "Leave it out.")
-            is_gguf = local_backend(self.model) == "llamacpp"
+            is_gguf = backends.local_backend(self.model) == "llamacpp"
             kind = "a GGUF file" if is_gguf else "a transformers model"
             unused = ("precision",) if is_gguf else ("fim",)
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ConfigError(f"-o {name} cannot be used with {kind}.", "Leave it out.")
 
-    def endpoint(self) -> NamedEndpoint:
+    def endpoint(self) -> backends.NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""
-        named = find_endpoint(self.upstream)
+        named = backends.find_endpoint(self.upstream)
         if named is None and not {":", "/"}.intersection(self.upstream):
             raise ConfigError(
                 f"There is no endpoint {self.upstream!r}.",
-                f"{hint(self.upstream, named_endpoints())} Or give the server's URL.",
+                backends.hint(self.upstream, backends.named_endpoints())
+                + " Or give the server's URL.",
             )
-        named = named or NamedEndpoint(url=self.upstream)
+        named = named or backends.NamedEndpoint(url=self.upstream)
         return named.model_copy(
             update={
                 "model": named.model if self.model == "embedded" else self.model,
@@ -258,13 +251,10 @@ class SocketOptions(Config):
         if not self.no_token:
             token = guard.read_token(kept) if kept else guard.new_token()
         guard.check_address(self.host, token)
-        sock = guard.listen(self.host, self.port)
-        try:
+        with guard.listen(self.host, self.port) as sock:
             if token and self.token_file and not kept:
                 guard.write_token(self.token_file, token)
             yield token, sock
-        finally:
-            sock.close()
         echo("Stopped.", err=True)
 
     def address(self, sock: socket) -> str:
@@ -460,7 +450,7 @@ class McpOptions(ListenOptions, ModelOptions):
         if not self.upstream:
             return ("--model", self.model) if self.model else ()
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
-        if find_endpoint(self.upstream) and not self.model:
+        if backends.find_endpoint(self.upstream) and not self.model:
             return ("--model", self.upstream, *key)
         endpoint = EngineOptions(upstream=self.upstream).endpoint()
         return ("--model", self.model or endpoint.model or "", "--endpoint", endpoint.url, *key)
@@ -602,7 +592,7 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
         key=endpoint.api_key(),
         fim=given.fim,
         limits=limits,
-        remote=not is_loopback(endpoint.url),
+        remote=not backends.is_loopback(endpoint.url),
     )
     try:
         upstream.check()

@@ -4,26 +4,22 @@
 >>> run(make("lintseq", sequences=5), open_source("stdlib"), "out/lintseq")
 """
 
-from codegen.data.engine import EngineOptions, Progress, is_finished, run, usable_cpus
-from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
-from codegen.data.generators import Skip, TextGenerator, Whole, make
+from codegen.data.engine import EngineOptions, Progress, is_finished, run
+from codegen.data.executors import LocalExecutor, Lost, RayExecutor
+from codegen.data.generators import Skip, TextGenerator, make
 from codegen.data.manifest import (
     Manifest,
-    RunConfig,
     Shard,
-    data_files,
     load_manifest,
     read_data,
     read_rejects,
     read_texts,
 )
 from codegen.data.merge import merge
-from codegen.data.outcomes import example_rng
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [
     "EngineOptions",
-    "Executor",
     "LocalExecutor",
     "Lost",
     "Manifest",
@@ -31,14 +27,10 @@ __all__ = [
     "Progress",
     "RayExecutor",
     "Rejected",
-    "RunConfig",
     "Shard",
     "Skip",
     "Source",
     "TextGenerator",
-    "Whole",
-    "data_files",
-    "example_rng",
     "is_finished",
     "load_manifest",
     "make",
@@ -48,5 +40,4 @@ __all__ = [
     "read_rejects",
     "read_texts",
     "run",
-    "usable_cpus",
 ]

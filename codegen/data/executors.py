@@ -23,7 +23,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -171,11 +171,8 @@ class LocalExecutor:
                 yield list(function(chunk))
             return
         queue = TaskQueue(iter(chunks), self.ahead * self.workers)
-        pool = _Pool(function, self.workers, self.hang_s, queue)
-        try:
+        with closing(_Pool(function, self.workers, self.hang_s, queue)) as pool:
             yield from pool.run()
-        finally:
-            pool.close()
 
 
 class _Worker:
@@ -353,11 +350,8 @@ class RayExecutor:
         """See :class:`Executor`."""
         with connected(self.address, self.workers) as (ray, workers):
             queue = TaskQueue(iter(chunks), self.ahead * workers)
-            pool = _Actors(ray, function, workers, self, queue)
-            try:
+            with closing(_Actors(ray, function, workers, self, queue)) as pool:
                 yield from pool.run()
-            finally:
-                pool.close()
 
 
 class _RayWorker:

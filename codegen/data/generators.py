@@ -24,7 +24,7 @@ from typing import Any, Protocol, get_type_hints
 from codegen import plugins
 from codegen.errors import ConfigError, Skip, nearest
 from codegen.lintseq import LintSeq, normalize
-from codegen.records import DataRecord, Example, Segment, TrainingText
+from codegen.records import DataRecord, Example, MadeTogether, Segment, TrainingText
 
 
 class TextGenerator(Protocol):
@@ -66,7 +66,7 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(MadeTogether):
     r"""The baseline of LintSeq: the instruction, then the whole program.
 
     The text is ``instruction + "\n" + response``, as in the baseline of the LintSeq reference code.
@@ -76,17 +76,6 @@ class Whole:
     """
 
     name: str = dataclasses.field(default="whole", init=False)
-
-    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields one text.
-
-        Raises:
-            Exception: what LintSeq raises for this example.
-        """
-        (texts,) = self.generate_many([(example, rng)])
-        if isinstance(texts, Exception):
-            raise texts
-        yield from texts
 
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]

@@ -21,7 +21,7 @@ from codegen.data.generators import Skip
 from codegen.data.publish import PREFERENCES
 from codegen.data.sources import Item, Rejected, file_digest
 from codegen.errors import ConfigError, InputError
-from codegen.evals.metrics.text import normal_form, shapes
+from codegen.evals.metrics import normal_form, shapes
 from codegen.evals.run import SAMPLES
 from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks import Task, find_style

@@ -35,24 +35,8 @@ from typing import Any, NamedTuple
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune.attention import RowLayout, causal, from_stack
 from codegen.finetune.recipe import Format, Turns
-from codegen.methods.backspace import (
-    Codec,
-    StackLayout,
-    from_text,
-    is_trajectory,
-    require_same,
-    stack_layout,
-)
-from codegen.models.chat import (
-    chat_prompt,
-    control_pattern,
-    control_tokens,
-    conversation,
-    end_of_turn,
-    marked_stretches,
-    render,
-    require_template,
-)
+from codegen.methods import backspace
+from codegen.models import chat
 from codegen.records import Messages, Segment, TrainingText
 
 
@@ -89,7 +73,12 @@ class EncodedExample:
 
     @classmethod
     def of_stack(
-        cls, stack: StackLayout, example_id: str = "", domain: str = "", *, final: bool = True
+        cls,
+        stack: backspace.StackLayout,
+        example_id: str = "",
+        domain: str = "",
+        *,
+        final: bool = True,
     ) -> EncodedExample:
         """A trajectory with backspaces."""
         return cls(
@@ -188,14 +177,14 @@ class Renderer:
     """
 
     def __init__(self, tokenizer: Any, turns: Turns = "auto") -> None:
-        require_template(tokenizer)
+        chat.require_template(tokenizer)
         self.tokenizer, self.turns = tokenizer, turns
         self.has_marks = has_generation_marks(tokenizer)
         mark = "\x01answer\x01"
         probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
         closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
-        self._control = control_pattern(control_tokens(tokenizer))
-        found = control_pattern(control_tokens(tokenizer, special=True)).search(closing)
+        self._control = chat.control_pattern(chat.control_tokens(tokenizer))
+        found = chat.control_pattern(chat.control_tokens(tokenizer, special=True)).search(closing)
         if not found:
             raise ConfigError(
                 "The model's chat template has no token at the end of an answer, so the model "
@@ -262,7 +251,7 @@ class Renderer:
         self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
     ) -> list[Stretch]:
         """The parts of each answer that the template marks, and the end of the turn."""
-        marks = marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
+        marks = chat.marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
         kept = []
         for start, stop in answers:
             inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
@@ -278,7 +267,7 @@ class Renderer:
         self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
     ) -> str:
         def attempt(given: Sequence[Mapping[str, Any]]) -> str:
-            return render(
+            return chat.render(
                 self.tokenizer,
                 given,
                 opens=opens_answer,
@@ -321,7 +310,7 @@ def set_template_arguments(
     """
     if not arguments:
         return
-    require_template(tokenizer)
+    chat.require_template(tokenizer)
     values = "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {json.dumps(value)} %}}{{%- endif %}}"
         for name, value in sorted(arguments.items())
@@ -361,15 +350,15 @@ class TextEncoder:
         self.infilling = infilling
         self.turns: Turns = turns
         self._renderer: Renderer | None = None
-        self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
+        self.end = chat.end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
         bos = [tokenizer.bos_token_id]
         self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._control = {
-            special: control_tokens(tokenizer, special=special) for special in (False, True)
+            special: chat.control_tokens(tokenizer, special=special) for special in (False, True)
         }
         self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
         self._known: set[str] = set()
-        self.codec: Codec | None = None
+        self.codec: backspace.Codec | None = None
         self.trained: set[str] = set()
 
     def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
@@ -408,7 +397,7 @@ class TextEncoder:
         if self.infilling:
             _require_flags(text, "An infilling model")
             return self._body(text, domain)
-        if is_trajectory(text):
+        if backspace.is_trajectory(text):
             _require_flags(text, "A text with backspaces")
             return self._trajectory(text, domain)
         kept = tuple(text.meta.get("special_tokens", ()))
@@ -430,10 +419,10 @@ class TextEncoder:
     def _chat_prompt(self, prompt: str, system: str, kept: tuple[str, ...]) -> list[int]:
         pattern = self._pattern(kept, special=False)
         if not pattern.search(prompt):
-            return chat_prompt(self.tokenizer, prompt, system)
+            return chat.chat_prompt(self.tokenizer, prompt, system)
         turns = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": prompt})
-        return conversation(self.tokenizer, turns, pattern)[1]
+        return chat.conversation(self.tokenizer, turns, pattern)[1]
 
     def _run(
         self, run: Sequence[Segment], kept: tuple[str, ...]
@@ -465,7 +454,7 @@ class TextEncoder:
         """Matches text that must not become a control token."""
         if (special, kept) not in self._patterns:
             tokens = [token for token in self._control[special] if token not in kept]
-            self._patterns[special, kept] = control_pattern(tokens)
+            self._patterns[special, kept] = chat.control_pattern(tokens)
         return self._patterns[special, kept]
 
     def _ids(self, text: str) -> list[int]:
@@ -485,15 +474,17 @@ class TextEncoder:
 
     def _trajectory(self, text: TrainingText, domain: str) -> EncodedExample:
         if self.codec is None:
-            self.codec = Codec(self.tokenizer)
-        require_same(text, self.codec)
+            self.codec = backspace.Codec(self.tokenizer)
+        backspace.require_same(text, self.codec)
         if text.meta.get("format") != self.format:
             raise InputError(
                 f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
                 f" has {self.format!r}.",
                 "Make the data again with: codegen data backspace --format, or change the recipe.",
             )
-        return EncodedExample.of_stack(stack_layout(from_text(text)), text.example_id, domain)
+        return EncodedExample.of_stack(
+            backspace.stack_layout(backspace.from_text(text)), text.example_id, domain
+        )
 
     def _body(self, text: TrainingText, domain: str) -> EncodedExample:
         if text.text != text.prompt + text.trained:

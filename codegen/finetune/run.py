@@ -61,7 +61,7 @@ from codegen.paths import refuse_foreign, refuse_links
 from codegen.runs import LOCK, RunDirectory
 
 if TYPE_CHECKING:
-    from codegen.finetune.trainer import OnStep
+    from codegen.finetune.trainer import OnStep, Say
 
 _CURVES = ("loss.svg", "learning_rate.svg", "reward.svg")
 
@@ -264,12 +264,7 @@ def _means_full_disk(error: Exception, folder: Path) -> bool:
     return torn and shutil.disk_usage(folder).free < 64 << 20
 
 
-def _train(
-    recipe: Recipe,
-    output: Path,
-    on_step: OnStep | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> TrainingResult:
+def _train(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
     import torch
 
     from codegen.finetune.trainer import build_trainer, train_to_the_end

@@ -27,13 +27,8 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from codegen.errors import CodegenError, ConfigError
+from codegen.finetune import batches
 from codegen.finetune.attention import attending, check
-from codegen.finetune.batches import (
-    InfillingSteps,
-    StepDataset,
-    held_out_batches,
-    held_out_draws,
-)
 from codegen.finetune.losses import (
     LOGITS_MB,
     InfillingLoss,
@@ -52,6 +47,7 @@ if TYPE_CHECKING:
     from codegen.finetune.plan import StepPlan
 
 OnStep = Callable[[int, int, float], None]
+Say = Callable[[str], None]
 
 
 class StepTrainer(Trainer):
@@ -65,7 +61,7 @@ class StepTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        steps: StepDataset,
+        steps: batches.StepDataset,
         loss: Likelihood,
         held_out: Sequence[Any] = (),
         watch: Callable[[Any], dict[str, float]] = lambda _: {},
@@ -182,7 +178,7 @@ def build_trainer(
     place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
     if recipe.infilling:
-        steps = InfillingSteps(
+        steps = batches.InfillingSteps(
             loaded.model,
             dataset.examples,
             plan,
@@ -192,10 +188,10 @@ def build_trainer(
             **place,
         )
         loss = InfillingLoss()
-        held_out = held_out_draws(loaded.model, dataset.held_out, recipe.seed)
+        held_out = batches.held_out_draws(loaded.model, dataset.held_out, recipe.seed)
     else:
         pad = dataset.tokenizer.pad_token_id
-        steps = StepDataset(
+        steps = batches.StepDataset(
             dataset.examples,
             plan,
             pad,
@@ -203,7 +199,7 @@ def build_trainer(
             attention=attention,
             **place,
         )
-        held_out = list(held_out_batches(dataset.held_out, pad))
+        held_out = list(batches.held_out_batches(dataset.held_out, pad))
         loss = _loss(recipe, dataset)
     callbacks: list[TrainerCallback] = [RunCallback(on_step, loss=loss, keep=keep)]
     if recipe.evaluation.patience and held_out:
@@ -242,7 +238,7 @@ def train_to_the_end(
     recipe: Recipe,
     tokenizer: Any,
     output: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[float, int]:
     """Runs a trainer from its last whole checkpoint to the end, and saves the model.
 

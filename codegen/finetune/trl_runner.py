@@ -21,7 +21,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ from codegen.finetune.rows import read_pairs
 from codegen.finetune.trainer import (
     OnStep,
     RunCallback,
+    Say,
     keep_tensorboard_in,
     muon_and_adamw,
     train_to_the_end,
@@ -174,7 +175,7 @@ def train_with(
     *,
     value: str,
     on_step: OnStep | None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> TrainingResult:
     """Runs a trainer of TRL from its last whole checkpoint to the end, and saves the model.
 
@@ -204,12 +205,7 @@ class _PairTrainer(DPOTrainer):
         return dataset
 
 
-def fit_dpo(
-    recipe: Recipe,
-    output: Path,
-    on_step: OnStep | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> TrainingResult:
+def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
     """Trains by the recipe; see :func:`codegen.finetune.run.train`.
 
     Raises:
@@ -305,12 +301,7 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
     return pairs, counts
 
 
-def fit_grpo(
-    recipe: Recipe,
-    output: Path,
-    on_step: OnStep | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> TrainingResult:
+def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
     """Trains, or resumes; see :func:`codegen.finetune.run.train`.
 
     Raises:

@@ -10,9 +10,7 @@ from codegen.generation.protocol import (
     Decoder,
     Request,
     SamplingParams,
-    request_seed,
     samples,
-    settings_of,
 )
 
 __all__ = [
@@ -21,7 +19,5 @@ __all__ = [
     "Decoder",
     "Request",
     "SamplingParams",
-    "request_seed",
     "samples",
-    "settings_of",
 ]

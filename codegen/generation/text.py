@@ -117,6 +117,13 @@ def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: b
     return vocabulary.heal(ids) if request.heal and heals else Healed(ids, b"", [])
 
 
+def stream_of(
+    tokenizer: Any, prompt: Healed, stops: Sequence[str], marks: Sequence[str]
+) -> TextStream:
+    """The stream of the completion of an encoded prompt."""
+    return TextStream(tokenizer.backend_tokenizer, prompt.ids, prompt.taken, stops, marks)
+
+
 def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
     """All ids that end a sequence.
 

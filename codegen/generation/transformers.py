@@ -35,17 +35,7 @@ from codegen.decoding.strategies.superposed import NGrams, Settings, Superpositi
 from codegen.decoding.suffix import SuffixIndex
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.extras import require
-from codegen.generation.decoders import (
-    DRAFTERS,
-    DraftOptions,
-    GrammarOptions,
-    InsertionOptions,
-    Resolved,
-    RsdOptions,
-    SortedOptions,
-    SuperposedOptions,
-    supported,
-)
+from codegen.generation import decoders
 from codegen.generation.protocol import (
     BKSPC,
     CAPABILITIES,
@@ -59,7 +49,7 @@ from codegen.generation.protocol import (
     cut_at_stop,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.generation.text import TextStream, encode, end_tokens, stream_of
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
 from codegen.terminal import one_line
 
@@ -113,7 +103,7 @@ class TransformersBackend(Backend):
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
-        self._ngrams: dict[SuperposedOptions, NGrams | None] = {}
+        self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
 
     @classmethod
     def open(cls, model: str, **options: Any) -> TransformersBackend:
@@ -168,8 +158,8 @@ class TransformersBackend(Backend):
             ModelError: for a model that lacks what the decoder needs of it.
             ConfigError: for an unknown decoder or option.
         """
-        resolved = supported(decoder, self)
-        if isinstance(options := resolved.options, InsertionOptions):
+        resolved = decoders.supported(decoder, self)
+        if isinstance(options := resolved.options, decoders.InsertionOptions):
             yield from fill_requests(
                 self.loaded, requests, params, options, self.batch_size, on_text
             )
@@ -200,7 +190,7 @@ class TransformersBackend(Backend):
                 yield from self._run(streams, params, resolved, strategy_of(streams), on_text)
 
     def _start(
-        self, number: int, request: Request, params: SamplingParams, resolved: Resolved
+        self, number: int, request: Request, params: SamplingParams, resolved: decoders.Resolved
     ) -> _Running:
         """The request as a row.
 
@@ -215,13 +205,7 @@ class TransformersBackend(Backend):
             check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
         seed = request_seed(params.seed, request)
         uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
-        stream = TextStream(
-            tokenizer.backend_tokenizer,
-            prompt.ids,
-            taken=prompt.taken,
-            stops=resolved.stops(request.stop),
-            marks=request.marks,
-        )
+        stream = stream_of(tokenizer, prompt, resolved.stops(request.stop), request.marks)
         row = Row(prompt.ids, uniforms.tolist(), prompt.rest)
         return _Running(number, request, row, stream, seed)
 
@@ -229,7 +213,7 @@ class TransformersBackend(Backend):
         self,
         batch: list[_Running],
         params: SamplingParams,
-        resolved: Resolved,
+        resolved: decoders.Resolved,
         strategy: Strategy,
         on_text: OnText | None,
     ) -> Iterator[Completion]:
@@ -268,7 +252,7 @@ class TransformersBackend(Backend):
             meta: dict[str, Any] = {}
             if strategy.passes_of:
                 meta["passes"] = strategy.passes_of[at]
-                if isinstance(strategy, Speculation) and resolved.method in DRAFTERS:
+                if isinstance(strategy, Speculation) and resolved.method in decoders.DRAFTERS:
                     meta["drafts"] = strategy.tallies[at]
             if self.infinite:
                 meta["lm_infinite"] = asdict(self.infinite)
@@ -289,7 +273,7 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
             )
 
-    def _strategies(self, resolved: Resolved) -> Callable[[Sequence[_Running]], Strategy]:
+    def _strategies(self, resolved: decoders.Resolved) -> Callable[[Sequence[_Running]], Strategy]:
         """The function that makes the strategy of a batch.
 
         Raises:
@@ -298,15 +282,15 @@ class TransformersBackend(Backend):
         options, make = resolved.options, resolved.strategy.make
         if make:
             return lambda batch: make(options, [running.row for running in batch])
-        if isinstance(options, RsdOptions):
+        if isinstance(options, decoders.RsdOptions):
             return lambda batch: self._rsd(batch, options)
-        if isinstance(options, SuperposedOptions):
+        if isinstance(options, decoders.SuperposedOptions):
             return lambda _: self._superposition(options)
-        if isinstance(options, SortedOptions):
+        if isinstance(options, decoders.SortedOptions):
             return lambda batch: self._sorted(batch, options)
-        if isinstance(options, DraftOptions):
+        if isinstance(options, decoders.DraftOptions):
             return lambda batch: self._speculation(batch, resolved.method, options)
-        if isinstance(options, GrammarOptions):
+        if isinstance(options, decoders.GrammarOptions):
             return lambda batch: self._in_grammar(options, len(batch))
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
@@ -322,7 +306,7 @@ class TransformersBackend(Backend):
             )
         return lambda _: Backspace(token)
 
-    def _in_grammar(self, options: GrammarOptions, rows: int) -> Strategy:
+    def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")
         from codegen.decoding.strategies.grammar import InGrammar
 
@@ -338,13 +322,13 @@ class TransformersBackend(Backend):
         size = self.loaded.model.get_input_embeddings().weight.shape[0]
         return from_tokenizer(self.loaded.tokenizer, size, sorted(self.eos))
 
-    def _rsd(self, batch: Sequence[_Running], options: RsdOptions) -> RecursiveSpeculation:
+    def _rsd(self, batch: Sequence[_Running], options: decoders.RsdOptions) -> RecursiveSpeculation:
         branching = ConstantBranching(options.branching)
         shape = StochasticBeam(*options.beam) if options.beam else branching
         draft = self._draft_model(options.draft).model
         return RecursiveSpeculation(draft, shape, [running.seed for running in batch])
 
-    def _superposition(self, options: SuperposedOptions) -> Superposition:
+    def _superposition(self, options: decoders.SuperposedOptions) -> Superposition:
         if options not in self._ngrams:
             self._ngrams[options] = _count_ngrams(options, self._maker.encode)
         return Superposition(Settings(options.alpha, options.temperature), self._ngrams[options])
@@ -366,7 +350,7 @@ class TransformersBackend(Backend):
             self._drafting[name] = found
         return self._drafting[name]
 
-    def _sorted(self, batch: Sequence[_Running], settings: SortedOptions) -> Speculation:
+    def _sorted(self, batch: Sequence[_Running], settings: decoders.SortedOptions) -> Speculation:
         """A drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
@@ -393,10 +377,10 @@ class TransformersBackend(Backend):
         return SortedSpeculation(drafters, limit=settings.tokens)
 
     def _speculation(
-        self, batch: Sequence[_Running], method: str, options: DraftOptions
+        self, batch: Sequence[_Running], method: str, options: decoders.DraftOptions
     ) -> Speculation:
         """A drafter for each row of a batch; they share nothing."""
-        drafters = [self._maker.chain(DRAFTERS[method]) for _ in batch]
+        drafters = [self._maker.chain(decoders.DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
         if options.token_cost is not None:
@@ -408,7 +392,9 @@ class TransformersBackend(Backend):
         return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens)
 
 
-def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]) -> NGrams | None:
+def _count_ngrams(
+    options: decoders.SuperposedOptions, encode: Callable[[str], list[int]]
+) -> NGrams | None:
     """The n-grams of the code that the options name, None without code.
 
     Raises:
@@ -465,7 +451,7 @@ def fill_requests(
     loaded: LoadedModel,
     requests: Iterable[Request],
     params: SamplingParams,
-    options: InsertionOptions,
+    options: decoders.InsertionOptions,
     batch_size: int,
     on_text: OnText | None = None,
 ) -> Iterator[Completion]:

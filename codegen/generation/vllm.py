@@ -32,6 +32,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from codegen import models
 from codegen.decoding.healing import Vocabulary
 from codegen.errors import ConfigError, ModelError, in_one_line
 from codegen.generation.decoders import DraftOptions, Resolved, supported
@@ -45,16 +46,7 @@ from codegen.generation.protocol import (
     SamplingParams,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens
-from codegen.models import (
-    base_of,
-    fingerprint_of,
-    is_infilling,
-    load_tokenizer,
-    pick_dtype,
-    read_card,
-    resolve,
-)
+from codegen.generation.text import TextStream, encode, end_tokens, stream_of
 from codegen.records import FinishReason
 from codegen.vetting import vet_adapter
 
@@ -183,20 +175,20 @@ class VllmBackend(Backend):
         start: Callable[..., VllmEngine] | None = None,
     ) -> None:
         self.model = model
-        self.place, self.origin = resolve(model)
-        card = read_card(self.place)
+        self.place, self.origin = models.resolve(model)
+        card = models.read_card(self.place)
         self.style, self.decoder = card.style, card.decoder
         self.adapter: Adapter | None = None
         if (Path(self.place) / "adapter_config.json").is_file():
             self.adapter = Adapter.read(self.place)
-            self.place, self.origin = resolve(base_of(model))
+            self.place, self.origin = models.resolve(models.base_of(model))
             if (Path(self.place) / "adapter_config.json").is_file():
                 raise ModelError(
                     f"The base of {model} is an adapter itself; vLLM takes one adapter.",
                     "Use --backend transformers.",
                 )
         self._config = _read_config(self.place)
-        self.tokenizer = load_tokenizer(model)
+        self.tokenizer = models.load_tokenizer(model)
         self._start_engine = start or VllmEngine
         self._options = options
         self._batch_size = batch_size
@@ -273,7 +265,7 @@ class VllmBackend(Backend):
         engine = self.engine(resolved.strategy.requires)
         return {
             "model_origin": self.origin,
-            "model_fingerprint": fingerprint_of(self.model),
+            "model_fingerprint": models.fingerprint_of(self.model),
             "dtype": engine.dtype,
             "device": engine.device,
             **({"vllm_options": dict(self._options)} if self._options else {}),
@@ -370,13 +362,8 @@ class _Calls:
             extra[resolved.method] = dict(self.decoder.options)
         if resolved.method == "edit" and request.original:
             extra["original"] = request.original
-        stream = TextStream(
-            backend.tokenizer.backend_tokenizer,
-            prompt.ids,
-            taken=prompt.taken,
-            stops=resolved.stops(request.stop),
-            marks=request.marks,
-        )
+        stops = resolved.stops(request.stop)
+        stream = stream_of(backend.tokenizer, prompt, stops, request.marks)
         seed = request_seed(self.params.seed, request)
         self._submit(_Running(number, request, seed, prompt.ids, prompt.rest, stream, extra))
 
@@ -470,7 +457,7 @@ def _read_config(place: str) -> SimpleNamespace:
         model_type=str(values.get("model_type", "")),
         eos_token_id=values.get("eos_token_id", text.get("eos_token_id")),
     )
-    if is_infilling(SimpleNamespace(config=config)):
+    if models.is_infilling(SimpleNamespace(config=config)):
         raise ModelError(
             f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
             "Use --backend transformers.",
@@ -659,7 +646,7 @@ def _check_runner(requires: str, drafts: bool) -> None:
 
 def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "dtype": str(pick_dtype(device)).removeprefix("torch."),
+        "dtype": str(models.pick_dtype(device)).removeprefix("torch."),
         "disable_log_stats": True,
     }
     if batch_size is not None:

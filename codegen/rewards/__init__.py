@@ -8,11 +8,10 @@ is a linter of tricks.
 """
 
 from .builtin import Reward, Scored, passed, program_of, rewards_of, write_rewards
-from .judge import Judge, Judged, SandboxReward
+from .judge import Judge, SandboxReward
 
 __all__ = [
     "Judge",
-    "Judged",
     "Reward",
     "SandboxReward",
     "Scored",

@@ -22,15 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from codegen.decoding.drafts import (
-    Account,
-    Context,
-    CursorDrafter,
-    Drafter,
-    Planner,
-    SharedCosts,
-    SuffixDrafter,
-)
+from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
@@ -137,8 +129,8 @@ class LocalWorker(threading.Thread):
         self.caches = DocumentCaches(model.cache, limits.documents, limits.cache_bytes)
         self._queue = queue
         self._schedule = Schedule(model.chunk)
-        self._costs = SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
-        self._account = Account()  # counts the drafts of all requests
+        self._costs = drafts.SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
+        self._account = drafts.Account()  # counts the drafts of all requests
 
     def run(self) -> None:
         """Answers jobs until the queue is stopped."""
@@ -250,7 +242,7 @@ class LocalWorker(threading.Thread):
             prompt,
             job.request,
             document.past,
-            Planner(self._costs, self._account),
+            drafts.Planner(self._costs, self._account),
             job.text_in_loop(),
         )
 
@@ -307,7 +299,7 @@ class CandidateSearch:
         prompt: Prompt,
         request: CompletionRequest,
         past: SuffixStore,
-        planner: Planner,
+        planner: drafts.Planner,
         on_text: Callable[[str], None] | None = None,
     ) -> None:
         self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
@@ -390,13 +382,8 @@ class CandidateSearch:
     ) -> Passes[None]:
         """Continues a path until it ends."""
         model, params = self.model, self.request.params
-        stream = TextStream(
-            model.tokenizer.backend_tokenizer,
-            self.prompt.ids,
-            taken=self.prompt.taken,
-            stops=self.stops,
-            marks=self.request.marks,
-        )
+        tokenizer, prompt = model.tokenizer.backend_tokenizer, self.prompt
+        stream = TextStream(tokenizer, prompt.ids, prompt.taken, self.stops, self.request.marks)
         row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
         for token in path.tokens:
             on_text_piece(stream.push(token), on_text)
@@ -448,16 +435,16 @@ class _Chosen(Speculation):
         request, model = search.request, search.model
         self.search, self.request, self.path = search, request, path
         if request.prediction:
-            drafter: Drafter = CursorDrafter(model.drafters.line_ends)
+            drafter: drafts.Drafter = drafts.CursorDrafter(model.drafters.line_ends)
             context, limit = model.drafters.context(request.prediction), model.chunk - 1
         else:
-            drafter = SuffixDrafter(search.past, min_match=2)
-            context, limit = Context(), _DRAFT
+            drafter = drafts.SuffixDrafter(search.past, min_match=2)
+            context, limit = drafts.Context(), _DRAFT
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
-        self.follower: CursorDrafter | None = None
+        self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
         if request.least:  # not the drafter: drafts are cut by their cost, which must not decide
-            self.follower = CursorDrafter(model.drafters.line_ends)
+            self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
 
     @property
@@ -498,7 +485,9 @@ class _Chosen(Speculation):
                 self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
         return token
 
-    def _predicted_or(self, token: int, follower: CursorDrafter, logprobs: torch.Tensor) -> int:
+    def _predicted_or(
+        self, token: int, follower: drafts.CursorDrafter, logprobs: torch.Tensor
+    ) -> int:
         """The prediction's next token if it is probable enough by ``logprobs`` [V], else ``token``.
 
         The first token is the model's own if it may say that there is no answer.

@@ -19,15 +19,8 @@ from typing import TYPE_CHECKING, cast
 
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
+from codegen.methods.edits import formats
 from codegen.methods.edits.due import due_lines
-from codegen.methods.edits.formats import (
-    EditFormat,
-    Unreadable,
-    Unwritable,
-    window_lines,
-    window_text,
-    with_window,
-)
 from codegen.methods.edits.sessions import View, apply, breaks, difference, lines_of, undone
 from codegen.records import Edit
 from codegen.server.document import OutOfStep, TextDocument, units
@@ -119,7 +112,7 @@ class NextEditor:
 
     def __init__(
         self,
-        form: EditFormat,
+        form: formats.EditFormat,
         load: Callable[[], CompletionEngine] | None = None,
         outcomes: Outcomes | None = None,
     ) -> None:
@@ -228,7 +221,7 @@ class NextEditor:
             CodegenError: as :meth:`propose`.
         """
         found = await self._find(engine, key, moment) if moment.history else None
-        lines, top = window_lines(moment), moment.window[0]
+        lines, top = formats.window_lines(moment), moment.window[0]
         if found:
             start, end = found.lines
             lines[start - top : end - top] = [found.new]
@@ -270,7 +263,7 @@ class NextEditor:
                 continue
             try:
                 after = self.form.read(edit, said)
-            except Unreadable:
+            except formats.Unreadable:
                 engine.metrics.count("next_edit_unreadable")
                 continue
             if found := self._worth(engine, edit, after, uri, last):
@@ -285,7 +278,7 @@ class NextEditor:
         for view in VIEWS:
             edit = _viewed(moment, view, line)
             if prompt := self.prompt(asked, edit, hidden):
-                shown = window_text(edit)
+                shown = formats.window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
         return edit, ""
 
@@ -311,7 +304,7 @@ class NextEditor:
             edit = shown
         try:
             prompt = self.form.prompt(edit)
-        except Unwritable:
+        except formats.Unwritable:
             return ""
         if isinstance(model, Upstream):
             tokens = len(prompt) // _CHARS_A_TOKEN
@@ -331,11 +324,11 @@ class NextEditor:
         Args:
             last: the file without the last edit.
         """
-        lines = window_lines(edit)
+        lines = formats.window_lines(edit)
         if safe_text(after) != after:  # an answer must not add or remove invisible characters
             return None
         hunks = difference(lines, lines_of(after))
-        whole = with_window(edit, after)
+        whole = formats.with_window(edit, after)
         # A model that stops at once has not asked to delete all that it saw.
         is_same = "".join(after.split()) in ("", "".join("".join(lines).split()))
         if is_same or whole == last:
@@ -378,7 +371,7 @@ class NextEditor:
                 uri=uri,
                 document=document,
                 before=lines_of(edit.text),
-                after=lines_of(with_window(edit, found.after)),
+                after=lines_of(formats.with_window(edit, found.after)),
                 lines=(top, top + len(lines_of(new))),
                 window=edit.window,
                 count=engine.metrics.count,
@@ -433,7 +426,7 @@ def in_line(found: Proposal, document: TextDocument, line: int) -> Proposal | No
     return replace(found, place=Range(Position(line, 0), ends), text=text)
 
 
-def least_tokens(form: EditFormat) -> int:
+def least_tokens(form: formats.EditFormat) -> int:
     """About how many tokens a prompt and its answer take at least."""
     return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + MOST_TOKENS
 

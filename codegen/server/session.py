@@ -28,21 +28,11 @@ from pydantic.alias_generators import to_camel
 
 from codegen.errors import CodegenError
 from codegen.generation import SamplingParams
+from codegen.server import requests
 from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
 from codegen.server.next_edits import NextEditor, Proposal, in_line
 from codegen.server.pieces import KINDS, Kind
-from codegen.server.requests import (
-    Completion,
-    CompletionRequest,
-    DocumentKey,
-    Overloaded,
-    ServerLimits,
-    Snippet,
-    Status,
-    Superseded,
-    Unavailable,
-)
 from codegen.server.secrets import is_secret
 from codegen.server.text import Multiline
 from codegen.server.workspace import Workspace
@@ -106,7 +96,9 @@ class Preferences(BaseModel):
             raise ValueError(f"at most {most}")
         return value
 
-    def updated(self, given: object, limits: ServerLimits) -> tuple[Preferences, list[str]]:
+    def updated(
+        self, given: object, limits: requests.ServerLimits
+    ) -> tuple[Preferences, list[str]]:
         """These settings updated by the editor's, and one line for each mistake in those.
 
         A wrong setting keeps its value: a typo must not end the suggestions.
@@ -149,8 +141,8 @@ class OpenDocument:
     cursor: Position | None = None
     in_step: bool = True
     changes: int = 0
-    snippets: tuple[Snippet, ...] = ()
-    next_snippets: tuple[Snippet, ...] | None = None
+    snippets: tuple[requests.Snippet, ...] = ()
+    next_snippets: tuple[requests.Snippet, ...] | None = None
     chosen_at: tuple[int, int, frozenset[str]] | None = None
     latest: Snapshot | None = None
 
@@ -163,7 +155,7 @@ class Snapshot:
         changes: number of the document's changes before it.
     """
 
-    request: CompletionRequest
+    request: requests.CompletionRequest
     document: OpenDocument
     position: Position
     changes: int
@@ -195,17 +187,17 @@ class Session:
         has_inline_edits: whether an inline completion may be an edit of the cursor's line.
     """
 
-    limits: ServerLimits
+    limits: requests.ServerLimits
     exclude: tuple[str, ...] = ()
     encoding: Encoding = "utf-16"
     workspace: str = ""
     files: Workspace = field(default_factory=Workspace)
-    on_status: Callable[[Status], None] | None = None
-    status: Status = Status("Normal", "The model is being loaded.", busy=True)
+    on_status: Callable[[requests.Status], None] | None = None
+    status: requests.Status = requests.Status("Normal", "The model is being loaded.", busy=True)
     preferences: Preferences = field(default_factory=Preferences)
     documents: dict[str, OpenDocument] = field(default_factory=dict)
     engine: CompletionEngine | None = None
-    on_settled: Callable[[Snapshot, Completion], None] | None = None
+    on_settled: Callable[[Snapshot, requests.Completion], None] | None = None
     next_edits: NextEditor | None = None
     has_inline_edits: bool = False
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
@@ -213,7 +205,7 @@ class Session:
     _pausing: asyncio.TimerHandle | None = None
     _loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def start(self, on_status: Callable[[Status], None]) -> None:
+    def start(self, on_status: Callable[[requests.Status], None]) -> None:
         """The editor is ready for messages."""
         self.on_status = on_status
         on_status(self.status)
@@ -243,7 +235,7 @@ class Session:
 
     def report(self, kind: str, message: str, busy: bool = False) -> None:
         """The status has changed."""
-        self.status = Status(kind, message, busy)
+        self.status = requests.Status(kind, message, busy)
         if self.on_status:
             self.on_status(self.status)
 
@@ -339,8 +331,8 @@ class Session:
         if self.engine:
             self.engine.close(self._key(uri))
 
-    def _key(self, uri: str) -> DocumentKey:
-        return DocumentKey(_CLIENT, self.workspace, uri)
+    def _key(self, uri: str) -> requests.DocumentKey:
+        return requests.DocumentKey(_CLIENT, self.workspace, uri)
 
     def _is_secret(self, uri: str) -> bool:
         return is_secret(uri, (*self.exclude, *self.preferences.exclude))
@@ -369,7 +361,7 @@ class Session:
         except OutOfStep:  # a position after a change that has not come yet
             return None
         repository, path = self.files.name(uri)
-        request = CompletionRequest(
+        request = requests.CompletionRequest(
             self._key(uri),
             prefix,
             suffix,
@@ -385,7 +377,7 @@ class Session:
         )
         return Snapshot(request, document, position, document.changes)
 
-    async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
+    async def complete(self, snapshot: Snapshot, *, automatic: bool) -> requests.Completion | None:
         """The answer, after a delay for automatic requests; None if it is no longer wanted."""
         engine, request = self.engine, snapshot.request
         if engine is None:
@@ -414,7 +406,7 @@ class Session:
         fast = replace(request, settle=self.on_settled is None)
         try:
             answer = await engine.complete(fast)
-        except (Superseded, Overloaded, Unavailable):
+        except (requests.Superseded, requests.Overloaded, requests.Unavailable):
             return None
         if not answer.settled:
             task = asyncio.ensure_future(self._settle(snapshot, answer))
@@ -422,7 +414,7 @@ class Session:
             task.add_done_callback(self._settling.discard)
         return answer
 
-    def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[Snippet, ...]] | None:
+    def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[requests.Snippet, ...]] | None:
         """Chooses pieces of other files if, since the last choice, the cursor moved to another line
         or behind a name that another file defines, or another document or the index changed; else
         None.
@@ -449,7 +441,7 @@ class Session:
             self.files.choose(uri, document.language, texts, preferences.context, room)
         )
 
-        def note(done: asyncio.Future[tuple[Snippet, ...]]) -> None:
+        def note(done: asyncio.Future[tuple[requests.Snippet, ...]]) -> None:
             if not done.cancelled() and document.chosen_at is mark:
                 document.next_snippets = done.result()
 
@@ -479,7 +471,7 @@ class Session:
             uri = document.latest.request.key.document
             self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
 
-    async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
+    async def _settle(self, snapshot: Snapshot, first: requests.Completion) -> None:
         """Replaces an uncertain answer by the settled one if they differ, unless a newer request or
         change comes first.
         """

@@ -198,13 +198,9 @@ class SourceFolder:
                     known = is_folder or (
                         entry.is_file(follow_symlinks=False) and language_of(entry.name)
                     )
-                    fine = known and _is_text(path) and self.allowed(path, is_folder)
+                    # Not every file name is UTF-8; what is not is not printable either.
+                    fine = known and path.isprintable() and self.allowed(path, is_folder)
                     yield path if fine else "", is_folder
-
-
-def _is_text(path: str) -> bool:
-    """Whether a name can be shown; not every file name is UTF-8."""
-    return path.isprintable() and not any("\ud800" <= char <= "\udfff" for char in path)
 
 
 def is_generated(text: str) -> bool:

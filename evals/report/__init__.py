@@ -9,29 +9,20 @@ from codegen.evals.report.charts import loss_picture
 from codegen.evals.report.content import (
     EditSteps,
     LossCurve,
-    ProblemSamples,
-    SampleView,
     ScoredRun,
     named_folders,
     read_run,
 )
-from codegen.evals.report.numbers import (
-    PairedResult,
-    compare_runs,
-    headline_ks,
-)
+from codegen.evals.report.numbers import PairedResult, compare_runs
 from codegen.evals.report.page import diff_lines, steps_of, write_report
 
 __all__ = [
     "EditSteps",
     "LossCurve",
     "PairedResult",
-    "ProblemSamples",
-    "SampleView",
     "ScoredRun",
     "compare_runs",
     "diff_lines",
-    "headline_ks",
     "loss_picture",
     "named_folders",
     "read_run",

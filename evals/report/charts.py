@@ -199,18 +199,17 @@ def line_chart(
     title: str,
     description: str,
     y_from_zero: bool = True,
-    y_to: float = -math.inf,
     width: int = WIDE,
 ) -> str:
     """A line chart; ``id_`` must be unique on the page, ``description`` is read out.
 
-    ``width`` is :data:`WIDE` or :data:`NARROW`. The axis reaches ``y_to``, for charts side by side.
+    ``width`` is :data:`WIDE` or :data:`NARROW`.
     Without any point it is empty axes.
     """
     every = [point for s in series for point in s.points] or [(0.0, 0.0)]
     xs, ys = [px for px, _ in every], [py for _, py in every]
     ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
-    y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(*ys, y_to))
+    y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
     x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
     # A short axis of whole numbers has ticks between them, which would read alike.

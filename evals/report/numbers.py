@@ -6,22 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from codegen.evals.metrics import (
-    Diversity,
-    Output,
-    PaperRepetition,
-    measure_diversity,
-    paper_repetition,
-)
+from codegen.evals import metrics, statistics
 from codegen.evals.report.content import ScoredRun
-from codegen.evals.statistics import (
-    Comparison,
-    Estimate,
-    base_task,
-    compare,
-    estimate_pass_hat_k,
-    holm,
-)
 
 _SIGNIFICANT = 0.05
 _ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared with the first
@@ -36,7 +22,7 @@ class PairedResult:
     task: str
     first: str
     second: str
-    comparison: Comparison
+    comparison: statistics.Comparison
     p_adjusted: float
 
     @property
@@ -56,7 +42,7 @@ def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
 
 def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
     """All pairs of runs of one task (with many runs, each with the first), at the headline ks."""
-    found: list[tuple[ScoredRun, ScoredRun, Comparison]] = []
+    found: list[tuple[ScoredRun, ScoredRun, statistics.Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
         if len(group) > _ALL_PAIRS_UP_TO:
@@ -64,12 +50,16 @@ def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResu
         for first, second in pairs:
             shared = [r for r in (first, second) if r.score.estimates]
             for k in headline_ks(shared):
-                result = compare(
-                    first.score.counts, second.score.counts, k, cluster=base_task, seed=seed
+                result = statistics.compare(
+                    first.score.counts,
+                    second.score.counts,
+                    k,
+                    cluster=statistics.base_task,
+                    seed=seed,
                 )
                 if result is not None:
                     found.append((first, second, result))
-    adjusted = holm([comparison.p_value for _, _, comparison in found])
+    adjusted = statistics.holm([comparison.p_value for _, _, comparison in found])
     return [
         PairedResult(first.score.task, first.name, second.name, comparison, p)
         for (first, second, comparison), p in zip(found, adjusted, strict=True)
@@ -97,9 +87,9 @@ class Further:
         measured: how many samples ``repetition`` covers.
     """
 
-    all_pass: Mapping[int, Estimate] = field(default_factory=dict)
-    diversity: Diversity | None = None
-    repetition: PaperRepetition | None = None
+    all_pass: Mapping[int, statistics.Estimate] = field(default_factory=dict)
+    diversity: metrics.Diversity | None = None
+    repetition: metrics.PaperRepetition | None = None
     measured: int = 0
 
 
@@ -108,31 +98,32 @@ def compute(run: ScoredRun, *, seed: int = 0) -> Further:
     repetition, measured = _repetition(run)
     return Further(
         all_pass=_all_pass(run),
-        diversity=measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
+        diversity=metrics.measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
         repetition=repetition,
         measured=measured,
     )
 
 
-def _all_pass(run: ScoredRun) -> dict[int, Estimate]:
+def _all_pass(run: ScoredRun) -> dict[int, statistics.Estimate]:
     counts = run.score.counts
-    clusters = [base_task(id_) for id_ in counts]
+    clusters = [statistics.base_task(id_) for id_ in counts]
     found = {
-        k: estimate_pass_hat_k(list(counts.values()), k, clusters) for k in run.score.estimates
+        k: statistics.estimate_pass_hat_k(list(counts.values()), k, clusters)
+        for k in run.score.estimates
     }
     return {k: estimate for k, estimate in found.items() if estimate is not None}
 
 
-def _repetition(run: ScoredRun) -> tuple[PaperRepetition | None, int]:
+def _repetition(run: ScoredRun) -> tuple[metrics.PaperRepetition | None, int]:
     if not run.samples:
         return None, 0
     each = max(1, min(_LOOKED_AT, _MOST_MEASURED // len(run.samples)))
     outputs = [
-        Output(problem.prompt, view.answer, view.finish_reason != "length")
+        metrics.Output(problem.prompt, view.answer, view.finish_reason != "length")
         for problem in run.samples.values()
         for view in problem.samples[:each]
     ]
-    return paper_repetition(outputs), len(outputs)
+    return metrics.paper_repetition(outputs), len(outputs)
 
 
 def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:

@@ -25,20 +25,13 @@ from markupsafe import Markup
 
 import codegen
 from codegen.errors import InputError, plural
-from codegen.evals.report import charts
+from codegen.evals.report import charts, numbers
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
     EditSteps,
     LossCurve,
     ProblemSamples,
     ScoredRun,
-)
-from codegen.evals.report.numbers import (
-    Further,
-    by_task,
-    compare_runs,
-    compute,
-    headline_ks,
 )
 from codegen.evals.score import STATUSES, ProblemScore, Score
 from codegen.records import Status, write_atomic
@@ -119,8 +112,8 @@ def write_report(
     _refuse_foreign("page", out, _is_page)
     _refuse_foreign("content", content, _is_report)
     _refuse_foreign("summary", summary, _is_summary)
-    comparisons = compare_runs(runs)
-    further = {run.name: compute(run) for run in runs}
+    comparisons = numbers.compare_runs(runs)
+    further = {run.name: numbers.compute(run) for run in runs}
     data = {
         "title": title,
         "subtitle": subtitle,
@@ -144,8 +137,8 @@ def write_report(
         "title": title,
         "subtitle": subtitle,
         "runs": runs,
-        "tasks": by_task(runs),
-        "ks": headline_ks(runs),
+        "tasks": numbers.by_task(runs),
+        "ks": numbers.headline_ks(runs),
         "comparisons": comparisons,
         "further": further,
         "seen": [s for s in STATUSES if any(run.score.statuses.get(s) for run in runs)],
@@ -254,7 +247,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
     return made
 
 
-def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
+def _functions_of(further: Mapping[str, numbers.Further]) -> dict[str, Callable[..., object]]:
     """Functions of the templates over the further numbers."""
 
     def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
@@ -324,7 +317,7 @@ def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
     return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
 
-def _measured(further: Further, name: str) -> str:
+def _measured(further: numbers.Further, name: str) -> str:
     """A measure of the samples; empty if there is none."""
     for group in (further.diversity, further.repetition):
         if hasattr(group, name):
@@ -430,7 +423,7 @@ def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
     """The problems of each task, and the packed samples that their rows name by number."""
     blocks: list[str] = []
     explorers = []
-    for task, group in by_task(runs).items():
+    for task, group in numbers.by_task(runs).items():
         scores = [{p.problem_id: p for p in run.score.problems} for run in group]
         rows = []
         for id_ in dict.fromkeys(id_ for score in scores for id_ in score):

@@ -80,6 +80,11 @@ class FunctionPrompts(CodeTask[AnyProblem]):
         return parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem)).preamble
 
 
+def _job(program: str, problem: HumanEvalProblem | InfillingProblem, setup: str) -> Job:
+    """``setup`` has the prompt's functions, which the tests of HumanEval/32, 38 and 50 call."""
+    return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
+
+
 class HumanEval(FunctionPrompts[HumanEvalProblem]):
     """The task over given problems."""
 
@@ -94,13 +99,7 @@ class HumanEval(FunctionPrompts[HumanEvalProblem]):
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
         """Runs the tests against proxies; the tests' side has the prompt's helper functions."""
-        return Job(
-            program,
-            test=problem.test,
-            entry_point=problem.entry_point,
-            # The tests of HumanEval/32, 38 and 50 call functions of the prompt.
-            setup=self.reference(problem),
-        )
+        return _job(program, problem, self.reference(problem))
 
 
 class HumanEvalShort(HumanEval):
@@ -305,12 +304,7 @@ class Infilling(CodeTask[InfillingProblem]):
 
     def job(self, problem: InfillingProblem, program: str) -> Job:
         """HumanEval's tests."""
-        return Job(
-            program,
-            test=problem.test,
-            entry_point=problem.entry_point,
-            setup=self.reference(problem),
-        )
+        return _job(program, problem, self.reference(problem))
 
     def reference(self, problem: InfillingProblem) -> str:
         """The function that was cut."""

@@ -7,19 +7,41 @@ pieces of 128 bytes of that file, spread evenly over it.
 A sample passes if the variable ``output`` of its program is exactly the sequence, a list of exact
 integers. ``codegen eval kolmogorov score`` computes from the samples how well the programs
 compress.
+
+Sequences are outputs of random programs of the language (unlimited, no data needed) or pieces of
+any file's bytes, such as the paper's (text, DNA, audio). The paper's files are CC-BY-NC-4.0 and not
+part of this package.
+
+Scoring is strict: a program replaces its sequence only if its output equals it, item by item, as a
+list of exact integers. (The paper's released script accepts any program that runs and prints
+integers, from which the sequences cannot be recovered.)
+
+A rate is compressed bits / bits of the sequences; lower is better. The texts of right programs are
+gzipped together, as are the sequences without a right program, and a list of flags that tells
+them apart. The decoder (Python) is not counted, as usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bz2
+import gzip
+import json
+import lzma
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from codegen.evals import kolmogorov as kt
-from codegen.evals.sandbox import Job, Limits
+from codegen.errors import InputError
+from codegen.evals.kolmogorov import paper_bits, parse, prelude, sample_programs
+from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
+from codegen.evals.statistics import wilson
 from codegen.generation.protocol import cut_at_stop
 from codegen.paths import read_packed
+from codegen.records import Status, read_rows
 
 from .base import CodeTask
 from .extraction import Extraction
@@ -29,7 +51,336 @@ from .styles import PromptStyle
 _PROBLEMS = 500
 _LONGEST = 256  # items of a drawn sequence
 _SEED = 0
-_CPU_S = 2.0
+CPU_S = 2.0
+
+
+# --- prompts and answers --------------------------------------------------------------------------
+
+
+END = "###"
+LENGTH = 128  # bytes of a piece in the paper's main experiments
+MOST_OUTPUT = 256  # the most items of an output there
+
+_ASK = """\
+Write a short Python program that assigns a given list of integers to the variable `output`.
+
+- Each line assigns a variable or defines a function; later lines may use them.
+- Find patterns in the list: the shorter the program, the better.
+- It must run as it is. No input, no files, no printing.
+- Write nothing but the program, and end it with {end}
+
+The list:
+{sequence}
+"""
+_CODE = "# A short program that assigns this list to the variable output:\n# {sequence}\n"
+_LIST = re.compile(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
+_OPENS = re.compile(r"\bopen\b")
+_MARK = "The Python program that generates the sequence is:"  # from the paper's prompts
+
+
+def instruction(sequence: Sequence[int]) -> str:
+    """The prompt in words, with the requirements of the paper's prompt."""
+    return _ASK.format(end=END, sequence=list(sequence))
+
+
+def as_comment(sequence: Sequence[int]) -> str:
+    """The prompt as the head of a program, for models that continue code."""
+    return _CODE.format(sequence=list(sequence))
+
+
+def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
+    """The sequence in a prompt: the longest list of integers in it.
+
+    Raises:
+        InputError: if there is none, or its items are not bytes.
+    """
+    found = max(_LIST.findall(prompt), key=len, default=None)
+    if found is None:
+        raise InputError(f"{where} holds no list of integers.")
+    values = tuple(int(part) for part in re.findall(r"\d{1,9}", found))
+    if max(values) > 255:
+        raise InputError(f"{where} holds a list with {max(values)}; items are from 0 to 255.")
+    return values
+
+
+def find_program(answer: str) -> str:
+    """The program in an answer; empty if there is none, or if it would open a file.
+
+    As in the paper: the text after its marker sentence, up to the end mark, without fences.
+    """
+    text = answer.rsplit(_MARK, 1)[-1].split(END, 1)[0]
+    text = text.rsplit("```python", 1)[-1].replace("```", "").strip("\n")
+    if text.startswith("python\n"):
+        text = text.removeprefix("python\n")
+    return "" if _OPENS.search(text) else text.strip()
+
+
+def pieces(data: bytes, count: int, length: int = LENGTH) -> list[tuple[int, bytes]]:
+    """At most ``count`` pieces of ``length`` bytes, spread evenly: (offset, piece).
+
+    Raises:
+        InputError: if there is not even one.
+    """
+    whole = len(data) // length
+    if not whole:
+        raise InputError(f"{len(data)} bytes are less than one piece of {length}.")
+    count = min(count, whole)
+    offsets = [whole * number // count * length for number in range(count)]
+    return [(offset, data[offset : offset + length]) for offset in offsets]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A sequence and the program in its answer."""
+
+    sequence: tuple[int, ...]
+    program: str
+
+
+def read_answers(path: str | Path) -> Iterator[Answer]:
+    """The answers of a JSONL file, packed as ``.gz`` or not.
+
+    A row is a sample of ``codegen eval run kolmogorov``; or an object with ``sequence`` (integers)
+    or ``prompt`` or ``instruction`` (a text with the list in it), and ``program`` or ``generation``
+    (an answer in which the program is found). The paper's files hold such objects written into JSON
+    strings.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    for where, row in read_rows(path):
+        yield _answer(where, row)
+
+
+def _answer(where: str, row: object) -> Answer:
+    if isinstance(row, str):
+        try:
+            row = json.loads(row)
+        except (ValueError, RecursionError):
+            raise InputError(f"{where}: the string is not a JSON object.") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
+    sequence = row.get("sequence")
+    asked = next((row[n] for n in ("prompt", "instruction") if isinstance(row.get(n), str)), None)
+    if sequence is None and asked is not None:
+        sequence = sequence_in(asked, where)
+    whole = isinstance(sequence, (list, tuple)) and bool(sequence)
+    if not whole or not all(type(item) is int and 0 <= item <= 255 for item in sequence):  # type: ignore[union-attr]
+        raise InputError(
+            f"{where}: a row needs 'sequence', integers from 0 to 255, or a 'prompt' with them."
+        )
+    for name, is_program in (("program", True), ("generation", False), ("completion", False)):
+        if isinstance(text := row.get(name), str):
+            return Answer(tuple(sequence), text if is_program else find_program(text))  # type: ignore[arg-type]
+    raise InputError(f"{where}: a row needs a text 'program', 'generation' or 'completion'.")
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+_SEPARATOR = b"\n"
+_FLAG_BITS = 2  # of an item in the best-of code: program, gzip or raw
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer, run.
+
+    Attributes:
+        status: ``passed`` if it ran to its end and its output is the sequence; ``wrong`` if it ran
+            and the output differs.
+        output: its output, if that is a list of integers of allowed length.
+    """
+
+    answer: Answer
+    status: Status
+    output: tuple[int, ...] | None
+    message: str = ""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the sequence can be recovered from the program."""
+        return self.status == "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a set of answers did.
+
+    Attributes:
+        items, symbols: number of sequences, and of their items together.
+        accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95% interval
+            for other sequences like these (Wilson).
+        execution: share whose program ran and gave a list of integers.
+        precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
+            gzip; None without right programs.
+        rate: the strict compression rate.
+        best_rate: each item by its program, gzip or raw, whichever is shortest, plus 2 bits to
+            say which.
+        gzip, gzip_each: the sequences gzipped together, and each by itself.
+        bz2, lzma: the sequences compressed together.
+        paper_rate: as ``rate`` with right programs by the paper's count of bits; None unless all
+            right programs are of the language.
+        program_characters: mean length of the right programs.
+        statuses: how many answers ended in which status.
+    """
+
+    items: int
+    symbols: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    execution: float
+    precision: float | None
+    rate: float
+    best_rate: float
+    gzip: float
+    gzip_each: float
+    bz2: float
+    lzma: float
+    paper_rate: float | None
+    program_characters: float | None
+    statuses: Mapping[str, int]
+
+
+def run_answers(
+    answers: Sequence[Answer],
+    sandbox: SandboxProtocol,
+    *,
+    language: bool = False,
+    on_progress: Progress | None = None,
+) -> list[Result]:
+    """Runs each distinct program once, in the sandbox, and compares its output.
+
+    Args:
+        language: whether programs may use the functions of the test's language (``filter`` then is
+            the language's). Otherwise they are plain Python.
+        on_progress: called with (programs run, programs to run).
+    """
+    before = prelude() + "\n" if language else ""
+    distinct = list(dict.fromkeys(answer.program for answer in answers if answer.program))
+    limits = Limits(cpu_s=CPU_S)
+    jobs = (
+        (text, Job(before + text, mode="calls", calls=(("output", None),), limits=limits))
+        for text in distinct
+    )
+    outcomes: dict[str, Outcome] = {}
+    for text, outcome in sandbox.map(jobs):
+        outcomes[text] = outcome
+        if on_progress:
+            on_progress(len(outcomes), len(distinct))
+    return [_judge(answer, outcomes.get(answer.program)) for answer in answers]
+
+
+def _judge(answer: Answer, outcome: Outcome | None) -> Result:
+    if outcome is None:
+        return Result(answer, "empty", None, "no program in the answer, or one that opens a file")
+    if not outcome.passed:
+        return Result(answer, outcome.status, None, outcome.message)
+    value = outcome.values[0] if outcome.values else None
+    if type(value) is not list or not all(type(item) is int for item in value):
+        return Result(answer, "wrong", None, "output is not a list of integers")
+    most = max(MOST_OUTPUT, len(answer.sequence))
+    if len(value) > most:
+        return Result(answer, "wrong", None, f"output has more than {most} items")
+    output = tuple(value)
+    if output == answer.sequence:
+        return Result(answer, "passed", output)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(output, answer.sequence, strict=False)) if a != b),
+        min(len(output), len(answer.sequence)),
+    )
+    return Result(answer, "wrong", output, f"output differs from item {same} on")
+
+
+def score_results(results: Sequence[Result]) -> Scores:
+    """Computes the test's numbers.
+
+    Raises:
+        InputError: with no results, or some that the sandbox failed to judge.
+    """
+    if not results:
+        raise InputError("There are no answers to score.")
+    statuses = Counter(result.status for result in results)
+    if failed := statuses["infra_error"]:
+        raise InputError(
+            f"The sandbox failed on {failed} of {len(results)} programs.", "Score them again."
+        )
+    sequences = [bytes(result.answer.sequence) for result in results]
+    together = b"".join(sequences)
+    whole = len(together)
+    right = [result.correct for result in results]
+    programs = [_text(r) for r in results if r.correct]
+    solved = [s for s, flag in zip(sequences, right, strict=True) if flag]
+    low, high = wilson(sum(right) / len(results), len(results))
+    return Scores(
+        items=len(results),
+        symbols=whole,
+        accuracy=sum(right) / len(results),
+        accuracy_low=low,
+        accuracy_high=high,
+        execution=sum(r.output is not None for r in results) / len(results),
+        precision=_gzipped(programs) / _gzipped(solved) if solved else None,
+        rate=_mixed(results, sequences, right) / whole,
+        best_rate=sum(
+            8 * min(_best(result, sequence)) + _FLAG_BITS
+            for result, sequence in zip(results, sequences, strict=True)
+        )
+        / (8 * whole),
+        gzip=_gzip(together) / whole,
+        gzip_each=sum(map(_gzip, sequences)) / whole,
+        bz2=len(bz2.compress(together)) / whole,
+        lzma=len(lzma.compress(together)) / whole,
+        paper_rate=_paper_rate(results, whole),
+        program_characters=sum(map(len, programs)) / len(programs) if programs else None,
+        statuses=dict(sorted(statuses.items())),
+    )
+
+
+def _text(result: Result) -> bytes:
+    return result.answer.program.encode("utf-8", "surrogatepass")
+
+
+def _gzip(data: bytes) -> int:
+    return len(gzip.compress(data, mtime=0))
+
+
+def _gzipped(parts: Sequence[bytes]) -> int:
+    """Parts joined and gzipped; nothing takes nothing."""
+    return _gzip(_SEPARATOR.join(parts)) if parts else 0
+
+
+def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequence[bool]) -> int:
+    """Bytes of the programs, the other sequences, and the flags that tell them apart."""
+    programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
+    others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
+    flags = "".join("1" if flag else "0" for flag in replaced)
+    return _gzipped(programs) + _gzipped(others) + _gzip(flags.encode())
+
+
+def _best(result: Result, sequence: bytes) -> Iterator[int]:
+    yield len(sequence)
+    yield _gzip(sequence)
+    if result.correct:
+        yield _gzip(_text(result))
+
+
+def _paper_rate(results: Sequence[Result], whole: int) -> float | None:
+    """The paper's rate for the language: program bits, failing sequences, one flag per item."""
+    try:
+        programs = [parse(result.answer.program) for result in results if result.correct]
+    except InputError:
+        return None
+    if not programs:
+        return None
+    failing = [bytes(r.answer.sequence) for r in results if not r.correct]
+    total = sum(map(paper_bits, programs)) + 8 * _gzipped(failing) + len(results)
+    return math.ceil(total) / (8 * whole)
+
+
+# --- the task ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +402,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         """Sequences drawn from the language, or pieces of a file."""
         if source is None:
             return cls(name, description, _drawn(), "drawn from the language")
-        found = kt.pieces(read_packed(Path(source)), _PROBLEMS)
+        found = pieces(read_packed(Path(source)), _PROBLEMS)
         stem = Path(source).name.split(".")[0]
         problems = [
             SequenceProblem(
-                f"{stem}/{offset}", kt.as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
+                f"{stem}/{offset}", as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
             )
             for offset, piece in found
         ]
@@ -63,11 +414,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
 
     def instruction(self, problem: SequenceProblem) -> str:
         """The question in words."""
-        return kt.instruction(problem.sequence)
+        return instruction(problem.sequence)
 
     def code(self, problem: SequenceProblem) -> str:
         """The question as a comment at the head of a program."""
-        return kt.as_comment(problem.sequence)
+        return as_comment(problem.sequence)
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return ("###", "\n# ")
@@ -76,7 +427,7 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         """The program in the answer."""
         if style.read == "append":
             answer = cut_at_stop(answer, self._stops(style))
-        program = kt.find_program(answer)
+        program = find_program(answer)
         if not program:
             return Extraction("", "no program in the answer, or one that opens a file")
         return Extraction(program)
@@ -89,7 +440,7 @@ class Kolmogorov(CodeTask[SequenceProblem]):
             "assert all(type(item) is int for item in output), 'output holds more than integers'\n"
             "assert output == expected, 'output is another sequence'\n"
         )
-        return Job(program, test=test, limits=Limits(cpu_s=_CPU_S))
+        return Job(program, test=test, limits=Limits(cpu_s=CPU_S))
 
     def reference(self, problem: SequenceProblem) -> str:
         """The sequence as a list, or the program that it was drawn from."""
@@ -107,10 +458,10 @@ class Kolmogorov(CodeTask[SequenceProblem]):
 
 def _drawn() -> list[SequenceProblem]:
     problems: list[SequenceProblem] = []
-    for number, program in enumerate(kt.sample_programs(2 * _PROBLEMS, _SEED)):
+    for number, program in enumerate(sample_programs(2 * _PROBLEMS, _SEED)):
         sequence = tuple(program.run())
         if len(sequence) > _LONGEST or len(problems) == _PROBLEMS:
             continue
-        text = f"{kt.prelude()}\n{program.to_text()}"
-        problems.append(SequenceProblem(f"drawn/{number}", kt.as_comment(sequence), sequence, text))
+        text = f"{prelude()}\n{program.to_text()}"
+        problems.append(SequenceProblem(f"drawn/{number}", as_comment(sequence), sequence, text))
     return problems

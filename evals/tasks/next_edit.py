@@ -47,16 +47,7 @@ from typing import Any, Self
 from codegen.errors import ConfigError, InputError
 from codegen.evals.metrics import edit_distance
 from codegen.generation.protocol import Request, cut_at_stop
-from codegen.methods.edits import refactorings, sessions
-from codegen.methods.edits.formats import (
-    FORMATS,
-    EditFormat,
-    Unreadable,
-    Unwritable,
-    around,
-    window_lines,
-    with_window,
-)
+from codegen.methods.edits import formats, refactorings, sessions
 from codegen.methods.edits.sessions import apply_diff, difference, lines_of
 from codegen.records import Change, Edit, Sample, Verdict, from_dict
 
@@ -125,14 +116,16 @@ class NextEdit(CodeTask[NextEditProblem]):
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
         """The problem of a moment."""
-        return NextEditProblem(edit.id, edit.text, edit, (with_window(edit, edit.target or ""),))
+        return NextEditProblem(
+            edit.id, edit.text, edit, (formats.with_window(edit, edit.target or ""),)
+        )
 
     def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
         """The ``index``-th request for ``problem``."""
         if style.ask != "edit":
             raise ConfigError(
                 f"The task {self.name!r} has no prompts in the style {style.name!r}.",
-                f"Choose one of: {', '.join(f'edit-{name}' for name in FORMATS)}.",
+                f"Choose one of: {', '.join(f'edit-{name}' for name in formats.FORMATS)}.",
             )
         form = _format(style)
         return Request(
@@ -143,7 +136,7 @@ class NextEdit(CodeTask[NextEditProblem]):
             problem_id=problem.id,
             index=index,
             heal=False,
-            original="".join(window_lines(problem.edit)),
+            original="".join(formats.window_lines(problem.edit)),
             marks=form.trained,
         )
 
@@ -151,9 +144,9 @@ class NextEdit(CodeTask[NextEditProblem]):
         """The whole file after the edit."""
         try:
             window = _window(problem, sample)
-        except Unreadable as error:
+        except formats.Unreadable as error:
             return Extraction("", str(error), "no_answer")
-        return Extraction(with_window(problem.edit, window))
+        return Extraction(formats.with_window(problem.edit, window))
 
     def job(self, problem: NextEditProblem, program: str) -> Verdict:
         """Compares the file; nothing has to run."""
@@ -173,7 +166,7 @@ class NextEdit(CodeTask[NextEditProblem]):
         """See the module's docstring."""
         try:
             window = _window(problem, sample)
-        except Unreadable:
+        except formats.Unreadable:
             window = None
         return {"parsed": float(window is not None), **measures(problem, window)}
 
@@ -186,7 +179,7 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
         window: the window's text after the edit; None if the answer can't be read.
     """
     edit = problem.edit
-    before = "".join(window_lines(edit))
+    before = "".join(formats.window_lines(edit))
     is_due = edit.category != "nothing"
     found = {"exact": 0.0, "exact_blind": 0.0, f"exact_{edit.category}": 0.0}
     if is_due:
@@ -195,7 +188,7 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
         found["quiet"] = 0.0
     if window is None:
         return found
-    after = with_window(edit, window)
+    after = formats.with_window(edit, window)
     exact = any(_stripped(after) == _stripped(text) for text in problem.accepted)
     bare = ["".join(text.split()) for text in (after, *problem.accepted)]
     found |= {
@@ -262,8 +255,8 @@ def _stripped(text: str) -> list[str]:
     return lines
 
 
-def _format(style: PromptStyle) -> EditFormat:
-    return FORMATS[style.read.removeprefix("edit-")]
+def _format(style: PromptStyle) -> formats.EditFormat:
+    return formats.FORMATS[style.read.removeprefix("edit-")]
 
 
 def _window(problem: NextEditProblem, sample: Sample) -> str:
@@ -278,16 +271,16 @@ def _window(problem: NextEditProblem, sample: Sample) -> str:
 
 def _can_be_shown(edit: Edit) -> bool:
     try:
-        for form in FORMATS.values():
+        for form in formats.FORMATS.values():
             form.check(edit)
-    except Unwritable:
+    except formats.Unwritable:
         return False
     return True
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
     """The moment with its id, if its window has something to change."""
-    if edit.target != "".join(window_lines(edit)):
+    if edit.target != "".join(formats.window_lines(edit)):
         yield replace(edit, id=id_)
 
 
@@ -310,7 +303,7 @@ def _stored(place: str, row: Mapping[str, object]) -> Edit | None:
     if edit.target is None:
         raise InputError(f"{place}: the moment {edit.id!r} has no target.", "Give its right edit.")
     if not edit.category:
-        is_due = edit.target != "".join(window_lines(edit))
+        is_due = edit.target != "".join(formats.window_lines(edit))
         edit = replace(edit, category="edit" if is_due else "nothing")
     return edit
 
@@ -382,7 +375,10 @@ class Scenarios(NextEdit):
         first, *more = (edit.target or "").split("\0")
         edit = replace(edit, target=first)
         return NextEditProblem(
-            edit.id, edit.text, edit, tuple(with_window(edit, one) for one in (first, *more))
+            edit.id,
+            edit.text,
+            edit,
+            tuple(formats.with_window(edit, one) for one in (first, *more)),
         )
 
     @classmethod
@@ -413,7 +409,7 @@ def _moment(
         if hunks:
             top, bottom = min(top, hunks[0].start), max(bottom, hunks[-1].end)
     edit = Edit(id_, path, text, VIEW.history(history), (top, bottom), cursor)
-    above, below = around(edit)
+    above, below = formats.around(edit)
     windows = [one[len(above) : len(one) - len(below)] for one in accepted]
     category = "scenario" if all(ends) else "nothing"
     return replace(edit, target="\0".join(windows), category=category)

@@ -31,12 +31,12 @@ from codegen.config import Config, read_config, setting
 from codegen.errors import InputError
 from codegen.generation.protocol import cut_at_stop
 from codegen.paths import plain_name
+from codegen.templates import Templates
 
 from .custom import JUDGED_BY, Custom, CustomProblem
 from .extraction import EMPTY, Extraction, find_code
 from .rows import FILE, Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style
-from .templates import Templates
 
 
 class TaskFile(Config):

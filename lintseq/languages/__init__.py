@@ -1,6 +1,6 @@
 """Languages other than Python: their grammars, and what a program's pieces and rules are.
 
-``base`` has the tables of a language, one small file each has its own, ``reader`` applies them.
+``reader`` has what the tables of a language are and applies them; the other modules have them.
 """
 
 from __future__ import annotations

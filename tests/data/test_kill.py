@@ -44,7 +44,7 @@ def test_a_few_kills_with_filters(tmp_path: Path, problems: str) -> None:
     assert counts["skipped"]["contaminated"] >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_few_kills_of_a_real_generator(tmp_path: Path) -> None:
     """Edit sequences of HumanEval, with ruff and an audit by pylint."""
     survives_kills([sys.executable, str(HELPER), "60", "2", "lintseq"], tmp_path, 2, seed=4)

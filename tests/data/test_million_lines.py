@@ -67,7 +67,7 @@ def check(folder: Path, lines: int) -> MemoryProbe:
     return memory
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_lines(tmp_path: Path) -> None:
     check(tmp_path, 10_000)
 

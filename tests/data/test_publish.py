@@ -163,7 +163,7 @@ def test_what_is_not_whole_is_refused(made: Path, tmp_path: Path, action: str) -
         act(made)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     code = (
         "import sys, resource; from codegen.data.publish import export_parquet;"

@@ -95,7 +95,7 @@ def _sleep_and_tell(value: float) -> tuple[float, int]:
     return value, os.getpid()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_dies_midway(tmp_path: Path, cluster: Any) -> None:
     doomed = cluster.add_node(**NODE)
     options = EngineOptions(chunk_size=5, commit_every_s=0.0, shard_bytes=4000)

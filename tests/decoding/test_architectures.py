@@ -259,8 +259,7 @@ CHECKS: dict[str, Callable[[PreTrainedModel], None]] = {
 
 # The families that most models are of, and a few of each kind of attention; -m long runs all.
 COMMON = (
-    "llama", "qwen3", "qwen3_next", "gemma3_text", "gpt_neox", "deepseek_v2", "gpt_oss", "mamba",
-    "rwkv", "bloom",
+    "llama", "qwen3", "gemma3_text", "gpt_neox", "deepseek_v2", "gpt_oss", "mamba", "bloom",
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.evals.sandbox import Job, Outcome
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, request_seed
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.generation.protocol import request_seed
 
 
 @dataclass

@@ -22,9 +22,10 @@ from suites import suite
 from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
-from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
-from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
+from codegen.evals.kolmogorov import SIGNATURES, Argument, Kind, Line, Program, Ref
 from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.tasks import kolmogorov as kt_task
+from codegen.evals.tasks.kolmogorov import Answer, Result
 from codegen.records import Sample, Status
 
 # --- any program of the language ---------------------------------------------------------------
@@ -191,8 +192,7 @@ def test_statistics_of_drawn_programs_are_those_of_the_original() -> None:
         low, high = (np.quantile(lengths, share + sign * 0.0335) for sign in (-1, 1))
         assert low <= target <= high
     initiators = Counter(
-        sum(line.function in kt.language.INITIATORS for line in program.lines)
-        for program in programs
+        sum(line.function in kt.INITIATORS for line in program.lines) for program in programs
     )
     assert set(initiators) == {1, 2, 3, 4, 5}
     assert all(abs(n / count - 0.2) < 3 * math.sqrt(0.16 / count) for n in initiators.values())
@@ -231,12 +231,12 @@ def test_drawing_repeats() -> None:
     ],
 )
 def test_the_program_is_found(answer: str) -> None:
-    assert kt.find_program(answer) == "output = [1]"
+    assert kt_task.find_program(answer) == "output = [1]"
 
 
 def test_programs_that_open_files_are_blanked() -> None:
-    assert kt.find_program("output = list(open('x','rb').read())") == ""
-    assert kt.find_program("reopened = 1\noutput = [1]") != ""
+    assert kt_task.find_program("output = list(open('x','rb').read())") == ""
+    assert kt_task.find_program("reopened = 1\noutput = [1]") != ""
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,18 @@ def test_rows_that_can_not_be_read_name_their_line(tmp_path: Path, line: str, me
     path = tmp_path / "rows.jsonl"
     path.write_text('{"sequence": [1], "program": "output = [1]"}\n' + line + "\n")
     with pytest.raises(InputError, match=message) as caught:
-        list(kt.read_answers(path))
+        list(kt_task.read_answers(path))
     assert "rows.jsonl:2" in str(caught.value)
 
 
 def test_pieces_are_spread_over_the_file() -> None:
     data = bytes(range(250)) * 4
-    found = kt.pieces(data, 3, 100)
+    found = kt_task.pieces(data, 3, 100)
     assert [offset for offset, _ in found] == [0, 300, 600]
     assert all(data[offset : offset + 100] == piece for offset, piece in found)
-    assert len(kt.pieces(data, 99, 100)) == 10
+    assert len(kt_task.pieces(data, 99, 100)) == 10
     with pytest.raises(InputError):
-        kt.pieces(b"x", 1)
+        kt_task.pieces(b"x", 1)
 
 
 # --- scoring -----------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_the_rates_by_hand() -> None:
         result(two, "output = [2]*40", [2] * 40, "wrong"),
         result(three, "boom", None, "error"),
     ]
-    found = kt.score_results(results)
+    found = kt_task.score_results(results)
 
     def size(data: bytes) -> int:
         return len(gzip.compress(data))
@@ -311,7 +311,7 @@ def test_bits_of_programs_of_the_language() -> None:
         result(program.run(), program.to_text(), program.run(), "passed"),
         result(wrong, "x", None, "error"),
     ]
-    found = kt.score_results(results)
+    found = kt_task.score_results(results)
     whole = 8 * (len(program.run()) + 60)
     failing = 8 * len(gzip.compress(bytes(wrong))) + 2
     assert found.paper_rate == pytest.approx(math.ceil(kt.paper_bits(program) + failing) / whole)
@@ -319,9 +319,9 @@ def test_bits_of_programs_of_the_language() -> None:
 
 def test_failures_of_the_sandbox_and_nothing_are_no_scores() -> None:
     with pytest.raises(InputError, match="no answers"):
-        kt.score_results([])
+        kt_task.score_results([])
     with pytest.raises(InputError, match="sandbox failed on 1 of 1"):
-        kt.score_results([result([1], "x", None, "infra_error")])
+        kt_task.score_results([result([1], "x", None, "infra_error")])
 
 
 HOSTILE = [
@@ -353,7 +353,7 @@ def sandbox():
 @pytest.mark.slow
 def test_scoring_is_strict_and_can_not_be_fooled(sandbox: Sandbox) -> None:
     answers = [Answer((1, 2, 3), program) for program, _ in HOSTILE]
-    results = kt.run_answers(answers, sandbox)
+    results = kt_task.run_answers(answers, sandbox)
     assert [r.status for r in results] == [status for _, status in HOSTILE]
 
 
@@ -361,8 +361,8 @@ def test_scoring_is_strict_and_can_not_be_fooled(sandbox: Sandbox) -> None:
 def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
     programs = list(kt.sample_programs(60, seed=3))
     answers = [Answer(tuple(p.run()), p.to_text()) for p in programs]
-    assert all(r.correct for r in kt.run_answers(answers, sandbox, language=True))
-    plain = kt.run_answers(answers[:3], sandbox)
+    assert all(r.correct for r in kt_task.run_answers(answers, sandbox, language=True))
+    plain = kt_task.run_answers(answers[:3], sandbox)
     assert [r.status for r in plain] == ["error"] * 3
 
 
@@ -370,7 +370,7 @@ def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
 def test_the_500_real_programs_get_the_known_figures(data_folder: Path, sandbox: Sandbox) -> None:
     """Specification §4.4: accuracy 52.6 %, precision 1.68, best-of .931 against gzip .935."""
     path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
-    found = kt.score_results(kt.run_answers(list(kt.read_answers(path)), sandbox))
+    found = kt_task.score_results(kt_task.run_answers(list(kt_task.read_answers(path)), sandbox))
     assert found.items == 500
     assert found.accuracy == 0.526
     assert found.gzip == pytest.approx(0.449, abs=5e-4)
@@ -397,7 +397,7 @@ def test_the_task_needs_no_data_and_asks_in_each_style(drawn: tasks.Task) -> Non
     assert max(len(p.sequence) for p in problems) <= 256
     for style in ("chat", "plain", "continue"):
         request = drawn.request(problems[0], tasks.find_style(style), 0)
-        assert kt.sequence_in(request.prompt) == problems[0].sequence
+        assert kt_task.sequence_in(request.prompt) == problems[0].sequence
         assert "###" in request.stop
 
 
@@ -443,12 +443,13 @@ def test_pieces_of_a_file_are_problems(tmp_path: Path) -> None:
 
 def test_rows_of_samples_are_read(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
+    prompt = kt_task.instruction([5, 6])
     rows = [
-        {"task": "kolmogorov", "prompt": kt.instruction([5, 6]), "completion": "output = [5, 6]"},
+        {"task": "kolmogorov", "prompt": prompt, "completion": "output = [5, 6]"},
         json.dumps({"prompt": "[1, 2, 3]", "generation": "```python\noutput = [1]\n```###"}),
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert list(kt.read_answers(path)) == [
+    assert list(kt_task.read_answers(path)) == [
         Answer((5, 6), "output = [5, 6]"),
         Answer((1, 2, 3), "output = [1]"),
     ]
@@ -469,7 +470,7 @@ def command(*args: str) -> tuple[int, dict[str, Any]]:
     return found.returncode, json.loads(found.stdout or '{"error": ""}')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_drawn_programs_are_written_scored_and_beat_gzip(tmp_path: Path) -> None:
     path = tmp_path / "drawn.jsonl"
     code, summary = command("sample", "-n", "150", "--out", str(path))
@@ -477,7 +478,7 @@ def test_drawn_programs_are_written_scored_and_beat_gzip(tmp_path: Path) -> None
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(rows) == summary["programs"] > 130
     tested = {problem.sequence for problem in tasks.load("kolmogorov").problems()}
-    assert not tested & {kt.sequence_in(row["instruction"]) for row in rows}
+    assert not tested & {kt_task.sequence_in(row["instruction"]) for row in rows}
     code, found = command("score", str(path), "--language")
     assert code == 0
     assert found["accuracy"] == 1.0

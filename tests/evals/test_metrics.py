@@ -164,8 +164,6 @@ def test_the_papers_measures_by_hand() -> None:
     assert found.tr_shape == pytest.approx((2 / 3 + 0) / 2)
     assert found.tr_kind == pytest.approx((3 / 6 + 0) / 2)  # N = 0 thrice: 3 distinct of 6
     assert found.rep_line == pytest.approx((1 / 3 + 0) / 2)
-    pooled = paper_repetition(outputs, aggregate="pooled")
-    assert (pooled.tr_n, pooled.tr_s) == (pytest.approx(2 / 6), pytest.approx(1 / 4))
     both = paper_repetition(outputs, scope="prompt+output")
     assert both.scope == "prompt+output"
     assert both.tr_s == pytest.approx((1 / 4 + 0) / 2)

@@ -23,11 +23,8 @@ from codegen.errors import InputError
 from codegen.evals.report import (
     EditSteps,
     LossCurve,
-    ProblemSamples,
-    SampleView,
     ScoredRun,
     compare_runs,
-    headline_ks,
     loss_picture,
     read_run,
     write_report,
@@ -43,6 +40,8 @@ from codegen.evals.report.charts import (
     log_ticks,
     stacked_bars,
 )
+from codegen.evals.report.content import ProblemSamples, SampleView
+from codegen.evals.report.numbers import headline_ks
 from codegen.evals.report.page import diff_lines
 from codegen.evals.sandbox import Outcome
 from codegen.evals.score import STATUSES, Measure, ProblemScore, Score

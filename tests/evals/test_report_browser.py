@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
+from codegen.evals.report import EditSteps, LossCurve, ScoredRun
 from codegen.evals.report import write_report as write
+from codegen.evals.report.content import ProblemSamples, SampleView
 from codegen.evals.score import ProblemScore, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
 from codegen.evals.tasks.check import ReferenceGate

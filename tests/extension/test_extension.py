@@ -200,7 +200,7 @@ def test_the_reader_takes_the_first_block(codegen: Codegen, endpoint: str) -> No
     assert "'first_block+min_p' requires the decoding loop" in refused.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_parts_are_unknown_without_the_package(tmp_path: Path) -> None:
     bare = codegen_with("", tmp_path)
     for complaint, arguments in {

@@ -149,7 +149,13 @@ def test_an_interrupted_run_ends_with_the_same_weights(optimizer: str, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    ["insertion", "fixed_masks", "llama", pytest.param("flexible_masks", marks=pytest.mark.long)],
+    [
+        "insertion",
+        *(
+            pytest.param(k, marks=pytest.mark.long)
+            for k in ("fixed_masks", "llama", "flexible_masks")
+        ),
+    ],
 )
 def test_each_kind_learns_and_is_asked(kind: str, tmp_path: Path) -> None:
     steps = 660 if kind == "flexible_masks" else 220  # it also learns how many are missing

@@ -225,6 +225,7 @@ def test_the_command_prints_the_plan(
     assert not Path(row["output"]).exists()
 
 
+@pytest.mark.long
 def test_the_plan_knows_what_saves_memory(row: dict[str, Any]) -> None:
     def needs(**changes: Any) -> Any:
         return estimate(parse_recipe({**row, **changes}))

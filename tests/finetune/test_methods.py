@@ -153,14 +153,9 @@ def test_two_processes_train_the_same_weights(
     _trains_the_same(single, _torchrun(recipe, "--module", "codegen"), tmp_path / "two")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("method", "base"),
-    [
-        pytest.param("full", "float32", marks=pytest.mark.long),
-        pytest.param("lora", "float32", marks=pytest.mark.long),
-        ("lora", "bfloat16"),
-    ],
+    ("method", "base"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")]
 )
 def test_sharded_weights_train_the_same(
     row: dict[str, Any], tmp_path: Path, method: str, base: str
@@ -223,6 +218,7 @@ def test_a_mixture_reports_each_domain(row: dict[str, Any], tmp_path: Path) -> N
     assert result.losses[-1][1] < result.losses[0][1]
 
 
+@pytest.mark.long
 def test_held_out_loss_stops_early_and_the_best_is_kept(
     row: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -26,7 +26,8 @@ from codegen.finetune.seqmatch import (
     sequence_match,
     terms,
 )
-from codegen.methods.backspace import Trajectory, demonstrator_labels, stack_layout
+from codegen.methods.backspace import Trajectory, stack_layout
+from codegen.methods.backspace.actions import demonstrator_labels
 
 BKSPC, EOS = 699, 2
 
@@ -221,6 +222,7 @@ def trained(settings: SequenceMatch | None, eta: float, steps: int = 400) -> tor
     return table.detach().masked_fill(~mask, -1e30)
 
 
+@pytest.mark.long
 def test_a_small_world_learns_to_take_errors_back() -> None:
     """Demonstrations of backspaces matter most; without them only the penalty on own trajectories
     teaches any, as in the specification's figures (0.29 for likelihood, 0.81 at alpha 0.1, 0.998

@@ -128,6 +128,7 @@ print(len(cached(Path(sys.argv[1]), "key", examples(), dict)))
 """
 
 
+@pytest.mark.long
 def test_a_killed_writer_leaves_nothing_and_processes_share_one_cache(tmp_path: Path) -> None:
     def start(die: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", _BUILD, str(tmp_path), str(die)]

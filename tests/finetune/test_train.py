@@ -151,7 +151,7 @@ def test_errors_come_before_training(recipe_row: dict[str, Any], tmp_path: Path)
         train(parse_recipe({**recipe_row, "model": "./absent", "output": str(tmp_path / "o3")}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_and_go_on_gives_the_same_weights(recipe_row: dict[str, Any], tmp_path: Path) -> None:
     """Killed at several moments, the run ends with bit-identical weights and losses."""
     recipe_row["steps"] = 14
@@ -219,7 +219,7 @@ def test_a_moved_run_is_still_the_same_run(recipe_row: dict[str, Any], tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "size", ["150k", *(pytest.param(s, marks=pytest.mark.long) for s in ("60k", "300k"))]
+    "size", [pytest.param(size, marks=pytest.mark.long) for size in ("60k", "150k", "300k")]
 )
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(
     recipe_row: dict[str, Any], size: str

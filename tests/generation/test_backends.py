@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 
 from codegen.errors import ConfigError
-from codegen.generation import (
-    Backend,
-    Completion,
-    Decoder,
-    Request,
-    SamplingParams,
-    request_seed,
-    samples,
-    settings_of,
-)
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, samples
 from codegen.generation.backends import Endpoint, LocalModel, backend_class, open_backend
 from codegen.generation.cached import CachedBackend, Ledger, ResponseCache, Totals, read_ledger
 from codegen.generation.decoders import READERS, STRATEGIES, supported
-from codegen.generation.protocol import CAPABILITIES, OnText, RequestFailed
+from codegen.generation.protocol import (
+    CAPABILITIES,
+    OnText,
+    RequestFailed,
+    request_seed,
+    settings_of,
+)
 
 
 class Upper(Backend):

@@ -30,7 +30,6 @@ from codegen.generation import (
     Request,
     SamplingParams,
     openai,
-    request_seed,
     samples,
 )
 from codegen.generation.backends import Endpoint
@@ -44,7 +43,7 @@ from codegen.generation.openai import (
     OpenAIBackend,
     Pace,
 )
-from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed
+from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed, request_seed
 
 KEY = "sk-very-secret-0123456789"
 

@@ -14,7 +14,8 @@ import torch
 from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, ModelError
-from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples
+from codegen.generation import Decoder, Request, SamplingParams, samples
+from codegen.generation.protocol import request_seed
 from codegen.generation.transformers import TransformersBackend
 from codegen.methods.backspace import with_backspace
 from codegen.models import LoadedModel, load

@@ -24,9 +24,9 @@ from transformers import AutoModelForCausalLM
 
 from codegen.decoding.rpg import METHODS
 from codegen.errors import ConfigError, ModelError
-from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples
+from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.decoders import READERS, STRATEGIES, find_decoder, supported
-from codegen.generation.protocol import CAPABILITIES
+from codegen.generation.protocol import CAPABILITIES, request_seed
 from codegen.generation.transformers import TransformersBackend
 from codegen.generation.vllm import (
     Adapter,

@@ -24,6 +24,7 @@ from tests.lintseq.brute_force import (
     pylint_lines,
     shown,
 )
+from tests.selection import some
 
 DRAWS = 1500
 
@@ -85,7 +86,7 @@ def drawn_states(states: tuple[str, ...]) -> States:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", some(PROGRAMS, 4))
 def test_preset_paper_has_the_distribution_of_the_paper(name: str, lint: Lint) -> None:
     config = LintSeq(preset="paper", sequences=DRAWS)
     texts = config.generate(Example(name, "", PROGRAMS[name]), random.Random(1))
@@ -94,6 +95,7 @@ def test_preset_paper_has_the_distribution_of_the_paper(name: str, lint: Lint) -
     assert p_value(counts, expected(name, lint)) > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_default_has_the_distribution_of_the_paper(name: str, lint: Lint) -> None:
     """Of programs without docstrings and loops that pylint can't follow, the rules are exact."""

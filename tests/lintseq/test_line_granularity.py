@@ -215,7 +215,7 @@ def modules(paths: Sequence[Path], number: int, largest: int) -> list[str]:
     return programs
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stdlib(stdlib_paths: list[Path]) -> None:
     programs = modules(stdlib_paths, 120, 60_000)
     assert len(programs) > 90

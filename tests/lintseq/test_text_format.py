@@ -12,15 +12,14 @@ from codegen.errors import InputError
 from codegen.lintseq import (
     Edit,
     EditSequence,
-    Hunk,
-    Malformed,
     UnsupportedProgram,
     format_edits,
     parse_edits,
     resolve,
     states,
 )
-from codegen.lintseq.edits import apply
+from codegen.lintseq.edits import Hunk, apply
+from codegen.lintseq.text_format import Malformed
 
 # str.splitlines would split at each of these; a state's lines end in "\n" alone.
 ODD_LINES = [
@@ -214,7 +213,7 @@ def test_a_cut_anchored_text_is_a_beginning(edits: list[Edit], data: st.DataObje
 @given(st.one_of(st.text(), st.text("@+-0123, \n<|>dif", max_size=200)))
 def test_any_text_resolves(text: str) -> None:
     resolve(text, recount=True)
-    resolution = resolve(text, keep_partial=True)
+    resolution = resolve(text)
     assert resolution.program == (resolution.states[-1] if resolution.edits else "")
 
 
@@ -247,13 +246,10 @@ def test_cut_off_text_keeps_complete_hunks(edits: list[Edit], data: st.DataObjec
         assert original.lines[-1].startswith(last.lines[-1])
 
 
-def test_keep_partial() -> None:
+def test_a_hunk_that_is_cut_off_is_left_out() -> None:
     cut = TEXT[: TEXT.index(" @@ y")]
     assert resolve(cut).malformed == (Malformed(1, 1, "truncated"),)
     assert resolve(cut).program == "import os\ndef f(x):\n    return x\n"
-    partial = resolve(cut, keep_partial=True)
-    assert partial.malformed == (Malformed(1, 1, "truncated"),)
-    assert partial.program == "import os\ndef f(x):\n    x += 1\n    x\n    return x\n"
 
 
 START = "<|diff|>@@ -0,0 +1,2 @@\n+a\n+b\n<|diff|>"

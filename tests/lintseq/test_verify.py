@@ -21,15 +21,15 @@ from codegen.lintseq import (
     UnsupportedProgram,
     VerificationFailed,
     edit_sequence,
-    edit_sequences,
     normalize,
     prepare,
-    random_sequence,
     repair,
     resolve,
 )
 from codegen.lintseq import verify as ruff
 from codegen.lintseq.program import Prepared
+from codegen.lintseq.reference import random_sequence
+from codegen.lintseq.repair import edit_sequences
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import (
     Finding,

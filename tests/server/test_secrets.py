@@ -85,13 +85,12 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize("piece", PIECES)
-def test_redacting_takes_linear_time(piece: str) -> None:
+def test_redacting_takes_linear_time() -> None:
     """A quadratic pattern takes far longer for so much text than this bound."""
     script = (
         "import sys; from codegen.server.secrets import redact\n"
-        "piece = sys.argv[1]\n"
-        "for end in ('', ' ', \"'\", '='):\n"
-        "    redact(piece * (400_000 // len(piece)) + end)\n"
+        "for piece in sys.argv[1:]:\n"
+        "    for end in ('', ' ', \"'\", '='):\n"
+        "        redact(piece * (400_000 // len(piece)) + end)\n"
     )
-    subprocess.run([sys.executable, "-c", script, piece], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script, *PIECES], check=True, timeout=240)

@@ -127,7 +127,7 @@ FUNCTIONS = [
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("through_view", [False, True])
+@pytest.mark.parametrize("through_view", [pytest.param(False, marks=pytest.mark.long), True])
 def test_one_call_of_a_function_keeps_the_limit(
     tmp_path: Path, function: str, through_view: bool
 ) -> None:

@@ -175,6 +175,7 @@ def hostile() -> list[str]:
     return made[:200]
 
 
+@pytest.mark.long
 def test_two_hundred_hostile_questions_write_nothing(parser: SQLNet, path: Path) -> None:
     before, beside = path.read_bytes(), sorted(path.parent.iterdir())
     schema = Schema.open(path)

@@ -61,6 +61,17 @@ class Source(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class PartlyRead:
+    """A source that notes, while it is read, the share that has been read."""
+
+    _fraction: float | None = field(default=None, init=False)
+
+    def fraction(self) -> float | None:
+        """The share of the current iteration that has been read."""
+        return self._fraction
+
+
 @dataclass(frozen=True, slots=True)
 class MemorySource:
     """Items held in memory, for tests and notebooks."""

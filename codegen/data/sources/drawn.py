@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from codegen.cogex.families import FAMILIES, find_family, source_of
-from codegen.data.sources import Item, Rejected, SourceOptions
+from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
 from codegen.data.sources.puzzles import Puzzles
 from codegen.errors import ConfigError
@@ -21,7 +21,7 @@ DEFAULT_COUNT = 2000
 
 
 @dataclass(slots=True)
-class DrawnSource:
+class DrawnSource(PartlyRead):
     """A known number of items, made as they are read.
 
     Attributes:
@@ -32,15 +32,10 @@ class DrawnSource:
     description: Mapping[str, object]
     count: int
     items: Callable[[], Iterator[Item]]
-    _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """The description."""
         return self.description
-
-    def fraction(self) -> float | None:
-        """The share of the items that has been read."""
-        return self._fraction
 
     def __iter__(self) -> Iterator[Item]:
         """Makes the items."""

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegen.data.sources import Item, Rejected, SourceOptions, file_digest
+from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions, file_digest
 from codegen.errors import ConfigError, InputError
 from codegen.generation.protocol import function_instruction
 from codegen.python_syntax import first_line, parse, syntax_fault
@@ -49,7 +49,7 @@ class FunctionFilter:
 
 
 @dataclass(slots=True)
-class PythonFilesSource:
+class PythonFilesSource(PartlyRead):
     """The module-level functions with docstrings of a Python file, or of all under a directory.
 
     Files come in the order of their paths. Hidden directories, caches and installed packages are
@@ -64,7 +64,6 @@ class PythonFilesSource:
     prefix: str = ""
     skip: frozenset[str] = _NOT_SOURCE
     version: str = ""
-    _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """The directory as given, the filter, the files' digest and the version, if any."""
@@ -79,10 +78,6 @@ class PythonFilesSource:
             "sha256": self._digest(),
             **({"version": self.version} if self.version else {}),
         }
-
-    def fraction(self) -> float | None:
-        """The share of the files that has been read."""
-        return self._fraction
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the functions, file by file."""

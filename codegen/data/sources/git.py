@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from codegen.data.sources import Item, Rejected, SourceOptions
+from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
 from codegen.errors import InputError
 from codegen.extras import require
 from codegen.records import Example
@@ -51,12 +51,11 @@ _SENTENCES = (
 
 
 @dataclass(slots=True)
-class GitSource:
+class GitSource(PartlyRead):
     """The changed files of one or several histories."""
 
     path: Path
     options: SourceOptions = field(default_factory=SourceOptions)
-    _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """The path as given and the last commit of each history."""
@@ -67,10 +66,6 @@ class GitSource:
             "heads": heads,
             "license": self.options.license,
         }
-
-    def fraction(self) -> float | None:
-        """The share of the commits that has been read."""
-        return self._fraction
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the changed files."""

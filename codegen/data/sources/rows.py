@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 from codegen.data.sources import (
     Columns,
     Item,
+    PartlyRead,
     Rejected,
     SourceOptions,
     file_digest,
@@ -142,14 +143,13 @@ def format_of(path: Path) -> str | None:
 
 
 @dataclass(slots=True)
-class RowFileSource:
+class RowFileSource(PartlyRead):
     """The rows of one file; ``kind`` names its format."""
 
     kind: str
     path: Path
     spec: str
     options: SourceOptions = field(default_factory=SourceOptions)
-    _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """The path as given, the file's digest and the columns."""
@@ -159,10 +159,6 @@ class RowFileSource:
             "sha256": file_digest(self.path),
             **self.options.describe(),
         }
-
-    def fraction(self) -> float | None:
-        """The share of the file that has been read."""
-        return self._fraction
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""

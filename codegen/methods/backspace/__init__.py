@@ -2,16 +2,13 @@
 
 Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). From the bottom: ``actions``
 (sequences of actions, and their one-pass form for a transformer), ``tokens`` (the tokenizer with a
-backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
+backspace), ``noise`` (wrong tokens), ``generator``.
 """
 
 from codegen.methods.backspace.actions import (
     IGNORE,
-    Noised,
     StackLayout,
     Trajectory,
-    add_noise,
-    demonstrator_labels,
     from_text,
     is_trajectory,
     replay,
@@ -22,7 +19,6 @@ from codegen.methods.backspace.tokens import (
     BKSPC,
     Codec,
     UnsuitableExample,
-    codec_of_text,
     fingerprint,
     load_codec,
     require_same,
@@ -34,13 +30,9 @@ __all__ = [
     "IGNORE",
     "Backspace",
     "Codec",
-    "Noised",
     "StackLayout",
     "Trajectory",
     "UnsuitableExample",
-    "add_noise",
-    "codec_of_text",
-    "demonstrator_labels",
     "fingerprint",
     "from_text",
     "is_trajectory",

@@ -38,13 +38,7 @@ from codegen.errors import (
     require_known,
 )
 from codegen.lintseq.verify import check_for, new_findings
-from codegen.methods.edits.formats import (
-    FORMATS,
-    Unwritable,
-    find_format,
-    window_lines,
-    window_text,
-)
+from codegen.methods.edits import formats
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
@@ -60,7 +54,16 @@ from codegen.methods.edits.sessions import (
     unfinished,
 )
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Change, Edit, Example, Segment, TrainingText, from_dict, to_row
+from codegen.records import (
+    Change,
+    Edit,
+    Example,
+    MadeTogether,
+    Segment,
+    TrainingText,
+    from_dict,
+    to_row,
+)
 from codegen.server.secrets import is_secret, redact
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ class _Refactoring(NamedTuple):
     language: str
 
 
-class Edits(Config):
+class Edits(MadeTogether, Config):
     """The next edit at moments of a file's change and of refactorings."""
 
     format: str = setting(
@@ -175,7 +178,7 @@ class Edits(Config):
         return "edits"
 
     def _check(self) -> None:
-        find_format(self.format)
+        formats.find_format(self.format)
         for kind in self._kinds:
             require_known("refactoring", kind, REFACTORINGS)
         if self.nothing + self.unfinished > 1:
@@ -200,21 +203,13 @@ class Edits(Config):
     def _kinds(self) -> list[str]:
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
-    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """The texts of one example.
-
-        Raises:
-            Unsuitable: with the reason.
-        """
-        (texts,) = self.generate_many([(example, rng)])
-        if isinstance(texts, CodegenError):
-            raise texts
-        yield from texts
-
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | CodegenError]:
-        """What :meth:`generate` yields or raises for each item, with one call of the linter."""
+        """What :meth:`generate` yields or raises for each item, with one call of the linter.
+
+        It raises :class:`Unsuitable`, with the reason.
+        """
         found: list[tuple[_Change | None, list[_Refactoring]] | list[TrainingText] | CodegenError]
         found = []
         for example, rng in items:
@@ -337,7 +332,7 @@ class Edits(Config):
                 continue
             try:
                 texts.append(self._text(example, number, edit, kind))
-            except Unwritable as error:
+            except formats.Unwritable as error:
                 reasons[error.reason] += 1
         if texts:
             return texts
@@ -361,7 +356,7 @@ class Edits(Config):
                     found = next_edit(session, done, view)
                 if found is None:
                     break
-                changes = found.target != "".join(window_lines(found))
+                changes = found.target != "".join(formats.window_lines(found))
                 if changes == (found.category == "nothing"):
                     break
                 if self._fits(found):
@@ -379,12 +374,12 @@ class Edits(Config):
             yield View(self.above // share, self.below // share, max(1, self.history // share), 400)
 
     def _fits(self, edit: Edit) -> bool:
-        form = FORMATS[self.format]
+        form = formats.FORMATS[self.format]
         size = len(form.render(edit)) + len(form.write(edit))
         return size <= self.characters
 
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
-        form = FORMATS[self.format]
+        form = formats.FORMATS[self.format]
         edit = replace(edit, id=f"{example.id}#edits-{number}")
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
         meta: dict[str, object] = {"category": edit.category, "format": self.format}
@@ -441,7 +436,7 @@ def _outcome(example: Example) -> Edit:
     is_seen = meta.get("shown") is True or meta.get("accepted") is True
     _require(is_seen, "unseen", "the editor did not report that it was shown.")
     _require(meta.get("unchanged") is True, "changed", "the user changed the window otherwise.")
-    return replace(edit, target=window_text(edit), category="nothing")
+    return replace(edit, target=formats.window_text(edit), category="nothing")
 
 
 def _path_of(example: Example) -> str:

@@ -5,20 +5,16 @@ Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal C
 
 from codegen.generation.plans import Unusable
 from codegen.methods.unicode.generator import UniCode
-from codegen.methods.unicode.prompts import OBJECTIVES, Objective, instruction
-from codegen.methods.unicode.words import STYLES, Style, choose_style
-from codegen.methods.unicode.write_statements import Translation, UnsupportedProgram, to_unicode
+from codegen.methods.unicode.prompts import instruction
+from codegen.methods.unicode.words import STYLES, Style
+from codegen.methods.unicode.write_statements import UnsupportedProgram, to_unicode
 
 __all__ = [
-    "OBJECTIVES",
     "STYLES",
-    "Objective",
     "Style",
-    "Translation",
     "UniCode",
     "UnsupportedProgram",
     "Unusable",
-    "choose_style",
     "instruction",
     "to_unicode",
 ]

@@ -41,7 +41,7 @@ from codegen.methods.unicode.write_statements import (
     parse_program,
     to_unicode,
 )
-from codegen.records import Example, TrainingText
+from codegen.records import Example, MadeTogether, TrainingText
 
 GRADES = (1, 5)
 
@@ -188,7 +188,7 @@ MIX = "mix"
 
 
 @dataclass(frozen=True, slots=True)
-class UniCode:
+class UniCode(MadeTogether):
     """Pseudo-code between a question and its program (UniCoder).
 
     Attributes:
@@ -245,24 +245,14 @@ class UniCode:
             config |= {"min_score": self.min_score, "snippets": self.snippets}
         return config
 
-    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields one text for each objective.
-
-        Raises:
-            UnsupportedProgram: if the program cannot be written as universal code.
-            Unusable: if the model's response cannot be used.
-            RequestFailed: if the model gave no response.
-            ModelUnusable: if the model cannot be used at all.
-        """
-        (texts,) = self.generate_many([(example, rng)])
-        if isinstance(texts, Exception):
-            raise texts
-        yield from texts
-
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Exception]:
-        """What :meth:`generate` yields or raises for each item; requests are sent together."""
+        """What :meth:`generate` yields or raises for each item; requests are sent together.
+
+        It raises :class:`UnsupportedProgram` if the program cannot be written as universal code,
+        :class:`Unusable` if a response cannot be used, and what the back-end raises.
+        """
         plans = [self._plan(example, rng) for example, rng in items]
         return self.llm.run(plans) if self.llm else run_plans(plans)
 

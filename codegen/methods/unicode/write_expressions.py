@@ -7,27 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from codegen.methods.unicode import words
 from codegen.methods.unicode.source import Facts, count_nodes
-from codegen.methods.unicode.words import (
-    BINARY,
-    BOOLEAN,
-    COMPARE,
-    EMBEDDED,
-    FUNCTIONS,
-    LOWER,
-    METHODS,
-    NAME,
-    RESERVED_FORMS,
-    UNARY,
-    UPPER,
-    Level,
-    Style,
-    cased,
-    escape,
-    number,
-    operation,
-    quote_bytes,
-)
+from codegen.methods.unicode.words import Level, Style
 
 # Index forms with a special meaning; an expression that looks like one is put in parentheses.
 # Lower-case forms count in lower-case texts only.
@@ -52,12 +34,15 @@ class ExpressionWriter:
         self.style = style
         self.uncovered: Counter[str] = Counter()
         self._facts = facts
-        self._words = UPPER if style.upper else LOWER
+        self._words = words.UPPER if style.upper else words.LOWER
         self._sentinel = _SENTINEL if style.upper else _SENTINEL_LOWER
         self._binary = {
-            kind: (cased(symbol, style.upper), level) for kind, (symbol, level) in BINARY.items()
+            kind: (words.cased(symbol, style.upper), level)
+            for kind, (symbol, level) in words.BINARY.items()
         }
-        self._compare = {kind: cased(symbol, style.upper) for kind, symbol in COMPARE.items()}
+        self._compare = {
+            kind: words.cased(symbol, style.upper) for kind, symbol in words.COMPARE.items()
+        }
         self._writers: dict[type[ast.AST], Callable[..., Written]] = {
             kind: getattr(self, f"_{kind.__name__}")
             for kind in (*ast.expr.__subclasses__(), *ast.pattern.__subclasses__())
@@ -71,7 +56,7 @@ class ExpressionWriter:
 
     def name(self, name: str) -> str:
         """A name, escaped if it could be read as a keyword."""
-        if name in RESERVED_FORMS or not NAME.fullmatch(name):
+        if name in words.RESERVED_FORMS or not words.NAME.fullmatch(name):
             return f"`{name}`"
         return name
 
@@ -116,7 +101,7 @@ class ExpressionWriter:
 
     def _embedded(self, node: ast.expr) -> Written:
         self.uncovered[type(node).__name__] += count_nodes(node)
-        return f'{self._words[EMBEDDED]}("{escape(ast.unparse(node))}")', Level.POSTFIX
+        return f'{self._words[words.EMBEDDED]}("{words.escape(ast.unparse(node))}")', Level.POSTFIX
 
     # Names and constants
 
@@ -126,14 +111,14 @@ class ExpressionWriter:
     def _Constant(self, node: ast.Constant) -> Written:
         value = node.value
         if isinstance(value, str):
-            return f'{node.kind or ""}"{escape(value)}"', Level.POSTFIX
+            return f'{node.kind or ""}"{words.escape(value)}"', Level.POSTFIX
         if value is None or isinstance(value, bool):
             return self._words[str(value).upper() if value is not None else "NULL"], Level.POSTFIX
         if isinstance(value, bytes):
-            return quote_bytes(value), Level.POSTFIX
+            return words.quote_bytes(value), Level.POSTFIX
         if value is ...:
             return "...", Level.POSTFIX
-        return number(value), Level.POSTFIX
+        return words.number(value), Level.POSTFIX
 
     def _JoinedStr(self, node: ast.JoinedStr) -> Written:
         return f'$"{self._template(node, _DOUBLED)}"', Level.POSTFIX
@@ -141,7 +126,7 @@ class ExpressionWriter:
     def _template(self, node: ast.JoinedStr, braces: Mapping[int, str]) -> str:
         """The parts of a template or a format spec, braces escaped by a translation table."""
         return "".join(
-            escape(str(part.value)).translate(braces)
+            words.escape(str(part.value)).translate(braces)
             if isinstance(part, ast.Constant)
             else self._field(part)
             for part in node.values
@@ -177,12 +162,12 @@ class ExpressionWriter:
         return " ".join(reversed(parts)), level
 
     def _BoolOp(self, node: ast.BoolOp) -> Written:
-        word, level = BOOLEAN[type(node.op)]
+        word, level = words.BOOLEAN[type(node.op)]
         operands = [self.expression(value, Level(level + 1)) for value in node.values]
         return f" {self._words[word]} ".join(operands), level
 
     def _UnaryOp(self, node: ast.UnaryOp) -> Written:
-        symbol, level = UNARY[type(node.op)]
+        symbol, level = words.UNARY[type(node.op)]
         operand = self.expression(node.operand, level)
         if symbol == "NOT":
             return f"{self._words[symbol]} {operand}", level
@@ -237,23 +222,23 @@ class ExpressionWriter:
             if lone_generator:
                 arguments = f"({arguments})"
             both = f"{receiver}, {arguments}" if arguments else receiver
-            return f"{self._words[METHODS[function.attr]]}({both})", Level.POSTFIX
+            return f"{self._words[words.METHODS[function.attr]]}({both})", Level.POSTFIX
         return f"{self._called(function)}({arguments})", Level.POSTFIX
 
     def _called(self, function: ast.expr) -> str:
         if not isinstance(function, ast.Name):
             return self.expression(function, Level.POSTFIX)
         name = function.id
-        if name in FUNCTIONS and name not in self._facts.bound:
-            return self._words[FUNCTIONS[name]]
-        word = operation(name, lower=not self.style.upper)
-        if word is None or FUNCTIONS.get(name) == word:
+        if name in words.FUNCTIONS and name not in self._facts.bound:
+            return self._words[words.FUNCTIONS[name]]
+        word = words.operation(name, lower=not self.style.upper)
+        if word is None or words.FUNCTIONS.get(name) == word:
             return self.name(name)
         return f"`{name}`"
 
     def _is_method(self, function: ast.Attribute) -> bool:
         """Whether a call of an attribute may be written with its receiver as first argument."""
-        if function.attr not in METHODS or function.attr in self._facts.functions:
+        if function.attr not in words.METHODS or function.attr in self._facts.functions:
             return False
         receiver = function.value
         if isinstance(receiver, ast.Name) and receiver.id in ("self", "cls"):
@@ -292,7 +277,7 @@ class ExpressionWriter:
         match node:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(k))) if k >= 1:
                 if not isinstance(k, bool):
-                    return f"{self._words['END']} - {number(k)}"
+                    return f"{self._words['END']} - {words.number(k)}"
         text = self.expression(node)
         return f"({text})" if self._sentinel.fullmatch(text) else text
 

@@ -14,27 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.errors import SkippedExample
-from codegen.methods.unicode.source import (
-    Comment,
-    CommentQueue,
-    Facts,
-    count_nodes,
-    drop_annotations,
-    gather,
-    is_do_while,
-    negated,
-    read_comments,
-)
-from codegen.methods.unicode.words import (
-    BRACES,
-    EMBEDDED,
-    NAME_FOLLOWERS,
-    OPENING_FORMS,
-    Level,
-    Style,
-    block_comment,
-    escape,
-)
+from codegen.methods.unicode import source, words
+from codegen.methods.unicode.words import Level, Style
 from codegen.methods.unicode.write_expressions import ExpressionWriter
 from codegen.python_syntax import TOO_DEEP, first_line, parse_example, with_newlines
 
@@ -67,16 +48,16 @@ class Translation:
     uncovered: Mapping[str, int] = field(default_factory=dict)
 
 
-def to_unicode(program: str, style: Style = BRACES) -> Translation:
+def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
     """Writes a Python program as UniCode.
 
     Raises:
         UnsupportedProgram: with the reason.
     """
-    tree = drop_annotations(parse_program(program))
+    tree = source.drop_annotations(parse_program(program))
     try:
-        facts = gather(tree)
-        writer = StatementWriter(style, facts, read_comments(_normalized(program)))
+        facts = source.gather(tree)
+        writer = StatementWriter(style, facts, source.read_comments(_normalized(program)))
         writer.module(tree)
     except RecursionError:
         raise UnsupportedProgram("too_deep", TOO_DEEP) from None
@@ -105,10 +86,12 @@ class StatementWriter(ExpressionWriter):
     which the next statement begins, which tells the comments that belong to its blocks.
     """
 
-    def __init__(self, style: Style, facts: Facts, comments: Sequence[Comment] = ()) -> None:
+    def __init__(
+        self, style: Style, facts: source.Facts, comments: Sequence[source.Comment] = ()
+    ) -> None:
         super().__init__(style, facts)
         self.lines: list[str] = []
-        self._comments = CommentQueue(list(comments))
+        self._comments = source.CommentQueue(list(comments))
         self._depth = 0
         self._source_line = 0  # the last line of the source that has been written
         self._block_start = True
@@ -124,7 +107,7 @@ class StatementWriter(ExpressionWriter):
             if hasattr(self, f"_{kind.__name__}")
         }
 
-    def _line(self, text: str, comments: Sequence[Comment] = ()) -> None:
+    def _line(self, text: str, comments: Sequence[source.Comment] = ()) -> None:
         trailing = "".join(f" //{comment.text}" for comment in comments[-1:])
         self.lines.append(INDENT * self._depth + text + trailing)
         self._block_start = False
@@ -134,7 +117,7 @@ class StatementWriter(ExpressionWriter):
         if line - self._source_line > 1 and not self._block_start:
             self.lines.append("")
 
-    def _notes(self, comments: Iterable[Comment]) -> None:
+    def _notes(self, comments: Iterable[source.Comment]) -> None:
         for comment in comments:
             self._gap(comment.line)
             self._line("//" + comment.text)
@@ -153,7 +136,7 @@ class StatementWriter(ExpressionWriter):
         self._line(text + (self.style.terminator if terminator else ""), comments)
         self._source_line = end
 
-    def _notes_within(self, comments: Iterable[Comment]) -> None:
+    def _notes_within(self, comments: Iterable[source.Comment]) -> None:
         """Writes comments between the lines of a statement before it."""
         for comment in comments:
             self._line("//" + comment.text)
@@ -201,8 +184,8 @@ class StatementWriter(ExpressionWriter):
         self._end_block()
 
     def _embedded_statement(self, node: ast.stmt, limit: float) -> None:
-        self.uncovered[type(node).__name__] += count_nodes(node)
-        text = f'{self._words[EMBEDDED]}("{escape(ast.unparse(node))}")'
+        self.uncovered[type(node).__name__] += source.count_nodes(node)
+        text = f'{self._words[words.EMBEDDED]}("{words.escape(ast.unparse(node))}")'
         self._simple(node, text)
 
     # Statements of one line
@@ -210,7 +193,7 @@ class StatementWriter(ExpressionWriter):
     def _Expr(self, node: ast.Expr, _: float) -> None:
         value = node.value
         if isinstance(value, ast.Constant) and isinstance(value.value, str) and not value.kind:
-            block = block_comment(value.value)
+            block = words.block_comment(value.value)
             if block is not None:
                 self._simple(node, block, terminator=False)
                 return
@@ -240,7 +223,7 @@ class StatementWriter(ExpressionWriter):
     def _opened(text: str) -> str:
         """A statement that begins with an expression, its first name escaped if it is a keyword."""
         match = _FIRST_WORD.match(text)
-        if match and match[0] in OPENING_FORMS and not _marks_a_name(text[match.end() :]):
+        if match and match[0] in words.OPENING_FORMS and not _marks_a_name(text[match.end() :]):
             return f"`{match[0]}`{text[match.end() :]}"
         return text
 
@@ -282,7 +265,7 @@ class StatementWriter(ExpressionWriter):
         return ".".join(map(self._module, name.split("."))) if name else ""
 
     def _module(self, name: str) -> str:
-        return f"`{name}`" if OPENING_FORMS.get(name) == "USE" else self.name(name)
+        return f"`{name}`" if words.OPENING_FORMS.get(name) == "USE" else self.name(name)
 
     def _Global(self, node: ast.Global | ast.Nonlocal, _: float) -> None:
         self._simple(node, f"{self._keyword(node)} {', '.join(map(self.name, node.names))}")
@@ -402,7 +385,7 @@ class StatementWriter(ExpressionWriter):
 
     def _While(self, node: ast.While, limit: float) -> None:
         w = self._words
-        if is_do_while(node):
+        if source.is_do_while(node):
             self._do_while(node, limit)
             return
         following = first_line(node.orelse[0]) if node.orelse else limit
@@ -425,7 +408,7 @@ class StatementWriter(ExpressionWriter):
             self._notes_within(comments[:-1])
         self._depth -= 1
         prefix = f"{self._close} " if self._close else ""
-        test = self.expression(negated(last.test), Level.WALRUS)
+        test = self.expression(source.negated(last.test), Level.WALRUS)
         self._line(f"{prefix}{self._words['WHILE']} ({test}){self.style.terminator}", comments)
         self._source_line = node.end_lineno or node.lineno
 
@@ -483,4 +466,4 @@ class StatementWriter(ExpressionWriter):
 
 def _marks_a_name(rest: str) -> bool:
     """Whether the text after a word shows that it is a name, not a keyword."""
-    return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in NAME_FOLLOWERS
+    return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in words.NAME_FOLLOWERS

@@ -20,34 +20,7 @@ from starlette.responses import JSONResponse, Response
 from codegen.errors import ModelError
 from codegen.generation import SamplingParams
 from codegen.models.chat import conversation
-from codegen.server.http.openai import (
-    CHARS_A_TOKEN,
-    UNNAMED,
-    OpenAIFields,
-    TextBody,
-    check_together,
-    head_of,
-    reason_of,
-    text_request,
-    usage_of,
-)
-from codegen.server.http.wire import (
-    Content,
-    Events,
-    MostTokens,
-    Refused,
-    Seed,
-    StrictBody,
-    Strings,
-    Temperature,
-    TopP,
-    check_model,
-    event_stream,
-    first_of,
-    local_model,
-    read_object,
-    text_of,
-)
+from codegen.server.http import openai, wire
 from codegen.server.requests import CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import Upstream
@@ -59,16 +32,16 @@ _ROLES = ("system", "user", "assistant")
 Turn = dict[str, str]
 
 
-class Message(StrictBody):
+class Message(wire.StrictBody):
     """One turn of a conversation."""
 
     ignored = frozenset({"tool_call_id"})  # its role is refused
 
     role: str
-    content: Content | None = None
+    content: wire.Content | None = None
 
 
-class ChatBody(OpenAIFields, StrictBody):
+class ChatBody(openai.OpenAIFields, wire.StrictBody):
     """OpenAI's chat completions."""
 
     ignored = frozenset({
@@ -88,12 +61,12 @@ class ChatBody(OpenAIFields, StrictBody):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     model: str = ""
-    max_completion_tokens: MostTokens | None = None
-    temperature: Temperature = 1.0
-    seed: Seed | None = None
+    max_completion_tokens: wire.MostTokens | None = None
+    temperature: wire.Temperature = 1.0
+    seed: wire.Seed | None = None
 
 
-class FimBody(StrictBody):
+class FimBody(wire.StrictBody):
     """Mistral's and DeepSeek's infilling."""
 
     ignored = frozenset({"metadata", "prompt_cache_key"})
@@ -101,12 +74,12 @@ class FimBody(StrictBody):
     prompt: str
     suffix: str = ""
     model: str = ""
-    max_tokens: MostTokens | None = None
-    temperature: Temperature | None = None
-    top_p: TopP = 1.0
-    stop: Strings = []
+    max_tokens: wire.MostTokens | None = None
+    temperature: wire.Temperature | None = None
+    top_p: wire.TopP = 1.0
+    stop: wire.Strings = []
     stream: bool = False
-    random_seed: Seed = 0
+    random_seed: wire.Seed = 0
 
 
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
@@ -120,18 +93,18 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     for number, message in enumerate(messages):
         where, role = f"messages.{number}", message.role
         if role in ("tool", "function"):
-            raise Refused(
+            raise wire.Refused(
                 f"{where} has the role {role!r}: this server has no tools.", param=f"{where}.role"
             )
         role = "system" if role == "developer" else role
         if role not in _ROLES:
-            raise Refused(
+            raise wire.Refused(
                 f"{where} has the role {message.role[:40]!r}: choose {', '.join(_ROLES)}.",
                 param=f"{where}.role",
             )
         if message.content is None:
-            raise Refused(f"{where}.content is required.", param=f"{where}.content")
-        turns.append({"role": role, "content": text_of(message.content, f"{where}.content")})
+            raise wire.Refused(f"{where}.content is required.", param=f"{where}.content")
+        turns.append({"role": role, "content": wire.text_of(message.content, f"{where}.content")})
     return turns
 
 
@@ -141,17 +114,17 @@ async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, li
     Raises:
         Refused: if it is too long, or the template refuses it.
     """
-    model = local_model(service, "A conversation in this dialect")
-    if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
+    model = wire.local_model(service, "A conversation in this dialect")
+    if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
     try:
         return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
     except ModelError as error:
-        raise Refused(f"{error.message} Continue text with /v1/completions.") from None
+        raise wire.Refused(f"{error.message} Continue text with /v1/completions.") from None
 
 
-def _too_long(count: object, longest: int) -> Refused:
-    return Refused(
+def _too_long(count: object, longest: int) -> wire.Refused:
+    return wire.Refused(
         f"The conversation has {count} tokens; this server takes {longest}, its answer included.",
         code="context_length_exceeded",
         param="messages",
@@ -184,7 +157,7 @@ async def conversation_request(
     if room < 1:
         raise _too_long(len(ids), longest)
     return CompletionRequest(
-        UNNAMED,
+        openai.UNNAMED,
         "\n".join(text.splitlines()[:_HEAD_LINES]),
         tokens=tuple(ids),
         patient=True,
@@ -202,19 +175,15 @@ async def conversation_request(
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:
     """``/v1/chat/completions``."""
-    given = await read_object(request)
+    given = await wire.read_object(request)
     body = ChatBody.read(given)
     turns = turns_of(body.messages)
-    check_model(body.model, service.engine.model)
+    wire.check_model(body.model, service.engine.model)
     if isinstance(upstream := service.engine.model, Upstream):
         return await relay(service, request, upstream, "chat/completions", given)
-    check_together(
-        service,
-        n=body.n,
-        prediction=body.prediction.text if body.prediction else "",
-    )
+    prediction = openai.check_together(service, body.n, body.prediction)
     if body.stream and body.n > 1:
-        raise Refused("A stream requires n = 1.", param="n")
+        raise wire.Refused("A stream requires n = 1.", param="n")
     asked = await conversation_request(
         service,
         turns,
@@ -224,7 +193,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         seed=body.seed,
         candidates=body.n,
         stop=tuple(body.stop),
-        prediction=body.prediction.text if body.prediction else "",
+        prediction=prediction,
         top_k=max(0, body.top_k),
     )
     return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)
@@ -232,9 +201,9 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
 
 async def fim_completions(service: CompletionService, request: Request) -> Response:
     """``/v1/fim/completions``."""
-    body = FimBody.read(await read_object(request))
-    check_model(body.model, service.engine.model)
-    text = TextBody(
+    body = FimBody.read(await wire.read_object(request))
+    wire.check_model(body.model, service.engine.model)
+    text = openai.TextBody(
         suffix=body.suffix,
         max_tokens=body.max_tokens or _FIM_TOKENS,
         temperature=body.temperature or 0.0,
@@ -242,7 +211,7 @@ async def fim_completions(service: CompletionService, request: Request) -> Respo
         seed=body.random_seed,
         stop=body.stop,
     )
-    asked = text_request(service, text, body.prompt)
+    asked = openai.text_request(service, text, body.prompt)
     return await _answer(service, request, asked, body.stream, True)
 
 
@@ -263,7 +232,7 @@ async def relay(
     body = {**given, "model": upstream.name}
     if given.get("stream"):
         rows = upstream.stream(route, body)
-        return await event_stream(request, rows, "[DONE]")
+        return await wire.event_stream(request, rows, "[DONE]")
     work = upstream.json(route, body, service.engine.limits.conversation_s)
     return JSONResponse(await unless_left(request, work))
 
@@ -276,26 +245,26 @@ async def _answer(
     usage: bool,
 ) -> Response:
     if stream:
-        return await event_stream(request, _events(service, request, asked, usage), "[DONE]")
+        return await wire.event_stream(request, _events(service, request, asked, usage), "[DONE]")
     answer = await service.complete(request, asked)
-    found = answer.candidates or (first_of(answer),)
+    found = answer.candidates or (wire.first_of(answer),)
     choices = [
         {
             "index": number,
             "message": {"role": "assistant", "content": one.text, "refusal": None},
             "logprobs": None,
-            "finish_reason": reason_of(one),
+            "finish_reason": openai.reason_of(one),
         }
         for number, one in enumerate(found)
     ]
-    head = head_of(service, "chatcmpl", "chat.completion")
-    return JSONResponse({**head, "choices": choices, "usage": usage_of([answer])})
+    head = openai.head_of(service, "chatcmpl", "chat.completion")
+    return JSONResponse({**head, "choices": choices, "usage": openai.usage_of([answer])})
 
 
 async def _events(
     service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
-) -> Events:
-    head = head_of(service, "chatcmpl", "chat.completion.chunk")
+) -> wire.Events:
+    head = openai.head_of(service, "chatcmpl", "chat.completion.chunk")
 
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -307,6 +276,6 @@ async def _events(
             yield chunk({**role, "content": piece})
             role = {}
             continue
-        yield chunk(role, reason_of(first_of(piece)))
+        yield chunk(role, openai.reason_of(wire.first_of(piece)))
         if usage:
-            yield {**head, "choices": [], "usage": usage_of([piece])}
+            yield {**head, "choices": [], "usage": openai.usage_of([piece])}

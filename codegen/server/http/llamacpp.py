@@ -15,22 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from codegen import __version__
 from codegen.generation import SamplingParams
+from codegen.server.http import wire
 from codegen.server.http.openai import UNNAMED
-from codegen.server.http.wire import (
-    MOST_TOKENS,
-    Body,
-    Count,
-    Events,
-    Refused,
-    Strings,
-    Temperature,
-    TopP,
-    Whole,
-    event_stream,
-    first_of,
-    read_object,
-    snippets,
-)
 from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService
@@ -40,14 +26,14 @@ _MOST_SNIPPETS = 256
 _STOP_TYPES = {"eos": "eos", "length": "limit", "stop": "word"}
 
 
-class ExtraFile(Body):
+class ExtraFile(wire.Body):
     """A chunk of another file in llama.cpp's ``input_extra``."""
 
     filename: str = ""
     text: str = ""
 
 
-class InfillBody(Body):
+class InfillBody(wire.Body):
     """llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
 
     input_prefix: str = ""
@@ -55,25 +41,25 @@ class InfillBody(Body):
     input_extra: list[ExtraFile] = []
     prompt: str = ""
     language: str = ""
-    n_predict: Annotated[Whole, Field(ge=-1, le=MOST_TOKENS)] = -1
-    n_cmpl: Count | None = None
-    n: Count = 1
+    n_predict: Annotated[wire.Whole, Field(ge=-1, le=wire.MOST_TOKENS)] = -1
+    n_cmpl: wire.Count | None = None
+    n: wire.Count = 1
     samplers: Any = None
-    temperature: Temperature = 0.0
-    top_p: TopP = 1.0
-    seed: Annotated[Whole, Field(ge=-1, le=2**63)] = 0
-    stop: Strings = []
+    temperature: wire.Temperature = 0.0
+    top_p: wire.TopP = 1.0
+    seed: Annotated[wire.Whole, Field(ge=-1, le=2**63)] = 0
+    stop: wire.Strings = []
     t_max_predict_ms: Annotated[float, Field(ge=-1, le=_MOST_MS)] = 0
-    response_fields: Strings = []
+    response_fields: wire.Strings = []
     stream: bool = False
 
 
 async def infill(service: CompletionService, request: Request) -> Response:
     """Answers one request."""
-    given = await read_object(request)
+    given = await wire.read_object(request)
     for key in ("input_prefix", "input_suffix"):
         if key not in given:
-            raise Refused(f'"{key}" is required.')
+            raise wire.Refused(f'"{key}" is required.')
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
@@ -81,9 +67,9 @@ async def infill(service: CompletionService, request: Request) -> Response:
         service.warm_up(request, asked)
         return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
     if body.stream:
-        return await event_stream(request, _events(service, request, asked))
+        return await wire.event_stream(request, _events(service, request, asked))
     answer = await service.complete(request, asked)
-    found = answer.candidates or (first_of(answer),)
+    found = answer.candidates or (wire.first_of(answer),)
     rows = [_row(service, asked, answer, one, number) for number, one in enumerate(found)]
     if body.response_fields:
         rows = [_selected(row, body.response_fields) for row in rows]
@@ -99,7 +85,7 @@ def _infill_request(body: InfillBody) -> CompletionRequest:
         body.input_prefix + body.prompt,
         body.input_suffix,
         language=body.language,
-        snippets=snippets(extra),
+        snippets=wire.snippets(extra),
         candidates=body.n if body.n_cmpl is None else body.n_cmpl,
         params=SamplingParams(
             max_new_tokens=body.n_predict if body.n_predict > 0 else 128,
@@ -112,12 +98,14 @@ def _infill_request(body: InfillBody) -> CompletionRequest:
     )
 
 
-async def _events(service: CompletionService, request: Request, asked: CompletionRequest) -> Events:
+async def _events(
+    service: CompletionService, request: Request, asked: CompletionRequest
+) -> wire.Events:
     async for piece in service.stream(request, asked):
         if isinstance(piece, str):
             yield {"index": 0, "content": piece, "stop": False}
             continue
-        yield {**_row(service, asked, piece, first_of(piece), 0), "content": ""}
+        yield {**_row(service, asked, piece, wire.first_of(piece), 0), "content": ""}
 
 
 def _row(

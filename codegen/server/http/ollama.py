@@ -16,22 +16,9 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from codegen.server.http import wire
 from codegen.server.http.chat import Message, conversation_request, turns_of
 from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
-from codegen.server.http.wire import (
-    MOST_TOKENS,
-    Events,
-    Seed,
-    StrictBody,
-    Strings,
-    Temperature,
-    TopP,
-    Whole,
-    check_model,
-    first_of,
-    line_stream,
-    read_object,
-)
 from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion
 from codegen.server.service import CompletionService, unless_left
@@ -45,7 +32,7 @@ _LOADED = {"done": True, "done_reason": "load"}  # the answer to a request witho
 _VERSION = "0.12.11"  # the version of Ollama with these fields; clients check it
 
 
-class Options(StrictBody):
+class Options(wire.StrictBody):
     """Ollama's ``options``."""
 
     ignored = frozenset({
@@ -55,15 +42,15 @@ class Options(StrictBody):
     })  # fmt: skip
     neutral = {name: [1] for name in ("typical_p", "tfs_z", "repeat_penalty")}
 
-    num_predict: Annotated[Whole, Field(ge=-2, le=MOST_TOKENS)] = -1
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    top_k: Annotated[Whole, Field(ge=-1)] = 0
-    seed: Seed | None = None
-    stop: Strings = []
+    num_predict: Annotated[wire.Whole, Field(ge=-2, le=wire.MOST_TOKENS)] = -1
+    temperature: wire.Temperature | None = None
+    top_p: wire.TopP | None = None
+    top_k: Annotated[wire.Whole, Field(ge=-1)] = 0
+    seed: wire.Seed | None = None
+    stop: wire.Strings = []
 
 
-class _Body(StrictBody):
+class _Body(wire.StrictBody):
     ignored = frozenset({"keep_alive", "truncate", "shift"})
 
     model: str
@@ -96,9 +83,9 @@ async def generate(service: CompletionService, request: Request) -> Response:
     """``/api/generate``: the text between ``prompt`` and ``suffix``, with ``raw`` the continuation
     of ``prompt``, else the answer to it.
     """
-    body = GenerateBody.read(await read_object(request))
+    body = GenerateBody.read(await wire.read_object(request))
     model, options = service.engine.model, body.options
-    check_model(body.model, model)
+    wire.check_model(body.model, model)
     if not (body.prompt or body.suffix):
         return JSONResponse({**_head(service), **_response(""), **_LOADED})
     if body.suffix or body.raw or not _chats(service):
@@ -121,8 +108,8 @@ async def generate(service: CompletionService, request: Request) -> Response:
 
 async def chat(service: CompletionService, request: Request) -> Response:
     """``/api/chat``."""
-    body = ChatBody.read(await read_object(request))
-    check_model(body.model, service.engine.model)
+    body = ChatBody.read(await wire.read_object(request))
+    wire.check_model(body.model, service.engine.model)
     if not body.messages:
         return JSONResponse({**_head(service), **_message(""), **_LOADED})
     return await _converse(service, request, turns_of(body.messages), body, _message)
@@ -223,10 +210,10 @@ async def _answer(
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
     if stream:
-        return await line_stream(request, _lines(service, pieces, said))
+        return await wire.line_stream(request, _lines(service, pieces, said))
     began = time.perf_counter()
     answer = await unless_left(request, _last(pieces))
-    text = first_of(answer).text
+    text = wire.first_of(answer).text
     return JSONResponse({**_head(service), **said(text), **_end(answer, began)})
 
 
@@ -239,7 +226,7 @@ async def _lines(
     service: CompletionService,
     pieces: AsyncIterator[str | Completion],
     said: Callable[[str], dict[str, Any]],
-) -> Events:
+) -> wire.Events:
     began = time.perf_counter()
     async for piece in pieces:
         if isinstance(piece, str):
@@ -260,7 +247,7 @@ def _end(answer: Completion, began: float) -> dict[str, Any]:
     stages = answer.stages
     return {
         "done": True,
-        "done_reason": reason_of(first_of(answer)),
+        "done_reason": reason_of(wire.first_of(answer)),
         "total_duration": nanoseconds(time.perf_counter() - began),
         "load_duration": 0,
         "prompt_eval_count": answer.prompt_tokens,
@@ -295,7 +282,7 @@ async def tags(service: CompletionService, _: Request) -> Response:
     return JSONResponse({"models": [entry]})
 
 
-class ShowBody(StrictBody):
+class ShowBody(wire.StrictBody):
     """``/api/show``."""
 
     ignored = frozenset({"verbose", "system", "template", "options"})
@@ -305,8 +292,8 @@ class ShowBody(StrictBody):
 
 async def show(service: CompletionService, request: Request) -> Response:
     """``/api/show``."""
-    body, model = ShowBody.read(await read_object(request)), service.engine.model
-    check_model(body.model, model)
+    body, model = ShowBody.read(await wire.read_object(request)), service.engine.model
+    wire.check_model(body.model, model)
     fills = False
     if isinstance(model, CompletionModel):
         fills = model.family is not None

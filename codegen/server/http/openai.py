@@ -21,24 +21,7 @@ from starlette.responses import JSONResponse, Response
 from codegen.generation import SamplingParams
 from codegen.methods.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.server.engine import Source
-from codegen.server.http.wire import (
-    Body,
-    Count,
-    Events,
-    MostTokens,
-    Prediction,
-    Refused,
-    Seed,
-    Strings,
-    Temperature,
-    TopP,
-    Whole,
-    check_model,
-    event_stream,
-    first_of,
-    local_model,
-    snippets,
-)
+from codegen.server.http import wire
 from codegen.server.next_edits import NextEditor
 from codegen.server.prompts import parse_foreign
 from codegen.server.requests import (
@@ -56,21 +39,21 @@ _FILL_LINES = 40
 _UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
-class StreamOptions(Body):
+class StreamOptions(wire.Body):
     """``stream_options`` of OpenAI's streams."""
 
     include_usage: bool = False
 
 
-class OpenAIFields(Body):
+class OpenAIFields(wire.Body):
     """What OpenAI's completions and chat completions have in common."""
 
-    max_tokens: MostTokens | None = None
-    n: Count = 1
-    top_p: TopP = 1.0
-    top_k: Annotated[Whole, Field(ge=-1)] = 0
-    prediction: Prediction | None = None
-    stop: Strings = []
+    max_tokens: wire.MostTokens | None = None
+    n: wire.Count = 1
+    top_p: wire.TopP = 1.0
+    top_k: Annotated[wire.Whole, Field(ge=-1)] = 0
+    prediction: wire.Prediction | None = None
+    stop: wire.Strings = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
@@ -83,12 +66,12 @@ class TextBody(OpenAIFields):
     answered (``next_edits``).
     """
 
-    prompt: Strings = []
+    prompt: wire.Strings = []
     suffix: str = ""
     language: str = ""
-    best_of: Annotated[Whole, Field(ge=1, le=1)] = 1
-    temperature: Temperature | None = None
-    seed: Seed = 0
+    best_of: Annotated[wire.Whole, Field(ge=1, le=1)] = 1
+    temperature: wire.Temperature | None = None
+    seed: wire.Seed = 0
     echo: bool = False
     settle: bool = True
 
@@ -100,7 +83,7 @@ async def completions(
     body = TextBody.read(given)
     for name in _UNSUPPORTED:
         if given.get(name):
-            raise Refused(f"This server does not support the field {name}.", param=name)
+            raise wire.Refused(f"This server does not support the field {name}.", param=name)
     if (
         service.next_edits
         and len(body.prompt) == 1
@@ -110,14 +93,14 @@ async def completions(
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
-            raise Refused("A stream takes one prompt and n = 1.", param="stream")
+            raise wire.Refused("A stream takes one prompt and n = 1.", param="stream")
         pieces = service.stream(request, asked[0])
-        return await event_stream(request, _events(service, pieces, body), "[DONE]")
+        return await wire.event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
     choices = []
     for one, answer in zip(asked, answers, strict=True):
         # Clients expect a choice even if it is empty.
-        for candidate in answer.candidates or (first_of(answer),):
+        for candidate in answer.candidates or (wire.first_of(answer),):
             text = one.prefix + candidate.text if body.echo else candidate.text
             choices.append(_choice(len(choices), text, candidate))
     found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
@@ -140,7 +123,7 @@ async def _next_edit(
         Refused: for fields that do not go together.
     """
     if body.n > 1 or body.echo:
-        raise Refused("A next edit has one choice, without echo.", param="n")
+        raise wire.Refused("A next edit has one choice, without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
@@ -151,7 +134,7 @@ async def _next_edit(
             yield text
             yield answer
 
-        return await event_stream(request, _events(service, pieces(), body), "[DONE]")
+        return await wire.event_stream(request, _events(service, pieces(), body), "[DONE]")
     choices = [_choice(0, text, answer.candidates[0])]
     return JSONResponse({**_head(service), "choices": choices, "usage": usage_of([answer])})
 
@@ -168,18 +151,14 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
     temperature = default_temperature if body.temperature is None else body.temperature
     if body.top_k > 0:
-        local_model(service, "top_k")
-    check_together(
-        service,
-        n=body.n,
-        prediction=body.prediction.text if body.prediction else "",
-    )
+        wire.local_model(service, "top_k")
+    prediction = check_together(service, body.n, body.prediction)
     return CompletionRequest(
         UNNAMED,
         prefix,
         suffix,
         language=body.language,
-        snippets=snippets([("context", before)]),
+        snippets=wire.snippets([("context", before)]),
         candidates=body.n,
         params=SamplingParams(
             max_new_tokens=default_tokens if body.max_tokens is None else body.max_tokens,
@@ -192,35 +171,37 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         multiline="auto" if fills else None,
         max_lines=_FILL_LINES,
         settle=body.settle,
-        prediction=body.prediction.text if body.prediction else "",
+        prediction=prediction,
         top_k=max(0, body.top_k),
     )
 
 
-def check_together(service: CompletionService, *, n: int, prediction: str) -> None:
-    """Refuses fields that do not go together.
+def check_together(service: CompletionService, n: int, given: wire.Prediction | None) -> str:
+    """The text of a prediction, after a check of the fields that must go together.
 
     Raises:
         Refused: naming them.
     """
     most = service.engine.limits.candidates
     if n > most:
-        raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
+        raise wire.Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
+    prediction = given.text if given else ""
     if prediction and n > 1:
-        raise Refused("A prediction requires n = 1.", param="prediction")
+        raise wire.Refused("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
-        raise Refused(f"The prediction has over {longest} characters.", param="prediction")
+        raise wire.Refused(f"The prediction has over {longest} characters.", param="prediction")
+    return prediction
 
 
 async def _events(
     service: CompletionService, pieces: AsyncIterator[str | Completion], body: TextBody
-) -> Events:
+) -> wire.Events:
     head = _head(service)
     async for piece in pieces:
         if isinstance(piece, str):
             yield {**head, "choices": [_choice(0, piece, None)]}
             continue
-        yield {**head, "choices": [_choice(0, "", first_of(piece))]}
+        yield {**head, "choices": [_choice(0, "", wire.first_of(piece))]}
         if body.stream_options.include_usage:
             yield {**head, "choices": [], "usage": usage_of([piece])}
 
@@ -277,7 +258,7 @@ async def models(service: CompletionService, _: Request) -> Response:
 
 async def model(service: CompletionService, request: Request) -> Response:
     """``/v1/models/NAME``, a name that may be a path."""
-    check_model(request.path_params["name"], service.engine.model)
+    wire.check_model(request.path_params["name"], service.engine.model)
     return JSONResponse(_entry(service.engine.model))
 
 

@@ -24,16 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from codegen.catalog import (
-    Run,
-    differing,
-    find_runs,
-    read_run,
-    settings_of,
-    shown_number,
-    shown_size,
-    shown_time,
-)
+from codegen import catalog
 from codegen.errors import InputError
 from codegen.evals.report import ScoredRun, content
 from codegen.evals.report.page import ASSETS as REPORT
@@ -42,16 +33,7 @@ from codegen.evals.score import STATUSES, Score, read_score
 from codegen.records import Sample, from_dict
 from codegen.server.guard import Guard
 from codegen.server.requests import ServerLimits
-from codegen.server.viewer.records import (
-    CPU_S,
-    Shown,
-    as_value,
-    facts_of,
-    kind_of,
-    preview_of,
-    show,
-    shown_seconds,
-)
+from codegen.server.viewer import records
 from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -79,7 +61,7 @@ class Source:
 
     name: str
     folder: Path
-    run: Run | None
+    run: catalog.Run | None
     tables: dict[str, Table] = field(default_factory=dict)
     _score: tuple[float, Score | None] = (0.0, None)
     _programs: content.Programs | None = None
@@ -144,17 +126,19 @@ class Library:
 
     def _found(self) -> Iterator[Source]:
         folders = [place for place in self.places if place.is_dir()]
-        runs = find_runs(folders)
+        runs = catalog.find_runs(folders)
         for run in runs:
             yield self._source(run.name, run.folder, run, _TABLES[run.kind](run.folder))
         for place in self.places:
             name = os.path.normpath(place)
             files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
-            if files and (place.is_file() or read_run(place) is None):
+            if files and (place.is_file() or catalog.read_run(place) is None):
                 yield self._source(name, place, None, _tables_of_files(files))
 
-    def _source(self, name: str, folder: Path, run: Run | None, tables: Sequence[Table]) -> Source:
-        name = as_value(name)
+    def _source(
+        self, name: str, folder: Path, run: catalog.Run | None, tables: Sequence[Table]
+    ) -> Source:
+        name = records.as_value(name)
         source = self._sources.get(name) or Source(name, folder, run)
         source.run = run
         for table in tables:  # an index that was made is kept
@@ -274,7 +258,7 @@ async def _asset(request: Request) -> Response:
 
 
 def _page(name: str, status: int = 200, **values: object) -> Response:
-    own = {"url": url, "size": shown_size, "when": shown_time, "number": _number}
+    own = {"url": url, "size": catalog.shown_size, "when": catalog.shown_time, "number": _number}
     found = templates(as_text, _ASSETS).get_template(name, globals={**own, "FACET": _FACET})
     return HTMLResponse(found.render(values).encode(), status)
 
@@ -311,7 +295,7 @@ class Place:
 
     def only(self, name: str, value: str) -> str:
         """The address of the rows of this table with one value of a facet."""
-        return self.link(filters=((name, as_value(value)),), text="", sort="")
+        return self.link(filters=((name, records.as_value(value)),), text="", sort="")
 
 
 _SELECTION = ("filters", "text", "sort")
@@ -378,7 +362,7 @@ def run(library: Library, query: QueryParams) -> Response:
         score=score,
         scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
-        settings=settings_of(source.run) if source.run else {},
+        settings=catalog.settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
         others=others,
     )
@@ -417,15 +401,15 @@ def rows(library: Library, query: QueryParams) -> Response:
 def _line(
     place: Place, one: Row, names: Sequence[str], numbers: Sequence[str]
 ) -> dict[str, object]:
-    facts = facts_of(one.value)
-    judged = facts_of(one.verdict)
+    facts = records.facts_of(one.value)
+    judged = records.facts_of(one.verdict)
     facets, known = {**judged.facets, **facts.facets}, {**judged.numbers, **facts.numbers}
     return {
         "link": place.link("/row", page=place.page, n=one.key),
         "label": facts.label or f"Row {one.line + 1}",
         "facets": [facets.get(name, "") for name in names],
         "numbers": [known.get(name) for name in numbers],
-        "preview": preview_of(one.value),
+        "preview": records.preview_of(one.value),
     }
 
 
@@ -457,9 +441,9 @@ def row(library: Library, query: QueryParams) -> Response:
     )
 
 
-def _shown(source: Source, one: Row) -> Shown:
-    program = source.program_of(one.value) if kind_of(one.value) == "sample" else ""
-    return show(one.value, one.verdict, program)
+def _shown(source: Source, one: Row) -> records.Shown:
+    program = source.program_of(one.value) if records.kind_of(one.value) == "sample" else ""
+    return records.show(one.value, one.verdict, program)
 
 
 def raw(library: Library, query: QueryParams) -> Response:
@@ -484,7 +468,7 @@ def compare(library: Library, query: QueryParams) -> Response:
         "compare.html",
         title="Two runs compared",
         sources=sources,
-        settings=differing(first, second),
+        settings=catalog.differing(first, second),
         numbers=[(n, [one.numbers.get(n) for one in (first, second)])
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
     )  # fmt: skip
@@ -493,4 +477,6 @@ def compare(library: Library, query: QueryParams) -> Response:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return shown_seconds(value) if name == CPU_S else shown_number(name, value)
+    return (
+        records.shown_seconds(value) if name == records.CPU_S else catalog.shown_number(name, value)
+    )

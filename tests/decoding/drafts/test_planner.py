@@ -247,7 +247,7 @@ def asked(count: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_drafts_never_cost(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, name: str, size: int, kind: str

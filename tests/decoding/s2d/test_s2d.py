@@ -213,6 +213,7 @@ def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
         row += added
 
 
+@pytest.mark.long
 def test_samples_follow_the_target() -> None:
     """Two tokens, 2,000 times, with one-hot drafts, against the target's exact distribution."""
     target, trials, prompt = small(3, layers=1, vocabulary=6), 2000, [2, 4, 1]

@@ -29,7 +29,7 @@ def launching(way: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=["compiled", "python"])
+@pytest.fixture(scope="module", params=["compiled", pytest.param("python", marks=pytest.mark.long)])
 def launcher(request: pytest.FixtureRequest) -> Iterator[str]:
     """By what programs are launched in the sandboxes of a module."""
     with launching(request.param):

@@ -67,7 +67,7 @@ def test_as_one_sandbox(cluster: ClusterSandbox) -> None:
         list(cluster.map([(1, Job("x = 1", mode="calls", calls=[("f", [object()])]))]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_worker_loses_nothing(cluster: ClusterSandbox) -> None:
     ray = cluster._ray
     assert ray is not None

@@ -48,6 +48,7 @@ for name in sorted(os.listdir(sys.argv[1])):
 """
 
 
+@pytest.mark.long
 def test_they_pass_in_plain_python(tmp_path: Path) -> None:
     for number, row in enumerate(HONEST):
         (tmp_path / f"{number:03d}.py").write_text(f"{row.program}\n{row.test}", "utf-8")

@@ -14,8 +14,8 @@ from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks.check import check
-from codegen.evals.tasks.templates import Templates
 from codegen.records import Sample, Verdict
+from codegen.templates import Templates
 
 TOTAL, MOST = "def total(v):\n    return sum(v)\n", "def most(v):\n    return max(v)\n"
 ROWS = [

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import InputError
-from codegen.methods.backspace import (
-    IGNORE,
-    Trajectory,
+from codegen.methods.backspace import IGNORE, Trajectory, from_text, replay
+from codegen.methods.backspace.actions import (
     add_noise,
     demonstrator_labels,
-    from_text,
-    replay,
+    is_trajectory,
+    kinds,
+    to_meta,
 )
-from codegen.methods.backspace.actions import is_trajectory, kinds, to_meta
 from codegen.records import TrainingText
 
 BKSPC = 9

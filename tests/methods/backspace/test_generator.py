@@ -141,7 +141,7 @@ def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(
         run(Backspace(model=str(model)), source, tmp_path / "out", workers=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_and_chunks_do_not_matter_and_datasets_reads_it(
     tiny: Codec, tmp_path: Path
 ) -> None:

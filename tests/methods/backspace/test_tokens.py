@@ -178,7 +178,8 @@ def test_a_tokenizer_that_does_not_load(tmp_path: Path, content: str | None) -> 
 
 
 def test_another_tokenizers_text_is_refused(tiny: Codec, embedded: Codec) -> None:
-    from codegen.methods.backspace import codec_of_text, require_same
+    from codegen.methods.backspace import require_same
+    from codegen.methods.backspace.tokens import codec_of_text
     from codegen.records import TrainingText
 
     def text(**meta: object) -> TrainingText:

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.methods.backspace import Backspace, Codec, add_noise, replay
-from codegen.methods.backspace.actions import open_text, overview, render, steps
+from codegen.methods.backspace import Backspace, Codec, replay
+from codegen.methods.backspace.actions import add_noise, open_text, overview, render, steps
 from codegen.records import Example
 
 BKSPC = 9

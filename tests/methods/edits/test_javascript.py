@@ -148,7 +148,7 @@ def pairs(language: str, seeds: int = 60) -> dict[tuple[str, str], str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_renamed_program_does_the_same() -> None:
     """Run by Node; and a parameter, field or import that is brought back gives the program."""
     from codegen.evals.sandbox import Sandbox

@@ -422,6 +422,7 @@ def stdlib_programs(step: int) -> list[Program]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "least"),
     [(25, 12), pytest.param(1, 500, marks=pytest.mark.long)],

@@ -107,7 +107,7 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     assert len(model.bodies) == asked + 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )

@@ -83,6 +83,7 @@ def start_server(vim: Any, serving: list[str], folder: Path) -> None:
     wait_for(lambda: "ready" in str(vim.vars["status"]))
 
 
+@pytest.mark.long
 def test_the_raw_request_and_a_server_that_is_killed(
     nvim: Any, serving: list[str], tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_the_raw_request_and_a_server_that_is_killed(
     wait_for(lambda: "ready" in str(nvim.vars["status"]))
 
 
+@pytest.mark.long
 def test_other_files_of_the_workspace(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
     """They change what is suggested, until a setting turns them off; and so does an open buffer."""
     (tmp_path / "helper.py").write_text("def apply_discount(cart, rate):\n    return cart\n")

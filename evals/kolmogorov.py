@@ -1,5 +1,7 @@
-"""Programs of the KoLMogorov test's language: what they are, their text, what they compute, and
-random ones.
+"""The language of the KoLMogorov test: its programs, their text, what they compute, random ones.
+
+The test asks whether a model can compress a sequence of bytes by writing a short program that makes
+it; :mod:`codegen.evals.tasks.kolmogorov` has its prompts and scores.
 
 A program is lines ``sequence_1 = f(arguments)`` over earlier sequences, and at the end ``output =
 sequence_k``.
@@ -8,7 +10,8 @@ Random programs are for training models and for testing them on data without end
 chances are those of the paper's generator: initiators, list updates, arithmetic, running sums, a
 filter, pairs, and a fold into one output. Two runs with one seed give the same programs.
 
-Source: Yoran et al., ICLR 2025 (arXiv 2503.13992).
+Source: Yoran et al., "The KoLMogorov Test", ICLR 2025 (arXiv 2503.13992). Written from the
+description; the authors' code and data are CC-BY-NC and not part of this package.
 
 Limits: the paper's generator has some faults (its filter reads leftover loop variables). These are
 not reproduced, but its statistics are, and the tests compare with them.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -559,3 +563,37 @@ def _fold(draft: _Draft) -> int:
 def _join(draft: _Draft, one: int, other: int) -> int:
     function = "concatenate" if draft.chance(0.8) else "interleave"
     return draft.add(function, Ref(one), Ref(other))
+
+
+# --- the paper's count of bits -------------------------------------------------------------------
+
+_PAPER_FUNCTIONS = 24  # the names of the language, predicates among them
+_PAPER_REPEATS = 20
+_VALUE_BITS, _STEP_BITS = 8.0, 3.0
+
+
+def paper_bits(program: Program) -> float:
+    """The bits of a program under the paper's uniform prior over the language.
+
+    log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a code:
+    lengths of lists and predicates of filters cost nothing.
+    """
+    bits = 0.0
+    for number, line in enumerate(program.lines):
+        bits += math.log2(_PAPER_FUNCTIONS + 1)
+        reference = math.log2(number + 1)
+        for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
+            match kind:
+                case "ref":
+                    bits += reference
+                case "list":
+                    bits += _VALUE_BITS * len(argument) if isinstance(argument, tuple) else 0.0
+                case "step":
+                    bits += _STEP_BITS
+                case "count":
+                    bits += math.log2(_PAPER_REPEATS)
+                case "predicate":
+                    pass
+                case _:
+                    bits += _VALUE_BITS
+    return bits + math.log2(_PAPER_FUNCTIONS + 1)  # the line that names the output

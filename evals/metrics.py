@@ -1,0 +1,559 @@
+"""Measures of samples besides whether they pass: repetition and diversity.
+
+How much generated code repeats itself, and how much the samples of one problem differ.
+
+Repetition: the RPG paper (Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code
+Generation", arXiv 2505.10402). The scripts released with it compute other measures of the same
+names.
+
+``scope`` selects the measured text: the ``output``, or ``prompt+output``. The paper's formulas use
+the output, its scripts both; in CodeRepetEval the prompts already repeat themselves, so the results
+differ widely.
+
+``rep_line`` and ``sim_line`` are from "Code Copycat Conundrum" (arXiv 2504.12608). The loop, its
+onset and the structural measure are our own.
+
+Limits: the paper does not define its tokens; here they are the lexer's (:func:`lex`), not a
+model's, so that models can be compared. Perplexity needs a model and is not measured.
+
+Diversity: per problem, then the mean over problems. Unique programs are counted after
+*rarefaction*: the number expected among k samples drawn from the n at hand, so that more samples do
+not look more diverse.
+
+Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.03055); the Vendi
+score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
+its kernel, which is positive semi-definite.
+
+Limits of diversity: similarity is of tokens, not of meaning.
+
+Tokens and statements are tree-sitter's, which parses any text, even a generation that was cut off.
+Nothing here runs a program.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, pairwise
+from typing import Literal
+
+import numpy as np
+import tree_sitter_python
+from tree_sitter import Language, Node, Parser
+
+from codegen.errors import InputError
+from codegen.evals.statistics import pass_at_k
+from codegen.python_syntax import UNPARSABLE, compiles, parse
+
+# --- programs as tokens, statements and shapes ---------------------------------------------------
+
+_WHOLE = frozenset({"string", "concatenated_string", "integer", "float"})
+_BODIES = frozenset({"block", "module"})
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Parser:
+    return Parser(Language(tree_sitter_python.language()))
+
+
+def lex(program: str) -> list[str]:
+    """The tokens of a program without comments, newlines and indentation; a string is one token."""
+    return [text for text, _ in _tokens(program)]
+
+
+def _tokens(program: str) -> Iterator[tuple[str, Node]]:
+    source = program.encode("utf-8", "replace")
+    for node in _walk(_parser().parse(source).root_node, lambda n: n.type in _WHOLE):
+        if node.type != "comment" and (not node.child_count or node.type in _WHOLE):
+            text = source[node.start_byte : node.end_byte].decode("utf-8", "replace")
+            if text.strip():
+                yield text, node
+
+
+def kinds(program: str) -> list[str]:
+    """The tokens by their kind: all names, numbers and strings are alike."""
+    return [_ALIKE.get(node.type, text) for text, node in _tokens(program)]
+
+
+def statements(program: str) -> list[str]:
+    """The statements of a program in order, each with its white space reduced to single spaces.
+
+    A compound statement is represented by its header (``for x in y :``), so that its body is not
+    counted twice; ``else`` and its like are statements of their own, and so is a decorator. Where
+    the program is broken, each line of the broken part is one.
+    """
+    return [" ".join(text.split()) for text in _statements(program)]
+
+
+def shapes(program: str) -> list[str]:
+    """The statements by their shape: all names, numbers and strings are alike."""
+    return [" ".join(_shape(text)) for text in _statements(program)]
+
+
+_ALIKE = {"identifier": "N", "integer": "0", "float": "0", "string": "S"}
+_ALIKE["concatenated_string"] = "S"
+
+
+@lru_cache(maxsize=4096)
+def _shape(statement: str) -> tuple[str, ...]:
+    return tuple(_ALIKE.get(node.type, text) for text, node in _tokens(statement))
+
+
+def _statements(program: str) -> Iterator[str]:
+    source = program.encode("utf-8", "replace")
+    root = _parser().parse(source).root_node
+    for node in _walk(root, lambda n: n.type == "ERROR"):
+        if node.type == "ERROR":
+            broken = source[node.start_byte : node.end_byte].decode("utf-8", "replace")
+            yield from (line for line in broken.splitlines() if line.strip())
+        elif _is_statement(node):
+            text = source[node.start_byte : _end(node)].decode("utf-8", "replace").rstrip()
+            if text:
+                yield text
+
+
+def _end(statement: Node) -> int:
+    """Where a statement ends, or its header, if it has a body."""
+    children = statement.children
+    body = next((i for i, child in enumerate(children) if child.type == "block"), None)
+    colons = [child.end_byte for child in children[:body] if child.type == ":"]
+    return colons[-1] if body is not None and colons else statement.end_byte
+
+
+def _is_statement(node: Node) -> bool:
+    if not node.is_named or node.type in ("comment", "decorated_definition"):
+        return False
+    parent = node.parent
+    if node.type == "decorator" or node.type.endswith("_clause"):
+        return node.type == "decorator" or any(c.type == "block" for c in node.children)
+    return parent is not None and (parent.type in _BODIES or parent.type == "decorated_definition")
+
+
+def _walk(root: Node, whole: Callable[[Node], bool]) -> Iterator[Node]:
+    """All nodes in order, without a stack of calls; ``whole(node)`` leaves out what is inside."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not whole(node):
+            waiting.extend(reversed(node.children))
+
+
+def normal_form(program: str) -> str:
+    """The program without comments, docstrings and layout, with its local names numbered in order.
+
+    Programs with the same normal form do the same, unless they read their own text or names
+    (``__doc__``, ``locals()``, arguments passed by name). A program that can't be parsed is its own
+    normal form, stripped.
+    """
+    try:
+        tree = _Normal().visit(parse(program))
+        return ast.unparse(ast.fix_missing_locations(tree))
+    except (*UNPARSABLE, OverflowError):
+        return program.strip()
+
+
+class _Normal(ast.NodeTransformer):
+    """Drops docstrings and numbers the names that functions bind."""
+
+    def __init__(self) -> None:
+        self._scopes: list[dict[str, str]] = []
+        self._count = 0
+
+    def _name(self, name: str) -> str:
+        for scope in reversed(self._scopes):
+            if name in scope:
+                return scope[name]
+        return name
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        node.body = _without_docstring(node.body)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.name = self._name(node.name)
+        node.body = _without_docstring(node.body)
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.name = self._name(node.name)
+        node.body = _without_docstring(node.body)
+        return self._inside(node)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return self._inside(node)
+
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+        scope: dict[str, str] = {}
+        for name in _bound(node):
+            scope[name] = f"v{self._count}"
+            self._count += 1
+        self._scopes.append(scope)
+        try:
+            return self.generic_visit(node)
+        finally:
+            self._scopes.pop()
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.arg = self._name(node.arg)
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self._name(node.id)
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        node.name = self._name(node.name) if node.name else None
+        return self.generic_visit(node)
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        rest = body[1:] if isinstance(first.value.value, str) else body
+        return rest or [ast.Pass()]
+    return body
+
+
+def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
+    """The names that a function itself binds, in order, without those of inner functions."""
+    found: dict[str, None] = {}
+    outside: set[str] = set()
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, arguments.vararg]
+    for argument in [*every, *arguments.kwonlyargs, arguments.kwarg]:
+        if argument is not None:
+            found[argument.arg] = None
+    body = [function.body] if isinstance(function, ast.Lambda) else function.body
+    waiting: list[ast.AST] = list(reversed(body))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Global, ast.Nonlocal)):
+            outside |= set(node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found[node.id] = None
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            found[node.name] = None
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found[node.name] = None
+        elif not isinstance(node, (ast.Lambda, ast.ClassDef)):
+            waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+    return {name: None for name in found if name not in outside}
+
+
+def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
+    """Levenshtein's distance: the fewest insertions, deletions and exchanges of items.
+
+    Bit-parallel (Myers 1999, in Hyyro's form): the column of the table is two integers.
+    """
+    if not one or not other:
+        return len(one) + len(other)
+    places: dict[object, int] = {}
+    for i, item in enumerate(one):
+        places[item] = places.get(item, 0) | 1 << i
+    full, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
+    up, down, distance = full, 0, len(one)
+    for item in other:
+        same = places.get(item, 0)
+        across = ((same & up) + up ^ up) | same | down
+        right, left = down | ~(across | up) & full, up & across
+        distance += bool(right & last) - bool(left & last)
+        right = (right << 1 | 1) & full
+        up = (left << 1 | ~(across | right)) & full
+        down = right & across
+    return distance
+
+
+# --- repetition ----------------------------------------------------------------------------------
+
+
+Scope = Literal["output", "prompt+output"]
+_SIMILAR = 0.8  # threshold of sim-line
+_LEAST_COPIES = 3  # of a loop
+_MOST_PERIOD = 200  # statements or tokens of one copy of a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One generation.
+
+    Attributes:
+        prompt, text: what the model was given, and what it wrote.
+        finished: whether it ended by itself before its limit.
+    """
+
+    prompt: str
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRepetition:
+    """The measures as the paper defines them, and some more; shares in [0, 1].
+
+    Attributes:
+        scope: which text was measured.
+        egp: share of outputs that ended by themselves (end of generation, higher is better).
+        tr_n: 1 - unique / all token 4-grams (lower is better).
+        tr_s: 1 - unique / all statements (lower is better).
+        ccp: share that compiles (higher is better).
+        tr_kind: as ``tr_n``, of tokens by kind: names and values don't count. Of all measures this
+            is nearest to the paper's, whose n-grams are of grammar symbols.
+        tr_shape: as ``tr_s``, of statements by shape: names and values don't count.
+        rep_line: 1 - unique / all lines that are not blank.
+        sim_line: share of lines with a token edit similarity above 0.8 to another line.
+        looping: share of outputs that end in a loop: three or more equal copies.
+        loop_onset: mean share of the output before its loop, over outputs with a loop; NaN without
+            any.
+        tokens: mean length of an output in lexer tokens.
+    """
+
+    scope: Scope
+    outputs: int
+    egp: float
+    tr_n: float
+    tr_s: float
+    ccp: float
+    tr_kind: float
+    tr_shape: float
+    rep_line: float
+    sim_line: float
+    looping: float
+    loop_onset: float
+    tokens: float
+
+
+def paper_repetition(
+    outputs: Iterable[Output],
+    *,
+    scope: Scope = "output",
+) -> PaperRepetition:
+    """The paper's measures, each the mean over outputs.
+
+    Raises:
+        InputError: with no outputs.
+    """
+    rows = list(outputs)
+    if not rows:
+        raise InputError("There are no outputs whose repetition could be measured.")
+    texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
+    tokens = [lex(text) for text in texts]
+    lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
+    loops = [find_loop(found) for found in tokens]
+    onsets = [
+        loop.start / len(found)
+        for loop, found in zip(loops, tokens, strict=True)
+        if loop is not None
+    ]
+
+    def share(items: Sequence[Sequence[Hashable]]) -> float:
+        return _mean_share([(len(one) - len(set(one)), len(one)) for one in items])
+
+    return PaperRepetition(
+        scope=scope,
+        outputs=len(rows),
+        egp=sum(row.finished for row in rows) / len(rows),
+        tr_n=share([list(_ngrams(found)) for found in tokens]),
+        tr_s=share([statements(text) for text in texts]),
+        ccp=sum(map(compiles, texts)) / len(rows),
+        tr_kind=share([list(_ngrams(kinds(text))) for text in texts]),
+        tr_shape=share([shapes(text) for text in texts]),
+        rep_line=share(lines),
+        sim_line=_mean_share([(_similar_lines(one), len(one)) for one in lines]),
+        looping=len(onsets) / len(rows),
+        loop_onset=sum(onsets) / len(onsets) if onsets else math.nan,
+        tokens=sum(map(len, tokens)) / len(rows),
+    )
+
+
+def _mean_share(counts: Sequence[tuple[int, int]]) -> float:
+    """The mean of repeated / all over outputs; those without items count as 0."""
+    return sum(repeated / every if every else 0.0 for repeated, every in counts) / len(counts)
+
+
+def _ngrams(items: Sequence[str], n: int = 4) -> Iterator[tuple[str, ...]]:
+    return (tuple(items[i : i + n]) for i in range(len(items) - n + 1))
+
+
+def _similar_lines(lines: Sequence[str]) -> int:
+    """How many lines are more than 0.8 similar to another one, by tokens."""
+    counts = Counter(tuple(lex(line)) for line in lines)
+    distinct = list(counts)
+    alike = {line for line, count in counts.items() if count > 1}
+    for i, one in enumerate(distinct):
+        for other in distinct[i + 1 :]:
+            longer, shorter = max(len(one), len(other)), min(len(one), len(other))
+            if shorter <= _SIMILAR * longer or (one in alike and other in alike):
+                continue  # the distance is at least the difference in length
+            if 1 - edit_distance(one, other) / longer > _SIMILAR:
+                alike |= {one, other}
+    return sum(counts[line] for line in alike)
+
+
+# --- the released scripts ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The end of a sequence that repeats one piece: ``copies`` whole copies of ``period`` items.
+
+    ``start`` is the index of the first item of the first copy.
+    """
+
+    period: int
+    copies: int
+    start: int
+
+
+def find_loop(items: Sequence[Hashable]) -> Loop | None:
+    """The loop that a sequence ends in, if it ends in three or more copies of a piece.
+
+    Of several loops the longest (period times copies) counts, then the shortest period. An
+    incomplete copy may follow the last one.
+    """
+    size = len(items)
+    best: Loop | None = None
+    for period in range(1, min(_MOST_PERIOD, size // _LEAST_COPIES) + 1):
+        run = 0
+        while run < size - period and items[size - 1 - run] == items[size - 1 - run - period]:
+            run += 1
+        copies = 1 + run // period
+        if copies >= _LEAST_COPIES and (
+            best is None or period * copies > best.period * best.copies
+        ):
+            best = Loop(period, copies, size - period - run)
+    return best
+
+
+# --- diversity -----------------------------------------------------------------------------------
+
+
+_MOST_PAIRS = 50  # per problem's samples, for the mean similarity
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Means over problems; shares in [0, 1].
+
+    Attributes:
+        problems: how many had the two samples that it takes.
+        samples: the most samples of a problem that were measured.
+        k: samples that the unique shares are rarefied to: the fewest of any problem.
+        unique_text: expected share of distinct programs among k, as texts.
+        unique_form: the same of their normal forms (no comments, docstrings, names of locals).
+        distinct_1, distinct_2: distinct / all token n-grams, over a problem's samples.
+        dissimilarity: 1 - mean token edit similarity of two samples.
+        vendi: Vendi score divided by the number of samples: 1 where all are wholly different.
+    """
+
+    problems: int
+    samples: int
+    k: int
+    unique_text: float
+    unique_form: float
+    distinct_1: float
+    distinct_2: float
+    dissimilarity: float
+    vendi: float
+    compiles: float
+
+
+def expected_unique(keys: Iterable[Hashable], k: int) -> float:
+    """Rarefaction: the expected number of distinct keys among ``k`` drawn without replacement.
+
+    sum over the distinct keys j, with n_j copies of n, of 1 - C(n - n_j, k) / C(n, k).
+    """
+    counts = Counter(keys)
+    n = sum(counts.values())
+    return math.fsum(pass_at_k(n, copies, k) for copies in counts.values())
+
+
+def measure_diversity(
+    programs: Mapping[str, Sequence[str]], *, most: int = 50, seed: int = 0
+) -> Diversity | None:
+    """Measures the samples of each problem; None if no problem has two.
+
+    Args:
+        programs: problem -> the programs of its samples.
+        most: samples of a problem to look at, the first ones.
+        seed: of the pairs that are compared, where there are more than 50.
+    """
+    groups = {id_: list(texts)[:most] for id_, texts in programs.items() if len(texts) > 1}
+    if not groups:
+        return None
+    k = min(map(len, groups.values()))
+    rows = [_measure(texts, k, _rng(seed, id_)) for id_, texts in groups.items()]
+    means = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+    return Diversity(len(groups), max(map(len, groups.values())), k, *means)
+
+
+def _rng(seed: int, id_: str) -> random.Random:
+    return random.Random(f"{seed}/{id_}".encode("utf-8", "surrogatepass"))
+
+
+def _measure(texts: Sequence[str], k: int, rng: random.Random) -> tuple[float, ...]:
+    distinct = dict.fromkeys(texts)
+    forms = {text: normal_form(text) for text in distinct}
+    tokens = {text: lex(text) for text in distinct}
+    right = {text: compiles(text) for text in distinct}
+    lists = [tokens[text] for text in texts]
+    return (
+        expected_unique(texts, k) / k,
+        expected_unique([forms[text] for text in texts], k) / k,
+        _distinct(lists, 1),
+        _distinct(lists, 2),
+        1.0 - _similarity(lists, rng),
+        vendi_score(lists) / len(lists),
+        sum(right[text] for text in texts) / len(texts),
+    )
+
+
+def _distinct(lists: Sequence[Sequence[str]], n: int) -> float:
+    grams = Counter(gram for tokens in lists for gram in _ngrams(tokens, n))
+    return len(grams) / grams.total() if grams else 0.0
+
+
+def _similarity(lists: Sequence[Sequence[str]], rng: random.Random) -> float:
+    pairs = list(combinations(range(len(lists)), 2))
+    if len(pairs) > _MOST_PAIRS:
+        pairs = rng.sample(pairs, _MOST_PAIRS)
+    values = []
+    for i, j in pairs:
+        one, other = lists[i], lists[j]
+        longer = max(len(one), len(other))
+        values.append(1.0 - edit_distance(one, other) / longer if longer else 1.0)
+    return math.fsum(values) / len(values)
+
+
+def vendi_score(lists: Sequence[Sequence[str]]) -> float:
+    """The effective number of distinct token lists: exp of the entropy of the eigenvalues of K/n.
+
+    K is the cosine of the counts of token bigrams (and of single tokens, so that short lists have
+    some); an empty list is like itself only.
+    """
+    vocabulary: dict[Hashable, int] = {}
+    rows = []
+    for number, tokens in enumerate(lists):
+        grams: Counter[Hashable] = Counter(tokens)
+        grams.update(pairwise(tokens))
+        if not grams:
+            grams[("empty", number)] = 1
+        rows.append({vocabulary.setdefault(g, len(vocabulary)): c for g, c in grams.items()})
+    counts = np.zeros((len(rows), len(vocabulary)))
+    for number, row in enumerate(rows):
+        counts[number, list(row)] = list(row.values())
+    counts /= np.linalg.norm(counts, axis=1, keepdims=True)
+    spectrum = np.linalg.eigvalsh(counts @ counts.T / len(rows))
+    spectrum = spectrum[spectrum > 1e-12]
+    return float(np.exp(-(spectrum * np.log(spectrum)).sum()))

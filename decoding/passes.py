@@ -85,6 +85,14 @@ def run_alone(passes: Passes[T]) -> T:
         return end.value
 
 
+class Step(Protocol):
+    """See :class:`codegen.decoding.editing.forward.DecodeStep`."""
+
+    def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool: ...
+
+    def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelPass:
     """A pass of a transformers model over tokens that were placed in a cache.
@@ -96,6 +104,7 @@ class ModelPass:
         mask: which slots each token sees, bool [B, 1, Q, slots].
         keep: how many of a row's last tokens get logits.
         replays: captures and replays the pass, if given.
+        step: a faster way to encode chains, if given.
     """
 
     model: PreTrainedModel
@@ -104,6 +113,7 @@ class ModelPass:
     mask: torch.Tensor
     keep: int
     replays: Replays | None = None
+    step: Step | None = None
 
     @property
     def size(self) -> int:
@@ -112,6 +122,8 @@ class ModelPass:
 
     def run(self) -> torch.Tensor:
         """Logits [B, keep, V]; the next captured pass overwrites them."""
+        if self.step is not None and self.step.takes_rows(self.tokens, self.cache):
+            return self.step.of_rows(self.tokens, self.cache, self.keep)
         if self.replays is None:
             return forward(self.model, self.tokens, self.cache, self.mask, self.keep, repeated=True)
         slots = self.cache.slots

@@ -12,7 +12,16 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, Pages, recurrences
 from codegen.decoding.device import Replays, cuda_graphs, padded_slots, upload
-from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
+from codegen.decoding.editing.forward import own_step
+from codegen.decoding.passes import (
+    Drafts,
+    ModelPass,
+    Passes,
+    Step,
+    drafts_of,
+    forward,
+    read_in_place,
+)
 from codegen.decoding.prefill import prefill
 from codegen.kernels.tree_attention import MOST_NODES, pack
 from codegen.kernels.vocabulary import accept_greedy
@@ -189,6 +198,7 @@ class CachedRows:
         captured = self.device.type == "cuda" and not self.cache.recurrent
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
         self._replays = Replays(cuda_graphs()) if captured else None
+        self._step = own_step(model) if self.device.type == "cpu" else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
         """See :class:`Sequences`. Encodes all tokens except the last."""
@@ -209,12 +219,15 @@ class CachedRows:
         mask = self.place(trees)
         if self.cache.recurrent and trees.width > 1:
             self._before = self.cache.snapshot()
-        return (yield self.pass_of(trees.tokens, mask))
+        step = self._step if trees.parents is None else None
+        return (yield self.pass_of(trees.tokens, mask, step))
 
-    def pass_of(self, tokens: torch.Tensor, mask: torch.Tensor) -> ModelPass:
+    def pass_of(
+        self, tokens: torch.Tensor, mask: torch.Tensor, step: Step | None = None
+    ) -> ModelPass:
         """The pass over placed tokens, with logits after each."""
         width = tokens.shape[1]
-        return ModelPass(self.model, tokens, self.cache, mask, width, self._replays)
+        return ModelPass(self.model, tokens, self.cache, mask, width, self._replays, step)
 
     def make_room(self, width: int) -> None:
         """Called before the cursors are read for trees of at most ``width`` nodes."""

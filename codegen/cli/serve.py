@@ -566,7 +566,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
         return CompletionEngine(_upstream(given, limits, patient), limits)
     from codegen.models.gguf import gguf_of
 
-    is_gguf = local_backend(given.model) == "llamacpp"
+    is_gguf = backends.local_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
         return CompletionEngine(_llama(given, file, limits), limits)
     import torch

@@ -53,9 +53,16 @@ class Quantized:
     product: Callable[[torch.Tensor], torch.Tensor]
 
 
-def quantized_copy(weight: torch.Tensor) -> Quantized | None:
-    """The quantized copy of weights [O, I]; None where it would not help."""
-    compiled = cpu.preferable(weight.dtype)
+def quantized_copy(
+    weight: torch.Tensor, bits: int = 0, compiled: bool | None = None
+) -> Quantized | None:
+    """The quantized copy of weights [O, I]; None where it would not help.
+
+    Args:
+        bits: 4 or 8; 0 for four where they give the weights back, else eight.
+        compiled: whether to use our kernels; None where there is one thread.
+    """
+    compiled = cpu.preferable(weight.dtype) if compiled is None else compiled
     theirs = None not in (_int8_product, _int4_product, _int4_pack)
     right = compiled or (weight.dtype == torch.bfloat16 and theirs)
     right = right and weight.device.type == "cpu"
@@ -64,18 +71,20 @@ def quantized_copy(weight: torch.Tensor) -> Quantized | None:
     if not (right and whole and weight.numel() >= _SMALLEST):
         return None
     weight = weight.detach()
-    return _four_bits(weight) or _eight_bits(weight)
+    four = None if bits == 8 else _four_bits(weight, compiled, exact=bits == 0)
+    return four or _eight_bits(weight, compiled)
 
 
 def quantized_product(
-    layers: Sequence[nn.Linear],
+    layers: Sequence[nn.Linear], bits: int = 0, compiled: bool | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """One product for layers of the same inputs, their outputs side by side; None as above.
 
     The layers themselves are not changed; they multiply what has too many rows for quantized
-    weights.
+    weights. The arguments are those of :func:`quantized_copy`.
     """
-    quantized = quantized_copy(torch.cat([layer.weight.detach() for layer in layers]))
+    weights = torch.cat([layer.weight.detach() for layer in layers])
+    quantized = quantized_copy(weights, bits, compiled)
     if quantized is None:
         return None
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
@@ -133,20 +142,21 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
     return changed
 
 
-def _eight_bits(weight: torch.Tensor) -> Quantized:
+def _eight_bits(weight: torch.Tensor, compiled: bool) -> Quantized:
     """int8 with a scale for each output."""
     wide = weight.float()
     scales = wide.abs().amax(1).clamp(min=1e-8) / 127
     values = (wide / scales[:, None]).round().to(torch.int8)
-    if cpu.preferable(weight.dtype):
+    if compiled:
         product = cpu.Product(weight.dtype, cpu.pack8(values), scales)
         return Quantized(8, _FEW[weight.dtype][8], product)
     scales = scales.to(weight.dtype)
     return Quantized(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
 
-def _four_bits(weight: torch.Tensor) -> Quantized | None:
-    """Four bits with a scale and an offset for each group; None if that changes the weights.
+def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantized | None:
+    """Four bits with a scale and an offset for each group; if ``exact``, None if that changes the
+    weights.
 
     A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
     of a group are 0 and 15, as in GGUF's Q4_1.
@@ -154,13 +164,13 @@ def _four_bits(weight: torch.Tensor) -> Quantized | None:
     outputs, inputs = weight.shape
     groups = weight.float().view(outputs, inputs // _GROUP, _GROUP)
     low, high = groups.aminmax(dim=-1)  # [O, I / 32]
-    compiled = cpu.preferable(weight.dtype)
     kept = torch.float16 if compiled else weight.dtype
     scales = ((high - low) / _LEVELS).clamp(min=1e-8)
     values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
     scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
     back = (values - 8) * scales.float()[..., None] + offsets.float()[..., None]
-    if not (back - groups).norm() <= _SAME * groups.norm():  # also where float16 overflows
+    most = _SAME if exact else 1.0
+    if not (back - groups).norm() <= most * groups.norm():  # also where float16 overflows
         return None
     values = values.view(outputs, inputs)
     if compiled:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from codegen.errors import ModelError
 from codegen.kernels import cpu
 
 _CHECKED = 6  # tokens
+_MOST_ROWS = 16  # of a pass; for more, PyTorch's products are faster
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -109,6 +111,7 @@ class DecodeStep:
         self._head = join([model.lm_head])  # type: ignore[list-item]
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
+        self._placed: tuple[Any, cpu.Addresses] | None = None
         # With compiled products the attention is compiled too, and needs slots of its own dtype.
         self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
 
@@ -159,6 +162,53 @@ class DecodeStep:
         else:
             logits = self._by_parts(sequences, states, cosines, sines, kept)
         return list(logits.split([one.keep for one in sequences]))
+
+    def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool:
+        """Whether :meth:`of_rows` can encode these tokens."""
+        layers = cache.layers
+        return (
+            self._pass is not None
+            and not tokens.is_floating_point()
+            and tokens.numel() <= self._pass.most
+            and all(isinstance(layer, CacheLayer) and layer.is_initialized for layer in layers)
+        )
+
+    def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor:
+        """Encodes placed chains of tokens of several rows, as the decoding loop has them.
+
+        Args:
+            tokens: int64 [B, Q].
+            cache: in which they were placed; slot s of a row has position s.
+            keep: how many of a row's last tokens get logits.
+
+        Returns:
+            Logits [B, keep, V].
+        """
+        rows, size = tokens.shape
+        order = torch.arange(cache.capacity)
+        states = self._embed(tokens.flatten())
+        places = cache.slots.positions.contiguous()
+        cosines, sines = self._rotary(states[None], places.view(1, -1))
+        kept = np.arange(rows * size).reshape(rows, size)[:, size - keep :].ravel()
+        assert self._pass is not None
+        logits = self._pass(
+            states, cosines[0].contiguous(), sines[0].contiguous(),
+            [cpu.SequenceRows(places[row], order) for row in range(rows)],
+            self._row_addresses(cache, rows), [cache.capacity] * rows, kept,
+        )  # fmt: skip
+        return logits.view(rows, keep, -1)
+
+    def _row_addresses(self, cache: KVCache, rows: int) -> cpu.Addresses:
+        """The addresses of the rows' states, int64 [layers, rows, 3]."""
+        layout = cache.slots.layout
+        if self._placed is None or self._placed[0] is not layout:
+            found = np.zeros((len(cache.layers), rows, 3), dtype=np.int64)
+            for number, layer in enumerate(cache.layers):
+                for part, held in enumerate(layer.states):  # type: ignore[attr-defined]
+                    step = held.stride(0) * held.element_size()
+                    found[number, :, part] = held.data_ptr() + step * np.arange(rows)
+            self._placed = layout, found
+        return self._placed[1]
 
     def _addresses(self, kv: KVCache, states: torch.Tensor) -> cpu.Addresses:
         """The addresses of a sequence's states, int64 [layers, 3]; 0 for missing ones."""
@@ -245,6 +295,56 @@ def can_step(model: PreTrainedModel) -> bool:
         and type(model.lm_head) is nn.Linear
         and len(base.layers) == config.num_hidden_layers  # type: ignore[arg-type]
     )
+
+
+_own: WeakKeyDictionary[PreTrainedModel, tuple[Any, DecodeStep | None]] = WeakKeyDictionary()
+
+
+def own_step(model: PreTrainedModel) -> DecodeStep | None:
+    """The short pass with a model's own weights, for the decoding loop on a CPU.
+
+    Only for bfloat16, where the kernels read the weights and the states as they are; None for other
+    models, while anything is hooked into the model, and if its logits differ from the model's.
+    """
+    fits = model.dtype == torch.bfloat16 in cpu.KERNELS and can_step(model)
+    hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    if not fits or hooks or model._compiled_call_impl is not None:
+        return None
+    # A weight that was replaced lies elsewhere.
+    where = tuple(part.data_ptr() for part in model.parameters())
+    if model not in _own or _own[model][0] != where:
+        step = DecodeStep(
+            model, lambda layers: _own_product(layers) or plain_product(layers), most=None
+        )
+        _own[model] = where, step if step._pass is not None and _agrees(model, step) else None
+    return _own[model][1]
+
+
+def _own_product(layers: Sequence[nn.Linear]) -> Product:
+    weights = [layer.weight.detach() for layer in layers]
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    whole = all(w.shape[0] % 16 == 0 == w.shape[1] % 32 and w.is_contiguous() for w in weights)
+    wide = plain_product(layers)
+    if not whole or len(biases) not in (0, len(layers)):
+        return wide
+    bias = torch.cat(biases) if biases else None
+    return cpu.Product(torch.bfloat16, weights, bias=bias, most=_MOST_ROWS, wide=wide)
+
+
+@torch.inference_mode()
+def _agrees(model: PreTrainedModel, step: DecodeStep) -> bool:
+    """Whether a step gives the model's logits, for two rows of some tokens."""
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.linspace(1, vocabulary - 1, 2 * _CHECKED).long().view(2, -1)
+    cache = KVCache(model.config.num_hidden_layers, _CHECKED)
+    half = _CHECKED // 2
+    places = torch.arange(_CHECKED).expand(2, -1)
+    cache.place(places[:, :half], half)
+    passes.forward(model, ids[:, :half], cache, cache.mask(), 1)
+    cache.place(places[:, half:], _CHECKED)
+    found = step.of_rows(ids[:, half:], cache, 1)
+    wanted = model(ids, use_cache=False).logits[:, -1:]
+    return passes.logits_agree(model, found, wanted)
 
 
 def plain_product(layers: Sequence[nn.Linear]) -> Product:

@@ -1,4 +1,4 @@
-"""Products of few rows on a CPU: quantized weights, attention over slots, and whole passes of them.
+"""Products of few rows on a CPU: narrow weights, attention over slots, and whole passes of them.
 
 A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
 (C++) read them once, in few bytes, and sum in float32. There are three sets of kernels, each for
@@ -126,11 +126,13 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer with quantized weights, from rows [Q, I] to [Q, O].
+    """A linear layer with narrow weights, from rows [Q, I] to [Q, O].
 
     Args:
         dtype: of rows and results, a key of :data:`KERNELS`.
-        packed: from :func:`pack4` or :func:`pack8`.
+        packed: from :func:`pack4` or :func:`pack8`; or the weights of layers with the same inputs,
+            bfloat16 [O, I] each, contiguous, O a multiple of 16, I of 32. These are read where
+            they lie, and their outputs are side by side.
         scales: of the outputs, float32 [O], for weights of eight bits.
         bias: of ``dtype``, [O].
         most: number of rows up to which this product is faster than ``wide``.
@@ -143,17 +145,29 @@ class Product:
     def __init__(
         self,
         dtype: torch.dtype,
-        packed: torch.Tensor,
+        packed: torch.Tensor | Sequence[torch.Tensor],
         scales: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
         *,
         most: int = 1 << 30,
         wide: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        self.bits = 4 if packed.dtype == torch.uint8 else 8
         self.dtype, self.most, self._wide = dtype, most, wide
-        self.outputs = len(packed) * _LANES
-        self.inputs = packed.shape[1] * GROUP
+        if isinstance(packed, torch.Tensor):
+            self.bits = 4 if packed.dtype == torch.uint8 else 8
+            blocks, self.inputs = len(packed), packed.shape[1] * GROUP
+            address = packed.data_ptr()
+        else:
+            self.bits, self.inputs = 16, packed[0].shape[1]
+            of_block = 2 * self.inputs * _LANES
+            starts = [
+                weights.data_ptr() + of_block * block
+                for weights in packed
+                for block in range(len(weights) // _LANES)
+            ]
+            self._starts = np.array(starts, dtype=np.int64)
+            blocks, address = len(starts), self._starts.ctypes.data
+        self.outputs = blocks * _LANES
         if self.bits == 8 and (scales is None or scales.dtype != torch.float32):
             raise ValueError("weights of eight bits have float32 scales")
         for name, part in (("scales", scales), ("bias", bias)):
@@ -163,7 +177,7 @@ class Product:
             raise ValueError(f"the bias is {dtype}, not {bias.dtype}")
         bias = None if bias is None else bias.contiguous()
         self._tensors = packed, scales, bias
-        addresses = [0 if part is None else part.data_ptr() for part in (packed, scales, bias)]
+        addresses = [address, *(0 if t is None else t.data_ptr() for t in (scales, bias))]
         self.words: Addresses = np.array(
             [self.bits, *addresses, self.outputs, self.inputs], dtype=np.int64
         )

@@ -31,6 +31,7 @@ namespace {
         static constexpr auto scratch8 = NAMESPACE::scratch8;                   \
         static constexpr auto prepare8 = NAMESPACE::prepare8;                   \
         static constexpr auto blocks8 = NAMESPACE::blocks8 FUSED;               \
+        static constexpr auto blocks16 = NAMESPACE::blocks16;                   \
         static constexpr auto write_states = NAMESPACE::write_states;           \
         static constexpr auto most_queries = NAMESPACE::most_queries;           \
         static constexpr auto attention_scratch = NAMESPACE::attention_scratch; \

@@ -388,6 +388,56 @@ void blocks8(const float*, void* scratch, const int8_t* weights, const float* sc
         }
 }
 
+// ------------------------------------------------------------------------------ sixteen bits
+
+inline __m256 widened(const uint16_t* values) {  // bfloat16
+    const __m128i given = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(given), 16));
+}
+
+inline float added(__m256 values) {
+    const __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps(values, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+// Weights bfloat16 [16, I] in blocks of 16 outputs, each where its address says.
+template <int Rows>
+void tile16(const float* x, const uint16_t* weights, float* y, long outputs, long inputs) {
+    constexpr int Outputs = Rows <= 3 ? 4 : 2;
+    for (long o = 0; o < lanes; o += Outputs, weights += Outputs * inputs) {
+        __m256 sum[Rows][Outputs];
+        for (int r = 0; r < Rows; ++r)
+            for (int k = 0; k < Outputs; ++k) sum[r][k] = _mm256_setzero_ps();
+        for (long i = 0; i < inputs; i += width)
+            for (int k = 0; k < Outputs; ++k) {
+                const __m256 w = widened(weights + k * inputs + i);
+                for (int r = 0; r < Rows; ++r)
+                    sum[r][k] =
+                        _mm256_fmadd_ps(_mm256_loadu_ps(x + r * inputs + i), w, sum[r][k]);
+            }
+        for (int r = 0; r < Rows; ++r)
+            for (int k = 0; k < Outputs; ++k) y[r * outputs + o + k] = added(sum[r][k]);
+    }
+}
+
+// Blocks of 16 outputs from `from` to `to`. y [rows, O]; O a multiple of 16, I of 32.
+inline void blocks16(const float* x, const uint16_t* const* weights, float* y, long rows,
+                     long outputs, long inputs, long from, long to) {
+    constexpr long most = 6;
+    constexpr decltype(&tile16<1>) tile_of[] = {tile16<1>, tile16<2>, tile16<3>,
+                                                tile16<4>, tile16<5>, tile16<most>};
+    const long tiles = (rows + most - 1) / most;
+    for (long block = from; block < to; ++block)
+        for (long tile = 0, r = 0; tile < tiles; ++tile) {
+            const long size = (rows - r) / (tiles - tile);
+            tile_of[size - 1](x + r * inputs, weights[block], y + r * outputs + block * lanes,
+                              outputs, inputs);
+            r += size;
+        }
+}
+
 // ------------------------------------------------------------------------------ attention
 
 // States are prefetched this many positions ahead, as they are in order, but in short runs.

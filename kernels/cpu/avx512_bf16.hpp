@@ -48,6 +48,10 @@ inline float widened(uint16_t value) {
     return result;
 }
 
+inline uint16_t narrowed(float value) {  // to the nearest, ties to even
+    return uint16_t(_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0));
+}
+
 inline __m512i pair_at(const uint16_t* pairs, long number) {  // 2 bfloat16 in all lanes
     int32_t two;
     __builtin_memcpy(&two, pairs + 2 * number, sizeof two);
@@ -333,6 +337,48 @@ inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
         }
         row += size;
     }
+}
+
+// ------------------------------------------------------------------------------ sixteen bits
+
+// Weights bfloat16 [16, I] in blocks of 16 outputs, each where its address says.
+template <int Rows>
+inline void tile16(const uint16_t* x, const uint16_t* weights, uint16_t* y, long outputs,
+                   long inputs) {
+    constexpr int Outputs = Rows <= 4 ? 4 : 2;
+    for (long o = 0; o < lanes; o += Outputs, weights += Outputs * inputs) {
+        __m512 sum[Rows][Outputs];
+        for (int r = 0; r < Rows; ++r)
+            for (int k = 0; k < Outputs; ++k) sum[r][k] = _mm512_setzero_ps();
+        for (long i = 0; i < inputs; i += group) {
+            __m512i w[Outputs];
+            for (int k = 0; k < Outputs; ++k) w[k] = _mm512_loadu_si512(weights + k * inputs + i);
+            for (int r = 0; r < Rows; ++r) {
+                const __m512i input = _mm512_loadu_si512(x + r * inputs + i);
+                for (int k = 0; k < Outputs; ++k)
+                    sum[r][k] = multiply_pairs(sum[r][k], input, w[k]);
+            }
+        }
+        for (int r = 0; r < Rows; ++r)
+            for (int k = 0; k < Outputs; ++k)
+                y[r * outputs + o + k] = narrowed(_mm512_reduce_add_ps(sum[r][k]));
+    }
+}
+
+// Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16, I of 32.
+inline void blocks16(const uint16_t* x, const uint16_t* const* weights, uint16_t* y, long rows,
+                     long outputs, long inputs, long from, long to) {
+    constexpr long most = 8;
+    constexpr decltype(&tile16<1>) tile_of[] = {tile16<1>, tile16<2>, tile16<3>, tile16<4>,
+                                                tile16<5>, tile16<6>, tile16<7>, tile16<most>};
+    const long tiles = (rows + most - 1) / most;
+    for (long block = from; block < to; ++block)
+        for (long tile = 0, r = 0; tile < tiles; ++tile) {
+            const long size = (rows - r) / (tiles - tile);
+            tile_of[size - 1](x + r * inputs, weights[block], y + r * outputs + block * lanes,
+                              outputs, inputs);
+            r += size;
+        }
 }
 
 // ------------------------------------------------------------------------------ attention

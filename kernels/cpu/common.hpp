@@ -30,10 +30,10 @@ struct Heads {
     float scale;  // of the scores
 };
 
-// A linear layer with quantized weights.
+// A linear layer with quantized weights, or with the weights of a bfloat16 model as they are.
 struct Product {
-    int64_t bits;  // 4 or 8
-    const void* weights;
+    int64_t bits;         // 4, 8 or 16
+    const void* weights;  // for 16 bits the addresses of [O / 16] blocks of rows, bfloat16 [16, I]
     const float* scales;  // of the outputs, for 8 bits
     const void* bias;     // null for none
     int64_t outputs, inputs;

@@ -61,15 +61,18 @@ void multiply(const Product& product, const typename Set::Number* x, typename Se
               long rows, Room& room, Team* team) {
     using Number = typename Set::Number;
     const long outputs = product.outputs, inputs = product.inputs, blocks = outputs / lanes;
-    const bool four = product.bits == 4;
+    const bool four = product.bits == 4, whole = product.bits == 16;
     void* scratch = room.bytes(four ? Set::scratch4(rows, inputs) : Set::scratch8(rows, inputs));
     if (four) Set::prepare4(x, rows, inputs, scratch);
-    else Set::prepare8(x, rows, inputs, scratch);
+    else if (!whole) Set::prepare8(x, rows, inputs, scratch);
     // A round reads about 100 KB, or everything.
     const long several = team == nullptr ? blocks : 1 + 200'000 / (inputs * (rows + 8));
     each(team, (blocks + several - 1) / several, [&](long round) {
         const long from = round * several, to = from + several < blocks ? from + several : blocks;
-        if (four)
+        if (whole)
+            Set::blocks16(x, static_cast<const uint16_t* const*>(product.weights), y, rows,
+                          outputs, inputs, from, to);
+        else if (four)
             Set::blocks4(x, scratch, static_cast<const uint8_t*>(product.weights), y, rows,
                          outputs, inputs, from, to);
         else
@@ -113,13 +116,13 @@ void attend(const typename Set::Number* states, const Part* parts, const Slots* 
     });
 }
 
-constexpr long worth_helping = 4;  // rows; fewer are bound by memory
+constexpr long worth_helping = 4;  // rows; fewer are bound by memory, unless weights are wide
 
 // Ends a team's pass, also after an exception.
 struct Together {
-    Together(long helpers, long rows) {
+    Together(long helpers, long rows, bool wide) {
         Team& shared = Team::shared();
-        if (rows >= worth_helping && shared.begin(helpers)) team = &shared;
+        if ((wide || rows >= worth_helping) && shared.begin(helpers)) team = &shared;
     }
     ~Together() {
         if (team != nullptr) team->end();
@@ -142,7 +145,7 @@ void run(const Model& model, typename Set::Number* x, const typename Set::Number
     const long stride = (size.heads + 2 * size.kv_heads) * size.dim;
     long rows = 0;
     for (long p = 0; p < count; ++p) rows += parts[p].count;
-    const Together together(helpers, rows);
+    const Together together(helpers, rows, model.head.bits == 16);
     Team* team = together.team;
     const long wide = both > stride ? both : stride;
     const long narrow = model.feed_forward > size.heads * size.dim ? model.feed_forward

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +129,9 @@ class LoadOptions(Config):
     device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = setting(
         "", "how accelerate spreads the layers over devices, such as auto"
     )
-    bits: Literal[0, 4, 8] = setting(0, "bits per weight (bitsandbytes); 0 keeps the type")
+    bits: Literal[0, 4, 8] = setting(
+        0, "bits per weight (a GPU: bitsandbytes; a CPU: our kernels); 0 keeps the type"
+    )
     compile: bool = setting(False, "compile the model by torch.compile at its first passes")
 
     def _check(self) -> None:
@@ -170,7 +173,8 @@ def load(
         dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
         device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
-        bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``.
+        bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``. On a CPU
+            with AVX-512 BF16 tokens are decoded with copies of our kernels instead.
         compile: whether torch.compile compiles the model at its first passes.
 
     Raises:
@@ -179,10 +183,14 @@ def load(
     """
     import torch
 
+    from codegen.kernels import cpu
+
     place, origin = resolve(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     dtype = dtype or pick_dtype(device)
+    copies = bits if device == "cpu" and dtype in cpu.KERNELS and not device_map else 0
+    bits = 0 if copies else bits
     card = read_card(place)
     if name in MODELS:
         card = replace(card, style=MODELS[name].style)
@@ -218,7 +226,26 @@ def load(
     model = (model if placed else model.to(device)).eval()
     if compile:
         model.compile(dynamic=True)
+    if copies:
+        _decode_with_copies(model, name, copies)
     return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
+
+
+def _decode_with_copies(model: Any, name: str, bits: int) -> None:
+    """Has the decoding loop use quantized copies of the weights.
+
+    Raises:
+        ModelError: if there is no compiled pass for the model.
+    """
+    from codegen.decoding.editing.forward import decode_with
+    from codegen.models.weight_only import quantized_product
+
+    join = partial(quantized_product, bits=bits, compiled=True)
+    if not decode_with(model, join):
+        raise ModelError(
+            f"{name} cannot be decoded in {bits} bits on this CPU.",
+            "Leave bits out; codegen doctor says which kernels there are.",
+        )
 
 
 def _check_device(device: str) -> None:

@@ -298,25 +298,39 @@ def can_step(model: PreTrainedModel) -> bool:
 
 
 _own: WeakKeyDictionary[PreTrainedModel, tuple[Any, DecodeStep | None]] = WeakKeyDictionary()
+_joins: WeakKeyDictionary[PreTrainedModel, Join] = WeakKeyDictionary()
+
+
+def decode_with(model: PreTrainedModel, join: Join) -> bool:
+    """Makes the decoding loop use other products than the model's weights give.
+
+    Returns:
+        Whether it can; else nothing is changed.
+    """
+    _joins[model] = join
+    if own_step(model) is None:
+        del _joins[model]
+        return False
+    return True
 
 
 def own_step(model: PreTrainedModel) -> DecodeStep | None:
-    """The short pass with a model's own weights, for the decoding loop on a CPU.
+    """The short pass for the decoding loop on a CPU, with the weights as they are.
 
-    Only for bfloat16, where the kernels read the weights and the states as they are; None for other
-    models, while anything is hooked into the model, and if its logits differ from the model's.
+    Or with the products of :func:`decode_with`. Only for bfloat16, where the kernels read weights
+    and states as they are; None for other models, while anything is hooked into the model, and if
+    the logits differ from the model's.
     """
     fits = model.dtype == torch.bfloat16 in cpu.KERNELS and can_step(model)
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     if not fits or hooks or model._compiled_call_impl is not None:
         return None
     # A weight that was replaced lies elsewhere.
-    where = tuple(part.data_ptr() for part in model.parameters())
+    where = (_joins.get(model), *(part.data_ptr() for part in model.parameters()))
     if model not in _own or _own[model][0] != where:
-        step = DecodeStep(
-            model, lambda layers: _own_product(layers) or plain_product(layers), most=None
-        )
-        _own[model] = where, step if step._pass is not None and _agrees(model, step) else None
+        step = DecodeStep(model, _joins.get(model, _own_product), most=None)
+        works = step._pass is not None and (model in _joins or _agrees(model, step))
+        _own[model] = where, step if works else None
     return _own[model][1]
 
 

@@ -40,7 +40,7 @@ CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp evals/sandbo
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "Installing PyTorch, transformers and others into $(VENV): 1.6 GB, or several on a machine with CUDA."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,gguf]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(CORE) | $(VENV)/bin/python

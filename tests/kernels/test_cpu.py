@@ -70,8 +70,14 @@ def eight_bits(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, t
 
 def quantized(
     bits: int, outputs: int, inputs: int
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """Packed weights, their scales if they have any, and what they stand for, float64 [O, I]."""
+) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor | None, torch.Tensor]:
+    """Weights, their scales if they have any, and what they stand for, float64 [O, I].
+
+    Those of 16 bits are two layers' own.
+    """
+    if bits == 16:
+        weight = torch.randn(outputs, inputs).bfloat16()
+        return list(weight.split(outputs - 16)), None, weight.double()
     if bits == 8:
         return eight_bits(outputs, inputs)
     packed, weight = four_bits(outputs, inputs)
@@ -121,7 +127,18 @@ def test_eight_bits(outputs: int, inputs: int, rows: int, dtype: torch.dtype) ->
 
 
 @by_type
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("outputs", "inputs"), [(32, 32), (48, 96), (160, 160)])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 17])
+def test_weights_as_they_are(outputs: int, inputs: int, rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(rows)
+    weights, _, weight = quantized(16, outputs, inputs)
+    bias, x = torch.randn(outputs).to(dtype), unaligned(torch.randn(rows, inputs).to(dtype))
+    got = cpu.Product(dtype, weights, bias=bias)(x)
+    assert distance(got, x.double() @ weight.T + bias.double()) < 1.5 * ROUNDING[dtype]
+
+
+@by_type
+@pytest.mark.parametrize("bits", [4, 8, 16])
 def test_rows_of_any_size_of_numbers(bits: int, dtype: torch.dtype) -> None:
     """Whole numbers in the rows' place neither overflow nor vanish: one is large, all are, none."""
     torch.manual_seed(0)
@@ -138,7 +155,7 @@ def test_rows_of_any_size_of_numbers(bits: int, dtype: torch.dtype) -> None:
 
 
 @by_type
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, 8, 16])
 def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype) -> None:
     torch.manual_seed(bits)
     product = cpu.Product(dtype, *quantized(bits, 96, 64)[:2])

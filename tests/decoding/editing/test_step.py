@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from transformers import (
 )
 
 from codegen.decoding.editing import DecodeStep, EditableCache, EditPolicy, can_step, plain_product
+from codegen.decoding.editing.forward import decode_with, own_step
+from codegen.decoding.loop import Row, decode
 from codegen.errors import ModelError
 from codegen.kernels import cpu
 from codegen.models.weight_only import quantized_product
@@ -247,3 +250,44 @@ def test_a_step_that_is_not_the_models_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cpu, "gated", lambda rows: rows.chunk(2, dim=-1)[0])
     with pytest.raises(ModelError, match="computes logits that differ"):
         EditableCache(model, step=DecodeStep(model, plain_product, most=32))
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    torch.bfloat16 not in cpu.KERNELS, reason="no kernels for bfloat16 here"
+)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("join", [None, quantized], ids=["own weights", "quantized"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loop_decodes_as_by_the_model(name: str, join: Any) -> None:
+    """Each token is among the best by whole passes in float32, for rows of several lengths."""
+    model, exact = made(name, torch.bfloat16), made(name)
+    if join and not decode_with(model, partial(quantized_product, bits=8, compiled=True)):
+        pytest.fail("no compiled pass")
+    assert own_step(model) is not None
+    rng = random.Random(7)
+    prompts = [[rng.randrange(96) for _ in range(length)] for length in (1, 30, 7)]
+    rows = [Row(list(prompt), [0.5] * 20) for prompt in prompts]
+    decode(model, rows, max_new_tokens=20, temperature=0.0, top_p=1.0, eos=frozenset())
+    for prompt, row in zip(prompts, rows, strict=True):
+        assert len(row.tokens) == 20
+        logits = full(exact, prompt + row.tokens)[len(prompt) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor(row.tokens)[:, None])[:, 0]
+        missed = (logits.max(-1).values - chosen) / logits.std(-1)
+        assert missed.max() < (0.3 if join else 0.15), missed
+
+
+@needs_bfloat16
+def test_the_loop_follows_changes_of_the_model() -> None:
+    model = made("qwen2", torch.bfloat16)
+    step = own_step(model)
+    assert step is not None and own_step(model) is step
+    layer: Any = model.model.layers[1].mlp  # type: ignore[union-attr,index]
+    hook = layer.register_forward_hook(lambda *_: None)
+    assert own_step(model) is None
+    hook.remove()
+    layer.up_proj.weight = nn.Parameter(layer.up_proj.weight.detach() * 2)
+    assert own_step(model) not in (None, step)
+    assert own_step(model.train()) is None
+    assert own_step(made("llama")) is None  # float32

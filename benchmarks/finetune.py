@@ -20,7 +20,8 @@ It may be in a directory of its own (``pip install --target DIR --no-deps trl``,
 trl_path=DIR``).
 
 Limits: one model, one data set, a CPU. The intervals are over the steps of a run. ``--quick`` takes
-two examples a step (one in a busy step) and runs the single-thread processes all at once.
+two examples of at most 192 tokens a step (one in a busy step) and runs the single-thread processes
+all at once.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def run(
     """Measures.
 
     Args:
-        quick: three steps of two examples, one setting a side.
+        quick: three steps of two short examples, one setting a side.
         model: to fine-tune.
         steps: of each run.
         trl_path: a directory that TRL is installed in, if it is not beside this package.
@@ -94,6 +95,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetune-") as folder:
         data = Path(folder, "data.jsonl")
         steps, batch_size = (3, 2) if quick else (steps, 8)
+        max_length = min(max_length, 192) if quick else max_length
         texts, narrow = write_texts(data, model, max_length, seed, batch_size * steps, quick)
         job = {
             "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,

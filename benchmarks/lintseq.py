@@ -19,8 +19,9 @@ before their clock starts, since pylint keeps the trees of library modules that 
 Ratios are sums of CPU time over the programs that both sides made a sequence of, with a bootstrap
 interval over programs within the two sets.
 
-``edits_per_sequence`` and ``reference_edits_per_sequence``: mean edits of 30 sequences per program,
-by our default engine and by our engine ``reference``, the published algorithm line by line;
+``edits_per_sequence`` and ``reference_edits_per_sequence``: mean edits of 30 sequences per program
+(3 if quick), by our default engine and by our engine ``reference``, the published algorithm line by
+line;
 ``edits_ratio`` has an interval over programs. The full run adds the same for all of HumanEval's
 solutions, 40 functions and 10 modules of classes of the standard library (``..._humaneval``,
 ``..._functions``, ``..._classes``).
@@ -63,7 +64,7 @@ from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
 SEQUENCES = 5  # per program, in the paper
-DRAWN = 30  # per program, for the number of edits: one is too few to compare
+DRAWN, DRAWN_QUICK = 30, 3  # per program, for the number of edits
 RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
 
 
@@ -113,10 +114,10 @@ def run(
         _costs(report, mode, programs, ours[mode], published)
     _published(report, programs, published, "pylintseq" if peer else "own")
     _costs(report, "ruff_audited", programs, _audited(programs, seed, passes), published)
-    _edits(report, "", programs)
+    _edits(report, "", programs, DRAWN_QUICK if quick else DRAWN)
     if not quick:
         for name, some in edit_programs().items():
-            _edits(report, f"_{name}", some)
+            _edits(report, f"_{name}", some, DRAWN)
     known: dict[str, Messages] = {}
     for mode in MODES:
         say(f"linting the states of mode {mode}")
@@ -232,15 +233,15 @@ def _published(
         report.notes.append(f"{name}: {asked - len(made)} of {asked} gave no sequence.")
 
 
-def _edits(report: Report, suffix: str, programs: Sequence[Program]) -> None:
+def _edits(report: Report, suffix: str, programs: Sequence[Program], drawn: int) -> None:
     """The edits per sequence of the programs that both engines made sequences of."""
-    ours, theirs = (fresh(edits_by_program, programs, e, DRAWN) for e in ("fast", "reference"))
+    ours, theirs = (fresh(edits_by_program, programs, e, drawn) for e in ("fast", "reference"))
     both = [program for program in programs if program.id in ours and program.id in theirs]
     pairs = [ours[p.id] for p in both], [theirs[p.id] for p in both]
     for key, values in zip(
         ("edits_per_sequence", "reference_edits_per_sequence"), pairs, strict=True
     ):
-        report.set(key + suffix, fmean(values), n=len(both) * DRAWN)
+        report.set(key + suffix, fmean(values), n=len(both) * drawn)
     ratio = ratio_of_sums(*pairs, [p.set for p in both], report.seed)
     report.set(f"edits_ratio{suffix}", ratio, n=len(both))
     say(f"edits per sequence counted{suffix.replace('_', ': ')}")

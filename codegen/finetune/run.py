@@ -87,7 +87,8 @@ def train(
     check_packages(recipe)
     fit = _fit_of(recipe)
     if not is_first():
-        return read_result(output) if result_path.is_file() else fit(recipe, output)
+        found = result_path.is_file()
+        return read_result(output) if found else fit(recipe, output, None, lambda _: None)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
     settings = _settings(recipe)
     with directory.open():

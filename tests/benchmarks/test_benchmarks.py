@@ -6,6 +6,7 @@ Users' scripts rely on the keys; one whose part is not measured is null with a r
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +37,17 @@ from codegen.records import Status
 slow, long = pytest.mark.slow, pytest.mark.long
 
 
+with_data = pytest.mark.skipif(
+    "CODEGEN_TEST_DATA" not in os.environ, reason="set CODEGEN_TEST_DATA to the folder of data sets"
+)
+
+
 def case(name: str, keys: str, *marks: Any, quick: bool = True, **options: Any) -> Any:
     return pytest.param(name, keys.split(), quick, options, marks=marks, id=name)
 
 
 CASES = [
-    case("cogex", "share same_program tasks us_per_emulation", trials=1, paper_trials=1),
+    case("cogex", "share same_program tasks us_per_emulation", long, trials=1, paper_trials=1),
     case("kernels", "kernels timings", long),
     case("drafts", "edit_2pct_tokens_per_step edit_05pct_tokens_per_step traces_tokens_per_step"
          " prompt_lookup", long, files=2, limit=8),
@@ -63,7 +69,7 @@ CASES = [
     case("lintseq", "cpu_ms_per_sequence_ruff cpu_ms_per_sequence_pylint"
          " reference_cpu_ms_per_sequence ratio_ruff ratio_pylint round_trip_rate dirty_rate"
          " edits_per_sequence reference_edits_per_sequence edits_ratio", long),
-    case("lintseq", "go_programs go_round_trip go_dirty", slow, languages="go"),
+    case("lintseq", "go_programs go_round_trip go_dirty", slow, with_data, languages="go"),
     case("lintseq", "sequences_per_s rss_100_mib disk_mib", long, million=100),
     case("engine", "workers_1_items_per_s workers_2_items_per_s ratio peak_mb", long, items=100),
     case("sandbox", "hostile_total hostile_fooled honest_total honest_failed", long,

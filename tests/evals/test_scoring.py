@@ -434,6 +434,7 @@ with Sandbox(workers=1) as sandbox:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kills",
     [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)],

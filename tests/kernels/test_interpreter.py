@@ -20,8 +20,8 @@ FOLDER = Path(__file__).parent / "interpreted"
 @pytest.mark.parametrize(
     "which",
     [
-        pytest.param("not long", marks=pytest.mark.slow),
-        pytest.param("long", marks=pytest.mark.long),
+        pytest.param("not long and not slow", marks=pytest.mark.slow),
+        pytest.param("long or slow", marks=pytest.mark.long),
     ],
 )
 def test_numerics(which: str) -> None:

@@ -95,7 +95,7 @@ PROGRAMS = {
     "lambdas": "f = lambda x, *y, z=1, **k: (x, y, z, k)\ng = lambda: (yield)\n",
     "star imports": "from os.path import *\nprint(join('a', 'b'))\n",
     "long elif chain": "x = 1\nif x == 0:\n    y = 0\n"
-    + "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(1, 200)),
+    + "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(1, 100)),
     "long sum": "x = " + " + ".join(["1"] * 900) + "\ny = x\n",
     "deep blocks": "".join(" " * i + "if 1:\n" for i in range(19)) + " " * 19 + "x = 1\n",
     "code like edits": "x = [\n+1,\n-1,\n@@1\n]\n".replace("@@1", "1 @ 1")

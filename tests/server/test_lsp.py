@@ -215,7 +215,7 @@ async def test_the_selected_entry_of_the_editors_list_is_gone_on_from(client: An
     assert all(item.range == place for item in answer.items)
 
 
-@pytest.mark.parametrize("takes_second", [True, False])
+@pytest.mark.parametrize("takes_second", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_second_answer_only_for_editors_that_take_it(
     takes_second: bool, tiny_model_dir: Path
 ) -> None:

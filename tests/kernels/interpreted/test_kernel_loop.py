@@ -19,6 +19,8 @@ from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
 from codegen.kernels.gpu import states, tree_attention, vocabulary
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

@@ -7,6 +7,8 @@ import torch
 
 from codegen.kernels.tree_attention import PAGE, narrow, pack, reference, tree_attention
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3}
 
 

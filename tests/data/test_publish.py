@@ -163,31 +163,6 @@ def test_what_is_not_whole_is_refused(made: Path, tmp_path: Path, action: str) -
         act(made)
 
 
-@pytest.mark.long
-def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
-    code = (
-        "import sys, resource; from codegen.data.publish import export_parquet;"
-        "export_parquet(sys.argv[1]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
-    )
-    peaks = []
-    for number in (500, 5_000):
-        out = tmp_path / str(number)
-        out.mkdir()
-        run(Echo(copies=1), Counter(10), out / "made", workers=1)
-        text = next(read_texts(out / "made"))
-        long = text.segments[1]._replace(text="x = 'é'\n" * 2000)
-        rewrite(
-            out / "made",
-            [replace(text, id=f"t{i}", segments=(text.segments[0], long)) for i in range(number)],
-        )
-        answer = subprocess.run(
-            [sys.executable, "-c", code, str(out / "made")], capture_output=True, check=True
-        )
-        peaks.append(int(answer.stdout))
-    assert peaks[1] - peaks[0] < 40, peaks  # MiB, for 77 MiB more
-
-
 # --- the hub ---
 
 

@@ -198,17 +198,3 @@ def test_the_reader_takes_the_first_block(codegen: Codegen, endpoint: str) -> No
     refused = codegen(*asked, "first_block+min_p")  # a server can't run a strategy
     assert refused.returncode != 0
     assert "'first_block+min_p' requires the decoding loop" in refused.stderr
-
-
-@pytest.mark.long
-def test_the_parts_are_unknown_without_the_package(tmp_path: Path) -> None:
-    bare = codegen_with("", tmp_path)
-    for complaint, arguments in {
-        "Unknown task 'words'": ["eval", "check", "words"],
-        "No such command 'scrambled'": ["data", "scrambled", "rows.jsonl", "--out", "data"],
-        "Unknown decoder 'first_block'": ["generate", "--prompt", "", "--decoder", "first_block"],
-        "Unknown decoder 'min_p'": ["generate", "--prompt", "", "--decoder", "min_p"],
-    }.items():
-        done = bare(*arguments)
-        assert done.returncode != 0
-        assert complaint in done.stderr

@@ -225,27 +225,6 @@ def test_the_command_prints_the_plan(
     assert not Path(row["output"]).exists()
 
 
-@pytest.mark.long
-def test_the_plan_knows_what_saves_memory(row: dict[str, Any]) -> None:
-    def needs(**changes: Any) -> Any:
-        return estimate(parse_recipe({**row, **changes}))
-
-    plain, full = needs(), needs(method="full")
-    assert full.memory["optimizer"] > 3 * plain.memory["optimizer"]
-    assert full.memory["adapter"] == 0
-    half = needs(dtype="bfloat16")
-    assert half.memory["weights"] == pytest.approx(plain.memory["weights"] / 2, rel=0.01)
-    few = needs(method="qlora", dtype="bfloat16")
-    assert few.memory["weights"] < half.memory["weights"]
-    recomputed = needs(gradient_checkpointing=True)
-    assert recomputed.memory["activations"] < plain.memory["activations"]
-    assert recomputed.flops > plain.flops
-    eight_bits = needs(method="full", optimizer="adamw_8bit")
-    assert eight_bits.memory["optimizer"] < 0.3 * full.memory["optimizer"]
-    with pytest.raises(ConfigError, match="maximum likelihood of an existing model"):
-        needs(loss="sequencematch")
-
-
 def test_the_plan_has_the_tensors_of_a_real_step(row: dict[str, Any]) -> None:
     """The storages of a step with data are those of the step without."""
     from codegen.finetune.estimate import _Storages

@@ -215,14 +215,6 @@ def modules(paths: Sequence[Path], number: int, largest: int) -> list[str]:
     return programs
 
 
-@pytest.mark.long
-def test_stdlib(stdlib_paths: list[Path]) -> None:
-    programs = modules(stdlib_paths, 120, 60_000)
-    assert len(programs) > 90
-    for number, program in enumerate(programs):
-        check_states(program, number, most_states=6)
-
-
 @pytest.mark.slow
 def test_pieces_of_the_stdlib_in_any_order(stdlib_paths: list[Path]) -> None:
     """Only pieces are deleted, in random orders: what the weights would seldom draw."""

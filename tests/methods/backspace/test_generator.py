@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hard_programs import HARD
 
-from codegen.data import EngineOptions, MemorySource, open_source, read_texts, run
+from codegen.data import MemorySource, open_source, read_texts, run
 from codegen.errors import ConfigError
 from codegen.methods.backspace import (
     Backspace,
@@ -139,31 +139,3 @@ def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(
     load_codec.cache_clear()
     with pytest.raises(ResumeError, match="tokenizer_fingerprint"):
         run(Backspace(model=str(model)), source, tmp_path / "out", workers=1)
-
-
-@pytest.mark.long
-def test_workers_and_chunks_do_not_matter_and_datasets_reads_it(
-    tiny: Codec, tmp_path: Path
-) -> None:
-    hard = [Example(name, "Do it.", program) for name, program in HARD.items()]
-    source = MemorySource((*open_source("humaneval"), *hard, Example("none", "", "")))
-    options = Backspace(model=tiny.name, eta=0.05, span=2, noise="syntax,uniform", sequences=2)
-    found = []
-    for workers, chunk in ((1, 50), (2, 7)):
-        out = tmp_path / str(workers)
-        engine = EngineOptions(chunk_size=chunk)
-        manifest = run(options, source, out, seed=1, workers=workers, options=engine)
-        assert manifest.counts["kept"] == 164 + len(HARD)
-        assert manifest.counts["skipped"] == {"empty": 1}
-        found.append(b"".join(path.read_bytes() for path in sorted(out.glob("data-*.jsonl"))))
-    assert found[0] == found[1]
-
-    from datasets import load_dataset
-
-    files = [str(path) for path in sorted((tmp_path / "1").glob("data-*.jsonl"))]
-    cache = str(tmp_path / "cache")
-    table: Any = load_dataset("json", data_files=files, split="train", cache_dir=cache)
-    assert len(table) == 2 * (164 + len(HARD))
-    feature = table.features["meta"]["actions"]
-    assert feature.feature.dtype == table.features["meta"]["labels"].feature.dtype == "int64"
-    assert table[0]["meta"]["bkspc"] == tiny.bkspc

@@ -410,36 +410,3 @@ def test_lines_that_the_program_shows_to_be_due(old: str, new: str, due: list[in
     assert due_lines(replace(edit, text=edit.text + "def (\n")) == []
     far = replace(edit, cursor=len(edit.text))
     assert due_lines(far) == sorted(due, reverse=True)  # the nearest first
-
-
-def stdlib_programs(step: int) -> list[Program]:
-    found = []
-    for path in sorted(Path(json.__file__).parents[1].glob("*.py"))[::step]:
-        try:
-            found.append(Program(path.read_text(encoding="utf-8")))
-        except (SyntaxError, ValueError):
-            continue
-    return found
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("step", "least"),
-    [(25, 12), pytest.param(1, 500, marks=pytest.mark.long)],
-    ids=["some", "all"],
-)
-def test_refactorings_of_the_standard_library(step: int, least: int, tmp_path: Path) -> None:
-    made: list[str] = []
-    for program in stdlib_programs(step):
-        for kind in REFACTORINGS:
-            if pair := check(kind, program, 0):
-                made += pair
-    assert len(made) // 2 >= least
-    findings = lint(made, tmp_path)
-    unused = Counter({"F841": 1})  # a deletion may leave a variable that only its line used
-    worse = [
-        n
-        for n, (a, b) in enumerate(zip(findings[::2], findings[1::2], strict=True))
-        if b - a - unused
-    ]
-    assert not worse, made[2 * worse[0] + 1][:500]

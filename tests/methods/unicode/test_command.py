@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
     error,
 )
 from unicode_helpers import PROGRAM, write
-
-from codegen.generation.cached import ResponseCache
 
 
 def codegen(*args: str | int | Path, cwd: Path, **popen: Any) -> subprocess.Popen[str]:
@@ -105,50 +100,3 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     out, err = process.communicate(timeout=60)
     assert json.loads(out)["counts"]["kept"] == 4 and "got no response" not in err
     assert len(model.bodies) == asked + 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
-)
-def test_finished_answers_survive_the_end_of_the_process(
-    model: Model, tmp_path: Path, how: signal.Signals
-) -> None:
-    model.answer = lambda body: Reply(write(body).body, delay_s=0.05)
-    rows(tmp_path, 60)
-    args: list[Any] = ["rows.jsonl", "--mode", "llm", "--endpoint", model.url, "--model", "m"]
-    args += ["--concurrency", 3, "-o", "price_in=1", "-o", "price_out=2", "--json", "--out"]
-    process = codegen(*args, "o", cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while len(model.bodies) < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(how)
-    out, err = process.communicate(timeout=60)
-    assert out == ""
-    if how is signal.SIGINT:
-        assert process.returncode == 130 and "Interrupted. Run the same command again" in err
-        said = re.search(r"New responses: (\d+) \((\d+) prompt tokens, .*cost 0\.", err)
-        assert said and int(said[1]) >= 17 and int(said[2]) == 7 * int(said[1])
-    time.sleep(0.2)  # requests that were in flight end
-    asked_before = len(model.bodies)
-    with ResponseCache(tmp_path / "cache" / "responses-2.sqlite") as cache:
-        kept = cache.totals().answers
-    assert asked_before - 3 <= kept <= asked_before < 60
-
-    process = codegen(*args, "o", cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    summary = json.loads(out)
-    assert summary["counts"]["kept"] == 60
-    assert len(model.bodies) == asked_before + (60 - kept)
-    assert summary["llm"] == {
-        "new_answers": 60 - kept,
-        "retries": 0,
-        "prompt_tokens": 7 * (60 - kept),
-        "completion_tokens": 5 * (60 - kept),
-        "cost_micros": 17 * (60 - kept),
-    }
-    whole = codegen(*args, "p", "--cache", "other.sqlite", cwd=tmp_path)
-    whole.communicate(timeout=60)
-    files = [(tmp_path / name / "data-00000.jsonl").read_bytes() for name in "op"]
-    assert files[0] == files[1]

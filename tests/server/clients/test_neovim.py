@@ -111,34 +111,3 @@ def test_the_raw_request_and_a_server_that_is_killed(
     nvim.vars["status"] = ""
     nvim.command("silent doautocmd FileType python")
     wait_for(lambda: "ready" in str(nvim.vars["status"]))
-
-
-@pytest.mark.long
-def test_other_files_of_the_workspace(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
-    """They change what is suggested, until a setting turns them off; and so does an open buffer."""
-    (tmp_path / "helper.py").write_text("def apply_discount(cart, rate):\n    return cart\n")
-    start_server(nvim, ["--model", str(tiny_model_dir), "--context", "256"], tmp_path)
-    text = ["from helper import apply_discount", "", "apply_discount("]
-    request = """
-        local client = vim.lsp.get_clients({name = 'codegen'})[1]
-        if select('#', ...) > 0 then
-          local settings = {codegen = {contextShare = ...}}
-          client:notify('workspace/didChangeConfiguration', {settings = settings})
-        end
-        vim.wait(900)  -- changes are sent after 150 ms, other pieces taken in a pause of 500 ms
-        local params = {textDocument = {uri = vim.uri_from_bufnr(0)},
-                        position = {line = 2, character = 15}, context = {triggerKind = 2}}
-        return client:request_sync('textDocument/inlineCompletion', params, 60000, 0).result.items
-    """
-    nvim.current.buffer[:] = text
-
-    def suggested(*share: float) -> list[str]:
-        return [item["insertText"] for item in nvim.exec_lua(request, *share)]
-
-    with_file = wait_for(lambda: suggested(0.25))
-    without = suggested(0)
-    assert with_file != without and suggested(0.25) == with_file
-    nvim.command(f"edit {tmp_path}/helper.py")
-    nvim.current.buffer[:] = ["def something_else():", "    pass"]  # not saved
-    nvim.command("setfiletype python | set hidden | buffer main.py")
-    wait_for(lambda: suggested(0.25) != with_file)

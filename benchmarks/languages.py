@@ -35,7 +35,7 @@ def run(
     """Measures.
 
     Args:
-        quick: eight timed programs and a tenth of McEval's references in each language.
+        quick: eight timed programs and a fifteenth of McEval's references in each language.
         only: comma-separated languages; by default all that are installed.
         programs: timed programs in each language.
         every: only every so many-th reference.
@@ -53,7 +53,7 @@ def run(
         say(name)
         report.versions[name] = found[name].version
         if quick:
-            _measure(report, found[name], TASKS[:1], 8, 10)
+            _measure(report, found[name], TASKS[:1], 8, 15)
         else:
             _measure(report, found[name], TASKS, programs, every)
         own = {key: value for key, value in report.figures.items() if key.startswith(f"{name}.")}

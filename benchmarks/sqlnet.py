@@ -85,7 +85,7 @@ _KEYS = (
     *("spider_execution", "spider_best_half", "spider_suite", "large_schema_ms"),
     *("spider_realistic", "spider_syn", "spider_dk"),
 )
-_QUICK, _QUICK_SPIDER = 500, 60
+_QUICK, _QUICK_SPIDER = 250, 40
 
 
 def run(
@@ -94,7 +94,7 @@ def run(
     """Measures.
 
     Args:
-        quick: every so many questions, about 500 of each set.
+        quick: every so many questions, at most 250 of each set.
         data: the folder of data sets; by default what CODEGEN_TEST_DATA names.
         model: a directory with a model; by default that of the package.
         paper: a directory with a model of the paper's layout.

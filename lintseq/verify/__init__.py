@@ -112,6 +112,7 @@ def _compile(state: str) -> list[Finding]:
 
 
 _SYNTAX = "invalid-syntax"
+_MEMORY = "/dev/shm"
 _BATCH_CHARACTERS = 16_000_000
 
 RUFF_RULES = (
@@ -153,20 +154,22 @@ def batches(
 
 
 def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
-    """ruff's findings in the states, each in a file with its number."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="lintseq-") as private:
-            for number, state in batch:
-                path = Path(private, f"{number}.py")
-                path.write_text(state, encoding="utf-8", newline="\n")
-            return _run_ruff(private)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise MachineError(
-            f"There is no room for temporary files in {tempfile.gettempdir()}.",
-            "Free some, or set TMPDIR to another directory; then run the same command again.",
-        ) from None
+    """ruff's findings in the states, each in a file with its number; in memory if there is room."""
+    in_memory = "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK)
+    for folder in (_MEMORY, None) if in_memory else (None,):
+        try:
+            with tempfile.TemporaryDirectory(prefix="lintseq-", dir=folder) as private:
+                for number, state in batch:
+                    path = Path(private, f"{number}.py")
+                    path.write_text(state, encoding="utf-8", newline="\n")
+                return _run_ruff(private)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+    raise MachineError(
+        f"There is no room for temporary files in {tempfile.gettempdir()}.",
+        "Free some, or set TMPDIR to another directory; then run the same command again.",
+    )
 
 
 def _finding(row: Mapping, state: str) -> Finding:

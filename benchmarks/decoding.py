@@ -204,39 +204,44 @@ def _watched(model: Any, own: bool) -> Iterator[_Run]:
         own: whether our loop decodes: the passes that encode prompts count as one.
     """
     from codegen.decoding import loop
+    from codegen.decoding.passes import ModelPass
 
     run = _Run()
-    encoding = own
-    rounds = loop.rounds
+    rounds, one_pass = loop.rounds, ModelPass.run
 
     def watched(batch: Any, strategy: Any) -> Any:
         propose = strategy.propose
 
         def proposing(of: Any) -> Any:
-            nonlocal encoding
-            encoding = False
+            if not run.passes:
+                run.passes, run.seconds = 1, time.process_time()
             return propose(of)
 
         strategy.propose = proposing
         return rounds(batch, strategy)
 
+    def passing(self: Any) -> Any:
+        run.passes += 1
+        run.drafted += self.tokens.shape[1] - 1
+        return one_pass(self)
+
     def look(_module: Any, _args: Any, kwargs: Mapping[str, Any], _output: Any) -> None:
-        if encoding:
-            run.passes, run.seconds = 1, time.process_time()
-            return
         run.passes += 1
         if run.passes == 1:
             run.seconds = time.process_time()
         else:
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
-    handle = model.register_forward_hook(look, with_kwargs=True)
-    loop.rounds = watched
+    # Our loop's compiled pass is not used while a hook looks at the model.
+    handle = None if own else model.register_forward_hook(look, with_kwargs=True)
+    if own:
+        loop.rounds, ModelPass.run = watched, passing  # type: ignore[method-assign]
     try:
         yield run
     finally:
-        loop.rounds = rounds
-        handle.remove()
+        loop.rounds, ModelPass.run = rounds, one_pass  # type: ignore[method-assign]
+        if handle:
+            handle.remove()
 
 
 def _ours(generator: Any, name: str) -> Complete:

@@ -87,6 +87,7 @@ class Settings(Config):
 # --- the plan ------------------------------------------------------------------------------------
 
 _STRIDES = (1, 2, 4, 8)  # every so many-th problem of HumanEval
+_TIMED, _ANSWER = 64, 3.5  # tokens of a timed answer; a whole one takes so many times as long
 _HUMANEVAL_SHARE, _SAMPLING_SHARE = 0.22, 0.25  # of the minutes; training gets the rest
 _RESERVE = 0.1  # share of the time kept for what was estimated too low, and for the report
 _MOST_STEPS, _FEWEST_STEPS, _FEWEST = 150, 5, 20
@@ -408,10 +409,10 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
     problems = whole.problems()
     if not job.plan.stride:
         asked = [Request(problem.prompt, chat=True) for problem in problems[:8]]
-        list(backend.generate(asked, SamplingParams(8), Decoder()))  # the first ones are slower
+        list(backend.generate(asked, SamplingParams(4), Decoder()))  # the first ones are slower
         began = time.perf_counter()
-        made = list(backend.generate(asked, SamplingParams(128), Decoder()))
-        took = (time.perf_counter() - began) / len(made)
+        made = list(backend.generate(asked, SamplingParams(_TIMED), Decoder()))
+        took = _ANSWER * (time.perf_counter() - began) / len(made)
         job.update(replace(job.plan, stride=choose_stride(settings, len(problems), took)))
     stride = job.plan.stride
     name = "humaneval" if stride == 1 else f"humaneval, one problem of {stride}"

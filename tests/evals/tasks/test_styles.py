@@ -11,6 +11,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
+from codegen.evaluate import _usual_style
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, read_jsonl
 
@@ -45,6 +46,13 @@ def sample(text: str, meta: dict[str, Any]) -> Sample:
 def test_a_prefill_needs_a_chat() -> None:
     with pytest.raises(ConfigError, match=r"'mine' has a prefill without chat: true"):
         PromptStyle(name="mine", ask="code", read="whole", prefill="Sure:")
+
+
+def test_coder_is_asked_as_the_task_can() -> None:
+    backend: Any = type("", (), {"style": "chat"})
+    assert _usual_style(tasks.load("humaneval"), "coder", backend) == "evalplus"
+    assert _usual_style(tasks.load("humanevalfix"), "coder", backend) == "chat"
+    assert _usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
 
 
 def test_the_orders_of_infilling() -> None:

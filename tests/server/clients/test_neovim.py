@@ -6,7 +6,6 @@ its own, so here the request is sent by hand; its ghost text is in ``test_setups
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -81,33 +80,3 @@ def start_server(vim: Any, serving: list[str], folder: Path) -> None:
     vim.command(f"edit {file}")
     vim.command("setfiletype python")
     wait_for(lambda: "ready" in str(vim.vars["status"]))
-
-
-@pytest.mark.long
-def test_the_raw_request_and_a_server_that_is_killed(
-    nvim: Any, serving: list[str], tmp_path: Path
-) -> None:
-    start_server(nvim, serving, tmp_path)
-    nvim.current.buffer[:] = ["# é漢😀", *TEXT.split("\n")]
-    result, encoding = nvim.exec_lua(
-        """
-        local client = vim.lsp.get_clients({name = 'codegen'})[1]
-        vim.wait(300)  -- changes are sent after 150 ms
-        local params = {textDocument = {uri = vim.uri_from_bufnr(0)},
-                        position = {line = 2, character = 4}, context = {triggerKind = 1}}
-        local found = client:request_sync('textDocument/inlineCompletion', params, 60000, 0)
-        return {found.result, client.offset_encoding}
-        """
-    )
-    assert encoding in ("utf-8", "utf-16")
-    assert 1 <= len(result["items"]) <= 3
-    assert result["items"][0]["range"]["start"] == {"line": 2, "character": 4}
-    own = nvim.funcs.getpid()
-    for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split():
-        os.kill(int(pid), 9)
-    wait_for(lambda: nvim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 0)
-    nvim.current.buffer.append("hello")
-    assert nvim.current.buffer[-1] == "hello"
-    nvim.vars["status"] = ""
-    nvim.command("silent doautocmd FileType python")
-    wait_for(lambda: "ready" in str(nvim.vars["status"]))

@@ -63,7 +63,7 @@ def test_time_is_used(rates: Rates) -> None:
     settings = Settings()
     made = plan(rates, settings, 60)
     if 5 < made.steps < 150:
-        step_s = 8 * rates.token * sum(mean for mean, _ in TOKENS.values())
+        step_s = 4 * rates.token * sum(mean for mean, _ in TOKENS.values())
         assert sum(made.expected.values()) + step_s > 0.9 * 600
 
 

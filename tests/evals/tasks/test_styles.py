@@ -51,7 +51,8 @@ def test_a_prefill_needs_a_chat() -> None:
 def test_coder_is_asked_as_the_task_can() -> None:
     backend: Any = type("", (), {"style": "chat"})
     assert _usual_style(tasks.load("humaneval"), "coder", backend) == "evalplus"
-    assert _usual_style(tasks.load("humanevalfix"), "coder", backend) == "chat"
+    words: Any = type("", (), {"asks": ("instruction",)})
+    assert _usual_style(words, "coder", backend) == "chat"
     assert _usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
 
 

@@ -104,7 +104,7 @@ def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
     if (model := MODELS.get(name)) is None:
         raise ConfigError(
             f"There is no model {name!r} to fetch.",
-            f"{nearest(name, MODELS)} There are: {', '.join(MODELS)}.".strip(),
+            f"{nearest(name, list(MODELS))} There are: {', '.join(MODELS)}.".strip(),
         )
     path = model.ensure().path if given.weights else model.ensure_gguf()
     if not as_json:

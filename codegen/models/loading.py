@@ -6,10 +6,9 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,7 @@ from codegen.vetting import read_object, vet_adapter, vet_tokenizer, vetted_conf
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
 CARD_NAME = "codegen.json"
@@ -237,10 +237,12 @@ def _decode_with_copies(model: Any, name: str, bits: int) -> None:
     Raises:
         ModelError: if there is no compiled pass for the model.
     """
-    from codegen.decoding.editing.forward import decode_with
+    from codegen.decoding.editing.forward import Product, decode_with, plain_product
     from codegen.models.weight_only import quantized_product
 
-    join = partial(quantized_product, bits=bits, compiled=True)
+    def join(layers: Sequence[nn.Linear]) -> Product:
+        return quantized_product(layers, bits, compiled=True) or plain_product(layers)
+
     if not decode_with(model, join):
         raise ModelError(
             f"{name} cannot be decoded in {bits} bits on this CPU.",

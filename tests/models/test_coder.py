@@ -59,7 +59,7 @@ def test_it_solves_problems_of_humaneval(backend: LlamaBackend) -> None:
 
 
 def test_a_converted_tokenizer_is_llama_cpps(backend: LlamaBackend, tokenizer: Any) -> None:
-    texts = [Path(module.__file__).read_text()[:20_000] for module in (ast, json, subprocess)]
+    texts = [Path(str(module.__file__)).read_text()[:20_000] for module in (ast, json, subprocess)]
     texts += ["12345 x1\t\r\n  é漢字🙂", "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"]
     for text in texts:
         body = json.dumps({"content": text, "parse_special": True}).encode()

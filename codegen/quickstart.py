@@ -53,7 +53,7 @@ FORMS = ("whole", "edits")
 _PLAN, _REPORT, _FUNCTIONS = "plan.json", "report.html", "small-functions.jsonl"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
 _SHOWN = 20  # programs of the standard library, of which one is shown
-_KNOWN, _HELD_OUT = 3000, 200  # functions to learn from, and to measure with
+_KNOWN, _HELD_OUT = 1500, 200  # functions to learn from, and to measure with
 _ASKED = "Write a Python function f(xs) that goes through a list of integers and returns one."
 
 
@@ -73,6 +73,7 @@ class Settings(Config):
     batch_size: int = setting(4, "Programs per optimizer step.", ge=1, key=True)
     learning_rate: float = setting(1e-3, "Peak learning rate.", gt=0, le=1, key=True)
     max_length: int = setting(640, "Longest training example in tokens.", ge=8, key=True)
+    max_new_tokens: int = setting(512, "Maximum tokens of a program.", ge=1, key=True)
     seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous."
@@ -353,7 +354,8 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
             models |= {form: result.model for form, result in trained.items()}
             for name, model in models.items():
                 form = "edits" if name == "edits" else "whole"
-                _sample_and_score(job, sandbox, name, model, round(job.plan.tokens[form][1]))
+                most = min(round(job.plan.tokens[form][1]), settings.max_new_tokens)
+                _sample_and_score(job, sandbox, name, model, most)
         with job.stage(8):
             report = _report(job, trained, steps)
     return Summary(report, job.scores, job.plan)
@@ -419,7 +421,7 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
     chosen = problems[::stride][: settings.limit]
     task = HumanEval(name, whole.description, chosen, whole.source)
     run = "humaneval" if settings.small else settings.coder
-    _sample_and_score(job, sandbox, run, settings.coder, 512, task, backend)
+    _sample_and_score(job, sandbox, run, settings.coder, settings.max_new_tokens, task, backend)
 
 
 def _edit_sequences(job: _Job) -> list[EditSteps]:

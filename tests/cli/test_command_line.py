@@ -110,7 +110,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["eval", "report", "absent"], 1, "absent"),
         (["data", "lintseq", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
         (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
-        (["quickstart", "--source", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
+        (["quickstart", "--small", "--model", "./absent", "--out", "o"], 1, "./absent"),
         (["quickstart", "-n", "0"], 2, "-n"),
         (["quickstart", "--minutes", "0"], 2, "0.0 is not in the range 0.5<=x<=1440"),
         (["quickstart", "--minutes", "nan"], 2, "--minutes is nan. It must be a number from"),
@@ -174,7 +174,7 @@ def test_doctor_finds_this_machine_fit() -> None:
     summary = json.loads(done.stdout)
     assert done.returncode == (0 if summary["ok"] else 1)
     names = {check["name"] for check in summary["checks"]}
-    assert {"torch", "sandbox", "embedded model"} <= names
+    assert {"torch", "sandbox", "model embedded"} <= names
     assert {f"[{extra}]" for extra, _ in EXTRAS.values()} <= names  # one line each
     assert not [name for name in names if name in EXTRAS and name != "torch"]
     assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)

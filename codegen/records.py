@@ -42,7 +42,7 @@ Status = Literal[
     "bad_test",
     "infra_error",
 ]
-Trust = Literal["isolated", "objects", "stdio", "in_sandbox"]
+Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
 
 class _Limits(NamedTuple):

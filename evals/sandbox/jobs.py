@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import marshal
+import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from codegen.errors import ConfigError, InputError
 from codegen.paths import inner_path
 from codegen.records import Status, Trust
 
+from .blinding import Blinded, blind
 from .inner import wire
 from .inner.analysis import GivenCode, collected_names, names_read, side_effect_free
 from .inner.suites import TEST_FILE
 from .languages import find
 
-Mode = Literal["isolated", "stdio", "in_sandbox", "calls"]
-MODES: tuple[Mode, ...] = ("isolated", "stdio", "in_sandbox", "calls")
+Mode = Literal["isolated", "blinded", "stdio", "in_sandbox", "calls"]
+MODES: tuple[Mode, ...] = ("isolated", "blinded", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
 PYTHON = "python"
 
@@ -144,9 +146,33 @@ class Job:
         return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
 
     @property
+    def blinded(self) -> Blinded | None:
+        """Its tests in two parts, if they run in the program's process; this depends on the tests
+        alone.
+        """
+        if self.is_foreign or self.mode not in ("isolated", "blinded"):
+            return None
+        found = blind(self.setup, self.test, self.entry_point)
+        return None if found is None or (found.plain and self.mode == "isolated") else found
+
+    @property
+    def mechanism(self) -> Mode:
+        """How it is judged: its mode, or ``blinded`` or ``in_sandbox`` for tests that need more
+        than plain values and functions; ``in_sandbox`` if these assert nothing about the program.
+        """
+        found = self.blinded
+        if found is None:
+            return "isolated" if self.mode == "blinded" else self.mode
+        return "blinded" if found.sites else "in_sandbox"
+
+    @property
     def trust(self) -> Trust:
         """How far its verdict can be believed."""
-        return "isolated" if self.mode in ("isolated", "calls") else self.mode
+        mechanism = self.mechanism
+        if mechanism == "blinded":
+            found = self.blinded
+            return "partly_blinded" if found is not None and found.open else "blinded"
+        return "isolated" if mechanism == "calls" else mechanism
 
     @property
     def most_output(self) -> int:
@@ -253,6 +279,8 @@ class Outcome:
             (:class:`Script`).
         files: the contents of the fetched files (:class:`Script`).
         compile_s: CPU seconds of its compiler; 0 for a cached build.
+        sites: number of assertions about the program (``blinded``).
+        open_sites: the places of assertions that the program could forge (``blinded``).
     """
 
     status: Status
@@ -268,6 +296,8 @@ class Outcome:
     exit_code: int | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     compile_s: float = 0.0
+    sites: int = 0
+    open_sites: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -307,25 +337,36 @@ def program_payload(job: Job | Script, token: str) -> bytes:
             {"program": text, "files": files, "fetch": [*job.fetch], "fetch_bytes": most}
         )
         return f"run\n{text}".encode()
-    if job.mode == "in_sandbox":
+    mechanism, blinded = job.mechanism, job.blinded
+    if mechanism in ("in_sandbox", "blinded"):
+        test = blinded.inside if blinded and mechanism == "blinded" else job.test
         fields = {
             "program": job.program,
-            "setup": job.setup,
-            "test": job.test,
+            "setup": "" if mechanism == "blinded" else job.setup,
+            "test": test,
             "entry_point": job.entry_point,
-            "collected": _collected(job.test),
+            "collected": _collected(test),
             "token": token,
         }
         text = json.dumps(fields)
-    return f"{job.mode}\n{text}".encode("utf-8", "surrogatepass")
+    return f"{mechanism}\n{text}".encode("utf-8", "surrogatepass")
 
 
 def tests_payload(job: Job, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.checker`."""
-    payload: dict[str, Any] = {"mode": job.mode, "foreign": job.is_foreign}
+    mechanism, blinded = job.mechanism, job.blinded
+    payload: dict[str, Any] = {"mode": mechanism, "foreign": job.is_foreign}
     if job.compares_output:
         payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
-    elif job.mode in ("isolated", "in_sandbox") and not job.is_foreign:
+    elif blinded is not None and mechanism == "blinded":
+        payload |= {
+            "setup": code_of("", "<setup>"),
+            "test": _outside(job.setup, job.test, job.entry_point),
+            "text": job.test,
+            "entry_point": job.entry_point,
+            "open": len(blinded.open),
+        }
+    elif mechanism in ("isolated", "in_sandbox") and not job.is_foreign:
         payload |= {
             "setup": code_of(job.setup, "<setup>"),
             "test": code_of(job.test, TEST_FILE),
@@ -334,7 +375,7 @@ def tests_payload(job: Job, token: str) -> bytes:
         }
     elif job.mode == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
-    if job.mode == "in_sandbox":
+    if mechanism == "in_sandbox":
         payload |= {"token": token}
     return marshal.dumps(payload)
 
@@ -355,6 +396,17 @@ def _compiled(text: str, file_name: str) -> str | GivenCode:
             code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text
+    return _given(code)
+
+
+@functools.lru_cache(maxsize=256)
+def _outside(setup: str, test: str, entry_point: str) -> GivenCode:
+    blinded = blind(setup, test, entry_point)
+    assert blinded is not None
+    return _given(compile(blinded.outside, TEST_FILE, "exec", dont_inherit=True))
+
+
+def _given(code: types.CodeType) -> GivenCode:
     names = names_read(code)
     return (
         marshal.dumps(code),

@@ -38,22 +38,18 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdict of the tests' process: a status, a message, the trees of returned values, and
-    whether objects of the program decided a comparison.
-    """
+    """The verdict of the tests' process: a status, a message and the trees of returned values."""
 
     status: str
     message: str
     values: list[Any]
-    objects: bool = False
 
 
 def parse_report(row: Any) -> Report | None:
     """Reads a verdict decoded from JSON; None if it is malformed."""
     try:
-        objects = row.get("objects", False) is True
-        report = Report(row["status"], row["message"], row["values"], objects)
-    except (KeyError, TypeError, AttributeError):
+        report = Report(row["status"], row["message"], row["values"])
+    except (KeyError, TypeError):
         return None
     kinds = (type(report.status), type(report.message), type(report.values))
     return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None

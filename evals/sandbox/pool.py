@@ -196,7 +196,8 @@ class Pool:
 
     def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
         """A task to be queued; ``command`` says how to run a program in another language."""
-        token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
+        is_beside = isinstance(job, Job) and job.mechanism == "in_sandbox"
+        token = secrets.token_hex(16) if is_beside else ""
         tests = b"" if isinstance(job, Script) else tests_payload(job, token)
         return Task(job, done, token, tests, command=command)
 
@@ -725,10 +726,10 @@ def _outcome(
         except wire.WireError as error:
             judgement = Judgement("output_limit", f"unusable result: {error}")
     returned = itertools.takewhile(lambda result: result.ok, results)
-    objects = report is not None and report.objects and job.mode == "isolated"
+    blinded = job.blinded
     return Outcome(
         judgement.status,
-        "objects" if objects else job.trust,
+        job.trust,
         program.cpu_s,
         program.wall_s,
         program.rss_mib,
@@ -736,6 +737,8 @@ def _outcome(
         stdout,
         tuple(result.value for result in returned),
         results,
+        sites=0 if blinded is None else blinded.sites,
+        open_sites=() if blinded is None else blinded.open,
     )
 
 

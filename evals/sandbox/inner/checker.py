@@ -55,6 +55,7 @@ from .analysis import (
     texts_of,
     why_idle,
 )
+from .blinded import Reports
 from .orders import HEARD
 from .program import CHANNEL_FD
 from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
@@ -192,6 +193,8 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
+        elif mode == "blinded":
+            _blinded(remote, payload)
         elif mode in ("stdio", "isolated"):
             _stdio(remote, payload, fds["stdout"])
         elif mode == "in_sandbox":
@@ -358,6 +361,14 @@ class _Tests:
         if self.entry_point and self.entry_point not in self._names:
             raise NameError(f"name {self.entry_point!r} is not defined by the program")
         self._execute()
+
+    def run_outside(self, names: dict[str, Any]) -> None:
+        """Runs the outside part of blinded tests, whose sites call the functions ``names``."""
+        self.set_up()
+        self._namespace.update(names)
+        suites.execute(self._test.code, self._namespace)
+        entry = {self.entry_point: None} if self.entry_point else {}
+        suites.run_collected(self._namespace, self._test.collected, entry, self.entry_point)
 
     def expect(self, names: dict[str, str]) -> None:
         """Sets the program's names for :meth:`run_again`."""
@@ -593,6 +604,27 @@ def first_difference(written: str, expected: str) -> str:
         if got != want:
             return f"output line {number} is {got[:200]!r}, expected {want[:200]!r}"
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
+
+
+def _blinded(remote: Remote, payload: dict[str, Any]) -> None:
+    """Runs what is outside of blinded tests on the reports of the program's process."""
+    tests = _Tests(remote, payload)
+    reports = Reports(remote.receive, remote.fail)
+    remote.load()
+    tests.run_outside(reports.names())
+    kind, *rest = remote.receive()
+    if kind != "done":
+        reports.end(kind, rest)
+    if payload["open"] or tests.key in _discerning:
+        return
+    for stub in _STUBS:
+        reports.stand_in(stub)
+        try:
+            tests.run_outside(reports.names())
+        except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
+            _discerning.add(tests.key)
+            return
+    raise BadTestError(why_idle(tests.text, tests.entry_point))
 
 
 def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:

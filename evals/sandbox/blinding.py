@@ -1,0 +1,1685 @@
+"""Takes the expected values out of tests before they run in the program's process.
+
+A *site* is an assertion about something that the program computed. :func:`blind` splits a module of
+tests into two:
+
+- *inside*, for the program's process: full Python, in which each site only reports the operands
+  that depend on the program (``assert f(1) == 2`` becomes ``__report(0, lambda: f(1))``);
+- *outside*, for the tests' process: the same control flow over the tests' own values, in which each
+  site takes the next report in place of those operands (``__take(0)``; ``assert __value(0) == 2``).
+
+What is outside runs as ordinary Python, so the number and the order of reports follow from the tests
+alone: loops over tables, ``parametrize``, helpers, :mod:`unittest`. A value of the tests is inside
+only if something there reads it; columns of tables that nothing inside reads are blanked.
+
+A site stays *open* (the original statement runs inside, where a program could forge it) if its
+expected value depends on the program or is inside anyway, or if the program decides whether the
+site is reached. An expression depends on the program unless it consists of literals, operators,
+pure functions and names bound to such; this is conservative, so mistakes cost a verdict of a right
+program, not a secret.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .inner.analysis import PURE_MODULES
+
+MAX_TEXT = 1 << 18
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+_IMPURE = frozenset(
+    (
+        *("open", "input", "exec", "eval", "compile", "globals", "locals", "vars", "setattr"),
+        *("delattr", "id", "iter", "next", "breakpoint", "__import__", "exit", "quit", "dir"),
+        *("print", "super", "classmethod", "staticmethod", "property"),
+    )
+)
+_PURE_BUILTINS = frozenset(vars(builtins)) - _IMPURE | {"__name__", "__file__"}
+_MODULES = (PURE_MODULES - {"random"}) | {
+    *("base64", "binascii", "calendar", "decimal", "json", "numpy", "pandas", "struct", "types"),
+    *("unicodedata", "unittest", "pytest", "collections.abc", "string"),
+}
+_IMPURE_ATTRIBUTES = frozenset(("now", "today", "utcnow", "mock", "random", "seed", "importorskip"))
+_MUTATORS = frozenset(
+    (
+        *("append", "appendleft", "extend", "add", "update", "insert", "setdefault", "push"),
+        *("remove", "discard", "write", "put", "pop", "clear", "sort", "reverse"),
+    )
+)
+_SET_UP = frozenset(
+    (
+        *("setUp", "tearDown", "setUpClass", "tearDownClass", "asyncSetUp", "asyncTearDown"),
+        *("setup_method", "teardown_method", "setup_class", "teardown_class"),
+    )
+)
+_RAISES = ("raises", "assertRaises", "assertRaisesRegex")
+# Calls whose operands are compared outside, not within the program's process.
+_COMPARING = frozenset(("abs", "isclose", "allclose", "array_equal", "fabs", "approx", "isinstance"))
+_CALLS = {
+    "assert_called_once_with": "{0} == [{1}]",
+    "assert_called_with": "{0}[-1:] == [{1}]",
+    "assert_any_call": "{1} in {0}",
+    "assert_not_called": "{0} == []",
+    "assert_called_once": "len({0}) == 1",
+    "assert_called": "len({0}) > 0",
+}
+
+Key = tuple[int, str]
+_SELF = -2  # the scope of attributes of ``self``
+_FREE = -1
+
+
+class Blinded(NamedTuple):
+    """Tests in two parts.
+
+    Attributes:
+        inside: text for the program's process.
+        outside: module for the tests' process.
+        sites: number of assertions about the program, wherever they are in loops.
+        open: the places and the texts of open ones.
+        plain: whether the tests need only plain values and functions of the program.
+    """
+
+    inside: str
+    outside: ast.Module
+    sites: int
+    open: tuple[str, ...]
+    plain: bool
+
+
+@dataclass(eq=False)
+class _Scope:
+    parent: int
+    is_class: bool = False
+    names: set[str] = field(default_factory=set)
+    outer: set[str] = field(default_factory=set)  # declared global
+    nonlocals: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Site:
+    """An assertion: its statement and the conditions under which it is reached."""
+
+    node: ast.stmt
+    guards: tuple[Any, ...]
+    scope: int
+    number: int = -1
+    is_open: bool = False
+    operands: list[ast.expr] = field(default_factory=list)
+    outside: list[ast.stmt] = field(default_factory=list)
+    inside: list[ast.stmt] = field(default_factory=list)
+
+
+class _Binding(NamedTuple):
+    key: Key
+    values: tuple[ast.AST | None, ...]  # None depends on the program
+    guards: tuple[Any, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
+    """Splits tests; None if they cannot be parsed."""
+    if len(setup) + len(test) > MAX_TEXT:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the code belongs to the dataset
+            tree = ast.parse(test)
+            lines = test.splitlines()
+            tree.body = [*_without_lines(ast.parse(setup)).body, *tree.body]
+            tree = _with_imports(_Simpler().visit(tree))
+        return _Split(tree, lines, entry_point).result()
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+class _Simpler(ast.NodeTransformer):
+    """Makes two statements of ``assert a and b`` and of ``import a, b``."""
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
+
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        parts = [node.test]
+        if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
+            parts = node.test.values
+        return [ast.copy_location(ast.Assert(part, node.msg), node) for part in parts]
+
+
+def _with_imports(tree: ast.Module) -> ast.Module:
+    """Adds imports of pure modules that tests use, but leave to the program to import."""
+    used: Counter[str] = Counter()
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used[node.value.id] += 1
+        elif isinstance(node, ast.Name):
+            used[node.id] -= 1
+            if not isinstance(node.ctx, ast.Load):
+                bound.add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+    free = {name for name in used.keys() & PURE_MODULES if not used[name]} - bound - {"random"}
+    for name in sorted(free):
+        tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
+    return tree
+
+
+def _without_lines(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):
+            node.lineno = node.end_lineno = 0  # type: ignore[attr-defined]
+    return tree
+
+
+def _attribute(node: ast.AST) -> str:
+    """The last name of a function that is called, or of a name."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _is_self(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("self", "cls")
+    )
+
+
+def _root(node: ast.AST) -> ast.AST:
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)) and not _is_self(node):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _targets(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, (ast.Tuple, ast.List)):
+        for item in node.elts:
+            yield from _targets(item)
+    elif isinstance(node, ast.Starred):
+        yield from _targets(node.value)
+    else:
+        yield node
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects scopes, bindings, uses of functions, and sites."""
+
+    def __init__(self, tree: ast.Module, entry_point: str) -> None:
+        self.scopes = [_Scope(_FREE)]
+        self.scope, self.guards = 0, ()
+        self.named: list[tuple[ast.AST, int, str]] = []
+        self.bound: list[tuple[int, str, tuple[ast.AST | None, ...], tuple[Any, ...]]] = []
+        self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
+        self.owner: dict[int, int] = {}  # id of a function -> its scope
+        self.place: dict[int, int] = {}  # id of a function -> the scope it is defined in
+        self.sites: list[_Site] = []
+        self.direct: set[int] = set()  # ids of functions' names in statements that call them
+        self.calls: list[ast.Call] = []
+        self.statements: dict[int, tuple[Any, ...]] = {}  # calls that are statements: guards
+        self.classes: list[ast.ClassDef] = []
+        self.attributes: list[ast.Attribute] = []  # of ``self``
+        self.exits: list[tuple[Any, ...]] = []  # the guards of return, break and continue
+        self.entry_point = entry_point
+        for node in tree.body:
+            self.visit(node)
+
+    def _bind(self, target: ast.AST, *values: ast.AST | None) -> None:
+        for item in _targets(target):
+            if isinstance(item, ast.Name):
+                self.bound.append((self.scope, item.id, values, self.guards))
+                self.scopes[self.scope].names.add(item.id)
+            elif _is_self(item):
+                self.bound.append((_SELF, item.attr, values, self.guards))  # type: ignore[attr-defined]
+            else:
+                found = _root(item)
+                if _is_self(found):
+                    self.bound.append((_SELF, found.attr, values, self.guards))  # type: ignore[attr-defined]
+                elif isinstance(found, ast.Name):
+                    self.bound.append((self.scope, f"={found.id}", values, self.guards))
+
+    def _within(self, scope: _Scope, guards: tuple[Any, ...], *nodes: Any) -> int:
+        self.scopes.append(scope)
+        before, self.scope, self.guards = (self.scope, self.guards), len(self.scopes) - 1, guards
+        made = self.scope
+        for node in nodes:
+            for each in node if isinstance(node, list) else [node]:
+                self.visit(each)
+        self.scope, self.guards = before
+        return made
+
+    def _guarded(self, guard: Any, nodes: Iterable[ast.AST]) -> None:
+        before, self.guards = self.guards, (*self.guards, guard)
+        for node in nodes:
+            self.visit(node)
+        self.guards = before
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.named.append((node, self.scope, node.id))
+        if not isinstance(node.ctx, ast.Load):
+            self.scopes[self.scope].names.add(node.id)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.scopes[self.scope].outer.update(node.names)
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        self.scopes[self.scope].nonlocals.update(node.names)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if _is_self(node) and isinstance(node.ctx, ast.Load):
+            self.attributes.append(node)
+        self.generic_visit(node)
+
+    def _exit(self, node: ast.AST) -> None:
+        self.exits.append(self.guards)
+        self.generic_visit(node)
+
+    visit_Return = visit_Break = visit_Continue = _exit
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        self.sites.append(_Site(node, self.guards, self.scope))
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self.scopes[self.scope].names.add(node.arg)
+
+    def _function(self, node: Any) -> None:
+        if not isinstance(node, ast.Lambda):
+            self.scopes[self.scope].names.add(node.name)
+            self.functions.setdefault(self.scope, []).append(node)
+            self.place[id(node)] = self.scope
+            for each in node.decorator_list:
+                self.visit(each)
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self.visit(default)
+        body = node.body if isinstance(node.body, list) else [node.body]
+        made = self._within(
+            _Scope(self.scope), (*self.guards, ("function", node)), node.args.args,
+            node.args.posonlyargs, node.args.kwonlyargs,
+            [a for a in (node.args.vararg, node.args.kwarg) if a], body,
+        )  # fmt: skip
+        self.owner[id(node)] = made
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.scopes[self.scope].names.add(node.name)
+        self.classes.append(node)
+        self.bound.append((self.scope, node.name, (None,), self.guards))
+        for each in (*node.bases, *node.decorator_list):
+            self.visit(each)
+        made = self._within(_Scope(self.scope, True), self.guards, node.body)
+        self.owner[id(node)] = made
+
+    def _comprehension(self, node: Any) -> None:
+        self.visit(node.generators[0].iter)
+        made = _Scope(self.scope)
+        self.scopes.append(made)
+        before, self.scope = self.scope, len(self.scopes) - 1
+        for number, each in enumerate(node.generators):
+            self._bind(each.target, each.iter)
+            self.visit(each.target)
+            for part in (*([each.iter] if number else []), *each.ifs):
+                self.visit(part)
+        for part in ("elt", "key", "value"):
+            if hasattr(node, part):
+                self.visit(getattr(node, part))
+        self.scope = before
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.split(".")[0]
+            pure = alias.name in _MODULES
+            self.scopes[self.scope].names.add(name)
+            self.bound.append((self.scope, name, () if pure else (None,), self.guards))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name
+            pure = node.module in _MODULES and alias.name not in _IMPURE_ATTRIBUTES
+            self.scopes[self.scope].names.add(name)
+            self.bound.append((self.scope, name, () if pure else (None,), self.guards))
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._bind(target, node.value)
+        self.generic_visit(node)
+
+    def _assign(self, node: Any) -> None:
+        if node.value is not None:
+            self._bind(node.target, node.value)
+        self.generic_visit(node)
+
+    visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
+
+    def _loop(self, node: Any) -> None:
+        self._bind(node.target, None if isinstance(node, ast.AsyncFor) else node.iter)
+        self.visit(node.target)
+        self.visit(node.iter)
+        self._guarded(node.iter, (*node.body, *node.orelse))
+
+    visit_For = visit_AsyncFor = _loop
+
+    def _branch(self, node: Any) -> None:
+        self.visit(node.test)
+        self._guarded(node.test, (*node.body, *node.orelse))
+
+    visit_If = visit_While = _branch
+
+    def visit_Match(self, node: ast.Match) -> None:
+        self._guarded(None, ast.iter_child_nodes(node))
+
+    def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
+        if raised_by(node) is not None:
+            self.sites.append(_Site(node, self.guards, self.scope))
+        for item in node.items:
+            self.visit(item.context_expr)
+            if item.optional_vars is not None:
+                self._bind(item.optional_vars, None)
+                self.visit(item.optional_vars)
+        for each in node.body:
+            self.visit(each)
+
+    visit_AsyncWith = visit_With
+
+    def visit_Try(self, node: ast.Try) -> None:
+        if expected_by(node) is not None:
+            self.sites.append(_Site(node, self.guards, self.scope))
+            for each in (node.body[0], node.handlers[0]):
+                self.visit(each)
+            for each in (*node.body[1:], *node.orelse):
+                self.generic_visit(each)  # a failure that is not an assertion of its own
+            return
+        self._guarded(("try", node), (*node.body, *node.handlers, *node.orelse))
+        for each in node.finalbody:
+            self.visit(each)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.name:
+            self._bind(ast.Name(node.name, ast.Store()), None)
+        self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        self.sites.append(_Site(node, self.guards, self.scope))
+        self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call):
+            self.sites.append(_Site(node, self.guards, self.scope))
+            self.direct.add(id(node.value.func))
+            self.statements[id(node.value)] = self.guards
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.calls.append(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
+            self._bind(ast.Attribute(node.func.value, "x", ast.Store()), *node.args)
+        self.generic_visit(node)
+
+
+def raised_by(node: ast.With | ast.AsyncWith) -> ast.Call | None:
+    """The call of ``raises`` that a ``with`` enters."""
+    call = node.items[0].context_expr
+    alone = len(node.items) == 1 and isinstance(call, ast.Call) and bool(call.args)
+    return call if alone and _attribute(call) in _RAISES else None  # type: ignore[return-value]
+
+
+def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
+    """The handler of ``try: f(); assert False; except Error: ...``."""
+    if len(node.handlers) != 1 or node.finalbody or node.handlers[0].type is None:
+        return None
+    if node.orelse:
+        last, calls = node.orelse[-1], node.body
+    else:
+        last, calls = node.body[-1], node.body[:-1]
+    if not _always_fails(last) or not calls or len(node.orelse) > 1:
+        return None
+    one = len(calls) == 1 and isinstance(calls[0], (ast.Expr, ast.Assign))
+    return node.handlers[0] if one else None
+
+
+def _always_fails(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assert):
+        return isinstance(node.test, ast.Constant) and not node.test.value
+    if isinstance(node, ast.Raise):
+        return node.exc is not None and _attribute(node.exc) == "AssertionError"
+    return isinstance(node, ast.Expr) and _attribute(node.value) == "fail"
+
+
+class _OpenError(Exception):
+    """The site cannot be closed."""
+
+
+_FAILURES = (ast.Assert, ast.Raise)
+
+
+class _Split:
+    """One module of tests, while it is split."""
+
+    def __init__(self, tree: ast.Module, lines: list[str], entry_point: str) -> None:
+        self.tree, self.lines = tree, lines
+        self.read = read = _Reader(tree, entry_point)
+        self.keys = {id(node): self.key(scope, name) for node, scope, name in read.named}
+        self.functions: dict[Key, list[Any]] = {}
+        for scope, nodes in read.functions.items():
+            is_class = read.scopes[scope].is_class
+            for node in nodes:
+                key = (_SELF, node.name) if is_class else (scope, node.name)
+                self.functions.setdefault(key, []).append(node)
+        self.bindings = [self._binding(*each) for each in read.bound]
+        for index, scope in enumerate(read.scopes):
+            if scope.is_class:  # attributes of the class are read by way of self, too
+                self.bindings += [
+                    _Binding((_SELF, key[1]), values, guards)
+                    for key, values, guards in self.bindings
+                    if key[0] == index
+                ]
+        self.known = {key for key, _, _ in self.bindings}
+        self.runners = {id(node) for node in self._runners()}
+        self.uses: dict[Key, list[ast.AST]] = {}
+        for node, _, _ in read.named:
+            if isinstance(getattr(node, "ctx", None), ast.Load):
+                self.uses.setdefault(self.keys[id(node)], []).append(node)
+        for node in read.attributes:
+            self.uses.setdefault((_SELF, node.attr), []).append(node)
+
+    def result(self) -> Blinded:
+        """The two parts."""
+        plain = _Plainness(self).holds()
+        self.settle(frozenset())
+        for site in self.read.sites:
+            self._close(site)
+        sites = [site for site in self.read.sites if site.operands or site.is_open]
+        self.by_node = {id(site.node): site for site in sites}
+        while True:
+            for site in sites:
+                site.inside = []
+            inside, needed = self._inside_part()
+            hidden = [s for s in sites if not s.is_open and not self._is_hidden(s, needed)]
+            if not hidden:
+                break
+            for site in hidden:
+                site.is_open = True
+        sites = [site for site in sites if site.is_open or site.inside]  # others are never reached
+        for number, site in enumerate(s for s in sites if not s.is_open):
+            self._number(site, number)
+        outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
+        ast.fix_missing_locations(inside)
+        ast.fix_missing_locations(outside)
+        opened = tuple(self._describe(site.node) for site in sites if site.is_open)
+        return Blinded(ast.unparse(inside), outside, len(sites), opened, plain)
+
+    def _describe(self, node: ast.stmt) -> str:
+        line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
+        return f"line {node.lineno}: {line[:80]}"
+
+    # What depends on the program.
+
+    def key(self, scope: int, name: str) -> Key:
+        """The variable that a name means in a scope."""
+        first = True
+        while scope != _FREE:
+            found = self.read.scopes[scope]
+            if name in found.outer:
+                return 0, name
+            own = name in found.names and name not in found.nonlocals
+            if own and (first or not found.is_class):
+                return scope, name
+            scope, first = found.parent, False
+        return _FREE, name
+
+    def _binding(self, scope: int, name: str, values: Any, guards: Any) -> _Binding:
+        if scope == _SELF:
+            return _Binding((_SELF, name), values, guards)
+        return _Binding(self.key(scope, name.lstrip("=")), values, guards)
+
+    def _runners(self) -> Iterator[Any]:
+        """Functions that the runner of the tests calls."""
+        for node in self.read.functions.get(0, ()):
+            is_check = node.name == "check" and self.read.entry_point
+            if node.name.startswith("test") or is_check:
+                yield node
+        for node in self.read.classes:
+            is_case = any(_attribute(base).endswith("TestCase") for base in node.bases)
+            if is_case or (node.name.startswith("Test") and not node.bases):
+                for each in self.read.functions.get(self.read.owner[id(node)], ()):
+                    if each.name.startswith("test") or each.name in _SET_UP:
+                        yield each
+
+    def settle(self, roots: frozenset[str]) -> None:
+        """Finds what depends on the program, to a fixed point.
+
+        Args:
+            roots: free names that depend on it; empty for all that are not known to be pure.
+        """
+        self.roots = roots
+        self.dependent: set[Key] = set()
+        self.touched: set[Key] = set()
+        every = [node for nodes in self.functions.values() for node in nodes]
+        self.pure = {id(node) for node in every} - self.runners
+        self.live = {id(node) for node in every}
+        self.memo: dict[int, bool] = {}
+        while True:
+            before = len(self.dependent), len(self.pure), len(self.live), len(self.touched)
+            self._pass(every)
+            self.memo.clear()
+            if before == (
+                *(len(self.dependent), len(self.pure), len(self.live)),
+                len(self.touched),
+            ):
+                break
+
+    def _pass(self, every: list[Any]) -> None:
+        for key, values, guards in self.bindings:
+            if key not in self.dependent and key[0] != _FREE:
+                if any(map(self.depends, values)) or not self.controlled(guards):
+                    self.dependent.add(key)
+            if any(isinstance(v, ast.Name) and self.keys[id(v)] in self.touched for v in values):
+                self.touched.add(key)
+        for node in every:
+            if id(node) in self.pure and not self._is_pure(node):
+                self.pure.discard(id(node))
+            if id(node) in self.live and not self._is_live(node):
+                self.live.discard(id(node))
+            if id(node) not in self.pure:
+                self._bind_parameters(node)
+        for call in self.read.calls:
+            if self.depends(call.func) and not self._helper(call):
+                for value in (*call.args, *(k.value for k in call.keywords)):
+                    self._touch(value)
+
+    def _touch(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Name):
+            if self.keys[id(node)][0] != _FREE and not self._is_immutable(node):
+                self.touched.add(self.keys[id(node)])
+        elif _is_self(node):
+            self.touched.add((_SELF, node.attr))  # type: ignore[attr-defined]
+        elif isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)):
+            for child in ast.iter_child_nodes(node):
+                self._touch(child)
+
+    def _is_immutable(self, node: ast.AST | None, depth: int = 0) -> bool:
+        def all_of(nodes: Iterable[ast.AST | None]) -> bool:
+            return depth < 8 and all(self._is_immutable(each, depth + 1) for each in nodes)
+
+        if isinstance(node, (ast.Constant, ast.JoinedStr)):
+            return True
+        if isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Tuple, ast.IfExp)):
+            return all_of(n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr))
+        if isinstance(node, ast.Call):
+            return _attribute(node) in ("int", "str", "float", "len", "range", "abs", "round", "chr")
+        if isinstance(node, ast.Name):
+            key = self.keys[id(node)]
+            found = [values for k, values, _ in self.bindings if k == key]
+            return bool(found) and all(
+                all_of(_elements(v) if self._is_loop(key, v) else [v]) for vs in found for v in vs
+            )
+        return False
+
+    def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
+        return id(value) in self.loops.get(key, ())
+
+    @functools.cached_property
+    def loops(self) -> dict[Key, set[int]]:
+        """The iterables of loops by the names that they bind."""
+        found: dict[Key, set[int]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.For, ast.comprehension)):
+                for target in _targets(node.target):
+                    if isinstance(target, ast.Name):
+                        found.setdefault(self.keys[id(target)], set()).add(id(node.iter))
+        return found
+
+    def depends(self, node: ast.AST | None) -> bool:
+        """Whether a value depends on the program."""
+        if node is None:
+            return not self.roots
+        found = self.memo.get(id(node))
+        if found is None:
+            found = self.memo[id(node)] = self._depends(node)
+        return found
+
+    def _depends(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Name):
+            return isinstance(node.ctx, ast.Load) and self._name_depends(
+                self.keys.get(id(node), (_FREE, node.id))
+            )
+        if _is_self(node):
+            key = (_SELF, node.attr)  # type: ignore[attr-defined]
+            return key in self.dependent or (key not in self.known and self._name_depends(key))
+        if not self.roots:
+            if isinstance(node, ast.Attribute) and node.attr in _IMPURE_ATTRIBUTES:
+                return True
+            if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
+                return True
+        return any(map(self.depends, ast.iter_child_nodes(node)))
+
+    def _name_depends(self, key: Key) -> bool:
+        if key[0] == _FREE:
+            return key[1] in self.roots if self.roots else key[1] not in _PURE_BUILTINS
+        if key in self.functions:
+            return any(id(node) not in self.pure for node in self.functions[key])
+        return key in self.dependent or (key[0] == _SELF and not self.roots)
+
+    def _is_pure(self, node: Any) -> bool:
+        own = self.read.owner[id(node)]
+        for each in ast.walk(node):
+            if isinstance(each, (ast.Global, ast.Nonlocal, ast.Yield, ast.Await, ast.AsyncFor)):
+                return False
+        for key, _, guards in self.bindings:
+            if key[0] < own and any(g[1] is node for g in guards if type(g) is tuple):
+                return False
+        decorators = [d for d in node.decorator_list if not _is_fixture(d)]
+        return not decorators and not any(map(self.depends, node.body))
+
+    def _is_live(self, node: Any) -> bool:
+        """Whether it is called outside, too, whenever it is called inside."""
+        if id(node) in self.pure:
+            return True
+        key = self._key_of(node)
+        direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
+        if len(direct) != len(self.uses.get(key, ())):
+            return False
+        if id(node) in self.runners:
+            return True
+        for call in self.read.calls:
+            if id(call.func) in map(id, direct):
+                guards = self.read.statements.get(id(call))
+                if guards is None or not self.controlled(guards):
+                    return False
+        return bool(direct) and not node.decorator_list and node.args.vararg is None
+
+    def _key_of(self, node: Any) -> Key:
+        scope = self.read.place[id(node)]
+        return (_SELF if self.read.scopes[scope].is_class else scope), node.name
+
+    def _helper(self, call: ast.Call) -> Any:
+        """The function of the tests that a call calls, in both parts."""
+        key = None
+        if isinstance(call.func, ast.Name):
+            key = self.keys[id(call.func)]
+        elif _is_self(call.func):
+            key = (_SELF, call.func.attr)  # type: ignore[attr-defined]
+        found = self.functions.get(key, []) if key else []
+        if len(found) == 1 and id(found[0]) in self.live and id(found[0]) not in self.pure:
+            return found[0]
+        return None
+
+    def _bind_parameters(self, node: Any) -> None:
+        """Parameters depend on the program unless all calls give them values that do not."""
+        scope = self.read.owner[id(node)]
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        given: dict[str, list[ast.AST | None]] = {}
+        if id(node) in self.runners:
+            for names, table, _ in _parameters(node):
+                given |= {name: [table] for name in names}
+            for name in (a.arg for a in arguments):
+                fixture = [f for f in self.functions.get((0, name), ()) if _fixture_of(f)]
+                if fixture and id(fixture[0]) in self.pure and name not in given:
+                    given[name] = []
+        elif id(node) in self.live:
+            for call in self.read.calls:
+                if self._helper(call) is node:
+                    for name, value in _given(node, call):
+                        given.setdefault(name, []).append(value)
+            for argument, value in _defaults(node):
+                given.setdefault(argument, []).append(value)
+        for argument in arguments:
+            key = scope, argument.arg
+            if argument.arg in ("self", "cls"):
+                continue
+            values = given.get(argument.arg, [None])
+            if any(map(self.depends, values)):
+                self.dependent.add(key)
+            if any(isinstance(v, ast.Name) and self.keys[id(v)] in self.touched for v in values):
+                self.touched.add(key)
+
+    def controlled(self, guards: tuple[Any, ...]) -> bool:
+        """Whether the tests alone decide that a statement is reached."""
+        return all(map(self._is_controlled, guards))
+
+    def _is_controlled(self, guard: Any) -> bool:
+        if guard is None:
+            return bool(self.roots)
+        if not isinstance(guard, tuple):
+            return not self.depends(guard)
+        kind, node = guard
+        if kind == "function":
+            return not isinstance(node, ast.Lambda) and id(node) in self.live
+        rest = [*node.handlers, *node.orelse]
+        inner = [each for part in rest for each in ast.walk(part)]
+        safe = all(
+            isinstance(each, (ast.Assert, ast.Pass)) or not self.depends(each) for each in node.body
+        )
+        return safe and not any(isinstance(each, _FAILURES) for each in inner)
+
+    # Sites.
+
+    def _close(self, site: _Site) -> None:
+        """Finds the operands of a site and what is done with them outside."""
+        node = site.node
+        leaves = {
+            id(g[1])
+            for exits in self.read.exits
+            if not self.controlled(tuple(g for g in exits if not _is_function(g)))
+            for g in [g for g in exits if _is_function(g)][-1:]
+        }
+        reached = self.controlled(site.guards)
+        reached = reached and not any(id(g[1]) in leaves for g in site.guards if _is_function(g))
+        self.current = site
+        site.operands, site.outside, site.pure = [], [], []  # type: ignore[attr-defined]
+        try:
+            made = self._statement(node)
+        except _OpenError:
+            site.is_open, site.operands = True, []
+            return
+        if made is None:
+            site.operands = []
+            if isinstance(node, ast.Raise) and not reached:
+                site.is_open = self._fails(node)
+            return
+        if (site.operands or self._is_assertion(node)) and not reached:
+            site.is_open = True
+        site.outside = [made]
+
+    def _fails(self, node: ast.Raise) -> bool:
+        return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
+
+    def _is_assertion(self, node: ast.stmt) -> bool:
+        return isinstance(node, ast.Assert) or _attribute(getattr(node, "value", node)).startswith(
+            "assert"
+        )
+
+    def _statement(self, node: ast.stmt) -> ast.stmt | None:
+        """What a site becomes outside; None if it is not one."""
+        if isinstance(node, ast.Assert):
+            if self.depends(node.test) or self._reads_touched(node.test):
+                return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
+            return None
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            call = raised_by(node)
+            assert call is not None
+            if len(node.body) != 1 or not isinstance(node.body[0], (ast.Expr, ast.Assign)):
+                raise _OpenError
+            return self._raised(node, call, node.body[0].value)
+        if isinstance(node, ast.Try):
+            handler = expected_by(node)
+            assert handler is not None and handler.type is not None
+            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), node.body[0].value)  # type: ignore[attr-defined]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            return self._call_statement(node, node.value)
+        return None
+
+    def _call_statement(self, node: ast.Expr, call: ast.Call) -> ast.stmt | None:
+        name = _attribute(call)
+        known = _is_self(call.func) and (_SELF, name) not in self.functions
+        if known and name == "assertIsInstance" and len(call.args) > 1:
+            made = ast.Call(ast.Name("isinstance", ast.Load()), call.args[:2], [])
+            return ast.copy_location(ast.Assert(self._call(made, True)), node)
+        if known and name in _RAISES:
+            if len(call.args) < 2:
+                raise _OpenError
+            where = 2 if name == "assertRaises" else 3
+            made = ast.Call(call.args[where - 1], call.args[where:], call.keywords)
+            return self._raised(node, ast.Call(call.func, call.args[: where - 1], []), made)
+        if isinstance(call.func, ast.Attribute) and self.depends(call.func.value) and not known:
+            if name in _CALLS:
+                return self._mock_calls(node, call)
+            if name.startswith("assert"):
+                raise _OpenError
+        if self._helper(call) is not None:
+            return None
+        checks = name.startswith("assert") and (known or not self.depends(call.func))
+        if not checks and not self.depends(call.func):
+            function = self.functions.get(self.keys.get(id(call.func), (_FREE, "")), [None])[0]
+            checks = function is not None and any(
+                isinstance(each, _FAILURES) for each in ast.walk(function)
+            )
+        if not checks:
+            if name.startswith("assert") and any(map(self.depends, call.args)):
+                raise _OpenError
+            return None
+        values = [*call.args, *(k.value for k in call.keywords)]
+        if not any(self.depends(v) or self._reads_touched(v) for v in values):
+            return None
+        if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
+            arguments = [*self._compared(call.args[:2], False), *map(self._alone, call.args[2:])]
+        else:
+            is_truth = name in ("assertTrue", "assertFalse")
+            arguments = [self.residual(call.args[0], is_truth)] if call.args else []
+        keywords = [ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"]
+        return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
+
+    def _is_object(self, node: ast.AST, depth: int = 0) -> bool:
+        """Whether a value is an object of a class, as far as its name tells."""
+        if isinstance(node, ast.Call):
+            name = _attribute(node)
+            known = getattr(builtins, name, None) or not self.depends(node.func)
+            return not known and name[:1].isupper() and not (name.isupper() and len(name) > 1)
+        key = None
+        if isinstance(node, ast.Name):
+            key = self.keys.get(id(node))
+        elif _is_self(node):
+            key = (_SELF, node.attr)  # type: ignore[attr-defined]
+        found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
+        return depth < 4 and any(v is not None and self._is_object(v, depth + 1) for v in found)
+
+    def _alone(self, node: ast.expr) -> ast.expr:
+        return self.residual(node) if self.depends(node) else node
+
+    def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
+        if any(map(self.depends, (*call.args, *(k.value for k in call.keywords)))):
+            raise _OpenError
+        owner = call.func.value  # type: ignore[attr-defined]
+        calls = self._operand(ast.Call(ast.Name("codegen_calls", ast.Load()), [owner], []))
+        names = [ast.Constant(k.arg) for k in call.keywords]
+        options = ast.Dict(names, [k.value for k in call.keywords])  # type: ignore[arg-type]
+        expected = ast.Tuple([ast.Tuple(call.args, ast.Load()), options], ast.Load())
+        self.current.pure.append(expected)  # type: ignore[attr-defined]
+        form = _CALLS[_attribute(call)].format("calls", "expected")
+        test: Any = ast.parse(form, mode="eval").body
+        test = _Replaced({"calls": calls, "expected": expected}).visit(test)
+        return ast.copy_location(ast.Assert(test), node)
+
+    def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
+        if not self.depends(tried) and not self._reads_touched(tried):
+            raise _OpenError
+        if _waits(tried):
+            raise _OpenError
+        kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
+        names = [ast.Constant(_class_name(kind)) for kind in kinds]
+        match = next((k.value for k in call.keywords if k.arg == "match"), ast.Constant(None))
+        if len(call.args) > 1:
+            match = call.args[1]
+        if self.depends(match):
+            raise _OpenError
+        self._operand(tried)
+        self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+        check = ast.Call(ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], [])
+        return ast.copy_location(ast.Expr(check), node)
+
+    def _reads_touched(self, node: ast.AST) -> bool:
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
+                if self.keys.get(id(each)) in self.touched:
+                    return True
+            elif _is_self(each) and (_SELF, each.attr) in self.touched:  # type: ignore[attr-defined]
+                return True
+        return False
+
+    def _compared(self, parts: list[ast.expr], identity: bool) -> list[ast.expr]:
+        """The operands of a comparison: what depends on the program is reported."""
+        reported = [self.depends(part) for part in parts]
+        if not any(reported):
+            reported = [self._reads_touched(part) for part in parts]
+        if all(reported):
+            raise _OpenError  # the program would decide
+        if identity and not all(
+            r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
+        ):
+            raise _OpenError
+        return [
+            self.residual(part) if is_reported else self._kept(part)
+            for part, is_reported in zip(parts, reported, strict=True)
+        ]
+
+    def _kept(self, node: ast.expr) -> ast.expr:
+        self.current.pure.append(node)  # type: ignore[attr-defined]
+        return node
+
+    def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
+        """What an expression becomes outside.
+
+        Args:
+            is_truth: only its truth value matters.
+        """
+        if isinstance(node, ast.BoolOp) and is_truth:
+            parts = [self._part(value, True) for value in node.values]
+            return ast.copy_location(ast.BoolOp(node.op, parts), node)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
+            is_not = isinstance(node.op, ast.Not)
+            return ast.copy_location(
+                ast.UnaryOp(node.op, self.residual(node.operand, is_not)), node
+            )
+        if isinstance(node, ast.Compare):
+            identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+            left, *others = self._compared([node.left, *node.comparators], identity)
+            return ast.copy_location(ast.Compare(left, node.ops, others), node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+            sides = self.depends(node.left), self.depends(node.right)
+            if sides in ((True, False), (False, True)):
+                left, right = self._compared([node.left, node.right], False)
+                return ast.copy_location(ast.BinOp(left, node.op, right), node)
+        if isinstance(node, ast.Call) and not self.depends(node.func):
+            return self._call(node, is_truth)
+        return self._operand(node, is_truth)
+
+    def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
+        reported = self.depends(node) or self._reads_touched(node)
+        return self.residual(node, is_truth) if reported else self._kept(node)
+
+    def _call(self, node: ast.Call, is_truth: bool) -> ast.expr:
+        name = _attribute(node)
+        values = [*node.args, *(k.value for k in node.keywords)]
+        dependent = [value for value in values if self.depends(value)]
+        if name in ("all", "any") and isinstance(node.func, ast.Name) and node.args:
+            return self._aggregate(node, node.args[0])
+        if name == "isinstance" and len(node.args) == 2:
+            kinds = self._operand(_called("codegen_kinds", node.args[0]), known=True)
+            types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
+            names = [t if not self.depends(t) else ast.Constant(_attribute(t)) for t in types]
+            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            return ast.copy_location(_called("codegen_of", kinds, *names), node)
+        if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
+            raise _OpenError
+        if not isinstance(node.func, ast.Name) or name in _COMPARING:
+            pass
+        elif id(node.func) not in self.keys or self.keys[id(node.func)][0] == _FREE:
+            return self._operand(node, is_truth)  # a builtin function
+        if not dependent or (len(dependent) == len(values) and name not in _COMPARING):
+            return self._operand(node, is_truth)
+        if isinstance(node.func, ast.Attribute):
+            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+        arguments = [self._part(value) for value in node.args]
+        keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
+        return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
+
+    def _aggregate(self, node: ast.Call, items: ast.expr) -> ast.expr:
+        """``all`` or ``any``: each item is reported, so that no exception ends them early."""
+        if isinstance(items, (ast.GeneratorExp, ast.ListComp)) and len(items.generators) == 1:
+            loop = items.generators[0]
+            if self.depends(loop.iter) or any(map(self.depends, loop.ifs)) or loop.is_async:
+                raise _OpenError
+            if any(isinstance(each, ast.Compare) for each in ast.walk(items.elt)):
+                raise _OpenError
+            reported = self._operand(ast.copy_location(ast.ListComp(items.elt, [loop]), items))
+            return ast.copy_location(ast.Call(node.func, [reported], []), node)
+        if not isinstance(items, ast.Name):
+            raise _OpenError
+        return ast.Call(node.func, [self._operand(items)], [])
+
+    def _operand(
+        self, node: ast.expr, is_truth: bool = False, known: bool = False
+    ) -> ast.expr:
+        if not known and (self._decides(node) or (not is_truth and self._is_object(node))):
+            raise _OpenError
+        truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
+        self.current.operands.append(truth if is_truth else node)
+        value = ast.Constant(len(self.current.operands) - 1)
+        return ast.copy_location(
+            ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node
+        )
+
+    def _decides(self, node: ast.AST) -> bool:
+        """Whether an operand may compare with what is expected, or hide an exception."""
+        if isinstance(node, ast.comprehension):
+            return self._decides(node.iter)
+        if isinstance(node, (ast.Compare, ast.BoolOp, ast.IfExp)):
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor)):
+            if not (self.depends(node.left) and self.depends(node.right)):
+                return True
+        if isinstance(node, ast.Call):
+            name, values = _attribute(node), [*node.args, *(k.value for k in node.keywords)]
+            if not self.depends(node.func):
+                if name in _COMPARING or name in ("all", "any", "hasattr", "callable"):
+                    return True
+                own = [v for v in values if not self.depends(v) and not _is_setting(v)]
+                if (own and len(own) < len(values)) or (name == "getattr" and len(values) > 2):
+                    return True
+            elif name == "next" and len(values) > 1:
+                return True
+            for function in self.functions.get(self.keys.get(id(node.func), (_FREE, "")), ()):
+                if any(isinstance(each, ast.Compare) for each in ast.walk(function)):
+                    return True
+            if self.depends(node.func):
+                return self._decides(node.func)
+        return any(map(self._decides, ast.iter_child_nodes(node)))
+
+    def _is_hidden(self, site: _Site, needed: set[Key]) -> bool:
+        """Whether what a site expects cannot be read inside."""
+        pure = site.pure  # type: ignore[attr-defined]
+        return not pure or all(self._hides(part, needed) for part in pure)
+
+    def _hides(self, node: ast.AST, needed: set[Key]) -> bool:
+        if isinstance(node, (ast.Subscript, ast.Attribute, ast.Starred)) and not _is_self(node):
+            return self._hides(node.value, needed)
+        if isinstance(node, ast.Name):
+            return self.keys[id(node)] not in needed
+        if _is_self(node):
+            return (_SELF, node.attr) not in needed  # type: ignore[attr-defined]
+        return True
+
+    def _number(self, site: _Site, number: int) -> None:
+        site.number = number
+        take = ast.Expr(ast.Call(ast.Name("codegen_take", ast.Load()), [ast.Constant(number)], []))
+        site.outside = [ast.copy_location(take, site.node), *site.outside]
+        for each in ast.walk(site.inside[0]):
+            if isinstance(each, ast.Constant) and each.value == "__number":
+                each.value = number
+
+    # The two parts.
+
+    def _inside_part(self) -> tuple[ast.Module, set[Key]]:
+        needed: set[Key] = set()
+        while True:
+            self.needed = needed
+            self.inlined: dict[int, Any] = {}
+            module = ast.Module(self._inside(self.tree.body), [])
+            now = needed | self._read_in(module)
+            if now == needed:
+                return module, needed
+            needed = now
+
+    def _read_in(self, tree: ast.AST) -> set[Key]:
+        found: set[Key] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and id(node) in self.keys:
+                if isinstance(node.ctx, ast.Load):
+                    found.add(self.keys[id(node)])
+            elif _is_self(node):
+                if isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+                    found.add((_SELF, node.attr))  # type: ignore[attr-defined]
+        return found
+
+    def _bound_by(self, node: ast.AST) -> set[Key]:
+        targets: list[ast.AST] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets  # type: ignore[assignment]
+        elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.For)):
+            targets = [node.target]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            scope = self.scope_of.get(id(node), 0)
+            names = [a.asname or a.name.split(".")[0] for a in node.names]
+            return {self.key(scope, name) for name in names}
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            targets = [node.value.func]
+        elif isinstance(node, ast.Delete):
+            targets = node.targets  # type: ignore[assignment]
+        found: set[Key] = set()
+        for target in targets:
+            for item in _targets(target):
+                root = item if _is_self(item) else _root(item)
+                if isinstance(root, ast.Name):
+                    found.add(self.keys[id(root)])
+                elif _is_self(root):
+                    found.add((_SELF, root.attr))  # type: ignore[attr-defined]
+        return found
+
+    @functools.cached_property
+    def scope_of(self) -> dict[int, int]:
+        """The scopes of import statements."""
+        found: dict[int, int] = {}
+
+        def look(node: ast.AST, scope: int) -> None:
+            for child in ast.iter_child_nodes(node):
+                found[id(child)] = scope
+                look(child, self.read.owner.get(id(child), scope))
+
+        look(self.tree, 0)
+        return found
+
+    def _is_own(self, node: ast.AST) -> bool:
+        """Whether a statement concerns the tests' values alone."""
+        return not self.depends(node) and self._bound_by(node).isdisjoint(self.dependent)
+
+    def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
+        return [made for node in nodes for made in self._inner(node)]
+
+    def _inner(self, node: Any) -> list[ast.stmt]:
+        site = self.by_node.get(id(node))
+        if site is not None:
+            return self._inner_site(site, node)
+        if isinstance(node, _FUNCTIONS):
+            return self._inner_function(node)
+        if isinstance(node, ast.ClassDef):
+            if not self._has_tests(node):
+                return [node]
+            body = self._inside(node.body)
+            return [self._with(node, body=body or [ast.Pass()])]
+        if isinstance(node, (ast.For, ast.AsyncFor)):
+            body, orelse = self._inside(node.body), self._inside(node.orelse)
+            if not body and not orelse and not self.depends(node.iter):
+                return []
+            made = self._with(node, body=body or [ast.Pass()], orelse=orelse)
+            if not self.depends(node.iter):
+                made.iter = self._blanked(node.iter, node.target) or node.iter
+            return [made]
+        if isinstance(node, (ast.If, ast.While)):
+            body, orelse = self._inside(node.body), self._inside(node.orelse)
+            if not body and not orelse and not self.depends(node.test):
+                return []
+            return [self._with(node, body=body or [ast.Pass()], orelse=orelse)]
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            body = self._inside(node.body)
+            if not body and not any(self.depends(item.context_expr) for item in node.items):
+                return []
+            return [self._with(node, body=body or [ast.Pass()])]
+        if isinstance(node, ast.Try):
+            parts = {n: self._inside(getattr(node, n)) for n in ("body", "orelse", "finalbody")}
+            handlers = [self._with(h, body=self._inside(h.body) or [ast.Pass()]) for h in node.handlers]
+            if not any(parts.values()) and not any(map(self.depends, node.body)):
+                return []
+            return [self._with(node, **{**parts, "body": parts["body"] or [ast.Pass()]}, handlers=handlers)]
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound = self._bound_by(node)
+            is_needed = bound & self.needed or bound & self.dependent
+            return [node] if is_needed or _is_harness(node) else []
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            helper = self._helper(node.value)
+            if helper is not None:
+                return [self._inner_call(node, helper)]
+            if _starts_tests(node.value):
+                return []
+            if _attribute(node.value) in ("skip", "skipTest", "xfail", "importorskip"):
+                return [node]
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Delete)):
+            if _is_docstring(node):
+                return [node]
+            if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
+                return []
+        if isinstance(node, ast.Assert) and not self.depends(node.test):
+            return []
+        if isinstance(node, ast.Raise) and not self.depends(node):
+            return [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
+        if isinstance(node, ast.Return) and node.value and not self.depends(node.value):
+            return [node if not self._read_in(node) else ast.Return(node.value)]
+        return [node]
+
+    def _inner_site(self, site: _Site, node: Any) -> list[ast.stmt]:
+        if site.is_open:
+            return self._inner_open(node)
+        if not site.operands:
+            return []
+        asynchronous = any(map(_waits, site.operands))
+        made: list[ast.expr] = []
+        for operand in site.operands:
+            operand = self._blanked_items(operand)
+            made.append(operand if asynchronous else ast.Lambda(_NO_ARGUMENTS, operand))
+        name = "codegen_tell" if asynchronous else "codegen_report"
+        call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant("__number"), *made], [])
+        result: list[ast.stmt] = [ast.Expr(call)]
+        if isinstance(node, ast.With) and (variable := node.items[0].optional_vars):
+            result = [ast.Assign([variable], call)]
+        elif isinstance(node, ast.Try):
+            handler = node.handlers[0]
+            result = [ast.Assign([ast.Name("codegen_error", ast.Store())], call)]
+            if isinstance(node.body[0], ast.Assign):
+                pass
+            body = self._inside(handler.body)
+            if handler.name and body:
+                value = ast.Attribute(ast.Name("codegen_error", ast.Load()), "value", ast.Load())
+                result += [ast.Assign([ast.Name(handler.name, ast.Store())], value), *body]
+            else:
+                result = [ast.Expr(call), *body]
+        site.inside = result
+        return result
+
+    def _inner_open(self, node: Any) -> list[ast.stmt]:
+        """An open site as it is; if it fails, that is told at once."""
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
+        if isinstance(node, (ast.Try, ast.Raise)):
+            return [node]
+        failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
+        handler = ast.ExceptHandler(
+            ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
+        )
+        caught = any(
+            type(g) is tuple and g[0] == "try" for g in self.by_node[id(node)].guards
+        )
+        return [node] if caught else [ast.Try([node], [handler], [], [])]
+
+    def _inner_function(self, node: Any) -> list[ast.stmt]:
+        if id(node) in self.pure:
+            return [node] if self._key_of(node) in self.needed or _fixture_of(node) else []
+        is_live = id(node) in self.live
+        body = self._inside(node.body[1:] if is_live and _is_docstring(node.body[0]) else node.body)
+        made = self._with(node, body=body or [ast.Pass()])
+        decorators: list[ast.expr] = []
+        for decorator in node.decorator_list:
+            found = [row for row in _parameters(node) if row[2] is decorator]
+            decorators.append(self._blanked_parameters(node, *found[0]) if found else decorator)
+        made.decorator_list = decorators
+        return [made]
+
+    def _blanked_parameters(self, node: Any, names: list[str], table: Any, call: Any) -> ast.expr:
+        scope = self.read.owner[id(node)]
+        keep = [(scope, name) in self.needed for name in names]
+        rows = self._rows(table)
+        made = ast.Call(call.func, [call.args[0], table], [])
+        if rows is not None and not all(keep):
+            made.args[1] = _keep_columns(rows, keep) or table
+        return made
+
+    def _inner_call(self, node: ast.Expr, helper: Any) -> ast.stmt:
+        call: Any = node.value
+        scope = self.read.owner[id(helper)]
+        names = dict(_named(helper, call))
+        def kept(value: ast.expr) -> ast.expr:
+            is_needed = (scope, names.get(id(value), "")) in self.needed
+            return value if is_needed or self.depends(value) else ast.Constant(None)
+
+        arguments = [kept(value) for value in call.args]
+        keywords = [ast.keyword(k.arg, kept(k.value)) for k in call.keywords]
+        return ast.Expr(ast.Call(call.func, arguments, keywords))
+
+    def _blanked_items(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.ListComp) and not self.depends(node.generators[0].iter):
+            loop = node.generators[0]
+            table = self._blanked(loop.iter, loop.target) or loop.iter
+            return ast.ListComp(node.elt, [ast.comprehension(loop.target, table, loop.ifs, 0)])
+        return node
+
+    def _rows(self, node: ast.AST) -> list[ast.expr] | None:
+        """The rows of a table that is a literal, or a name bound once to one."""
+        if isinstance(node, ast.Name) or _is_self(node):
+            key = self.keys[id(node)] if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
+            found = [values for k, values, _ in self.bindings if k == key]
+            if len(found) != 1 or len(found[0]) != 1 or found[0][0] is None or key in self.touched:
+                return None
+            return self._rows(found[0][0]) if not isinstance(found[0][0], ast.Name) else None
+        return node.elts if isinstance(node, (ast.List, ast.Tuple)) else None
+
+    def _blanked(self, table: ast.expr, target: ast.AST) -> ast.expr | None:
+        """A loop's table without the columns that nothing inside reads; None if it stays."""
+        def is_needed(item: ast.AST) -> bool:
+            bound = {self.keys[id(n)] for n in ast.walk(item) if isinstance(n, ast.Name)}
+            return not bound.isdisjoint(self.needed)
+
+        if not isinstance(target, ast.Tuple):
+            if isinstance(target, ast.Name) and not is_needed(target):
+                rows = self._rows(table)
+                return None if rows is None else _list([ast.Constant(None)] * len(rows))
+            return None
+        keep = [is_needed(item) for item in target.elts]
+        if isinstance(table, ast.Call) and isinstance(table.func, ast.Name):
+            if table.func.id == "enumerate" and len(keep) == 2:
+                inner = self._blanked(table.args[0], target.elts[1])
+                return inner and ast.Call(table.func, [inner, *table.args[1:]], table.keywords)
+            if table.func.id == "zip" and len(keep) == len(table.args):
+                parts: list[ast.expr] = []
+                for part, item in zip(table.args, target.elts, strict=True):
+                    parts.append(self._blanked(part, item) or part)
+                return ast.Call(table.func, parts, table.keywords)
+        if isinstance(table, ast.Call) and _attribute(table) == "items" and len(keep) == 2:
+            owner = table.func.value  # type: ignore[attr-defined]
+            key = self.keys.get(id(owner))
+            found = [values for k, values, _ in self.bindings if k == key]
+            if isinstance(owner, ast.Name) and len(found) == 1 and key not in self.touched:
+                owner = found[0][0]
+            if isinstance(owner, ast.Dict) and None not in owner.keys:
+                pairs = zip(owner.keys, owner.values, strict=True)
+                return _keep_columns([ast.Tuple([k, v]) for k, v in pairs], keep)  # type: ignore[list-item]
+            return None
+        rows = self._rows(table)
+        return None if rows is None or all(keep) else _keep_columns(rows, keep)
+
+    def _with(self, node: Any, **changes: Any) -> Any:
+        made = copy.copy(node)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
+
+    def _outside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
+        return [made for node in nodes if not _is_docstring(node) for made in self._outer(node)]
+
+    def _outer(self, node: Any) -> list[ast.stmt]:
+        site = self.by_node.get(id(node))
+        if site is not None:
+            if site.is_open:
+                is_with = isinstance(node, (ast.With, ast.AsyncWith))
+                return self._outside(node.body) if is_with and self.controlled(site.guards) else []
+            rest = self._outside(node.handlers[0].body) if isinstance(node, ast.Try) else []
+            return [*site.outside, *rest]
+        if isinstance(node, _FUNCTIONS):
+            return self._outer_function(node)
+        if isinstance(node, ast.ClassDef):
+            if not self._has_tests(node):
+                return []
+            return [self._with(node, body=self._outside(node.body) or [ast.Pass()], decorator_list=[])]
+        if isinstance(node, (ast.For, ast.If, ast.While)):
+            guard = node.iter if isinstance(node, ast.For) else node.test
+            if self.depends(guard):
+                return []
+            body = self._outside(node.body) or [ast.Pass()]
+            return [self._with(node, body=body, orelse=self._outside(node.orelse))]
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            return self._outside(node.body)
+        if isinstance(node, ast.Try):
+            last = self._outside(node.finalbody)
+            if not self._is_controlled(("try", node)):
+                return last
+            handlers = [self._with(h, body=self._outside(h.body) or [ast.Pass()]) for h in node.handlers]
+            body = self._outside(node.body) or [ast.Pass()]
+            return [self._with(node, body=body, handlers=handlers, orelse=self._outside(node.orelse), finalbody=last)]
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            return [node] if _is_harness(node) or self._bound_by(node).isdisjoint(self.dependent) else []
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            helper = self._helper(node.value)
+            if helper is not None:
+                return [self._outer_call(node.value)]
+            if _starts_tests(node.value) or self._is_own(node) is False:
+                return []
+        if isinstance(node, ast.Return):
+            return [ast.Return(None)] if not node.value or self.depends(node.value) else [node]
+        if isinstance(node, (ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal)):
+            return [node]
+        return [node] if self._is_own(node) else []
+
+    def _has_tests(self, node: ast.ClassDef) -> bool:
+        own = self.read.functions.get(self.read.owner[id(node)], ())
+        return any(id(function) in self.runners for function in own)
+
+    def _outer_call(self, call: ast.Call) -> ast.stmt:
+        def kept(value: ast.expr) -> ast.expr:
+            return ast.Constant(None) if self.depends(value) else value
+
+        arguments = [kept(value) for value in call.args]
+        keywords = [ast.keyword(k.arg, kept(k.value)) for k in call.keywords]
+        return ast.Expr(ast.Call(call.func, arguments, keywords))
+
+    def _outer_function(self, node: Any) -> list[ast.stmt]:
+        if id(node) in self.pure:
+            return [node]
+        if id(node) not in self.live:
+            return []
+        made = self._with(node, body=self._outside(node.body) or [ast.Pass()], returns=None)
+        tables = [call for _, table, call in _parameters(node) if not self.depends(table)]
+        others = [d for d in node.decorator_list if not self.depends(d) and d not in tables]
+        made.decorator_list = tables + [d for d in others if _attribute(d) != "parametrize"]
+        if _attribute_names(node.decorator_list) & {"classmethod", "staticmethod"}:
+            made.decorator_list += [d for d in node.decorator_list if isinstance(d, ast.Name)]
+        if id(node) in self.runners and node.name != "check":
+            scope = self.read.owner[id(node)]
+            arguments = copy.copy(node.args)
+            arguments.args = [a for a in node.args.args if (scope, a.arg) not in self.dependent]
+            arguments.kwonlyargs, arguments.kw_defaults = [], []
+            arguments.defaults = node.args.defaults[: len(arguments.args)]
+            made.args = arguments
+        return [made]
+
+
+def _called(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
+
+
+_NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
+
+
+class _Replaced(ast.NodeTransformer):
+    def __init__(self, parts: dict[str, ast.expr]) -> None:
+        self.parts = parts
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.parts.get(node.id, node)
+
+
+def _list(items: list[ast.expr]) -> ast.expr:
+    return ast.List(items, ast.Load())
+
+
+def _keep_columns(rows: list[ast.expr], keep: list[bool]) -> ast.expr | None:
+    """A table with None in columns that are not kept; None if it has another shape."""
+    if len(keep) == 1:
+        return _list([row if keep[0] else ast.Constant(None) for row in rows])
+    made: list[ast.expr] = []
+    for row in rows:
+        if isinstance(row, ast.Call) and _attribute(row) == "param":
+            row = ast.Tuple(row.args, ast.Load())
+        if not isinstance(row, (ast.Tuple, ast.List)) or len(row.elts) != len(keep):
+            return None
+        parts = zip(row.elts, keep, strict=True)
+        made.append(ast.Tuple([e if kept else ast.Constant(None) for e, kept in parts], ast.Load()))
+    return _list(made)
+
+
+def _elements(node: ast.AST | None) -> list[ast.AST | None]:
+    """What a loop over an expression binds, each item of rows by itself."""
+    if isinstance(node, ast.Call) and _attribute(node) == "range":
+        return []
+    if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return [None]
+    rows = (row.elts if isinstance(row, (ast.Tuple, ast.List)) else [row] for row in node.elts)
+    return [item for row in rows for item in row]
+
+
+def _waits(node: ast.AST) -> bool:
+    return any(isinstance(each, _WAITS) for each in ast.walk(node))
+
+
+def _is_setting(node: ast.AST) -> bool:
+    """Whether an argument only says how to do something."""
+    return isinstance(node, (ast.Constant, ast.Lambda, ast.Name, ast.Attribute, ast.UnaryOp))
+
+
+def _class_name(node: ast.AST) -> str:
+    name = _attribute(node)
+    return getattr(getattr(builtins, name, None), "__name__", name)  # IOError is OSError
+
+
+def _is_function(guard: Any) -> bool:
+    return type(guard) is tuple and guard[0] == "function"
+
+
+def _is_harness(node: ast.Import | ast.ImportFrom) -> bool:
+    module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+    return (module or "").split(".")[0] in ("unittest", "pytest") and (module or "") != "unittest.mock"
+
+
+def _starts_tests(call: ast.Call) -> bool:
+    root = _root(call)
+    named = isinstance(root, ast.Name) and root.id in ("unittest", "pytest")
+    return named and _attribute(call) in ("main", "run", "TextTestRunner") or (
+        _attribute(call) == "print"
+    )
+
+
+def _is_fixture(node: ast.AST) -> bool:
+    return _attribute(node) == "fixture"
+
+
+def _fixture_of(node: Any) -> bool:
+    return any(map(_is_fixture, node.decorator_list))
+
+
+def _attribute_names(nodes: Iterable[ast.AST]) -> set[str]:
+    return {_attribute(node) for node in nodes}
+
+
+def _parameters(node: Any) -> list[tuple[list[str], ast.expr, ast.Call]]:
+    """The tables of ``parametrize``: names, rows and the decorator."""
+    found: list[tuple[list[str], ast.expr, ast.Call]] = []
+    for each in node.decorator_list:
+        if isinstance(each, ast.Call) and _attribute(each) == "parametrize" and len(each.args) == 2:
+            names: Any = each.args[0]
+            if isinstance(names, ast.Constant) and isinstance(names.value, str):
+                split = [name.strip() for name in names.value.split(",") if name.strip()]
+            else:
+                split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
+            found.append((split, each.args[1], each))
+    return found
+
+
+def _named(node: Any, call: ast.Call) -> Iterator[tuple[int, str]]:
+    arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+    if arguments[:1] == ["self"]:
+        arguments = arguments[1:]
+    for name, value in zip(arguments, call.args, strict=False):
+        yield id(value), name
+    for each in call.keywords:
+        yield id(each.value), each.arg or ""
+
+
+def _given(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST | None]]:
+    """The arguments of a call by the names of the function's parameters."""
+    names = dict(_named(node, call))
+    if any(isinstance(value, ast.Starred) for value in call.args):
+        yield from ((a.arg, None) for a in node.args.args)
+    for value in (*call.args, *(k.value for k in call.keywords)):
+        if id(value) in names:
+            yield names[id(value)], value
+
+
+def _defaults(node: Any) -> Iterator[tuple[str, ast.AST]]:
+    positional = [*node.args.posonlyargs, *node.args.args]
+    count = len(node.args.defaults)
+    for argument, value in zip(positional[len(positional) - count :], node.args.defaults, strict=True):
+        yield argument.arg, value
+    for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        if value is not None:
+            yield argument.arg, value
+
+
+# Attributes that tests read of plain values; of anything else they need the program's objects.
+_PLAIN_ATTRIBUTES = frozenset(
+    name
+    for kind in (str, bytes, list, dict, set, tuple, int, float, complex)
+    for name in dir(kind)
+    if not name.startswith("_")
+) | {
+    *("shape", "ndim", "size", "dtype", "tolist", "all", "any", "sum", "mean", "columns", "T"),
+    *("iloc", "loc", "equals", "item", "astype", "to_dict", "empty", "round", "min", "max"),
+    *("year", "month", "day", "hour", "minute", "second", "numerator", "denominator", "name"),
+}
+_PLAIN_MODULES = _MODULES | {
+    *("random", "sys", "time", "warnings", "pprint", "dataclasses", "numbers", "heapq", "array"),
+}
+
+
+class _Plainness:
+    """Whether tests need only plain values and functions of the program."""
+
+    def __init__(self, split: _Split) -> None:
+        self.split = split
+        free = {
+            node.id
+            for node, _, _ in split.read.named
+            if isinstance(node, ast.Name) and split.keys[id(node)][0] == _FREE
+        }
+        names = free - _PURE_BUILTINS - _IMPURE
+        self.program = names | {split.read.entry_point} - {""}
+        split.settle(frozenset(self.program | {"\0"}))
+        self.candidate = {
+            (split.read.owner[id(node)], argument.arg)
+            for node in split.read.functions.get(0, ())
+            if node.name == "check" and split.read.entry_point
+            for argument in node.args.args[:1]
+        }
+        if self.candidate:
+            split.dependent |= self.candidate
+            split._pass([n for nodes in split.functions.values() for n in nodes])
+            split.memo.clear()
+
+    def holds(self) -> bool:
+        """True if no statement needs more."""
+        parents: dict[int, ast.AST] = {}
+        for node in ast.walk(self.split.tree):
+            for child in ast.iter_child_nodes(node):
+                parents[id(child)] = node
+        self.parents = parents
+        return all(map(self._is_plain, ast.walk(self.split.tree)))
+
+    def _is_program(self, node: ast.AST) -> bool:
+        """Whether it is a global name of the program, or the candidate."""
+        if not isinstance(node, ast.Name):
+            return False
+        key = self.split.keys[id(node)]
+        return (key[0] == _FREE and key[1] in self.program) or key in self.candidate
+
+    def _is_plain(self, node: ast.AST) -> bool:
+        split = self.split
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Match)):
+            return False
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            return all(module in _PLAIN_MODULES for module in modules)
+        if isinstance(node, ast.ClassDef):
+            if any(map(split.depends, node.bases)) or any(map(split.depends, node.decorator_list)):
+                return False
+            return any(_attribute(b).endswith("TestCase") for b in node.bases) or node.name.startswith("Test")
+        if isinstance(node, _FUNCTIONS):
+            if any(map(split.depends, node.decorator_list)) or _fixture_of(node):
+                return False
+            if id(node) in split.runners and node.name != "check":
+                given = {name for names, _, _ in _parameters(node) for name in names} | {"self", "cls"}
+                return all(a.arg in given for a in node.args.args) and not _parameters(node)
+            return True
+        if isinstance(node, ast.With):
+            return raised_by(node) is not None or _attribute(node.items[0].context_expr) == "subTest"
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.id in ("open", "setattr", "delattr", "globals", "exec", "eval", "input", "vars", "next", "iter"):
+                return False
+            return not self._is_program(node) or self._fine_use(node)
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.ctx, ast.Store) and not _is_self(node):
+                return False
+            if node.attr in ("mock", "environ", "stdin", "stdout", "stderr", "argv", "modules"):
+                return False
+            if not _is_self(node) and split.depends(node.value):
+                return node.attr in _PLAIN_ATTRIBUTES and not self._is_program(node.value)
+        if isinstance(node, ast.Call) and split.depends(node.func) and not isinstance(node.func, ast.Attribute):
+            values = (*node.args, *(k.value for k in node.keywords))
+            return not any(map(self._is_rich, values))
+        if isinstance(node, ast.Compare):
+            return self._fine_comparison(node)
+        if isinstance(node, ast.Call) and _attribute(node) in ("isinstance", "issubclass", "hasattr", "getattr", "type"):
+            return not any(map(split.depends, node.args[1:])) and _attribute(node) not in ("hasattr", "getattr")
+        return True
+
+    def _fine_use(self, node: ast.Name) -> bool:
+        parent = self.parents[id(node)]
+        if node.id[:1].isupper() and not node.id.isupper():
+            return False
+        if isinstance(parent, ast.Call):
+            called = _attribute(parent)
+            return parent.func is node or called in ("map", "filter", "sorted", "check")
+        is_value = isinstance(parent, (ast.Compare, ast.Subscript, ast.BinOp, ast.Assert))
+        return is_value and self.split.keys[id(node)] not in self.candidate
+
+    def _is_rich(self, node: ast.AST) -> bool:
+        """Whether an argument is more than a plain value."""
+        if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
+            return True
+        if isinstance(node, ast.Name):
+            key = self.split.keys[id(node)]
+            return key[0] == _FREE or key in self.split.functions or node.id == "self"
+        if isinstance(node, ast.Attribute) and not self.split.depends(node):
+            return not _is_self(node) or (_SELF, node.attr) in self.split.functions
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)):
+            return any(map(self._is_rich, ast.iter_child_nodes(node)))
+        if isinstance(node, ast.Call) and not self.split.depends(node.func):
+            name = _attribute(node)
+            return name in ("iter", "map", "filter", "zip", "count", "cycle", "object") or any(
+                map(self._is_rich, node.args)
+            )
+        return False
+
+    def _fine_comparison(self, node: ast.Compare) -> bool:
+        parts = [node.left, *node.comparators]
+        called = [self.split.depends(part) for part in parts]
+        if any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
+            plain = [isinstance(part, ast.Constant) for part in parts]
+            return not any(called) or any(plain)
+        return not all(called)

@@ -1,0 +1,219 @@
+"""Reports of blinded tests (:mod:`codegen.evals.sandbox.blinding`): how they are sent and received.
+
+    program: ["loaded", {}], then for each site that its tests reach
+             ["report", number, [["value", tree] | ["raised", [class names], message]...]]
+             ["failed", message] for an open site that failed, and ["done"] at their end
+
+The program shares the process with the sending side and could write any report itself. It would
+have to know the right values, which are not in that process; the receiving side takes reports only
+in the order in which the tests' own control flow expects them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from . import arrays, wire
+
+MAX_CLASSES = 12
+MAX_OWN_CLASSES = 3
+# How the plain content of an instance of a subclass is obtained.
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+def not_plain(value: Any) -> Any:
+    """The tree of a value that is not plain: its plain content, if its class has any."""
+    if (tree := arrays.pack_array(value, pack)) is not None:
+        return tree
+    kind = type(value)
+    for base, content in _CONTENT.items():
+        if issubclass(kind, base):
+            return pack(content(value))
+    return {"o": kind.__name__[:80]}
+
+
+def pack(value: Any) -> Any:
+    """The tree of any value."""
+    return wire.pack(value, not_plain)
+
+
+class Caught:
+    """What a site caught, as :mod:`unittest` and pytest offer it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.value = self.exception = error
+        self.type = type(error)
+        self.args = () if error is None else error.args
+
+    def match(self, pattern: str) -> bool:
+        """As ``ExceptionInfo.match`` of pytest."""
+        assert re.search(pattern, str(self.value))
+        return True
+
+
+def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
+    """The functions that sites call in the program's process, by name."""
+
+    def attempt(action: Callable[[], Any]) -> tuple[list[Any], Any]:
+        try:
+            return ["value", pack(action())], None
+        except BaseException as error:  # noqa: BLE001 - it is the result
+            names = [kind.__name__[:80] for kind in type(error).__mro__[:MAX_CLASSES]]
+            return ["raised", names, wire.describe_exception(error)[1]], error
+
+    def report(number: int, *actions: Callable[[], Any]) -> Any:
+        outcomes = [attempt(action) for action in actions]
+        send(["report", number, [outcome for outcome, _ in outcomes]])
+        return Caught(outcomes[0][1])
+
+    def tell(number: int, *values: Any) -> None:
+        report(number, *[lambda value=value: value for value in values])
+
+    def failed() -> None:
+        send(["failed", "an assertion failed"])
+
+    def calls(mock: Any) -> list[Any]:
+        return [(tuple(call.args), dict(call.kwargs)) for call in mock.call_args_list]
+
+    def kinds(value: Any) -> list[str]:
+        return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
+
+    return {f"codegen_{f.__name__}": f for f in (report, tell, failed, calls, kinds)}
+
+
+class Reports:
+    """The receiving side: what sites find in place of what the program computed.
+
+    Args:
+        receive: returns the next message.
+        fail: ends the job with a status and a message.
+    """
+
+    def __init__(
+        self, receive: Callable[[], list[Any]], fail: Callable[[str, str], NoReturn]
+    ) -> None:
+        self._receive, self._fail = receive, fail
+        self._outcomes: list[Any] = []
+        self._stub: tuple[Any] | None = None
+
+    def names(self) -> dict[str, Any]:
+        """The functions that sites call, by name."""
+        return {
+            "codegen_take": self.take,
+            "codegen_value": self.value,
+            "codegen_raised": self.raised,
+            "codegen_of": self.is_of,
+        }
+
+    def stand_in(self, value: Any) -> None:
+        """Makes ``value`` what every site finds."""
+        self._stub = (value,)
+
+    def take(self, number: int) -> None:
+        """Waits for the report of a site."""
+        if self._stub is not None:
+            return
+        kind, *rest = self._receive()
+        fine = kind == "report" and len(rest) == 2 and type(rest[1]) is list
+        if not fine or type(rest[0]) is not int or rest[0] != number:
+            self.end(kind, rest)
+        self._outcomes = rest[1]
+
+    def end(self, kind: str, rest: list[Any]) -> NoReturn:
+        """Fails the job for a message that is not expected."""
+        if kind == "report":
+            self._fail("wrong", "an assertion was reported that the tests had not reached")
+        if kind == "done":
+            self._fail("wrong", "the tests ended before all assertions were reported")
+        if kind == "failed":
+            self._fail("wrong", "an assertion in the program's process failed")
+        from .remote import failure_of
+
+        self._fail(*failure_of(kind, rest))
+
+    def value(self, place: int) -> Any:
+        """What a site's operand was. Raises what computing it raised."""
+        if self._stub is not None:
+            return self._stub[0]
+        try:
+            kind, *rest = self._outcomes[place]
+            if kind == "value":
+                (tree,) = rest
+                return wire.unpack(tree, _special)
+            names, message = rest
+            text = str(message)[: wire.MAX_MESSAGE_CHARS]
+            status = "exited" if "SystemExit" in names else "error"
+            name = str(names[0])[:80]
+        except (TypeError, ValueError, LookupError, wire.WireError) as error:
+            self._fail("error", f"the program broke the protocol: {type(error).__name__}")
+        self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
+
+    def raised(self, expected: tuple[str, ...], match: str | None) -> None:
+        """Checks that computing a site's operand raised one of these exceptions.
+
+        Raises:
+            AssertionError: if not.
+        """
+        if self._stub is not None:
+            raise AssertionError("a stand-in raises nothing")
+        try:
+            kind, *rest = self._outcomes[0]
+            if kind != "raised":
+                raise AssertionError(f"no {' or '.join(expected)} was raised")
+            names, message = [str(name) for name in rest[0]], str(rest[1])
+        except (TypeError, ValueError, LookupError):
+            self._fail("error", "the program broke the protocol: not an exception")
+        if not _line(names).intersection(expected):
+            raise AssertionError(f"{names[:1]!r:.100} was raised: {message:.300}")
+        text = message.removeprefix(f"{names[0]}: ")
+        if match is not None and not re.search(match, text):
+            raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
+
+
+    def is_of(self, names: Any, *kinds: Any) -> bool:
+        """Whether the classes of a value, by name, include one of ``kinds``."""
+        if self._stub is not None:
+            return bool(names)
+        if type(names) is not list or not all(type(name) is str for name in names):
+            return False
+        line = _line(names)
+        known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
+        return any(
+            kind in line
+            if isinstance(kind, str)
+            else kind.__name__ in line or any(issubclass(each, kind) for each in known)
+            for kind in kinds
+        )
+
+
+def _line(names: list[str]) -> set[str]:
+    """The classes that an object counts as: a few of its own, then the line of bases of the
+    first built-in one; a class that derives from several gets no more than that.
+    """
+    for place, name in enumerate(names):
+        found = getattr(builtins, name, None)
+        if isinstance(found, type):
+            bases = {kind.__name__ for kind in found.__mro__}
+            return bases | set(names[: min(place, MAX_OWN_CLASSES)])
+    return set()
+
+
+def _special(tag: str, content: Any) -> Any:
+    if tag in arrays.TAGS:
+        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+    if tag == "o" and isinstance(content, str):
+        return wire.Opaque(content[:80])
+    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

@@ -47,9 +47,15 @@ _IMPURE = frozenset(
 _PURE_BUILTINS = frozenset(vars(builtins)) - _IMPURE | {"__name__", "__file__"}
 _MODULES = (PURE_MODULES - {"random"}) | {
     *("base64", "binascii", "calendar", "decimal", "json", "numpy", "pandas", "struct", "types"),
-    *("unicodedata", "unittest", "pytest", "collections.abc", "string"),
+    *("sys", "unicodedata", "unittest", "pytest", "collections.abc", "string"),
 }
-_IMPURE_ATTRIBUTES = frozenset(("now", "today", "utcnow", "mock", "random", "seed", "importorskip"))
+_IMPURE_ATTRIBUTES = frozenset(
+    (
+        *("now", "today", "utcnow", "mock", "random", "seed", "importorskip", "stdin", "stdout"),
+        *("stderr", "modules", "argv", "environ", "path", "settrace", "getrecursionlimit"),
+    )
+)
+_SKIPS = frozenset(("skip", "skipTest", "xfail", "importorskip", "exit"))
 _MUTATORS = frozenset(
     (
         *("append", "appendleft", "extend", "add", "update", "insert", "setdefault", "push"),
@@ -255,6 +261,8 @@ class _Reader(ast.NodeVisitor):
                 if _is_self(found):
                     self.bound.append((_SELF, found.attr, values, self.guards))  # type: ignore[attr-defined]
                 elif isinstance(found, ast.Name):
+                    if isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
+                        values = (*values, None)
                     self.bound.append((self.scope, f"={found.id}", values, self.guards))
 
     def _within(self, scope: _Scope, guards: tuple[Any, ...], *nodes: Any) -> int:
@@ -336,7 +344,7 @@ class _Reader(ast.NodeVisitor):
         self.scopes.append(made)
         before, self.scope = self.scope, len(self.scopes) - 1
         for number, each in enumerate(node.generators):
-            self._bind(each.target, each.iter)
+            self._bind_loop(each.target, each.iter)
             self.visit(each.target)
             for part in (*([each.iter] if number else []), *each.ifs):
                 self.visit(part)
@@ -373,8 +381,24 @@ class _Reader(ast.NodeVisitor):
 
     visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
 
+    def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
+        """Binds the names of a loop; those of ``zip`` and ``enumerate`` each to its part."""
+        name = _attribute(table) if isinstance(table, ast.Call) else ""
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
+            for part, value in zip(parts, table.args, strict=True):  # type: ignore[attr-defined]
+                self._bind_loop(part, value)
+        elif name == "enumerate" and len(parts) == 2:
+            self._bind(parts[0])
+            self._bind_loop(parts[1], table.args[0])  # type: ignore[attr-defined]
+        else:
+            self._bind(target, table)
+
     def _loop(self, node: Any) -> None:
-        self._bind(node.target, None if isinstance(node, ast.AsyncFor) else node.iter)
+        if isinstance(node, ast.AsyncFor):
+            self._bind(node.target, None)
+        else:
+            self._bind_loop(node.target, node.iter)
         self.visit(node.target)
         self.visit(node.iter)
         self._guarded(node.iter, (*node.body, *node.orelse))
@@ -398,6 +422,9 @@ class _Reader(ast.NodeVisitor):
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
+        if _raises_itself(node):
+            self._guarded(None, node.body)
+            return
         for each in node.body:
             self.visit(each)
 
@@ -427,6 +454,8 @@ class _Reader(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
             self.sites.append(_Site(node, self.guards, self.scope))
+            if _attribute(node.value) in _SKIPS:
+                self.exits.append(self.guards)
             self.direct.add(id(node.value.func))
             self.statements[id(node.value)] = self.guards
         self.generic_visit(node)
@@ -434,7 +463,7 @@ class _Reader(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         self.calls.append(node)
         if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
-            self._bind(ast.Attribute(node.func.value, "x", ast.Store()), *node.args)
+            self._bind(ast.Attribute(node.func.value, "x", ast.Load()), *node.args)
         self.generic_visit(node)
 
 
@@ -457,6 +486,11 @@ def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
         return None
     one = len(calls) == 1 and isinstance(calls[0], (ast.Expr, ast.Assign))
     return node.handlers[0] if one else None
+
+
+def _raises_itself(node: ast.With | ast.AsyncWith) -> bool:
+    """Whether the body of a ``with`` raises something that its manager may catch."""
+    return any(isinstance(each, ast.Raise) for part in node.body for each in ast.walk(part))
 
 
 def _always_fails(node: ast.stmt) -> bool:
@@ -497,6 +531,7 @@ class _Split:
                 ]
         self.known = {key for key, _, _ in self.bindings}
         self.runners = {id(node) for node in self._runners()}
+        self.called = {id(call.func) for call in read.calls}
         self.uses: dict[Key, list[ast.AST]] = {}
         for node, _, _ in read.named:
             if isinstance(getattr(node, "ctx", None), ast.Load):
@@ -602,7 +637,7 @@ class _Split:
                 self.pure.discard(id(node))
             if id(node) in self.live and not self._is_live(node):
                 self.live.discard(id(node))
-            if id(node) not in self.pure:
+            if id(node) not in self.pure or _fixture_of(node):
                 self._bind_parameters(node)
         for call in self.read.calls:
             if self.depends(call.func) and not self._helper(call):
@@ -691,12 +726,22 @@ class _Split:
             if key[0] < own and any(g[1] is node for g in guards if type(g) is tuple):
                 return False
         decorators = [d for d in node.decorator_list if not _is_fixture(d)]
+        if any(isinstance(each, _FAILURES) for each in ast.walk(node)):
+            if any(id(use) not in self.called for use in self.uses.get(self._key_of(node), ())):
+                return False  # others may call it
         return not decorators and not any(map(self.depends, node.body))
 
     def _is_live(self, node: Any) -> bool:
         """Whether it is called outside, too, whenever it is called inside."""
         if id(node) in self.pure:
             return True
+        if _may_fail(node):
+            return False
+        given = {name for names, _, _ in _parameters(node) for name in names} | {"self", "cls"}
+        if self.has_many and any(a.arg not in given for a in node.args.args):
+            return False
+        if any(k.arg == "indirect" for *_, call in _parameters(node) for k in call.keywords):
+            return False
         key = self._key_of(node)
         direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
         if len(direct) != len(self.uses.get(key, ())):
@@ -709,6 +754,14 @@ class _Split:
                 if guards is None or not self.controlled(guards):
                     return False
         return bool(direct) and not node.decorator_list and node.args.vararg is None
+
+    @functools.cached_property
+    def has_many(self) -> bool:
+        """Whether a fixture has parameters."""
+        return any(
+            isinstance(d, ast.Call) and _is_fixture(d) and any(k.arg == "params" for k in d.keywords)
+            for nodes in self.functions.values() for node in nodes for d in node.decorator_list
+        )
 
     def _key_of(self, node: Any) -> Key:
         scope = self.read.place[id(node)]
@@ -731,7 +784,7 @@ class _Split:
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         given: dict[str, list[ast.AST | None]] = {}
-        if id(node) in self.runners:
+        if id(node) in self.runners or _fixture_of(node):
             for names, table, _ in _parameters(node):
                 given |= {name: [table] for name in names}
             for name in (a.arg for a in arguments):
@@ -796,15 +849,17 @@ class _Split:
             return
         if made is None:
             site.operands = []
-            if isinstance(node, ast.Raise) and not reached:
-                site.is_open = self._fails(node)
+            fails = isinstance(node, ast.Assert) or self._fails(node)
+            site.is_open = fails and not reached
             return
         if (site.operands or self._is_assertion(node)) and not reached:
             site.is_open = True
         site.outside = [made]
 
-    def _fails(self, node: ast.Raise) -> bool:
-        return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
+    def _fails(self, node: ast.stmt) -> bool:
+        if isinstance(node, ast.Raise):
+            return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
+        return isinstance(node, ast.Expr) and _attribute(node.value) == "fail"
 
     def _is_assertion(self, node: ast.stmt) -> bool:
         return isinstance(node, ast.Assert) or _attribute(getattr(node, "value", node)).startswith(
@@ -871,12 +926,38 @@ class _Split:
         keywords = [ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
+    def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
+        """Whether a value is what a function or an object of the program returns."""
+        root = _root(node)
+        key: Key | None = None
+        if isinstance(root, ast.Name):
+            key = self.keys.get(id(root), (_FREE, root.id))
+        elif _is_self(root):
+            key = (_SELF, root.attr)  # type: ignore[attr-defined]
+        if key is None or key in self.functions:
+            return isinstance(root, ast.Await) and self._is_from_program(root.value, depth + 1)
+        if key[0] == _FREE:
+            pure = key[1] in _PURE_BUILTINS and isinstance(node, ast.Call) and bool(node.args)
+            return self._is_from_program(node.args[0], depth + 1) if pure else key[1] not in _IMPURE  # type: ignore[attr-defined]
+        if self._is_candidate(key):
+            return True
+        found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
+        return depth < 4 and bool(found) and all(
+            value is not None and self._is_from_program(value, depth + 1) for value in found
+        )
+
+    def _is_candidate(self, key: Key) -> bool:
+        checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
+        return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
+
     def _is_object(self, node: ast.AST, depth: int = 0) -> bool:
         """Whether a value is an object of a class, as far as its name tells."""
         if isinstance(node, ast.Call):
             name = _attribute(node)
             known = getattr(builtins, name, None) or not self.depends(node.func)
-            return not known and name[:1].isupper() and not (name.isupper() and len(name) > 1)
+            return not known and name[:1].isupper()
+        if isinstance(node, (ast.Tuple, ast.BinOp, ast.UnaryOp)):
+            return any(self._is_object(item, depth) for item in ast.iter_child_nodes(node))
         key = None
         if isinstance(node, ast.Name):
             key = self.keys.get(id(node))
@@ -988,9 +1069,10 @@ class _Split:
         if name == "isinstance" and len(node.args) == 2:
             kinds = self._operand(_called("codegen_kinds", node.args[0]), known=True)
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
-            names = [t if not self.depends(t) else ast.Constant(_attribute(t)) for t in types]
+            if any(map(self.depends, types)):
+                raise _OpenError
             self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
-            return ast.copy_location(_called("codegen_of", kinds, *names), node)
+            return ast.copy_location(_called("codegen_of", kinds, *types), node)
         if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
             raise _OpenError
         if not isinstance(node.func, ast.Name) or name in _COMPARING:
@@ -1024,6 +1106,8 @@ class _Split:
     ) -> ast.expr:
         if not known and (self._decides(node) or (not is_truth and self._is_object(node))):
             raise _OpenError
+        if is_truth and not self._is_from_program(node):
+            raise _OpenError  # two values are easily guessed
         truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
         self.current.operands.append(truth if is_truth else node)
         value = ast.Constant(len(self.current.operands) - 1)
@@ -1192,7 +1276,7 @@ class _Split:
                 return [self._inner_call(node, helper)]
             if _starts_tests(node.value):
                 return []
-            if _attribute(node.value) in ("skip", "skipTest", "xfail", "importorskip"):
+            if _attribute(node.value) in _SKIPS:
                 return [node]
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Delete)):
             if _is_docstring(node):
@@ -1247,7 +1331,8 @@ class _Split:
             ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
         )
         caught = any(
-            type(g) is tuple and g[0] == "try" for g in self.by_node[id(node)].guards
+            type(g) is tuple and (g[0] == "try" or _may_fail(g[1]))
+            for g in self.by_node[id(node)].guards
         )
         return [node] if caught else [ast.Try([node], [handler], [], [])]
 
@@ -1366,7 +1451,7 @@ class _Split:
             body = self._outside(node.body) or [ast.Pass()]
             return [self._with(node, body=body, orelse=self._outside(node.orelse))]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            return self._outside(node.body)
+            return [] if _raises_itself(node) else self._outside(node.body)
         if isinstance(node, ast.Try):
             last = self._outside(node.finalbody)
             if not self._is_controlled(("try", node)):
@@ -1466,7 +1551,9 @@ def _elements(node: ast.AST | None) -> list[ast.AST | None]:
 
 
 def _waits(node: ast.AST) -> bool:
-    return any(isinstance(each, _WAITS) for each in ast.walk(node))
+    return any(
+        isinstance(each, _WAITS) or getattr(each, "is_async", False) for each in ast.walk(node)
+    )
 
 
 def _is_setting(node: ast.AST) -> bool:
@@ -1494,6 +1581,11 @@ def _starts_tests(call: ast.Call) -> bool:
     return named and _attribute(call) in ("main", "run", "TextTestRunner") or (
         _attribute(call) == "print"
     )
+
+
+def _may_fail(node: Any) -> bool:
+    names = _attribute_names(getattr(node, "decorator_list", ()))
+    return not names.isdisjoint(("xfail", "expectedFailure"))
 
 
 def _is_fixture(node: ast.AST) -> bool:
@@ -1610,7 +1702,7 @@ class _Plainness:
 
     def _is_plain(self, node: ast.AST) -> bool:
         split = self.split
-        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Match)):
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)):
             return False
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]

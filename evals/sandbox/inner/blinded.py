@@ -189,17 +189,15 @@ class Reports:
             return bool(names)
         if type(names) is not list or not all(type(name) is str for name in names):
             return False
-        line = _line(names)
+        line = _line(names, MAX_CLASSES)
         known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
         return any(
-            kind in line
-            if isinstance(kind, str)
-            else kind.__name__ in line or any(issubclass(each, kind) for each in known)
+            kind.__name__ in line or any(issubclass(each, kind) for each in known)
             for kind in kinds
         )
 
 
-def _line(names: list[str]) -> set[str]:
+def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
     """The classes that an object counts as: a few of its own, then the line of bases of the
     first built-in one; a class that derives from several gets no more than that.
     """
@@ -207,7 +205,7 @@ def _line(names: list[str]) -> set[str]:
         found = getattr(builtins, name, None)
         if isinstance(found, type):
             bases = {kind.__name__ for kind in found.__mro__}
-            return bases | set(names[: min(place, MAX_OWN_CLASSES)])
+            return bases | set(names[: min(place, most)])
     return set()
 
 

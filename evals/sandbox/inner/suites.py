@@ -178,7 +178,7 @@ def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
         module = value.__module__ if type(value) in (types.FunctionType, type) else ""
         if isinstance(value, types.ModuleType):
             module = value.__name__
-        if module.partition(".")[0] in ("pytest", "_pytest"):
+        if (module or "").partition(".")[0] in ("pytest", "_pytest"):
             return True
         if name.startswith("test") and _is_own(value) and name not in loaded and _takes(value, 0):
             return True

@@ -55,6 +55,7 @@ _IMPURE_ATTRIBUTES = frozenset(
         *("stderr", "modules", "argv", "environ", "path", "settrace", "getrecursionlimit"),
     )
 )
+_FIXTURES = frozenset(("parametrize", "usefixtures", "fixture"))
 _SKIPS = frozenset(("skip", "skipTest", "xfail", "importorskip", "exit"))
 _MUTATORS = frozenset(
     (
@@ -188,7 +189,8 @@ def _with_imports(tree: ast.Module) -> ast.Module:
 def _without_lines(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if hasattr(node, "lineno"):
-            node.lineno = node.end_lineno = 0  # type: ignore[attr-defined]
+            for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
+                setattr(node, name, 0)
     return tree
 
 
@@ -309,6 +311,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_arg(self, node: ast.arg) -> None:
         self.scopes[self.scope].names.add(node.arg)
+        self.generic_visit(node)
 
     def _function(self, node: Any) -> None:
         if not isinstance(node, ast.Lambda):
@@ -317,7 +320,8 @@ class _Reader(ast.NodeVisitor):
             self.place[id(node)] = self.scope
             for each in node.decorator_list:
                 self.visit(each)
-        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+        returns = [node.returns] if getattr(node, "returns", None) else []
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults), *returns):
             self.visit(default)
         body = node.body if isinstance(node.body, list) else [node.body]
         made = self._within(
@@ -535,7 +539,7 @@ class _Split:
         self.uses: dict[Key, list[ast.AST]] = {}
         for node, _, _ in read.named:
             if isinstance(getattr(node, "ctx", None), ast.Load):
-                self.uses.setdefault(self.keys[id(node)], []).append(node)
+                self.uses.setdefault(self.key_of(node), []).append(node)
         for node in read.attributes:
             self.uses.setdefault((_SELF, node.attr), []).append(node)
 
@@ -584,6 +588,10 @@ class _Split:
             scope, first = found.parent, False
         return _FREE, name
 
+    def key_of(self, node: Any) -> Key:
+        """The variable that a name means."""
+        return self.keys.get(id(node), (_FREE, node.id))
+
     def _binding(self, scope: int, name: str, values: Any, guards: Any) -> _Binding:
         if scope == _SELF:
             return _Binding((_SELF, name), values, guards)
@@ -630,7 +638,7 @@ class _Split:
             if key not in self.dependent and key[0] != _FREE:
                 if any(map(self.depends, values)) or not self.controlled(guards):
                     self.dependent.add(key)
-            if any(isinstance(v, ast.Name) and self.keys[id(v)] in self.touched for v in values):
+            if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
                 self.touched.add(key)
         for node in every:
             if id(node) in self.pure and not self._is_pure(node):
@@ -646,8 +654,8 @@ class _Split:
 
     def _touch(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
-            if self.keys[id(node)][0] != _FREE and not self._is_immutable(node):
-                self.touched.add(self.keys[id(node)])
+            if self.key_of(node)[0] != _FREE and not self._is_immutable(node):
+                self.touched.add(self.key_of(node))
         elif _is_self(node):
             self.touched.add((_SELF, node.attr))  # type: ignore[attr-defined]
         elif isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)):
@@ -665,7 +673,7 @@ class _Split:
         if isinstance(node, ast.Call):
             return _attribute(node) in ("int", "str", "float", "len", "range", "abs", "round", "chr")
         if isinstance(node, ast.Name):
-            key = self.keys[id(node)]
+            key = self.key_of(node)
             found = [values for k, values, _ in self.bindings if k == key]
             return bool(found) and all(
                 all_of(_elements(v) if self._is_loop(key, v) else [v]) for vs in found for v in vs
@@ -683,7 +691,7 @@ class _Split:
             if isinstance(node, (ast.For, ast.comprehension)):
                 for target in _targets(node.target):
                     if isinstance(target, ast.Name):
-                        found.setdefault(self.keys[id(target)], set()).add(id(node.iter))
+                        found.setdefault(self.key_of(target), set()).add(id(node.iter))
         return found
 
     def depends(self, node: ast.AST | None) -> bool:
@@ -805,7 +813,7 @@ class _Split:
             values = given.get(argument.arg, [None])
             if any(map(self.depends, values)):
                 self.dependent.add(key)
-            if any(isinstance(v, ast.Name) and self.keys[id(v)] in self.touched for v in values):
+            if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
                 self.touched.add(key)
 
     def controlled(self, guards: tuple[Any, ...]) -> bool:
@@ -919,7 +927,8 @@ class _Split:
         if not any(self.depends(v) or self._reads_touched(v) for v in values):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
-            arguments = [*self._compared(call.args[:2], False), *map(self._alone, call.args[2:])]
+            values = self._compared(call.args[:2], equality=name.startswith("assertEqual"))
+            arguments = [*values, *map(self._alone, call.args[2:])]
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
@@ -1009,7 +1018,9 @@ class _Split:
                 return True
         return False
 
-    def _compared(self, parts: list[ast.expr], identity: bool) -> list[ast.expr]:
+    def _compared(
+        self, parts: list[ast.expr], identity: bool = False, equality: bool = False
+    ) -> list[ast.expr]:
         """The operands of a comparison: what depends on the program is reported."""
         reported = [self.depends(part) for part in parts]
         if not any(reported):
@@ -1020,9 +1031,17 @@ class _Split:
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
             raise _OpenError
+        # A call of a name in capitals that is compared with a literal may return a plain value.
+        objects = [
+            equality and isinstance(part, ast.Call) and self._is_object(part) for part in parts
+        ]
         return [
-            self.residual(part) if is_reported else self._kept(part)
-            for part, is_reported in zip(parts, reported, strict=True)
+            self._kept(part)
+            if not is_reported
+            else self._operand(part, equality=True)
+            if is_object
+            else self.residual(part)
+            for part, is_reported, is_object in zip(parts, reported, objects, strict=True)
         ]
 
     def _kept(self, node: ast.expr) -> ast.expr:
@@ -1045,12 +1064,14 @@ class _Split:
             )
         if isinstance(node, ast.Compare):
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
-            left, *others = self._compared([node.left, *node.comparators], identity)
+            equality = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
+            parts = [node.left, *node.comparators]
+            left, *others = self._compared(parts, identity, equality)
             return ast.copy_location(ast.Compare(left, node.ops, others), node)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
             sides = self.depends(node.left), self.depends(node.right)
             if sides in ((True, False), (False, True)):
-                left, right = self._compared([node.left, node.right], False)
+                left, right = self._compared([node.left, node.right])
                 return ast.copy_location(ast.BinOp(left, node.op, right), node)
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._call(node, is_truth)
@@ -1102,9 +1123,10 @@ class _Split:
         return ast.Call(node.func, [self._operand(items)], [])
 
     def _operand(
-        self, node: ast.expr, is_truth: bool = False, known: bool = False
+        self, node: ast.expr, is_truth: bool = False, known: bool = False, equality: bool = False
     ) -> ast.expr:
-        if not known and (self._decides(node) or (not is_truth and self._is_object(node))):
+        may_be_object = is_truth or equality
+        if not known and (self._decides(node) or (not may_be_object and self._is_object(node))):
             raise _OpenError
         if is_truth and not self._is_from_program(node):
             raise _OpenError  # two values are easily guessed
@@ -1150,7 +1172,7 @@ class _Split:
         if isinstance(node, (ast.Subscript, ast.Attribute, ast.Starred)) and not _is_self(node):
             return self._hides(node.value, needed)
         if isinstance(node, ast.Name):
-            return self.keys[id(node)] not in needed
+            return self.key_of(node) not in needed
         if _is_self(node):
             return (_SELF, node.attr) not in needed  # type: ignore[attr-defined]
         return True
@@ -1181,7 +1203,7 @@ class _Split:
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and id(node) in self.keys:
                 if isinstance(node.ctx, ast.Load):
-                    found.add(self.keys[id(node)])
+                    found.add(self.key_of(node))
             elif _is_self(node):
                 if isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
                     found.add((_SELF, node.attr))  # type: ignore[attr-defined]
@@ -1206,7 +1228,7 @@ class _Split:
             for item in _targets(target):
                 root = item if _is_self(item) else _root(item)
                 if isinstance(root, ast.Name):
-                    found.add(self.keys[id(root)])
+                    found.add(self.key_of(root))
                 elif _is_self(root):
                     found.add((_SELF, root.attr))  # type: ignore[attr-defined]
         return found
@@ -1353,10 +1375,9 @@ class _Split:
         scope = self.read.owner[id(node)]
         keep = [(scope, name) in self.needed for name in names]
         rows = self._rows(table)
-        made = ast.Call(call.func, [call.args[0], table], [])
-        if rows is not None and not all(keep):
-            made.args[1] = _keep_columns(rows, keep) or table
-        return made
+        blanked = None if rows is None or all(keep) else _keep_columns(rows, keep)
+        options = [k for k in call.keywords if k.arg != "ids"]
+        return ast.Call(call.func, [call.args[0], blanked or table], options)
 
     def _inner_call(self, node: ast.Expr, helper: Any) -> ast.stmt:
         call: Any = node.value
@@ -1380,7 +1401,7 @@ class _Split:
     def _rows(self, node: ast.AST) -> list[ast.expr] | None:
         """The rows of a table that is a literal, or a name bound once to one."""
         if isinstance(node, ast.Name) or _is_self(node):
-            key = self.keys[id(node)] if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
+            key = self.key_of(node) if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
             found = [values for k, values, _ in self.bindings if k == key]
             if len(found) != 1 or len(found[0]) != 1 or found[0][0] is None or key in self.touched:
                 return None
@@ -1390,7 +1411,7 @@ class _Split:
     def _blanked(self, table: ast.expr, target: ast.AST) -> ast.expr | None:
         """A loop's table without the columns that nothing inside reads; None if it stays."""
         def is_needed(item: ast.AST) -> bool:
-            bound = {self.keys[id(n)] for n in ast.walk(item) if isinstance(n, ast.Name)}
+            bound = {self.key_of(n) for n in ast.walk(item) if isinstance(n, ast.Name)}
             return not bound.isdisjoint(self.needed)
 
         if not isinstance(target, ast.Tuple):
@@ -1493,7 +1514,7 @@ class _Split:
         made = self._with(node, body=self._outside(node.body) or [ast.Pass()], returns=None)
         tables = [call for _, table, call in _parameters(node) if not self.depends(table)]
         others = [d for d in node.decorator_list if not self.depends(d) and d not in tables]
-        made.decorator_list = tables + [d for d in others if _attribute(d) != "parametrize"]
+        made.decorator_list = tables + [d for d in others if _attribute(d) not in _FIXTURES]
         if _attribute_names(node.decorator_list) & {"classmethod", "staticmethod"}:
             made.decorator_list += [d for d in node.decorator_list if isinstance(d, ast.Name)]
         if id(node) in self.runners and node.name != "check":
@@ -1668,7 +1689,7 @@ class _Plainness:
         free = {
             node.id
             for node, _, _ in split.read.named
-            if isinstance(node, ast.Name) and split.keys[id(node)][0] == _FREE
+            if isinstance(node, ast.Name) and split.key_of(node)[0] == _FREE
         }
         names = free - _PURE_BUILTINS - _IMPURE
         self.program = names | {split.read.entry_point} - {""}
@@ -1697,7 +1718,7 @@ class _Plainness:
         """Whether it is a global name of the program, or the candidate."""
         if not isinstance(node, ast.Name):
             return False
-        key = self.split.keys[id(node)]
+        key = self.split.key_of(node)
         return (key[0] == _FREE and key[1] in self.program) or key in self.candidate
 
     def _is_plain(self, node: ast.AST) -> bool:
@@ -1743,19 +1764,23 @@ class _Plainness:
     def _fine_use(self, node: ast.Name) -> bool:
         parent = self.parents[id(node)]
         if node.id[:1].isupper() and not node.id.isupper():
-            return False
+            user = self.parents.get(id(parent))
+            return (
+                isinstance(parent, ast.Call) and parent.func is node and isinstance(user, ast.Compare)
+                and isinstance(user.ops[0], ast.Eq)
+            )
         if isinstance(parent, ast.Call):
             called = _attribute(parent)
             return parent.func is node or called in ("map", "filter", "sorted", "check")
         is_value = isinstance(parent, (ast.Compare, ast.Subscript, ast.BinOp, ast.Assert))
-        return is_value and self.split.keys[id(node)] not in self.candidate
+        return is_value and self.split.key_of(node) not in self.candidate
 
     def _is_rich(self, node: ast.AST) -> bool:
         """Whether an argument is more than a plain value."""
         if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
             return True
         if isinstance(node, ast.Name):
-            key = self.split.keys[id(node)]
+            key = self.split.key_of(node)
             return key[0] == _FREE or key in self.split.functions or node.id == "self"
         if isinstance(node, ast.Attribute) and not self.split.depends(node):
             return not _is_self(node) or (_SELF, node.attr) in self.split.functions

@@ -610,14 +610,15 @@ class _Split:
                     if each.name.startswith("test") or each.name in _SET_UP:
                         yield each
 
-    def settle(self, roots: frozenset[str]) -> None:
+    def settle(self, roots: frozenset[str], dependent: Iterable[Key] = ()) -> None:
         """Finds what depends on the program, to a fixed point.
 
         Args:
             roots: free names that depend on it; empty for all that are not known to be pure.
+            dependent: variables that do.
         """
         self.roots = roots
-        self.dependent: set[Key] = set()
+        self.dependent = set(dependent)
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
         self.pure = {id(node) for node in every} - self.runners
@@ -682,6 +683,19 @@ class _Split:
 
     def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
         return id(value) in self.loops.get(key, ())
+
+    @functools.cached_property
+    def loop_values(self) -> list[ast.AST]:
+        """The iterables of all loops."""
+        kinds = (ast.For, ast.comprehension)
+        return [node.iter for node in ast.walk(self.tree) if isinstance(node, kinds)]
+
+    @functools.cached_property
+    def imported(self) -> set[Key]:
+        """The names that imports bind."""
+        kinds = (ast.Import, ast.ImportFrom)
+        found = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
+        return {key for node in found for key in self._bound_by(node)}
 
     @functools.cached_property
     def loops(self) -> dict[Key, set[int]]:
@@ -998,7 +1012,13 @@ class _Split:
         if _waits(tried):
             raise _OpenError
         kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
-        names = [ast.Constant(_class_name(kind)) for kind in kinds]
+        names: list[ast.expr] = []
+        for kind in kinds:
+            root = _root(kind)
+            if self.depends(kind) and not (isinstance(root, ast.Name) and self.key_of(root)[0] == _FREE):
+                if not isinstance(root, ast.Name) or self.key_of(root) not in self.imported:
+                    raise _OpenError
+            names.append(ast.Constant(_class_name(kind)) if self.depends(kind) else kind)
         match = next((k.value for k in call.keywords if k.arg == "match"), ast.Constant(None))
         if len(call.args) > 1:
             match = call.args[1]
@@ -1599,7 +1619,7 @@ def _is_harness(node: ast.Import | ast.ImportFrom) -> bool:
 def _starts_tests(call: ast.Call) -> bool:
     root = _root(call)
     named = isinstance(root, ast.Name) and root.id in ("unittest", "pytest")
-    return named and _attribute(call) in ("main", "run", "TextTestRunner") or (
+    return (named and _attribute(call) in ("main", "run", "TextTestRunner")) or (
         _attribute(call) == "print"
     )
 
@@ -1665,20 +1685,27 @@ def _defaults(node: Any) -> Iterator[tuple[str, ast.AST]]:
             yield argument.arg, value
 
 
-# Attributes that tests read of plain values; of anything else they need the program's objects.
-_PLAIN_ATTRIBUTES = frozenset(
-    name
-    for kind in (str, bytes, list, dict, set, tuple, int, float, complex)
-    for name in dir(kind)
-    if not name.startswith("_")
-) | {
-    *("shape", "ndim", "size", "dtype", "tolist", "all", "any", "sum", "mean", "columns", "T"),
-    *("iloc", "loc", "equals", "item", "astype", "to_dict", "empty", "round", "min", "max"),
-    *("year", "month", "day", "hour", "minute", "second", "numerator", "denominator", "name"),
+# What tests may do with a value of the program, so that it need not be more than a plain one.
+_PLAIN_USES = frozenset(
+    (
+        *("abs", "all", "any", "float", "fabs", "int", "isclose", "isinstance", "len", "list"),
+        *("map", "max", "min", "round", "set", "sorted", "sum", "tuple", "zip", "approx"),
+    )
+)
+_PLAIN_ERRORS = frozenset(
+    (
+        *("ArithmeticError", "AssertionError", "AttributeError", "Exception", "IndexError"),
+        *("KeyError", "LookupError", "NameError", "NotImplementedError", "OverflowError"),
+        *("RecursionError", "RuntimeError", "TypeError", "ValueError", "ZeroDivisionError"),
+    )
+)
+_PLAIN_VALUES = _PLAIN_USES | {
+    *("date", "datetime", "timedelta", "time", "Decimal", "Fraction", "dict", "range", "str"),
+    *("array", "DataFrame", "Series", "deepcopy", "copy", "choice", "randint", "random", "chr"),
 }
-_PLAIN_MODULES = _MODULES | {
-    *("random", "sys", "time", "warnings", "pprint", "dataclasses", "numbers", "heapq", "array"),
-}
+_PLAIN_MODULES = _MODULES | {"random", "time", "warnings", "heapq", "typing"}
+_OPERATIONS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Assert, ast.List, ast.Tuple)
+_NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Global, ast.Nonlocal)
 
 
 class _Plainness:
@@ -1686,117 +1713,117 @@ class _Plainness:
 
     def __init__(self, split: _Split) -> None:
         self.split = split
-        free = {
-            node.id
-            for node, _, _ in split.read.named
-            if isinstance(node, ast.Name) and split.key_of(node)[0] == _FREE
-        }
-        names = free - _PURE_BUILTINS - _IMPURE
-        self.program = names | {split.read.entry_point} - {""}
+        used = [node for node, _, _ in split.read.named if isinstance(node, ast.Name)]
+        free = {node.id for node in used if split.key_of(node)[0] == _FREE}
+        self.program = (free - _PURE_BUILTINS - _IMPURE) | {split.read.entry_point} - {""}
         split.settle(frozenset(self.program | {"\0"}))
-        self.candidate = {
+        self.candidates = {
             (split.read.owner[id(node)], argument.arg)
             for node in split.read.functions.get(0, ())
             if node.name == "check" and split.read.entry_point
             for argument in node.args.args[:1]
         }
-        if self.candidate:
-            split.dependent |= self.candidate
-            split._pass([n for nodes in split.functions.values() for n in nodes])
-            split.memo.clear()
+        split.settle(frozenset(self.program | {"\0"}), self.candidates)
+        self.parents = {
+            id(child): node
+            for node in ast.walk(split.tree)
+            for child in ast.iter_child_nodes(node)
+        }
 
     def holds(self) -> bool:
         """True if no statement needs more."""
-        parents: dict[int, ast.AST] = {}
-        for node in ast.walk(self.split.tree):
-            for child in ast.iter_child_nodes(node):
-                parents[id(child)] = node
-        self.parents = parents
         return all(map(self._is_plain, ast.walk(self.split.tree)))
-
-    def _is_program(self, node: ast.AST) -> bool:
-        """Whether it is a global name of the program, or the candidate."""
-        if not isinstance(node, ast.Name):
-            return False
-        key = self.split.key_of(node)
-        return (key[0] == _FREE and key[1] in self.program) or key in self.candidate
 
     def _is_plain(self, node: ast.AST) -> bool:
         split = self.split
-        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)):
+        if isinstance(node, _NEVER):
             return False
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-            return all(module in _PLAIN_MODULES for module in modules)
+        if isinstance(node, ast.Import):
+            return node.names[0].name in _PLAIN_MODULES
+        if isinstance(node, ast.ImportFrom):
+            return node.module in _PLAIN_MODULES
         if isinstance(node, ast.ClassDef):
-            if any(map(split.depends, node.bases)) or any(map(split.depends, node.decorator_list)):
-                return False
-            return any(_attribute(b).endswith("TestCase") for b in node.bases) or node.name.startswith("Test")
-        if isinstance(node, _FUNCTIONS):
-            if any(map(split.depends, node.decorator_list)) or _fixture_of(node):
-                return False
-            if id(node) in split.runners and node.name != "check":
-                given = {name for names, _, _ in _parameters(node) for name in names} | {"self", "cls"}
-                return all(a.arg in given for a in node.args.args) and not _parameters(node)
-            return True
+            return split._has_tests(node) and not any(map(split.depends, node.bases))
+        if isinstance(node, ast.FunctionDef):
+            return self._is_plain_function(node)
         if isinstance(node, ast.With):
-            return raised_by(node) is not None or _attribute(node.items[0].context_expr) == "subTest"
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in ("open", "setattr", "delattr", "globals", "exec", "eval", "input", "vars", "next", "iter"):
-                return False
-            return not self._is_program(node) or self._fine_use(node)
+            call = raised_by(node)
+            alone = call is not None and node.items[0].optional_vars is None
+            return (alone and self._is_plain_error(call.args[0])) or (  # type: ignore[union-attr]
+                _attribute(node.items[0].context_expr) == "subTest"
+            )
+        if isinstance(node, ast.ExceptHandler):
+            return node.name is None and (node.type is None or self._is_plain_error(node.type))
         if isinstance(node, ast.Attribute):
-            if isinstance(node.ctx, ast.Store) and not _is_self(node):
-                return False
-            if node.attr in ("mock", "environ", "stdin", "stdout", "stderr", "argv", "modules"):
-                return False
-            if not _is_self(node) and split.depends(node.value):
-                return node.attr in _PLAIN_ATTRIBUTES and not self._is_program(node.value)
-        if isinstance(node, ast.Call) and split.depends(node.func) and not isinstance(node.func, ast.Attribute):
-            values = (*node.args, *(k.value for k in node.keywords))
-            return not any(map(self._is_rich, values))
+            if _is_self(node):
+                return True
+            stored = not isinstance(node.ctx, ast.Load)
+            return not stored and node.attr not in _IMPURE_ATTRIBUTES and not split.depends(node.value)
+        if isinstance(node, ast.Call) and _attribute(node) in _RAISES and _is_self(node.func):
+            return bool(node.args) and self._is_plain_error(node.args[0])
+        if isinstance(node, ast.Call) and split.depends(node.func):
+            return not any(map(self._is_rich, (*node.args, *(k.value for k in node.keywords))))
         if isinstance(node, ast.Compare):
-            return self._fine_comparison(node)
-        if isinstance(node, ast.Call) and _attribute(node) in ("isinstance", "issubclass", "hasattr", "getattr", "type"):
-            return not any(map(split.depends, node.args[1:])) and _attribute(node) not in ("hasattr", "getattr")
+            called = [split.depends(part) for part in (node.left, *node.comparators)]
+            identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+            plain = not identity or any(isinstance(part, ast.Constant) for part in node.comparators)
+            return plain and not all(called)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.id in _IMPURE - {"print"}:
+                return False
+            return not split.depends(node) or self._is_plain_use(node)
         return True
 
-    def _fine_use(self, node: ast.Name) -> bool:
-        parent = self.parents[id(node)]
-        if node.id[:1].isupper() and not node.id.isupper():
-            user = self.parents.get(id(parent))
-            return (
-                isinstance(parent, ast.Call) and parent.func is node and isinstance(user, ast.Compare)
-                and isinstance(user.ops[0], ast.Eq)
-            )
+    def _is_plain_function(self, node: ast.FunctionDef) -> bool:
+        if any(map(self.split.depends, node.decorator_list)) or _fixture_of(node):
+            return False
+        if id(node) not in self.split.runners or node.name == "check":
+            return True
+        return not _parameters(node) and all(a.arg in ("self", "cls") for a in node.args.args)
+
+    def _is_plain_error(self, node: ast.AST) -> bool:
+        kinds = node.elts if isinstance(node, ast.Tuple) else [node]
+        return all(isinstance(k, ast.Name) and k.id in _PLAIN_ERRORS for k in kinds)
+
+    def _is_plain_use(self, node: ast.Name) -> bool:
+        key, parent = self.split.key_of(node), self.parents[id(node)]
+        user = self.parents.get(id(parent))
+        if key in self.split.functions:
+            return isinstance(parent, ast.Call) and parent.func is node
+        if (key[0] == _FREE and key[1] in self.program) or key in self.candidates:
+            if not isinstance(parent, ast.Call):
+                return False
+            if parent.func is not node:
+                return _attribute(parent) in ("map", "check")
+            if node.id[:1].isupper():
+                return isinstance(user, ast.Compare) and isinstance(user.ops[0], ast.Eq)
+            if isinstance(user, ast.Call) and parent is not user.func:
+                called = _attribute(user)
+                return called in _PLAIN_USES or called.startswith("assert") or self.split.depends(user.func)
+            return not isinstance(user, ast.Call)
         if isinstance(parent, ast.Call):
-            called = _attribute(parent)
-            return parent.func is node or called in ("map", "filter", "sorted", "check")
-        is_value = isinstance(parent, (ast.Compare, ast.Subscript, ast.BinOp, ast.Assert))
-        return is_value and self.split.key_of(node) not in self.candidate
+            return parent.func is not node and _attribute(parent).startswith("assert")
+        return isinstance(parent, _OPERATIONS)
 
     def _is_rich(self, node: ast.AST) -> bool:
         """Whether an argument is more than a plain value."""
+        split = self.split
         if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
             return True
         if isinstance(node, ast.Name):
-            key = self.split.key_of(node)
-            return key[0] == _FREE or key in self.split.functions or node.id == "self"
-        if isinstance(node, ast.Attribute) and not self.split.depends(node):
-            return not _is_self(node) or (_SELF, node.attr) in self.split.functions
+            key = split.key_of(node)
+            if key[0] == _FREE or key in split.functions or key in split.imported:
+                return True
+            found = [value for k, values, _ in split.bindings if k == key for value in values]
+            if any(isinstance(v, ast.Call) and self._is_rich(v) for v in found):
+                return True
+            plain = (ast.List, ast.Dict, ast.Set, ast.ListComp)
+            changes = key in split.touched and len(split.uses.get(key, ())) > 1
+            return changes and not all(isinstance(v, plain) or v in split.loop_values for v in found)
+        if isinstance(node, ast.Attribute):
+            return not _is_self(node) or (_SELF, node.attr) in split.functions
+        if isinstance(node, ast.Call) and not split.depends(node.func):
+            return _attribute(node) not in _PLAIN_VALUES or any(map(self._is_rich, node.args))
         if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)):
             return any(map(self._is_rich, ast.iter_child_nodes(node)))
-        if isinstance(node, ast.Call) and not self.split.depends(node.func):
-            name = _attribute(node)
-            return name in ("iter", "map", "filter", "zip", "count", "cycle", "object") or any(
-                map(self._is_rich, node.args)
-            )
         return False
-
-    def _fine_comparison(self, node: ast.Compare) -> bool:
-        parts = [node.left, *node.comparators]
-        called = [self.split.depends(part) for part in parts]
-        if any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
-            plain = [isinstance(part, ast.Constant) for part in parts]
-            return not any(called) or any(plain)
-        return not all(called)

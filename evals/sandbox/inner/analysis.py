@@ -107,32 +107,6 @@ def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
 
 
-def arguments(code: types.CodeType) -> set[str]:
-    """The names of the arguments of all functions in code; pytest's fixtures are among them."""
-    names = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= arguments(constant)
-    return names
-
-
-def sets_attributes(code: types.CodeType) -> bool:
-    """Whether code, or a function in it, sets an attribute of something but ``self``."""
-    operations = code.co_code[::2]
-    if not _STORES.isdisjoint(operations) and code.co_varnames[:1] != ("self",):
-        return True
-    return any(sets_attributes(part) for part in code.co_consts if isinstance(part, types.CodeType))
-
-
-def texts_of(code: types.CodeType) -> set[str]:
-    """The texts among the constants of code and of all functions in it."""
-    texts = {constant for constant in code.co_consts if type(constant) is str}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            texts |= texts_of(constant)
-    return texts
-
-
 # How the names of functions begin that may reject a result.
 _REJECTING = (
     *("_exit", "abort", "assert", "check", "compare", "ensure", "exit", "expect", "fail", "quit"),

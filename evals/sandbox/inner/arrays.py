@@ -2,7 +2,7 @@
 
 Nothing is pickled, and received data is checked before it reaches numpy. Neither package is
 imported before such a value occurs. An array of objects is a list of values; structured types and
-subclasses become handles (see :mod:`.handles`).
+subclasses are not sent.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Reports:
             self._fail("error", f"the program broke the protocol: {type(error).__name__}")
         self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
 
-    def raised(self, expected: tuple[str, ...], match: str | None) -> None:
+    def raised(self, kinds: tuple[str | type, ...], match: str | None) -> None:
         """Checks that computing a site's operand raised one of these exceptions.
 
         Raises:
@@ -169,6 +169,7 @@ class Reports:
         """
         if self._stub is not None:
             raise AssertionError("a stand-in raises nothing")
+        expected = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
         try:
             kind, *rest = self._outcomes[0]
             if kind != "raised":

@@ -42,23 +42,19 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from . import suites, wire
-from .ambient import FIXTURES, Surroundings, wanted
 from .analysis import (
     PURE_MODULES,
     GivenCode,
-    arguments,
     asserts_nothing,
     collected_names,
     names_read,
-    sets_attributes,
     side_effect_free,
-    texts_of,
     why_idle,
 )
 from .blinded import Reports
 from .orders import HEARD
 from .program import CHANNEL_FD
-from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
+from .remote import Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 
 MAX_PACKET = 65536
@@ -189,7 +185,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             tests.load()
             channel.note(False)  # tests that end their process before they call are to blame
             tests.run()
-            remote.end()
+            remote.settle()
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
@@ -206,15 +202,12 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, BadTestError))
         again = again and (tidy or isinstance(error, Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
-        if status in ("wrong", "error") and error is not remote.raised:
-            message += remote.hint()
     sys.modules["__main__"] = _main
     return (
         {
             "status": status,
             "message": message[: wire.MAX_MESSAGE_CHARS],
             "values": values,
-            "objects": remote.used_objects,
         },
         again and remote.tidy and "pytest" not in sys.modules,
     )
@@ -382,8 +375,6 @@ class _Tests:
     def run_again(self) -> None:
         """Runs the tests once more, on the program or its stand-in."""
         if self._calls_made:
-            if self._remote.around is not None:
-                self._remote.around.reset()
             self.set_up()
             self._execute()
         else:
@@ -391,20 +382,10 @@ class _Tests:
 
     def _execute(self) -> None:
         read = self._test.names
-        if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
-            read = read | {text.rpartition(".")[2] for text in self._test.texts}
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
         calls = self._remote.calls  # made for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name], read) for name in names}
-        values = [name for name in names if self._names[name] == "value"]
-        if values:
-            self._namespace = LiveNamespace(self._remote, self._namespace, values)
-            sys.modules["__main__"] = LiveModule(self._namespace)
         self._namespace.update(self._bound)
-        if self._test.wants:
-            around = Surroundings(self._test.wants, self._test.names, self._test.texts)
-            around.bind(self._namespace, self._bound)
-            self._remote.around = around
         suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
         self._calls_made = self._remote.calls > calls
         self._collected()
@@ -437,15 +418,12 @@ class _Code(NamedTuple):
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: the names of tests that it does read.
-        wants, texts: the state to synchronize for it, see :mod:`.ambient`, and the texts in it.
     """
 
     code: types.CodeType
     side_effect_free: bool
     names: frozenset[str]
     collected: frozenset[str]
-    wants: frozenset[str] = frozenset()
-    texts: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=16)
@@ -457,30 +435,15 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
     """
     if isinstance(given, tuple):
         data, is_free, names, collected = given
-        return _code(marshal.loads(data), is_free, frozenset(names), frozenset(collected))
+        return _Code(marshal.loads(data), is_free, frozenset(names), frozenset(collected))
     try:
         code = compile(given, file_name, "exec", dont_inherit=True)
     except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         raise BadTestError(f"{type(error).__name__}: {error}") from None
     names = names_read(code)
-    return _code(
+    return _Code(
         code, side_effect_free(code), frozenset(names), frozenset(collected_names(code, names))
     )
-
-
-def _code(
-    code: types.CodeType, is_free: bool, names: frozenset[str], collected: frozenset[str]
-) -> _Code:
-    shared = names | (FIXTURES & arguments(code))
-    if is_free and not wanted(shared, sets_attributes=False):  # a path may come from the program
-        return _Code(code, is_free, names, collected)
-    texts = frozenset(texts_of(code))
-    wants = wanted(shared, sets_attributes(code))
-    if "patches" in wants:  # as in patch.dict("os.environ")
-        wants |= wanted({text.rpartition(".")[2] for text in texts if "." in text}, False)
-    else:
-        texts = frozenset[str]()
-    return _Code(code, is_free, names, collected, wants, texts)
 
 
 def names_to_bind(
@@ -503,8 +466,7 @@ def names_to_bind(
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
-    kinds = ("call", "class")
-    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] in kinds]
+    shadows = [n for n in wanted if hasattr(builtins, n) and names[n] == "call"]
     modules = {name for name in plain if names[name].startswith(_MODULE)}
     bound = {name for name in plain if name not in modules or _is_importable(name, names[name])}
     if not entry_point and len(plain) == len(modules) and len(shadows) == 1:
@@ -532,9 +494,7 @@ def _bind(remote: Remote, name: str, kind: str, read: AbstractSet[str]) -> objec
                 if not hasattr(found, inner) and not inner.startswith("_"):
                     importlib.import_module(f"{module}.{inner}")
         return found
-    if kind == "class":
-        return remote.get_class(name)
-    return remote.get(name) if kind == "value" else Proxy(remote, name)
+    return Proxy(remote, name)
 
 
 def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:

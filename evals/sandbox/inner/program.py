@@ -9,7 +9,7 @@ decides. The messages below are those of an honest program.
                              | ["eval", expression] | what :mod:`.remote` lists
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
-``kind`` is ``call``, ``class``, ``value`` or ``module:NAME``.
+``kind`` is ``call`` or ``module:NAME``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,13 @@ import json
 import marshal
 import os
 import sys
-import time
 import types
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import blinded, foreign, linux, returns, suites, wire
-from .ambient import ProgramSurroundings
+from . import arrays, blinded, foreign, linux, returns, suites, wire
 from .namespaces import WORK
-from .objects import Objects
 from .orders import FOREIGN
-from .verbs import special_methods
 
 FILE_NAME = "<program>"
 # The file of a program in mode stdio, in its working directory, if its text suggests it reads it.
@@ -84,9 +81,6 @@ _printed = _Printed()
 _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
 _channel = wire.Channel(CHANNEL_FD)
-_asking = _thread.RLock()
-_main_thread = _thread.get_ident()  # that answers the tests; a fork keeps its number
-_answering = 0  # requests of the tests that are being carried out
 
 
 def main(payload: bytes, printed: bool) -> None:
@@ -160,10 +154,9 @@ def rehearse() -> None:
     The interpreter specializes code that runs often (PEP 659) and fills caches. Done here once, no
     job has to do it again in memory that it would first have to copy.
     """
-    global _channel, _namespace, _objects
-    arguments = [{"p": "f"}, [3, 1, 2, 5], "some Words here"]
-    requests = [["use", "call", arguments, {}, []]] * 10
-    kept = _channel, _namespace, _objects
+    global _channel, _namespace
+    requests = [["call", "f", [[3, 1, 2, 5], "some Words here"], {}]] * 10
+    kept = _channel, _namespace
     for _ in range(20):
         ours, theirs = _socket.socketpair()
         for request in requests:
@@ -171,13 +164,12 @@ def rehearse() -> None:
         ours.shutdown(_socket.SHUT_WR)
         _namespace = vars(_module("rehearsal"))
         _channel = wire.Channel(theirs.fileno())
-        _objects = Objects(_namespace, _ask)
         execute(_REHEARSED, _namespace)
         _tell_names()
         serve()
         ours.close()
         theirs.close()
-    _channel, _namespace, _objects = kept
+    _channel, _namespace = kept
     del sys.modules["rehearsal"]
 
 
@@ -400,21 +392,12 @@ def _answer_other(frame: bytes) -> None:
     if frame[:1] == b"m":
         _answer_call(frame)
         return
-    global _answering
-    request = wire.decode_request(frame)
-    _answering += 1
-    raised: list[BaseException] = []
-    value: Any = None
     try:
-        value = _value(request)
+        value = _value(wire.decode_request(frame))
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
-        raised.append(error)
-    with _asking:  # a thread that asks the tests for something reads the channel till it has it
-        _answering -= 1
-        if raised:
-            _tell_raised(raised.pop())
-        else:
-            _reply(value)
+        _tell_raised(error)
+    else:
+        _reply(value)
 
 
 def _answer_call(frame: bytes) -> None:
@@ -438,24 +421,37 @@ def _named(name: str) -> Any:
 
 
 def _value(request: list[Any]) -> Any:
-    if request[0] == "around":
-        for told in request[1:]:
-            _around.apply(_objects.unpack(told))
-        return _around.changes()
     kind, name = request[:2]
     if kind == "eval":
         code = compile(name, "<call>", "eval", dont_inherit=True)
         return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
     if kind == "get":
         return _named(name)
-    return _objects.do(*request[1:])
+    options = {key: wire.unpack(tree, _special) for key, tree in request[3].items()}
+    return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
+
+
+def _special(tag: str, content: Any) -> Any:
+    """The value of a tree of the tests that is not plain."""
+    if tag == "p":
+        return _named(content)
+    return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+
+
+def _not_plain(value: Any) -> Any:
+    """The tree of a value that is not plain."""
+    if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
+        return wire.drained(value, _pack)
+    return blinded.not_plain(value)
+
+
+def _pack(value: Any) -> Any:
+    return wire.pack(value, _not_plain)
 
 
 def _reply(value: object) -> None:
     try:
-        answer = ["value", _objects.pack(value)]
-        if changes := _objects.changes():
-            answer.append(changes)
+        answer = ["value", _pack(value)]
     except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
         _tell_raised(error)
         return
@@ -466,21 +462,16 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
     """Answers a call of :func:`wire.encode_call` that may have changed ``given``, its mutable
     arguments.
     """
-    kept = [0] * len(given)
-    if any(_is_kept(part, value) for part in given):  # then all: one may hold another
-        kept = [_objects.adopt(part) for part in given]
     before = wire.containers(wire.decode_request(frame)[2:])
     places = {id(part): place for place, part in enumerate(given)}
     places_before = {id(part): place for place, part in enumerate(before)}
 
-    def known(part: object, depth: int) -> object:
+    def known(part: object, _: int) -> object:
         place = places.get(id(part))
-        if place is not None:
-            return {"a": place}
-        return _objects.share(part, depth) if any(kept) else None
+        return None if place is None else {"a": place}
 
     def pack(part: Any) -> Any:
-        return wire.pack(part, _objects.not_plain, known)
+        return wire.pack(part, _not_plain, known)
 
     try:
         changes: list[Any] = []
@@ -488,20 +479,14 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
             if not wire.same_contents(now, was, places, places_before):
                 items = [[k, v] for k, v in now.items()] if type(now) is dict else list(now)
                 changes.append([place, [pack(item) for item in items]])
-        if not changes and not any(kept) and id(value) not in places:
+        if not changes and id(value) not in places:
             _reply(value)
             return
-        answer = ["changed", pack(value), changes, kept]
+        answer = ["changed", pack(value), changes]
     except BaseException as error:  # noqa: BLE001
         _tell_raised(error)
         return
     _send_answer(answer)
-
-
-def _is_kept(part: object, value: object) -> bool:
-    """Whether the program has kept a part of the arguments of a call."""
-    # By its parent, the list of parts, the loop, this function twice.
-    return sys.getrefcount(part) > 5 + (part is value)
 
 
 def _send_answer(answer: list[object]) -> None:
@@ -511,7 +496,7 @@ def _send_answer(answer: list[object]) -> None:
     except wire.FrameTooLargeError as error:
         _channel.send(["too_large", "", str(error)])
     except (MemoryError, ValueError) as error:
-        _channel.send(["raised", type(error).__name__, "the result can't be sent", None])
+        _channel.send(["raised", type(error).__name__, "the result cannot be sent"])
 
 
 def _tell_raised(error: BaseException) -> None:
@@ -523,56 +508,9 @@ def _tell_raised(error: BaseException) -> None:
     elif isinstance(error, wire.WireError):
         answer = ["too_large", "", str(error)]
     else:
-        answer = ["raised", *wire.describe_exception(error), None]
-        with contextlib.suppress(BaseException):  # whatever the program has made of it
-            answer[-1] = _objects.exception(error)
-            answer.append(_objects.changes())
+        answer = ["raised", *wire.describe_exception(error)]
     _flush_printed()
-    try:
-        _channel.send(answer)
-    except (wire.WireError, MemoryError, ValueError):
-        _channel.send([*answer[:3], None])
-
-
-def _ask(
-    verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
-) -> object:
-    """Requests an operation on an object of the tests, while they wait for an answer."""
-    while True:
-        with _asking:
-            if _thread.get_ident() == _main_thread or _answering or _runs_program():
-                return _ask_now(verb, number, arguments, options)
-        time.sleep(0.001)  # a thread of the program waits until the tests listen
-
-
-def _runs_program() -> bool:
-    """Whether the thread that answers the tests runs code of the program."""
-    frame = sys._current_frames().get(_main_thread)
-    while frame is not None and frame.f_code.co_filename != FILE_NAME:
-        frame = frame.f_back
-    return frame is not None
-
-
-def _ask_now(
-    verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
-) -> object:
-    with _asking:
-        trees = [_objects.pack(value) for value in arguments]
-        named = {key: _objects.pack(value) for key, value in options.items()}
-        _flush_printed()
-        _channel.send(["ask", verb, number, trees, named, _objects.changes()])
-        while True:  # the operation may send requests to the program in turn
-            frame = _channel.receive_bytes()
-            answer = None if frame[:1] == b"m" else wire.decode_request(frame)
-            if answer is not None and answer[0] in ("value", "raised"):
-                break
-            _answer_other(frame)
-        kind, tree, changes = answer
-        value = _objects.unpack(tree)
-        _objects.apply(changes)
-    if kind == "value":
-        return value
-    raise value
+    _channel.send(answer)
 
 
 def _tell_failed(error: BaseException, compiling: bool) -> None:
@@ -597,28 +535,12 @@ def _is_told(name: object) -> bool:
 _TOLD = frozenset({"__version__", "__author__", "__license__", "__all__"})
 
 
-def _is_function(value: Any) -> bool:
-    """Whether all that tests do with an object is to call it."""
-    special = set(special_methods(type(value)))
-    return callable(value) and (
-        type(value).__module__ in ("builtins", "functools") or special <= _OF_CALLABLES
-    )
-
-
-_OF_CALLABLES = {"__call__", "__get__", "__repr__", "__str__", "__hash__"}
-
-
 def _tell_names() -> None:
     names = {}
     for name, value in list(_namespace.items())[:MAX_NAMES]:
         if _is_told(name):
             module = vars(value).get("__name__") if isinstance(value, types.ModuleType) else None
-            if isinstance(module, str):
-                names[name] = f"module:{module}"
-            elif isinstance(value, type):
-                names[name] = "class"
-            else:
-                names[name] = "call" if _is_function(value) else "value"
+            names[name] = f"module:{module}" if isinstance(module, str) else "call"
     _channel.send(["loaded", names])
 
 
@@ -633,7 +555,3 @@ def _flush() -> None:
     for name in ("stdout", "__stdout__", "stderr"):
         with contextlib.suppress(BaseException):  # whatever the program made of it
             getattr(sys, name).flush()
-
-
-_objects = Objects(_namespace, _ask)
-_around = ProgramSurroundings(_namespace)

@@ -71,7 +71,9 @@ _SET_UP = frozenset(
 )
 _RAISES = ("raises", "assertRaises", "assertRaisesRegex")
 # Calls whose operands are compared outside, not within the program's process.
-_COMPARING = frozenset(("abs", "isclose", "allclose", "array_equal", "fabs", "approx", "isinstance"))
+_COMPARING = frozenset(
+    ("abs", "isclose", "allclose", "array_equal", "fabs", "approx", "isinstance")
+)
 _CALLS = {
     "assert_called_once_with": "{0} == [{1}]",
     "assert_called_with": "{0}[-1:] == [{1}]",
@@ -144,7 +146,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*_without_lines(ast.parse(setup)).body, *tree.body]
-            tree = _with_imports(_Simpler().visit(tree))
+            tree = _with_imports(_without_starts(_Simpler().visit(tree)))
         return _Split(tree, lines, entry_point).result()
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -161,6 +163,25 @@ class _Simpler(ast.NodeTransformer):
         if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
             parts = node.test.values
         return [ast.copy_location(ast.Assert(part, node.msg), node) for part in parts]
+
+
+_STARTS = frozenset(
+    ("TestLoader", "TextTestRunner", "TestSuite", "makeSuite", "defaultTestLoader", "TestResult")
+)
+
+
+def _without_starts(tree: ast.Module) -> ast.Module:
+    """Drops what loads and runs test cases, which are run anyway."""
+    names = set(_STARTS)
+    kept: list[ast.stmt] = []
+    for node in tree.body:
+        read = {_attribute(n) for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))}
+        if isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.ImportFrom)) or names.isdisjoint(read):
+            kept.append(node)
+        elif isinstance(node, ast.Assign):
+            names |= {_attribute(target) for target in node.targets}
+    tree.body = kept
+    return tree
 
 
 def _with_imports(tree: ast.Module) -> ast.Module:
@@ -659,7 +680,9 @@ class _Split:
                 self.touched.add(self.key_of(node))
         elif _is_self(node):
             self.touched.add((_SELF, node.attr))  # type: ignore[attr-defined]
-        elif isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)):
+        elif isinstance(
+            node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)
+        ):
             for child in ast.iter_child_nodes(node):
                 self._touch(child)
 
@@ -672,7 +695,16 @@ class _Split:
         if isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Tuple, ast.IfExp)):
             return all_of(n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr))
         if isinstance(node, ast.Call):
-            return _attribute(node) in ("int", "str", "float", "len", "range", "abs", "round", "chr")
+            return _attribute(node) in (
+                "int",
+                "str",
+                "float",
+                "len",
+                "range",
+                "abs",
+                "round",
+                "chr",
+            )
         if isinstance(node, ast.Name):
             key = self.key_of(node)
             found = [values for k, values, _ in self.bindings if k == key]
@@ -781,8 +813,12 @@ class _Split:
     def has_many(self) -> bool:
         """Whether a fixture has parameters."""
         return any(
-            isinstance(d, ast.Call) and _is_fixture(d) and any(k.arg == "params" for k in d.keywords)
-            for nodes in self.functions.values() for node in nodes for d in node.decorator_list
+            isinstance(d, ast.Call)
+            and _is_fixture(d)
+            and any(k.arg == "params" for k in d.keywords)
+            for nodes in self.functions.values()
+            for node in nodes
+            for d in node.decorator_list
         )
 
     def _key_of(self, node: Any) -> Key:
@@ -903,7 +939,9 @@ class _Split:
         if isinstance(node, ast.Try):
             handler = expected_by(node)
             assert handler is not None and handler.type is not None
-            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), node.body[0].value)  # type: ignore[attr-defined]
+            return self._raised(
+                node, ast.Call(ast.Name("raises"), [handler.type], []), node.body[0].value
+            )  # type: ignore[attr-defined]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self._call_statement(node, node.value)
         return None
@@ -946,7 +984,9 @@ class _Split:
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
-        keywords = [ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"]
+        keywords = [
+            ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"
+        ]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
@@ -965,8 +1005,12 @@ class _Split:
         if self._is_candidate(key):
             return True
         found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
-        return depth < 4 and bool(found) and all(
-            value is not None and self._is_from_program(value, depth + 1) for value in found
+        return (
+            depth < 4
+            and bool(found)
+            and all(
+                value is not None and self._is_from_program(value, depth + 1) for value in found
+            )
         )
 
     def _is_candidate(self, key: Key) -> bool:
@@ -1015,7 +1059,9 @@ class _Split:
         names: list[ast.expr] = []
         for kind in kinds:
             root = _root(kind)
-            if self.depends(kind) and not (isinstance(root, ast.Name) and self.key_of(root)[0] == _FREE):
+            if self.depends(kind) and not (
+                isinstance(root, ast.Name) and self.key_of(root)[0] == _FREE
+            ):
                 if not isinstance(root, ast.Name) or self.key_of(root) not in self.imported:
                     raise _OpenError
             names.append(ast.Constant(_class_name(kind)) if self.depends(kind) else kind)
@@ -1026,7 +1072,9 @@ class _Split:
             raise _OpenError
         self._operand(tried)
         self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
-        check = ast.Call(ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], [])
+        check = ast.Call(
+            ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
+        )
         return ast.copy_location(ast.Expr(check), node)
 
     def _reads_touched(self, node: ast.AST) -> bool:
@@ -1153,9 +1201,7 @@ class _Split:
         truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
         self.current.operands.append(truth if is_truth else node)
         value = ast.Constant(len(self.current.operands) - 1)
-        return ast.copy_location(
-            ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node
-        )
+        return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
 
     def _decides(self, node: ast.AST) -> bool:
         """Whether an operand may compare with what is expected, or hide an exception."""
@@ -1304,10 +1350,16 @@ class _Split:
             return [self._with(node, body=body or [ast.Pass()])]
         if isinstance(node, ast.Try):
             parts = {n: self._inside(getattr(node, n)) for n in ("body", "orelse", "finalbody")}
-            handlers = [self._with(h, body=self._inside(h.body) or [ast.Pass()]) for h in node.handlers]
+            handlers = [
+                self._with(h, body=self._inside(h.body) or [ast.Pass()]) for h in node.handlers
+            ]
             if not any(parts.values()) and not any(map(self.depends, node.body)):
                 return []
-            return [self._with(node, **{**parts, "body": parts["body"] or [ast.Pass()]}, handlers=handlers)]
+            return [
+                self._with(
+                    node, **{**parts, "body": parts["body"] or [ast.Pass()]}, handlers=handlers
+                )
+            ]
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bound = self._bound_by(node)
             is_needed = bound & self.needed or bound & self.dependent
@@ -1328,7 +1380,9 @@ class _Split:
         if isinstance(node, ast.Assert) and not self.depends(node.test):
             return []
         if isinstance(node, ast.Raise) and not self.depends(node):
-            return [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
+            return (
+                [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
+            )
         if isinstance(node, ast.Return) and node.value and not self.depends(node.value):
             return [node if not self._read_in(node) else ast.Return(node.value)]
         return [node]
@@ -1403,6 +1457,7 @@ class _Split:
         call: Any = node.value
         scope = self.read.owner[id(helper)]
         names = dict(_named(helper, call))
+
         def kept(value: ast.expr) -> ast.expr:
             is_needed = (scope, names.get(id(value), "")) in self.needed
             return value if is_needed or self.depends(value) else ast.Constant(None)
@@ -1430,6 +1485,7 @@ class _Split:
 
     def _blanked(self, table: ast.expr, target: ast.AST) -> ast.expr | None:
         """A loop's table without the columns that nothing inside reads; None if it stays."""
+
         def is_needed(item: ast.AST) -> bool:
             bound = {self.key_of(n) for n in ast.walk(item) if isinstance(n, ast.Name)}
             return not bound.isdisjoint(self.needed)
@@ -1484,7 +1540,9 @@ class _Split:
         if isinstance(node, ast.ClassDef):
             if not self._has_tests(node):
                 return []
-            return [self._with(node, body=self._outside(node.body) or [ast.Pass()], decorator_list=[])]
+            return [
+                self._with(node, body=self._outside(node.body) or [ast.Pass()], decorator_list=[])
+            ]
         if isinstance(node, (ast.For, ast.If, ast.While)):
             guard = node.iter if isinstance(node, ast.For) else node.test
             if self.depends(guard):
@@ -1497,11 +1555,25 @@ class _Split:
             last = self._outside(node.finalbody)
             if not self._is_controlled(("try", node)):
                 return last
-            handlers = [self._with(h, body=self._outside(h.body) or [ast.Pass()]) for h in node.handlers]
+            handlers = [
+                self._with(h, body=self._outside(h.body) or [ast.Pass()]) for h in node.handlers
+            ]
             body = self._outside(node.body) or [ast.Pass()]
-            return [self._with(node, body=body, handlers=handlers, orelse=self._outside(node.orelse), finalbody=last)]
+            return [
+                self._with(
+                    node,
+                    body=body,
+                    handlers=handlers,
+                    orelse=self._outside(node.orelse),
+                    finalbody=last,
+                )
+            ]
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            return [node] if _is_harness(node) or self._bound_by(node).isdisjoint(self.dependent) else []
+            return (
+                [node]
+                if _is_harness(node) or self._bound_by(node).isdisjoint(self.dependent)
+                else []
+            )
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             helper = self._helper(node.value)
             if helper is not None:
@@ -1613,7 +1685,9 @@ def _is_function(guard: Any) -> bool:
 
 def _is_harness(node: ast.Import | ast.ImportFrom) -> bool:
     module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-    return (module or "").split(".")[0] in ("unittest", "pytest") and (module or "") != "unittest.mock"
+    return (module or "").split(".")[0] in ("unittest", "pytest") and (
+        module or ""
+    ) != "unittest.mock"
 
 
 def _starts_tests(call: ast.Call) -> bool:
@@ -1678,7 +1752,9 @@ def _given(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST | None]]:
 def _defaults(node: Any) -> Iterator[tuple[str, ast.AST]]:
     positional = [*node.args.posonlyargs, *node.args.args]
     count = len(node.args.defaults)
-    for argument, value in zip(positional[len(positional) - count :], node.args.defaults, strict=True):
+    for argument, value in zip(
+        positional[len(positional) - count :], node.args.defaults, strict=True
+    ):
         yield argument.arg, value
     for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         if value is not None:
@@ -1725,9 +1801,7 @@ class _Plainness:
         }
         split.settle(frozenset(self.program | {"\0"}), self.candidates)
         self.parents = {
-            id(child): node
-            for node in ast.walk(split.tree)
-            for child in ast.iter_child_nodes(node)
+            id(child): node for node in ast.walk(split.tree) for child in ast.iter_child_nodes(node)
         }
 
     def holds(self) -> bool:
@@ -1758,7 +1832,9 @@ class _Plainness:
             if _is_self(node):
                 return True
             stored = not isinstance(node.ctx, ast.Load)
-            return not stored and node.attr not in _IMPURE_ATTRIBUTES and not split.depends(node.value)
+            return (
+                not stored and node.attr not in _IMPURE_ATTRIBUTES and not split.depends(node.value)
+            )
         if isinstance(node, ast.Call) and _attribute(node) in _RAISES and _is_self(node.func):
             return bool(node.args) and self._is_plain_error(node.args[0])
         if isinstance(node, ast.Call) and split.depends(node.func):
@@ -1799,7 +1875,9 @@ class _Plainness:
                 return isinstance(user, ast.Compare) and isinstance(user.ops[0], ast.Eq)
             if isinstance(user, ast.Call) and parent is not user.func:
                 called = _attribute(user)
-                return called in _PLAIN_USES or called.startswith("assert") or self.split.depends(user.func)
+                known = called in _PLAIN_USES or called.startswith("assert")
+                own = isinstance(user.func, ast.Name) and self.split.key_of(user.func)
+                return known or own in self.split.functions or self.split.depends(user.func)
             return not isinstance(user, ast.Call)
         if isinstance(parent, ast.Call):
             return parent.func is not node and _attribute(parent).startswith("assert")
@@ -1819,7 +1897,9 @@ class _Plainness:
                 return True
             plain = (ast.List, ast.Dict, ast.Set, ast.ListComp)
             changes = key in split.touched and len(split.uses.get(key, ())) > 1
-            return changes and not all(isinstance(v, plain) or v in split.loop_values for v in found)
+            return changes and not all(
+                isinstance(v, plain) or v in split.loop_values for v in found
+            )
         if isinstance(node, ast.Attribute):
             return not _is_self(node) or (_SELF, node.attr) in split.functions
         if isinstance(node, ast.Call) and not split.depends(node.func):

@@ -183,7 +183,6 @@ class Reports:
         if match is not None and not re.search(match, text):
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
-
     def is_of(self, names: Any, *kinds: Any) -> bool:
         """Whether the classes of a value, by name, include one of ``kinds``."""
         if self._stub is not None:
@@ -193,8 +192,7 @@ class Reports:
         line = _line(names, MAX_CLASSES)
         known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
         return any(
-            kind.__name__ in line or any(issubclass(each, kind) for each in known)
-            for kind in kinds
+            kind.__name__ in line or any(issubclass(each, kind) for each in known) for kind in kinds
         )
 
 

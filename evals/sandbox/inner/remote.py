@@ -192,9 +192,7 @@ class Remote:
     def special(self, tag: str, content: Any) -> Any:
         """The value of a tree that is not plain."""
         if tag in arrays.TAGS:
-            return arrays.unpack_array(
-                tag, content, lambda tree: wire.unpack(tree, self.special)
-            )
+            return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, self.special))
         if tag == "o" and isinstance(content, str):
             return wire.Opaque(content[:80])
         raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

@@ -162,9 +162,11 @@ class _Simpler(ast.NodeTransformer):
         parts = [node.test]
         if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
             parts = node.test.values
-        return [ast.copy_location(ast.Assert(part, node.msg), node) for part in parts]
+        return [ast.copy_location(ast.Assert(part), node) for part in parts]
 
 
+# Functions that give what is in their arguments.
+_VIEWS = frozenset(("items", "values", "keys", "list", "tuple", "enumerate", "copy", "deepcopy"))
 _STARTS = frozenset(
     ("TestLoader", "TextTestRunner", "TestSuite", "makeSuite", "defaultTestLoader", "TestResult")
 )
@@ -581,7 +583,8 @@ class _Split:
                 break
             for site in hidden:
                 site.is_open = True
-        sites = [site for site in sites if site.is_open or site.inside]  # others are never reached
+        for site in sites:
+            site.is_open = site.is_open or not site.inside  # within another open one
         for number, site in enumerate(s for s in sites if not s.is_open):
             self._number(site, number)
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
@@ -715,12 +718,6 @@ class _Split:
 
     def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
         return id(value) in self.loops.get(key, ())
-
-    @functools.cached_property
-    def loop_values(self) -> list[ast.AST]:
-        """The iterables of all loops."""
-        kinds = (ast.For, ast.comprehension)
-        return [node.iter for node in ast.walk(self.tree) if isinstance(node, kinds)]
 
     @functools.cached_property
     def imported(self) -> set[Key]:
@@ -1234,14 +1231,20 @@ class _Split:
         pure = site.pure  # type: ignore[attr-defined]
         return not pure or all(self._hides(part, needed) for part in pure)
 
-    def _hides(self, node: ast.AST, needed: set[Key]) -> bool:
+    def _hides(self, node: ast.AST, needed: set[Key], depth: int = 0) -> bool:
+        """Whether a value cannot be read inside, nor what it is a part of."""
         if isinstance(node, (ast.Subscript, ast.Attribute, ast.Starred)) and not _is_self(node):
-            return self._hides(node.value, needed)
-        if isinstance(node, ast.Name):
-            return self.key_of(node) not in needed
-        if _is_self(node):
-            return (_SELF, node.attr) not in needed  # type: ignore[attr-defined]
-        return True
+            return self._hides(node.value, needed, depth)
+        if isinstance(node, ast.Call) and _attribute(node) in _VIEWS:
+            parts = node.args or [node.func]
+            return any(self._hides(part, needed, depth) for part in parts)
+        if not isinstance(node, ast.Name) and not _is_self(node):
+            return True
+        key = self.key_of(node) if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
+        found = [value for k, values, _ in self.bindings if k == key for value in values if value]
+        return key not in needed and (
+            depth > 8 or all(self._hides(value, needed, depth + 1) for value in found)
+        )
 
     def _number(self, site: _Site, number: int) -> None:
         site.number = number
@@ -1257,9 +1260,9 @@ class _Split:
         needed: set[Key] = set()
         while True:
             self.needed = needed
-            self.inlined: dict[int, Any] = {}
+            self.shown: set[Key] = set()
             module = ast.Module(self._inside(self.tree.body), [])
-            now = needed | self._read_in(module)
+            now = needed | self._read_in(module) | self.shown
             if now == needed:
                 return module, needed
             needed = now
@@ -1297,7 +1300,8 @@ class _Split:
                     found.add(self.key_of(root))
                 elif _is_self(root):
                     found.add((_SELF, root.attr))  # type: ignore[attr-defined]
-        return found
+        in_class = {name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class}
+        return found | {(_SELF, name) for name in in_class}
 
     @functools.cached_property
     def scope_of(self) -> dict[int, int]:
@@ -1336,7 +1340,7 @@ class _Split:
                 return []
             made = self._with(node, body=body or [ast.Pass()], orelse=orelse)
             if not self.depends(node.iter):
-                made.iter = self._blanked(node.iter, node.target) or node.iter
+                made.iter = self._table(node.iter, node.target)
             return [made]
         if isinstance(node, (ast.If, ast.While)):
             body, orelse = self._inside(node.body), self._inside(node.orelse)
@@ -1345,6 +1349,8 @@ class _Split:
             return [self._with(node, body=body or [ast.Pass()], orelse=orelse)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
             body = self._inside(node.body)
+            if _attribute(node.items[0].context_expr) == "subTest":
+                return body
             if not body and not any(self.depends(item.context_expr) for item in node.items):
                 return []
             return [self._with(node, body=body or [ast.Pass()])]
@@ -1443,6 +1449,18 @@ class _Split:
             found = [row for row in _parameters(node) if row[2] is decorator]
             decorators.append(self._blanked_parameters(node, *found[0]) if found else decorator)
         made.decorator_list = decorators
+        scope = self.read.owner[id(node)]
+        unread = [n for n, _ in _defaults(node) if is_live and (scope, n) not in self.needed]
+        made.args = self._with(node.args)
+        positional = [*node.args.posonlyargs, *node.args.args][-len(node.args.defaults) or None :]
+        made.args.defaults = [
+            ast.Constant(None) if argument.arg in unread else default
+            for argument, default in zip(positional, node.args.defaults, strict=False)
+        ]
+        made.args.kw_defaults = [
+            ast.Constant(None) if default is not None and argument.arg in unread else default
+            for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        ]
         return [made]
 
     def _blanked_parameters(self, node: Any, names: list[str], table: Any, call: Any) -> ast.expr:
@@ -1450,6 +1468,8 @@ class _Split:
         keep = [(scope, name) in self.needed for name in names]
         rows = self._rows(table)
         blanked = None if rows is None or all(keep) else _keep_columns(rows, keep)
+        if blanked is None:
+            self.shown |= {(scope, name) for name in names}
         options = [k for k in call.keywords if k.arg != "ids"]
         return ast.Call(call.func, [call.args[0], blanked or table], options)
 
@@ -1469,7 +1489,7 @@ class _Split:
     def _blanked_items(self, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.ListComp) and not self.depends(node.generators[0].iter):
             loop = node.generators[0]
-            table = self._blanked(loop.iter, loop.target) or loop.iter
+            table = self._table(loop.iter, loop.target)
             return ast.ListComp(node.elt, [ast.comprehension(loop.target, table, loop.ifs, 0)])
         return node
 
@@ -1482,6 +1502,13 @@ class _Split:
                 return None
             return self._rows(found[0][0]) if not isinstance(found[0][0], ast.Name) else None
         return node.elts if isinstance(node, (ast.List, ast.Tuple)) else None
+
+    def _table(self, table: ast.expr, target: ast.AST) -> ast.expr:
+        """A loop's table inside; all that it binds can be read there if it cannot be blanked."""
+        blanked = self._blanked(table, target)
+        if blanked is None:
+            self.shown |= {self.key_of(n) for n in ast.walk(target) if isinstance(n, ast.Name)}
+        return blanked or table
 
     def _blanked(self, table: ast.expr, target: ast.AST) -> ast.expr | None:
         """A loop's table without the columns that nothing inside reads; None if it stays."""
@@ -1644,7 +1671,7 @@ def _keep_columns(rows: list[ast.expr], keep: list[bool]) -> ast.expr | None:
         return _list([row if keep[0] else ast.Constant(None) for row in rows])
     made: list[ast.expr] = []
     for row in rows:
-        if isinstance(row, ast.Call) and _attribute(row) == "param":
+        if isinstance(row, ast.Call) and not any(k.arg == "marks" for k in row.keywords):
             row = ast.Tuple(row.args, ast.Load())
         if not isinstance(row, (ast.Tuple, ast.List)) or len(row.elts) != len(keep):
             return None
@@ -1779,6 +1806,7 @@ _PLAIN_VALUES = _PLAIN_USES | {
     *("date", "datetime", "timedelta", "time", "Decimal", "Fraction", "dict", "range", "str"),
     *("array", "DataFrame", "Series", "deepcopy", "copy", "choice", "randint", "random", "chr"),
 }
+_CHANGEABLE = frozenset(("array", "DataFrame", "Series"))  # in place, which is not sent back
 _PLAIN_MODULES = _MODULES | {"random", "time", "warnings", "heapq", "typing"}
 _OPERATIONS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Assert, ast.List, ast.Tuple)
 _NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Global, ast.Nonlocal)
@@ -1893,12 +1921,11 @@ class _Plainness:
             if key[0] == _FREE or key in split.functions or key in split.imported:
                 return True
             found = [value for k, values, _ in split.bindings if k == key for value in values]
-            if any(isinstance(v, ast.Call) and self._is_rich(v) for v in found):
-                return True
-            plain = (ast.List, ast.Dict, ast.Set, ast.ListComp)
+            calls = [value for value in found if isinstance(value, ast.Call)]
             changes = key in split.touched and len(split.uses.get(key, ())) > 1
-            return changes and not all(
-                isinstance(v, plain) or v in split.loop_values for v in found
+            return any(
+                self._is_rich(call) or (changes and _attribute(call) in _CHANGEABLE)
+                for call in calls
             )
         if isinstance(node, ast.Attribute):
             return not _is_self(node) or (_SELF, node.attr) in split.functions

@@ -449,7 +449,7 @@ class _Reader(ast.NodeVisitor):
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
-        if _raises_itself(node):
+        if _raises_itself(node) or raised_by(node) is not None:
             self._guarded(None, node.body)
             return
         for each in node.body:
@@ -788,8 +788,7 @@ class _Split:
             return True
         if _may_fail(node):
             return False
-        given = {name for names, _, _ in _parameters(node) for name in names} | {"self", "cls"}
-        if self.has_many and any(a.arg not in given for a in node.args.args):
+        if self.has_many or any(map(self._repeats, node.decorator_list)):
             return False
         if any(k.arg == "indirect" for *_, call in _parameters(node) for k in call.keywords):
             return False
@@ -806,10 +805,18 @@ class _Split:
                     return False
         return bool(direct) and not node.decorator_list and node.args.vararg is None
 
-    @functools.cached_property
+    def _repeats(self, node: ast.AST) -> bool:
+        """Whether a decorator may call a test more than once, or not at all."""
+        names = {_attribute(each) for each in ast.walk(node)}
+        return self.depends(node) and "patch" not in names and not _is_fixture(node)
+
+    @property
     def has_many(self) -> bool:
-        """Whether a fixture has parameters."""
-        return any(
+        """Whether something runs the tests of all functions or classes more often than once."""
+        kinds = [d for node in self.read.classes for d in node.decorator_list]
+        if any(map(self._repeats, kinds)) or "parametrize" in _attribute_names(kinds):
+            return True
+        return (0, "pytestmark") in self.known or any(
             isinstance(d, ast.Call)
             and _is_fixture(d)
             and any(k.arg == "params" for k in d.keywords)
@@ -876,11 +883,12 @@ class _Split:
         if kind == "function":
             return not isinstance(node, ast.Lambda) and id(node) in self.live
         rest = [*node.handlers, *node.orelse]
-        inner = [each for part in rest for each in ast.walk(part)]
-        safe = all(
-            isinstance(each, (ast.Assert, ast.Pass)) or not self.depends(each) for each in node.body
+        safe = all(isinstance(each, ast.Assert) or not self.depends(each) for each in node.body)
+        return safe and not any(
+            isinstance(each, _FAILURES) or self.depends(each)
+            for part in rest
+            for each in ast.walk(part)
         )
-        return safe and not any(isinstance(each, _FAILURES) for each in inner)
 
     # Sites.
 
@@ -1558,8 +1566,7 @@ class _Split:
         site = self.by_node.get(id(node))
         if site is not None:
             if site.is_open:
-                is_with = isinstance(node, (ast.With, ast.AsyncWith))
-                return self._outside(node.body) if is_with and self.controlled(site.guards) else []
+                return []
             rest = self._outside(node.handlers[0].body) if isinstance(node, ast.Try) else []
             return [*site.outside, *rest]
         if isinstance(node, _FUNCTIONS):
@@ -1726,7 +1733,8 @@ def _starts_tests(call: ast.Call) -> bool:
 
 
 def _may_fail(node: Any) -> bool:
-    names = _attribute_names(getattr(node, "decorator_list", ()))
+    decorators = getattr(node, "decorator_list", ())
+    names = _attribute_names(part for each in decorators for part in ast.walk(each))
     return not names.isdisjoint(("xfail", "expectedFailure"))
 
 
@@ -1828,6 +1836,8 @@ class _Plainness:
             for argument in node.args.args[:1]
         }
         split.settle(frozenset(self.program | {"\0"}), self.candidates)
+        handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
+        self.errors = {handler.name for handler in handlers if handler.name}
         self.parents = {
             id(child): node for node in ast.walk(split.tree) for child in ast.iter_child_nodes(node)
         }
@@ -1855,9 +1865,11 @@ class _Plainness:
                 _attribute(node.items[0].context_expr) == "subTest"
             )
         if isinstance(node, ast.ExceptHandler):
-            return node.name is None and (node.type is None or self._is_plain_error(node.type))
+            return node.type is None or self._is_plain_error(node.type)
         if isinstance(node, ast.Attribute):
             if _is_self(node):
+                return True
+            if node.attr == "__name__" and _attribute(node.value) == "type":
                 return True
             stored = not isinstance(node.ctx, ast.Load)
             return (
@@ -1875,6 +1887,9 @@ class _Plainness:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             if node.id in _IMPURE - {"print"}:
                 return False
+            if node.id in self.errors:
+                shown = self.parents[id(node)]
+                return isinstance(shown, ast.FormattedValue) or _attribute(shown) in ("str", "type")
             return not split.depends(node) or self._is_plain_use(node)
         return True
 

@@ -16,6 +16,7 @@ values with identity and values that are not plain: see :mod:`.objects` and :mod
 
 from __future__ import annotations
 
+import ast
 import builtins
 import collections
 import enum
@@ -555,10 +556,18 @@ def exception_from(name: Any, message: object) -> Exception:
     kind = getattr(builtins, _text(name), None)
     if isinstance(kind, type) and issubclass(kind, Exception):
         try:
-            return kind(text)
+            return kind(_key_in(text)) if kind is KeyError else kind(text)
         except TypeError:  # UnicodeDecodeError and its like take other arguments
             pass
     return RuntimeError(f"{name[:80]}: {text}")
+
+
+def _key_in(text: str) -> object:
+    """The key in the text of a KeyError, which is its representation; the text for others."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 class Channel:

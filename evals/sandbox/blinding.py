@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from .inner.analysis import PURE_MODULES
 
-MAX_TEXT = 1 << 18
+MAX_TEXT = 1 << 21
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
@@ -83,6 +83,15 @@ _CALLS = {
     "assert_called": "len({0}) > 0",
 }
 
+# Context managers that let all exceptions pass.
+_WHOLE = frozenset(
+    (
+        *("patch", "object", "dict", "multiple", "open", "TemporaryDirectory", "subTest"),
+        *("NamedTemporaryFile", "redirect_stdout", "redirect_stderr", "catch_warnings"),
+        *("assertLogs", "assertWarns", "warns", "closing", "ThreadPoolExecutor", "timeout"),
+    )
+)
+_MAYBE = ("maybe", None)  # what is assigned there may not be
 Key = tuple[int, str]
 _SELF = -2  # the scope of attributes of ``self``
 _FREE = -1
@@ -452,8 +461,12 @@ class _Reader(ast.NodeVisitor):
         if _raises_itself(node) or raised_by(node) is not None:
             self._guarded(None, node.body)
             return
-        for each in node.body:
-            self.visit(each)
+        names = {_attribute(item.context_expr) for item in node.items}
+        if names <= _WHOLE:
+            for each in node.body:
+                self.visit(each)
+        else:
+            self._guarded(_MAYBE, node.body)
 
     visit_AsyncWith = visit_With
 
@@ -525,13 +538,23 @@ def _always_fails(node: ast.stmt) -> bool:
         return isinstance(node.test, ast.Constant) and not node.test.value
     if isinstance(node, ast.Raise):
         return node.exc is not None and _attribute(node.exc) == "AssertionError"
-    return isinstance(node, ast.Expr) and _attribute(node.value) == "fail"
+    return isinstance(node, ast.Expr) and _is_fail(node.value)
+
+
+def _is_fail(node: ast.AST) -> bool:
+    """Whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
+    root = _root(node)
+    known = _is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
+    return known and isinstance(node, ast.Call) and ast.unparse(node.func).count(".") == 1 and (
+        _attribute(node) == "fail"
+    )
 
 
 class _OpenError(Exception):
     """The site cannot be closed."""
 
 
+_RETURNS = (ast.Return, ast.Yield)
 _FAILURES = (ast.Assert, ast.Raise)
 
 
@@ -661,7 +684,8 @@ class _Split:
     def _pass(self, every: list[Any]) -> None:
         for key, values, guards in self.bindings:
             if key not in self.dependent and key[0] != _FREE:
-                if any(map(self.depends, values)) or not self.controlled(guards):
+                uncertain = not self.controlled(guards) or (_MAYBE in guards and not self.roots)
+                if uncertain or any(map(self.depends, values)):
                     self.dependent.add(key)
             if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
                 self.touched.add(key)
@@ -777,10 +801,20 @@ class _Split:
             if key[0] < own and any(g[1] is node for g in guards if type(g) is tuple):
                 return False
         decorators = [d for d in node.decorator_list if not _is_fixture(d)]
+        if self._gets_functions(node):
+            return False
         if any(isinstance(each, _FAILURES) for each in ast.walk(node)):
             if any(id(use) not in self.called for use in self.uses.get(self._key_of(node), ())):
                 return False  # others may call it
         return not decorators and not any(map(self.depends, node.body))
+
+    def _gets_functions(self, node: Any) -> bool:
+        """Whether a call gives it a function of the program."""
+        uses = {id(use) for use in self.uses.get(self._key_of(node), ())}
+        given = [a for c in self.read.calls if id(c.func) in uses for _, a in _given(node, c)]
+        return any(
+            isinstance(a, ast.Name) and self.key_of(a)[0] == _FREE and self.depends(a) for a in given
+        )
 
     def _is_live(self, node: Any) -> bool:
         """Whether it is called outside, too, whenever it is called inside."""
@@ -880,6 +914,8 @@ class _Split:
         if not isinstance(guard, tuple):
             return not self.depends(guard)
         kind, node = guard
+        if kind == "maybe":
+            return True
         if kind == "function":
             return not isinstance(node, ast.Lambda) and id(node) in self.live
         rest = [*node.handlers, *node.orelse]
@@ -922,7 +958,7 @@ class _Split:
     def _fails(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.Raise):
             return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
-        return isinstance(node, ast.Expr) and _attribute(node.value) == "fail"
+        return isinstance(node, ast.Expr) and _is_fail(node.value)
 
     def _is_assertion(self, node: ast.stmt) -> bool:
         return isinstance(node, ast.Assert) or _attribute(getattr(node, "value", node)).startswith(
@@ -932,6 +968,8 @@ class _Split:
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
         """What a site becomes outside; None if it is not one."""
         if isinstance(node, ast.Assert):
+            if isinstance(node.test, ast.Name) and self.key_of(node.test)[0] == _FREE:
+                return None  # of a function, which is true
             if self.depends(node.test) or self._reads_touched(node.test):
                 return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
             return None
@@ -1010,6 +1048,10 @@ class _Split:
         if self._is_candidate(key):
             return True
         found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
+        if not found and key in self.dependent:  # an argument that a fixture gives
+            fixtures = [f for f in self.functions.get((0, key[1]), ()) if _fixture_of(f)]
+            returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, _RETURNS)]
+            found = [each.value for each in returns]
         return (
             depth < 4
             and bool(found)
@@ -1148,6 +1190,11 @@ class _Split:
                 return ast.copy_location(ast.BinOp(left, node.op, right), node)
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._call(node, is_truth)
+        if isinstance(node, ast.Call) and _attribute(node) in ("all", "any") and not node.args:
+            found = node.func.value  # type: ignore[attr-defined]
+            if isinstance(found, ast.Compare):  # of arrays
+                made = ast.Attribute(self.residual(found), _attribute(node), ast.Load())
+                return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
@@ -1246,6 +1293,9 @@ class _Split:
         if isinstance(node, ast.Call) and _attribute(node) in _VIEWS:
             parts = node.args or [node.func]
             return any(self._hides(part, needed, depth) for part in parts)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            key = self.key_of(node.func)
+            return key not in self.functions or key not in needed
         if not isinstance(node, ast.Name) and not _is_self(node):
             return True
         key = self.key_of(node) if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
@@ -1643,7 +1693,10 @@ class _Split:
         made.decorator_list = tables + [d for d in others if _attribute(d) not in _FIXTURES]
         if _attribute_names(node.decorator_list) & {"classmethod", "staticmethod"}:
             made.decorator_list += [d for d in node.decorator_list if isinstance(d, ast.Name)]
-        if id(node) in self.runners and node.name != "check":
+        if self.uses.get(self._key_of(node)) and id(node) in self.runners:
+            made.args = copy.copy(node.args)
+            made.args.defaults = [ast.Constant(None)] * len(node.args.args)
+        elif id(node) in self.runners and node.name != "check":
             scope = self.read.owner[id(node)]
             arguments = copy.copy(node.args)
             arguments.args = [a for a in node.args.args if (scope, a.arg) not in self.dependent]
@@ -1805,7 +1858,8 @@ _PLAIN_USES = frozenset(
 )
 _PLAIN_ERRORS = frozenset(
     (
-        *("ArithmeticError", "AssertionError", "AttributeError", "Exception", "IndexError"),
+        *("ArithmeticError", "AssertionError", "AttributeError", "BaseException", "Exception"),
+        "IndexError",
         *("KeyError", "LookupError", "NameError", "NotImplementedError", "OverflowError"),
         *("RecursionError", "RuntimeError", "TypeError", "ValueError", "ZeroDivisionError"),
     )
@@ -1884,6 +1938,8 @@ class _Plainness:
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
             plain = not identity or any(isinstance(part, ast.Constant) for part in node.comparators)
             return plain and not all(called)
+        if isinstance(node, ast.BinOp) and split.depends(node.left) and split.depends(node.right):
+            return False
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             if node.id in _IMPURE - {"print"}:
                 return False

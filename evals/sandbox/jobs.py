@@ -152,6 +152,8 @@ class Job:
         """
         if self.is_foreign or self.mode not in ("isolated", "blinded"):
             return None
+        if "os._exit" in self.test:  # it would end the program's process; see inner.checker
+            return None
         found = blind(self.setup, self.test, self.entry_point)
         return None if found is None or (found.plain and self.mode == "isolated") else found
 
@@ -171,7 +173,10 @@ class Job:
         mechanism = self.mechanism
         if mechanism == "blinded":
             found = self.blinded
-            return "partly_blinded" if found is not None and found.open else "blinded"
+            assert found is not None
+            if len(found.open) == found.sites:
+                return "in_sandbox"
+            return "partly_blinded" if found.open else "blinded"
         return "isolated" if mechanism == "calls" else mechanism
 
     @property
@@ -365,6 +370,11 @@ def tests_payload(job: Job, token: str) -> bytes:
             "text": job.test,
             "entry_point": job.entry_point,
             "open": len(blinded.open),
+            "closed": blinded.sites - len(blinded.open),
+            "given": {
+                "setup": code_of(job.setup, "<setup>"),
+                "test": code_of(job.test, TEST_FILE),
+            },
         }
     elif mechanism in ("isolated", "in_sandbox") and not job.is_foreign:
         payload |= {

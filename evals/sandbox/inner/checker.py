@@ -568,23 +568,35 @@ def first_difference(written: str, expected: str) -> str:
 
 def _blinded(remote: Remote, payload: dict[str, Any]) -> None:
     """Runs what is outside of blinded tests on the reports of the program's process."""
-    tests = _Tests(remote, payload)
+    tests, given = _Tests(remote, payload), _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
-    remote.load()
-    tests.run_outside(reports.names())
-    kind, *rest = remote.receive()
-    if kind != "done":
-        reports.end(kind, rest)
-    if payload["open"] or tests.key in _discerning:
+    names = remote.load()
+    try:
+        tests.run_outside(reports.names())
+        kind, *rest = remote.receive()
+        if kind != "done":
+            reports.end(kind, rest)
+    except Unanswered:
+        if remote.failure and any(name in remote.failure[1] for name in _UNUSABLE):
+            _confirm_bad_test(remote, given)
+        raise
+    if tests.key in _discerning:
         return
-    for stub in _STUBS:
-        reports.stand_in(stub)
-        try:
-            tests.run_outside(reports.names())
-        except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
-            _discerning.add(tests.key)
-            return
-    raise BadTestError(why_idle(tests.text, tests.entry_point))
+    if payload["closed"] == 0:
+        given.expect(names)
+        _check_discernment(remote, given, in_child=not given.side_effect_free)
+    elif payload["open"] == 0 and all(_passes_blinded(tests, reports, stub) for stub in _STUBS):
+        raise BadTestError(why_idle(given.text, given.entry_point))
+    _discerning.add(tests.key)
+
+
+def _passes_blinded(tests: _Tests, reports: Reports, stub: object) -> bool:
+    reports.stand_in(stub)
+    try:
+        tests.run_outside(reports.names())
+    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
+        return False
+    return True
 
 
 def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
@@ -598,7 +610,7 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
     try:
         names = remote.load()
     except Unanswered:
-        if remote.failure and BadTestError.__name__ in remote.failure[1]:
+        if remote.failure and any(name in remote.failure[1] for name in _UNUSABLE):
             _confirm_bad_test(remote, tests)
         raise
     message = remote.receive()
@@ -609,6 +621,9 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
         _check_discernment(remote, tests, in_child=not tests.side_effect_free)
 
 
+_UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)
+
+
 def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
     """Raises the BadTestError that the program's side reports, after reproducing it here."""
     failure, remote.failure = remote.failure, None
@@ -617,7 +632,7 @@ def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
     tests.expect({tests.entry_point: "call"})
     try:
         tests.run_again()
-    except BadTestError:
+    except (BadTestError, ModuleNotFoundError):
         raise
     except BaseException:  # noqa: BLE001 - the tests can be run
         pass

@@ -357,6 +357,8 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
         own = {name: value for name, value in namespace.items() if _is_told(name)}
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
+        for name in [name for name in namespace if type(name) is not str]:
+            del namespace[name]
         namespace.update(sites, __name__="__main__")
         test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
         suites.execute(test, namespace)
@@ -364,7 +366,7 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
 
     try:
         if report is None:
-            _channel.send(["loaded", {}])
+            _tell_names()
             report = attempt(run)
             if report is not None and report[:2] == ["error", "AssertionError"]:
                 report[0] = "wrong"

@@ -17,6 +17,12 @@ PASSED = json.dumps({"again": True, "cpu_s": 0.0, "verdict": VERDICT})
 TEST = "import math\nassert math.isclose(f(1), 3)\n"
 RIGHT, WRONG = Job("def f(x): return 3\n", test=TEST), Job("def f(x): return 41\n", test=TEST)
 
+# Tests that import these run with the program, not in a process of tests.
+MODULES = """\
+import random
+os = random._os
+socket = getattr(os.sys, "modules")["socket"]
+"""
 # What a process of tests can send to the driver, which has the other end of descriptor 3.
 NONSENSE = {
     "no JSON": "os.write(3, b'nonsense')",
@@ -40,7 +46,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.mark.parametrize("what", NONSENSE)
 def test_what_tests_tell_the_driver_harms_no_other_job(sandbox: Sandbox, what: str) -> None:
-    test = f"import os, socket\n{NONSENSE[what]}\nassert f(1) == 3\n"
+    test = f"{MODULES}{NONSENSE[what]}\nassert f(1) == 3\n"
     beside = [sandbox.submit(job) for job in (RIGHT, WRONG)]
     sandbox.run(Job(RIGHT.program, test=test))
     assert [future.result().status for future in beside] == ["passed", "wrong"]
@@ -50,7 +56,7 @@ def test_what_tests_tell_the_driver_harms_no_other_job(sandbox: Sandbox, what: s
 def test_tests_of_one_owner_do_not_judge_those_of_another(sandbox: Sandbox) -> None:
     """A process of tests that has said that it takes another job, and believes every program."""
     test = f"""\
-import socket
+{MODULES}
 driver = socket.socket(fileno=3)
 driver.send({PASSED!r}.encode())
 while driver.recvmsg(65536, 64)[0]:
@@ -85,12 +91,11 @@ def test_a_sandbox_that_has_ended_takes_no_jobs() -> None:
             opened.run(RIGHT)
 
 
-CRASH = "import ctypes\n{}ctypes.string_at(0)\n"
-OF_A_LOOP = """
-def pairs(f):
-    yield from map(lambda case: f(*case), [(1, 2)])
-for x in pairs(add): assert x == 3
-"""
+CRASH = MODULES + (
+    "load = getattr(getattr(os.sys, 'modules')['builtins'], '__import__')\n"
+    "{}load('ctypes').string_at(0)\n"
+)
+OF_A_LOOP = "for x in map(lambda case: add(*case), [(1, 2)]): assert x == 3\n"
 
 
 def test_who_is_to_blame_for_the_end_of_the_process_of_tests(sandbox: Sandbox) -> None:

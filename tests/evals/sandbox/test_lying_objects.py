@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from suites import suite
 
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+
+
+def believed(outcome: Outcome) -> bool:
+    """Whether it passed, by assertions that the program cannot forge."""
+    return outcome.passed and outcome.trust in ("isolated", "blinded")
+
 
 LIAR = """\
 class E:
@@ -74,7 +80,7 @@ OTHERS = suite("lying_objects")["others"]
 def test_what_the_tests_lend_is_not_turned_against_them(sandbox: Sandbox, name: str) -> None:
     program, test = OTHERS[name]
     outcome = sandbox.run(Job(program, test=test))
-    assert outcome.status in ("wrong", "error"), outcome
+    assert not believed(outcome), outcome
 
 
 # Makes numbers only when it has seen what is compared.
@@ -109,8 +115,7 @@ def test_what_an_operator_has_shown_to_an_object_does_not_come_back(sandbox: San
         "from datetime import date\nassert (date(2024, 1, 1) - add(1, 2)).days == 0",
     ]
     jobs = [(test, Job(KNOWING, test=f"{test}\n")) for test in tests]
-    believed = [test for test, outcome in sandbox.map(jobs) if outcome.status != "error"]
-    assert not believed
+    assert not [test for test, outcome in sandbox.map(jobs) if believed(outcome)]
 
 
 def test_an_object_that_knows_nothing_of_the_tests_has_operators(sandbox: Sandbox) -> None:
@@ -155,8 +160,7 @@ def test_the_program_catches_no_failure_of_a_test(sandbox: Sandbox) -> None:
         case.format("Base", "self.assertEqual(f(1), 3)"),
     ]
     outcomes = dict(sandbox.map((test, Job(CATCHES, test=test)) for test in tests))
-    bad = {test: o for test, o in outcomes.items() if o.status not in ("wrong", "error")}
-    assert not bad
+    assert not [test for test, outcome in outcomes.items() if believed(outcome)]
 
 
 def test_other_exceptions_are_the_programs_to_catch(sandbox: Sandbox) -> None:
@@ -182,5 +186,5 @@ def test_what_crosses_decides_nothing(sandbox: Sandbox) -> None:
         program, _, test = rest.partition("---\n")
         jobs.append((name, Job(program, test=test)))
     outcomes = dict(sandbox.map(jobs))
-    assert not [name for name, outcome in outcomes.items() if outcome.passed]
-    assert len(outcomes) == 17
+    assert not [name for name, outcome in outcomes.items() if believed(outcome)]
+    assert len(outcomes) == 16

@@ -68,11 +68,11 @@ def test_a_program_cannot_end_or_pass_the_tests(sandbox: Sandbox, program: str, 
     assert outcome.status in ("wrong", "error"), outcome
 
 
-def test_a_class_of_tests_may_not_derive_from_the_program(sandbox: Sandbox) -> None:
+def test_a_class_of_tests_that_derives_from_the_program_is_not_believed(sandbox: Sandbox) -> None:
     program = "class B:\n    def __init__(self):\n        pass\ndef f(n):\n    return 0\n"
     test = "import pytest\nclass TestF(B):\n    def test_f(self):\n        assert f(1) == 3\n"
     outcome = sandbox.run(Job(program, test=test))
-    assert outcome.status == "error" and "may skip it" in outcome.message
+    assert outcome.trust == "in_sandbox" and len(outcome.open_sites) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,18 @@ ITEMS = "items = [0, 1, 7, 8]\n"
 SWALLOWED = suite("swallowed_exceptions")["swallowed"]
 
 
-@pytest.mark.parametrize("name", SWALLOWED)
+ISOLATED = [name for name, (program, test) in SWALLOWED.items() if Job(program, ITEMS + test).mechanism == "isolated"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ISOLATED)
 def test_what_python_swallows_does_not_pass(sandbox: Sandbox, name: str) -> None:
     program, test = SWALLOWED[name]
-    outcome = sandbox.run(Job(program, ITEMS + test + "assert f\n"))
+    outcome = sandbox.run(Job(program, ITEMS + test))
     assert outcome.status == "error", outcome
     assert "raised by the program" in outcome.message or "bool" in outcome.message, outcome
 
 
-@pytest.mark.parametrize("name", SWALLOWED)
+@pytest.mark.parametrize("name", ISOLATED)
 def test_nor_where_more_calls_follow(sandbox: Sandbox, name: str) -> None:
     program, test = SWALLOWED[name]
     job = Job(program + "def g():\n    return 1\n", ITEMS + test + "assert g() == 1\n")
@@ -81,4 +84,6 @@ RUN = (
 
 def test_a_decorator_of_the_program_keeps_no_test_from_running(sandbox: Sandbox) -> None:
     jobs = [(test, Job(DECORATORS, test=test)) for test in (*DROPPED, *RUN)]
-    assert {test for test, outcome in sandbox.map(jobs) if outcome.passed} == set(RUN)
+    passed = {test: outcome.trust for test, outcome in sandbox.map(jobs) if outcome.passed}
+    assert passed.keys() >= set(RUN)
+    assert not {test for test in DROPPED if passed.get(test) in ("isolated", "blinded")}

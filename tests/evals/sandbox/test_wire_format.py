@@ -297,7 +297,7 @@ def test_frames_keep_their_order_and_bounds() -> None:
     ("error", "expected"),
     [
         (ValueError("v"), ValueError("v")),
-        (KeyError("k"), KeyError("'k'")),
+        (KeyError("k"), KeyError("k")),
         (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), RuntimeError()),
         (KeyboardInterrupt(), RuntimeError()),
         (type("Mine", (IndexError,), {})("m"), IndexError("Mine: m")),

@@ -1,0 +1,129 @@
+"""Blinded tests: what is inside gives nothing away, and no program passes without the answers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+from suites import suite
+
+from codegen.benchmarks.tools.suites import HONEST
+from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.sandbox.blinding import blind
+
+SPLIT = suite("blinded")["split"]
+ATTACKERS = suite("blinded")["attackers"]
+RIGHT, TEST = suite("blinded")["right"], suite("blinded")["test"]
+SECRETS = ("86028157", "the answer is", "LookupError", "31337")
+
+
+def split(test: str, entry_point: str = "") -> tuple[str, int, int]:
+    blinded = blind("", test, entry_point)
+    assert blinded is not None
+    return blinded.inside, blinded.sites, len(blinded.open)
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_what_is_closed(name: str) -> None:
+    """In these tests 77 and words with ``secret`` are expected values."""
+    test, closed, opened = SPLIT[name]
+    inside, sites, still_open = split(test)
+    assert (sites - still_open, still_open) == (closed, opened), inside
+    if not opened:
+        assert "77" not in inside and "secret" not in inside, inside
+
+
+def _twins(test: str) -> Iterator[tuple[int, str]]:
+    """Line and tests in which one expected literal of an assertion is another."""
+    tree = ast.parse(test)
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare)):
+            continue
+        for part in ast.walk(node.test.comparators[0]):
+            if isinstance(part, ast.Constant) and type(part.value) in (int, str):
+                kept, part.value = part.value, part.value * 2 + type(part.value)(9)
+                try:
+                    ast.literal_eval(node.test.comparators[0])
+                    yield node.lineno, ast.unparse(tree)
+                except ValueError:
+                    pass
+                part.value = kept
+
+
+def test_expected_values_leave_no_trace_inside() -> None:
+    """Tests that differ in an expected value of a closed site are the same inside."""
+    compared = 0
+    for row in HONEST[::4]:
+        test = ast.unparse(ast.parse(row.test))
+        blinded = blind("", test, "")
+        if blinded is None or "try:" in test:  # open, with all that is in it
+            continue
+        opened = {place.partition(":")[0] for place in blinded.open}
+        for line, twin in _twins(test):
+            if f"line {line}" not in opened:
+                assert split(twin)[0] == blinded.inside, twin
+                compared += 1
+    assert compared > 100
+
+
+def test_a_right_program_passes(sandbox: Sandbox) -> None:
+    outcome = sandbox.run(Job(RIGHT, TEST))
+    assert outcome.passed and outcome.trust == "blinded", outcome
+    assert (outcome.sites, outcome.open_sites) == (7, ())
+    inside, _, _ = split(TEST)
+    assert not [secret for secret in SECRETS if secret in inside], inside
+
+
+@pytest.mark.parametrize("name", ATTACKERS)
+def test_no_attacker_passes(sandbox: Sandbox, name: str) -> None:
+    """Each has a wrong ``Stack``, and tries something else to pass."""
+    outcome = sandbox.run(Job(suite("blinded")["wrong"] + ATTACKERS[name], TEST))
+    assert not outcome.passed, outcome
+
+
+def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sandbox) -> None:
+    program = (
+        "class P:\n    def __init__(self, x): self.x = x\n"
+        "    def __eq__(self, other): return self.x == other.x\n"
+        "def each(f, items):\n"
+        "    for item in items:\n        try: f(item)\n        except AssertionError: pass\n"
+    )
+    test = "assert P(3).x == 3\nassert P(3) == P(3)\n"
+    outcome = sandbox.run(Job(program, test))
+    assert outcome.passed and outcome.trust == "partly_blinded" and outcome.sites == 2
+    assert outcome.open_sites == ("line 2: assert P(3) == P(3)",)
+    swallowed = "def check_it(n):\n    assert P(n).x == 4\neach(check_it, [3])\nassert P(1).x == 1\n"
+    assert sandbox.run(Job(program, swallowed)).status == "wrong"
+    alone = sandbox.run(Job(program, "assert P(3) == P(3)\n"))
+    assert alone.passed and alone.trust == "in_sandbox"
+
+
+@pytest.mark.parametrize(
+    ("test", "status"),
+    [
+        ("assert Stack([1]).pop() == 1\n", "passed"),
+        ("assert Stack([1]).pop() == 2\n", "wrong"),
+        ("assert Stack([]).pop() == 1\n", "error"),
+        ("import no_such_module\nassert Stack([1]).pop() == 1\n", "bad_test"),
+        ("assert Stack([1]).pop() or True\n", "bad_test"),
+    ],
+)
+def test_statuses(sandbox: Sandbox, test: str, status: str) -> None:
+    program = "class Stack(list):\n    pass\n"
+    assert sandbox.run(Job(program, test, mode="blinded")).status == status
+
+
+def test_tests_choose_the_mechanism() -> None:
+    for test, mechanism in (
+        ("assert f(1) == 2\n", "isolated"),
+        ("assert f([1])[0] == 2 and math.isclose(f(2), 3)\n", "isolated"),
+        ("assert C(1).x == 2\n", "blinded"),
+        ("assert f(lambda x: x) == 2\n", "blinded"),
+        ("x = f(1)\nassert x.y == 2\n", "blinded"),
+        ("import threading\nassert f(1) == 2\n", "blinded"),
+        ("def test_f(tmp_path):\n    assert f(tmp_path) == 2\n", "blinded"),
+        ("from unittest.mock import patch\nassert f(1) == 2\n", "blinded"),
+        ("f(1)\nC(2)\nx.y = 3\n", "in_sandbox"),
+    ):
+        assert Job("x = 1\n", test).mechanism == mechanism, test

@@ -142,6 +142,7 @@ class _Binding(NamedTuple):
     key: Key
     values: tuple[ast.AST | None, ...]  # None depends on the program
     guards: tuple[Any, ...]
+    is_change: bool = False
 
 
 @functools.lru_cache(maxsize=256)
@@ -293,7 +294,7 @@ class _Reader(ast.NodeVisitor):
             else:
                 found = _root(item)
                 if _is_self(found):
-                    self.bound.append((_SELF, found.attr, values, self.guards))  # type: ignore[attr-defined]
+                    self.bound.append((_SELF, f"={found.attr}", values, self.guards))  # type: ignore[attr-defined]
                 elif isinstance(found, ast.Name):
                     if isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
                         values = (*values, None)
@@ -576,10 +577,10 @@ class _Split:
             if scope.is_class:  # attributes of the class are read by way of self, too
                 self.bindings += [
                     _Binding((_SELF, key[1]), values, guards)
-                    for key, values, guards in self.bindings
+                    for key, values, guards, _ in self.bindings
                     if key[0] == index
                 ]
-        self.known = {key for key, _, _ in self.bindings}
+        self.known = {each.key for each in self.bindings}
         self.runners = {id(node) for node in self._runners()}
         self.called = {id(call.func) for call in read.calls}
         self.uses: dict[Key, list[ast.AST]] = {}
@@ -640,9 +641,14 @@ class _Split:
         return self.keys.get(id(node), (_FREE, node.id))
 
     def _binding(self, scope: int, name: str, values: Any, guards: Any) -> _Binding:
-        if scope == _SELF:
-            return _Binding((_SELF, name), values, guards)
-        return _Binding(self.key(scope, name.lstrip("=")), values, guards)
+        plain = name.lstrip("=")
+        key = (_SELF, plain) if scope == _SELF else self.key(scope, plain)
+        return _Binding(key, values, guards, plain != name)
+
+    def bound_values(self, key: Key | None) -> list[ast.AST | None]:
+        """What a variable is bound to, not what changes its value."""
+        found = [each for each in self.bindings if each.key == key and not each.is_change]
+        return [value for each in found for value in each.values]
 
     def _runners(self) -> Iterator[Any]:
         """Functions that the runner of the tests calls."""
@@ -682,7 +688,7 @@ class _Split:
                 break
 
     def _pass(self, every: list[Any]) -> None:
-        for key, values, guards in self.bindings:
+        for key, values, guards, _ in self.bindings:
             if key not in self.dependent and key[0] != _FREE:
                 uncertain = not self.controlled(guards) or (_MAYBE in guards and not self.roots)
                 if uncertain or any(map(self.depends, values)):
@@ -734,9 +740,9 @@ class _Split:
             )
         if isinstance(node, ast.Name):
             key = self.key_of(node)
-            found = [values for k, values, _ in self.bindings if k == key]
+            found = self.bound_values(key)
             return bool(found) and all(
-                all_of(_elements(v) if self._is_loop(key, v) else [v]) for vs in found for v in vs
+                all_of(_elements(v) if self._is_loop(key, v) else [v]) for v in found
             )
         return False
 
@@ -797,7 +803,7 @@ class _Split:
         for each in ast.walk(node):
             if isinstance(each, (ast.Global, ast.Nonlocal, ast.Yield, ast.Await, ast.AsyncFor)):
                 return False
-        for key, _, guards in self.bindings:
+        for key, _, guards, _ in self.bindings:
             if key[0] < own and any(g[1] is node for g in guards if type(g) is tuple):
                 return False
         decorators = [d for d in node.decorator_list if not _is_fixture(d)]
@@ -1047,7 +1053,7 @@ class _Split:
             return self._is_from_program(node.args[0], depth + 1) if pure else key[1] not in _IMPURE  # type: ignore[attr-defined]
         if self._is_candidate(key):
             return True
-        found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
+        found = self.bound_values(key)
         if not found and key in self.dependent:  # an argument that a fixture gives
             fixtures = [f for f in self.functions.get((0, key[1]), ()) if _fixture_of(f)]
             returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, _RETURNS)]
@@ -1077,7 +1083,7 @@ class _Split:
             key = self.keys.get(id(node))
         elif _is_self(node):
             key = (_SELF, node.attr)  # type: ignore[attr-defined]
-        found = [value for k, values, _ in self.bindings if k == key for value in values[:1]]
+        found = self.bound_values(key)
         return depth < 4 and any(v is not None and self._is_object(v, depth + 1) for v in found)
 
     def _alone(self, node: ast.expr) -> ast.expr:
@@ -1299,7 +1305,7 @@ class _Split:
         if not isinstance(node, ast.Name) and not _is_self(node):
             return True
         key = self.key_of(node) if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
-        found = [value for k, values, _ in self.bindings if k == key for value in values if value]
+        found = [value for value in self.bound_values(key) if value]
         return key not in needed and (
             depth > 8 or all(self._hides(value, needed, depth + 1) for value in found)
         )
@@ -1551,14 +1557,18 @@ class _Split:
             return ast.ListComp(node.elt, [ast.comprehension(loop.target, table, loop.ifs, 0)])
         return node
 
+    def _only_value(self, key: Key) -> ast.AST | None:
+        """What a variable is bound to, once and for all; None if that may change."""
+        found = [each for each in self.bindings if each.key == key]
+        single = len(found) == 1 and len(found[0].values) == 1 and key not in self.touched
+        return found[0].values[0] if single else None
+
     def _rows(self, node: ast.AST) -> list[ast.expr] | None:
         """The rows of a table that is a literal, or a name bound once to one."""
         if isinstance(node, ast.Name) or _is_self(node):
             key = self.key_of(node) if isinstance(node, ast.Name) else (_SELF, node.attr)  # type: ignore[attr-defined]
-            found = [values for k, values, _ in self.bindings if k == key]
-            if len(found) != 1 or len(found[0]) != 1 or found[0][0] is None or key in self.touched:
-                return None
-            return self._rows(found[0][0]) if not isinstance(found[0][0], ast.Name) else None
+            value = self._only_value(key)
+            return None if value is None or isinstance(value, ast.Name) else self._rows(value)
         return node.elts if isinstance(node, (ast.List, ast.Tuple)) else None
 
     def _table(self, table: ast.expr, target: ast.AST) -> ast.expr:
@@ -1592,10 +1602,8 @@ class _Split:
                 return ast.Call(table.func, parts, table.keywords)
         if isinstance(table, ast.Call) and _attribute(table) == "items" and len(keep) == 2:
             owner = table.func.value  # type: ignore[attr-defined]
-            key = self.keys.get(id(owner))
-            found = [values for k, values, _ in self.bindings if k == key]
-            if isinstance(owner, ast.Name) and len(found) == 1 and key not in self.touched:
-                owner = found[0][0]
+            if isinstance(owner, ast.Name):
+                owner = self._only_value(self.key_of(owner))
             if isinstance(owner, ast.Dict) and None not in owner.keys:
                 pairs = zip(owner.keys, owner.values, strict=True)
                 return _keep_columns([ast.Tuple([k, v]) for k, v in pairs], keep)  # type: ignore[list-item]
@@ -1991,7 +1999,7 @@ class _Plainness:
             key = split.key_of(node)
             if key[0] == _FREE or key in split.functions or key in split.imported:
                 return True
-            found = [value for k, values, _ in split.bindings if k == key for value in values]
+            found = split.bound_values(key)
             calls = [value for value in found if isinstance(value, ast.Call)]
             changes = key in split.touched and len(split.uses.get(key, ())) > 1
             return any(

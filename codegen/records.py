@@ -261,10 +261,10 @@ class Sample:
 class Verdict:
     """The result of running one sample against its problem's tests; times in s, memory in MiB.
 
-    ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
-    outside the sandbox, so the program can't forge it; ``objects`` does too, but objects of the
-    program's own classes were compared with each other, which their class decides; ``in_sandbox``
-    runs them beside the program.
+    ``trust`` says how far the verdict can be believed. ``isolated`` and ``stdio``: the program saw
+    neither the tests nor the expected values. ``blinded``: the tests ran in its process without the
+    expected values. ``partly_blinded``: so did ``sites`` minus ``open_sites`` assertions; the
+    program could forge the open ones. ``in_sandbox``: it could forge all.
     ``output`` is the beginning of what the program wrote to its standard output. Status
     ``bad_test`` means that the test can't be run, or passes whatever a program returns: it says
     nothing about the sample, which does not count as passed.
@@ -279,6 +279,15 @@ class Verdict:
     memory_mib: float = 0.0
     message: str = ""
     output: str = ""
+    sites: int = 0
+    open_sites: tuple[str, ...] = ()
+
+    @property
+    def grade(self) -> str:
+        """The trust as reports print it, with the number of closed assertions of all."""
+        if self.trust != "partly_blinded":
+            return self.trust
+        return f"blinded ({self.sites - len(self.open_sites)} of {self.sites})"
 
     @property
     def passed(self) -> bool:

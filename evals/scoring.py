@@ -314,7 +314,9 @@ def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, ob
 
 # --- running -----------------------------------------------------------------------------------
 
-_EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "message")
+_EXECUTION_FIELDS = (
+    *("status", "trust", "cpu_s", "wall_s", "memory_mib", "message", "sites", "open_sites"),
+)
 _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
@@ -489,8 +491,8 @@ def _notes(
         yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
         yield "Some tests ran beside the program, which could have forged its verdict."
-    if count := sum(verdict.trust == "objects" for verdict in verdicts):
+    if count := sum(verdict.trust == "partly_blinded" for verdict in verdicts):
         yield (
-            f"In {count} of {len(verdicts)} samples the tests compared objects of the program with "
-            "each other; the program's own classes decided whether these are equal."
+            f"In {count} of {len(verdicts)} samples the program could have forged some assertions; "
+            "`open_sites` of their verdicts names them."
         )

@@ -236,6 +236,8 @@ def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
         outcome.memory_mib,
         (tests and tests.message) or outcome.message,
         outcome.stdout[:2000],
+        outcome.sites,
+        outcome.open_sites,
     )
 
 

@@ -187,7 +187,7 @@ def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
         tokens=sample.completion_tokens,
         cpu_s=verdict.cpu_s,
         memory_mib=verdict.memory_mib,
-        trust=verdict.trust,
+        trust=verdict.grade,
         output=verdict.output,
     )
 

@@ -4,11 +4,11 @@ A *site* is an assertion about something that the program computed. :func:`blind
 tests into two:
 
 - *inside*, for the program's process: full Python, in which each site only reports the operands
-  that depend on the program (``assert f(1) == 2`` becomes ``__report(0, lambda: f(1))``);
+  that depend on the program (``assert f(1) == 2`` becomes ``report(0, lambda: f(1))``);
 - *outside*, for the tests' process: the same control flow over the tests' own values, in which each
-  site takes the next report in place of those operands (``__take(0)``; ``assert __value(0) == 2``).
+  site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
-What is outside runs as ordinary Python, so the number and the order of reports follow from the tests
+What is outside runs as ordinary Python, so the number and order of reports follow from the tests
 alone: loops over tables, ``parametrize``, helpers, :mod:`unittest`. A value of the tests is inside
 only if something there reads it; columns of tables that nothing inside reads are blanked.
 
@@ -353,7 +353,7 @@ class _Reader(ast.NodeVisitor):
             self.place[id(node)] = self.scope
             for each in node.decorator_list:
                 self.visit(each)
-        returns = [node.returns] if getattr(node, "returns", None) else []
+        returns = [each for each in [getattr(node, "returns", None)] if each is not None]
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults), *returns):
             self.visit(default)
         body = node.body if isinstance(node.body, list) else [node.body]
@@ -546,8 +546,11 @@ def _is_fail(node: ast.AST) -> bool:
     """Whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
     root = _root(node)
     known = _is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
-    return known and isinstance(node, ast.Call) and ast.unparse(node.func).count(".") == 1 and (
-        _attribute(node) == "fail"
+    return (
+        known
+        and isinstance(node, ast.Call)
+        and ast.unparse(node.func).count(".") == 1
+        and (_attribute(node) == "fail")
     )
 
 
@@ -809,9 +812,10 @@ class _Split:
         decorators = [d for d in node.decorator_list if not _is_fixture(d)]
         if self._gets_functions(node):
             return False
-        if any(isinstance(each, _FAILURES) for each in ast.walk(node)):
-            if any(id(use) not in self.called for use in self.uses.get(self._key_of(node), ())):
-                return False  # others may call it
+        fails = any(isinstance(each, _FAILURES) for each in ast.walk(node))
+        uses = self.uses.get(self._key_of(node), ())
+        if fails and any(id(use) not in self.called for use in uses):
+            return False  # others may call it
         return not decorators and not any(map(self.depends, node.body))
 
     def _gets_functions(self, node: Any) -> bool:
@@ -819,7 +823,8 @@ class _Split:
         uses = {id(use) for use in self.uses.get(self._key_of(node), ())}
         given = [a for c in self.read.calls if id(c.func) in uses for _, a in _given(node, c)]
         return any(
-            isinstance(a, ast.Name) and self.key_of(a)[0] == _FREE and self.depends(a) for a in given
+            isinstance(a, ast.Name) and self.key_of(a)[0] == _FREE and self.depends(a)
+            for a in given
         )
 
     def _is_live(self, node: Any) -> bool:
@@ -986,11 +991,10 @@ class _Split:
                 raise _OpenError
             return self._raised(node, call, node.body[0].value)
         if isinstance(node, ast.Try):
-            handler = expected_by(node)
+            handler, tried = expected_by(node), node.body[0]
             assert handler is not None and handler.type is not None
-            return self._raised(
-                node, ast.Call(ast.Name("raises"), [handler.type], []), node.body[0].value
-            )  # type: ignore[attr-defined]
+            assert isinstance(tried, (ast.Expr, ast.Assign))
+            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), tried.value)  # type: ignore[attr-defined]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self._call_statement(node, node.value)
         return None
@@ -1112,11 +1116,10 @@ class _Split:
         names: list[ast.expr] = []
         for kind in kinds:
             root = _root(kind)
-            if self.depends(kind) and not (
-                isinstance(root, ast.Name) and self.key_of(root)[0] == _FREE
-            ):
-                if not isinstance(root, ast.Name) or self.key_of(root) not in self.imported:
-                    raise _OpenError
+            key = self.key_of(root) if isinstance(root, ast.Name) else None
+            is_named = key is not None and (key[0] == _FREE or key in self.imported)
+            if self.depends(kind) and not is_named:
+                raise _OpenError
             names.append(ast.Constant(_class_name(kind)) if self.depends(kind) else kind)
         match = next((k.value for k in call.keywords if k.arg == "match"), ast.Constant(None))
         if len(call.args) > 1:
@@ -1267,9 +1270,9 @@ class _Split:
             return self._decides(node.iter)
         if isinstance(node, (ast.Compare, ast.BoolOp, ast.IfExp)):
             return True
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor)):
-            if not (self.depends(node.left) and self.depends(node.right)):
-                return True
+        is_difference = isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor))
+        if is_difference and not (self.depends(node.left) and self.depends(node.right)):
+            return True
         if isinstance(node, ast.Call):
             name, values = _attribute(node), [*node.args, *(k.value for k in node.keywords)]
             if not self.depends(node.func):
@@ -1337,9 +1340,8 @@ class _Split:
             if isinstance(node, ast.Name) and id(node) in self.keys:
                 if isinstance(node.ctx, ast.Load):
                     found.add(self.key_of(node))
-            elif _is_self(node):
-                if isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
-                    found.add((_SELF, node.attr))  # type: ignore[attr-defined]
+            elif _is_self(node) and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+                found.add((_SELF, node.attr))  # type: ignore[attr-defined]
         return found
 
     def _bound_by(self, node: ast.AST) -> set[Key]:
@@ -1364,7 +1366,9 @@ class _Split:
                     found.add(self.key_of(root))
                 elif _is_self(root):
                     found.add((_SELF, root.attr))  # type: ignore[attr-defined]
-        in_class = {name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class}
+        in_class = {
+            name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class
+        }
         return found | {(_SELF, name) for name in in_class}
 
     @functools.cached_property
@@ -1875,6 +1879,7 @@ _PLAIN_ERRORS = frozenset(
 _PLAIN_VALUES = _PLAIN_USES | {
     *("date", "datetime", "timedelta", "time", "Decimal", "Fraction", "dict", "range", "str"),
     *("array", "DataFrame", "Series", "deepcopy", "copy", "choice", "randint", "random", "chr"),
+    *dir(str),
 }
 _CHANGEABLE = frozenset(("array", "DataFrame", "Series"))  # in place, which is not sent back
 _PLAIN_MODULES = _MODULES | {"random", "time", "warnings", "heapq", "typing"}
@@ -2009,7 +2014,9 @@ class _Plainness:
         if isinstance(node, ast.Attribute):
             return not _is_self(node) or (_SELF, node.attr) in split.functions
         if isinstance(node, ast.Call) and not split.depends(node.func):
-            return _attribute(node) not in _PLAIN_VALUES or any(map(self._is_rich, node.args))
+            own = isinstance(node.func, ast.Name) and split.key_of(node.func) in split.functions
+            known = own or _attribute(node) in _PLAIN_VALUES
+            return not known or any(map(self._is_rich, node.args))
         if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)):
             return any(map(self._is_rich, ast.iter_child_nodes(node)))
         return False

@@ -36,9 +36,6 @@ _HUB = "google-research-datasets/mbpp"
 _SPLITS = ("prompt", "test", "validation", "train")
 _SHOTS = (2, 3, 4)
 
-# Problems whose tests need the program's own objects: instances of its classes, or the size of its
-# result in memory.
-_IN_SANDBOX = frozenset({367, 533, 596, 601, 927})
 _CPU_S = {123: 60.0}  # its reference takes ten seconds
 
 
@@ -150,16 +147,12 @@ class Mbpp(CodeTask[MbppProblem]):
         return called_function(problem.tests, problem.solution)
 
     def job(self, problem: MbppProblem, program: str) -> Job:
-        """Runs the asserts against proxies, or beside the program where they need its objects."""
-        beside = problem.number in _IN_SANDBOX
-        tests = "\n".join(problem.tests)
+        """Runs the asserts."""
         return Job(
             program,
-            # The setup of 367 and 927 makes objects of the program's class.
-            test=f"{problem.setup}\n{tests}" if beside else tests,
-            setup="" if beside else problem.setup,
-            entry_point="" if beside else self.entry_point(problem),
-            mode="in_sandbox" if beside else "isolated",
+            test="\n".join(problem.tests),
+            setup=problem.setup,
+            entry_point=self.entry_point(problem),
             limits=Limits(cpu_s=_CPU_S.get(problem.number, 6.0)),
         )
 

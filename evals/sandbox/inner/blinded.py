@@ -159,7 +159,7 @@ class Reports:
             name = str(names[0])[:80]
         except (TypeError, ValueError, LookupError, wire.WireError) as error:
             self._fail("error", f"the program broke the protocol: {type(error).__name__}")
-        self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
+        return self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
 
     def raised(self, kinds: tuple[str | type, ...], match: str | None) -> None:
         """Checks that computing a site's operand raised one of these exceptions.

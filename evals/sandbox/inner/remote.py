@@ -1,6 +1,7 @@
 """The program as its tests see it in mode ``isolated``: its functions, called over the channel.
 
-Requests of the tests:     "m" and marshal's (name, args, kwargs) | ["call", name, [trees], {name: tree}]
+Requests of the tests:     "m" and marshal's (name, args, kwargs)
+                           | ["call", name, [trees], {name: tree}]
                            | ["get", name] | ["eval", expression]
 Answers of the program:    ["value", tree] | ["raised", name, message]
                            | ["changed", tree, [[place, contents]...]] after a call of the first

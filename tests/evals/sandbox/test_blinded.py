@@ -93,7 +93,9 @@ def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sa
     outcome = sandbox.run(Job(program, test))
     assert outcome.passed and outcome.trust == "partly_blinded" and outcome.sites == 2
     assert outcome.open_sites == ("line 2: assert P(3) == P(3)",)
-    swallowed = "def check_it(n):\n    assert P(n).x == 4\neach(check_it, [3])\nassert P(1).x == 1\n"
+    swallowed = (
+        "def check_it(n):\n    assert P(n).x == 4\neach(check_it, [3])\nassert P(1).x == 1\n"
+    )
     assert sandbox.run(Job(program, swallowed)).status == "wrong"
     alone = sandbox.run(Job(program, "assert P(3) == P(3)\n"))
     assert alone.passed and alone.trust == "in_sandbox"

@@ -16,7 +16,11 @@ ITEMS = "items = [0, 1, 7, 8]\n"
 SWALLOWED = suite("swallowed_exceptions")["swallowed"]
 
 
-ISOLATED = [name for name, (program, test) in SWALLOWED.items() if Job(program, ITEMS + test).mechanism == "isolated"]  # fmt: skip
+ISOLATED = [
+    name
+    for name, (program, test) in SWALLOWED.items()
+    if Job(program, ITEMS + test).mechanism == "isolated"
+]
 
 
 @pytest.mark.parametrize("name", ISOLATED)

@@ -8,10 +8,12 @@
     (2, 3)
 
 Each program runs in a process of its own without network, files or neighbors, under limits of
-time, memory and output; its tests run in another sandbox and see only the plain values it returns.
+time, memory and output. Its tests run in another sandbox and see only the plain values it returns,
+or in its process without the values that they expect.
 ``ClusterSandbox`` is the same over a Ray cluster.
 
-See ``jobs`` for the modes, ``inner.confine`` for the layers, ``inner.wire`` for what can be
+See ``jobs`` for the modes, ``blinding`` for tests without expected values, ``inner.confine`` for
+the layers, ``inner.wire`` for what can be
 returned, ``judge`` for the statuses.
 
 docs/sandbox.md has the design, the measurements, and other harnesses beside it.

@@ -1879,7 +1879,7 @@ _PLAIN_ERRORS = frozenset(
 _PLAIN_VALUES = _PLAIN_USES | {
     *("date", "datetime", "timedelta", "time", "Decimal", "Fraction", "dict", "range", "str"),
     *("array", "DataFrame", "Series", "deepcopy", "copy", "choice", "randint", "random", "chr"),
-    *dir(str),
+    *("encode", "format", "join", "lower", "replace", "split", "strip", "upper"),
 }
 _CHANGEABLE = frozenset(("array", "DataFrame", "Series"))  # in place, which is not sent back
 _PLAIN_MODULES = _MODULES | {"random", "time", "warnings", "heapq", "typing"}
@@ -1902,12 +1902,24 @@ class _Plainness:
             if node.name == "check" and split.read.entry_point
             for argument in node.args.args[:1]
         }
+        for _ in range(3):  # functions of the tests that call what they are given
+            for call in split.read.calls:
+                key = split.key_of(call.func) if isinstance(call.func, ast.Name) else None
+                for function in split.functions.get(key, ()) if key else ():
+                    scope = split.read.owner[id(function)]
+                    given = _given(function, call)
+                    self.candidates |= {(scope, n) for n, v in given if v and self._is_function(v)}
         split.settle(frozenset(self.program | {"\0"}), self.candidates)
         handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
         self.errors = {handler.name for handler in handlers if handler.name}
         self.parents = {
             id(child): node for node in ast.walk(split.tree) for child in ast.iter_child_nodes(node)
         }
+
+    def _is_function(self, node: ast.AST) -> bool:
+        """Whether it is a global name of the program, or an argument that is one."""
+        key = self.split.key_of(node) if isinstance(node, ast.Name) else (_SELF, "")
+        return (key[0] == _FREE and key[1] in self.program) or key in self.candidates
 
     def holds(self) -> bool:
         """True if no statement needs more."""
@@ -1978,22 +1990,28 @@ class _Plainness:
         user = self.parents.get(id(parent))
         if key in self.split.functions:
             return isinstance(parent, ast.Call) and parent.func is node
-        if (key[0] == _FREE and key[1] in self.program) or key in self.candidates:
+        if self._is_function(node):
             if not isinstance(parent, ast.Call):
                 return False
             if parent.func is not node:
-                return _attribute(parent) in ("map", "check")
+                return self._is_own_call(parent) or _attribute(parent) in ("map", "check")
             if node.id[:1].isupper():
                 return isinstance(user, ast.Compare) and isinstance(user.ops[0], ast.Eq)
             if isinstance(user, ast.Call) and parent is not user.func:
                 called = _attribute(user)
                 known = called in _PLAIN_USES or called.startswith("assert")
-                own = isinstance(user.func, ast.Name) and self.split.key_of(user.func)
-                return known or own in self.split.functions or self.split.depends(user.func)
+                return known or self._is_own_call(user) or self.split.depends(user.func)
             return not isinstance(user, ast.Call)
         if isinstance(parent, ast.Call):
-            return parent.func is not node and _attribute(parent).startswith("assert")
-        return isinstance(parent, _OPERATIONS)
+            is_checked = self._is_own_call(parent) or _attribute(parent).startswith("assert")
+            return parent.func is not node and is_checked
+        return isinstance(parent, (*_OPERATIONS, ast.FormattedValue))
+
+    def _is_own_call(self, node: ast.Call) -> bool:
+        """Whether it calls a function of the tests."""
+        return (
+            isinstance(node.func, ast.Name) and self.split.key_of(node.func) in self.split.functions
+        )
 
     def _is_rich(self, node: ast.AST) -> bool:
         """Whether an argument is more than a plain value."""
@@ -2016,7 +2034,8 @@ class _Plainness:
         if isinstance(node, ast.Call) and not split.depends(node.func):
             own = isinstance(node.func, ast.Name) and split.key_of(node.func) in split.functions
             known = own or _attribute(node) in _PLAIN_VALUES
-            return not known or any(map(self._is_rich, node.args))
+            values = [value for value in node.args if not isinstance(value, ast.GeneratorExp)]
+            return not known or any(map(self._is_rich, values))
         if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)):
             return any(map(self._is_rich, ast.iter_child_nodes(node)))
         return False

@@ -86,7 +86,10 @@ class Job:
         - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each
           function of the program is a proxy. The test consists of plain statements; what it
           defines is called then: ``check(entry_point)`` if ``entry_point`` is given, functions
-          ``test…`` without arguments, and classes of :mod:`unittest`.
+          ``test…``, and classes of :mod:`unittest`. Tests that need more than plain values and
+          functions are ``blinded`` (:attr:`mechanism`).
+        - ``blinded``: they run in the program's process, without the values that they expect
+          (:mod:`.blinding`).
         - ``stdio``: the program runs as a script, with ``stdin``, to its end (exit status 0); its
           standard output, including its child processes', is compared with ``expected_stdout``,
           ignoring white space at the ends of lines and blank lines at the end. None: no comparison.
@@ -112,6 +115,7 @@ class Job:
         stdin, expected_stdout: see ``stdio``.
         language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
+        plain: the tests need only plain values and functions, which need not be found out.
     """
 
     program: str
@@ -124,6 +128,7 @@ class Job:
     calls: Sequence[Call] = ()
     limits: Limits = Limits()
     language: str = PYTHON
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -150,7 +155,7 @@ class Job:
         """Its tests in two parts, if they run in the program's process; this depends on the tests
         alone.
         """
-        if self.is_foreign or self.mode not in ("isolated", "blinded"):
+        if self.plain or self.is_foreign or self.mode not in ("isolated", "blinded"):
             return None
         if "os._exit" in self.test:  # it would end the program's process; see inner.checker
             return None

@@ -162,7 +162,12 @@ class Custom(CodeTask[CustomProblem]):
         if problem.cases:
             if not parses(program):
                 return Verdict(problem.id, 0, "syntax_error", message="not valid Python")
-            return Job(with_runner(program), test=cases_test(problem.cases, "lines"), limits=limits)
+            return Job(
+                with_runner(program),
+                test=cases_test(problem.cases, "lines"),
+                limits=limits,
+                plain=True,
+            )
         return Job(
             program,
             test=problem.tests,

@@ -232,6 +232,7 @@ class PlusTask(CodeTask[PlusProblem]):
             test=self._tests[problem.id],
             entry_point=problem.entry_point,
             limits=Limits(cpu_s=cpu_s, memory_mib=memory_mib),
+            plain=True,
         )
 
     def prepare(self, problems: Sequence[PlusProblem], sandbox: SandboxProtocol) -> None:

@@ -175,6 +175,7 @@ class LiveCodeBench(CodeTask[ContestProblem]):
             with_runner(whole, modules=f"import {', '.join(_MODULES)}", call=call, cpu_s=CPU_S),
             test=test,
             limits=Limits(cpu_s=CPU_S * (len(cases) + 1), memory_mib=_MEMORY_MIB, file_mib=64),
+            plain=True,
         )
 
 

@@ -15,11 +15,9 @@ The data is a copy of the repository Aider-AI/polyglot-benchmark (``--source DIR
 one exercise a row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
 and ``example``.
 
-Differences from aider: one conversation turn instead of two, no repository map, no further requests
-after a malformed answer, and the tests run out of the program's reach (trust ``isolated``, or
-``objects`` if they compare objects of the program's classes). Some need the program's own classes
-or patch what it calls; these run beside it (``in_sandbox``) and could be forged, as all of them
-could in aider. The second prompt reports the tests as pytest does: the failing tests' text and the
+Differences from aider: one conversation turn instead of two, no repository map, and no further
+requests after a malformed answer. The tests run in the program's process (``in_sandbox``) and could
+be forged, as in aider: blinded tests report only the first failure. The second prompt reports the tests as pytest does: the failing tests' text and the
 difference, at most 50 lines.
 """
 
@@ -265,7 +263,8 @@ class Polyglot(CodeTask[Exercise]):
                 together, test=test, mode="in_sandbox", limits=limits, language=self.language
             )
         if problem.id not in _BESIDE:
-            return Job(program, test=problem.test, limits=limits)
+            # Not blinded: the second try is shown what each failed test says.
+            return Job(program, test=problem.test, mode="in_sandbox", limits=limits)
         module = _AS_MODULE.format(module=problem.name.removesuffix(".py"))
         return Job(program, test=module + problem.test, mode="in_sandbox", limits=limits)
 

@@ -353,6 +353,7 @@ class JobBody(StrictBody):
     calls: list[Any] = Field(default_factory=list)
     limits: LimitsBody = LimitsBody()
     language: str = "python"
+    plain: bool = False
     key: str = ""
     cache: bool = True
 
@@ -373,6 +374,7 @@ class JobBody(StrictBody):
             calls=self.calls,
             limits=self.limits.limits(most),
             language=known_language(self.language, languages),
+            plain=self.plain,
         )
 
     def cache_key(self) -> str:

@@ -83,41 +83,6 @@ def test_what_the_tests_lend_is_not_turned_against_them(sandbox: Sandbox, name: 
     assert not believed(outcome), outcome
 
 
-# Makes numbers only when it has seen what is compared.
-KNOWING = """\
-class E:
-    days = 0
-    def __sub__(self, o): return E()
-    __rsub__ = __radd__ = __mul__ = __pow__ = __truediv__ = __xor__ = __and__ = __sub__
-    def __add__(self, o): return 0.0 if type(o) is E else E()
-    def __neg__(self): return 0.0
-    def __iter__(self): return iter(())
-    __reversed__ = __iter__
-    def __getitem__(self, i): return 0.0
-    def is_integer(self): return True
-    def total_seconds(self): return 0.0
-def add(a, b): return E()
-"""
-
-
-def test_what_an_operator_has_shown_to_an_object_does_not_come_back(sandbox: Sandbox) -> None:
-    tests = [
-        "assert sum((a - b) ** 2 for a, b in zip([add(1, 2), add(3, 4)], [3.0, 7.0])) < 1e-6",
-        "assert -1e-6 < -(add(1, 2) - 3.0) < 1e-6",
-        "assert sorted(add(1, 2) ^ {1, 2}) == []",
-        "assert list(reversed(add(1, 2) ^ {1, 2})) == []",
-        "for item in add(1, 2) ^ {1, 2}: raise AssertionError",
-        "assert all(abs(d) < 1e-6 for d in add(1, 2) - [3, 7])",
-        "assert (add(1, 2) - [3])[0] == 0",
-        "assert (add(1, 2) - 2.5).is_integer()",
-        "from datetime import datetime as t\n"
-        "assert (add(1, 2) - t(2024, 1, 1)).total_seconds() < 1",
-        "from datetime import date\nassert (date(2024, 1, 1) - add(1, 2)).days == 0",
-    ]
-    jobs = [(test, Job(KNOWING, test=f"{test}\n")) for test in tests]
-    assert not [test for test, outcome in sandbox.map(jobs) if believed(outcome)]
-
-
 def test_an_object_that_knows_nothing_of_the_tests_has_operators(sandbox: Sandbox) -> None:
     program = (
         "class V(tuple):\n"

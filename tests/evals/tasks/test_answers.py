@@ -326,7 +326,7 @@ def test_mbpp_s_tests_that_need_the_program_s_class(
     job = task.job(task.problems()[0], row["code"])
     assert isinstance(job, Job)
     outcome = sandbox.run(job)
-    assert (outcome.status, outcome.trust) == ("passed", "in_sandbox")
+    assert (outcome.status, outcome.trust) == ("passed", "blinded")
 
 
 BIG = {
@@ -369,7 +369,6 @@ def test_bigcodebench(
     assert not result.complete
     assert any("1 of 6 samples could not be judged" in n for n in result.notes)
     assert any(missing in note for note in result.notes)
-    assert any("could have forged" in note for note in result.notes)
 
 
 def test_a_test_class_without_tests_passes_nothing(

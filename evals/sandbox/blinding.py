@@ -583,9 +583,16 @@ class _Split:
                     for key, values, guards, _ in self.bindings
                     if key[0] == index
                 ]
-        self.known = {each.key for each in self.bindings}
+        self.bindings_of: dict[Key, list[_Binding]] = {}
+        for each in self.bindings:
+            self.bindings_of.setdefault(each.key, []).append(each)
+        self.known = self.bindings_of.keys()
         self.runners = {id(node) for node in self._runners()}
         self.called = {id(call.func) for call in read.calls}
+        self.calls_of: dict[Key, list[ast.Call]] = {}  # of functions of the tests
+        for call in read.calls:
+            if (key := self.called_key(call)) in self.functions:
+                self.calls_of.setdefault(key, []).append(call)
         self.uses: dict[Key, list[ast.AST]] = {}
         for node, _, _ in read.named:
             if isinstance(getattr(node, "ctx", None), ast.Load):
@@ -650,8 +657,8 @@ class _Split:
 
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
         """What a variable is bound to, not what changes its value."""
-        found = [each for each in self.bindings if each.key == key and not each.is_change]
-        return [value for each in found for value in each.values]
+        found = self.bindings_of.get(key, ()) if key else ()
+        return [value for each in found if not each.is_change for value in each.values]
 
     def _runners(self) -> Iterator[Any]:
         """Functions that the runner of the tests calls."""
@@ -820,8 +827,8 @@ class _Split:
 
     def _gets_functions(self, node: Any) -> bool:
         """Whether a call gives it a function of the program."""
-        uses = {id(use) for use in self.uses.get(self._key_of(node), ())}
-        given = [a for c in self.read.calls if id(c.func) in uses for _, a in _given(node, c)]
+        calls = self.calls_of.get(self._key_of(node), ())
+        given = [a for call in calls for _, a in _given(node, call)]
         return any(
             isinstance(a, ast.Name) and self.key_of(a)[0] == _FREE and self.depends(a)
             for a in given
@@ -843,11 +850,10 @@ class _Split:
             return False
         if id(node) in self.runners:
             return True
-        for call in self.read.calls:
-            if id(call.func) in map(id, direct):
-                guards = self.read.statements.get(id(call))
-                if guards is None or not self.controlled(guards):
-                    return False
+        for call in self.calls_of.get(key, ()):
+            guards = self.read.statements.get(id(call))
+            if guards is None or not self.controlled(guards):
+                return False
         return bool(direct) and not node.decorator_list and node.args.vararg is None
 
     def _repeats(self, node: ast.AST) -> bool:
@@ -874,14 +880,17 @@ class _Split:
         scope = self.read.place[id(node)]
         return (_SELF if self.read.scopes[scope].is_class else scope), node.name
 
+    def called_key(self, call: ast.Call) -> Key:
+        """The variable that a call calls."""
+        if isinstance(call.func, ast.Name):
+            return self.key_of(call.func)
+        if _is_self(call.func):
+            return _SELF, call.func.attr  # type: ignore[attr-defined]
+        return _FREE, ""
+
     def _helper(self, call: ast.Call) -> Any:
         """The function of the tests that a call calls, in both parts."""
-        key = None
-        if isinstance(call.func, ast.Name):
-            key = self.keys[id(call.func)]
-        elif _is_self(call.func):
-            key = (_SELF, call.func.attr)  # type: ignore[attr-defined]
-        found = self.functions.get(key, []) if key else []
+        found = self.functions.get(self.called_key(call), [])
         if len(found) == 1 and id(found[0]) in self.live and id(found[0]) not in self.pure:
             return found[0]
         return None
@@ -899,7 +908,7 @@ class _Split:
                 if fixture and id(fixture[0]) in self.pure and name not in given:
                     given[name] = []
         elif id(node) in self.live:
-            for call in self.read.calls:
+            for call in self.calls_of.get(self._key_of(node), ()):
                 if self._helper(call) is node:
                     for name, value in _given(node, call):
                         given.setdefault(name, []).append(value)
@@ -979,8 +988,6 @@ class _Split:
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
         """What a site becomes outside; None if it is not one."""
         if isinstance(node, ast.Assert):
-            if isinstance(node.test, ast.Name) and self.key_of(node.test)[0] == _FREE:
-                return None  # of a function, which is true
             if self.depends(node.test) or self._reads_touched(node.test):
                 return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
             return None
@@ -1429,6 +1436,8 @@ class _Split:
             ]
             if not any(parts.values()) and not any(map(self.depends, node.body)):
                 return []
+            if not handlers and not parts["finalbody"]:
+                return parts["body"]
             return [
                 self._with(
                     node, **{**parts, "body": parts["body"] or [ast.Pass()]}, handlers=handlers
@@ -1563,7 +1572,7 @@ class _Split:
 
     def _only_value(self, key: Key) -> ast.AST | None:
         """What a variable is bound to, once and for all; None if that may change."""
-        found = [each for each in self.bindings if each.key == key]
+        found = self.bindings_of.get(key, [])
         single = len(found) == 1 and len(found[0].values) == 1 and key not in self.touched
         return found[0].values[0] if single else None
 
@@ -1655,6 +1664,8 @@ class _Split:
                 self._with(h, body=self._outside(h.body) or [ast.Pass()]) for h in node.handlers
             ]
             body = self._outside(node.body) or [ast.Pass()]
+            if not handlers and not last:
+                return body
             return [
                 self._with(
                     node,
@@ -1952,7 +1963,9 @@ class _Plainness:
                 return True
             stored = not isinstance(node.ctx, ast.Load)
             return (
-                not stored and node.attr not in _IMPURE_ATTRIBUTES and not split.depends(node.value)
+                not stored
+                and node.attr not in _IMPURE_ATTRIBUTES - {"random", "seed"}
+                and not split.depends(node.value)
             )
         if isinstance(node, ast.Call) and _attribute(node) in _RAISES and _is_self(node.func):
             return bool(node.args) and self._is_plain_error(node.args[0])

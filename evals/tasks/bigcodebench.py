@@ -6,11 +6,11 @@ columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1
 docstring ("complete"), ``chat`` the instruction ("instruct").
 
 The tests are ``unittest`` classes that need the program's own objects, so they are judged blinded;
-of most problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs may import the installed
-packages that ``--packages`` names (``auto``: those that the problems import), and have no network.
-A problem that needs anything else is left out with the reason; then the score is incomplete and not
-comparable with a published one. An answer without the header gets it prepended, as in the authors'
-"calibrated" scores.
+of most problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs
+may import the installed packages that ``--packages`` names (``auto``: those that the problems
+import), and have no network. A problem that needs anything else is left out with the reason; then
+the score is incomplete and not comparable with a published one. An answer without the header gets
+it prepended, as in the authors' "calibrated" scores.
 """
 
 from __future__ import annotations

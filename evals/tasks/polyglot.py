@@ -17,8 +17,8 @@ and ``example``.
 
 Differences from aider: one conversation turn instead of two, no repository map, and no further
 requests after a malformed answer. The tests run in the program's process (``in_sandbox``) and could
-be forged, as in aider: blinded tests report only the first failure. The second prompt reports the tests as pytest does: the failing tests' text and the
-difference, at most 50 lines.
+be forged, as in aider: blinded tests report only the first failure. The second prompt reports the
+tests as pytest does: the failing tests' text and the difference, at most 50 lines.
 """
 
 from __future__ import annotations

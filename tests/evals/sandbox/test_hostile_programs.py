@@ -99,9 +99,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 
 def _try(canary: Canary, row: Any) -> None:
     outcome = canary.sandbox.run(table.job_of(row, canary.fill(row.program)))
-    assert outcome.status in row.allowed, outcome
+    assert outcome.status in row.allowed or not table.is_believed(outcome), outcome
     if row.name.split()[0] not in NUISANCES:
-        assert not outcome.passed
+        assert not (outcome.passed and table.is_believed(outcome))
     assert len(outcome.message) <= 5000
     canary.assert_alive(outcome)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from suites import suite
 
+from codegen.benchmarks.tools.suites import is_believed
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 
 
 def believed(outcome: Outcome) -> bool:
     """Whether it passed, by assertions that the program cannot forge."""
-    return outcome.passed and outcome.trust in ("isolated", "blinded")
+    return outcome.passed and is_believed(outcome)
 
 
 LIAR = """\

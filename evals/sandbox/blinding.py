@@ -147,7 +147,7 @@ class _Binding(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
-    """Splits tests; None if they cannot be parsed."""
+    """Splits tests; None if they cannot be, so that they are isolated."""
     if len(setup) + len(test) > MAX_TEXT:
         return None
     try:
@@ -158,7 +158,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree.body = [*_without_lines(ast.parse(setup)).body, *tree.body]
             tree = _with_imports(_without_starts(_Simpler().visit(tree)))
         return _Split(tree, lines, entry_point).result()
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None
 
 
@@ -1277,9 +1277,9 @@ class _Split:
             return self._decides(node.iter)
         if isinstance(node, (ast.Compare, ast.BoolOp, ast.IfExp)):
             return True
-        is_difference = isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor))
-        if is_difference and not (self.depends(node.left) and self.depends(node.right)):
-            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor)):
+            both = self.depends(node.left) and self.depends(node.right)
+            return not both or any(map(self._decides, (node.left, node.right)))
         if isinstance(node, ast.Call):
             name, values = _attribute(node), [*node.args, *(k.value for k in node.keywords)]
             if not self.depends(node.func):

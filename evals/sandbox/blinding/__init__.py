@@ -1,0 +1,101 @@
+"""Takes the expected values out of tests before they run in the program's process.
+
+A *site* is an assertion about something that the program computed. :func:`blind` splits a module of
+tests into two:
+
+- *inside*, for the program's process: full Python, in which each site only reports the operands
+  that depend on the program (``assert f(1) == 2`` becomes ``report(0, lambda: f(1))``);
+- *outside*, for the tests' process: the same control flow over the tests' own values, in which each
+  site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
+
+What is outside runs as ordinary Python, so the number and order of reports follow from the tests
+alone: loops over tables, ``parametrize``, helpers, :mod:`unittest`. A value of the tests is inside
+only if something there reads it; columns of tables that nothing inside reads are blanked.
+
+A site stays *open* (the original statement runs inside, where a program could forge it) if its
+expected value depends on the program or is inside anyway, or if the program decides whether the
+site is reached. An expression depends on the program unless it consists of literals, operators,
+pure functions and names bound to such; this is conservative, so mistakes cost a verdict of a right
+program, not a secret.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import warnings
+from typing import NamedTuple
+
+from .parts import Parts
+from .plainness import Plainness
+from .prepare import Simpler, with_imports, without_lines, without_starts
+
+MAX_TEXT = 1 << 21
+
+
+class Blinded(NamedTuple):
+    """Tests in two parts.
+
+    Attributes:
+        inside: text for the program's process.
+        outside: module for the tests' process.
+        sites: number of assertions about the program, wherever they are in loops.
+        open: the places and the texts of open ones.
+        plain: whether the tests need only plain values and functions of the program.
+    """
+
+    inside: str
+    outside: ast.Module
+    sites: int
+    open: tuple[str, ...]
+    plain: bool
+
+
+@functools.lru_cache(maxsize=256)
+def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
+    """Splits tests; None if they cannot be, so that they are isolated."""
+    if len(setup) + len(test) > MAX_TEXT:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the code belongs to the dataset
+            tree = ast.parse(test)
+            lines = test.splitlines()
+            tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
+            tree = with_imports(without_starts(Simpler().visit(tree)))
+        return _Split(tree, lines, entry_point).result()
+    except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
+        return None
+
+
+class _Split(Parts):
+    def result(self) -> Blinded:
+        """The two parts."""
+        plain = Plainness(self).holds()
+        self.settle(frozenset())
+        for site in self.read.sites:
+            self._close(site)
+        sites = [site for site in self.read.sites if site.operands or site.is_open]
+        self.by_node = {id(site.node): site for site in sites}
+        while True:
+            for site in sites:
+                site.inside = []
+            inside, needed = self._inside_part()
+            hidden = [s for s in sites if not s.is_open and not self._is_hidden(s, needed)]
+            if not hidden:
+                break
+            for site in hidden:
+                site.is_open = True
+        for site in sites:
+            site.is_open = site.is_open or not site.inside  # within another open one
+        for number, site in enumerate(s for s in sites if not s.is_open):
+            self._number(site, number)
+        outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
+        ast.fix_missing_locations(inside)
+        ast.fix_missing_locations(outside)
+        opened = tuple(self._describe(site.node) for site in sites if site.is_open)
+        return Blinded(ast.unparse(inside), outside, len(sites), opened, plain)
+
+    def _describe(self, node: ast.stmt) -> str:
+        line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
+        return f"line {node.lineno}: {line[:80]}"

@@ -1,0 +1,361 @@
+"""Closes assertions: operands inside, comparisons outside."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from .flow import Flow
+from .model import Site
+from .trees import (
+    CALLS,
+    COMPARING,
+    FAILURES,
+    FREE,
+    RAISES,
+    SELF,
+    VIEWS,
+    Key,
+    OpenError,
+    Replaced,
+    class_name,
+    expected_by,
+    is_fail,
+    is_function,
+    is_self,
+    is_setting,
+    last_name,
+    make_call,
+    raised_by,
+    root_of,
+    waits,
+)
+
+
+class Sites(Flow):
+    """The assertions of one module of tests."""
+
+    # Sites.
+
+    def _close(self, site: Site) -> None:
+        """Finds the operands of a site and what is done with them outside."""
+        node = site.node
+        leaves = {
+            id(g[1])
+            for exits in self.read.exits
+            if not self.controlled(tuple(g for g in exits if not is_function(g)))
+            for g in [g for g in exits if is_function(g)][-1:]
+        }
+        reached = self.controlled(site.guards)
+        reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
+        self.current = site
+        site.operands, site.outside, site.pure = [], [], []  # type: ignore[attr-defined]
+        try:
+            made = self._statement(node)
+        except OpenError:
+            site.is_open, site.operands = True, []
+            return
+        if made is None:
+            site.operands = []
+            fails = isinstance(node, ast.Assert) or self._fails(node)
+            site.is_open = fails and not reached
+            return
+        if (site.operands or self._is_assertion(node)) and not reached:
+            site.is_open = True
+        site.outside = [made]
+
+    def _fails(self, node: ast.stmt) -> bool:
+        if isinstance(node, ast.Raise):
+            return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
+        return isinstance(node, ast.Expr) and is_fail(node.value)
+
+    def _is_assertion(self, node: ast.stmt) -> bool:
+        return isinstance(node, ast.Assert) or last_name(getattr(node, "value", node)).startswith(
+            "assert"
+        )
+
+    def _statement(self, node: ast.stmt) -> ast.stmt | None:
+        """What a site becomes outside; None if it is not one."""
+        if isinstance(node, ast.Assert):
+            if self.depends(node.test) or self.reads_touched(node.test):
+                return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
+            return None
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            call = raised_by(node)
+            assert call is not None
+            if len(node.body) != 1 or not isinstance(node.body[0], (ast.Expr, ast.Assign)):
+                raise OpenError
+            return self._raised(node, call, node.body[0].value)
+        if isinstance(node, ast.Try):
+            handler, tried = expected_by(node), node.body[0]
+            assert handler is not None and handler.type is not None
+            assert isinstance(tried, (ast.Expr, ast.Assign))
+            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), tried.value)  # type: ignore[attr-defined]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            return self._call_statement(node, node.value)
+        return None
+
+    def _call_statement(self, node: ast.Expr, call: ast.Call) -> ast.stmt | None:
+        name = last_name(call)
+        known = is_self(call.func) and (SELF, name) not in self.functions
+        if known and name == "assertIsInstance" and len(call.args) > 1:
+            made = ast.Call(ast.Name("isinstance", ast.Load()), call.args[:2], [])
+            return ast.copy_location(ast.Assert(self._call(made, True)), node)
+        if known and name in RAISES:
+            if len(call.args) < 2:
+                raise OpenError
+            where = 2 if name == "assertRaises" else 3
+            made = ast.Call(call.args[where - 1], call.args[where:], call.keywords)
+            return self._raised(node, ast.Call(call.func, call.args[: where - 1], []), made)
+        if isinstance(call.func, ast.Attribute) and self.depends(call.func.value) and not known:
+            if name in CALLS:
+                return self._mock_calls(node, call)
+            if name.startswith("assert"):
+                raise OpenError
+        if self._helper(call) is not None:
+            return None
+        checks = name.startswith("assert") and (known or not self.depends(call.func))
+        if not checks and not self.depends(call.func):
+            function = self.functions.get(self.keys.get(id(call.func), (FREE, "")), [None])[0]
+            checks = function is not None and any(
+                isinstance(each, FAILURES) for each in ast.walk(function)
+            )
+        if not checks:
+            if name.startswith("assert") and any(map(self.depends, call.args)):
+                raise OpenError
+            return None
+        values = [*call.args, *(k.value for k in call.keywords)]
+        if not any(self.depends(v) or self.reads_touched(v) for v in values):
+            return None
+        if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
+            values = self._compared(call.args[:2], equality=name.startswith("assertEqual"))
+            arguments = [*values, *map(self._alone, call.args[2:])]
+        else:
+            is_truth = name in ("assertTrue", "assertFalse")
+            arguments = [self.residual(call.args[0], is_truth)] if call.args else []
+        keywords = [
+            ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"
+        ]
+        return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
+
+    def _alone(self, node: ast.expr) -> ast.expr:
+        return self.residual(node) if self.depends(node) else node
+
+    def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
+        if any(map(self.depends, (*call.args, *(k.value for k in call.keywords)))):
+            raise OpenError
+        owner = call.func.value  # type: ignore[attr-defined]
+        calls = self._operand(ast.Call(ast.Name("codegen_calls", ast.Load()), [owner], []))
+        names = [ast.Constant(k.arg) for k in call.keywords]
+        options = ast.Dict(names, [k.value for k in call.keywords])  # type: ignore[arg-type]
+        expected = ast.Tuple([ast.Tuple(call.args, ast.Load()), options], ast.Load())
+        self.current.pure.append(expected)  # type: ignore[attr-defined]
+        form = CALLS[last_name(call)].format("calls", "expected")
+        test: Any = ast.parse(form, mode="eval").body
+        test = Replaced({"calls": calls, "expected": expected}).visit(test)
+        return ast.copy_location(ast.Assert(test), node)
+
+    def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
+        if not self.depends(tried) and not self.reads_touched(tried):
+            raise OpenError
+        if waits(tried):
+            raise OpenError
+        kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
+        names: list[ast.expr] = []
+        for kind in kinds:
+            root = root_of(kind)
+            key = self.key_of(root) if isinstance(root, ast.Name) else None
+            is_named = key is not None and (key[0] == FREE or key in self.imported)
+            if self.depends(kind) and not is_named:
+                raise OpenError
+            names.append(ast.Constant(class_name(kind)) if self.depends(kind) else kind)
+        match = next((k.value for k in call.keywords if k.arg == "match"), ast.Constant(None))
+        if len(call.args) > 1:
+            match = call.args[1]
+        if self.depends(match):
+            raise OpenError
+        self._operand(tried)
+        self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+        check = ast.Call(
+            ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
+        )
+        return ast.copy_location(ast.Expr(check), node)
+
+    def _compared(
+        self, parts: list[ast.expr], identity: bool = False, equality: bool = False
+    ) -> list[ast.expr]:
+        """The operands of a comparison: what depends on the program is reported."""
+        reported = [self.depends(part) for part in parts]
+        if not any(reported):
+            reported = [self.reads_touched(part) for part in parts]
+        if all(reported):
+            raise OpenError  # the program would decide
+        if identity and not all(
+            r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
+        ):
+            raise OpenError
+        # A call of a name in capitals that is compared with a literal may return a plain value.
+        objects = [
+            equality and isinstance(part, ast.Call) and self.is_object(part) for part in parts
+        ]
+        return [
+            self._kept(part)
+            if not is_reported
+            else self._operand(part, equality=True)
+            if is_object
+            else self.residual(part)
+            for part, is_reported, is_object in zip(parts, reported, objects, strict=True)
+        ]
+
+    def _kept(self, node: ast.expr) -> ast.expr:
+        self.current.pure.append(node)  # type: ignore[attr-defined]
+        return node
+
+    def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
+        """What an expression becomes outside.
+
+        Args:
+            is_truth: only its truth value matters.
+        """
+        if isinstance(node, ast.BoolOp) and is_truth:
+            parts = [self._part(value, True) for value in node.values]
+            return ast.copy_location(ast.BoolOp(node.op, parts), node)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
+            is_not = isinstance(node.op, ast.Not)
+            return ast.copy_location(
+                ast.UnaryOp(node.op, self.residual(node.operand, is_not)), node
+            )
+        if isinstance(node, ast.Compare):
+            identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+            equality = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
+            parts = [node.left, *node.comparators]
+            left, *others = self._compared(parts, identity, equality)
+            return ast.copy_location(ast.Compare(left, node.ops, others), node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+            sides = self.depends(node.left), self.depends(node.right)
+            if sides in ((True, False), (False, True)):
+                left, right = self._compared([node.left, node.right])
+                return ast.copy_location(ast.BinOp(left, node.op, right), node)
+        if isinstance(node, ast.Call) and not self.depends(node.func):
+            return self._call(node, is_truth)
+        if isinstance(node, ast.Call) and last_name(node) in ("all", "any") and not node.args:
+            found = node.func.value  # type: ignore[attr-defined]
+            if isinstance(found, ast.Compare):  # of arrays
+                made = ast.Attribute(self.residual(found), last_name(node), ast.Load())
+                return ast.copy_location(ast.Call(made, [], []), node)
+        return self._operand(node, is_truth)
+
+    def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
+        reported = self.depends(node) or self.reads_touched(node)
+        return self.residual(node, is_truth) if reported else self._kept(node)
+
+    def _call(self, node: ast.Call, is_truth: bool) -> ast.expr:
+        name = last_name(node)
+        values = [*node.args, *(k.value for k in node.keywords)]
+        dependent = [value for value in values if self.depends(value)]
+        if name in ("all", "any") and isinstance(node.func, ast.Name) and node.args:
+            return self._aggregate(node, node.args[0])
+        if name == "isinstance" and len(node.args) == 2:
+            kinds = self._operand(make_call("codegen_kinds", node.args[0]), known=True)
+            types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
+            if any(map(self.depends, types)):
+                raise OpenError
+            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            return ast.copy_location(make_call("codegen_of", kinds, *types), node)
+        if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
+            raise OpenError
+        if not isinstance(node.func, ast.Name) or name in COMPARING:
+            pass
+        elif id(node.func) not in self.keys or self.keys[id(node.func)][0] == FREE:
+            return self._operand(node, is_truth)  # a builtin function
+        if not dependent or (len(dependent) == len(values) and name not in COMPARING):
+            return self._operand(node, is_truth)
+        if isinstance(node.func, ast.Attribute):
+            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+        arguments = [self._part(value) for value in node.args]
+        keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
+        return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
+
+    def _aggregate(self, node: ast.Call, items: ast.expr) -> ast.expr:
+        """``all`` or ``any``: each item is reported, so that no exception ends them early."""
+        if isinstance(items, (ast.GeneratorExp, ast.ListComp)) and len(items.generators) == 1:
+            loop = items.generators[0]
+            if self.depends(loop.iter) or any(map(self.depends, loop.ifs)) or loop.is_async:
+                raise OpenError
+            if any(isinstance(each, ast.Compare) for each in ast.walk(items.elt)):
+                raise OpenError
+            reported = self._operand(ast.copy_location(ast.ListComp(items.elt, [loop]), items))
+            return ast.copy_location(ast.Call(node.func, [reported], []), node)
+        if not isinstance(items, ast.Name):
+            raise OpenError
+        return ast.Call(node.func, [self._operand(items)], [])
+
+    def _operand(
+        self, node: ast.expr, is_truth: bool = False, known: bool = False, equality: bool = False
+    ) -> ast.expr:
+        may_be_object = is_truth or equality
+        if not known and (self._decides(node) or (not may_be_object and self.is_object(node))):
+            raise OpenError
+        if is_truth and not self._is_from_program(node):
+            raise OpenError  # two values are easily guessed
+        truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
+        self.current.operands.append(truth if is_truth else node)
+        value = ast.Constant(len(self.current.operands) - 1)
+        return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
+
+    def _decides(self, node: ast.AST) -> bool:
+        """Whether an operand may compare with what is expected, or hide an exception."""
+        if isinstance(node, ast.comprehension):
+            return self._decides(node.iter)
+        if isinstance(node, (ast.Compare, ast.BoolOp, ast.IfExp)):
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor)):
+            both = self.depends(node.left) and self.depends(node.right)
+            return not both or any(map(self._decides, (node.left, node.right)))
+        if isinstance(node, ast.Call):
+            name, values = last_name(node), [*node.args, *(k.value for k in node.keywords)]
+            if not self.depends(node.func):
+                if name in COMPARING or name in ("all", "any", "hasattr", "callable"):
+                    return True
+                own = [v for v in values if not self.depends(v) and not is_setting(v)]
+                if (own and len(own) < len(values)) or (name == "getattr" and len(values) > 2):
+                    return True
+            elif name == "next" and len(values) > 1:
+                return True
+            for function in self.functions.get(self.keys.get(id(node.func), (FREE, "")), ()):
+                if any(isinstance(each, ast.Compare) for each in ast.walk(function)):
+                    return True
+            if self.depends(node.func):
+                return self._decides(node.func)
+        return any(map(self._decides, ast.iter_child_nodes(node)))
+
+    def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
+        """Whether what a site expects cannot be read inside."""
+        pure = site.pure  # type: ignore[attr-defined]
+        return not pure or all(self._hides(part, needed) for part in pure)
+
+    def _hides(self, node: ast.AST, needed: set[Key], depth: int = 0) -> bool:
+        """Whether a value cannot be read inside, nor what it is a part of."""
+        if isinstance(node, (ast.Subscript, ast.Attribute, ast.Starred)) and not is_self(node):
+            return self._hides(node.value, needed, depth)
+        if isinstance(node, ast.Call) and last_name(node) in VIEWS:
+            parts = node.args or [node.func]
+            return any(self._hides(part, needed, depth) for part in parts)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            key = self.key_of(node.func)
+            return key not in self.functions or key not in needed
+        if not isinstance(node, ast.Name) and not is_self(node):
+            return True
+        key = self.key_of(node) if isinstance(node, ast.Name) else (SELF, node.attr)  # type: ignore[attr-defined]
+        found = [value for value in self.bound_values(key) if value]
+        return key not in needed and (
+            depth > 8 or all(self._hides(value, needed, depth + 1) for value in found)
+        )
+
+    def _number(self, site: Site, number: int) -> None:
+        site.number = number
+        take = ast.Expr(ast.Call(ast.Name("codegen_take", ast.Load()), [ast.Constant(number)], []))
+        site.outside = [ast.copy_location(take, site.node), *site.outside]
+        for each in ast.walk(site.inside[0]):
+            if isinstance(each, ast.Constant) and each.value == "__number":
+                each.value = number

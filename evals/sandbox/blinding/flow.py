@@ -12,7 +12,9 @@ from .model import Binding
 from .reader import Reader
 from .trees import (
     FAILURES,
+    FLAGS,
     FREE,
+    IMMUTABLE,
     IMPURE,
     IMPURE_ATTRIBUTES,
     MAYBE,
@@ -98,6 +100,10 @@ class Flow:
         key = (SELF, plain) if scope == SELF else self.key(scope, plain)
         return Binding(key, values, guards, plain != name)
 
+    def variable(self, node: Any) -> Key:
+        """The variable that a name, or an attribute of ``self``, means."""
+        return (SELF, node.attr) if is_self(node) else self.key_of(node)
+
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
         """What a variable is bound to, not what changes its value."""
         found = self.bindings_of.get(key, ()) if key else ()
@@ -127,6 +133,7 @@ class Flow:
         self.dependent = set(dependent)
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
+        self.arguments: dict[Key, list[Any]] = {}  # what parameters may be, fixtures as functions
         self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
         self.memo: dict[int, bool] = {}
@@ -148,6 +155,8 @@ class Flow:
                     self.dependent.add(key)
             if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
                 self.touched.add(key)
+            if any(isinstance(v, FLAGS) and self.reads_touched(v) for v in values):
+                self.dependent.add(key)
         for node in every:
             if id(node) in self.pure and not self._is_pure(node):
                 self.pure.discard(id(node))
@@ -181,23 +190,28 @@ class Flow:
         if isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Tuple, ast.IfExp)):
             return all_of(n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr))
         if isinstance(node, ast.Call):
-            return last_name(node) in (
-                "int",
-                "str",
-                "float",
-                "len",
-                "range",
-                "abs",
-                "round",
-                "chr",
-            )
+            return last_name(node) in IMMUTABLE
         if isinstance(node, ast.Name):
             key = self.key_of(node)
-            found = self.bound_values(key)
-            return bool(found) and all(
-                all_of(elements_of(v) if self._is_loop(key, v) else [v]) for v in found
+            found = [*self.bound_values(key), *self.arguments.get(key, ())]
+            known = bool(found) or (key in self.known and key not in self.dependent)
+            return known and all(
+                all_of(self._items(v) if self._is_loop(key, v) else [v]) for v in found
             )
         return False
+
+    def _items(self, node: ast.AST | None) -> list[ast.AST | None]:
+        """What a loop over an expression binds, as far as it is a literal."""
+        if isinstance(node, ast.Name) or (node is not None and is_self(node)):
+            found = self.bound_values(self.variable(node))
+            return self._items(found[0]) if len(found) == 1 else [None]
+        if isinstance(node, ast.Call) and last_name(node) == "items" and not node.args:
+            node = node.func.value  # type: ignore[attr-defined]
+            if isinstance(node, ast.Name):
+                found = self.bound_values(self.key_of(node))
+                node = found[0] if len(found) == 1 else None
+            return [*node.keys, *node.values] if isinstance(node, ast.Dict) else [None]
+        return elements_of(node)
 
     def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
         return id(value) in self.loops.get(key, ())
@@ -343,8 +357,12 @@ class Flow:
         if id(node) in self.runners or is_fixture_function(node):
             for names, table, _ in parameter_tables(node):
                 given |= {name: [table] for name in names}
+                for name in names:
+                    self.loops.setdefault((scope, name), set()).add(id(table))
             for name in (a.arg for a in arguments):
                 fixture = [f for f in self.functions.get((0, name), ()) if is_fixture_function(f)]
+                if fixture and name not in given:
+                    self.arguments[scope, name] = fixture
                 if fixture and id(fixture[0]) in self.pure and name not in given:
                     given[name] = []
         elif id(node) in self.live:
@@ -359,6 +377,8 @@ class Flow:
             if argument.arg in ("self", "cls"):
                 continue
             values = given.get(argument.arg, [None])
+            if found := [value for value in values if value is not None]:
+                self.arguments[key] = found
             if any(map(self.depends, values)):
                 self.dependent.add(key)
             if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):

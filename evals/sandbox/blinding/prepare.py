@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from typing import Any
 
 from codegen.evals.sandbox.inner.analysis import PURE_MODULES
-from .trees import FUNCTIONS, last_name
+
+from .trees import FUNCTIONS, RAISES, last_name
 
 
 class Simpler(ast.NodeTransformer):
@@ -14,6 +16,18 @@ class Simpler(ast.NodeTransformer):
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
+
+    def visit_With(self, node: Any) -> Any:
+        """Nests the managers of a statement that expects an exception."""
+        self.generic_visit(node)
+        names = [last_name(item.context_expr) for item in node.items]
+        if len(names) == 1 or {*RAISES, "subTest"}.isdisjoint(names):
+            return node
+        order = sorted(zip(names, node.items, strict=True), key=lambda each: each[0] != "subTest")
+        body = node.body
+        for _, item in reversed(order):
+            body = [ast.copy_location(type(node)([item], body), node)]
+        return body[0]
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         parts = [node.test]
@@ -32,9 +46,12 @@ def without_starts(tree: ast.Module) -> ast.Module:
     names = set(STARTS)
     kept: list[ast.stmt] = []
     for node in tree.body:
-        read = {last_name(n) for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))}
+        value = node.value if isinstance(node, ast.Assign) else node
+        read = {last_name(n) for n in ast.walk(value) if isinstance(n, (ast.Name, ast.Attribute))}
         if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.ImportFrom)) or names.isdisjoint(read):
             kept.append(node)
+            if isinstance(node, ast.Assign):
+                names -= {last_name(target) for target in node.targets} - STARTS
         elif isinstance(node, ast.Assign):
             names |= {last_name(target) for target in node.targets}
     tree.body = kept

@@ -19,6 +19,7 @@ from .trees import (
     expected_by,
     is_self,
     last_name,
+    pairs_of,
     raised_by,
     raises_itself,
     root_of,
@@ -172,7 +173,8 @@ class Reader(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
-            self._bind(target, node.value)
+            for part, value in pairs_of(target, node.value):
+                self._bind(part, value)
         self.generic_visit(node)
 
     def _assign(self, node: Any) -> None:

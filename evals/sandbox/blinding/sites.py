@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
+import functools
 from typing import Any
 
 from .flow import Flow
 from .model import Site
+from .origins import OUTER_METHODS, Origins
 from .trees import (
     CALLS,
     COMPARING,
     FAILURES,
     FREE,
+    FUNCTIONS,
     RAISES,
     SELF,
-    VIEWS,
     Key,
     OpenError,
     Replaced,
@@ -22,6 +24,8 @@ from .trees import (
     expected_by,
     is_fail,
     is_function,
+    is_name,
+    is_of_pytest,
     is_self,
     is_setting,
     last_name,
@@ -35,7 +39,7 @@ from .trees import (
 class Sites(Flow):
     """The assertions of one module of tests."""
 
-    # Sites.
+    origins: Origins | None = None
 
     def _close(self, site: Site) -> None:
         """Finds the operands of a site and what is done with them outside."""
@@ -49,6 +53,7 @@ class Sites(Flow):
         reached = self.controlled(site.guards)
         reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
         self.current = site
+        self.origins = Origins(self) if self.origins is None else self.origins
         site.operands, site.outside, site.pure = [], [], []  # type: ignore[attr-defined]
         try:
             made = self._statement(node)
@@ -101,10 +106,10 @@ class Sites(Flow):
         if known and name == "assertIsInstance" and len(call.args) > 1:
             made = ast.Call(ast.Name("isinstance", ast.Load()), call.args[:2], [])
             return ast.copy_location(ast.Assert(self._call(made, True)), node)
-        if known and name in RAISES:
+        if name in RAISES and (known or is_of_pytest(call)):
             if len(call.args) < 2:
                 raise OpenError
-            where = 2 if name == "assertRaises" else 3
+            where = 3 if name == "assertRaisesRegex" else 2
             made = ast.Call(call.args[where - 1], call.args[where:], call.keywords)
             return self._raised(node, ast.Call(call.func, call.args[: where - 1], []), made)
         if isinstance(call.func, ast.Attribute) and self.depends(call.func.value) and not known:
@@ -139,7 +144,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
     def _alone(self, node: ast.expr) -> ast.expr:
-        return self.residual(node) if self.depends(node) else node
+        return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         if any(map(self.depends, (*call.args, *(k.value for k in call.keywords)))):
@@ -175,7 +180,7 @@ class Sites(Flow):
         if self.depends(match):
             raise OpenError
         self._operand(tried)
-        self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+        self.current.pure.append(match)  # type: ignore[attr-defined]
         check = ast.Call(
             ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
         )
@@ -231,19 +236,64 @@ class Sites(Flow):
             parts = [node.left, *node.comparators]
             left, *others = self._compared(parts, identity, equality)
             return ast.copy_location(ast.Compare(left, node.ops, others), node)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-            sides = self.depends(node.left), self.depends(node.right)
-            if sides in ((True, False), (False, True)):
+        if isinstance(node, ast.BinOp):
+            own = node.right if self.depends(node.left) else node.left
+            if self._is_outer(node, own):
                 left, right = self._compared([node.left, node.right])
                 return ast.copy_location(ast.BinOp(left, node.op, right), node)
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._call(node, is_truth)
+        if isinstance(node, ast.Call) and self._is_outer_method(node):
+            owner = self.residual(node.func.value)  # type: ignore[attr-defined]
+            arguments = [self._kept(value) for value in node.args]
+            made = ast.Attribute(owner, last_name(node), ast.Load())
+            return ast.copy_location(ast.Call(made, arguments, node.keywords), node)
         if isinstance(node, ast.Call) and last_name(node) in ("all", "any") and not node.args:
             found = node.func.value  # type: ignore[attr-defined]
             if isinstance(found, ast.Compare):  # of arrays
                 made = ast.Attribute(self.residual(found), last_name(node), ast.Load())
                 return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
+
+    def _is_outer(self, node: ast.BinOp, own: ast.expr) -> bool:
+        """Whether an operator is applied outside: its other operand is the tests' own."""
+        if self.depends(own) or not self.depends(node):
+            return False
+        if isinstance(node.op, ast.Sub):
+            return True
+        other = node.left if own is node.right else node.right
+        path = isinstance(node.op, ast.Div) and isinstance(getattr(own, "value", 0), str)
+        assert self.origins is not None
+        return self.origins.tells(own) and not path and not self.is_object(other)
+
+    def _is_outer_method(self, node: ast.Call) -> bool:
+        """Whether it compares a plain result with its arguments, which is done outside."""
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        return (
+            owner is not None
+            and last_name(node) in OUTER_METHODS
+            and bool(node.args)
+            and self.depends(owner)
+            and not any(map(self.depends, (*node.args, *(k.value for k in node.keywords))))
+            and self._is_plain_result(owner)
+        )
+
+    def _is_plain_result(self, node: ast.AST, depth: int = 0) -> bool:
+        """Whether a value is what a function or method returned, not an object of a known class."""
+        if isinstance(node, ast.Await):
+            return self._is_plain_result(node.value, depth)
+        if isinstance(node, ast.Call):
+            return not last_name(node)[:1].isupper()
+        if isinstance(node, ast.Subscript) or (
+            isinstance(node, ast.Attribute) and not is_self(node)
+        ):
+            return True
+        found = self.bound_values(self.variable(node)) if is_name(node) or is_self(node) else []
+        return (
+            depth < 4
+            and bool(found)
+            and all(v is not None and self._is_plain_result(v, depth + 1) for v in found)
+        )
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
         reported = self.depends(node) or self.reads_touched(node)
@@ -296,6 +346,9 @@ class Sites(Flow):
         may_be_object = is_truth or equality
         if not known and (self._decides(node) or (not may_be_object and self.is_object(node))):
             raise OpenError
+        assert self.origins is not None
+        if not self.origins.is_made(node):
+            raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easily guessed
         truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
@@ -334,23 +387,67 @@ class Sites(Flow):
         pure = site.pure  # type: ignore[attr-defined]
         return not pure or all(self._hides(part, needed) for part in pure)
 
-    def _hides(self, node: ast.AST, needed: set[Key], depth: int = 0) -> bool:
-        """Whether a value cannot be read inside, nor what it is a part of."""
-        if isinstance(node, (ast.Subscript, ast.Attribute, ast.Starred)) and not is_self(node):
-            return self._hides(node.value, needed, depth)
-        if isinstance(node, ast.Call) and last_name(node) in VIEWS:
-            parts = node.args or [node.func]
-            return any(self._hides(part, needed, depth) for part in parts)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            key = self.key_of(node.func)
-            return key not in self.functions or key not in needed
-        if not isinstance(node, ast.Name) and not is_self(node):
-            return True
-        key = self.key_of(node) if isinstance(node, ast.Name) else (SELF, node.attr)  # type: ignore[attr-defined]
-        found = [value for value in self.bound_values(key) if value]
-        return key not in needed and (
-            depth > 8 or all(self._hides(value, needed, depth + 1) for value in found)
-        )
+    def _hides(self, node: ast.AST, needed: set[Key], seen: set[Any] | None = None) -> bool:
+        """Whether nothing that a value is made of can be read inside."""
+        seen = set() if seen is None else seen
+        loops = [each for each in ast.walk(node) if isinstance(each, ast.comprehension)]
+        local = {id(part) for loop in loops for part in ast.walk(loop.target)}
+        own = {
+            self.key_of(part) for loop in loops for part in ast.walk(loop.target) if is_name(part)
+        }
+        for each in ast.walk(node):
+            if not (is_name(each) or is_self(each)) or id(each) in local:
+                continue
+            key = self.variable(each)
+            if key[0] == FREE or key in self.imported or key in own or key[1] in ("self", "cls"):
+                continue
+            if key in self.functions:
+                if key in needed or not self._hides_all(self.functions[key], needed, seen):
+                    return False
+                continue
+            if key in needed and (each is node or not self._is_immutable(each)):
+                return False
+            if key not in seen:
+                seen.add(key)
+                values = [v for v in self.bound_values(key) if v is not None]
+                if any(self._siblings(key, value) & needed for value in values):
+                    return False
+                for value in (*values, *self.arguments.get(key, ())):
+                    if isinstance(value, FUNCTIONS):
+                        if self.is_read(value.name, needed):
+                            return False
+                        if not self._hides_all([value], needed, seen):
+                            return False
+                    elif not self._hides(value, needed, seen):
+                        return False
+        return True
+
+    def _hides_all(self, functions: list[Any], needed: set[Key], seen: set[Any]) -> bool:
+        for function in functions:
+            if id(function) not in seen:
+                seen.add(id(function))
+                if not all(self._hides(part, needed, seen) for part in function.body):
+                    return False
+        return True
+
+    def _siblings(self, key: Key, value: ast.AST) -> set[Key]:
+        """Other variables that the same value is bound to, but for columns of a table."""
+        if self._is_loop(key, value):
+            return set()
+        return self.bound_with.get(id(value), set()) - {key}
+
+    @functools.cached_property
+    def bound_with(self) -> dict[int, set[Key]]:
+        """Variables by the values that they are bound to."""
+        found: dict[int, set[Key]] = {}
+        for each in self.bindings:
+            for value in each.values:
+                found.setdefault(id(value), set()).add(each.key)
+        return found
+
+    def is_read(self, fixture: str, needed: set[Key]) -> bool:
+        """Whether something inside reads what a fixture returns."""
+        return any(name == fixture and key in needed for key in self.arguments for name in key[1:])
 
     def _number(self, site: Site, number: int) -> None:
         site.number = number

@@ -85,6 +85,11 @@ def is_self(node: ast.AST) -> bool:
     )
 
 
+def is_name(node: ast.AST) -> bool:
+    """Whether it is a variable."""
+    return isinstance(node, ast.Name)
+
+
 def root_of(node: ast.AST) -> ast.AST:
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)) and not is_self(node):
         node = node.func if isinstance(node, ast.Call) else node.value
@@ -157,6 +162,8 @@ class OpenError(Exception):
 
 RETURNS = (ast.Return, ast.Yield)
 FAILURES = (ast.Assert, ast.Raise)
+IMMUTABLE = frozenset(("int", "str", "float", "len", "range", "abs", "round", "chr"))
+FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 
 def make_call(name: str, *arguments: ast.expr) -> ast.Call:
@@ -164,6 +171,18 @@ def make_call(name: str, *arguments: ast.expr) -> ast.Call:
 
 
 NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
+
+
+def pairs_of(target: ast.AST, value: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """The parts of a tuple assignment, each by itself."""
+    kinds = (ast.Tuple, ast.List)
+    if isinstance(target, kinds) and isinstance(value, kinds):
+        starred = any(isinstance(item, ast.Starred) for item in (*target.elts, *value.elts))
+        if len(target.elts) == len(value.elts) and not starred:
+            for part, each in zip(target.elts, value.elts, strict=True):
+                yield from pairs_of(part, each)
+            return
+    yield target, value
 
 
 class Replaced(ast.NodeTransformer):
@@ -199,8 +218,13 @@ def elements_of(node: ast.AST | None) -> list[ast.AST | None]:
         return []
     if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         return [None]
-    rows = (row.elts if isinstance(row, (ast.Tuple, ast.List)) else [row] for row in node.elts)
-    return [item for row in rows for item in row]
+    found: list[ast.AST | None] = []
+    for row in node.elts:
+        if isinstance(row, ast.Call) and last_name(row) == "param":
+            found += row.args
+        else:
+            found += row.elts if isinstance(row, (ast.Tuple, ast.List)) else [row]
+    return found
 
 
 def waits(node: ast.AST) -> bool:
@@ -221,6 +245,12 @@ def class_name(node: ast.AST) -> str:
 
 def is_function(guard: Any) -> bool:
     return type(guard) is tuple and guard[0] == "function"
+
+
+def is_of_pytest(call: ast.Call) -> bool:
+    """Whether a function of pytest is called by its full name."""
+    root = root_of(call)
+    return isinstance(root, ast.Name) and root.id == "pytest"
 
 
 def is_harness(node: ast.Import | ast.ImportFrom) -> bool:

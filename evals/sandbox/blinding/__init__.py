@@ -26,7 +26,7 @@ import functools
 import warnings
 from typing import NamedTuple
 
-from .parts import Parts
+from .checks import Checks
 from .plainness import Plainness
 from .prepare import Simpler, with_imports, without_lines, without_starts
 
@@ -68,7 +68,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
         return None
 
 
-class _Split(Parts):
+class _Split(Checks):
     def result(self) -> Blinded:
         """The two parts."""
         plain = Plainness(self).holds()
@@ -81,10 +81,12 @@ class _Split(Parts):
             for site in sites:
                 site.inside = []
             inside, needed = self._inside_part()
-            hidden = [s for s in sites if not s.is_open and not self._is_hidden(s, needed)]
-            if not hidden:
+            closed = [s for s in sites if not s.is_open]
+            shown = [s for s in closed if not self._is_hidden(s, needed)]
+            shown = shown or self.exposed(closed, inside)
+            if not shown:
                 break
-            for site in hidden:
+            for site in shown:
                 site.is_open = True
         for site in sites:
             site.is_open = site.is_open or not site.inside  # within another open one
@@ -93,8 +95,10 @@ class _Split(Parts):
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
         ast.fix_missing_locations(inside)
         ast.fix_missing_locations(outside)
-        opened = tuple(self._describe(site.node) for site in sites if site.is_open)
-        return Blinded(ast.unparse(inside), outside, len(sites), opened, plain)
+        others = self.uncounted(sites)
+        nodes = [*(site.node for site in sites if site.is_open), *others]
+        opened = tuple(map(self._describe, nodes))
+        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
 
     def _describe(self, node: ast.stmt) -> str:
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"

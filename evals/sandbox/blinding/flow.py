@@ -43,6 +43,7 @@ class Flow:
 
     def __init__(self, tree: ast.Module, lines: list[str], entry_point: str) -> None:
         self.tree, self.lines = tree, lines
+        self.columns: dict[int, list[str]] = {}  # names by the table that they are bound to
         self.read = read = Reader(tree, entry_point)
         self.keys = {id(node): self.key(scope, name) for node, scope, name in read.named}
         self.functions: dict[Key, list[Any]] = {}
@@ -232,6 +233,9 @@ class Flow:
                 for target in targets_of(node.target):
                     if isinstance(target, ast.Name):
                         found.setdefault(self.key_of(target), set()).add(id(node.iter))
+                self.columns[id(node.iter)] = [
+                    getattr(t, "id", "") for t in targets_of(node.target)
+                ]
         return found
 
     def depends(self, node: ast.AST | None) -> bool:
@@ -357,6 +361,7 @@ class Flow:
         if id(node) in self.runners or is_fixture_function(node):
             for names, table, _ in parameter_tables(node):
                 given |= {name: [table] for name in names}
+                self.columns[id(table)] = names
                 for name in names:
                     self.loops.setdefault((scope, name), set()).add(id(table))
             for name in (a.arg for a in arguments):

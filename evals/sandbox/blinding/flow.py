@@ -116,12 +116,32 @@ class Flow:
             is_check = node.name == "check" and self.read.entry_point
             if node.name.startswith("test") or is_check:
                 yield node
+        for node in self.test_classes:
+            for each in self.read.functions.get(self.read.owner[id(node)], ()):
+                if each.name.startswith("test") or each.name in SET_UP:
+                    yield each
+
+    @functools.cached_property
+    def test_classes(self) -> list[ast.ClassDef]:
+        """Classes of tests, and those that they derive from."""
+        own = {node.name: node for node in self.read.classes}
+
+        def ancestors(node: ast.ClassDef, depth: int = 0) -> Iterator[ast.ClassDef]:
+            yield node
+            for base in node.bases:
+                found = own.get(base.id) if isinstance(base, ast.Name) else None
+                if found is not None and found is not node and depth < 8:
+                    yield from ancestors(found, depth + 1)
+
+        made: dict[int, ast.ClassDef] = {}
         for node in self.read.classes:
-            is_case = any(last_name(base).endswith("TestCase") for base in node.bases)
-            if is_case or (node.name.startswith("Test") and not node.bases):
-                for each in self.read.functions.get(self.read.owner[id(node)], ()):
-                    if each.name.startswith("test") or each.name in SET_UP:
-                        yield each
+            line = list(ancestors(node))
+            bases = [base for each in line for base in each.bases]
+            others = [base for base in bases if last_name(base) not in {*own, "object"}]
+            is_case = any(last_name(base).endswith("TestCase") for base in bases)
+            if is_case or (node.name.startswith("Test") and not others):
+                made |= {id(each): each for each in line}
+        return list(made.values())
 
     def settle(self, roots: frozenset[str], dependent: Iterable[Key] = ()) -> None:
         """Finds what depends on the program, to a fixed point.
@@ -442,6 +462,38 @@ class Flow:
     def _is_candidate(self, key: Key) -> bool:
         checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
+
+    @functools.cached_property
+    def constructed(self) -> set[str]:
+        """Names in capitals whose results are used as objects, not only compared."""
+        parents = {
+            id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
+        }
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and node.id[:1].isupper():
+                call = parents.get(id(node))
+                user = parents.get(id(call))
+                if isinstance(user, ast.Compare):
+                    parts = [user.left, *user.comparators]
+                    is_compared = not all(map(self.depends, parts))
+                else:
+                    is_compared = isinstance(user, ast.Call) and is_self(user.func)
+                if not (isinstance(call, ast.Call) and call.func is node and is_compared):
+                    found.add(node.id)
+        return found
+
+    def is_error(self, node: ast.AST | None, depth: int = 0) -> bool:
+        """Whether a value is, or contains, an exception that the tests made."""
+        if isinstance(node, ast.Call):
+            kind = getattr(builtins, last_name(node), None)
+            return isinstance(kind, type) and issubclass(kind, BaseException)
+        if isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
+            return any(self.is_error(item, depth) for item in ast.iter_child_nodes(node))
+        if not isinstance(node, ast.Name) and (node is None or not is_self(node)):
+            return False
+        found = self.bound_values(self.variable(node))
+        return depth < 4 and any(self.is_error(value, depth + 1) for value in found)
 
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
         """Whether a value is an object of a class, as far as its name tells."""

@@ -16,6 +16,7 @@ from .trees import (
     NO_ARGUMENTS,
     SELF,
     SKIPS,
+    WHOLE,
     Key,
     default_arguments,
     is_docstring,
@@ -113,6 +114,24 @@ class Parts(Sites):
     def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
         return [made for node in nodes for made in self._inner(node)]
 
+    is_caught = False  # what is raised there reaches the program, or other code inside
+
+    def _inside_of(self, node: Any, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+        """The inside part of what a ``with`` or ``try`` contains."""
+        before = self.is_caught
+        self.is_caught = before or self._catches(node)
+        made = self._inside(body)
+        self.is_caught = before
+        return made
+
+    def _catches(self, node: Any) -> bool:
+        if isinstance(node, ast.Try):
+            return any(map(self.depends, node.handlers)) and not self.is_controlled(("try", node))
+        return any(
+            self.depends(item.context_expr) and last_name(item.context_expr) not in WHOLE
+            for item in node.items
+        )
+
     def _inner(self, node: Any) -> list[ast.stmt]:
         site = self.by_node.get(id(node))
         if site is not None:
@@ -138,14 +157,15 @@ class Parts(Sites):
                 return []
             return [self._with(node, body=body or [ast.Pass()], orelse=orelse)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            body = self._inside(node.body)
+            body = self._inside_of(node, node.body)
             if last_name(node.items[0].context_expr) == "subTest":
                 return body
             if not body and not any(self.depends(item.context_expr) for item in node.items):
                 return []
             return [self._with(node, body=body or [ast.Pass()])]
         if isinstance(node, ast.Try):
-            parts = {n: self._inside(getattr(node, n)) for n in ("body", "orelse", "finalbody")}
+            parts = {n: self._inside(getattr(node, n)) for n in ("orelse", "finalbody")}
+            parts["body"] = self._inside_of(node, node.body)
             handlers = [
                 self._with(h, body=self._inside(h.body) or [ast.Pass()]) for h in node.handlers
             ]
@@ -178,9 +198,9 @@ class Parts(Sites):
             if is_docstring(node):
                 return [node]
             if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
-                return []
+                return [node] if self.is_caught and not isinstance(node, ast.Assign) else []
         if isinstance(node, ast.Assert) and not self.depends(node.test):
-            return []
+            return [node] if self.is_caught else []
         if isinstance(node, ast.Raise) and not self.depends(node):
             return (
                 [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
@@ -412,7 +432,12 @@ class Parts(Sites):
             body = self._outside(node.body) or [ast.Pass()]
             return [self._with(node, body=body, orelse=self._outside(node.orelse))]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            return [] if raises_itself(node) else self._outside(node.body)
+            if raises_itself(node):
+                return []
+            if self._catches(node):
+                kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
+                return self._outside(kept)
+            return self._outside(node.body)
         if isinstance(node, ast.Try):
             last = self._outside(node.finalbody)
             if not self.is_controlled(("try", node)):
@@ -451,8 +476,13 @@ class Parts(Sites):
         return [node] if self._is_own(node) else []
 
     def has_tests(self, node: ast.ClassDef) -> bool:
-        own = self.read.functions.get(self.read.owner[id(node)], ())
-        return any(id(function) in self.runners for function in own)
+        return any(each is node for each in self.test_classes)
+
+    def _may_raise(self, node: ast.stmt) -> bool:
+        """Whether a statement of the tests alone is there for what it raises."""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            return self._helper(node.value) is None
+        return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))
 
     def _outer_call(self, call: ast.Call) -> ast.stmt:
         def kept(value: ast.expr) -> ast.expr:

@@ -15,6 +15,7 @@ from .trees import (
     FAILURES,
     FREE,
     FUNCTIONS,
+    ORDERS,
     RAISES,
     SELF,
     Key,
@@ -149,6 +150,8 @@ class Sites(Flow):
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         if any(map(self.depends, (*call.args, *(k.value for k in call.keywords)))):
             raise OpenError
+        if any(map(self.is_error, (*call.args, *(k.value for k in call.keywords)))):
+            raise OpenError
         owner = call.func.value  # type: ignore[attr-defined]
         calls = self._operand(ast.Call(ast.Name("codegen_calls", ast.Load()), [owner], []))
         names = [ast.Constant(k.arg) for k in call.keywords]
@@ -203,6 +206,11 @@ class Sites(Flow):
         objects = [
             equality and isinstance(part, ast.Call) and self.is_object(part) for part in parts
         ]
+        if any(map(self.is_error, parts)):
+            raise OpenError  # exceptions are compared by identity
+        for part, is_object in zip(parts, objects, strict=True):
+            if is_object and last_name(part) in self.constructed:
+                raise OpenError  # its class may define equality with plain values
         return [
             self._kept(part)
             if not is_reported
@@ -235,6 +243,12 @@ class Sites(Flow):
             equality = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
             parts = [node.left, *node.comparators]
             left, *others = self._compared(parts, identity, equality)
+            if len(parts) == 2 and isinstance(node.ops[0], ORDERS):
+                own = parts[1] if self.depends(parts[0]) else parts[0]
+                if self.origins is not None and self.origins.tells(own):
+                    is_left = own is parts[1]
+                    left = make_call("codegen_bounded", left) if is_left else left
+                    others = others if is_left else [make_call("codegen_bounded", *others)]
             return ast.copy_location(ast.Compare(left, node.ops, others), node)
         if isinstance(node, ast.BinOp):
             own = node.right if self.depends(node.left) else node.left

@@ -163,6 +163,7 @@ class OpenError(Exception):
 RETURNS = (ast.Return, ast.Yield)
 FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = frozenset(("int", "str", "float", "len", "range", "abs", "round", "chr"))
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 

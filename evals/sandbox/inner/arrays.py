@@ -33,7 +33,7 @@ def pack_array(value: Any, pack: _Pack) -> Any:
     if numpy is None:
         return None
     kind = type(value)
-    if kind is numpy.ndarray:
+    if kind is numpy.ndarray or getattr(kind, "codegen_is_plain", False):
         return _pack_ndarray(value, pack)
     if isinstance(value, numpy.generic):
         plain = _PLAIN_TYPE.fullmatch(value.dtype.str) and kind is value.dtype.type

@@ -11,15 +11,17 @@ in the order in which the tests' own control flow expects them.
 
 from __future__ import annotations
 
+import abc
 import builtins
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import arrays, wire
+from . import arrays, empties, wire
 
 MAX_CLASSES = 12
 MAX_OWN_CLASSES = 3
+MAX_BETWEEN = 1
 # How the plain content of an instance of a subclass is obtained.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
@@ -116,6 +118,7 @@ class Reports:
             "codegen_value": self.value,
             "codegen_raised": self.raised,
             "codegen_of": self.is_of,
+            "codegen_bounded": self.bounded,
         }
 
     def stand_in(self, value: Any) -> None:
@@ -152,7 +155,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return wire.unpack(tree, _special)
+                return empties.of_program(wire.unpack(tree, _special))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
@@ -192,8 +195,29 @@ class Reports:
         line = _line(names, MAX_CLASSES)
         known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
         return any(
-            kind.__name__ in line or any(issubclass(each, kind) for each in known) for kind in kinds
+            _ends_with(names, kind) or any(issubclass(each, kind) for each in known)
+            for kind in kinds
+            if kind.__name__ in line or known
         )
+
+    def bounded(self, value: Any) -> Any:
+        """A value to compare by order, if it is not beyond all numbers."""
+        if isinstance(value, float) and value in (float("inf"), -float("inf")):
+            raise AssertionError(f"{value} is compared by order")
+        return value
+
+
+def _ends_with(names: list[str], kind: type) -> bool:
+    """Whether a line of classes ends with ``kind`` and its bases, among few others.
+
+    A class that derives from ``kind`` and from others may have them between.
+    """
+    if kind.__name__ not in names:
+        return False
+    bases = [base.__name__ for base in kind.__mro__]
+    rest = names[names.index(kind.__name__) :]
+    others = MAX_CLASSES if isinstance(kind, abc.ABCMeta) else MAX_BETWEEN
+    return set(bases) <= set(rest) and len(rest) <= len(bases) + others
 
 
 def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:

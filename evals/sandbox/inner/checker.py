@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import suites, wire
+from . import empties, suites, wire
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -190,7 +190,9 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
         elif mode == "blinded":
-            _blinded(remote, payload)
+            tests = _Tests(remote, payload)
+            again = tests.side_effect_free
+            _blinded(remote, payload, tests)
         elif mode in ("stdio", "isolated"):
             _stdio(remote, payload, fds["stdout"])
         elif mode == "in_sandbox":
@@ -339,6 +341,7 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
+            empties.guard(self._setup.modules | self._test.modules)
             _start_random()
             _may_use_random(self._setup.names | self._test.names)
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
@@ -418,12 +421,14 @@ class _Code(NamedTuple):
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: the names of tests that it does read.
+        modules: those of its names that :mod:`.empties` guards.
     """
 
     code: types.CodeType
     side_effect_free: bool
     names: frozenset[str]
     collected: frozenset[str]
+    modules: frozenset[str]
 
 
 @functools.lru_cache(maxsize=16)
@@ -435,15 +440,25 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
     """
     if isinstance(given, tuple):
         data, is_free, names, collected = given
-        return _Code(marshal.loads(data), is_free, frozenset(names), frozenset(collected))
+        code = marshal.loads(data)
+        return _Code(code, is_free, frozenset(names), frozenset(collected), _modules(code))
     try:
         code = compile(given, file_name, "exec", dont_inherit=True)
     except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         raise BadTestError(f"{type(error).__name__}: {error}") from None
     names = names_read(code)
     return _Code(
-        code, side_effect_free(code), frozenset(names), frozenset(collected_names(code, names))
+        code,
+        side_effect_free(code),
+        frozenset(names),
+        frozenset(collected_names(code, names)),
+        _modules(code),
     )
+
+
+def _modules(code: types.CodeType) -> frozenset[str]:
+    inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return empties.NAMES.intersection(code.co_names).union(*map(_modules, inner))
 
 
 def names_to_bind(
@@ -566,9 +581,9 @@ def first_difference(written: str, expected: str) -> str:
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
 
 
-def _blinded(remote: Remote, payload: dict[str, Any]) -> None:
+def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests) -> None:
     """Runs what is outside of blinded tests on the reports of the program's process."""
-    tests, given = _Tests(remote, payload), _Tests(remote, payload | payload["given"])
+    given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
     names = remote.load()
     try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from . import arrays, wire
+from . import arrays, empties, wire
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
@@ -135,7 +135,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return wire.unpack(rest[0], self.special)
+                return empties.of_program(wire.unpack(rest[0], self.special))
             if kind == "changed" and len(rest) == 2 and sent is not None:
                 return self._changed(sent, *rest)
             if kind == "raised" and len(rest) == 2:

@@ -421,6 +421,8 @@ class Flow:
         kind, node = guard
         if kind == "maybe":
             return True
+        if kind == "raises":
+            return bool(self.roots)
         if kind == "function":
             return not isinstance(node, ast.Lambda) and id(node) in self.live
         rest = [*node.handlers, *node.orelse]

@@ -226,7 +226,7 @@ class Reader(ast.NodeVisitor):
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
         if raises_itself(node) or raised_by(node) is not None:
-            self._guarded(None, node.body)
+            self._guarded(None if raises_itself(node) else ("raises", node), node.body)
             return
         names = {last_name(item.context_expr) for item in node.items}
         if names <= WHOLE:

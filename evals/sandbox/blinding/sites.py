@@ -12,6 +12,7 @@ from .origins import OUTER_METHODS, Origins
 from .trees import (
     CALLS,
     COMPARING,
+    COMPUTING,
     FAILURES,
     FREE,
     FUNCTIONS,
@@ -399,7 +400,30 @@ class Sites(Flow):
     def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
         """Whether what a site expects cannot be read inside."""
         pure = site.pure  # type: ignore[attr-defined]
-        return not pure or all(self._hides(part, needed) for part in pure)
+        given = {
+            self.variable(node)
+            for operand in site.operands
+            for node in ast.walk(operand)
+            if is_name(node) or is_self(node)
+        }
+        return not pure or all(
+            self._hides(part, needed - self._only_computed(part, given)) for part in pure
+        )
+
+    def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
+        """Variables that the program is given, and from which something else is computed."""
+        found: dict[Key, bool] = {}
+        computed = {
+            id(value)
+            for call in ast.walk(node)
+            if isinstance(call, ast.Call) and last_name(call) in COMPUTING
+            for value in call.args
+        }
+        for each in ast.walk(node):
+            if is_name(each) or is_self(each):
+                key = self.variable(each)
+                found[key] = found.get(key, key in given) and id(each) in computed
+        return {key for key, value in found.items() if value}
 
     def _hides(self, node: ast.AST, needed: set[Key], seen: set[Any] | None = None) -> bool:
         """Whether nothing that a value is made of can be read inside."""

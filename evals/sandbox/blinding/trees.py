@@ -164,6 +164,10 @@ RETURNS = (ast.Return, ast.Yield)
 FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = frozenset(("int", "str", "float", "len", "range", "abs", "round", "chr"))
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+# Functions whose results are not parts of their arguments.
+COMPUTING = frozenset(
+    ("sorted", "sum", "len", "max", "min", "set", "round", "abs", "sqrt", "Counter")
+)
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 

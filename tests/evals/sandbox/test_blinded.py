@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from suites import suite
 
 from codegen.benchmarks.tools.suites import HONEST
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.sandbox.blinding import blind
 
 SPLIT = suite("blinded")["split"]
@@ -80,6 +81,31 @@ def test_no_attacker_passes(sandbox: Sandbox, name: str) -> None:
     """Each has a wrong ``Stack``, and tries something else to pass."""
     outcome = sandbox.run(Job(suite("blinded")["wrong"] + ATTACKERS[name], TEST))
     assert not outcome.passed, outcome
+
+
+FORGERIES = {
+    f"{kind}: {name}": row
+    for kind, rows in suite("blinded")["forgeries"].items()
+    for name, row in rows.items()
+}
+
+
+def _forgery(row: dict[str, Any]) -> Job:
+    program = suite("blinded")["forgery_parts"].get(row.get("part"), "") + row.get("program", "")
+    return Job(program, row["test"], limits=Limits(cpu_s=4, memory_mib=1024))
+
+
+@pytest.mark.parametrize("packages", [(), ("numpy",), ("pandas",)], ids=["none", "numpy", "pandas"])
+def test_no_forgery_is_believed(packages: tuple[str, ...]) -> None:
+    """Each has wrong results; a mistake of the split once let it pass."""
+    rows = {n: r for n, r in FORGERIES.items() if tuple(r.get("packages", ())) == packages}
+    jobs = {name: _forgery(row) for name, row in rows.items()}
+    trusted = {n: job for n, job in jobs.items() if job.trust in ("blinded", "isolated")}
+    for name in packages:
+        pytest.importorskip(name)
+    with Sandbox(workers=1, packages=(*packages, "pytest")) as sandbox:
+        passed = [name for name, outcome in sandbox.map(trusted.items()) if outcome.passed]
+    assert not passed
 
 
 def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sandbox) -> None:

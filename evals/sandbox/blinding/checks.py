@@ -55,9 +55,8 @@ class Checks(Parts):
             return node.value.startswith("assert") and node.value.isidentifier()
         if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and last_name(node) in _ENDS):
             return id(self._statement_of(node)) not in counted and self._is_decided(node)
-        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call):
-            assert self.origins is not None
-            return self.depends(node.value) and not self.origins.is_made(node.value)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Subscript):
+            return not self.depends(node.value.value) and self.depends(node.value.slice)
         return False
 
     def _up(self, node: ast.AST | None) -> Iterator[ast.AST]:

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from .trees import COMPREHENSIONS, FREE, FUNCTIONS, is_self, last_name, root_of
+from .trees import COMPREHENSIONS, FREE, FUNCTIONS, RETURNS, is_self, last_name, root_of
 
 # Methods of plain values that compare them with their arguments: applied outside if they can be.
 OUTER_METHODS = frozenset(
@@ -23,7 +23,7 @@ OUTER_METHODS = frozenset(
 _COMPARING_METHODS = OUTER_METHODS | {
     *("count", "find", "rfind", "index", "rindex", "replace", "partition", "rpartition", "strip"),
     *("lstrip", "rstrip", "translate", "difference", "intersection", "compare", "isin", "eq", "ne"),
-    *("__eq__", "__ne__", "__contains__", "__sub__", "sub", "subtract", "match", "is_relative_to"),
+    *("__eq__", "__ne__", "__contains__", "__sub__", "sub", "subtract", "is_relative_to"),
 }
 # Modules whose functions take values of both sides without comparing them.
 _HARMLESS = frozenset(
@@ -35,6 +35,11 @@ _HARMLESS = frozenset(
 )
 _CHOICES = (ast.Compare, ast.BoolOp, ast.IfExp)
 _BRANCHES = (ast.If, ast.While)
+_SHOWING = (
+    *(ast.Assign, ast.AnnAssign, ast.Return, ast.Yield, ast.JoinedStr, ast.keyword, ast.arguments),
+    *(ast.Expr, ast.FormattedValue),
+)
+_ROWS = (ast.Tuple, ast.List)
 _PARTS = (
     *(ast.Attribute, ast.Starred, ast.UnaryOp, ast.Await, ast.JoinedStr, ast.FormattedValue),
     *(ast.Slice, ast.keyword),
@@ -112,7 +117,7 @@ class Origins:
         if isinstance(node, ast.Name) or is_self(node):
             return self._name(node, seen, is_argument)
         if isinstance(node, ast.Call):
-            return self._call(node, seen)
+            return self._call(node, seen, is_argument)
         if isinstance(node, ast.Subscript):
             if not split.depends(node.value):
                 return not split.depends(node.slice)
@@ -192,7 +197,7 @@ class Origins:
             return False
         for value in split.arguments.get(key, ()):
             if isinstance(value, FUNCTIONS):
-                if not self._function(value, seen):
+                if not self._fixture(value, seen):
                     return False
             elif split.depends(value) and not self.is_made(value, seen):
                 return False
@@ -226,11 +231,13 @@ class Origins:
                 return False
         return True
 
-    def _call(self, node: ast.Call, seen: set[Any]) -> bool:
+    def _call(self, node: ast.Call, seen: set[Any], is_argument: bool = False) -> bool:
         split, values = self.split, _values(node)
         own = [v for v in values if not split.depends(v)]
         if split.depends(node.func):
-            if not self._all(values, seen, True) or not self.is_made(node.func, seen):
+            if not self._all(values, seen, True):
+                return False
+            if not self.is_made(node.func, seen, is_argument):
                 return False
             if not any(map(self.tells, own)):
                 return True
@@ -273,26 +280,30 @@ class Origins:
         """Whether a function or class of the tests compares nothing."""
         split = self.split
 
-        def fine(each: ast.AST) -> bool:
-            if _is_choice(each) or is_telling(each):
+        def fine(each: ast.AST, is_shown: bool = False) -> bool:
+            """Args: is_shown: a literal there is a value, not an operand."""
+            if _is_choice(each):
                 return False
-            if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
-                return True
-            if isinstance(each, ast.Call) and split.depends(each.func):
-                return fine(each.func) and not any(
-                    _is_choice(part) for value in _values(each) for part in ast.walk(value)
-                )
+            if is_telling(each):
+                return is_shown
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
-                key = split.variable(each)
-                if key in split.functions and not all(
-                    self._function(f, seen) for f in split.functions[key]
-                ):
-                    return False
-            if isinstance(each, ast.ExceptHandler):
-                return all(map(fine, each.body))
-            return all(map(fine, ast.iter_child_nodes(each)))
+                found = split.functions.get(split.variable(each), ())
+                return all(self._function(f, seen) for f in found)
+            given = isinstance(each, ast.Call) and split.depends(each.func)
+            shown = given or isinstance(each, _SHOWING) or (is_shown and isinstance(each, _ROWS))
+            return all(fine(child, shown) for child in ast.iter_child_nodes(each))
 
-        return all(map(fine, node.body))
+        parts = [part for part in node.body if not isinstance(part, ast.ExceptHandler)]
+        return all(map(fine, parts))
+
+    def _fixture(self, node: Any, seen: set[Any]) -> bool:
+        """Whether what a fixture returns is made by the program."""
+        if id(node) in seen:
+            return True
+        seen.add(id(node))
+        parts = list(ast.walk(ast.Module(node.body, [])))
+        returned = [each.value for each in parts if isinstance(each, RETURNS) and each.value]
+        return not any(map(_is_choice, parts)) and self._all(returned, seen, True)
 
 
 def _values(call: ast.Call) -> list[ast.expr]:

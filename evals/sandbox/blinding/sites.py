@@ -183,7 +183,7 @@ class Sites(Flow):
             match = call.args[1]
         if self.depends(match):
             raise OpenError
-        self._operand(tried)
+        self._operand(tried, known=True)
         self.current.pure.append(match)  # type: ignore[attr-defined]
         check = ast.Call(
             ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
@@ -321,6 +321,8 @@ class Sites(Flow):
         if name in ("all", "any") and isinstance(node.func, ast.Name) and node.args:
             return self._aggregate(node, node.args[0])
         if name == "isinstance" and len(node.args) == 2:
+            if self.origins is None or not self.origins.is_made(node.args[0]):
+                raise OpenError
             kinds = self._operand(make_call("codegen_kinds", node.args[0]), known=True)
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             if any(map(self.depends, types)):
@@ -362,7 +364,7 @@ class Sites(Flow):
         if not known and (self._decides(node) or (not may_be_object and self.is_object(node))):
             raise OpenError
         assert self.origins is not None
-        if not self.origins.is_made(node):
+        if not known and not self.origins.is_made(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easily guessed

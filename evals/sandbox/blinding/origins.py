@@ -2,7 +2,7 @@
 
 An operand is reported to the tests' process only if the literals of the tests reach it as arguments
 of the program's calls. Otherwise code inside may have compared a result with what is expected, and
-the report would be a value that is easily guessed: a flag, a count of failures, an empty difference.
+the report would be easily guessed: a flag, a count of failures, an empty difference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from .trees import COMPREHENSIONS, FREE, FUNCTIONS, RETURNS, is_self, last_name, root_of
+from .trees import (
+    COMPARING,
+    COMPREHENSIONS,
+    FREE,
+    FUNCTIONS,
+    RETURNS,
+    is_self,
+    is_setting,
+    last_name,
+    root_of,
+)
 
 # Methods of plain values that compare them with their arguments: applied outside if they can be.
 OUTER_METHODS = frozenset(
@@ -126,6 +136,9 @@ class Origins:
             path = isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)
             if path and isinstance(node.right.value, str):  # type: ignore[attr-defined]
                 return self.is_made(node.left, seen)
+            if isinstance(node.op, (ast.Sub, ast.BitXor)):
+                if not (split.depends(node.left) and split.depends(node.right)):
+                    return False
             return self._display((node.left, node.right), seen)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return self._display(node.elts, seen, is_argument)
@@ -239,6 +252,8 @@ class Origins:
                 return False
             if not self.is_made(node.func, seen, is_argument):
                 return False
+            if last_name(node) == "next" and len(values) > 1:
+                return False
             if not any(map(self.tells, own)):
                 return True
             if isinstance(node.func, ast.Attribute) and split.depends(node.func.value):
@@ -250,6 +265,8 @@ class Origins:
         if not self._all(values, seen):
             return False
         called = last_name(node)
+        if called in COMPARING or called in ("all", "any", "hasattr", "callable"):
+            return False
         if isinstance(node.func, ast.Name):
             key = split.variable(node.func)
             if key in split.functions:
@@ -258,8 +275,10 @@ class Origins:
                 return False
         elif isinstance(node.func, ast.Attribute) and self.tells(node.func.value):
             return False
-        if called.startswith("codegen_") or (called == "getattr" and len(values) == 2):
-            return True
+        if called.startswith("codegen_") or called == "getattr":
+            return len(values) < 3
+        if len(own) < len(values) and not all(map(is_setting, own)):
+            return False
         return not any(self.tells(value) or self._compares(value) for value in own)
 
     def _compares(self, node: ast.AST) -> bool:

@@ -29,7 +29,6 @@ from .trees import (
     is_name,
     is_of_pytest,
     is_self,
-    is_setting,
     last_name,
     make_call,
     raised_by,
@@ -361,10 +360,10 @@ class Sites(Flow):
         self, node: ast.expr, is_truth: bool = False, known: bool = False, equality: bool = False
     ) -> ast.expr:
         may_be_object = is_truth or equality
-        if not known and (self._decides(node) or (not may_be_object and self.is_object(node))):
-            raise OpenError
         assert self.origins is not None
         if not known and not self.origins.is_made(node):
+            raise OpenError
+        if not known and not may_be_object and self.is_object(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easily guessed
@@ -372,32 +371,6 @@ class Sites(Flow):
         self.current.operands.append(truth if is_truth else node)
         value = ast.Constant(len(self.current.operands) - 1)
         return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
-
-    def _decides(self, node: ast.AST) -> bool:
-        """Whether an operand may compare with what is expected, or hide an exception."""
-        if isinstance(node, ast.comprehension):
-            return self._decides(node.iter)
-        if isinstance(node, (ast.Compare, ast.BoolOp, ast.IfExp)):
-            return True
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.BitXor)):
-            both = self.depends(node.left) and self.depends(node.right)
-            return not both or any(map(self._decides, (node.left, node.right)))
-        if isinstance(node, ast.Call):
-            name, values = last_name(node), [*node.args, *(k.value for k in node.keywords)]
-            if not self.depends(node.func):
-                if name in COMPARING or name in ("all", "any", "hasattr", "callable"):
-                    return True
-                own = [v for v in values if not self.depends(v) and not is_setting(v)]
-                if (own and len(own) < len(values)) or (name == "getattr" and len(values) > 2):
-                    return True
-            elif name == "next" and len(values) > 1:
-                return True
-            for function in self.functions.get(self.keys.get(id(node.func), (FREE, "")), ()):
-                if any(isinstance(each, ast.Compare) for each in ast.walk(function)):
-                    return True
-            if self.depends(node.func):
-                return self._decides(node.func)
-        return any(map(self._decides, ast.iter_child_nodes(node)))
 
     def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
         """Whether what a site expects cannot be read inside."""

@@ -136,9 +136,9 @@ class Origins:
             path = isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)
             if path and isinstance(node.right.value, str):  # type: ignore[attr-defined]
                 return self.is_made(node.left, seen)
-            if isinstance(node.op, (ast.Sub, ast.BitXor)):
-                if not (split.depends(node.left) and split.depends(node.right)):
-                    return False
+            both = split.depends(node.left) and split.depends(node.right)
+            if isinstance(node.op, (ast.Sub, ast.BitXor)) and not both:
+                return False
             return self._display((node.left, node.right), seen)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return self._display(node.elts, seen, is_argument)

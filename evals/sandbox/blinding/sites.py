@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from .flow import Flow
@@ -375,17 +376,16 @@ class Sites(Flow):
     def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
         """Whether what a site expects cannot be read inside."""
         pure = site.pure  # type: ignore[attr-defined]
-        given = {
-            self.variable(node)
-            for operand in site.operands
-            for node in ast.walk(operand)
-            if is_name(node) or is_self(node)
-        }
-        return not pure or all(
-            self._hides(part, needed - self._only_computed(part, given)) for part in pure
-        )
+        self.given = self._read_by(site.operands)
+        results = [value for key in self.given for value in self.bound_values(key)]
+        self.given |= self._read_by(filter(self.depends, filter(None, results)))
+        return all(self._hides(part, needed - self._only_computed(part)) for part in pure)
 
-    def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
+    def _read_by(self, nodes: Iterable[ast.AST]) -> set[Key]:
+        parts = [part for node in nodes for part in ast.walk(node)]
+        return {self.variable(part) for part in parts if is_name(part) or is_self(part)}
+
+    def _only_computed(self, node: ast.AST) -> set[Key]:
         """Variables that the program is given, and from which something else is computed."""
         found: dict[Key, bool] = {}
         computed = {
@@ -397,7 +397,7 @@ class Sites(Flow):
         for each in ast.walk(node):
             if is_name(each) or is_self(each):
                 key = self.variable(each)
-                found[key] = found.get(key, key in given) and id(each) in computed
+                found[key] = found.get(key, key in self.given) and id(each) in computed
         return {key for key, value in found.items() if value}
 
     def _hides(self, node: ast.AST, needed: set[Key], seen: set[Any] | None = None) -> bool:
@@ -420,6 +420,8 @@ class Sites(Flow):
                 continue
             if key in needed and (each is node or not self._is_immutable(each)):
                 return False
+            if key in needed and key not in self.given and self._is_text(key):
+                return False  # a part of it
             if key not in seen:
                 seen.add(key)
                 values = [v for v in self.bound_values(key) if v is not None]
@@ -434,6 +436,15 @@ class Sites(Flow):
                     elif not self._hides(value, needed, seen):
                         return False
         return True
+
+    def _is_text(self, key: Key) -> bool:
+        found = [*self.bound_values(key), *self.arguments.get(key, ())]
+        return any(
+            isinstance(getattr(each, "value", None), (str, bytes))
+            for value in found
+            if value is not None
+            for each in ast.walk(value)
+        )
 
     def _hides_all(self, functions: list[Any], needed: set[Key], seen: set[Any]) -> bool:
         for function in functions:

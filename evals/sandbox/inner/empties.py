@@ -112,13 +112,12 @@ def _change_numpy() -> None:
 
 
 def _change_pytest() -> None:
-    api: Any = importlib.import_module("_pytest.python_api")
-    for kind in (api.ApproxScalar, api.ApproxDecimal):
-        before = kind.__eq__
+    kind: Any = type(importlib.import_module("pytest").approx(1.0))
+    before = kind.__eq__
 
-        def equal(self: Any, actual: Any, before: Any = before) -> Any:
-            numpy = sys.modules.get("numpy")
-            is_array = numpy is not None and isinstance(actual, getattr(numpy, "ndarray", ()))
-            return not (is_array and not actual.size) and before(self, actual)
+    def equal(self: Any, actual: Any) -> Any:
+        numpy = sys.modules.get("numpy")
+        is_array = numpy is not None and isinstance(actual, getattr(numpy, "ndarray", ()))
+        return not (is_array and not actual.size) and before(self, actual)
 
-        kind.__eq__ = equal
+    kind.__eq__ = equal

@@ -209,6 +209,8 @@ class Sites(Flow):
         ]
         if any(map(self.is_error, parts)):
             raise OpenError  # exceptions are compared by identity
+        if any(isinstance(p, ast.Subscript) and self._is_hint(root_of(p)) for p in parts):
+            raise OpenError
         for part, is_object in zip(parts, objects, strict=True):
             if is_object and last_name(part) in self.constructed:
                 raise OpenError  # its class may define equality with plain values
@@ -269,6 +271,11 @@ class Sites(Flow):
                 made = ast.Attribute(self.residual(found), last_name(node), ast.Load())
                 return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
+
+    def _is_hint(self, node: ast.AST) -> bool:
+        """Whether it is a type hint, which no report contains."""
+        assert self.origins is not None
+        return self.origins.imports.get(getattr(node, "id", "")) == "typing"
 
     def _is_outer(self, node: ast.BinOp, own: ast.expr) -> bool:
         """Whether an operator is applied outside: its other operand is the tests' own."""

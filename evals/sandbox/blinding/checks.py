@@ -21,6 +21,9 @@ _CHECKS = frozenset(
 _ENDS = frozenset(("exit", "quit", "_exit", "abort", "fail"))
 _DECISIONS = (ast.If, ast.Match, ast.While, ast.For, ast.IfExp)
 _Place = tuple[int, int]
+_NEVER = (1 << 31, 0)  # after all assertions
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
+MAX_SEARCHED = 1 << 14
 
 
 class Checks(Parts):
@@ -89,29 +92,15 @@ class Checks(Parts):
         """Closed sites that expect a literal which the program could read in the inside part before
         the tests get to it.
         """
-        shown = list(self._shown(inside))
-        names = {
-            number
-            for node in ast.walk(inside)
-            if isinstance(node, (*FUNCTIONS, ast.ClassDef))
-            for number in re.findall(r"\d+", node.name)
-        }
+        shown = _Shown(inside)
         found: list[Site] = []
         for site in sites:
             end = _end(site.node)
             for literal, row_end in self._expected_by(site):
-                if str(literal) in names or any(
-                    place > (row_end or end) and _contains(value, literal) for value, place in shown
-                ):
+                if shown.last(literal) > (row_end or end):
                     found.append(site)
                     break
         return found
-
-    def _shown(self, inside: ast.Module) -> Iterator[tuple[Any, _Place]]:
-        """Literals of the inside part, with the place where the program gets them at the latest."""
-        for node in ast.walk(inside):
-            if is_telling(node):
-                yield node.value, (getattr(node, "lineno", 0), getattr(node, "col_offset", 0))  # type: ignore[attr-defined]
 
     def _expected_by(self, site: Site) -> Iterator[tuple[Any, _Place | None]]:
         """Telling literals that a site expects, with the ends of the rows that they are from."""
@@ -154,13 +143,32 @@ def _end(node: ast.AST) -> _Place:
     return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
 
 
-def _contains(shown: Any, literal: Any) -> bool:
-    if isinstance(shown, str):
+class _Shown:
+    """Literals of the inside part, with the places where the program gets them at the latest."""
+
+    def __init__(self, inside: ast.Module) -> None:
+        self.places: dict[Any, _Place] = {}
+        texts: list[tuple[_Place, str]] = []
+        for node in ast.walk(inside):
+            if is_telling(node):
+                value = node.value  # type: ignore[attr-defined]
+                place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+                self._add(value, place)
+                if isinstance(value, str):
+                    texts.append((place, value))
+                    for number in _NUMBER.findall(value):
+                        self._add(float(number), place)
+            elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                for number in re.findall(r"\d+", node.name):
+                    self._add(float(number), _NEVER)
+        self.texts = texts if sum(len(text) for _, text in texts) < MAX_SEARCHED else []
+
+    def _add(self, value: Any, place: _Place) -> None:
+        self.places[value] = max(place, self.places.get(value, place))
+
+    def last(self, literal: Any) -> _Place:
+        """The last place where a literal occurs, also as a part of another one."""
+        found = [self.places.get(literal, (-1, -1))]
         if isinstance(literal, str):
-            return literal in shown
-        return isinstance(literal, (int, float)) and bool(
-            re.search(rf"(?<![\w.]){re.escape(str(literal))}(?![\w.])", shown)
-        )
-    if isinstance(shown, bytes) or isinstance(literal, (str, bytes)):
-        return type(shown) is type(literal) and literal in shown
-    return bool(shown == literal)
+            found += [place for place, text in self.texts if literal in text]
+        return max(found)

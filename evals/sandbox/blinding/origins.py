@@ -17,6 +17,7 @@ from .trees import (
     FREE,
     FUNCTIONS,
     RETURNS,
+    Key,
     is_self,
     is_setting,
     last_name,
@@ -88,6 +89,7 @@ class Origins:
             id(child): node for node in ast.walk(split.tree) for child in ast.iter_child_nodes(node)
         }
         self.imports: dict[str, str] = {}
+        self.memo: dict[tuple[Key, bool], bool] = {}
         self.classes = {node.name: node for node in split.read.classes}
         for node in ast.walk(split.tree):
             if isinstance(node, ast.Import):
@@ -178,6 +180,14 @@ class Origins:
         key = split.variable(node)
         if key in seen or key[0] == FREE:
             return True
+        if seen:
+            return self._variable(key, seen, is_argument)
+        if (key, is_argument) not in self.memo:
+            self.memo[key, is_argument] = self._variable(key, seen, is_argument)
+        return self.memo[key, is_argument]
+
+    def _variable(self, key: Key, seen: set[Any], is_argument: bool) -> bool:
+        split = self.split
         seen.add(key)
         if key in split.functions:
             return is_argument or all(self._function(f, seen) for f in split.functions[key])
@@ -248,9 +258,7 @@ class Origins:
         split, values = self.split, _values(node)
         own = [v for v in values if not split.depends(v)]
         if split.depends(node.func):
-            if not self._all(values, seen, True):
-                return False
-            if not self.is_made(node.func, seen, is_argument):
+            if not self.is_made(node.func, seen, is_argument) or not self._all(values, seen, True):
                 return False
             if last_name(node) == "next" and len(values) > 1:
                 return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import itertools
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -283,7 +285,8 @@ class Parts(Sites):
                 used.add(node.value)
         if not used.isdisjoint(("request", "_testMethodName", "id")) or not used.isdisjoint(names):
             return {}
-        return {name: f"test_{number:04d}" for number, name in enumerate(names)}
+        letters = itertools.product(string.ascii_lowercase, repeat=4)  # in order, and no digits
+        return {name: "test_" + "".join(part) for name, part in zip(names, letters, strict=False)}
 
     def _inner_function(self, node: Any) -> list[ast.stmt]:
         if id(node) in self.pure:

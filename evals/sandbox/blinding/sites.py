@@ -9,7 +9,7 @@ from typing import Any
 
 from .flow import Flow
 from .model import Site
-from .origins import OUTER_METHODS, Origins
+from .origins import OUTER_METHODS, Origins, is_telling
 from .trees import (
     CALLS,
     COMPARING,
@@ -415,6 +415,12 @@ class Sites(Flow):
         own = {
             self.key_of(part) for loop in loops for part in ast.walk(loop.target) if is_name(part)
         }
+        longer = {  # what is expected is not a part of these
+            id(part)
+            for text in ast.walk(node)
+            if isinstance(text, ast.JoinedStr) and any(map(is_telling, text.values))
+            for part in ast.walk(text)
+        }
         for each in ast.walk(node):
             if not (is_name(each) or is_self(each)) or id(each) in local:
                 continue
@@ -427,8 +433,9 @@ class Sites(Flow):
                 continue
             if key in needed and (each is node or not self._is_immutable(each)):
                 return False
-            if key in needed and key not in self.given and self._is_text(key):
-                return False  # a part of it
+            is_part = id(each) not in longer and key not in self.given
+            if key in needed and is_part and self._is_text(key):
+                return False
             if key not in seen:
                 seen.add(key)
                 values = [v for v in self.bound_values(key) if v is not None]

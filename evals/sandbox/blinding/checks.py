@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .model import Site
 from .origins import is_telling
 from .parts import Parts
+from .reader import Site
 from .trees import FREE, FUNCTIONS, Key, is_name, is_self, last_name, raised_by
 
 _CHECKS = frozenset(

@@ -8,8 +8,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Binding
-from .reader import Reader
+from .reader import Binding, Reader
 from .trees import (
     FAILURES,
     FLAGS,

@@ -10,7 +10,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from .model import Site
+from .reader import Site
 from .sites import Sites
 from .trees import (
     FIXTURES,

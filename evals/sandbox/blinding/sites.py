@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .flow import Flow
-from .model import Site
 from .origins import OUTER_METHODS, Origins, is_telling
+from .reader import Site
 from .trees import (
     CALLS,
     COMPARING,

@@ -335,7 +335,3 @@ def default_arguments(node: Any) -> Iterator[tuple[str, ast.AST]]:
     for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         if value is not None:
             yield argument.arg, value
-
-
-# Functions that give what is in their arguments.
-VIEWS = frozenset(("items", "values", "keys", "list", "tuple", "enumerate", "copy", "deepcopy"))

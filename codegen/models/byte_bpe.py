@@ -1,4 +1,4 @@
-"""Small tokenizers for models that benchmarks and experiments train from scratch."""
+"""Byte-level BPE tokenizers for models that are trained from scratch."""
 
 from __future__ import annotations
 

@@ -35,12 +35,13 @@ from codegen.benchmarks.tools.code_tokens import Code
 from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 
 _TOKENS = 8
 _CANCELS = 8
 
 
+@options(quick={"edits": 6, "documents": 1})
 def run(
     quick: bool = False,
     *,
@@ -60,8 +61,6 @@ def run(
     """
     at_least(1, edits=edits, documents=documents)
     at_least(128, context=context)
-    if quick:
-        edits, documents = min(edits, 6), 1
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     figures = _figures(seed, context, edits, documents, settle=True)

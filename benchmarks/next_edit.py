@@ -44,7 +44,7 @@ from lsprotocol.types import Position
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, only_with
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import clustered_mean
 from codegen.errors import ConfigError
 from codegen.evals import tasks
@@ -75,8 +75,24 @@ _Answer = Callable[[NextEditProblem], _Answered]
 _AnswerOf = Callable[[tasks.Task[Any]], _Answer]
 
 
+@options(
+    quick={"limit": _QUICK},
+    needs={
+        "style decoder max_new_tokens": (
+            "without -o model=NAME or -o upstream=URL",
+            lambda o: o["model"] or o["upstream"],
+        ),
+        "max_new_tokens": (
+            "on the language server's answers",
+            lambda o: not o["upstream"] and o["decoder"] != "server",
+        ),
+        "decoder": (
+            "with -o upstream, which is measured as decoder=server",
+            lambda o: not o["upstream"] or o["decoder"] == "server",
+        ),
+    },
+)
 def run(
-    quick: bool = False,
     *,
     model: str = "",
     upstream: str = "",
@@ -89,7 +105,6 @@ def run(
     """Measures.
 
     Args:
-        quick: 40 problems of each task.
         model: a model on this machine, or its name on ``upstream``; without either, the baselines
             alone are measured.
         upstream: URL of a server, or the name of an endpoint.
@@ -101,10 +116,6 @@ def run(
     """
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
-    measured = bool(model or upstream)
-    changed = {"style": style != "edit-blocks", "decoder": decoder != "edit"}
-    only_with("-o model=NAME", measured, **changed, max_new_tokens=max_new_tokens != 160)
-    limit = _QUICK if quick else limit
     form = _form(style)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")

@@ -72,7 +72,6 @@ from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
 from codegen.records import Example, Segment, TrainingText
 from codegen.rewards import Scored
 
-
 @dataclass(frozen=True)
 class Shout:
     """Make programs in capitals.
@@ -94,7 +93,6 @@ class Shout:
         )
         yield TrainingText(f"{example.id}#shout", example.id, self.name, segments)
 
-
 def numbers(argument, options):
     """A source: programs that print a number."""
     return MemorySource(
@@ -104,7 +102,6 @@ def numbers(argument, options):
         ),
         "numbers",
     )
-
 
 @dataclass(frozen=True)
 class Shorter:
@@ -118,7 +115,6 @@ class Shorter:
 
     def describe(self):
         return {"most": int(self.most)}
-
 
 class Sums(CodeTask):
     """A task: add a number."""
@@ -140,7 +136,6 @@ class Sums(CodeTask):
         i = problem.id[-1]
         return Job(program, test=f"assert add{i}(1) == 1 + {i}")
 
-
 class Echo(Backend):
     """A back-end: the prompt, in a code fence."""
 
@@ -157,13 +152,10 @@ class Echo(Backend):
                 on_text(number, text)
             yield resolved.completion(number, request, text, "eos")
 
-
 def between_fences(text, finish_reason):
     return Decoded(text.partition("```\n")[2].partition("```")[0], actions=text)
 
-
 FENCED = Reader("the text between fences is the program", between_fences)
-
 
 def lowest(options, rows):
     """A strategy: the least probable token is the most probable one."""
@@ -175,10 +167,8 @@ def lowest(options, rows):
 
     return Lowest()
 
-
 class LowestOptions(Config):
     share: float = 1.0
-
 
 LOWEST = StrategySpec(
     "the least probable tokens",
@@ -187,7 +177,6 @@ LOWEST = StrategySpec(
     make=lowest,
 )
 
-
 def brief(samples, verdicts):
     """A reward: passed, and the shorter the better."""
     return [
@@ -195,27 +184,22 @@ def brief(samples, verdicts):
         for s, v in zip(samples, verdicts)
     ]
 
-
 def bad(*given):
     """A source, a filter or a reward that fails."""
     return {}["absent"]
-
 
 class BadShout(Shout):
     def __init__(self):
         bad()
 
-
 class BadSums(Sums):
     def job(self, problem, program):
         return bad()
-
 
 class BadEcho(Echo):
     def generate(self, requests, params, decoder, on_text=None):
         bad()
         yield
-
 
 BAD = StrategySpec("fails", "loop", lambda given: LowestOptions(), make=bad)
 BAD_READER = Reader("gives nothing", lambda text, finish_reason: None)

@@ -30,14 +30,12 @@ if TYPE_CHECKING:
     from codegen.server.mcp import Tools
     from codegen.server.next_edits import NextEditor
     from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import LlamaUpstream, Upstream
+    from codegen.server.upstream import Upstream
 
 Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
     "qwen", "starcoder", "santacoder", "deepseek", "codellama", "codestral",
 ]  # fmt: skip
-_LLAMA_SLOTS = 4  # documents whose states are kept
-_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
@@ -568,7 +566,11 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 
     is_gguf = backends.local_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
-        return CompletionEngine(_llama(given, file, limits), limits)
+        from codegen.server.upstream import LlamaUpstream
+
+        threads = given.threads if "threads" in given.model_fields_set else 0
+        source = LlamaUpstream.open(file, limits, fim=given.fim, threads=threads)
+        return CompletionEngine(source, limits)
     import torch
 
     from codegen.models.pretrained import NEXT_EDIT
@@ -601,19 +603,4 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
             raise
         logging.getLogger("codegen.server").warning("%s", error)
         upstream.report("Warning", str(error))
-    return upstream
-
-
-def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstream:
-    from codegen.models.llamacpp import LlamaOptions, LlamaServer
-    from codegen.server.upstream import LlamaUpstream
-
-    options = LlamaOptions(
-        context=given.context + _LLAMA_MARGIN,
-        threads=given.threads if "threads" in given.model_fields_set else 0,
-        slots=_LLAMA_SLOTS,
-    )
-    server = LlamaServer(gguf, options)
-    upstream = LlamaUpstream(server, fim=given.fim, limits=limits)
-    upstream.check()
     return upstream

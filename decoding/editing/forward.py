@@ -118,9 +118,13 @@ class DecodeStep:
     @property
     def quantized(self) -> bool:
         """Whether compiled products of quantized weights are used."""
-        return any(
-            isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
-        )
+        return bool(self.bits)
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of a weight in the compiled products, ascending; empty without such products."""
+        parts = [part for layer in self._layers for part in vars(layer).values()]
+        return tuple(sorted({part.bits for part in parts if isinstance(part, cpu.Product)}))
 
     def _compiled(self, config: Any) -> cpu.CompiledPass | None:
         """The whole pass in one call, if all products are compiled."""

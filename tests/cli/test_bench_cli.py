@@ -145,6 +145,8 @@ def test_an_unknown_option_is_refused_and_a_known_one_is_read(
     [
         ("lintseq passes=0", "Option passes is 0; it must be at least 1."),
         ("lintseq million=-1", "Option million is -1; it must be at least 0."),
+        ("completion engine=fast", "Unknown engine 'fast'. Choose from: auto, llamacpp,"),
+        ("completion engine=llamacpp model=a/b", "a/b is not a GGUF file; llamacpp cannot run it."),
         ("sandbox parts=sok", "Unknown part 'sok'. Did you mean 'soak'?"),
         ("sandbox seed=1 seed=2", "Option seed is passed twice."),
         ("sandbox minutes=60", "Option minutes has no effect without -o parts=soak."),

@@ -41,7 +41,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import ConfigError, plural, require_known
+from codegen.errors import CodegenError, ConfigError, plural, require_known
 
 if TYPE_CHECKING:
     from codegen.server.engine import Source
@@ -105,6 +105,9 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
     os.environ[name] = "avx2"  # PyTorch reads it once, when it is loaded
     try:
         return fresh(_figures, *args)
+    except CodegenError as error:
+        report.notes.append(f"As AVX2: {error}")
+        return dict.fromkeys(report.figures, (None, None))
     finally:
         if before is None:
             del os.environ[name]

@@ -56,10 +56,12 @@ from codegen.methods.edits.formats import (
     FORMATS,
     EditFormat,
     Unreadable,
+    format_for,
     window_lines,
     with_window,
 )
 from codegen.methods.edits.sessions import difference, lines_of
+from codegen.models import load_tokenizer
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -96,7 +98,7 @@ def run(
     *,
     model: str = "",
     upstream: str = "",
-    style: str = "edit-blocks",
+    style: str = "auto",
     decoder: str = "edit",
     limit: int = 0,
     max_new_tokens: int = 160,
@@ -108,7 +110,8 @@ def run(
         model: a model on this machine, or its name on ``upstream``; without either, the baselines
             alone are measured.
         upstream: URL of a server, or the name of an endpoint.
-        style: the prompt style, which names the format.
+        style: the prompt style, which names the format; auto: by the tokens of a model that runs
+            here by transformers.
         decoder: the strategy, or ``server``, which it is with ``upstream``.
         limit: problems of each task; 0 for all.
         max_new_tokens: of an answer.
@@ -116,7 +119,10 @@ def run(
     """
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
-    form = _form(style)
+    runs_here = bool(model) and not upstream and local_backend(model) == "transformers"
+    if (model or upstream) and style == "auto" and not runs_here:
+        raise ConfigError("The tokens of this model are not known.", "Add -o style=edit-FORMAT.")
+    form = _form(style, load_tokenizer(model).get_vocab() if runs_here else None)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     threads = torch.get_num_threads()
@@ -133,7 +139,7 @@ def run(
             answer_of = partial(
                 _answers,
                 backend=open_backend(local_backend(model), model),
-                style_name=style,
+                form=form,
                 decoder=Decoder(decoder),
                 params=SamplingParams(max_new_tokens=max_new_tokens),
             )
@@ -182,21 +188,23 @@ def _measure(
         report.set(prefix + figure, float(value), len(problems))
 
 
-def _form(style: str) -> EditFormat:
-    read = tasks.find_style(style).read
+def _form(style: str, vocabulary: Mapping[str, int] | None) -> EditFormat:
+    """The format of a style, which must fit the vocabulary, if that is known."""
+    read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is no style of next edits.", "Choose edit-FORMAT.")
-    return FORMATS[read.removeprefix("edit-")]
+    name = read.removeprefix("edit-")
+    return format_for(name, vocabulary) if vocabulary else FORMATS.get(name, FORMATS["blocks"])
 
 
 def _answers(
     task: tasks.Task[Any],
     backend: Backend,
-    style_name: str,
+    form: EditFormat,
     decoder: Decoder,
     params: SamplingParams,
 ) -> _Answer:
-    style, form = tasks.find_style(style_name), _form(style_name)
+    style = tasks.find_style(f"edit-{form.name}")
 
     def answer(problem: NextEditProblem) -> _Answered:
         request = task.request(problem, style, 0)

@@ -100,7 +100,6 @@ class Shorter:
             return Rejected(example.id, "too_long", "", "skipped")
     def describe(self):
         return {"most": int(self.most)}
-
 class Sums(CodeTask):
     """A task: add a number."""
     about = "adding small numbers"
@@ -115,7 +114,6 @@ class Sums(CodeTask):
     def job(self, problem, program):
         i = problem.id[-1]
         return Job(program, test=f"assert add{i}(1) == 1 + {i}")
-
 class Echo(Backend):
     """A back-end: the prompt, in a code fence."""
     kind = "echo"
@@ -131,9 +129,7 @@ class Echo(Backend):
 
 def between_fences(text, finish_reason):
     return Decoded(text.partition("```\n")[2].partition("```")[0], actions=text)
-
 FENCED = Reader("the text between fences is the program", between_fences)
-
 def lowest(options, rows):
     """A strategy: the least probable token is the most probable one."""
     from codegen.decoding.loop import Strategy
@@ -141,24 +137,20 @@ def lowest(options, rows):
         def adjust(self, batch, logits):
             logits.mul_(-options.share)
     return Lowest()
-
 class LowestOptions(Config):
     share: float = 1.0
-
 LOWEST = StrategySpec(
     "the least probable tokens",
     "loop",
     lambda given: parse_config(LowestOptions, dict(given), "The decoder lowest"),
     make=lowest,
 )
-
 def brief(samples, verdicts):
     """A reward: passed, and the shorter the better."""
     return [
         Scored(v.passed / (1 + len(s.completion)), f"{len(s.completion)} characters")
         for s, v in zip(samples, verdicts)
     ]
-
 def bad(*given):
     """A source, a filter or a reward that fails."""
     return {}["absent"]
@@ -172,7 +164,6 @@ class BadEcho(Echo):
     def generate(self, requests, params, decoder, on_text=None):
         bad()
         yield
-
 BAD = StrategySpec("fails", "loop", lambda given: LowestOptions(), make=bad)
 BAD_READER = Reader("gives nothing", lambda text, finish_reason: None)
 '''

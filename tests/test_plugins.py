@@ -80,7 +80,6 @@ class Shout:
             Segment(example.program.upper() + self.mark, True),
         )
         yield TrainingText(f"{example.id}#shout", example.id, self.name, segments)
-
 def numbers(argument, options):
     """A source: programs that print a number."""
     return MemorySource(

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codegen.errors import ConfigError, InputError
+from codegen.evals.tasks.next_edit import NextEdit
 from codegen.methods.edits.formats import (
     FORMATS,
     QWEN,
@@ -43,6 +44,7 @@ def test_the_format_fits_the_tokens() -> None:
     expected = {"blocks": both, "blocks-qwen": {*QWEN.all}, "search-replace": {STARCODER.file}}
     for name, tokens in expected.items():
         assert format_for("auto", tokens).name == name
+        assert NextEdit.style_for(object.__new__(NextEdit), tokens) == f"edit-{name}"
         assert format_for("udiff", tokens).name == "udiff"
     with pytest.raises(ConfigError, match=r"token <filename>, .* auto, blocks-qwen, window-qwen"):
         format_for("rows", {*QWEN.all})

@@ -147,7 +147,9 @@ def sample_task(
         opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
-    chosen = style or task.style or _usual_style(task, model, opened)
+    loaded = getattr(opened, "loaded", None)  # a server's tokens are not known
+    own = task.style_for(loaded.tokenizer.get_vocab()) if loaded else task.style
+    chosen = style or own or _usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)

@@ -66,6 +66,9 @@ class Pretrained:
         style: the prompt style that it was tuned for.
         code_style: the one in which it continues code, for tasks that ask so.
         license: SPDX identifier.
+        backend: what samples from it by default, where llama.cpp is installed.
+        splits_digits: whether its tokenizer splits numbers into digits, which :func:`convert`
+            restores.
     """
 
     name: str
@@ -82,6 +85,8 @@ class Pretrained:
     style: str = "chat"
     code_style: str = "evalplus"
     license: str = "Apache-2.0"
+    backend: str = "llamacpp"
+    splits_digits: bool = False
 
     def find(self) -> Weights | None:
         """The weights if they are on this machine already, without touching the network."""
@@ -309,7 +314,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
     del loaded.config.quantization_config
     loaded.config.dtype = torch.bfloat16
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    if model.name == "embedded":
+    if model.splits_digits:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),

@@ -33,7 +33,7 @@ from codegen.records import Sample, TrainingText, read_jsonl, write_atomic
 from codegen.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
-    from codegen.evals.report import EditSteps, ScoredRun
+    from codegen.evals.report import EditSteps
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
@@ -440,40 +440,43 @@ def _train(
 def _report(job: _Job, trained: Mapping[str, TrainingResult], steps: Sequence[EditSteps]) -> Path:
     from codegen.evals.report import LossCurve, ScoredRun, write_report
 
-    runs = [ScoredRun(name, score) for name, score in job.scores.items()]
+    names = {
+        "humaneval": Path(job.settings.answering).name,
+        "before": f"small model, {_MEASURED_STEPS} steps",
+        "whole": "small model, whole programs",
+        "edits": "small model, edit sequences",
+    }
     return write_report(
-        runs,
+        [ScoredRun(names[name], score) for name, score in job.scores.items()],
         job.out / _REPORT,
         title="A first run",
-        subtitle=_subtitle(job, runs),
-        losses=[LossCurve(form, result.losses) for form, result in trained.items()],
+        subtitle=_subtitle(job),
+        losses=[LossCurve(names[form], result.losses) for form, result in trained.items()],
         edit_steps=steps,
     )
 
 
-def _subtitle(job: _Job, runs: Sequence[ScoredRun]) -> str:
+def _subtitle(job: _Job) -> str:
     """What was run, what improved by how much, and what to do next."""
 
     def shown(name: str) -> str:
         estimate = job.scores[name].estimates[1]
         low, high = estimate.tasks_low, estimate.tasks_high
-        interval = "" if low is None or high is None else f" (95% interval {low:.0%} to {high:.0%})"
+        interval = "" if low is None or high is None else f" ({100 * low:.0f}\u2013{high:.0%})"
         return f"{estimate.value:.0%}{interval}"
 
-    asked = len(runs[0].score.problems)
-    first = (
-        f"{job.settings.answering} solved {shown('humaneval')} of {asked} problems of HumanEval."
-    )
-    if len(runs) == 1:
+    asked = len(job.scores["humaneval"].problems)
+    model = Path(job.settings.answering).name
+    first = f"{model} solved {shown('humaneval')} of {asked} problems of HumanEval."
+    if len(job.scores) == 1:
         return f"{first} A small model is still in training: this page will be replaced."
-    functions = len(job.scores["before"].problems)
     gain = (
-        f"A new model of 0.2 million weights wrote {shown('before')} of {functions} small "
-        f"functions correctly after {_MEASURED_STEPS} steps of training on others; after "
-        f"{job.plan.steps} steps, {shown('whole')} as whole programs and {shown('edits')} as "
-        "edit sequences."
+        f"A new model of 0.2 million weights learned to write small functions: of "
+        f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were right "
+        f"after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
+        f"{shown('whole')} as whole programs and {shown('edits')} as edit sequences."
     )
     return (
         f"{first} {gain} Next, with your own model and data: codegen eval run humaneval "
-        "--model NAME, and codegen data lintseq FILES with codegen finetune."
+        "--model NAME, and codegen data lintseq FILES with codegen finetune. (95% intervals)"
     )

@@ -313,6 +313,13 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
     loaded.is_quantized = False
     del loaded.config.quantization_config
     loaded.config.dtype = torch.bfloat16
+    embeddings, output = (
+        layer.weight for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())
+    )
+    if embeddings is not output and (embeddings - output).norm() < 0.1 * output.norm():
+        # One matrix that the file holds twice, in fewer bits as embeddings.
+        loaded.get_input_embeddings().weight = output
+        loaded.config.tie_word_embeddings = True
     tokenizer = AutoTokenizer.from_pretrained(**source)
     if model.splits_digits:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -138,36 +138,6 @@ def test_killed_at_random_moments_and_run_again_it_ends_the_same(
     compare(out, tmp_path / "run")
 
 
-@pytest.mark.long
-def test_a_planned_run_that_is_killed_keeps_its_plan(tiny_model_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "codegen", "quickstart", "--out", str(out), "--json"]
-    command += ["--model", str(tiny_model_dir), "--minutes", "0.5", "--limit", "2"]
-    command += ["-o", "max_new_tokens=64"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    shown = []
-    for line in process.stderr:
-        shown.append(line)
-        if line.startswith("[5/8]"):
-            break
-    process.kill()
-    process.communicate()
-    # The plan comes before the first stage that takes long.
-    text = "".join(shown)
-    assert text.index("[1/8]") < text.index("[4/8]") < text.index("Plan:") < text.index("[5/8]")
-    plan = json.loads((out / "plan.json").read_text())
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "[4/8]" not in done.stderr and "Plan:" in done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["expected"] == plan["expected"]
-    losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
-    assert len(losses) == plan["steps"] == summary["steps"]
-    samples = (out / "eval" / "edits" / "samples.jsonl").read_text().splitlines()
-    assert len(samples) == 2
-
-
 @pytest.mark.slow
 def test_other_settings_do_not_mix(
     undisturbed: tuple[Path, dict[str, Any], float], tiny_model_dir: Path

@@ -27,7 +27,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from codegen.config import Config, setting
-from codegen.errors import ResumeError
+from codegen.errors import ConfigError, ResumeError
 from codegen.paths import refuse_links
 from codegen.records import Sample, TrainingText, read_jsonl, write_atomic
 from codegen.runs import RunDirectory, refuse_changes
@@ -79,6 +79,12 @@ class Settings(Config):
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous."
     )
+
+    def _check(self) -> None:
+        if self.small and self.model != "coder":
+            raise ConfigError(
+                "Both --small and --model name the model that answers HumanEval.", "Pass one."
+            )
 
     @property
     def answering(self) -> str:

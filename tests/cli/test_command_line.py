@@ -111,7 +111,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["eval", "report", "absent"], 1, "absent"),
         (["data", "lintseq", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
         (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
-        (["quickstart", "--small", "--model", "./absent", "--out", "o"], 1, "./absent"),
+        (["quickstart", "--model", "./absent", "--out", "o"], 1, "./absent"),
         (["quickstart", "-n", "0"], 2, "-n"),
         (["quickstart", "--minutes", "0"], 2, "0.0 is not in the range 0.5<=x<=1440"),
         (["quickstart", "--minutes", "nan"], 2, "--minutes is nan. It must be a number from"),

@@ -80,6 +80,11 @@ def test_times_without_sense_are_refused(minutes: float) -> None:
         Settings(minutes=minutes)
 
 
+def test_one_model_answers() -> None:
+    with pytest.raises(ConfigError, match="Pass one"):
+        Settings(small=True, model="mine")
+
+
 def test_two_at_once_and_links_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with RunDirectory(out).open(), pytest.raises(InputError, match="another process"):

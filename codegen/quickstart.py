@@ -94,7 +94,7 @@ class Settings(Config):
 
 # --- the plan ------------------------------------------------------------------------------------
 
-_FIRST = 16  # the first round asks every so many-th problem of HumanEval
+_FIRST = 32  # the first round asks every so many-th problem of HumanEval
 _HUMANEVAL_SHARE = 0.25  # of the minutes
 _RESERVE = 0.15  # share of the time kept for what was estimated too low
 _MEASURED_STEPS = 6  # of which the first is slower

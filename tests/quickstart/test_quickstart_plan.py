@@ -46,10 +46,10 @@ def test_a_plan_fits_and_uses_the_time(
 
 def test_rounds_spread_evenly_and_cover_all() -> None:
     rounds = rounds_of(range(164), None)
-    assert [len(one) for one in rounds] == [11, 10, 20, 41, 82]
+    assert [len(one) for one in rounds] == [6, 5, 10, 20, 41, 82]
     for number in range(1, len(rounds) + 1):
         asked = sorted(problem for one in rounds[:number] for problem in one)
-        assert asked == list(range(0, 164, 32 >> number))
+        assert asked == list(range(0, 164, 64 >> number))
 
 
 def test_the_users_number_of_problems() -> None:

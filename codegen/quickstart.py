@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, ResumeError
 from codegen.paths import refuse_links
-from codegen.records import Sample, TrainingText, read_jsonl, write_atomic
+from codegen.records import Sample, read_jsonl, write_atomic
 from codegen.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
@@ -252,11 +252,12 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
         heard.say(f"A first page: {job.out / _REPORT}")
         with job.stage(3):
             _make_data(job)
-        if not job.plan.steps:
+        if job.plan.steps:
+            _score_before(job, sandbox)
+        else:
             with job.stage(4):
                 _measure(job, sandbox)
             job.update(choose_steps(job.plan, settings))
-        _score_before(job, sandbox)
         heard.plan(job.plan)
         trained: dict[str, TrainingResult] = {}
         for number, form in enumerate(FORMS, 5):
@@ -291,10 +292,10 @@ def _sample(
         job.heard.progress(f"programs ({what})", done, total, "")
 
     params = SamplingParams(job.settings.max_new_tokens, 0.0)
-    sample_task(
+    run = sample_task(
         task, model, params, n=1, out=out, style=style, backend=backend, on_progress=on_progress
     )
-    return out / "samples.jsonl"
+    return run.path
 
 
 def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
@@ -308,35 +309,36 @@ def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
 
 
 def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
+    from codegen.evals.run import SAMPLES
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
     from codegen.evals.tasks.humaneval import HumanEval
     from codegen.generation.backends import local_backend, open_backend
 
-    settings, whole = job.settings, load("humaneval")
+    settings, whole, backend = job.settings, load("humaneval"), None
     assert isinstance(whole, HumanEval)
-    backend = open_backend(local_backend(settings.answering), settings.answering, batch_size=8)
     began, is_over = time.perf_counter(), STAGES[0] in job.plan.spent
-    folders: list[Path] = []
+    samples: list[Sample] = []
     for number, chosen in enumerate(rounds_of(whole.problems(), settings.limit)):
-        started = time.perf_counter()
-        left = _HUMANEVAL_SHARE * 60 * settings.minutes - (started - began)
-        if number >= job.plan.rounds and (is_over or job.plan.answer_s * len(chosen) > left):
-            break
-        folders.append(job.out / "eval" / f"humaneval-{number + 1}")
-        task = HumanEval(whole.name, whole.description, chosen, whole.source)
-        _sample(job, "HumanEval", folders[-1], task, settings.answering, backend)
+        started, out = time.perf_counter(), job.out / "eval" / f"humaneval-{number + 1}"
         if number >= job.plan.rounds:
+            left = _HUMANEVAL_SHARE * 60 * settings.minutes - (started - began)
+            if is_over or job.plan.answer_s * len(chosen) > left:
+                break
+            model = settings.answering
+            backend = backend or open_backend(local_backend(model), model, batch_size=8)
+            task = HumanEval(whole.name, whole.description, chosen, whole.source)
+            _sample(job, "HumanEval", out, task, model, backend)
             answer_s = (time.perf_counter() - started) / len(chosen)
             job.update(replace(job.plan, rounds=number + 1, answer_s=answer_s))
-    samples = [row for at in folders for row in read_jsonl(Sample, at / "samples.jsonl")]
+        samples += read_jsonl(Sample, out / SAMPLES)
     out = job.out / "eval" / "humaneval"
     job.scores["humaneval"] = score(samples, whole, out=out, sandbox=sandbox)
 
 
 def _edit_sequences(job: _Job) -> list[EditSteps]:
     """Edit sequences of some programs of the standard library; the one to show."""
-    from codegen.data import make, open_source, run
+    from codegen.data import make, open_source, read_texts, run
     from codegen.data.sources import MemorySource
     from codegen.evals.report import EditSteps
     from codegen.lintseq import resolve
@@ -344,17 +346,12 @@ def _edit_sequences(job: _Job) -> list[EditSteps]:
     out = job.out / "data" / "stdlib"
     programs = [item for item in islice(open_source("stdlib"), 4 * _SHOWN) if hasattr(item, "id")]
     run(make("lintseq"), MemorySource(tuple(programs[:_SHOWN])), out, seed=job.settings.seed)
-    texts = [text for text in _texts(out) if 3 <= text.meta.get("edits", 0) <= 8]
-    shown = max(texts or _texts(out), key=lambda text: len(text.text))
+    texts = list(read_texts(out))
+    short = [text for text in texts if 3 <= text.meta.get("edits", 0) <= 8]
+    shown = max(short or texts, key=lambda text: len(text.text))
     prompt, actions = shown.segments[0].text, "".join(s.text for s in shown.segments[1:])
     states = resolve(actions).states
     return [EditSteps(f"LintSeq of {shown.example_id}", prompt, states, "passed")]
-
-
-def _texts(folder: Path) -> list[TrainingText]:
-    from codegen.data import read_texts
-
-    return list(read_texts(str(folder)))
 
 
 def _make_data(job: _Job) -> None:

@@ -357,7 +357,7 @@ class TextEncoder:
             special: chat.control_tokens(tokenizer, special=special) for special in (False, True)
         }
         self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
-        self._known: set[str] = set()
+        self._known: dict[str, bool] = {}
         self.codec: backspace.Codec | None = None
         self.trained: set[str] = set()
 
@@ -482,9 +482,9 @@ class TextEncoder:
         return replace(text, segments=segments, meta=meta)
 
     def _has(self, token: str) -> bool:
-        if token not in self._known and len(self._ids(token)) == 1:
-            self._known.add(token)
-        return token in self._known
+        if token not in self._known:
+            self._known[token] = len(self._ids(token)) == 1
+        return self._known[token]
 
     def _require(self, token: str, text: TrainingText) -> None:
         if not self._has(token):

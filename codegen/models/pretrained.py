@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 from codegen.config import note
 from codegen.errors import ModelError
+from codegen.models.byte_bpe import split_digits
 from codegen.paths import cache_folder
 
 NEXT_EDIT = "next-edit"
@@ -304,7 +305,6 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         ModelError: if the disk has no room for it.
     """
     import torch
-    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -322,12 +322,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         loaded.config.tie_word_embeddings = True
     tokenizer = AutoTokenizer.from_pretrained(**source)
     if model.splits_digits:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
+        tokenizer.backend_tokenizer.pre_tokenizer = split_digits()
     tokenizer.model_max_length = loaded.config.max_position_embeddings
 
     partial = Path(tempfile.mkdtemp(prefix=".converting-", dir=out.parent))

@@ -157,7 +157,7 @@ def choose_steps(plan: Plan, settings: Settings) -> Plan:
     """The plan with the steps that fit in what is left of the minutes."""
     sampling = len(FORMS) * plan.sampling_s
     left = 60 * settings.minutes * (1 - _RESERVE) - sum(plan.spent.values()) - sampling - _PAGE_S
-    most = int(left / sum(plan.step_s.values()))
+    most = int(left / sum(plan.step_s.values()) + 1e-6)  # a step that just fits, despite rounding
     steps = settings.steps or min(_MOST_STEPS, max(_FEWEST_STEPS, most))
     trained = {STAGES[4 + n]: steps * plan.step_s[form] for n, form in enumerate(FORMS)}
     expected = {**plan.spent, **trained, STAGES[6]: sampling, STAGES[7]: _PAGE_S}

@@ -18,14 +18,14 @@ from typing import Any
 
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate
 
 _DRAFT_TOKENS = 5
 
 
+@options(quick={"prompts": 4, "max_new_tokens": 16})
 def run(
-    quick: bool = False,
     *,
     model: str = "embedded",
     prompts: int = 8,
@@ -34,14 +34,11 @@ def run(
     """Measures.
 
     Args:
-        quick: four prompts, 16 tokens.
         model: the decoding model.
         prompts: rows of the batch.
         max_new_tokens: maximum tokens of a completion.
     """
     at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
-    if quick:
-        prompts, max_new_tokens = 4, 16
     import torch
 
     from codegen.evals.tasks import load as load_task

@@ -37,7 +37,7 @@ from codegen.benchmarks.tools.cache_cases import (
 from codegen.benchmarks.tools.history_edits import KINDS, history_edits
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, only_with
+from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, options
 from codegen.benchmarks.tools.settled_edits import LAYOUTS, outcomes, table
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import ConfigError
@@ -52,6 +52,15 @@ _WITHIN = 0.5  # logits
 _SPARE = 1.5  # extra edits are sampled: some are not in the window
 
 
+@options(
+    quick={"edits": 1},
+    needs={
+        "data edits seed": (
+            "without -o parts=real",
+            lambda o: "real" in chosen_parts(o["parts"], PARTS),
+        )
+    },
+)
 def run(
     quick: bool = False, *, seed: int = 0, parts: str = "", data: str = "", edits: int = 50
 ) -> Mapping[str, object]:
@@ -72,15 +81,14 @@ def run(
 
     at_least(1, edits=edits)
     wanted = chosen_parts(parts, PARTS)
-    only_with("-o parts=real", "real" in wanted, data=bool(data), edits=edits != 50)
     torch.set_num_threads(1)
     report = Report(seed=seed)
     report.figures |= dict.fromkeys(_FIGURES)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     if "real" in wanted:
-        a_kind, context = (1, 512) if quick else (edits, 1024)
+        context = 512 if quick else 1024
         layouts = ("prefix",) if quick else tuple(LAYOUTS)
-        _real(report, data, layouts, a_kind, context, seed)
+        _real(report, data, layouts, edits, context, seed)
     loaded = load("embedded")
     tokenizer = loaded.tokenizer
     if "tokens" in wanted:

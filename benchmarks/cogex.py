@@ -37,15 +37,15 @@ from codegen.benchmarks.tools.cogex_replay import (
 )
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate
 from codegen.cogex.search import CANDIDATES, ITEMS, within_budget
 
 _DEFAULT_BUDGET = 100  # the command's
 
 
+@options(quick={"trials": 10, "paper_trials": 1})
 def run(
-    quick: bool = False,
     *,
     share: float = 0.2,
     trials: int = 200,
@@ -55,15 +55,12 @@ def run(
     """Measures.
 
     Args:
-        quick: a twentieth of the trials.
         share: of the emulations that halving may take.
         trials: for each recorded task, and on drawn outcomes of the default size.
         paper_trials: on drawn outcomes of the paper's size, of either kind.
         seed: of all draws.
     """
     at_least(1, trials=trials, paper_trials=paper_trials)
-    if quick:
-        trials, paper_trials = max(1, trials // 20), max(1, paper_trials // 20)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
     known = recorded()

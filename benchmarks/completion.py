@@ -15,10 +15,13 @@ idle, ``cancel_passes`` the maximum number of forward passes begun after that.
 ``typed_as_suggested_ms`` is the 95th percentile of an answer for text that continues as suggested.
 
 ``..._avx2``: the same on a CPU without AVX-512, which ``ATEN_CPU_CAPABILITY=avx2`` makes of one
-with it, in its own process.
+with it, in its own process; not for llama.cpp, which chooses its instructions itself.
 
-The model is ``embedded``, with the weights and threads that ``codegen serve`` uses here. Limits:
-one model; a user also waits for the editor's own delay.
+``engine`` says what ran the model: ``-o engine=auto`` what ``codegen serve`` uses here for it,
+``llamacpp`` its GGUF file, ``kernels`` its weights by our pass for few tokens, ``transformers`` its
+weights by transformers alone, in the same cache. llama.cpp decides nothing again, so
+``in_doubt_share`` is 0, its CPU times have steps of 10 ms, and its passes cannot be counted.
+Limit: a user also waits for the editor's own delay.
 """
 
 from __future__ import annotations
@@ -27,23 +30,34 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from codegen.benchmarks.tools.code_tokens import Code
 from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
+from codegen.benchmarks.tools.timing import tree_cpu_s
+from codegen.errors import CodegenError, ConfigError, plural, require_known
 
+if TYPE_CHECKING:
+    from codegen.server.engine import Source
+    from codegen.server.requests import ServerLimits
+
+ENGINES = ("auto", "llamacpp", "kernels", "transformers")
 _TOKENS = 8
 _CANCELS = 8
 
 
+@options(quick={"edits": 6, "documents": 1})
 def run(
     quick: bool = False,
     *,
+    model: str = "embedded",
+    engine: str = "auto",
     seed: int = 0,
     edits: int = 120,
     documents: int = 6,
@@ -53,6 +67,8 @@ def run(
 
     Args:
         quick: 6 edits in 1 document; doubts are not settled as AVX2.
+        model: a name, a directory, a hub id or a GGUF file.
+        engine: what runs it.
         seed: seed of modules, cursors and keys.
         edits: edits of all documents together.
         documents: modules.
@@ -60,15 +76,15 @@ def run(
     """
     at_least(1, edits=edits, documents=documents)
     at_least(128, context=context)
-    if quick:
-        edits, documents = min(edits, 6), 1
+    file = _gguf(model, engine)
     report = Report(seed=seed)
-    report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    figures = _figures(seed, context, edits, documents, settle=True)
-    for key, (value, n) in figures.items():
+    report.versions |= versions("codegen-toolkit", "torch", "transformers", "xllamacpp")
+    given = (model, file, engine == "transformers", seed, context, edits, documents)
+    for key, (value, n) in _figures(*given, settle=True).items():
         report.set(key, value, n)
-    for key, (value, n) in _as_avx2(report, seed, context, edits, documents, not quick).items():
-        report.set(f"{key}_avx2", value, n)
+    if not file:
+        for key, (value, n) in _as_avx2(report, *given, not quick).items():
+            report.set(f"{key}_avx2", value, n)
     report.samples |= {"documents": documents, "context": context}
     report.notes.append("Wall times are those of a shared machine where the load is above zero.")
     return report.mapping()
@@ -89,6 +105,9 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
     os.environ[name] = "avx2"  # PyTorch reads it once, when it is loaded
     try:
         return fresh(_figures, *args)
+    except CodegenError as error:
+        report.notes.append(f"As AVX2: {error}")
+        return dict.fromkeys(report.figures, (None, None))
     finally:
         if before is None:
             del os.environ[name]
@@ -96,10 +115,52 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
             os.environ[name] = before
 
 
+def _gguf(model: str, engine: str) -> Path | None:
+    """The file that llama.cpp runs; None for an engine that runs the weights.
+
+    Raises:
+        ConfigError: if the engine is unknown or cannot run the model.
+    """
+    from codegen.generation.backends import local_backend
+    from codegen.models.gguf import find_gguf, gguf_of
+    from codegen.models.pretrained import MODELS
+
+    require_known("engine", engine, ENGINES)
+    has_file, has_weights = model in MODELS or find_gguf(model), not find_gguf(model)
+    if not (has_file if engine == "llamacpp" else has_weights or engine == "auto"):
+        what = "is not a GGUF file" if has_weights else "is a GGUF file"
+        raise ConfigError(f"{model} {what}; {engine} cannot run it.", "Remove -o engine.")
+    runs = engine == "llamacpp" or (engine == "auto" and local_backend(model) == "llamacpp")
+    return gguf_of(model) if runs else None
+
+
+def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> tuple[Source, str]:
+    """The model as the server opens it, and what runs it, in words."""
+    from codegen.kernels import cpu
+    from codegen.models.llamacpp import idle_cores
+    from codegen.server.model import CompletionModel
+    from codegen.server.upstream import LlamaUpstream
+
+    if file:
+        threads = idle_cores()
+        source = LlamaUpstream.open(file, limits, threads=threads)
+        types = ", ".join(name for name, _ in source.server.header.tensor_types.most_common())
+        return source, f"llama.cpp, {plural(threads, 'thread')}, {types}"
+    loaded = CompletionModel.open(model, limits=limits, precision="full" if plain else "auto")
+    dtype, step = loaded.model.dtype, loaded.step
+    name = "transformers" if step is None else "our pass with PyTorch's products"
+    if step is not None and step.bits:
+        bits = " and ".join(map(str, step.bits))
+        name = f"our pass with kernels {cpu.KERNELS[dtype]}, weights of {bits} bits"
+    return loaded, f"{name}, {str(dtype).removeprefix('torch.')}"
+
+
 def _figures(
-    seed: int, context: int, edits: int, documents: int, settle: bool
-) -> dict[str, tuple[Any, int | None]]:
-    report, bench = Report(seed=seed), _Bench(seed, context)
+    model: str, file: Path | None, plain: bool, seed: int, context: int, edits: int,
+    documents: int, settle: bool,
+) -> dict[str, tuple[Any, int | None]]:  # fmt: skip
+    report, bench = Report(seed=seed), _Bench(model, file, plain, seed, context)
+    report.set("engine", bench.runs)
     try:
         asyncio.run(_measure(bench, report, edits, documents, settle))
     finally:
@@ -149,19 +210,20 @@ class _Sample:
 class _Bench:
     """The engine, and documents to edit."""
 
-    def __init__(self, seed: int, context: int) -> None:
+    def __init__(self, model: str, file: Path | None, plain: bool, seed: int, context: int) -> None:
         import torch
 
         from codegen.server.engine import CompletionEngine
-        from codegen.server.model import CompletionModel
         from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
         self.context = context
         self.rng = random.Random(seed)
-        limits = ServerLimits(context_tokens=context)
-        self.model = CompletionModel.open("embedded", limits=limits)
-        self.engine = CompletionEngine(self.model, limits)
+        limits = ServerLimits(context_tokens=context, deadline_s=600.0)  # also if it is busy
+        source, self.runs = _open(model, file, plain, limits)
+        self.engine = CompletionEngine(source, limits)
+        self.is_ours = file is None
+        self.cpu_s: Callable[[], float] = time.process_time if self.is_ours else tree_cpu_s
         self.modules = _modules(seed, context)
         self.cold: list[float] = []
 
@@ -186,12 +248,12 @@ class _Bench:
         for step in range(count):
             kind = list(_EDITS)[step % len(_EDITS)]
             text, at = _EDITS[kind](text, at, self.rng)
-            began, cpu = time.perf_counter(), time.process_time()
+            began, cpu = time.perf_counter(), self.cpu_s()
             answer = await self.engine.complete(self.request(text, at, name, settle=False))
-            first = time.perf_counter() - began, time.process_time() - cpu
+            first = time.perf_counter() - began, self.cpu_s() - cpu
             if settle and not answer.settled:
                 await self.engine.complete(self.request(text, at, name))
-            settled = time.perf_counter() - began, time.process_time() - cpu
+            settled = time.perf_counter() - began, self.cpu_s() - cpu
             sample = _Sample(
                 kind,
                 *(first[0] * 1e3, first[1] * 1e3, settled[0] * 1e3, settled[1] * 1e3),
@@ -213,9 +275,15 @@ class _Bench:
         with _counted() as begun:
             for number in range(_CANCELS):
                 asked = self.request(text, at, "document-0", max_new_tokens=200)
-                task = asyncio.ensure_future(engine.complete(asked))
-                while len(begun) < 3:
+                shown = None if self.is_ours else lambda _: begun.append(time.perf_counter())
+                task = asyncio.ensure_future(engine.complete(asked, shown))
+                while len(begun) < 3 and not task.done():
                     await asyncio.sleep(0.001)
+                text, at = _EDITS["key"](text, at, random.Random(number))
+                if task.done():  # few tokens were enough
+                    begun.clear()
+                    task.result()
+                    continue
                 await asyncio.sleep(self.rng.random() * 0.05)
                 task.cancel()
                 await asyncio.wait({task})
@@ -225,9 +293,8 @@ class _Bench:
                 times.append((time.perf_counter() - cancelled) * 1e3)
                 passes.append(sum(moment > cancelled for moment in begun))
                 begun.clear()
-                text, at = _EDITS["key"](text, at, random.Random(number))
         report.set("cancel_ms", _quantile(sorted(times), 0.5), len(times))
-        report.set("cancel_passes", max(passes))
+        report.set("cancel_passes", max(passes) if self.is_ours and passes else None)
 
     async def typed(self, report: Report) -> None:
         """Continues as was suggested."""

@@ -34,7 +34,7 @@ from typing import Any
 from codegen.benchmarks.tools.code_requests import humaneval_requests
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 _MODULES = ("bisect", "colorsys", "contextlib", "fnmatch", "heapq", "keyword", "shlex", "textwrap",
@@ -78,6 +78,7 @@ Complete = Callable[[Sequence[_Question], int], list[list[int]]]
 Cell = tuple[str, int]  # a set, and the prompts at a time
 
 
+@options(quick={"max_new_tokens": _QUICK_TOKENS})
 def run(
     quick: bool = False,
     *,
@@ -89,7 +90,7 @@ def run(
     """Measures.
 
     Args:
-        quick: the shortest prompts, 32 tokens, for about half a minute.
+        quick: the shortest prompt of each set, 32 tokens, for about half a minute.
         model: the decoding model.
         prompts: maximum prompts of each set.
         max_new_tokens: maximum tokens of each completion.
@@ -119,10 +120,8 @@ def run(
             break
         used = methods | lookup if size == 1 and not quick else methods
         groups = _groups(sets[name], size, 1 if quick else prompts)
-        length = _QUICK_TOKENS if quick else max_new_tokens
-        runs = _measure(
-            groups, used, loaded.model, min(length, _BATCH_TOKENS if size > 1 else length)
-        )
+        length = min(max_new_tokens, _BATCH_TOKENS) if size > 1 else max_new_tokens
+        runs = _measure(groups, used, loaded.model, length)
         speeds[name, size] = runs
         _describe(report, f"{name}_{{}}" if size == 1 else f"{name}_{{}}_batch_{size}", runs)
     _overall(report, speeds)

@@ -31,7 +31,7 @@ from codegen.benchmarks.tools.code_tokens import Code, random_edits, trace_steps
 from codegen.benchmarks.tools.drafting import Case, Outcome, PromptLookup, teacher_forced
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.decoding.drafts import Context, CursorDrafter, Drafter, DrafterChain, SuffixDrafter
 from codegen.decoding.suffix import SuffixStore
@@ -44,13 +44,13 @@ _STORE = 10_000_000
 Make = Callable[[SuffixStore], Drafter]
 
 
+@options(quick={"files": 12})
 def run(
-    quick: bool = False, *, seed: int = 0, files: int = 60, limit: int = 64, traces: str = ""
+    *, seed: int = 0, files: int = 60, limit: int = 64, traces: str = ""
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: 12 files.
         seed: seed of the choice of modules and of the edits.
         files: modules that are edited.
         limit: maximum tokens of a draft.
@@ -62,7 +62,7 @@ def run(
     code = Code()
     drafters = _drafters(code.line_ends())
     tables: dict[str, dict[str, Any]] = {name: {} for name in drafters}
-    workloads = _workloads(code, seed, min(files, 12) if quick else files, traces)
+    workloads = _workloads(code, seed, files, traces)
     for name, cases in workloads.items():
         say(f"{name}: {len(cases)} cases")
         found = {

@@ -31,7 +31,7 @@ from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.memory import MemoryProbe
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 
 if TYPE_CHECKING:
@@ -42,21 +42,17 @@ WORKERS = (1, 2)
 _MB = 1e6 / 2**20  # in MiB
 
 
-def run(
-    quick: bool = False, *, items: int = 4000, rounds: int = 3, seed: int = 0
-) -> Mapping[str, object]:
+@options(quick={"items": 600, "rounds": 1})
+def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: one round of 600 inputs at most.
         items: inputs of each run.
         rounds: runs with each number of workers.
         seed: of the sequences and of the bootstrap.
     """
     at_least(100, items=items)
     at_least(1, rounds=rounds)
-    if quick:
-        items, rounds = min(items, 600), 1
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint")
     runs: dict[int, list[_Run]] = {workers: [] for workers in WORKERS}

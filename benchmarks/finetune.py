@@ -41,7 +41,7 @@ from typing import Any
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.errors import CodegenError
 
@@ -68,6 +68,7 @@ TRL_BEST: Mapping[str, dict[str, Any]] = {
 }
 
 
+@options(quick={"steps": 3, "max_length": 192})
 def run(
     quick: bool = False,
     *,
@@ -94,8 +95,7 @@ def run(
     has_trl = bool(trl_path) or find_spec("trl") is not None
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetune-") as folder:
         data = Path(folder, "data.jsonl")
-        steps, batch_size = (3, 2) if quick else (steps, 8)
-        max_length = min(max_length, 192) if quick else max_length
+        batch_size = 2 if quick else 8
         texts, narrow = write_texts(data, model, max_length, seed, batch_size * steps, quick)
         job = {
             "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,

@@ -63,7 +63,7 @@ from codegen.benchmarks.tools.kernel_cases import TINY as TINY_SIZES
 from codegen.benchmarks.tools.kernel_cases import Case, Sizes, cases, make
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, chosen_parts
+from codegen.benchmarks.tools.report import Report, chosen_parts, options
 from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.records import write_atomic
 
@@ -82,6 +82,15 @@ Unit = Callable[[], dict[str, Any] | None]
 """Measures one thing; None where what it needs is not installed."""
 
 
+@options(
+    needs={
+        "model": (
+            "on parts device and kernels",
+            lambda o: chosen_parts(o["parts"], PARTS) - {"device", "kernels"},
+        ),
+        "seed": ("on part device", lambda o: chosen_parts(o["parts"], PARTS) - {"device"}),
+    }
+)
 def run(
     quick: bool = False,
     *,
@@ -331,7 +340,7 @@ class Bench:
     def _tokenizer(self) -> Any:
         import sysconfig
 
-        from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
+        from codegen.models.byte_bpe import train_byte_bpe
 
         root = Path(sysconfig.get_path("stdlib"))
         files = sorted(root.glob("*.py"))[: 4 if self.dry else 120]

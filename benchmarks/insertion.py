@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ _REMEDY = "codegen bench insertion -o runs=DIR trains the model, then"
 _BODY, _VOCABULARY, _ROWS, _SORTED = 256, 8192, 8, 32
 
 
+@options(
+    quick={"asked": 100},
+    needs={
+        "steps seed": ("with --quick, which trains nothing", lambda o: not o["quick"]),
+        "asked": ("with --quick but no -o runs=DIR", lambda o: o["runs"] or not o["quick"]),
+    },
+)
 def run(
     quick: bool = False, *, runs: str = "", steps: int = 4000, asked: int = 500, seed: int = 0
 ) -> Mapping[str, object]:
@@ -80,7 +87,7 @@ def run(
                 _train(task, kind, folder, steps, asked, seed)
             model = folder / f"{task}-{kind}" / "model"
             if model.is_dir():
-                _ask(report, key, task, model, 100 if quick else asked)
+                _ask(report, key, task, model, asked)
             else:
                 report.install[key] = f"{_REMEDY} --quick -o runs=DIR asks it"
         _measure_answers(report, folder / "star-easy-insertion" / "model", 40 if quick else 200)

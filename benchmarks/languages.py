@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.languages import HELLO, LANGUAGES, Toolchain, find, installed
@@ -29,6 +29,7 @@ from codegen.evals.tasks.check import check
 TASKS = ("mceval", "humanevalpack")
 
 
+@options(quick={"programs": 8, "every": 15})
 def run(
     quick: bool = False, *, only: str = "", programs: int = 30, every: int = 1
 ) -> Mapping[str, object]:
@@ -52,10 +53,7 @@ def run(
             continue
         say(name)
         report.versions[name] = found[name].version
-        if quick:
-            _measure(report, found[name], TASKS[:1], 8, 15)
-        else:
-            _measure(report, found[name], TASKS, programs, every)
+        _measure(report, found[name], TASKS[: 1 if quick else None], programs, every)
         own = {key: value for key, value in report.figures.items() if key.startswith(f"{name}.")}
         say(", ".join(f"{key} {value}" for key, value in own.items()))
     return report.mapping()

@@ -59,7 +59,7 @@ from codegen.benchmarks.tools.programs import Program, benchmark_programs, edit_
 from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
 from codegen.benchmarks.tools.pylint_audit import Messages
 from codegen.benchmarks.tools.reference_pass import reference_pass
-from codegen.benchmarks.tools.report import Report, at_least, only_with
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
@@ -68,6 +68,17 @@ DRAWN, DRAWN_QUICK = 30, 3  # per program, for the number of edits
 RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
 
 
+@options(
+    quick={"passes": 1, "limit": 8},
+    needs={
+        "out": ("without -o million=N", lambda o: o["million"]),
+        "limit": ("without -o languages=NAMES", lambda o: o["languages"]),
+        "passes": (
+            "with -o languages or -o million",
+            lambda o: not (o["languages"] or o["million"]),
+        ),
+    },
+)
 def run(
     quick: bool = False,
     *,
@@ -81,8 +92,7 @@ def run(
     """Measures.
 
     Args:
-        quick: one pass over every second program; eight programs per language; 5,000 sequences at
-            most.
+        quick: one pass over every second program; eight programs per language.
         seed: seed of the first pass and of the bootstrap; pass k has seed + k.
         passes: passes over the programs, on either side.
         languages: ``all``, or some of LintSeq's other languages: measures these instead.
@@ -92,17 +102,14 @@ def run(
     """
     at_least(1, passes=passes)
     at_least(0, million=million, limit=limit)
-    only_with("-o million=N", million > 0, out=bool(out))
-    only_with("-o languages=NAMES", bool(languages), limit=limit != 0)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
     if languages:
-        measure_languages(report, languages, 8 if quick else limit)
+        measure_languages(report, languages, limit)
     if million:
-        measure_run(report, min(million, 5_000) if quick else million, out)
+        measure_run(report, million, out)
     if languages or million:
         return report.mapping()
-    passes = 1 if quick else passes
     programs = benchmark_programs()[:: 2 if quick else 1]
     peer = find_peer()
     if peer is None:

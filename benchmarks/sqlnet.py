@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report
+from codegen.benchmarks.tools.report import Report, options
 from codegen.benchmarks.tools.sql_sets import (
     SETS,
     ask,
@@ -88,6 +88,15 @@ _KEYS = (
 _QUICK, _QUICK_SPIDER = 250, 40
 
 
+def _folder(data: str) -> Path | None:
+    """The folder of WikiSQL; None without ``data`` or CODEGEN_TEST_DATA."""
+    folder = Path(data or os.environ.get("CODEGEN_TEST_DATA", ""), "wikisql")
+    if data and not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder}.", "Pass -o data=DIR that contains it.")
+    return folder if folder.parent != Path() and folder.is_dir() else None
+
+
+@options(needs={"model paper": ("without -o data=DIR", lambda o: _folder(o["data"]))})
 def run(
     quick: bool = False, *, data: str = "", model: str = "", paper: str = ""
 ) -> Mapping[str, object]:
@@ -102,10 +111,8 @@ def run(
     report = Report()
     report.versions |= versions("codegen-toolkit", "torch", "sqlglot")
     report.figures |= dict.fromkeys(_KEYS)
-    folder = Path(data or os.environ.get("CODEGEN_TEST_DATA", ""), "wikisql")
-    if not (data or os.environ.get("CODEGEN_TEST_DATA")) or not folder.is_dir():
-        if data:
-            raise ConfigError(f"There is no folder {folder}.", "Give -o data=DIR that holds it.")
+    folder = _folder(data)
+    if folder is None:
         report.install["data"] = "-o data=DIR, the folder that holds wikisql/ (see docs/sqlnet.md)"
         return report.mapping()
     import torch

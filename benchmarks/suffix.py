@@ -34,7 +34,7 @@ from codegen.benchmarks.tools.code_tokens import Code
 from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.timing import tree_rss_mib
 
 _LENGTHS = (64, 512)
@@ -47,6 +47,7 @@ _MIB = 2**20
 Job = dict[str, Any]
 
 
+@options(quick={"tokens": 150_000, "contexts": 200})
 def run(
     quick: bool = False, *, seed: int = 0, tokens: int = 500_000, contexts: int = 800
 ) -> Mapping[str, object]:
@@ -60,8 +61,6 @@ def run(
     """
     at_least(1, tokens=tokens, contexts=contexts)
     repeats = 1 if quick else 3
-    if quick:
-        tokens, contexts = min(tokens, 150_000), min(contexts, 200)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
     job = _job(seed, tokens, contexts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,7 @@ def sample_task(
     style: str | PromptStyle | None = None,
     decoder: Decoder | None = None,
     limit: int | None = None,
+    usual_length: bool = False,
     batch_size: int = 40,
     backend: str | Backend = "transformers",
     options: Mapping[str, Any] | None = None,
@@ -125,6 +126,8 @@ def sample_task(
         model: its name, as the back-end takes it.
         style: the prompt style or its name, by default the task's own, else the one the model was
             tuned for (its model card).
+        usual_length: whether answers have at most the style's number of tokens, not that of
+            ``params``.
         batch_size: rows decoded together; a killed run loses at most so many samples.
         backend: its name (``codegen.plugins``), or the opened back-end.
         options: the back-end's own, to open it by name.
@@ -147,8 +150,12 @@ def sample_task(
         opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
-    chosen = style or task.style or _usual_style(task, model, opened)
+    loaded = getattr(opened, "loaded", None)  # a server's tokens are not known
+    own = task.style_for(loaded.tokenizer.get_vocab()) if loaded else task.style
+    chosen = style or own or _usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
+    if usual_length:
+        params = replace(params, max_new_tokens=chosen.max_new_tokens)
     decoder = decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)
     about = {**opened.about, "model_parameters": opened.parameters}

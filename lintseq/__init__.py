@@ -20,19 +20,7 @@ from codegen.lintseq.text_format import (
 )
 
 __all__ = [
-    "MARKER",
-    "Edit",
-    "EditSequence",
-    "LintSeq",
-    "UnsupportedProgram",
-    "VerificationFailed",
-    "edit_sequence",
-    "format_edits",
-    "normalize",
-    "parse_edits",
-    "prepare",
-    "resolve",
-    "sample_edits",
-    "state_before",
-    "states",
-]
+    "MARKER", "Edit", "EditSequence", "LintSeq", "UnsupportedProgram", "VerificationFailed",
+    "edit_sequence", "format_edits", "normalize", "parse_edits", "prepare", "resolve",
+    "sample_edits", "state_before", "states",
+]  # fmt: skip

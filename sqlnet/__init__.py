@@ -27,15 +27,8 @@ if TYPE_CHECKING:
     from codegen.sqlnet.sql import validate
 
 __all__ = [
-    "Column",
-    "Query",
-    "SQLNet",
-    "Schema",
-    "Statement",
-    "Table",
-    "UnsafeSQLError",
-    "validate",
-]
+    "Column", "Query", "SQLNet", "Schema", "Statement", "Table", "UnsafeSQLError", "validate",
+]  # fmt: skip
 
 _MODULES = {
     "query": ("Column", "Query", "Statement", "Table", "UnsafeSQLError"),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment, save_llama, train_small
-from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
+from codegen.models.byte_bpe import train_byte_bpe
 from codegen.records import Segment, TrainingText, write_jsonl
 
 _LONGEST = 256

@@ -9,11 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from codegen.benchmarks.evidence.harness import save_llama
-from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.data.sources.small_functions import SmallFunction
 from codegen.decoding.loop import Backspace, Row, decode
 from codegen.evals.metrics import normal_form
 from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.models.byte_bpe import train_byte_bpe
 
 
 def start_model(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,22 +71,43 @@ def at_least(least: int, **options: int) -> None:
             raise ConfigError(f"Option {name} is {value}; it must be at least {least}.")
 
 
-def only_with(needed: str, used: bool, **given: bool) -> None:
-    """Rejects options that have no effect.
+Run = Callable[..., Mapping[str, object]]
+Needs = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], object]]]
+
+
+def options(
+    quick: Mapping[str, Any] | None = None, needs: Needs | None = None
+) -> Callable[[Run], Run]:
+    """Declares the options of a benchmark's ``run``: none that a user sets is without effect.
 
     Args:
-        needed: what must be given for them to have one, such as ``-o parts=soak``.
-        used: whether it is given.
-        given: by option, whether it differs from its default.
+        quick: default values with ``--quick``, in place of those of the signature.
+        needs: by option (several separated by spaces), the circumstance in which it has no effect,
+            such as ``without -o parts=soak``, and whether it has one, by the values of all options
+            and ``quick``.
 
-    Raises:
-        ConfigError: naming the first option that is given and not used.
+    Returns:
+        A decorator. The decorated ``run`` raises :class:`ConfigError`, before any work, for an
+        option that is passed and has no effect.
     """
-    for name, changed in given.items():
-        if changed and not used:
-            raise ConfigError(
-                f"Option {name} has no effect without {needed}.", f"Add {needed}, or remove {name}."
-            )
+
+    def decorated(run: Run) -> Run:
+        defaults = {key: one.default for key, one in inspect.signature(run).parameters.items()}
+
+        @functools.wraps(run)
+        def checked(small: bool = False, **given: Any) -> Mapping[str, object]:
+            values = {**defaults, **((quick or {}) if small else {}), **given, "quick": small}
+            for names, (circumstance, used) in (needs or {}).items():
+                idle = [] if used(values) else [name for name in names.split() if name in given]
+                for name in idle:
+                    raise ConfigError(
+                        f"Option {name} has no effect {circumstance}.", f"Remove -o {name}."
+                    )
+            return run(**{key: value for key, value in values.items() if key in defaults})
+
+        return checked
+
+    return decorated
 
 
 def chosen_parts(text: str, known: Sequence[str]) -> set[str]:

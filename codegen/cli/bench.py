@@ -144,6 +144,8 @@ def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dic
             )
         if not equals:
             raise ConfigError(f"Option {key} has no value.", f"Pass -o {key}=VALUE.")
+        if key in keywords:
+            raise ConfigError(f"Option {key} is passed twice.", "Remove one of the two.")
         keywords[key] = _value(name, key, text, type(defaults[key]))
     return keywords
 

@@ -155,7 +155,9 @@ class RunOptions(DateOptions, BackendOptions):
         {}, "An option of the decoder, such as mode=paper or draft=DIR.", rest=True
     )
     temperature: float = setting(0.8, "Sampling temperature; 0 is greedy.", ge=0, le=100)
-    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    max_new_tokens: int | None = setting(
+        None, "Maximum tokens per sample.", shown="256, or 768 in the style evalplus", ge=1
+    )
     seed: int = setting(0, "Random seed.")
     top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1, key=True)
     batch_size: int = setting(
@@ -246,7 +248,8 @@ def sample_cell(
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint = given.server_of(given.model, server, at_once)
     kind = "openai" if endpoint else given.backend_of(given.model)
-    params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
+    most = given.max_new_tokens
+    params = SamplingParams(most or 256, given.temperature, given.top_p, given.seed)
 
     def sample(backend: str | Backend) -> SampledRun:
         with Progress("samples") as progress:
@@ -259,6 +262,7 @@ def sample_cell(
                 style=style,
                 decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
                 limit=given.limit,
+                usual_length=most is None,
                 batch_size=given.batch_size,
                 backend=backend,
                 options=None if endpoint else given.own_options(kind),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
 @options(Settings, "settings")
 def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
-    """Score a code model, make edit sequences, fine-tune a small model, and write one report.
+    """Score a code model, make edit sequences, train a small model, and write one report.
 
     Measures this machine and prints a plan that ends within --minutes. Run the same command again
     to resume an interrupted run; it keeps its plan.
@@ -41,7 +41,6 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
         "report": str(summary.report),
         "scores": {name: asdict(score) for name, score in summary.scores.items()},
         "steps": summary.plan.steps,
-        "functions": summary.plan.functions,
         "expected": summary.plan.expected,
         "seconds": summary.plan.spent,
     }
@@ -63,11 +62,7 @@ class _View:
         click.echo(text, err=True)
 
     def plan(self, plan: Plan) -> None:
-        echo(
-            f"Plan: {plural(plan.steps, 'step')} per fine-tuning; {plan.functions} functions to "
-            "measure with.",
-            err=True,
-        )
+        echo(f"Plan: {plural(plan.steps, 'step')} of each training.", err=True)
         for number, name in enumerate(STAGES, 1):
             note = "  done" if name in plan.spent else ""
             echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
@@ -107,7 +102,7 @@ def _print_scores(scores: dict[str, Score]) -> None:
             + ("" if e.tasks_low is None else f" ({e.tasks_low:.1%} to {e.tasks_high:.1%})")
             for k, e in score.estimates.items()
         ]
-        echo(f"{name:<8}{passed:<20} {', '.join(rates)}")
+        echo(f"{name:<12}{passed:<20} {', '.join(rates)}")
         for note in () if score.complete else score.notes:
             echo(f"  {note}")
 

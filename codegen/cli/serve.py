@@ -30,14 +30,12 @@ if TYPE_CHECKING:
     from codegen.server.mcp import Tools
     from codegen.server.next_edits import NextEditor
     from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import LlamaUpstream, Upstream
+    from codegen.server.upstream import Upstream
 
 Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
     "qwen", "starcoder", "santacoder", "deepseek", "codellama", "codestral",
 ]  # fmt: skip
-_LLAMA_SLOTS = 4  # documents whose states are kept
-_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
@@ -97,7 +95,8 @@ class ModelOptions(Config):
     next_edits: str = setting(
         "",
         "Also propose next edits, in this format, which the model must have been trained on: "
-        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md), or off. With "
+        "auto (by the model's tokens), blocks, window, rows, zeta, zeta2, sweep and others "
+        "(docs/next_edits.md), or off. With "
         "the embedded model they come from an adapter that was trained for it.",
         metavar="FORMAT",
         shown="blocks with the embedded model, else off",
@@ -535,20 +534,38 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
     """What proposes next edits in the chosen format; None for "off".
 
     The embedded model has an adapter for the format blocks, which is the default with it.
+
+    Raises:
+        ConfigError: if the format does not fit the model's tokenizer or the context.
     """
     name = given.next_edits
-    has_adapter = given.model == "embedded" and not given.upstream and name in ("", "blocks")
+    has_adapter = (
+        given.model == "embedded" and not given.upstream and name in ("", "auto", "blocks")
+    )
     if name == "off" or not (name or has_adapter):
         return None
-    from codegen.methods.edits.formats import find_format
+    from codegen.methods.edits.formats import AUTO, find_format, format_for
+    from codegen.models import load_tokenizer
     from codegen.models.pretrained import NEXT_EDIT
     from codegen.server.edit_history import Outcomes
     from codegen.server.next_edits import NextEditor, least_tokens
 
-    form, outcomes = find_format(name or "blocks"), Outcomes(edit_log)
+    outcomes = Outcomes(edit_log)
+    if has_adapter:
+        form = find_format("blocks")
+    elif not given.upstream and backends.local_backend(given.model) == "transformers":
+        form = format_for(name, load_tokenizer(given.model).get_vocab())
+    elif name == AUTO:
+        raise ConfigError(
+            "--next-edits auto needs the tokenizer of a model that transformers runs here.",
+            "Name the format that the model was trained on.",
+        )
+    else:
+        form = find_format(name)
     if least_tokens(form) > given.context:
         raise ConfigError(
-            f"The prompts of {name} need more than {given.context} tokens.", "Add --context 4096."
+            f"The prompts of {form.name} need more than {given.context} tokens.",
+            "Add --context 4096.",
         )
     if not has_adapter:
         return NextEditor(form, outcomes=outcomes)
@@ -568,7 +585,11 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 
     is_gguf = backends.local_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
-        return CompletionEngine(_llama(given, file, limits), limits)
+        from codegen.server.upstream import LlamaUpstream
+
+        threads = given.threads if "threads" in given.model_fields_set else 0
+        source = LlamaUpstream.open(file, limits, fim=given.fim, threads=threads)
+        return CompletionEngine(source, limits)
     import torch
 
     from codegen.models.pretrained import NEXT_EDIT
@@ -601,19 +622,4 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
             raise
         logging.getLogger("codegen.server").warning("%s", error)
         upstream.report("Warning", str(error))
-    return upstream
-
-
-def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstream:
-    from codegen.models.llamacpp import LlamaOptions, LlamaServer
-    from codegen.server.upstream import LlamaUpstream
-
-    options = LlamaOptions(
-        context=given.context + _LLAMA_MARGIN,
-        threads=given.threads if "threads" in given.model_fields_set else 0,
-        slots=_LLAMA_SLOTS,
-    )
-    server = LlamaServer(gguf, options)
-    upstream = LlamaUpstream(server, fim=given.fim, limits=limits)
-    upstream.check()
     return upstream

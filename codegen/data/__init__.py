@@ -19,25 +19,7 @@ from codegen.data.merge import merge
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [
-    "EngineOptions",
-    "LocalExecutor",
-    "Lost",
-    "Manifest",
-    "MemorySource",
-    "Progress",
-    "RayExecutor",
-    "Rejected",
-    "Shard",
-    "Skip",
-    "Source",
-    "TextGenerator",
-    "is_finished",
-    "load_manifest",
-    "make",
-    "merge",
-    "open_source",
-    "read_data",
-    "read_rejects",
-    "read_texts",
-    "run",
-]
+    "EngineOptions", "LocalExecutor", "Lost", "Manifest", "MemorySource", "Progress", "RayExecutor",
+    "Rejected", "Shard", "Skip", "Source", "TextGenerator", "is_finished", "load_manifest", "make",
+    "merge", "open_source", "read_data", "read_rejects", "read_texts", "run",
+]  # fmt: skip

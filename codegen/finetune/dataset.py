@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -36,6 +37,7 @@ from codegen.finetune.recipe import NEW, Overlong, Recipe
 from codegen.finetune.rows import read_training_rows, source_digests
 from codegen.methods.backspace import with_backspace
 from codegen.models import load_tokenizer
+from codegen.models.byte_bpe import train_byte_bpe
 from codegen.paths import new_folder, refuse_links
 from codegen.records import Messages, TrainingText
 from codegen.runs import explain_full_disk, fingerprint
@@ -44,6 +46,7 @@ from codegen.runs import explain_full_disk, fingerprint
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
 TOKENS = "tokens"  # the directory of a run that holds its token cache
 _ENCODING = 2  # raise it where the same text gets other tokens, so that old caches are not used
+_BPE, _BPE_TEXTS = re.compile(r"bpe-(\d{3,6})"), 10_000  # texts that a tokenizer is learned from
 _CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # the beginning of a cache's name: its key
 _TABLE, _FACTS = "examples.arrow", "facts.json"
 
@@ -500,13 +503,17 @@ def _require_examples(encoded: EncodedTexts, paths: Iterable[str]) -> None:
 
 
 def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
-    """The tokenizer of a new model: made of the ``words`` of its texts, or an existing one.
+    """The tokenizer of a new model: learned from its texts, or an existing one.
 
-    An existing one gets the special tokens for infilling that it lacks.
+    All but that of ``words`` get the special tokens for infilling that they lack.
     """
     if name == "words":
         return words_tokenizer(word for text in texts for word in text.text.split())
-    tokenizer = load_tokenizer(name)
+    if learned := _BPE.fullmatch(name):
+        some = (text.text for text in islice(texts, _BPE_TEXTS))
+        tokenizer = train_byte_bpe(some, int(learned[1]))
+    else:
+        tokenizer = load_tokenizer(name)
     framing = ("cls_token", "bos_token", "mask_token")
     lacking = [kind for kind in framing if getattr(tokenizer, kind) is None]
     tokenizer.add_special_tokens({kind: SPECIAL[kind] for kind in lacking})

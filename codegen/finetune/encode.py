@@ -357,7 +357,7 @@ class TextEncoder:
             special: chat.control_tokens(tokenizer, special=special) for special in (False, True)
         }
         self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
-        self._known: set[str] = set()
+        self._known: dict[str, bool] = {}
         self.codec: backspace.Codec | None = None
         self.trained: set[str] = set()
 
@@ -400,6 +400,7 @@ class TextEncoder:
         if backspace.is_trajectory(text):
             _require_flags(text, "A text with backspaces")
             return self._trajectory(text, domain)
+        text = self._in_own_tokens(text)
         kept = tuple(text.meta.get("special_tokens", ()))
         for token in kept:
             self._require(token, text)
@@ -460,17 +461,39 @@ class TextEncoder:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
+    def _in_own_tokens(self, text: TrainingText) -> TrainingText:
+        """The text with the first of its ``other_tokens`` that the tokenizer has, if it lacks the
+        ``special_tokens`` that the text was written with.
+        """
+        tokens = text.meta.get("special_tokens", ())
+        others = text.meta.get("other_tokens", ())
+        if not others or all(map(self._has, tokens)):
+            return text
+        fitting = (one for one in others if len(one) == len(tokens) and all(map(self._has, one)))
+        own = next(fitting, tokens)
+        names = dict(zip(tokens, own, strict=True))
+        pattern = re.compile("|".join(map(re.escape, tokens)))
+        segments = tuple(
+            one._replace(text=pattern.sub(lambda found: names[found[0]], one.text))
+            for one in text.segments
+        )
+        trained = [names[token] for token in text.meta.get("trained_tokens", ())]
+        meta = {**text.meta, "special_tokens": own, "trained_tokens": trained}
+        return replace(text, segments=segments, meta=meta)
+
+    def _has(self, token: str) -> bool:
+        if token not in self._known:
+            self._known[token] = len(self._ids(token)) == 1
+        return self._known[token]
+
     def _require(self, token: str, text: TrainingText) -> None:
-        if token in self._known:
-            return
-        if len(self._ids(token)) != 1:
+        if not self._has(token):
             raise InputError(
                 f"Text {text.id!r} needs the special token {token}, which the model's tokenizer"
                 " does not have.",
-                "Make the data for the model's family: codegen data infilling --style, or edits "
-                "--format.",
+                "Make the data for the model's family: codegen data infilling --style auto, or "
+                "edits --format auto.",
             )
-        self._known.add(token)
 
     def _trajectory(self, text: TrainingText, domain: str) -> EncodedExample:
         if self.codec is None:

@@ -125,7 +125,11 @@ class Network(Config):
     match_keys: bool = setting(
         False, "initialize keys as queries, so that equal tokens attend to each other at once"
     )
-    tokenizer: Text = setting("words", "'words' of the data, a directory or a hub id")
+    tokenizer: Text = setting(
+        "words",
+        "'words' of the data, 'bpe-N' (N pieces learned from it by byte pair encoding), a "
+        "directory or a hub id",
+    )
     draws: int = setting(1, "draws of missing tokens per example and step", ge=1, le=1024)
     infill_rate: float = setting(
         0.0, "insertion: fraction of draws whose gaps lie in one span", ge=0, le=1

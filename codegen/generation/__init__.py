@@ -14,10 +14,5 @@ from codegen.generation.protocol import (
 )
 
 __all__ = [
-    "Backend",
-    "Completion",
-    "Decoder",
-    "Request",
-    "SamplingParams",
-    "samples",
-]
+    "Backend", "Completion", "Decoder", "Request", "SamplingParams", "samples",
+]  # fmt: skip

@@ -76,7 +76,7 @@ def local_backend(model: str, decoder: str | None = None) -> str:
     if model not in MODELS:
         return "llamacpp" if find_gguf(model) else "transformers"
     samples = decoder in (None, "sample") and find_spec("xllamacpp") is not None
-    return "llamacpp" if samples and model != "embedded" else "transformers"
+    return MODELS[model].backend if samples else "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +303,13 @@ def _parts(url: str) -> urllib.parse.SplitResult | None:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NULL = "null"  # TOML has no null
-# Have a meaning of their own in --model and `cogex run`.
-_OWN_NAMES = ("embedded", "coder", "coder-1.5b", "next-edit", "sqlnet", "new")
+
+
+def _own_names() -> tuple[str, ...]:
+    """Names with a meaning of their own in --model and `cogex run`."""
+    from codegen.models.pretrained import MODELS, NEXT_EDIT
+
+    return (*MODELS, NEXT_EDIT, "sqlnet", "new")
 
 
 class EndpointSettings(Config):
@@ -390,7 +395,7 @@ def named_endpoints() -> dict[str, NamedEndpoint]:
 
 def find_endpoint(name: str) -> NamedEndpoint | None:
     """The endpoint of a name; None if there is none. Raises as :func:`named_endpoints`."""
-    if not _NAME.fullmatch(name) or name in _OWN_NAMES:
+    if not _NAME.fullmatch(name) or name in _own_names():
         return None
     table = _read().get(name)
     return None if table is None else _parsed(name, table)
@@ -406,10 +411,10 @@ def add_endpoint(name: str, endpoint: NamedEndpoint) -> Path:
         ConfigError: if it cannot be a name.
         InputError: if the file cannot be read or written.
     """
-    if not _NAME.fullmatch(name) or name in _OWN_NAMES:
+    if not _NAME.fullmatch(name) or name in _own_names():
         raise ConfigError(
             f"{name!r} cannot be the name of an endpoint.",
-            f"Use letters, digits, '.', '_' and '-', and none of: {', '.join(_OWN_NAMES)}.",
+            f"Use letters, digits, '.', '_' and '-', and none of: {', '.join(_own_names())}.",
         )
     table = endpoint.model_dump(exclude_defaults=True)
     if endpoint.body:
@@ -436,13 +441,13 @@ def check_name(name: str) -> None:
         ModelError: with the nearest name.
     """
     is_file = name.endswith(".gguf") or Path(name).exists()
-    if is_file or name in _OWN_NAMES or not _NAME.fullmatch(name):
+    if is_file or name in _own_names() or not _NAME.fullmatch(name):
         return
     known = _read()
     if name not in known:
         raise ModelError(
             f"There is no model {name!r}.",
-            f"{nearest(name, [*_OWN_NAMES, *known])} Give a directory, a hub id such as org/name, "
+            f"{nearest(name, [*_own_names(), *known])} Give a directory, a hub id (org/name), "
             "a GGUF file, or a name of `codegen models list`.".strip(),
         )
 

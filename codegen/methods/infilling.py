@@ -14,7 +14,8 @@ equal odds (``char`` spans are drawn, since there are too many):
 
 The prompt of a text equals the evaluation's prompt of the same style. ``meta`` has ``kind``,
 ``span``, ``style`` and the sentinels (``special_tokens``), which fine-tuning requires in the
-model's vocabulary.
+model's vocabulary; with the style ``auto`` it puts those of another family (``other_tokens``) in
+their place, if the vocabulary has those.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Infilling(Config):
     """
 
     style: str = setting(
-        "fim-qwen",
-        "Sentinels and order of a model family, as in codegen eval run: fim-qwen, fim-qwen-spm, "
+        "auto",
+        "Sentinels and order of a model family, as in codegen eval run: auto (prefix, suffix, "
+        "middle, in the sentinels of the fine-tuned model), fim-qwen, fim-qwen-spm, "
         "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and "
         "others.",
     )
@@ -84,7 +86,7 @@ class Infilling(Config):
         return "infilling"
 
     def _check(self) -> None:
-        known = [name for name, style in _styles().items() if style.ask == "infill"]
+        known = ["auto", *(name for name, style in _styles().items() if style.ask == "infill")]
         require_known("infilling style", self.style, known)
         for kind in self.kinds:
             require_known("kind of span", kind, KINDS)
@@ -95,9 +97,21 @@ class Infilling(Config):
         return [kind.strip() for kind in self.spans.split(",")]
 
     @property
+    def _style(self) -> PromptStyle:
+        return _styles()["fim-qwen" if self.style == "auto" else self.style]
+
+    @property
     def sentinels(self) -> list[str]:
         """The special tokens of the style."""
-        return _SENTINEL.findall(_styles()[self.style].template)
+        return _SENTINEL.findall(self._style.template)
+
+    @property
+    def other_sentinels(self) -> list[list[str]]:
+        """For ``auto`` those of the other families with the same order, else none."""
+        shape = _SENTINEL.split(self._style.template)
+        others = [style.template for style in _styles().values() if style is not self._style]
+        same = [_SENTINEL.findall(one) for one in others if _SENTINEL.split(one) == shape]
+        return same if self.style == "auto" else []
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
         """The texts of one example; text k is the same whatever their number.
@@ -108,7 +122,8 @@ class Infilling(Config):
         program = example.program
         if not program.strip():
             raise Unsuitable("empty", "the program is empty.")
-        if found := next((word for word in self.sentinels if word in program), None):
+        words = (word for some in (self.sentinels, *self.other_sentinels) for word in some)
+        if found := next((word for word in words if word in program), None):
             raise Unsuitable(
                 "sentinel_in_program", f"{found} in the program would be read as a sentinel."
             )
@@ -128,16 +143,18 @@ class Infilling(Config):
                 break
         else:
             raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
-        style = _styles()[self.style]
+        style = self._style
         prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
         middle = program[span.start : span.end]
         segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))
         meta = {
             "kind": kind,
             "span": list(span),
-            "style": self.style,
+            "style": style.name,
             "special_tokens": self.sentinels,
         }
+        if others := self.other_sentinels:
+            meta["other_tokens"] = others
         return self._record(example, number, segments, meta)
 
     def _record(

@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 from codegen.config import note
 from codegen.errors import ModelError
+from codegen.models.byte_bpe import split_digits
 from codegen.paths import cache_folder
 
 NEXT_EDIT = "next-edit"
@@ -66,6 +67,9 @@ class Pretrained:
         style: the prompt style that it was tuned for.
         code_style: the one in which it continues code, for tasks that ask so.
         license: SPDX identifier.
+        backend: what samples from it by default, where llama.cpp is installed.
+        splits_digits: whether its tokenizer splits numbers into digits, which :func:`convert`
+            restores.
     """
 
     name: str
@@ -82,6 +86,8 @@ class Pretrained:
     style: str = "chat"
     code_style: str = "evalplus"
     license: str = "Apache-2.0"
+    backend: str = "llamacpp"
+    splits_digits: bool = False
 
     def find(self) -> Weights | None:
         """The weights if they are on this machine already, without touching the network."""
@@ -299,7 +305,6 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         ModelError: if the disk has no room for it.
     """
     import torch
-    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -308,14 +313,16 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
     loaded.is_quantized = False
     del loaded.config.quantization_config
     loaded.config.dtype = torch.bfloat16
+    embeddings, output = (
+        layer.weight for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())
+    )
+    if embeddings is not output and (embeddings - output).norm() < 0.1 * output.norm():
+        # One matrix that the file holds twice, in fewer bits as embeddings.
+        loaded.get_input_embeddings().weight = output
+        loaded.config.tie_word_embeddings = True
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    if model.name == "embedded":
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
+    if model.splits_digits:
+        tokenizer.backend_tokenizer.pre_tokenizer = split_digits()
     tokenizer.model_max_length = loaded.config.max_position_embeddings
 
     partial = Path(tempfile.mkdtemp(prefix=".converting-", dir=out.parent))

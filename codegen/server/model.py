@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
+from codegen.errors import ModelError
 from codegen.server.prompts import Prompter, find_family
 from codegen.server.requests import ServerLimits, Status
 
@@ -69,7 +70,7 @@ class CompletionModel:
         self.step = _step(loaded.model, precision)
         few = self.step is None or self.step.most == _CHUNK
         self.chunk = _CHUNK if few else _FLOAT32_CHUNK
-        cache = self.cache()  # raises before anything is served if it can't be edited
+        cache = self._checked_cache()
         self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
 
     @classmethod
@@ -94,6 +95,22 @@ class CompletionModel:
         if dtype is None and precision == "auto" and _is_faster_in_float32(loaded.model):
             loaded = load(name, dtype=torch.float32)
         return cls(loaded, limits=limits, precision=precision)
+
+    def _checked_cache(self) -> EditableCache:
+        """A cache; raises before anything is served if it can't be edited.
+
+        A model whose logits change too much with quantized weights keeps its own: rows with
+        outliers, as Qwen2's, lose more in 8 bits.
+        """
+        from codegen.decoding.editing import DecodeStep, plain_product
+
+        try:
+            return self.cache()
+        except ModelError:
+            if self.step is None or not self.step.quantized:
+                raise
+            self.step = DecodeStep(self.model, plain_product, most=self.step.most)
+            return self.cache()
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""

@@ -118,9 +118,13 @@ class DecodeStep:
     @property
     def quantized(self) -> bool:
         """Whether compiled products of quantized weights are used."""
-        return any(
-            isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
-        )
+        return bool(self.bits)
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of a weight in the compiled products, ascending; empty without such products."""
+        parts = [part for layer in self._layers for part in vars(layer).values()]
+        return tuple(sorted({part.bits for part in parts if isinstance(part, cpu.Product)}))
 
     def _compiled(self, config: Any) -> cpu.CompiledPass | None:
         """The whole pass in one call, if all products are compiled."""
@@ -146,9 +150,7 @@ class DecodeStep:
         """
         tokens = torch.cat([one.tokens for one in sequences])
         places = torch.cat([one.rows.places for one in sequences])
-        states = self._embed(tokens)  # [Q, H]
-        cosines, sines = self._rotary(states[None], places[None])  # [1, Q, D]
-        cosines, sines = cosines[0].contiguous(), sines[0].contiguous()
+        states, cosines, sines = self._embedded(tokens, places)
         ends = np.cumsum([len(one.tokens) for one in sequences])
         kept = np.concatenate(
             [np.arange(end - one.keep, end) for one, end in zip(sequences, ends, strict=True)]
@@ -162,6 +164,14 @@ class DecodeStep:
         else:
             logits = self._by_parts(sequences, states, cosines, sines, kept)
         return list(logits.split([one.keep for one in sequences]))
+
+    def _embedded(
+        self, tokens: torch.Tensor, places: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embeddings [Q, H] of tokens, and cosines and sines [Q, D] of their rotations."""
+        states = self._embed(tokens)
+        cosines, sines = self._rotary(states[None], places[None])  # [1, Q, D]
+        return states, cosines[0].contiguous(), sines[0].contiguous()
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool:
         """Whether :meth:`of_rows` can encode these tokens."""
@@ -186,14 +196,12 @@ class DecodeStep:
         """
         rows, size = tokens.shape
         order = torch.arange(cache.capacity)
-        states = self._embed(tokens.flatten())
         places = cache.slots.positions.contiguous()
-        cosines, sines = self._rotary(states[None], places.view(1, -1))
+        states, cosines, sines = self._embedded(tokens.flatten(), places.flatten())
         kept = np.arange(rows * size).reshape(rows, size)[:, size - keep :].ravel()
         assert self._pass is not None
         logits = self._pass(
-            states, cosines[0].contiguous(), sines[0].contiguous(),
-            [cpu.SequenceRows(places[row], order) for row in range(rows)],
+            states, cosines, sines, [cpu.SequenceRows(places[row], order) for row in range(rows)],
             self._row_addresses(cache, rows), [cache.capacity] * rows, kept,
         )  # fmt: skip
         return logits.view(rows, keep, -1)

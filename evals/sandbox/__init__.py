@@ -29,16 +29,6 @@ from .probes import Probe, probe
 from .sandbox import Sandbox
 
 __all__ = [
-    "Call",
-    "ClusterSandbox",
-    "Job",
-    "Limits",
-    "Mode",
-    "Outcome",
-    "Probe",
-    "Result",
-    "Sandbox",
-    "SandboxProtocol",
-    "Script",
-    "probe",
-]
+    "Call", "ClusterSandbox", "Job", "Limits", "Mode", "Outcome", "Probe", "Result", "Sandbox",
+    "SandboxProtocol", "Script", "probe",
+]  # fmt: skip

@@ -129,17 +129,6 @@ def load(name: str, source: str | None = None) -> Task[Any]:
 
 
 __all__ = [
-    "FILE",
-    "STYLES",
-    "CodeTask",
-    "Extraction",
-    "Problem",
-    "PromptStyle",
-    "Task",
-    "find_style",
-    "load",
-    "meta_of",
-    "names",
-    "read_styles",
-    "style_of",
-]
+    "FILE", "STYLES", "CodeTask", "Extraction", "Problem", "PromptStyle", "Task", "find_style",
+    "load", "meta_of", "names", "read_styles", "style_of",
+]  # fmt: skip

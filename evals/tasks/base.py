@@ -11,7 +11,7 @@ import functools
 import importlib.metadata
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
@@ -58,6 +58,10 @@ class Task(ABC, Generic[AnyProblem]):
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:
         """All problems in the benchmark's order."""
+
+    def style_for(self, vocabulary: Container[str]) -> str:
+        """The default style for a tokenizer's tokens; empty for the model's own."""
+        return self.style
 
     @abstractmethod
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -119,6 +119,10 @@ class NextEdit(CodeTask[NextEditProblem]):
         return NextEditProblem(
             edit.id, edit.text, edit, (formats.with_window(edit, edit.target or ""),)
         )
+
+    def style_for(self, vocabulary: Container[str]) -> str:
+        """See :meth:`Task.style_for`: the format whose special tokens the tokenizer has."""
+        return f"edit-{formats.format_for(formats.AUTO, vocabulary).name}"
 
     def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
         """The ``index``-th request for ``problem``."""

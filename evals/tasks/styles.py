@@ -61,6 +61,7 @@ class PromptStyle(Config):
     program_stop: tuple[Text, ...] = setting(
         (), "strings that end the answer when the prompt requests a whole program or a text"
     )
+    max_new_tokens: int = setting(256, "tokens of an answer if no number is given", ge=1)
     heal: bool = setting(
         True,
         "token healing: the completion may begin with the prompt's last token; off for models "

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import pytest
 
+from codegen.benchmarks import completion
 from codegen.benchmarks.evidence import (
     decomposition,
     forms,
@@ -32,6 +33,7 @@ from codegen.cli import bench
 from codegen.data.sources.small_functions import functions
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Sandbox
+from codegen.models.pretrained import MODELS, Pretrained
 from codegen.records import Status
 
 slow, long = pytest.mark.slow, pytest.mark.long
@@ -59,7 +61,7 @@ CASES = [
     case("sorted_drafts", "sorted_ladder_acceptance sorted_loss_6 same", long),
     case("cache_edit", "related_within_half_logit real_next_line_same speedup_4k tokens_encoded",
          long, parts="tokens"),
-    case("completion", "p50_ms p95_ms cancel_ms typed_as_suggested_ms p50_ms_avx2", long),
+    case("completion", "engine p50_ms p95_ms cancel_ms typed_as_suggested_ms p50_ms_avx2", long),
     case("next_edit", "exact kept_rate location no_op_right parse_rate p50_ms rename_exact", long),
     case("finetune", "tokens_per_s trl_best_tokens_per_s trl_default_tokens_per_s ratio_best"
          " ratio_default busy_ratio peak_mb trl_peak_mb", long),
@@ -108,6 +110,18 @@ def test_every_benchmark_of_the_table_exists_and_documents_itself() -> None:
         assert len(about) > 20, name
         defaults = bench._defaults(bench._load(name))
         assert all(type(value) in (bool, int, float, str) for value in defaults.values()), name
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "runs_file"),
+    [("embedded", "auto", False), ("embedded", "llamacpp", True), ("coder", "auto", True),
+     ("coder", "kernels", False), ("coder", "transformers", False)],
+)  # fmt: skip
+def test_completions_of_any_model_are_measured(
+    model: str, engine: str, runs_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pretrained, "ensure_gguf", lambda self: Path(self.gguf))
+    assert completion._gguf(model, engine) == (Path(MODELS[model].gguf) if runs_file else None)
 
 
 def test_the_suites_are_whole_and_their_verdicts_recorded() -> None:

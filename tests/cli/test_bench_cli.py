@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ TOY = '''\
 
 Nothing else.
 """
-
 from collections.abc import Mapping
-
-
+from codegen.benchmarks.tools.report import options
+@options(quick={"scale": 3.0, "seed": 4})
 def run(quick: bool = False, *, seed: int = 3, scale: float = 1.0, where: str = "") -> Mapping:
     """Measures."""
     print("noise of a library")
@@ -67,7 +66,7 @@ def test_json_is_one_object_with_what_the_table_promises(
     assert "noise of a library" in captured.err
     assert result["toy_ms"] == pytest.approx(24.69)
     assert result["peer_ms"] is None and result["install"] == {"peer": "pip install peer"}
-    assert (result["benchmark"], result["quick"], result["seed"]) == ("toy", True, 3)
+    assert (result["benchmark"], result["quick"], result["seed"]) == ("toy", True, 4)
     assert result["options"] == {"scale": 2.0, "where": "a=b"}
     assert set(result["machine"]) >= {"cpu", "cores", "load_average", "load_average_after"}
     assert {"samples", "versions", "wall_s", "cpu_s"} <= result.keys()
@@ -122,48 +121,56 @@ def test_mistakes_give_one_line(
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "least"),
-    [
-        ("lintseq", "passes=0", 1),
-        ("lintseq", "million=-1", 0),
-        ("sandbox", "rounds=0", 1),
-    ],
-)
-def test_options_out_of_range_are_refused_before_anything_runs(
-    name: str, option: str, least: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", bench.benchmarks())
+def test_an_unknown_option_is_refused_and_a_known_one_is_read(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(name, "-o", option) == 2
-    assert f"must be at least {least}" in capsys.readouterr().err
+    function = inspect.unwrap(bench._load(name))
+    options = bench._defaults(function)
+    assert run(name, "-o", "colour=1") == 2
+    said = capsys.readouterr().err
+    assert f"Its options are {', '.join(options) or 'none'}." in said and said.count("\n") == 1
+    names = [n for n in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(n, ast.Name)]
+    assert options.keys() <= {n.id for n in names if isinstance(n.ctx, ast.Load)}
+    # Rebound would mean that --quick, say, wins over what the user passes.
+    assert not options.keys() & {n.id for n in names if isinstance(n.ctx, ast.Store)}
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "said"),
+    ("arguments", "said"),
     [
-        ("completion", "model=x", "no option 'model'"),
-        ("sandbox", "minutes=1", "Option minutes has no effect without -o parts=soak."),
-        ("lintseq", "out=DIR", "Option out has no effect without -o million=N."),
-        ("next_edit", "decoder=sample", "Option decoder has no effect without -o model=NAME."),
-        ("sandbox", "parts=sok", "Unknown part 'sok'. Did you mean 'soak'?"),
+        ("lintseq passes=0", "Option passes is 0; it must be at least 1."),
+        ("lintseq million=-1", "Option million is -1; it must be at least 0."),
+        ("completion engine=fast", "Unknown engine 'fast'. Choose from: auto, llamacpp,"),
+        ("completion engine=llamacpp model=a/b", "a/b is not a GGUF file; llamacpp cannot run it."),
+        ("sandbox parts=sok", "Unknown part 'sok'. Did you mean 'soak'?"),
+        ("sandbox seed=1 seed=2", "Option seed is passed twice."),
+        ("sandbox minutes=60", "Option minutes has no effect without -o parts=soak."),
+        ("sandbox parts=honest seed=1", "Option seed has no effect without -o parts=speed."),
+        ("sandbox parts=soak workers=1", "Option workers has no effect on part soak."),
+        ("cache_edit parts=tokens edits=50", "Option edits has no effect without -o parts=real."),
+        ("gpu parts=device seed=0", "Option seed has no effect on part device."),
+        ("gpu parts=kernels model=x", "Option model has no effect on parts device and kernels."),
+        ("insertion --quick seed=0", "Option seed has no effect with --quick"),
+        (
+            "insertion --quick asked=5",
+            "Option asked has no effect with --quick but no -o runs=DIR.",
+        ),
+        ("lintseq out=DIR", "Option out has no effect without -o million=N."),
+        ("lintseq limit=0", "Option limit has no effect without -o languages=NAMES."),
+        ("lintseq million=9 passes=3", "Option passes has no effect with -o languages or -o"),
+        ("next_edit decoder=edit", "Option decoder has no effect without -o model=NAME or"),
+        ("next_edit upstream=x decoder=edit", "Option decoder has no effect with -o upstream"),
+        ("next_edit upstream=x max_new_tokens=9", "no effect on the language server's answers."),
+        ("next_edit upstream=x", "model are not known. Add -o style=edit-FORMAT."),
+        ("sqlnet model=DIR", "Option model has no effect without -o data=DIR."),
     ],
 )
-def test_options_without_effect_are_refused(
-    name: str, option: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_options_without_effect_are_refused_before_anything_runs(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(name, "-o", option) == 2
+    monkeypatch.delenv("CODEGEN_TEST_DATA", raising=False)
+    name, *words = arguments.split()
+    assert run(name, *(w for word in words for w in (["-o", word] if "=" in word else [word]))) == 2
     captured = capsys.readouterr()
     assert said in captured.err and captured.err.count("\n") == 1
-
-
-def test_help_does_not_import_the_benchmarks() -> None:
-    script = (
-        "import sys, contextlib\n"
-        "from codegen.cli import cli\n"
-        "with contextlib.suppress(SystemExit):\n"
-        "    cli.main(['bench', '--help'], prog_name='codegen')\n"
-        "sys.exit(','.join(m for m in sys.modules if m.startswith('codegen.benchmarks.')) or 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -76,26 +76,6 @@ def test_settings_are_given_by_key() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-o", "retries"], "'retries' is not NAME=VALUE"),
-        (["-o", "retries=x"], "'-o retries': 'x' is not a valid integer"),
-        (["-o", "retries=-1"], "'-o retries': -1 is not in the range x>=0"),
-        (["-o", "retries=1", "-o", "retries=2"], "'-o retries': it is given twice"),
-        (["-o", "pace=nan"], "-o pace is nan."),
-        (["-o", "level=mid"], "'-o level': 'mid' is not one of 'low', 'high'"),
-        (["-o", "load.bits=1", "-o", "load.bits=2"], "'-o load': 'bits' is given twice"),
-        (["--retries", "5"], "--retries is a setting; pass -o retries=VALUE."),
-        (["--load", "a=1"], "--load is a setting; pass -o load.KEY=VALUE."),
-    ],
-)
-def test_mistaken_settings_are_named(arguments: list[str], message: str) -> None:
-    done = CliRunner().invoke(tune, arguments)
-    shown = done.output + (str(done.exception) if isinstance(done.exception, ConfigError) else "")
-    assert done.exit_code != 0 and message in shown, shown
-
-
 def test_an_unknown_setting_is_named_where_nothing_takes_it() -> None:
     class Few(Config):
         retries: int = setting(3, "Tries after a failure.", key=True)
@@ -188,20 +168,30 @@ def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("made", "arguments", "message"),
     [
-        (["-n", "0"], "0 is not in the range x>=1"),
-        (["--sizes", "0"], "0 is not in the range x>=1"),
-        (["--kind", "slow"], "'slow' is not one of 'fast', 'exact'"),
-        (["--rate", "nan"], "--rate is nan. It must be a number above 0, up to 1."),
-        (["--extra", "k"], "'k' is not KEY=VALUE"),
-        (["--extra", "k=1", "--extra", "k=2"], "'k' is given twice"),
-        (["--quik"], "Did you mean '--quick'?"),
-        (["--quick", "--limit", "1"], "--quick and --limit exclude each other."),
+        (tune, ["-o", "retries"], "'retries' is not NAME=VALUE"),
+        (tune, ["-o", "retries=x"], "'-o retries': 'x' is not a valid integer"),
+        (tune, ["-o", "retries=-1"], "'-o retries': -1 is not in the range x>=0"),
+        (tune, ["-o", "retries=1", "-o", "retries=2"], "'-o retries': it is given twice"),
+        (tune, ["-o", "pace=nan"], "-o pace is nan."),
+        (tune, ["-o", "level=mid"], "'-o level': 'mid' is not one of 'low', 'high'"),
+        (tune, ["-o", "load.bits=1", "-o", "load.bits=2"], "'-o load': 'bits' is given twice"),
+        (tune, ["--retries", "5"], "--retries is a setting; pass -o retries=VALUE."),
+        (tune, ["--load", "a=1"], "--load is a setting; pass -o load.KEY=VALUE."),
+        (make, ["-n", "0"], "0 is not in the range x>=1"),
+        (make, ["--sizes", "0"], "0 is not in the range x>=1"),
+        (make, ["--kind", "slow"], "'slow' is not one of 'fast', 'exact'"),
+        (make, ["--rate", "nan"], "--rate is nan. It must be a number above 0, up to 1."),
+        (make, ["--extra", "k"], "'k' is not KEY=VALUE"),
+        (make, ["--extra", "k=1", "--extra", "k=2"], "'k' is given twice"),
+        (make, ["--quik"], "Did you mean '--quick'?"),
+        (make, ["--quick", "--limit", "1"], "--quick and --limit exclude each other."),
     ],
 )
-def test_mistakes_are_named(arguments: list[str], message: str) -> None:
-    done = run(*arguments)
+def test_mistakes_are_named(made: Any, arguments: list[str], message: str) -> None:
+    given = [*arguments, "--model", "m"] if made is make else arguments
+    done = CliRunner().invoke(made, given)
     shown = done.output + (str(done.exception) if isinstance(done.exception, ConfigError) else "")
     assert done.exit_code != 0 and message in shown, shown
 

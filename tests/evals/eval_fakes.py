@@ -17,6 +17,8 @@ from codegen.generation.protocol import request_seed
 class FakeGenerator(Backend):
     """Texts that depend on the request and, as a real model's do, on the others in its batch."""
 
+    kind = "fake"
+
     model: str = "fake"
     completion: Callable[[Request], str] | None = None
     shuffle: bool = True

@@ -44,7 +44,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
 
         return run(
             load(task), FakeGenerator(model=given.model, completion=answer),
-            SamplingParams(given.max_new_tokens, seed=given.seed), Decoder(), n=given.n,
+            SamplingParams(seed=given.seed), Decoder(), n=given.n,
             style=given.style or "chat", out=given.out, after=given.retry,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +24,11 @@ from codegen.finetune.encode import (
 )
 from codegen.finetune.rows import parse_row, read_training_rows
 from codegen.finetune.run import train
+from codegen.methods.edits.generator import Edits
+from codegen.methods.infilling import Infilling
 from codegen.models import load_tokenizer
 from codegen.models.chat import end_of_turn
-from codegen.records import Messages, TrainingText
+from codegen.records import Example, Messages, TrainingText
 
 # Mistral-7B-Instruct-v0.2 and SmolLM2 as published (Apache-2.0).
 MISTRAL = (
@@ -296,6 +299,25 @@ def test_control_tokens_that_the_tokenizer_does_not_list(family: str, core: str)
     meta = {"meta": {"special_tokens": [tokens[0]]}}
     (kept,) = encoder.examples(parse_row({**rows[3], **meta}, "x:1"))
     assert kept.ids.count(end) == plain.ids.count(end) + 1
+
+
+@pytest.mark.parametrize(
+    ("auto", "same"),
+    [(Edits(), Edits(format="blocks-qwen")), (Infilling(), Infilling(style="fim-starcoder"))],
+)
+def test_auto_takes_the_tokens_that_the_tokenizer_has(auto: Any, same: Any, core: str) -> None:
+    change = {"path": "a.py", "new": "def f(x):\n    return x + 1\n"}
+    row = Example("a", "", "def f(x):\n    return x\n", license="MIT", meta=change)
+    made = [list(one.generate(row, random.Random(0))) for one in (auto, same)]
+    assert made[0] and [t.text for t in made[0]] != [t.text for t in made[1]]
+    tokenizer = tokenizer_of(core, "")
+    tokenizer.add_tokens([AddedToken(t, special=True) for t in made[1][0].meta["special_tokens"]])
+    encoder, other = TextEncoder(tokenizer, "plain"), TextEncoder(tokenizer, "plain")
+    for text, expected in zip(*made, strict=True):
+        assert encoder.encode(text).ids == other.encode(expected).ids
+    assert encoder.trained == other.trained
+    with pytest.raises(InputError, match="needs the special token"):
+        TextEncoder(tokenizer_of(core, ""), "plain").encode(made[0][0])
 
 
 SEGMENTS = {"id": "a", "example_id": "a", "generator": "g"}

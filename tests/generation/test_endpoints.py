@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from codegen.generation.backends import (
     add_endpoint,
     endpoints_file,
     find_endpoint,
+    local_backend,
     named_endpoints,
     remove_endpoint,
 )
+from codegen.models.pretrained import MODELS
 
 KEYS = [
     "sk-proj-0123456789abcdefABCDEF",
@@ -118,7 +121,14 @@ def test_names_of_variables_are_taken(name: str) -> None:
     assert NamedEndpoint(url="http://h/v1", api_key_env=name).api_key_env == name
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "embedded", "new", "-x", ".hid", "a b", "é", "x" * 65])
+def test_the_table_of_models_names_their_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "coder", replace(MODELS["coder"], backend="transformers"))
+    found = [local_backend(name) for name in ("embedded", "coder", "coder-1.5b")]
+    assert found == ["transformers", "transformers", "llamacpp"]
+    assert [one.name for one in MODELS.values() if one.splits_digits] == ["embedded"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "new", "-x", ".hid", "a b", "é", "x" * 65, *MODELS])
 def test_names_that_cannot_be(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be the name"):
         add_endpoint(name, NamedEndpoint(url="http://h/v1"))

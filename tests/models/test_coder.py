@@ -68,6 +68,8 @@ def test_a_converted_tokenizer_is_llama_cpps(backend: LlamaBackend, tokenizer: A
         with urllib.request.urlopen(asked, timeout=60) as answer:
             assert tokenizer(text).input_ids == json.load(answer)["tokens"]
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template
+    config = json.loads((Path(tokenizer.name_or_path) / "config.json").read_text())
+    assert config["tie_word_embeddings"]
 
 
 def test_converted_weights_go_on_as_the_file(backend: LlamaBackend, tokenizer: Any) -> None:

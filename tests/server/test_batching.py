@@ -44,6 +44,29 @@ def model(
     return found
 
 
+def test_a_model_that_loses_too_much_in_8_bits_keeps_its_own_weights(
+    whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from codegen.kernels import cpu
+    from codegen.models import load, weight_only
+    from codegen.server.model import CompletionModel
+
+    if torch.float32 not in cpu.KERNELS:
+        pytest.skip("no kernels for float32 here")
+    monkeypatch.setattr(cpu, "preferable", lambda _: True)
+    monkeypatch.setattr(weight_only, "_SMALLEST", 1)
+    loaded = load(str(whole_model_dir), dtype=torch.float32)
+    assert CompletionModel(loaded).step.quantized  # type: ignore[union-attr]
+    for layer in loaded.model.model.layers:  # an outlier in each row
+        layer.input_layernorm.weight.data[0] *= 1e4
+        for part in ("q_proj", "k_proj", "v_proj"):
+            getattr(layer.self_attn, part).weight.data[:, 0] /= 1e4
+    step = CompletionModel(loaded).step
+    assert step is not None and not step.quantized
+
+
 def engine_of(model: Any) -> Any:
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits

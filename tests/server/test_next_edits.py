@@ -509,13 +509,16 @@ def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     return asyncio.run(asked)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("instinct", "--context 4096"), ("auto", "Name the format that")]
+)
 def test_a_format_that_never_fits_is_an_error_at_the_start(
-    capsys: pytest.CaptureFixture[str],
+    name: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = ["serve", "lsp", "--upstream", "http://127.0.0.1:9", "--next-edits", "instinct"]
+    server = ["serve", "lsp", "--upstream", "http://127.0.0.1:9", "--next-edits", name]
     with pytest.raises(SystemExit) as ended:
         main(server)
-    assert ended.value.code == 2 and "--context 4096" in capsys.readouterr().err
+    assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -26,19 +26,7 @@ from codegen.methods.backspace.tokens import (
 )
 
 __all__ = [
-    "BKSPC",
-    "IGNORE",
-    "Backspace",
-    "Codec",
-    "StackLayout",
-    "Trajectory",
-    "UnsuitableExample",
-    "fingerprint",
-    "from_text",
-    "is_trajectory",
-    "load_codec",
-    "replay",
-    "require_same",
-    "stack_layout",
-    "with_backspace",
-]
+    "BKSPC", "IGNORE", "Backspace", "Codec", "StackLayout", "Trajectory", "UnsuitableExample",
+    "fingerprint", "from_text", "is_trajectory", "load_codec", "replay", "require_same",
+    "stack_layout", "with_backspace",
+]  # fmt: skip

@@ -35,12 +35,12 @@ without one stays without one, and an edit that adds or removes it cannot be wri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from codegen.errors import CodegenError, SkippedExample, require_known
+from codegen.errors import CodegenError, ConfigError, SkippedExample, require_known
 from codegen.methods.edits.sessions import (
     NO_NEWLINE,
     Hunk,
@@ -796,6 +796,36 @@ def find_format(name: str) -> EditFormat:
     """
     require_known("format", name, FORMATS)
     return FORMATS[name]
+
+
+AUTO = "auto"
+"""The format that suits a model's tokenizer: blocks, in the marks of one of these formats."""
+FAMILIES = ("blocks", "blocks-qwen")
+
+
+def format_for(name: str, vocabulary: Container[str]) -> EditFormat:
+    """A format whose special tokens a tokenizer has.
+
+    Args:
+        name: of the format; :data:`AUTO` for blocks, or search-replace without tokens for it.
+        vocabulary: the tokenizer's tokens.
+
+    Raises:
+        ConfigError: for an unknown format, or one whose tokens are missing; names those that fit.
+    """
+    lacking = {
+        form.name: [mark for mark in form.trained if mark not in vocabulary]
+        for form in FORMATS.values()
+    }
+    if name == AUTO:
+        name = next((one for one in FAMILIES if not lacking[one]), "search-replace")
+    form = find_format(name)
+    if tokens := lacking[name]:
+        raise ConfigError(
+            f"The format {name} needs the token {tokens[0]}, which the model's tokenizer lacks.",
+            f"Choose from: {AUTO}, {', '.join(one for one in lacking if not lacking[one])}.",
+        )
+    return form
 
 
 def read_prompt(name: str, prompt: str) -> tuple[Edit, int] | None:

@@ -114,10 +114,10 @@ class Edits(MadeTogether, Config):
     """The next edit at moments of a file's change and of refactorings."""
 
     format: str = setting(
-        "blocks",
-        "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
-        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, instinct, search-replace, "
-        "udiff or few-shot.",
+        formats.AUTO,
+        "Format of prompt and answer: auto (blocks, in the tokens of the fine-tuned model), "
+        "blocks, window or rows (in the tokens of StarCoder, each also with -qwen), zeta, zeta2, "
+        "sweep, mercury, instinct, search-replace, udiff or few-shot.",
     )
     moments: int = setting(2, "Texts per changed file.", ge=0)
     refactorings: int = setting(
@@ -178,7 +178,8 @@ class Edits(MadeTogether, Config):
         return "edits"
 
     def _check(self) -> None:
-        formats.find_format(self.format)
+        for name in self._formats:
+            formats.find_format(name)
         for kind in self._kinds:
             require_known("refactoring", kind, REFACTORINGS)
         if self.nothing + self.unfinished > 1:
@@ -198,6 +199,11 @@ class Edits(MadeTogether, Config):
             raise ConfigError(
                 f"since is {self.since} and until {self.until}.", "Give an earlier since."
             )
+
+    @property
+    def _formats(self) -> Sequence[str]:
+        """The format of the texts, and those that it may be turned into for another tokenizer."""
+        return formats.FAMILIES if self.format == formats.AUTO else (self.format,)
 
     @property
     def _kinds(self) -> list[str]:
@@ -374,21 +380,26 @@ class Edits(MadeTogether, Config):
             yield View(self.above // share, self.below // share, max(1, self.history // share), 400)
 
     def _fits(self, edit: Edit) -> bool:
-        form = formats.FORMATS[self.format]
+        form = formats.FORMATS[self._formats[0]]
         size = len(form.render(edit)) + len(form.write(edit))
         return size <= self.characters
 
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
-        form = formats.FORMATS[self.format]
+        form, *others = (formats.FORMATS[name] for name in self._formats)
         edit = replace(edit, id=f"{example.id}#edits-{number}")
+        for other in others:  # whose marks must not be in the text either
+            other.check(edit)
+            other.answer(edit)
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
-        meta: dict[str, object] = {"category": edit.category, "format": self.format}
+        meta: dict[str, object] = {"category": edit.category, "format": form.name}
         if kind:
             meta["refactoring"] = kind
         if self.keep_moments:
             meta["moment"] = to_row(edit)
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
+        if others:
+            meta["other_tokens"] = [list(other.trained) for other in others]
         return TrainingText(edit.id, example.id, self.name, segments, meta)
 
 

@@ -17,11 +17,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from codegen.errors import CodegenError, InputError
 from codegen.generation.client import Client, Failure
-from codegen.models.llamacpp import LlamaServer
+from codegen.models.llamacpp import LlamaOptions, LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -49,6 +50,8 @@ _VARIED = 0.8  # temperature of further candidates
 _MORE_S = 2.0  # that the first candidate waits for them
 _MOST_CHARS = 100  # per token; the longest are lines of blanks
 _MARGIN = 16  # tokens
+_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
+_LLAMA_SLOTS = 4  # documents whose states are kept
 _MOST_WORDS = 500  # characters of a server's reason
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # before a request, for each given up before its answer began
 
@@ -185,6 +188,22 @@ class LlamaUpstream(Upstream):
         url, key = f"{server.url}/v1", server.api_key
         super().__init__(url, model=server.model, key=key, fim=fim, limits=limits)
         self.server = server
+
+    @classmethod
+    def open(cls, gguf: Path, limits: ServerLimits, *, fim: str = "auto", threads: int = 0) -> Self:
+        """Runs a file with the settings for an editor.
+
+        Args:
+            threads: of llama.cpp; 0 for one per physical core that is idle.
+
+        Raises:
+            ConfigError, InputError, ModelError: as :class:`LlamaServer`.
+        """
+        context = limits.context_tokens + _LLAMA_MARGIN
+        options = LlamaOptions(context=context, threads=threads, slots=_LLAMA_SLOTS)
+        source = cls(LlamaServer(gguf, options), fim=fim, limits=limits)
+        source.check()
+        return source
 
     async def ask(self, client: Client) -> Offer:
         """See :meth:`Upstream.ask`."""

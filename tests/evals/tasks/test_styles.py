@@ -11,7 +11,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
-from codegen.evaluate import _usual_style
+from codegen.evaluate import _usual_style, sample_task
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, read_jsonl
 
@@ -54,6 +54,16 @@ def test_coder_is_asked_as_the_task_can() -> None:
     words: Any = type("", (), {"asks": ("instruction",)})
     assert _usual_style(words, "coder", backend) == "chat"
     assert _usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
+
+
+def test_the_style_says_how_long_an_answer_is(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    for style, most in (("plain", 256), ("evalplus", 768)):
+        sampled = sample_task(
+            toy, "fake", SamplingParams(9), n=1, out=tmp_path / style, style=style, limit=1,
+            usual_length=True, backend=FakeGenerator(),
+        )  # fmt: skip
+        (made,) = read_jsonl(Sample, sampled.path)
+        assert made.settings["max_new_tokens"] == most
 
 
 def test_the_orders_of_infilling() -> None:

@@ -13,13 +13,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
+from codegen.evals.tasks.next_edit import NextEdit
 from codegen.methods.edits.formats import (
     FORMATS,
+    QWEN,
+    STARCODER,
     EditFormat,
     Unreadable,
     Unwritable,
     around,
+    format_for,
     window_lines,
     with_window,
 )
@@ -33,6 +37,17 @@ LINES = st.sampled_from(
     ["\n", "a\n", "b\n", "    return x\n", "\tü = '🐍'\n", "x\r\n", "\x0c\u2028y\n", "- a\n",
      "+ b\n", "# end of file", "```\n", "@@ ... @@\n", " \n", "a\rb\n"]
 )  # fmt: skip
+
+
+def test_the_format_fits_the_tokens() -> None:
+    both = {*QWEN.all, *STARCODER.all}
+    expected = {"blocks": both, "blocks-qwen": {*QWEN.all}, "search-replace": {STARCODER.file}}
+    for name, tokens in expected.items():
+        assert format_for("auto", tokens).name == name
+        assert NextEdit.style_for(object.__new__(NextEdit), tokens) == f"edit-{name}"
+        assert format_for("udiff", tokens).name == "udiff"
+    with pytest.raises(ConfigError, match=r"token <filename>, .* auto, blocks-qwen, window-qwen"):
+        format_for("rows", {*QWEN.all})
 
 
 def joined(lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Small tokenizers for models that benchmarks and experiments train from scratch."""
+"""Byte-level BPE tokenizers for models that are trained from scratch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str]
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    core.pre_tokenizer = split_digits()
     core.decoder = decoders.ByteLevel()
     core.train_from_iterator(
         texts,
@@ -39,4 +34,16 @@ def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str]
         eos_token="<eos>",
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
+    )
+
+
+def split_digits() -> Any:
+    """The pre-tokenizer that takes digits one by one and then works on bytes."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )

@@ -40,8 +40,11 @@ Status = Literal[
     "empty",
     "no_answer",
     "bad_test",
+    "refused",
     "infra_error",
 ]
+# Statuses that say nothing about a program: the sandbox or the tests are at fault.
+UNJUDGED: tuple[Status, ...] = ("infra_error", "bad_test", "refused")
 Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
 
@@ -266,8 +269,9 @@ class Verdict:
     expected values. ``partly_blinded``: so did ``sites`` minus ``open_sites`` assertions; the
     program could forge the open ones. ``in_sandbox``: it could forge all.
     ``output`` is the beginning of what the program wrote to its standard output. Status
-    ``bad_test`` means that the test can't be run, or passes whatever a program returns: it says
-    nothing about the sample, which does not count as passed.
+    ``bad_test`` means that the test can't be run, or passes whatever a program returns; ``refused``
+    that it did not run, since a program could forge more of it than was asked for. Both say nothing
+    about the sample, which does not count as passed.
     """
 
     problem_id: str

@@ -33,7 +33,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import httpx2
@@ -49,6 +49,7 @@ from codegen.evals.sandbox.rows import (
     to_json,
 )
 from codegen.generation.client import Client, Failure, LoopThread
+from codegen.records import Trust
 
 Key = TypeVar("Key")
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class AsyncSandboxClient:
         concurrency: most jobs at a time.
         patience_s: how long to try for one job, before the client gives up.
         token_env: environment variable that holds the services' token.
+        least_trust: as :attr:`codegen.evals.sandbox.Job.least_trust`, for all jobs.
 
     Raises:
         ConfigError: for a URL that is none, or has a token in it.
@@ -103,6 +105,7 @@ class AsyncSandboxClient:
         concurrency: int = 256,
         patience_s: float = 900.0,
         token_env: str = TOKEN_ENV,
+        least_trust: Trust = "in_sandbox",
     ) -> None:
         given = [urls] if isinstance(urls, str) else list(urls)
         if not given or concurrency < 1 or not patience_s > 0:
@@ -111,6 +114,7 @@ class AsyncSandboxClient:
         self.concurrency = concurrency
         self.patience_s = patience_s
         self.token_env = token_env
+        self.least_trust = least_trust
         self._name = secrets.token_hex(4)
         self._begin()
 
@@ -119,7 +123,7 @@ class AsyncSandboxClient:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("urls", "concurrency", "patience_s", "token_env")
+        kept = ("urls", "concurrency", "patience_s", "token_env", "least_trust")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -174,9 +178,14 @@ class AsyncSandboxClient:
         if isinstance(job, Script):
             path, row, read = "/run_code", script_row(job), script_outcome
         else:
-            path, row, read = "/v1/judge", job_row(job), read_outcome
+            path, row, read = "/v1/judge", self._row(job), read_outcome
         async with self._admitted(1):
             return await self._tried(lambda service: self._one(service, path, row, read))
+
+    def _row(self, job: Job, key: str = "") -> Row:
+        if not job.reaches(self.least_trust):
+            job = replace(job, least_trust=self.least_trust)  # the service refuses it
+        return job_row(job, key)
 
     async def map(
         self, items: Iterable[tuple[Key, Job | Script]]
@@ -221,7 +230,7 @@ class AsyncSandboxClient:
 
             await asyncio.gather(*map(one, range(len(jobs))))
             return
-        rows = {place: job_row(job, str(place)) for place, job in enumerate(jobs)}  # type: ignore[arg-type]
+        rows = {place: self._row(job, str(place)) for place, job in enumerate(jobs)}  # type: ignore[arg-type]
 
         async def try_at(service: _Service) -> None:
             before = len(rows)

@@ -57,6 +57,7 @@ from codegen.evals.tasks.check import ReferenceGate
 from codegen.evals.tasks.exchange import read_samples
 from codegen.paths import cache_folder, refuse_foreign
 from codegen.records import (
+    UNJUDGED,
     Sample,
     Status,
     Verdict,
@@ -397,7 +398,7 @@ def _summary(
     return Score(
         task=task.name,
         source=task.source,
-        complete=reference.holds and not found["infra_error"] and not found["bad_test"],
+        complete=reference.holds and not any(found[status] for status in UNJUDGED),
         estimates={k: estimate for k, estimate in estimates.items() if estimate is not None},
         statuses={status: found[status] for status in STATUSES if found[status]},
         problems=problems,
@@ -468,6 +469,12 @@ def _notes(
             f"{len(bad)} of {len(verdicts)} samples met a test that can't be used, of "
             f"{', '.join(named[:5])}{' and others' if len(named) > 5 else ''}. They count as not "
             f"passed; fix the test and score again. {bad[0].message}"
+        )
+    if refused := [v for v in verdicts if v.status == "refused"]:
+        count = len({verdict.problem_id for verdict in refused})
+        yield (
+            f"{len(refused)} of {len(verdicts)} samples, of {count} problems, were refused: "
+            f"{refused[0].message}. They count as not passed."
         )
     if not reference.holds:
         yield (

@@ -18,7 +18,7 @@ from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.evals.tasks.custom import Custom
 from codegen.methods.edits.formats import FORMATS
-from codegen.records import Change, Edit, Sample, Verdict, write_jsonl
+from codegen.records import UNJUDGED, Change, Edit, Sample, Verdict, write_jsonl
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
 from codegen.rewards.judge import Judged, combine, metrics_of, sample_of
 from codegen.rewards.suspects import KINDS, suspects
@@ -477,10 +477,33 @@ def test_passed_is_none_for_failures() -> None:
     assert [one.value for one in passed(samples, verdicts)] == [1.0, 0.0, None]
 
 
-@pytest.mark.parametrize("status", ["infra_error", "bad_test"])
+@pytest.mark.parametrize("status", UNJUDGED)
 def test_what_was_not_judged_gives_no_reward(status: Any) -> None:
     one = Judged(sample("p0", "x"), Verdict("p0", 0, status), None)
     totals, parts = combine([one], {"passed": 1.0, "share": 1.0})
     assert totals == [None] and parts["passed"][0].value is parts["share"][0].value is None
     with pytest.raises(SandboxError, match=status):
         believed(Outcome(status, "isolated"))
+
+
+@pytest.mark.parametrize("trust", ["blinded", "in_sandbox"])
+def test_tests_that_could_be_forged_give_no_reward(trust: Any) -> None:
+    """Each grade is asked of the same program: one of objects, open tests, and plain tests."""
+    rows = [
+        {"prompt": "p", "tests": ["c = C()\nassert c.f(2) == c.f(c.f(2))"]},
+        {"prompt": "p", "tests": ["assert C().f(1) == 1"]},
+        {"prompt": "p", "tests": ["assert f(1) == 1"]},
+    ]
+    task = custom(*rows)
+    program = "class C:\n    f = lambda self, x: x\nf = C().f\n"
+    with Judge(task, trust=trust, workers=1) as judge:
+        samples = [sample(f"p{n}", f"```python\n{program}```") for n in range(3)]
+        found = judge.judge(samples)
+        refused = [judge.refuses(problem) for problem in task.problems()]
+    open_one = found[0].verdict
+    assert [one.verdict.passed for one in found] == [trust == "in_sandbox", True, True]
+    assert refused == [trust == "blinded", False, False]
+    if trust == "blinded":
+        assert (open_one.status, found[0].solved) == ("refused", None)
+        assert "in_sandbox" in open_one.message and len(open_one.open_sites) == open_one.sites == 1
+        assert metrics_of(found, {})["refused"] == pytest.approx(1 / 3)

@@ -11,15 +11,15 @@ from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import Task, find_style, load, meta_of
 from codegen.evals.tasks.custom import Custom, CustomProblem
-from codegen.records import Sample, Verdict
-from codegen.rewards.builtin import UNJUDGED
+from codegen.records import UNJUDGED, Sample, Verdict
 from codegen.sandbox_client import SandboxClient
 
 URL_ENV = "CODEGEN_SANDBOX_URL"
 
 
 def sandbox() -> Sandbox | SandboxClient:
-    """The services that ``CODEGEN_SANDBOX_URL`` names, or a sandbox in this process.
+    """The services that ``CODEGEN_SANDBOX_URL`` names, or a sandbox in this process; they refuse
+    tests that a program could forge.
 
     Raises:
         SandboxError: if there is neither.
@@ -30,7 +30,9 @@ def sandbox() -> Sandbox | SandboxClient:
 @functools.cache
 def _sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
     # It ends with the process; one made by fork gets its own.
-    return SandboxClient(urls.split(",")) if urls else Sandbox().__enter__()
+    if urls:
+        return SandboxClient(urls.split(","), least_trust="blinded")
+    return Sandbox(least_trust="blinded").__enter__()
 
 
 def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
@@ -106,7 +108,7 @@ def believed(outcome: Outcome) -> Outcome:
     """The outcome, if it is a verdict.
 
     Raises:
-        SandboxError: if the sandbox failed, or the tests are unusable.
+        SandboxError: if the sandbox failed, or the tests are unusable or could be forged.
     """
     if outcome.status in UNJUDGED:
         raise SandboxError(f"The sandbox gave no verdict ({outcome.status}): {outcome.message}")

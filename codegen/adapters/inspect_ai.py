@@ -61,8 +61,7 @@ from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.score import read_score
 from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks.exchange import read_samples
-from codegen.records import Verdict, read_jsonl
-from codegen.rewards.builtin import UNJUDGED
+from codegen.records import UNJUDGED, Verdict, read_jsonl
 
 try:
     from inspect_ai.util import (

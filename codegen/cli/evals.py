@@ -72,6 +72,10 @@ class SandboxOptions(Config):
         commas=True,
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
+    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
+        "in_sandbox",
+        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
+    )
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous.", key=True
     )
@@ -83,6 +87,7 @@ class SandboxOptions(Config):
             "unsafe_local": self.unsafe_local,
             "packages": self._packages_for(task),
             "languages": task.languages,
+            "least_trust": self.trust,
         }
 
     def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks import Task, find_style
 from codegen.evals.tasks.exchange import read_samples
 from codegen.records import (
+    UNJUDGED,
     Example,
     Preference,
     Sample,
@@ -36,11 +37,9 @@ from codegen.records import (
     read_jsonl,
 )
 
-# Statuses that say nothing about the answer.
-_NO_VERDICT = ("infra_error", "bad_test")
 # Answers without a program that could run: easy to tell apart, so one per problem is enough.
 _TRIVIAL = ("syntax_error", "empty", "no_answer")
-REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *_NO_VERDICT))
+REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *UNJUDGED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,9 @@ class GRPO(Config):
         0.0, "fraction of each problem's tests hidden from rewards, to measure", ge=0, le=0.9
     )
     workers: int = setting(0, "sandboxes that judge; 0 for one per core", ge=0, le=1024)
+    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
+        "blinded", "problems whose tests a program could forge more easily give no reward"
+    )
     trl: dict[Text, Any] = setting({}, "other settings of TRL's GRPOConfig, such as beta")
 
     def _check(self) -> None:

@@ -339,8 +339,10 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
         hidden=settings.hidden,
         constants="share" in settings.rewards,
         workers=settings.workers,
+        trust=settings.trust,
     )
     with judge, Journal(path, "output") as journal:
+        _check_trust(judge, problems, say)
         rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
         trainer = make_trl_trainer(
             JudgingTrainer,
@@ -361,6 +363,26 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
     if judge.failures:
         say(f"The sandbox failed with {plural(judge.failures, 'program')}; no reward was given.")
     return result
+
+
+def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
+    """Says how many problems have tests that a program could forge.
+
+    Raises:
+        ConfigError: if all have.
+    """
+    refused = [problem for problem in problems if judge.refuses(problem)]
+    if len(refused) == len(problems):
+        raise ConfigError(
+            f"The tests of all {len(problems)} problems reach less trust than {judge.trust}: a "
+            "program could forge their results.",
+            "Rewrite the tests as plain assertions, or allow it: -o grpo.trust=in_sandbox.",
+        )
+    if refused:
+        say(
+            f"{len(refused)} of {plural(len(problems), 'problem')} give no reward: their tests "
+            f"reach less trust than {judge.trust} (grpo.trust)."
+        )
 
 
 class JudgingTrainer(GRPOTrainer):

@@ -22,10 +22,7 @@ from codegen import plugins
 from codegen.errors import CodegenError, InputError
 from codegen.evals.tasks.extraction import find_code
 from codegen.lintseq.verify import Finding, check_compile, check_ruff
-from codegen.records import Sample, Verdict, write_atomic
-
-UNJUDGED = ("infra_error", "bad_test")
-"""Statuses that say nothing about a program: the sandbox or the tests are at fault."""
+from codegen.records import UNJUDGED, Sample, Verdict, write_atomic
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _SOFT_SHARE = 0.2  # share of the longest answer, before its end, where the penalty of length begins

@@ -23,12 +23,12 @@ from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.evals.tasks import Problem, PromptStyle, Task
 from codegen.evals.tasks.custom import Custom
-from codegen.records import Sample, Verdict
+from codegen.records import UNJUDGED, Sample, Trust, Verdict
 from codegen.sandbox_client import SandboxClient
 
-from .builtin import UNJUDGED, Scored, rewards_of
+from .builtin import Scored, rewards_of
 from .suspects import suspects
-from .tests import TestResults, constant_programs, counted, results
+from .tests import CountedTests, TestResults, constant_programs, counted, results
 
 _TRIES = 3  # attempts per program if the sandbox fails
 _MOST_KEPT = 20_000  # programs whose outcome is remembered
@@ -69,6 +69,7 @@ class Judge:
         workers: sandboxes; 0 for one a core.
         cpu_s: most CPU seconds of a program; 0 for the task's own limit.
         service: URLs of sandbox services to judge by, in place of a sandbox here.
+        trust: programs whose tests reach less are ``refused``, and get no reward.
 
     Raises:
         SandboxError: if this machine has no sandbox.
@@ -83,14 +84,20 @@ class Judge:
         workers: int = 0,
         cpu_s: float = 0.0,
         service: str | Sequence[str] = (),
+        trust: Trust = "blinded",
     ) -> None:
         self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
+        self.trust: Trust = trust
         self.failures = 0  # programs that the sandbox failed to judge, after all tries
         self.retried = 0
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
-        self._sandbox = SandboxClient(service) if service else Sandbox(workers or None)
+        self._sandbox = (
+            SandboxClient(service, least_trust=trust)
+            if service
+            else Sandbox(workers or None, least_trust=trust)
+        )
         self._sandbox.__enter__()
         # One batch at a time: a program of the next batch may be one of this.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
@@ -115,6 +122,11 @@ class Judge:
     def knows(self, problem_id: str) -> bool:
         """Whether the task has a problem."""
         return problem_id in self._problems
+
+    def refuses(self, problem: Problem) -> bool:
+        """Whether the tests of a problem of the task reach less than :attr:`trust`."""
+        job = self.task.job(problem, "pass\n")
+        return isinstance(job, Job) and not job.reaches(self.trust)
 
     def start(self, samples: Sequence[Sample]) -> Future[list[Judged]]:
         """Judges samples in the background; their results come in the samples' order."""
@@ -200,7 +212,7 @@ class Judge:
                 jobs[key] = self._limited(job)
             else:
                 rest.append((key, self._problems[key[0]], key[1]))
-        tests = {key: counted(job) for key, job in jobs.items()}
+        tests = {key: self._counted(job) for key, job in jobs.items()}
         running = ((key, test.job if (test := tests[key]) else job) for key, job in jobs.items())
         for key, outcome in self._sandbox.map(running):
             found = results(tests[key], outcome, self.hidden)
@@ -208,6 +220,10 @@ class Judge:
         for key, given in self.task.judge(rest, self._sandbox) if rest else ():
             verdict = _verdict(given) if isinstance(given, Outcome) else given
             yield key, _Found(verdict, TestResults((verdict.passed,)))
+
+    def _counted(self, job: Job) -> CountedTests | None:
+        found = counted(job)
+        return found if found and found.job.reaches(self.trust) else None
 
     def _limited(self, job: Job) -> Job:
         if not self.cpu_s or job.limits.cpu_s <= self.cpu_s:
@@ -218,7 +234,7 @@ class Judge:
         """The largest share of the seen tests that a program of constants passes."""
         if problem.id not in self._constant:
             job = self.task.job(problem, "pass\n")
-            programs = constant_programs(job) if isinstance(job, Job) and counted(job) else []
+            programs = constant_programs(job) if isinstance(job, Job) and self._counted(job) else []
             found = self._results((problem.id, text) for text in programs)
             shares = [one.tests.share for one in found.values()]
             self._constant[problem.id] = max(shares, default=0.0)
@@ -322,7 +338,9 @@ def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) 
     for kind, count in kinds.items():
         found[f"suspects/{kind}"] = count / len(judged)
     found["suspects"] = sum(bool(one.suspects) for one in judged) / len(judged)
-    found["infra_errors"] = sum(one.solved is None for one in judged) / len(judged)
+    refused = sum(one.verdict.status == "refused" for one in judged)
+    found["refused"] = refused / len(judged)
+    found["infra_errors"] = (sum(one.solved is None for one in judged) - refused) / len(judged)
     return found
 
 
@@ -338,7 +356,7 @@ class SandboxReward:
     Args:
         rewards: name -> weight, of ``codegen plugins``.
         task: name of a task (``codegen eval tasks``); empty for the columns above.
-        hidden, workers, cpu_s, service: see :class:`Judge`.
+        hidden, workers, cpu_s, service, trust: see :class:`Judge`.
         style: how answers are read, a prompt style; ``chat`` finds the code block in a text.
 
     Raises:
@@ -354,6 +372,7 @@ class SandboxReward:
         workers: int = 0,
         cpu_s: float = 0.0,
         service: str | Sequence[str] = (),
+        trust: Trust = "blinded",
         style: str = "chat",
     ) -> None:
         self.__name__ = "sandbox"  # what TRL calls it in its logs
@@ -368,6 +387,7 @@ class SandboxReward:
             "workers": workers,
             "cpu_s": cpu_s,
             "service": service,
+            "trust": trust,
         }
         self._judge: Judge | None = None
         self._rows: dict[str, str] = {}  # what decides a problem -> its id

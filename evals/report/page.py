@@ -52,6 +52,7 @@ _MEANING: Mapping[Status, str] = {
     "empty": "nothing was written",
     "no_answer": "no program was found in the answer",
     "bad_test": "the problem's test is unusable or tests nothing",
+    "refused": "not judged: the tests could be forged more easily than --trust allows",
     "infra_error": "not judged: the sandbox failed",
 }
 # Title, note, and the field of Further.diversity or .repetition; all but the last are shares.

@@ -25,6 +25,10 @@ from .languages import find
 Mode = Literal["isolated", "blinded", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "blinded", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
+# What a program can forge, from everything to nothing.
+_RANKS: Mapping[Trust, int] = {
+    "in_sandbox": 0, "partly_blinded": 1, "blinded": 2, "isolated": 3, "stdio": 3,
+}  # fmt: skip
 PYTHON = "python"
 
 # The name of a function, its arguments and its named arguments; the name of a global variable and
@@ -116,6 +120,7 @@ class Job:
         language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
         plain: the tests need only plain values and functions, which need not be found out.
+        least_trust: a job whose verdict could be believed less than that is ``refused``.
     """
 
     program: str
@@ -129,6 +134,7 @@ class Job:
     limits: Limits = Limits()
     language: str = PYTHON
     plain: bool = False
+    least_trust: Trust = "in_sandbox"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -183,6 +189,10 @@ class Job:
                 return "in_sandbox"
             return "partly_blinded" if found.open else "blinded"
         return "isolated" if mechanism == "calls" else mechanism
+
+    def reaches(self, least: Trust) -> bool:
+        """Whether its verdict can be believed as far as ``least``."""
+        return least == "in_sandbox" or _RANKS[self.trust] >= _RANKS[least]
 
     @property
     def most_output(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
+from codegen.records import Trust
 
 from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty
 from .languages import Toolchain, find, toolchains
@@ -40,6 +41,7 @@ class Sandbox:
             their requirements; or directories, by names with a slash. They are mounted read-only.
         languages: further languages of programs, see :mod:`.languages`; their compilers and
             interpreters are mounted read-only.
+        least_trust: as :attr:`Job.least_trust`, for all jobs.
 
     Raises:
         ConfigError: for a package that is not installed, or an unknown language.
@@ -54,6 +56,7 @@ class Sandbox:
         backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
         packages: Sequence[str] = (),
         languages: Sequence[str] = (),
+        least_trust: Trust = "in_sandbox",
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -68,6 +71,7 @@ class Sandbox:
         self._packages = with_pytest(find_packages(packages))
         self._toolchains = toolchains([name for name in languages if name != PYTHON])
         self._builds = Builds()
+        self._least_trust = least_trust
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 
@@ -82,6 +86,8 @@ class Sandbox:
             "revision": REVISION,
             "safe": identity != "none",
         }
+        if self._least_trust != "in_sandbox":
+            self._description["least_trust"] = self._least_trust
         if self._packages.pytest:
             self._description["pytest"] = self._packages.pytest
         if self._packages.versions:
@@ -204,7 +210,7 @@ class Sandbox:
         """
         self._running()
         future: Future[Outcome] = Future()
-        if refused := refusal(job):
+        if refused := refusal(job, self._least_trust):
             future.set_result(refused)
             return future
 
@@ -250,7 +256,7 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if refused := refusal(job):
+                    if refused := refusal(job, self._least_trust):
                         yield key, refused
                         continue
 
@@ -293,8 +299,15 @@ class Sandbox:
         return self._pool
 
 
-def refusal(job: Job | Script) -> Outcome | None:
-    """The outcome of a job without code, which does not run; None for all others."""
-    if isinstance(job, Job) and is_empty(job):
+def refusal(job: Job | Script, least: Trust = "in_sandbox") -> Outcome | None:
+    """The outcome of a job that does not run: it has no code, or could be forged too easily."""
+    if not isinstance(job, Job):
+        return None
+    if is_empty(job):
         return Outcome("empty", job.trust, message="no code")
+    if short := [each for each in (job.least_trust, least) if not job.reaches(each)]:
+        found = job.blinded
+        sites, named = (found.sites, found.open) if found else (0, ())
+        message = f"its tests reach the trust {job.trust}; {short[0]} was asked for"
+        return Outcome("refused", job.trust, message=message, sites=sites, open_sites=named)
     return None

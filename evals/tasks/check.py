@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from codegen.records import UNJUDGED
+
 from .base import Task
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Outcome, SandboxProtocol
     from codegen.records import Verdict
 
-_NOT_REJECTED = ("passed", "bad_test", "infra_error")
 Progress = Callable[[int, int], None]
 
 
@@ -36,9 +37,11 @@ class ReferenceGate:
         """The gate from the verdicts of the references.
 
         Args:
-            verdicts: problem id -> an object with a ``status`` and a ``message``.
+            verdicts: problem id -> an object with a ``status`` and a ``message``; what was refused
+                is left out.
             excepted: problem id -> reason, of references known to fail.
         """
+        verdicts = {id_: each for id_, each in verdicts.items() if each.status != "refused"}
         return cls(
             total=len(verdicts),
             passed=sum(verdict.status == "passed" for verdict in verdicts.values()),
@@ -135,7 +138,7 @@ def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict |
         exceptions_passed=[id_ for id_ in gate.exceptions if references[id_].status == "passed"],
         buggy=len(bugs),
         # A failed sandbox rejects nothing, nor does an unusable test.
-        rejected=sum(v.status not in _NOT_REJECTED for _, v in bugs),
-        accepted=[id_ for id_, v in bugs if v.status in _NOT_REJECTED],
+        rejected=sum(v.status not in ("passed", *UNJUDGED) for _, v in bugs),
+        accepted=[id_ for id_, v in bugs if v.status in ("passed", *UNJUDGED)],
         cpu_s=sum(v.cpu_s for v in verdicts.values()),
     )

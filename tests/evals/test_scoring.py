@@ -401,6 +401,25 @@ def test_all_references_of_humaneval_pass_and_wrong_programs_do_not(
 
 
 @pytest.mark.slow
+def test_what_could_be_forged_is_refused_and_counted(tmp_path: Path) -> None:
+    """Scored by trust, then without, in one directory: each asks for verdicts of its own."""
+    tests = {"plain": ["assert f(1) == 1"], "open": ["x = [f]\nassert x[0](2) == x[0](x[0](2))"]}
+    lines = [
+        json.dumps({"id": id_, "prompt": "p", "tests": test, "reference": "def f(x): return x\n"})
+        for id_, test in tests.items()
+    ]
+    (tmp_path / "task.jsonl").write_text("\n".join(lines))
+    task = tasks.load(f"file:{tmp_path / 'task.jsonl'}")
+    samples = [sample(id_, 0, "def f(x): return x\n") for id_ in tests]
+    with Sandbox(workers=1, least_trust="isolated") as opened:
+        result = score(samples, task, out=tmp_path, sandbox=opened)
+    assert result.statuses == {"passed": 1, "refused": 1} and not result.complete
+    assert result.estimates[1].value == 0.5
+    assert any("1 of 2 samples, of 1 problems, were refused" in note for note in result.notes)
+    with Sandbox(workers=1) as opened:
+        assert score(samples, task, out=tmp_path, sandbox=opened).statuses == {"passed": 2}
+
+
 def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_path: Path) -> None:
     def answer(request: Any) -> str:
         number = request.problem_id[-1]

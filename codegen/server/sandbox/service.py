@@ -36,6 +36,7 @@ from starlette.responses import Response
 from codegen.errors import ConfigError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Mode, Outcome, Sandbox, Script
 from codegen.evals.sandbox.languages import find
+from codegen.records import Trust
 from codegen.server.http.wire import Refused, StrictBody
 from codegen.server.metrics import Metrics
 from codegen.server.requests import Overloaded, Unavailable
@@ -46,7 +47,7 @@ _RATE_OVER_S = 10.0
 # Running such a job again gives the same outcome, unless the program reads the clock or the like.
 _LASTING = frozenset({
     "passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error", "empty",
-    "bad_test",
+    "bad_test", "refused",
 })  # fmt: skip
 _ENTRY_BYTES = 500  # per kept outcome, without its texts
 
@@ -354,6 +355,7 @@ class JobBody(StrictBody):
     limits: LimitsBody = LimitsBody()
     language: str = "python"
     plain: bool = False
+    least_trust: Trust = "in_sandbox"
     key: str = ""
     cache: bool = True
 
@@ -375,6 +377,7 @@ class JobBody(StrictBody):
             limits=self.limits.limits(most),
             language=known_language(self.language, languages),
             plain=self.plain,
+            least_trust=self.least_trust,
         )
 
     def cache_key(self) -> str:

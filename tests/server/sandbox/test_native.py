@@ -36,6 +36,9 @@ JOBS = {
     "prints": Job("print(input()[::-1])\n", mode="stdio", stdin="ab", expected_stdout="ba"),
     "prints wrongly": Job("print(1)\n", mode="stdio", expected_stdout="2"),
     "beside its tests": Job(ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox"),
+    "could be forged": Job(
+        ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox", least_trust="blinded"
+    ),
     "é \N{SNAKE}": Job(
         "def add(a, b):\n    return 'é\N{SNAKE}'\n", test="assert add(1, 2) == 'é🐍'\n"
     ),
@@ -65,6 +68,13 @@ def test_a_verdict_is_that_of_the_sandbox(
         return
     assert same(ours, theirs), (ours, theirs)
     assert (ours.cpu_s > 0) == (theirs.cpu_s > 0)
+
+
+def test_a_client_asks_for_trust(service: Served, client: SandboxClient) -> None:
+    job = JOBS["beside its tests"]
+    with SandboxClient(service.url, least_trust="blinded") as asking:
+        assert (client.run(job).status, asking.run(job).status) == ("passed", "refused")
+        assert asking.run(JOBS["right"]).passed and asking.run(JOBS["prints"]).passed
 
 
 def test_many_verdicts_come_with_their_keys(sandbox: Sandbox, client: SandboxClient) -> None:

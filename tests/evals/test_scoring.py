@@ -400,7 +400,6 @@ def test_all_references_of_humaneval_pass_and_wrong_programs_do_not(
     assert result.estimates[1].value == pytest.approx(2 / 3)
 
 
-@pytest.mark.slow
 def test_what_could_be_forged_is_refused_and_counted(tmp_path: Path) -> None:
     """Scored by trust, then without, in one directory: each asks for verdicts of its own."""
     tests = {"plain": ["assert f(1) == 1"], "open": ["x = [f]\nassert x[0](2) == x[0](x[0](2))"]}
@@ -420,6 +419,7 @@ def test_what_could_be_forged_is_refused_and_counted(tmp_path: Path) -> None:
         assert score(samples, task, out=tmp_path, sandbox=opened).statuses == {"passed": 2}
 
 
+@pytest.mark.slow
 def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_path: Path) -> None:
     def answer(request: Any) -> str:
         number = request.problem_id[-1]

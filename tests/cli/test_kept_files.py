@@ -26,7 +26,7 @@ COMMANDS = [
     "eval import humaneval samples.jsonl --out OUT.jsonl",
     "eval export humaneval samples.jsonl --format evalplus --out OUT.jsonl",
     "eval lm-eval humaneval --out OUT",
-    "eval kolmogorov sample -n 5 --out OUT.jsonl",
+    pytest.param("eval kolmogorov sample -n 5 --out OUT.jsonl", marks=pytest.mark.long),
     "sqlnet describe shop.db --out OUT.yaml",
     "sqlnet plans asked.jsonl --databases . --out OUT",
 ]

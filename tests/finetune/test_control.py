@@ -95,6 +95,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
     assert evaluates or whole.kept_step == 16
 
 
+@pytest.mark.long
 def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:
     options = {"schedule": "wsd", "warmup": 2, "save_every": 1}
     run(row, **options, steps=10, output=str(tmp_path / "whole"))

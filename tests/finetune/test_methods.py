@@ -139,10 +139,8 @@ def _trains_the_same(
     assert max(differences) < 1e-3 or near > 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [pytest.param({}, marks=pytest.mark.long), {"packing": "best_fit", "batch_size": 5}]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
 def test_two_processes_train_the_same_weights(
     row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
 ) -> None:

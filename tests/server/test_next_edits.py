@@ -173,7 +173,7 @@ def read(path):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_embedded_model_finishes_a_renaming() -> None:
     """Without options, by the adapter in the package."""

@@ -297,6 +297,7 @@ def test_4_waiting_connections_give_way(
     served.stop()
 
 
+@pytest.mark.long
 def test_4_answers_that_nobody_reads_are_thrown_away(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ EVADING = {
 }
 
 
+@pytest.mark.long
 def test_a_view_does_not_evade_the_time_limit(server: Server) -> None:
     server.do(EVADING[server.kind])
     views = [line.split()[2] for line in EVADING[server.kind].split("\n") if "CREATE VIEW" in line]

@@ -72,10 +72,6 @@ class SandboxOptions(Config):
         commas=True,
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
-    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
-        "in_sandbox",
-        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
-    )
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous.", key=True
     )
@@ -87,7 +83,6 @@ class SandboxOptions(Config):
             "unsafe_local": self.unsafe_local,
             "packages": self._packages_for(task),
             "languages": task.languages,
-            "least_trust": self.trust,
         }
 
     def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:
@@ -298,6 +293,10 @@ class ScoreOptions(SourceOptions, SandboxOptions):
         None, "Task that the samples belong to.", shown="the one that all samples name"
     )
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run's own")
+    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
+        "in_sandbox",
+        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
+    )
     k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
         (), "Values k of pass@k to report.", shown="1, 2, 3, 5, 10, ...", key=True
     )
@@ -365,6 +364,7 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
             out=out,
             sandbox=sandbox,
             ks=given.k or None,
+            trust=given.trust,
             on_progress=progress.update,
         )
     return result, samples, out

@@ -97,6 +97,10 @@ class _Split(Checks):
         ast.fix_missing_locations(outside)
         others = self.uncounted(sites)
         nodes = [*(site.node for site in sites if site.is_open), *others]
+        places = {f"__open {id(node)}": number for number, node in enumerate(nodes)}
+        for each in ast.walk(inside):
+            if isinstance(each, ast.Constant) and each.value in places:
+                each.value = places[each.value]  # type: ignore[index]
         opened = tuple(map(self._describe, nodes))
         return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
 

@@ -262,15 +262,36 @@ class Parts(Sites):
             return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
         if isinstance(node, (ast.Try, ast.Raise)):
             return [node]
+        guards = self.by_node[id(node)].guards
+        if isinstance(node, ast.Assert):
+            node = self._with(node, test=self._seen(node.test, node))
+        elif isinstance(node.value, ast.Call):
+            read = [self._seen(value, node) for value in node.value.args]
+            node = self._with(node, value=self._with(node.value, args=read))
         failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
         handler = ast.ExceptHandler(
             ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
         )
-        caught = any(
-            type(g) is tuple and (g[0] == "try" or may_fail(g[1]))
-            for g in self.by_node[id(node)].guards
-        )
+        caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
         return [node] if caught else [ast.Try([node], [handler], [], [])]
+
+    def _seen(self, node: Any, site: ast.stmt) -> Any:
+        """An expression whose parts that the program computed are reported when they are read."""
+        if not self.depends(node) or waits(node) or isinstance(node, ast.Starred):
+            return node
+        if isinstance(node, ast.Compare):
+            parts = [self._seen(part, site) for part in (node.left, *node.comparators)]
+            return self._with(node, left=parts[0], comparators=parts[1:])
+        if isinstance(node, ast.BoolOp):
+            return self._with(node, values=[self._seen(part, site) for part in node.values])
+        if isinstance(node, ast.UnaryOp):
+            return self._with(node, operand=self._seen(node.operand, site))
+        if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
+            return self._with(node, elt=self._seen(node.elt, site))
+        if isinstance(node, ast.Call) and not self.depends(node.func):
+            return self._with(node, args=[self._seen(part, site) for part in node.args])
+        place = ast.Constant(f"__open {id(site)}")
+        return ast.Call(ast.Name("codegen_seen", ast.Load()), [place, node], [])
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:

@@ -440,7 +440,9 @@ BOX = """class Box:
 def test_open_assertions_are_closed_by_what_the_reference_computes(
     tmp_path: Path, old: str, new: str, open_sites: int | None
 ) -> None:
-    test = "x, y = Box([3, 4]), Box([3, 4])\nassert x.total() == y.total()\nassert x.items == [3, 4]"
+    test = (
+        "x, y = Box([3, 4]), Box([3, 4])\nassert x.total() == y.total()\nassert x.items == [3, 4]"
+    )
     row = {"id": "box", "prompt": "p", "tests": [test], "solution": BOX}
     (tmp_path / "task.jsonl").write_text(json.dumps(row))
     task = tasks.load(f"file:{tmp_path / 'task.jsonl'}")

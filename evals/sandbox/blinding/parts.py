@@ -28,6 +28,7 @@ from .trees import (
     keep_columns,
     last_name,
     last_names,
+    make_call,
     make_list,
     may_fail,
     named_arguments,
@@ -262,18 +263,21 @@ class Parts(Sites):
             return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
         if isinstance(node, (ast.Try, ast.Raise)):
             return [node]
-        guards = self.by_node[id(node)].guards
+        guards, first = self.by_node[id(node)].guards, []
         if isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))
         elif isinstance(node.value, ast.Call):
-            read = [self._seen(value, node) for value in node.value.args]
-            node = self._with(node, value=self._with(node.value, args=read))
+            call = node.value
+            if last_name(call).startswith("assert_") and not is_self(call.func):
+                first = [self._told(make_call("codegen_calls", call.func.value), node)]
+            read = [self._seen(value, node) for value in call.args]
+            node = self._with(node, value=self._with(call, args=read))
         failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
         handler = ast.ExceptHandler(
             ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
         )
         caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
-        return [node] if caught else [ast.Try([node], [handler], [], [])]
+        return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
 
     def _seen(self, node: Any, site: ast.stmt) -> Any:
         """An expression whose parts that the program computed are reported when they are read."""
@@ -290,8 +294,10 @@ class Parts(Sites):
             return self._with(node, elt=self._seen(node.elt, site))
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._with(node, args=[self._seen(part, site) for part in node.args])
-        place = ast.Constant(f"__open {id(site)}")
-        return ast.Call(ast.Name("codegen_seen", ast.Load()), [place, node], [])
+        return self._told(node, site).value
+
+    def _told(self, node: ast.expr, site: ast.stmt) -> ast.Expr:
+        return ast.Expr(make_call("codegen_seen", ast.Constant(f"__open {id(site)}"), node))
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:

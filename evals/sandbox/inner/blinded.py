@@ -103,7 +103,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         return value
 
     def calls(mock: Any) -> list[Any]:
-        return [(tuple(call.args), dict(call.kwargs)) for call in mock.call_args_list]
+        return [(tuple(c.args), dict(c.kwargs)) for c in getattr(mock, "call_args_list", ())]
 
     def kinds(value: Any) -> list[str]:
         return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]

@@ -435,12 +435,13 @@ class Kolmogorov(CodeTask[SequenceProblem]):
     def job(self, problem: SequenceProblem, program: str) -> Job:
         """Reads the variable ``output`` and compares it outside the program's reach."""
         test = (
-            f"expected = {list(problem.sequence)}\n"
+            f"output, expected = read_output(), {list(problem.sequence)}\n"
             "assert type(output) is list, 'output is not a list'\n"
             "assert all(type(item) is int for item in output), 'output holds more than integers'\n"
             "assert output == expected, 'output is another sequence'\n"
         )
-        return Job(program, test=test, limits=Limits(cpu_s=CPU_S))
+        program += "\n\ndef read_output():\n    return output\n"
+        return Job(program, test=test, limits=Limits(cpu_s=CPU_S), plain=True)
 
     def reference(self, problem: SequenceProblem) -> str:
         """The sequence as a list, or the program that it was drawn from."""

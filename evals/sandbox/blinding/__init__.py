@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from .checks import Checks
 from .plainness import Plainness
-from .prepare import Simpler, with_imports, without_lines, without_starts
+from .reader import Simpler, with_imports, without_lines, without_starts
 
 MAX_TEXT = 1 << 21
 

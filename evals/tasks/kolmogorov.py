@@ -32,6 +32,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -288,10 +289,8 @@ def _judge(answer: Answer, outcome: Outcome | None) -> Result:
     output = tuple(value)
     if output == answer.sequence:
         return Result(answer, "passed", output)
-    same = next(
-        (i for i, (a, b) in enumerate(zip(output, answer.sequence, strict=False)) if a != b),
-        min(len(output), len(answer.sequence)),
-    )
+    pairs = zip(output, answer.sequence, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return Result(answer, "wrong", output, f"output differs from item {same} on")
 
 

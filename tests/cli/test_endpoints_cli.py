@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from openai_server import (  # pyright: ignore[reportMissingImports]
     Model,
     Reply,
@@ -26,8 +24,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
     serving,
     sse,
 )
-
-from codegen.cli import main
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -50,21 +46,6 @@ def numbered(body: dict[str, Any]) -> Reply:
 def server() -> Iterator[Model]:
     with serving(numbered) as model:
         yield model
-
-
-@pytest.fixture
-def codegen(capsys: pytest.CaptureFixture[str]) -> Codegen:
-    """Runs a command: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

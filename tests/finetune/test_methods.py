@@ -49,20 +49,9 @@ TEXTS = [
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS)
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(tmp_path / "data.jsonl"),
-        "output": str(tmp_path / "out"),
-        "steps": 6,
-        "batch_size": 6,
-        "micro_batch_size": 2,
-        "max_length": 128,
-        "learning_rate": 0.01,
-        "save_every": 2,
-        "dtype": "float32",
-    }
+def row(recipe_of: Any) -> dict[str, Any]:
+    sizes = {"batch_size": 6, "micro_batch_size": 2, "max_length": 128}
+    return recipe_of(TEXTS, steps=6, save_every=2, **sizes)
 
 
 def run(row: dict[str, Any], **changes: Any) -> TrainingResult:

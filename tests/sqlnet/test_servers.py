@@ -10,9 +10,6 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="pip install 'codegen-toolkit[servers]'")
 
-import sys
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from servers import PASSWORD, Server, mariadb, postgres
 

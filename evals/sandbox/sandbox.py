@@ -71,7 +71,7 @@ class Sandbox:
         self._packages = with_pytest(find_packages(packages))
         self._toolchains = toolchains([name for name in languages if name != PYTHON])
         self._builds = Builds()
-        self._least_trust = least_trust
+        self._least_trust: Trust = least_trust
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.evals.sandbox import Job, Outcome
-from codegen.generation import Backend, Completion, Request
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
 from codegen.generation.protocol import request_seed
 
 
@@ -25,7 +25,13 @@ class FakeGenerator(Backend):
     calls: int = 0
     requests: list[Request] = field(default_factory=list)
 
-    def generate(self, requests, params, decoder, on_text=None):
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> Iterator[Completion]:
         batch = list(requests)
         self.calls += 1
         self.requests += batch

@@ -448,7 +448,8 @@ def test_open_assertions_are_closed_by_what_the_reference_computes(
     task = tasks.load(f"file:{tmp_path / 'task.jsonl'}")
     program = ("from random import random\n" if "random" in new else "") + BOX.replace(old, new)
     with Sandbox(workers=1) as opened:
-        for trust, status in (("in_sandbox", "passed"), ("blinded", "refused")):
+        cases: Any = (("in_sandbox", "passed"), ("blinded", "refused"))
+        for trust, status in cases:
             result = score(
                 [sample("box", 0, program)], task, out=tmp_path, sandbox=opened, trust=trust
             )

@@ -130,6 +130,7 @@ class Site:
     number: int = -1
     is_open: bool = False
     operands: list[ast.expr] = field(default_factory=list)
+    pure: list[ast.expr] = field(default_factory=list)  # what is compared with operands
     outside: list[ast.stmt] = field(default_factory=list)
     inside: list[ast.stmt] = field(default_factory=list)
 

@@ -43,7 +43,8 @@ def _twins(test: str) -> Iterator[tuple[int, str]]:
             continue
         for part in ast.walk(node.test.comparators[0]):
             if isinstance(part, ast.Constant) and type(part.value) in (int, str):
-                kept, part.value = part.value, part.value * 2 + type(part.value)(9)
+                kept: Any = part.value
+                part.value = kept * 2 + type(kept)(9)
                 try:
                     ast.literal_eval(node.test.comparators[0])
                     yield node.lineno, ast.unparse(tree)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,6 +88,8 @@ def with_imports(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             used[node.value.id] += 1
+            if node.attr not in _in_module(node.value.id):
+                bound.add(node.value.id)  # as of the class datetime, not of its module
         elif isinstance(node, ast.Name):
             used[node.id] -= 1
             if not isinstance(node.ctx, ast.Load):
@@ -101,6 +104,10 @@ def with_imports(tree: ast.Module) -> ast.Module:
     for name in sorted(free):
         tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
     return tree
+
+
+def _in_module(name: str) -> Sequence[str]:
+    return dir(importlib.import_module(name)) if name in PURE_MODULES else ()
 
 
 def without_lines(tree: ast.Module) -> ast.Module:

@@ -230,8 +230,7 @@ class Parts(Sites):
             call: Any = node.value
             if last_name(call).startswith("assert_") and not is_self(call.func):
                 first = [self._told(make_call("codegen_calls", call.func.value), node)]
-            read = [self._seen(value, node) for value in call.args]
-            node = self._with(node, value=self._with(call, args=read))
+            node = self._with(node, value=self._read_arguments(call, node))
         failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
         handler = ast.ExceptHandler(
             ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
@@ -241,8 +240,10 @@ class Parts(Sites):
 
     def _seen(self, node: Any, site: ast.stmt) -> Any:
         """An expression whose parts that the program computed are reported when they are read."""
-        if not self.depends(node) or waits(node) or isinstance(node, ast.Starred):
+        if not self.depends(node):
             return node
+        if isinstance(node, (ast.Starred, ast.keyword)):
+            return self._with(node, value=self._seen(node.value, site))
         if isinstance(node, ast.Compare):
             parts = [self._seen(part, site) for part in (node.left, *node.comparators)]
             return self._with(node, left=parts[0], comparators=parts[1:])
@@ -250,11 +251,18 @@ class Parts(Sites):
             return self._with(node, values=[self._seen(part, site) for part in node.values])
         if isinstance(node, ast.UnaryOp):
             return self._with(node, operand=self._seen(node.operand, site))
-        if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
+        if isinstance(node, (ast.GeneratorExp, ast.ListComp)) and self.depends(node.elt):
             return self._with(node, elt=self._seen(node.elt, site))
         if isinstance(node, ast.Call) and not self.depends(node.func):
-            return self._with(node, args=[self._seen(part, site) for part in node.args])
+            return self._read_arguments(node, site)
         return self._told(node, site).value
+
+    def _read_arguments(self, call: ast.Call, site: ast.stmt) -> Any:
+        """A call whose every argument is reported: one that is not could be forged."""
+        args, keywords = (
+            [self._seen(n, site) for n in each] for each in (call.args, call.keywords)
+        )
+        return self._with(call, args=args, keywords=keywords)
 
     def _told(self, node: ast.expr, site: ast.stmt) -> ast.Expr:
         return ast.Expr(make_call("codegen_seen", ast.Constant(f"__open {id(site)}"), node))

@@ -370,7 +370,7 @@ class Sites(Flow):
     ) -> ast.expr:
         may_be_object = is_truth or equality
         assert self.origins is not None
-        if not known and not self.origins.is_made(node):
+        if isinstance(node, ast.Starred) or (not known and not self.origins.is_made(node)):
             raise OpenError
         if not known and not may_be_object and self.is_object(node):
             raise OpenError

@@ -247,6 +247,10 @@ class Reports:
         return value
 
 
+_GUESSED = frozenset(("o", "f", "ty", "gl", "en", "nt", "pn"))
+_PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
+
+
 def _is_telling(tree: Any) -> bool:
     """Whether a tree is that of a plain value which is not easily guessed."""
     if type(tree) is str:
@@ -254,7 +258,12 @@ def _is_telling(tree: Any) -> bool:
     if type(tree) in (int, float):
         return abs(tree) > 1
     if type(tree) is dict:
-        return "o" not in tree and all(map(_is_telling, tree.values()))
+        ((tag, content),) = tree.items()
+        if tag in ("nd", "ng"):  # not a bool, nor numbers such as 0, 1 and 0.5
+            return content[0] != "|b1" and len(content[-1].strip("0")) > 4
+        if tag in _PART_OF_FRAME:
+            content = content[_PART_OF_FRAME[tag]]
+        return tag not in _GUESSED and _is_telling(content)
     return type(tree) is list and any(map(_is_telling, tree)) and '{"o": ' not in json.dumps(tree)
 
 

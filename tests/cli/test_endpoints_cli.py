@@ -199,7 +199,9 @@ def test_kill_9_loses_no_sample(server: Model, task: Path, tmp_path: Path) -> No
         assert sent.wait(60)
         partial = Path("run/samples.partial.jsonl")
         deadline = time.monotonic() + 30
-        while partial.read_bytes().count(b"\n") < 5 and time.monotonic() < deadline:
+        # Five answers are kept, and both requests that remain in flight have arrived.
+        while partial.read_bytes().count(b"\n") < 5 or len(server.bodies) < 7:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()

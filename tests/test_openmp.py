@@ -37,7 +37,9 @@ def spins(done: subprocess.CompletedProcess[str]) -> int:
     return -1 if found[1] == "INFINITE" else int(found[1])
 
 
-@pytest.mark.parametrize("module", ["codegen", "codegen.kernels.cpu"])
+@pytest.mark.parametrize(
+    "module", ["codegen", pytest.param("codegen.kernels.cpu", marks=pytest.mark.long)]
+)
 def test_whichever_module_is_imported_first_threads_sleep(module: str) -> None:
     assert spins(run(f"import {module}\nimport torch\n")) == 0
 
@@ -49,7 +51,10 @@ def test_without_us_they_spin() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "1234", 1234)],
+    [
+        pytest.param("OMP_WAIT_POLICY", "ACTIVE", None, marks=pytest.mark.long),
+        ("GOMP_SPINCOUNT", "1234", 1234),
+    ],
 )
 def test_the_users_own_setting_is_kept(name: str, value: str, expected: int | None) -> None:
     done = run("import codegen\nimport torch\nprint(codegen.OPENMP)\n", **{name: value})
@@ -57,6 +62,7 @@ def test_the_users_own_setting_is_kept(name: str, value: str, expected: int | No
     assert spins(done) == expected if expected else spins(done) != 0
 
 
+@pytest.mark.long
 def test_where_torch_came_first_the_environment_is_left_alone() -> None:
     script = (
         "import torch, os\nbefore = dict(os.environ)\nimport codegen\n"

@@ -24,7 +24,7 @@ def test_two_packages_leave_their_bare_names_to_others() -> None:
     assert not (ROOT / "evals" / "__init__.py").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_transformers_works_from_the_root_beside_hugging_faces_kernels(tmp_path: Path) -> None:
     """Python run from the root has our kernels/ on its path; an installed `kernels` must win."""
     package = tmp_path / "kernels"

@@ -133,6 +133,7 @@ def test_an_installation_imports_everything_and_passes_doctor(
     assert "benchmarks are not part of the installed package" in done.stderr
 
 
+@pytest.mark.long
 def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
     built: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -53,10 +53,11 @@ def test_epochs_are_steps_of_the_data(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schedule", "evaluates"),
     [
-        ("constant", False),
         ("wsd", True),
-        pytest.param("constant", True, marks=pytest.mark.long),
-        pytest.param("wsd", False, marks=pytest.mark.long),
+        *(
+            pytest.param(*row, marks=pytest.mark.long)
+            for row in (("constant", False), ("constant", True), ("wsd", False))
+        ),
     ],
 )
 def test_a_run_extended_twice_is_one_run_of_that_length(

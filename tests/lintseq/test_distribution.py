@@ -86,7 +86,7 @@ def drawn_states(states: tuple[str, ...]) -> States:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", some(PROGRAMS, 4))
+@pytest.mark.parametrize("name", some(PROGRAMS, 2))
 def test_preset_paper_has_the_distribution_of_the_paper(name: str, lint: Lint) -> None:
     config = LintSeq(preset="paper", sequences=DRAWS)
     texts = config.generate(Example(name, "", PROGRAMS[name]), random.Random(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.errors import InputError
@@ -533,6 +533,7 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("recount", [False, True])
 @pytest.mark.parametrize("name", MUTATIONS)
+@settings(max_examples=30)
 @given(edits=sequences())
 def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: list[Edit]) -> None:
     text = MUTATIONS[name](edits, format_edits(edits))

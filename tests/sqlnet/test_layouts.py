@@ -150,9 +150,8 @@ def test_values_are_slices_of_the_question_and_types_are_kept(layout: Any) -> No
         assert TABLE.columns[query.select].type == "real" or query.aggregate in (0, 3)
 
 
-@pytest.mark.parametrize(
-    "layout", [SharedSQLNet, pytest.param(PaperSQLNet, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("layout", [SharedSQLNet, PaperSQLNet])
 def test_a_few_questions_are_learnt_by_heart(layout: Any) -> None:
     torch.manual_seed(2)
     model = layout(torch.randn(len(VOCABULARY) + 1, 16), hidden=48, dropout=0.0)

@@ -246,7 +246,14 @@ def asked(count: int) -> list[Request]:
     return [Request(text[: -1 - i], index=i, original=text, heal=False) for i in range(count)]
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bf16",
+        "gpu",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("two kernels", "no bf16")),
+    ],
+)
 @pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_drafts_never_cost(

@@ -166,7 +166,11 @@ def plain(model: Any, prompts: list[list[int]], new: int, eos: frozenset[int]) -
     return rows
 
 
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2], rsd.StochasticBeam(3, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPES[0], SHAPES[2], pytest.param(rsd.StochasticBeam(3, 4), marks=pytest.mark.long)],
+    ids=str,
+)
 @pytest.mark.parametrize("self_draft", [True, False])
 def test_greedy_text_is_that_of_plain_decoding(llama: Any, shape: Any, self_draft: bool) -> None:
     vocabulary = llama.config.vocab_size

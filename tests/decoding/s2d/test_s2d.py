@@ -149,9 +149,9 @@ def run(
 @pytest.mark.parametrize(
     ("batch", "ahead", "thresholds", "temperature"),
     [
-        (PROMPTS, False, (0.3,), 0.8),
+        pytest.param(PROMPTS, False, (0.3,), 0.8, marks=pytest.mark.long),
         (PROMPTS, True, (0.0, 1.0), 0.0),
-        (PROMPTS[:1], False, (1.0,), 0.0),
+        pytest.param(PROMPTS[:1], False, (1.0,), 0.0, marks=pytest.mark.long),
         (PROMPTS[2:3], True, (0.3,), 0.8),
     ],
 )

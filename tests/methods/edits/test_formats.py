@@ -78,7 +78,7 @@ def edits(draw: st.DrawFn) -> Edit:
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 @given(edit=edits())
 @example(Edit("e", "a.py", "x = 1\nx = 1", (), (0, 2), 0, "x = 1\n"))  # alike but for the newline
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_written_is_read_back(form: EditFormat, edit: Edit) -> None:
     form.prompt(edit)
     window = "".join(window_lines(edit))
@@ -100,7 +100,7 @@ def test_what_is_written_is_read_back(form: EditFormat, edit: Edit) -> None:
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 @given(edit=edits(), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_damaged_answer_is_refused_or_stays_in_the_window(
     form: EditFormat, edit: Edit, data: st.DataObject
 ) -> None:

@@ -17,7 +17,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	$(BIN)/pyright --threads 2
+	$(BIN)/pyrefly check --threads 2
 
 # The tests that take milliseconds.
 fast: $(VENV)/.installed-test

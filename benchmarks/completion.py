@@ -233,7 +233,7 @@ class _Bench:
 
         key = more.pop("key", DocumentKey("bench", "", document))
         params = SamplingParams(max_new_tokens=more.pop("max_new_tokens", _TOKENS))
-        options = {"params": params, "multiline": None, "language": "python", **more}
+        options: Any = {"params": params, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
     async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:

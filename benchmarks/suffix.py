@@ -116,9 +116,9 @@ def measure(job: Job) -> Job:
 
     from codegen.decoding.suffix import COMPILED, SuffixIndex
 
-    files = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
-    single = [np.array([token], dtype=np.int32) for token in job["single"]]
-    contexts = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
+    files: list[Any] = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
+    single: list[Any] = [np.array([token], dtype=np.int32) for token in job["single"]]
+    contexts: Any = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
     total = sum(map(len, files))
     gc.collect()
     before = tree_rss_mib()

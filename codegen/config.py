@@ -120,7 +120,7 @@ class Config(BaseModel):
             raise config_error(type(self), values, error, type(self).__name__) from None
 
     # Sections inside a model keep their place in the error.
-    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+    __init__.__pydantic_base_init__ = True  # pyrefly: ignore[missing-attribute]
 
     def model_post_init(self, context: Any) -> None:
         """Pydantic calls this once all fields are set."""
@@ -395,7 +395,7 @@ def config_error(
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _MOST_LISTED = 20  # keys that an error names
-_ABSENT = object()
+_ABSENT: Any = object()
 
 
 class _Place(NamedTuple):

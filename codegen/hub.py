@@ -86,7 +86,7 @@ def hub_errors(api: HfApi, target: str) -> Iterator[None]:
     from huggingface_hub import get_token
 
     # Versions of huggingface_hub use different client libraries; this name works in all.
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+    from huggingface_hub.errors import HTTPError
 
     token = api.token or get_token()
     if not token:

@@ -392,6 +392,7 @@ def _measure(job: _Job, sandbox: Sandbox) -> None:
     for form in FORMS:
         stamps: list[float] = []
         rmtree(job.out / "train" / f"begun-{form}", ignore_errors=True)
+        # pyrefly: ignore[missing-attribute]
         _train(job, form, f"begun-{form}", lambda *_, to=stamps: to.append(time.perf_counter()))
         step_s[form] = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
     began = time.perf_counter()

@@ -524,7 +524,7 @@ class KVCache(Cache):
         """Restores the recurrent states of some rows from a snapshot, in one launch."""
         own = [state[row] for state in self._all_states() for row in rows]
         kept = [state[row] for state in states for row in rows]
-        torch._foreach_copy_(own, kept)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(own, kept)
 
     def reserve(self, slots: int) -> None:
         """Grows the cache to at least ``slots``, with an eighth to spare."""

@@ -54,16 +54,13 @@ class Pass(Protocol):
     @property
     def size(self) -> int:
         """Tokens per row."""
-        ...
 
     @property
     def keep(self) -> int:
         """How many of a row's last tokens get logits."""
-        ...
 
     def run(self) -> torch.Tensor:
         """Runs the pass; returns its logits."""
-        ...
 
 
 Passes = Generator[Pass, torch.Tensor, T]

@@ -196,6 +196,7 @@ class CachedRows:
         self._last_position = (limit or self.capacity) - 1
         # Running a recurrent layer twice changes its state twice; a graph is bound to one device.
         captured = self.device.type == "cuda" and not self.cache.recurrent
+        # pyrefly: ignore[not-callable]
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
         self._replays = Replays(cuda_graphs()) if captured else None
         self._step = own_step(model) if self.device.type == "cpu" else None
@@ -210,7 +211,8 @@ class CachedRows:
         else:
             self.cache = cache
         self.cursors += cursors
-        yield from ()  # passes over prompts are not shared with other requests
+        # Passes over prompts are not shared with other requests.
+        yield from ()  # pyrefly: ignore[invalid-yield]
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`Sequences`."""

@@ -485,7 +485,7 @@ def _notes(
     task: Task[Any],
     work: _ToJudge,
     problems: Sequence[ProblemScore],
-    statuses: Mapping[str, int],
+    statuses: Mapping[Status, int],
     reference: ReferenceGate,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:

@@ -566,7 +566,7 @@ class _Walker:
                 continue
             if kind is ast.Constant:
                 if note and isinstance(node.value, str):  # type: ignore[attr-defined]
-                    self.quoted(node.value, scope, unit)  # type: ignore[attr-defined]
+                    self.quoted(node.value, scope, unit)
                 continue
             if isinstance(node, ast.Attribute):
                 if isinstance(node.ctx, ast.Store):
@@ -757,14 +757,14 @@ def _kind(node: ast.expr) -> type | None:
 
 
 _OPERATORS = (ast.Subscript, ast.Starred, ast.UnaryOp, ast.Compare)
-_UNARY = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert: "__invert__"}
+_ITEMS: dict[type, str] = {ast.Store: "__setitem__", ast.Del: "__delitem__"}
+_UNARY: dict[type, str] = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert: "__invert__"}
 
 
 def _operands(node: ast.AST) -> dict[ast.AST, str]:
     """The parts of an expression whose values need an attribute, with its name."""
     if isinstance(node, ast.Subscript):
-        action = {ast.Store: "set", ast.Del: "del"}.get(type(node.ctx), "get")
-        return {node.value: f"__{action}item__"}
+        return {node.value: _ITEMS.get(type(node.ctx), "__getitem__")}
     if isinstance(node, ast.Starred):
         return {node.value: "__iter__"}
     if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:

@@ -335,7 +335,7 @@ class _Reader:
         is_alike = all(map(self._alike, first.select, second.select))
         if len(first.select) != len(second.select) or not is_alike:
             raise OutsideError("a set operation of different columns")
-        kinds = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
+        kinds: dict[type, str] = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
         kind = kinds[type(statement)]
         tables = tuple(sorted(second.required()))
         companion = Companion(kind, tables, second.where)  # type: ignore[arg-type]

@@ -522,8 +522,8 @@ def mentions_of(
         held = found.get((first, last))
         said = text[spans[first].start : spans[last].end]
         mine = frozenset(signs) | (held.signs if held else frozenset())
-        fields = {"start": held.start, "end": held.end, "cells": held.cells} if held else {}
-        found[first, last] = Mention(first, last, said, mine, **{**fields, **more})
+        more = {"start": held.start, "end": held.end, "cells": held.cells, **more} if held else more
+        found[first, last] = Mention(first, last, said, mine, **more)
 
     for (first, last), signs, more in _spelled(text, spans, today):
         add(first, last, signs, **more)

@@ -165,7 +165,7 @@ def train(
             losses_of,
             lambda step: _pace(step / steps),
             frozen=WORDS[layout] if number < config.frozen_epochs else "",
-            on_step=on_step and (lambda: on_step(state.step, steps)),
+            on_step=(lambda: on_step(state.step, steps)) if on_step else None,
         )
         scores = _scores(network, state, development)
         better = [block for block, (reached, _) in best.items() if scores[block] > reached]

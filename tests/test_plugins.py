@@ -15,7 +15,7 @@ import pytest
 
 from codegen import plugins
 from codegen.errors import CodegenError, ConfigError
-from codegen.records import Sample, Verdict, write_jsonl
+from codegen.records import Sample, Status, Verdict, write_jsonl
 from codegen.rewards import write_rewards
 
 PROJECT = """
@@ -277,7 +277,7 @@ def test_a_reward(installed: str, tmp_path: Path, name: str) -> None:
 def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
     sample = Sample("t", "p", 0, "", "x", "stop", {}, 0, 0, 0)
     samples = [sample, replace(sample, index=1), replace(sample, problem_id="q")]
-    statuses = ("passed", "infra_error", "wrong")
+    statuses: tuple[Status, ...] = ("passed", "infra_error", "wrong")
     verdicts = [
         Verdict(s.problem_id, s.index, status) for s, status in zip(samples, statuses, strict=True)
     ]

@@ -76,7 +76,7 @@ def test_counts_are_those_of_a_plain_loop(sandbox: Sandbox) -> None:
             entry = ""
         jobs[number], expected[number] = Job(program, test=test, entry_point=entry), flags
     plain = {key: outcome.passed for key, outcome in sandbox.map(jobs.items())}
-    rewritten = {}
+    rewritten: dict[int, Any] = {}
     for key, job in jobs.items():
         rewritten[key] = counted(job)
         assert rewritten[key]

@@ -127,7 +127,7 @@ def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]
     data = out / "data" / f"{name}.jsonl"
     known = world.examples[: options.questions]
     write_jsonl(data, _texts(model, known, seed, options.eta if backspaces else 0.0))
-    recipe = {
+    recipe: dict[str, Any] = {
         "learning_rate": 1e-3,
         "loss": loss,
         "decoder": "backspace" if backspaces else "sample",

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from arctic_inference.suffix_decoding._C import SuffixTree  # pyright: ignore
+from arctic_inference.suffix_decoding._C import SuffixTree
 
 
 def main():

@@ -6,7 +6,6 @@ kernel with the arguments of a launch on common model shapes.
 """
 
 # Triton's language and launches are typed for its compiler only.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

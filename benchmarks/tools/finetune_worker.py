@@ -127,7 +127,7 @@ def _trl(job: dict[str, Any], clock: Clock) -> None:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
+    from trl import SFTConfig, SFTTrainer
 
     from codegen.models import load
     from codegen.records import TrainingText, read_jsonl

@@ -74,7 +74,7 @@ def one_pass(
 
     options: dict[str, Any] = {"sequences": sequences, "verify": verify, "audit": audit}
     generator = LintSeq(**options)
-    alone = LintSeq(**{**options, "verify": "static", "audit": 0.0})
+    alone = LintSeq(sequences=sequences, verify="static", audit=0.0)
     for warm in (generator, alone):
         warm.generate_many([(Example("warm-up", "", WARM_UP), _rng(seed, "warm-up"))])
     for check in (check_for(generator.verify or "ruff"), check_pylint if audit else None):

@@ -38,7 +38,7 @@ def _cpu_s() -> float:
 
 
 def _generate(program: str, seed: int) -> tuple[float, list[str] | None]:
-    from pylintseq import utils  # pyright: ignore[reportMissingImports]
+    from pylintseq import utils
 
     utils.set_seed_everywhere(seed)
     signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
@@ -62,7 +62,7 @@ def _generate(program: str, seed: int) -> tuple[float, list[str] | None]:
 
 
 def _warm_up(text: str) -> None:
-    from pylintseq import utils  # pyright: ignore[reportMissingImports]
+    from pylintseq import utils
 
     with tempfile.NamedTemporaryFile("w", suffix=".py", encoding="utf-8") as file:
         file.write(text)
@@ -73,7 +73,7 @@ def _warm_up(text: str) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    import pylintseq  # noqa: F401  # pyright: ignore[reportMissingImports]
+    import pylintseq  # noqa: F401
 
     packages = ("pylintseq", "pylint", "astroid", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -117,8 +117,9 @@ def _by_queries(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]
     schemas: dict[str, dict[str, dict[str, None]]] = {}
     for row in rows:
         schema = schemas.setdefault(row.get("db_id", "mimic3"), {})
-        for query in filter(None, [row.get("query"), *row.get("readings", ())]):
-            _add_names(schema, query)
+        for query in [row.get("query"), *row.get("readings", ())]:
+            if query:
+                _add_names(schema, query)
     for row in rows:
         name = row.get("db_id", "mimic3")
         tables = {table: list(columns) for table, columns in schemas[name].items() if columns}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def main() -> None:
 @torch.no_grad()
 def _states(words: list[str], path: Path) -> np.ndarray:
     """[words, width] float32: the mean state of each word read by itself, of length 1."""
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
     found = []
     for start in range(0, len(words), _BATCH):

@@ -84,7 +84,7 @@ def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcom
         SandboxError: if the sandbox failed, not the program.
     """
     if task.needs_preparation:
-        task.prepare([problem], sandbox())  # type: ignore[arg-type]
+        task.prepare([problem], sandbox())
     job = find_job(task, problem, answer)
     return job if isinstance(job, Verdict) else believed(sandbox().run(job))
 

@@ -11,7 +11,6 @@
 The entry point ``inspect_ai`` makes the provider known once both packages are installed.
 """
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import json
@@ -169,8 +168,8 @@ class CodegenSandbox(SandboxEnvironment):
         if user is not None:
             raise UserUnsupportedError("The sandbox runs commands as one user.")
         given = input.encode() if isinstance(input, str) else input or b""
-        order = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd, "env": env or {}}
-        order["timeout"] = timeout
+        order: dict[str, Any] = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd}
+        order |= {"env": env or {}, "timeout": timeout}
         outcome, answer = await self._do(order, given, timeout)
         if outcome.status == "output_limit":
             raise OutputLimitExceededError(f"{_OUTPUT_BYTES >> 20} MiB", outcome.stdout)

@@ -6,7 +6,6 @@ the answer and ends it. The reward is 1 where the answer's program passes its te
 of its reach, else 0. A fault of the sandbox raises: the client gets an error, and no reward.
 """
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import itertools

@@ -6,7 +6,6 @@ out of its reach, else 0. A fault of the sandbox raises, so that the rollout cou
 as wrong.
 """
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import asyncio

@@ -168,7 +168,7 @@ def _lines(figures: Mapping[str, Any]) -> Iterable[str]:
             line += f"  n={_short(samples[key])}"
         yield line.rstrip()
     for key in _ABOUT:
-        left = figures.get(key)
+        left: Any = figures.get(key)
         if key == "samples":
             left = {name: count for name, count in samples.items() if name not in rows}
         if left in (None, {}, []) or key == "intervals":

@@ -153,7 +153,7 @@ def run(
         shard_bytes=options.shard_bytes,
         item_timeout_s=options.item_timeout_s,
         decontamination=decontamination,
-        dedup=dedup and dict(dedup.describe()),
+        dedup=dict(dedup.describe()) if dedup else None,
         max_characters=options.max_characters,
         shard=str(shard) if shard.of > 1 else None,
         filters=others,

@@ -218,7 +218,7 @@ def _work(connection: Connection, function: Function, started: Any) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(None)  # ready
         while True:
-            answer: list[Any] | CodegenError = []
+            answer: Any = []
             items = connection.recv()
             started.value = time.monotonic()
             try:

@@ -195,7 +195,7 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
         picked = hidden.reshape(-1, hidden.shape[-1])[batch.nodes]  # [T, H]
         chunks = zip(picked.split(size), batch.targets.split(size), strict=True)
         parts = [checkpoint(losses_of, h, t, use_reentrant=False) for h, t in chunks]
-        made.append(torch.cat(parts))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        made.append(torch.cat(parts))
         return made[0]
 
     head.forward = forward

@@ -71,7 +71,7 @@ class StepTrainer(Trainer):
         super().__init__(
             *args,
             train_dataset=data,
-            eval_dataset=held_out or None,  # pyright: ignore[reportArgumentType]
+            eval_dataset=held_out or None,  # pyrefly: ignore[bad-argument-type]
             data_collator=_only,
             **kwargs,
         )

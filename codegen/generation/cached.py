@@ -73,14 +73,14 @@ class CachedBackend(Backend):
         """The back-end, opened."""
         return self.spec.open()
 
-    kind = _of_backend("kind")  # type: ignore[assignment]
-    capabilities = _of_backend("capabilities")  # type: ignore[assignment]
-    settings = _of_backend("settings")  # type: ignore[assignment]
-    style = _of_backend("style")  # type: ignore[assignment]
-    decoder = _of_backend("decoder")  # type: ignore[assignment]
-    parameters = _of_backend("parameters")  # type: ignore[assignment]
-    about = _of_backend("about")  # type: ignore[assignment]
-    independent = _of_backend("independent")  # type: ignore[assignment]
+    kind = _of_backend("kind")
+    capabilities = _of_backend("capabilities")
+    settings = _of_backend("settings")
+    style = _of_backend("style")
+    decoder = _of_backend("decoder")
+    parameters = _of_backend("parameters")
+    about = _of_backend("about")
+    independent = _of_backend("independent")
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
         """The back-end's."""
@@ -403,4 +403,4 @@ class Ledger:
 def read_ledger(path: str | os.PathLike[str]) -> Totals:
     """The sums of a file, so far."""
     lines = [list(map(int, line.split())) for line in Path(path).read_text("ascii").splitlines()]
-    return Totals(*map(sum, zip(*lines, strict=True))) if lines else Totals()
+    return Totals(*(sum(each) for each in zip(*lines, strict=True))) if lines else Totals()

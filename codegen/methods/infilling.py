@@ -145,7 +145,7 @@ class Infilling(Config):
         prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
         middle = program[span.start : span.end]
         segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))
-        meta = {
+        meta: dict[str, object] = {
             "kind": kind,
             "span": list(span),
             "style": style.name,

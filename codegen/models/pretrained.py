@@ -320,7 +320,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         # One matrix that the file holds twice, in fewer bits as embeddings.
         loaded.get_input_embeddings().weight = output
         loaded.config.tie_word_embeddings = True
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer: Any = AutoTokenizer.from_pretrained(**source)
     if model.splits_digits:
         tokenizer.backend_tokenizer.pre_tokenizer = split_digits()
     tokenizer.model_max_length = loaded.config.max_position_embeddings

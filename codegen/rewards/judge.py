@@ -444,7 +444,7 @@ class SandboxReward:
 
     def _open(self) -> Judge:
         if self._judge is None:
-            options = {**self.options, "constants": "share" in self.rewards}
+            options: dict[str, Any] = {**self.options, "constants": "share" in self.rewards}
             columns = Custom("rewarded", "columns of a data set", [], "")
             self._judge = Judge(tasks.load(self.task) if self.task else columns, **options)
         return self._judge

@@ -235,7 +235,7 @@ def _add_settings(server: LanguageServer, session: Session) -> None:
     async def watch() -> None:
         """Asks the editor to report files that change on disk, if it can."""
         workspace = server.client_capabilities.workspace
-        watched = workspace and workspace.did_change_watched_files
+        watched = workspace.did_change_watched_files if workspace else None
         if watched is None or not watched.dynamic_registration:
             return
         watchers = [types.FileSystemWatcher(glob) for glob in (WATCHED, "**/.gitignore")]

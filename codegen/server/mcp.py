@@ -218,7 +218,7 @@ class Tools:
         if run := catalog.read_run(folder):
             found |= {**run.to_json(), "settings": catalog.settings_of(run)}
         if (folder / SCORE).is_file():
-            score = asdict(read_score(folder))
+            score: dict[str, Any] = asdict(read_score(folder))
             score["problems"] = {p["problem_id"]: [p["c"], p["n"]] for p in score["problems"]}
             found["score"] = score
         found["samples"] = list(islice(_samples(folder, only), number))

@@ -114,6 +114,7 @@ class CursorDrafter(Drafter):
         first = 1.0 if self._run >= _AGREED else _GUESS
         agreed = range(self._run + 1, self._run + 1 + len(tokens))
         powers = itertools.accumulate((rate * n / (n + _DOUBT) for n in agreed), operator.mul)
+        # pyrefly: ignore[unsupported-operation]
         draft = Draft.chain(tokens, [first * power for power in powers])
         if self.tree and self._other is not None:
             return _forked(draft, self._original[self._other : self._other + size], limit, rate)

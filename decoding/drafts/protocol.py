@@ -121,7 +121,6 @@ class Drafter(Protocol):
 
     def draft(self, limit: int) -> Draft:
         """At most ``limit`` tokens that may come next; does not change later drafts."""
-        ...
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Takes the tokens added to the row, drafted or not."""
@@ -133,6 +132,8 @@ class Drafter(Protocol):
             tokens: the fed ids: the context's last token and all drafted ones, accepted or not.
             successors: the most probable next ids of each.
         """
+        return  # nothing to learn from them, unless a drafter says otherwise
 
     def finish(self) -> None:
         """Ends the row."""
+        return  # nothing to keep

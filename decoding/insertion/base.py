@@ -480,4 +480,4 @@ class Insertion(Strategy):
         for row, found in zip(rows, filled, strict=True):
             row.filled, row.tokens = found, found.body
             row.finish = "eos" if found.finished else "length"
-        yield from ()
+        yield from ()  # pyrefly: ignore[invalid-yield]

@@ -490,7 +490,7 @@ class SortedSpeculation(Speculation):
             copies once each way; by default on devices other than the CPU.
     """
 
-    drafters: Sequence[SortedDrafter]
+    drafters: Sequence[SortedDrafter]  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def __init__(
         self, drafters: Sequence[SortedDrafter], limit: int = 16, ahead: bool | None = None

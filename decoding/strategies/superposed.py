@@ -181,7 +181,7 @@ class Superposition(Strategy):
             for row, suggestion in zip(rows, found, strict=False):
                 row.tokens = suggestion.tokens
                 row.finish = "eos" if suggestion.finished else "length"
-        yield from ()
+        yield from ()  # pyrefly: ignore[invalid-yield]
 
 
 class _Blend:

@@ -80,7 +80,7 @@ def _pass_series(run: ScoredRun) -> Series:
             for low, high in [(getattr(e, f"{kind}_low"), getattr(e, f"{kind}_high"))]
             if low is not None
         ]
-        bands.append(Band(kind, edges))  # type: ignore[arg-type]
+        bands.append(Band(kind, edges))
     half = min(estimate.n for _, estimate in estimates) / 2
     points = [(float(k), e.value) for k, e in estimates]
     return Series(run.name, points, bands, max(1.0, half))

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -206,7 +207,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         show: :func:`as_text` for HTML.
         folders: of further templates, which may use those of the report.
     """
-    made = Environment(
+    made: Any = Environment(
         loader=FileSystemLoader([*folders, ASSETS]),
         autoescape=True,
         finalize=show,

@@ -57,7 +57,7 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
             for n, mode in ((0, "r"), (1, "w"))
         ]
         sys.stdin, sys.stdout = streams
-        sys.__stdin__, sys.__stdout__ = streams  # type: ignore[misc]
+        sys.__stdin__, sys.__stdout__ = streams
         if cpu_s:
             hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), hard))

@@ -172,7 +172,7 @@ def _side(text: str, *, output: bool) -> str:
         node = ast.parse(code, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return ""
-    call: ast.expr | None = node
+    call: ast.expr = node
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
         if output and _is_call(node.left):
             return ast.get_source_segment(code, node.comparators[0]) or ""

@@ -95,7 +95,7 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
     Raises:
         InputError: if there is none, or its items are not bytes.
     """
-    found = max(_LIST.findall(prompt), key=len, default=None)
+    found = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
     if found is None:
         raise InputError(f"{where} holds no list of integers.")
     values = tuple(int(part) for part in re.findall(r"\d{1,9}", found))
@@ -166,7 +166,7 @@ def _answer(where: str, row: object) -> Answer:
     if sequence is None and asked is not None:
         sequence = sequence_in(asked, where)
     whole = isinstance(sequence, (list, tuple)) and bool(sequence)
-    if not whole or not all(type(item) is int and 0 <= item <= 255 for item in sequence):  # type: ignore[union-attr]
+    if not whole or not all(type(item) is int and 0 <= item <= 255 for item in sequence):
         raise InputError(
             f"{where}: a row needs 'sequence', integers from 0 to 255, or a 'prompt' with them."
         )

@@ -244,8 +244,8 @@ class MultiPLE(Translated):
     def halves(self, problem: TranslatedProblem) -> Halves | None:
         """The problem's test, split; None if it does not have the form."""
         if problem.id not in self._halves:
-            form = FORMS.get(self.language.name)
-            self._halves[problem.id] = form and take_apart(form, problem.prompt, problem.test)
+            form, texts = FORMS.get(self.language.name), (problem.prompt, problem.test)
+            self._halves[problem.id] = take_apart(form, *texts) if form else None
         return self._halves[problem.id]
 
     def prepare(self, problems: Sequence[TranslatedProblem], sandbox: SandboxProtocol) -> None:

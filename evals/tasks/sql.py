@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from codegen.errors import InputError, plural
 from codegen.generation.protocol import cut_at_stop
@@ -199,7 +199,7 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
     name = plain_name(row.get("db_id"), place)
     query = row.get("query") or row.get("SQL") or ""
     accepted = row.get("accepted")
-    given = [row, *(accepted if isinstance(accepted, list) else [])]
+    given: list[Any] = [row, *(accepted if isinstance(accepted, list) else [])]
     answers = tuple(
         Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
         for one in given

@@ -3,7 +3,6 @@ one pass of gather, turn and scatter.
 """
 
 # Triton's language and launches are typed for its compiler only.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ programs to fill the device, and programs without slots end at once.
 """
 
 # Triton's language and launches are typed for its compiler only.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-# pyright: reportArgumentType=false
 
 from __future__ import annotations
 

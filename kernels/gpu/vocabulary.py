@@ -12,8 +12,6 @@ down the tree and sums q by blocks, and a last one finds the target's token in i
 """
 
 # Triton's language and launches are typed for its compiler only.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 
@@ -190,9 +188,9 @@ def sibling_kernel(
         q, p, kept = _after(q, p, x, children, tokens, states, sums, step, blocks, BLOCKS)
         chance = tl.load(uniforms + (row * depth + level) * uniforms_most + step).to(tl.float64)
         good = tl.max((chance * (p / kept).to(tl.float64) < q.to(tl.float64)).to(tl.int32), 0)
-        if kept <= 0.0:
+        if kept <= 0.0:  # pyrefly: ignore[unsupported-operation]
             tl.store(states + step, _STOPPED)
-        elif good > 0:
+        elif good > 0:  # pyrefly: ignore[unsupported-operation]
             tl.store(states + step, _ACCEPTED)
         else:
             tl.store(states + step, _REJECTED)
@@ -300,7 +298,8 @@ def greedy_kernel(tokens, parents, chosen, path, width, BLOCK: tl.constexpr):
     for level in range(width - 1):
         wanted = tl.load(chosen + row * width + tl.minimum(node, width - 1))
         good = (parent == node) & (token == wanted)
-        node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # width: no child
+        # The width means no child.
+        node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # pyrefly: ignore[missing-attribute]
         tl.store(path + row * (width - 1) + level, tl.where(node < width, node, -1))
 
 
@@ -351,5 +350,6 @@ def launch_greedy(
     path = tokens.new_empty(rows, width - 1)
     given = (x.contiguous() for x in (tokens, parents, chosen))
     block = triton.next_power_of_2(width)
+    # pyrefly: ignore[bad-argument-count, bad-keyword-argument]
     greedy_kernel[(rows,)](*given, path, width, BLOCK=block, num_warps=1)
     return path

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import (  # pyright: ignore[reportMissingImports]
+from openai_server import (
     Model,
     completion,
     serving,

@@ -199,7 +199,7 @@ def mistakes(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A text with mistakes taken back."""
     tmp_path = tmp_path_factory.mktemp("mistakes")
     (tmp_path / "rows.jsonl").write_text(GOOD)
-    args = ["backspace", "rows.jsonl", "--out", "out", "--model", tiny_model_dir, "--eta", 0.5]
+    args = ["backspace", "rows.jsonl", "--out", "out", "--model", tiny_model_dir, "--eta", "0.5"]
     done = codegen(*args, "--workers", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return tmp_path / "out"

@@ -113,7 +113,7 @@ def test_a_name_that_is_no_model_is_refused_whatever_is_asked(
 
 def write_world(folder: Path, size: int) -> tuple[str, str]:
     """Writes a small world in WikiSQL's form: its questions and its tables."""
-    from toy import world  # pyright: ignore[reportMissingImports]
+    from toy import world
 
     items, tables = world(size)
     asked = [

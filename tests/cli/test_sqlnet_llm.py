@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import (  # pyright: ignore[reportMissingImports]
+from openai_server import (
     Model,
     completion,
     serving,

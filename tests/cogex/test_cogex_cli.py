@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cogex_helpers import PLURAL
-from openai_server import (  # pyright: ignore[reportMissingImports]
+from openai_server import (
     Model,
     Reply,
     completion,

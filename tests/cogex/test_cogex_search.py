@@ -82,8 +82,8 @@ def by_item(ask: Query) -> str:
     return program(int(ask.input.removeprefix("in ")) % 12)
 
 
-def search(model: Model, folder: Path | None = None, **changes) -> tuple[Found, ProgramSearch]:
-    settings = SearchSettings(**{"candidates": 12, "best": 3, **changes})
+def search(model: Model, folder: Path | None = None, **changes: Any) -> tuple[Found, ProgramSearch]:
+    settings = SearchSettings(**dict[str, Any](candidates=12, best=3) | changes)
     train, dev = ITEMS[:12], ITEMS[12:]
     with SearchLog(folder, {"settings": repr(settings)}) as log:
         run = ProgramSearch("Do it.", train, dev, model, settings, log)
@@ -164,7 +164,7 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, method: str) -> None:
             found, _ = search(model, tmp_path / "cut", method=method)
         written += model.written
         emulated += model.emulated
-    assert found == whole  # pyright: ignore[reportPossiblyUnboundVariable]
+    assert found == whole
     assert written == 12
     assert max(emulated.values()) == 1
     assert len(emulated) == whole.emulations

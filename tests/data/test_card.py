@@ -91,7 +91,7 @@ def test_dirty_states_have_an_interval(manifest: Manifest) -> None:
 
 def test_texts_from_data_do_not_break_it(manifest: Manifest) -> None:
     odd = "a|b\n---\n# c: [\x00"
-    counts = {**manifest.counts, "failed": {odd: 2}}
+    counts: Any = {**manifest.counts, "failed": {odd: 2}}
     run_config = replace(manifest.run, generator="x: [y]\n---", source={"kind": "x", "name": odd})
     text = card(replace(manifest, licenses={odd: 1}, counts=counts, run=run_config))
     found = header(text)

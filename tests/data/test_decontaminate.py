@@ -48,7 +48,7 @@ def toy() -> Decontamination:
 
 def kind_of(screen: Decontamination, program: str, instruction: str = "Do it.") -> str | None:
     rejected = screen.check(Example("e", instruction, program))
-    return rejected and rejected.detail.partition(" ")[0]
+    return rejected.detail.partition(" ")[0] if rejected else None
 
 
 def test_every_humaneval_problem_is_found_in_each_disguise() -> None:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_helpers import SMALL, Breaking, contents, outcomes, programs
@@ -192,14 +193,15 @@ def test_finished_directory_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_changed_settings_are_refused(
-    tmp_path: Path, finished: bool, change: dict[str, object], message: str
+    tmp_path: Path, finished: bool, change: dict[str, Any], message: str
 ) -> None:
-    settings: dict = {"generator": Echo(), "source": Counter(60), "options": SMALL, "workers": 1}
+    settings: dict[str, Any] = {"generator": Echo(), "source": Counter(60), "options": SMALL}
+    settings["workers"] = 1
     if finished:
         run(out=tmp_path, **settings)
     else:
         with pytest.raises(RuntimeError):
-            run(out=tmp_path, **{**settings, "source": Breaking(60)})
+            run(out=tmp_path, **settings | {"source": Breaking(60)})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ResumeError) as caught:
         run(out=tmp_path, **{**settings, **change})

@@ -18,7 +18,7 @@ from decimal import Decimal
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -403,7 +403,7 @@ def test_one_python_file_is_read_as_in_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "b.py"
     path.write_text(FUNCTION.format(name="one") + "\n" + FUNCTION.format(name="two"))
     alone, below = open_source(str(path)), open_source(str(tmp_path))
-    assert list(alone) == [replace(one, source=str(path)) for one in below]
+    assert list(alone) == [replace(cast(Example, one), source=str(path)) for one in below]
     assert len(list(alone)) == 2
     before = alone.describe()["sha256"]
     path.write_text(FUNCTION.format(name="three"))

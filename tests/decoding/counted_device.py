@@ -51,7 +51,7 @@ class OnDevice(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor, device: torch.device = DEVICE) -> Any:
-        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = torch.Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
             dtype=held.dtype, device=device,
         )  # fmt: skip
@@ -59,7 +59,7 @@ class OnDevice(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # pyrefly: ignore[bad-override]
         raise RuntimeError(f"{func} on the device, outside of its block")
 
 
@@ -96,7 +96,7 @@ class CountedDevice(TorchDispatchMode):
         self._lists.__enter__()
         return super().__enter__()
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: Any) -> None:  # pyrefly: ignore[bad-override]
         super().__exit__(*error)
         self._lists.__exit__(*error)
 

@@ -18,7 +18,8 @@ NEW = 20
 
 def plain(model: Any, prompts: Sequence[list[int]], **options: Any) -> list[Row]:
     rows = [Row(list(prompt), [0.0] * NEW) for prompt in prompts]
-    settings = {"max_new_tokens": NEW, "temperature": 0, "top_p": 1.0, "eos": frozenset()}
+    settings: dict[str, Any] = {"max_new_tokens": NEW, "temperature": 0, "top_p": 1.0}
+    settings["eos"] = frozenset()
     decode(model, rows, **{**settings, **options})
     return rows
 

@@ -26,7 +26,7 @@ PARAMS = SamplingParams(max_new_tokens=16, temperature=0.8, seed=5)
 
 
 def go(task: Task[Any], out: Path, generator: Any = None, **options: Any) -> Path:
-    settings = {"n": 3, "style": "continue", "shard_size": 4, **options}
+    settings: dict[str, Any] = {"n": 3, "style": "continue", "shard_size": 4, **options}
     return run(
         task,
         generator or FakeGenerator(),

@@ -44,7 +44,7 @@ def judge(job: Job) -> Outcome:
 def sample(problem_id: str, index: int, completion: str, **changes: Any) -> Sample:
     settings = {"model": "m", "temperature": 0.8}
     made = Sample("t", problem_id, index, "", completion, "stop", settings, 0, 1, 1)
-    return replace(made, **{"meta": {"style": "continue"}, **changes})
+    return replace(made, **dict[str, Any](meta={"style": "continue"}) | changes)
 
 
 RIGHT = "    return x + {}\n"

@@ -131,7 +131,7 @@ def tokenizer_of(core: str, *texts: str) -> Any:
         tokenizer_object=Tokenizer.from_str(core), bos_token="<s>", eos_token="</s>"
     )
     special = sorted({token for text in texts for token in _SPECIAL.findall(text)})
-    tokenizer.add_special_tokens({"additional_special_tokens": special})  # pyright: ignore
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
     tokenizer.chat_template = texts[0]
     return tokenizer
 
@@ -325,7 +325,7 @@ SEGMENTS = {"id": "a", "example_id": "a", "generator": "g"}
 
 def test_several_turns_as_segments_are_refused(core: str) -> None:
     flags = [("q", False), ("a", True), ("r", False), ("b", True)]
-    segments = [{"text": text, "train": flag} for text, flag in flags]
+    segments: list[dict[str, Any]] = [{"text": text, "train": flag} for text, flag in flags]
     tokenizer = tokenizer_of(core, SMOLLM)
     with pytest.raises(InputError, match=r"'a' has an untrained segment after .* as messages"):
         TextEncoder(tokenizer, "chat").examples(parse_row({**SEGMENTS, "segments": segments}, "x"))

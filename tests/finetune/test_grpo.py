@@ -78,7 +78,7 @@ def test_a_run_its_records_and_its_report(
     from codegen.finetune.run import train
     from codegen.models import load
 
-    seen: list[tuple[int, int, float]] = []
+    seen: list[tuple[Any, ...]] = []
     result = train(parse_recipe(recipe), on_step=lambda *step: seen.append(step))
     rows = lines(recipe["output"])
     assert [row["step"] for row in rows] == [step for step in (1, 2, 3, 4) for _ in range(8)]

@@ -27,7 +27,7 @@ class Net(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.tokens(ids)
         for layer in self.part.layers:  # type: ignore[union-attr]
-            x = layer(x).tanh()
+            x = layer(x).tanh()  # pyrefly: ignore[not-callable]
         return nn.functional.cross_entropy(self.head(x), ids.roll(1))
 
 

@@ -40,7 +40,8 @@ def encoded(
     texts: list[TrainingText], tokenizer: Any, *, format: Any = "chat", **options: Any
 ) -> EncodedTexts:
     pairs = [("", t) for t in texts]
-    return encode_all(pairs, TextEncoder(tokenizer, format), **{"max_length": 64, **options})
+    options.setdefault("max_length", 64)
+    return encode_all(pairs, TextEncoder(tokenizer, format), **options)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def vllm_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactor
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("for-vllm")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
     torch.manual_seed(0)
     model: Any = LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,

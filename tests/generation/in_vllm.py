@@ -18,7 +18,7 @@ from codegen.generation.vllm import VllmBackend
 def main() -> None:
     generator = VllmBackend(sys.argv[1], options=json.loads(sys.argv[2]))
     for case in json.load(sys.stdin):
-        requests = [Request(**{**one, "stop": tuple(one["stop"])}) for one in case["requests"]]
+        requests = [Request(**one | {"stop": tuple(one["stop"])}) for one in case["requests"]]
         decoder = Decoder(case["decoder"], case["options"])
         try:
             params = SamplingParams(**case["params"])

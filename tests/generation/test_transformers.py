@@ -275,7 +275,7 @@ def test_lm_infinite_goes_on_beyond_the_models_length(loaded: LoadedModel) -> No
         run(loaded, REQUESTS[:1], max_new_tokens=600)
     settings = LMInfinite(4, 64)
     generator = TransformersBackend(loaded, infinite=settings)
-    generator.eos = frozenset()  # type: ignore[misc]
+    generator.eos = frozenset()
     (sample,) = samples(generator, REQUESTS[:1], params, Decoder("suffix"))
     assert sample.completion_tokens == 600
     assert sample.meta["lm_infinite"] == {"n_global": 4, "n_local": 64}

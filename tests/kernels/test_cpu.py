@@ -202,7 +202,7 @@ def expected_attention(
     seen = [part[:, rows.order].repeat_interleave(shared, 0) for part in (keys, values)]
     mask = torch.arange(len(rows.order)) <= rows.places[:, None]
     wide = [part.double() for part in (queries.transpose(0, 1), *seen)]
-    found = functional.scaled_dot_product_attention(*wide, attn_mask=mask, scale=0.2)  # type: ignore[arg-type]
+    found = functional.scaled_dot_product_attention(*wide, attn_mask=mask, scale=0.2)
     return found.transpose(0, 1)
 
 

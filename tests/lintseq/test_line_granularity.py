@@ -252,7 +252,7 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> str:
     atoms = ["a", "1", "(b)", "'s'", "f'{a}'", "'''t\n u\n'''", "x.y", "lambda p, q: p", "not c"]
     if depth == 0:
         return draw(st.sampled_from(atoms))
-    inner = expressions(depth=depth - 1)  # type: ignore[call-arg]
+    inner = expressions(depth=depth - 1)
     gap = st.sampled_from(["\n", "\n", " ", "\n# c, d\n", "\n\n", " # (\n", " \\\n"])
     kind = draw(st.sampled_from(["list", "call", "dict", "set", "tuple", "and", "comp", "strings"]))
     parts = draw(st.lists(inner, min_size=1, max_size=4))

@@ -35,6 +35,7 @@ def whole_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("whole-model")
+    # pyrefly: ignore[missing-attribute]
     AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
     torch.manual_seed(1)
     config = LlamaConfig(
@@ -86,8 +87,8 @@ def ask() -> Callable[..., CompletionRequest]:
     def make(prefix: str, suffix: str = "", document: str = "a.py", **more: Any) -> Any:
         client = more.pop("client", "test")
         key = DocumentKey(client, "", document)
-        options = {"language": "python", "multiline": None, **more}
-        given = {"max_new_tokens": options.pop("max_tokens", 8)}
+        options: dict[str, Any] = {"language": "python", "multiline": None, **more}
+        given: dict[str, Any] = {"max_new_tokens": options.pop("max_tokens", 8)}
         given |= {name: options.pop(name) for name in ("temperature", "seed") if name in options}
         options["params"] = SamplingParams(**given)
         return CompletionRequest(key, prefix, suffix, **options)

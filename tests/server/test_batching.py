@@ -198,7 +198,7 @@ class Fake:
                 yield SimpleNamespace(size=size, keep=1, name=self.name, cache=None)
         finally:
             self.ended = True
-        return self.name  # type: ignore[return-value]
+        return self.name
 
 
 def rounds(jobs: list[Fake], monkeypatch: pytest.MonkeyPatch, chunk: int = 64) -> list[list[str]]:

@@ -128,7 +128,7 @@ def test_ollamas_conversations_pass_an_upstream(fronted: Served, served: Served)
     options = {"temperature": 0, "num_predict": 12}
     both = []
     for server in (served, fronted):
-        found = []
+        found: list[Any] = []
         for path, given, text in (
             ("/api/chat", {"messages": TEXT}, lambda row: row["message"]["content"]),
             ("/api/generate", {"prompt": "x", "system": "Be short."}, lambda row: row["response"]),

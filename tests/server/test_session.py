@@ -19,7 +19,8 @@ def test_settings_in_either_spelling(names: str) -> None:
     if names == "snake_case":
         given["max_tokens"], given["delay_ms"] = given.pop("maxTokens"), given.pop("delayMs")
     found, wrong = Preferences().updated(given, ServerLimits())
-    wanted = {"max_tokens": 32, "delay_ms": 0, "enabled": False, "languages": ("go",)}
+    wanted: dict[str, Any] = {"max_tokens": 32, "delay_ms": 0, "enabled": False}
+    wanted["languages"] = ("go",)
     assert found == Preferences(**{**Preferences().model_dump(), **wanted}) and not wrong
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_one_character_changed_anywhere_the_model_looked(seen: int | None) -> No
 
 
 PARAMS = CompletionRequest(KEY, "").params
-OTHER: list[tuple[str, object]] = [
+OTHER: list[tuple[str, Any]] = [
     ("suffix", "x"), ("language", "go"), ("path", "b.py"), ("snippets", (Snippet("b.py", "x"),)),
     ("snippet_share", 0.1), ("repository", "shop"),
     ("params", dataclasses.replace(PARAMS, max_new_tokens=7)),
@@ -86,7 +87,8 @@ def test_other_options_are_asked_again() -> None:
         kept = Suggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) is None, name
-    for name, value in (("settle", False), ("candidates", 1)):
+    apart: dict[str, Any] = {"settle": False, "candidates": 1}
+    for name, value in apart.items():
         kept = Suggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) == ("alue",)

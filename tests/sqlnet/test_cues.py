@@ -313,7 +313,8 @@ def demands(question: str, plan: QueryPlan) -> bool:
 
 def listed(*shown: int, by: int | None = None, down: bool = False) -> QueryPlan:
     order = None if by is None else Order(Item(0, by), descending=down)
-    return QueryPlan(tuple(Selected(Item(0, c)) for c in shown), order=order, limit=order and 1)
+    limit = 1 if order else None
+    return QueryPlan(tuple(Selected(Item(0, c)) for c in shown), order=order, limit=limit)
 
 
 @pytest.mark.parametrize(

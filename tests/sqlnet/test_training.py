@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,11 +113,12 @@ def test_other_settings_or_questions_do_not_go_on_with_a_run(tmp_path: Path) -> 
 def test_misuse_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few"):
         train(CONFIG, vectors(), ITEMS[:3], NEW, tmp_path)
-    for change, what in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"epochs": 0}, "epochs is 0"),
         ({"mean": 1.0}, "mean is 1"),
         ({"frozen_epochs": -1}, "frozen_epochs is -1"),
-    ]:
+    ]
+    for change, what in changes:
         with pytest.raises(ConfigError, match=what):
             replace(CONFIG, **change)
     with pytest.raises(ConfigError, match="Unknown layout 'mine'"):

@@ -343,7 +343,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
             else:
                 earlier = found.get(name, (0, None))[1]
                 merge = isinstance(earlier, ast.Import) and not alias.asname
-                names = [*(earlier.names if merge else []), alias]  # type: ignore[union-attr]
+                names = [*(earlier.names if merge else []), alias]
                 statement = ast.Import(names)
             found[name] = (position, statement)
     return found

@@ -85,8 +85,8 @@ async def completions(
         if given.get(name):
             raise wire.Refused(f"This server does not support the field {name}.", param=name)
     editor = service.next_edits if len(body.prompt) == 1 else None
-    if editor and (found := read_editor_prompt(body.prompt[0])):
-        return await _next_edit(service, editor, request, body, found)
+    if editor and (edit := read_editor_prompt(body.prompt[0])):
+        return await _next_edit(service, editor, request, body, edit)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:

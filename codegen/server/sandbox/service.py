@@ -337,7 +337,7 @@ class LimitsBody(StrictBody):
 
 def defaults(most: Limits) -> Limits:
     """The limits of a job that names none."""
-    usual = asdict(Limits())
+    usual: dict[str, Any] = asdict(Limits())
     return Limits(**{name: min(value, getattr(most, name)) for name, value in usual.items()})
 
 

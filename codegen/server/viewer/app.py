@@ -278,7 +278,7 @@ class Place:
     wanted: Selection
     page: int = 1
 
-    def link(self, path: str = "/rows", *, page: int = 1, **change: object) -> str:
+    def link(self, path: str = "/rows", *, page: int = 1, **change: Any) -> str:
         """The address of this selection, with changes."""
         wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
         more = {k: v for k, v in change.items() if k not in _SELECTION}

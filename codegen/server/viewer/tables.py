@@ -112,7 +112,7 @@ class Lines:
         the text's longest word, which JSON spells unescaped.
         """
         wanted = _lower(text)
-        needle = max(_WORD.findall(wanted), key=len, default="").encode()
+        needle = max((at[0] for at in _WORD.finditer(wanted)), key=len, default="").encode()
         for first, block in self._blocks():
             for number, line in enumerate(block.split(b"\n")[:-1], first):
                 if needle in line.lower() and contains(decoded(line), wanted):

@@ -100,7 +100,7 @@ class _Split(Checks):
         places = {f"__open {id(node)}": number for number, node in enumerate(nodes)}
         for each in ast.walk(inside):
             if isinstance(each, ast.Constant) and each.value in places:
-                each.value = places[each.value]  # type: ignore[index]
+                each.value = places[each.value]
         opened = tuple(map(self._describe, nodes))
         return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
 

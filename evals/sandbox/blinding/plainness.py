@@ -102,7 +102,7 @@ class Plainness:
         if isinstance(node, ast.With):
             call = raised_by(node)
             alone = call is not None and node.items[0].optional_vars is None
-            return (alone and self._is_plain_error(call.args[0])) or (  # type: ignore[union-attr]
+            return (alone and self._is_plain_error(call.args[0])) or (
                 last_name(node.items[0].context_expr) == "subTest"
             )
         if isinstance(node, ast.ExceptHandler):

@@ -154,7 +154,8 @@ class Reader(ast.NodeVisitor):
 
     def __init__(self, tree: ast.Module, entry_point: str) -> None:
         self.scopes = [Scope(FREE)]
-        self.scope, self.guards = 0, ()
+        self.scope = 0
+        self.guards: tuple[Any, ...] = ()
         self.named: list[tuple[ast.AST, int, str]] = []
         self.bound: list[tuple[int, str, tuple[ast.AST | None, ...], tuple[Any, ...]]] = []
         self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it

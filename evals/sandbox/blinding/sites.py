@@ -97,7 +97,7 @@ class Sites(Flow):
             handler, tried = expected_by(node), node.body[0]
             assert handler is not None and handler.type is not None
             assert isinstance(tried, (ast.Expr, ast.Assign))
-            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), tried.value)  # type: ignore[attr-defined]
+            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), tried.value)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self._call_statement(node, node.value)
         return None
@@ -158,7 +158,7 @@ class Sites(Flow):
         names = [ast.Constant(k.arg) for k in call.keywords]
         options = ast.Dict(names, [k.value for k in call.keywords])  # type: ignore[arg-type]
         expected = ast.Tuple([ast.Tuple(call.args, ast.Load()), options], ast.Load())
-        self.current.pure.append(expected)  # type: ignore[attr-defined]
+        self.current.pure.append(expected)
         form = CALLS[last_name(call)].format("calls", "expected")
         test: Any = ast.parse(form, mode="eval").body
         test = Replaced({"calls": calls, "expected": expected}).visit(test)
@@ -184,7 +184,7 @@ class Sites(Flow):
         if self.depends(match):
             raise OpenError
         self._operand(tried, known=True)
-        self.current.pure.append(match)  # type: ignore[attr-defined]
+        self.current.pure.append(match)
         check = ast.Call(
             ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
         )
@@ -224,7 +224,7 @@ class Sites(Flow):
         ]
 
     def _kept(self, node: ast.expr) -> ast.expr:
-        self.current.pure.append(node)  # type: ignore[attr-defined]
+        self.current.pure.append(node)
         return node
 
     def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
@@ -335,7 +335,7 @@ class Sites(Flow):
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             if any(map(self.depends, types)):
                 raise OpenError
-            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            self.current.pure.append(ast.Constant(""))
             return ast.copy_location(make_call("codegen_of", kinds, *types), node)
         if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
             raise OpenError
@@ -346,7 +346,7 @@ class Sites(Flow):
         if not dependent or (len(dependent) == len(values) and name not in COMPARING):
             return self._operand(node, is_truth)
         if isinstance(node.func, ast.Attribute):
-            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            self.current.pure.append(ast.Constant(""))
         arguments = [self._part(value) for value in node.args]
         keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
@@ -383,7 +383,7 @@ class Sites(Flow):
 
     def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
         """Whether what a site expects cannot be read inside."""
-        pure = site.pure  # type: ignore[attr-defined]
+        pure = site.pure
         self.given = self._read_by(site.operands)
         results = [value for key in self.given for value in self.bound_values(key)]
         self.given |= self._read_by(filter(self.depends, filter(None, results)))

@@ -21,7 +21,7 @@ Messages over the driver's SOCK_SEQPACKET socket:
 
 from __future__ import annotations
 
-import _signal  # pyright: ignore[reportMissingImports]
+import _signal  # pyrefly: ignore[missing-import]
 import builtins
 import contextlib
 import functools

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import _signal  # pyright: ignore[reportMissingImports]
+import _signal  # pyrefly: ignore[missing-import]
 import contextlib
 import fcntl
 import os

@@ -89,7 +89,7 @@ class NamespaceSet:
         user = self.identity == "userns"
         wanted = [_MOUNT] if self._lasting else [*([_USER] if user else []), *_SINGLE, _MOUNT]
         made = _in_child(lambda: self._make(wanted, file_mib, landlock_abi))
-        fds = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
+        fds: dict[Any, int] = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
         self._lasting |= {kind: fd for kind, fd in fds.items() if kind in (_USER, *_SINGLE)}
         self.to_enter = (
             *((fd, kind) for kind, fd in self._lasting.items()),

@@ -134,9 +134,9 @@ def main(payload: bytes, printed: bool) -> None:
 def prepare() -> None:
     """Prepares the zygote for all programs."""
     # The interpreter runs without the site module, which adds these two.
-    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
-    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
-    sys.stdout = sys.__stdout__ = _stdout  # type: ignore[misc]
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")
+    sys.stdout = sys.__stdout__ = _stdout
     sys.modules["candidate"] = _candidate
     _namespace["__file__"] = os.path.join(WORK, SCRIPT)
     _thread.stack_size(THREAD_STACK_BYTES)

@@ -39,6 +39,7 @@ class Proxy:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function; see :meth:`Remote.call`."""
+        # pyrefly: ignore[missing-attribute]
         return self._codegen_remote.call(self.__name__, args, kwargs)
 
     @property
@@ -47,7 +48,7 @@ class Proxy:
         return types.FunctionType
 
     def __repr__(self) -> str:
-        return f"<function {self.__name__}>"
+        return f"<function {self.__name__}>"  # pyrefly: ignore[missing-attribute]
 
 
 class Remote:
@@ -185,7 +186,7 @@ class Remote:
 
     def _not_plain(self, value: Any) -> Any:
         if type(value) is Proxy:
-            return {"p": value.__name__}
+            return {"p": value.__name__}  # pyrefly: ignore[missing-attribute]
         if (tree := arrays.pack_array(value, self._pack)) is not None:
             return tree
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")

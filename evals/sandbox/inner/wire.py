@@ -258,7 +258,7 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         found = find_global(module, name)
         if type(found) is not enum.EnumType:
             raise WireError("a malformed value: an unknown name")
-        return found.__members__[member]
+        return found.__members__[member]  # pyrefly: ignore[bad-argument-type]
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -343,8 +343,8 @@ class _Rare(NamedTuple):
     module: str
     name: str
     types: tuple[Any, ...]
-    to_parts: Callable[[object], Sequence[object] | None]
-    make: Callable[[object, list[object]], object]
+    to_parts: Callable[[Any], Sequence[object] | None]
+    make: Callable[[Any, list[Any]], object]
 
 
 def _is_of(part: object, expected: object) -> bool:

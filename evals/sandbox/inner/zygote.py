@@ -83,7 +83,7 @@ def _zygote(config: dict[str, object], own: dict[str, bool], errors: int) -> Zyg
         from .program import main
     else:
         from .checker import main
-    fields = {
+    fields: dict[str, Any] = {
         "control": config["control_fd"],
         "identity": config["identity"],
         "uid_base": config["uid_base"],
@@ -119,7 +119,7 @@ def _import(names: Iterable[str]) -> None:
     program or test that draws random numbers gets the same verdict each time.
     """
     register = os.register_at_fork
-    os.register_at_fork = lambda **_: None  # type: ignore[assignment]
+    os.register_at_fork = lambda **_: None
     try:
         for name in names:
             importlib.import_module(name)

@@ -35,7 +35,8 @@ def flexible_mask_lm(words: int = 4, seed: int = 0, **options: Any) -> FlexibleM
 
 
 def fixed_mask_lm(words: int = 4, seed: int = 0, body_length: int = 5) -> FixedMaskLM:
-    config = FixedMaskConfig(body_length=body_length, **{"eos_token_id": 4, **_sizes(words)})
+    sizes = dict[str, Any](eos_token_id=4) | _sizes(words)
+    config = FixedMaskConfig(body_length=body_length, **sizes)
     return _loud(FixedMaskLM(config), seed)
 
 

@@ -45,6 +45,7 @@ def looping_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
         layer.self_attn.o_proj.weight.data *= 0.02
         layer.mlp.down_proj.weight.data *= 0.02
     model.save_pretrained(folder)
+    # pyrefly: ignore[missing-attribute]
     AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
     return folder
 
@@ -206,7 +207,7 @@ def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) ->
                 rule = made(tokenizer, kind, options).rule()
                 push_all(rule, prompt + lists[name])
                 penalties = [[] for _ in range(4)]
-                penalties[index] = list(rule.penalties())  # type: ignore[assignment]
+                penalties[index] = list(rule.penalties())
                 apply(expected, penalties)
         assert torch.equal(logits, expected)
         changed = {i for i in range(4) if not torch.equal(logits[i], torch.ones(size))}

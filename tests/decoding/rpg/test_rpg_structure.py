@@ -154,7 +154,7 @@ def comparable(signature: tuple[object, ...]) -> tuple[object, ...]:
     """``..`` of a relative import is one symbol to the tracker; long signatures are folded."""
     symbols: list[object] = []
     for symbol in signature[:40]:
-        symbols += [b"."] * len(symbol) if symbol in (b"..", b"...") else [symbol]  # type: ignore[arg-type]
+        symbols += [b"."] * len(symbol) if symbol in (b"..", b"...") else [symbol]
     return tuple(symbols[:40])
 
 
@@ -302,7 +302,7 @@ def repeats(text: str, language: str = "python") -> tuple[int, int, tuple[bytes,
     tracker = StructureTracker(find_language(language))
     tracker.feed(text.encode())
     found = tracker.repetition()
-    return found and (found.square.period, found.square.copies, found.anchors)
+    return (found.square.period, found.square.copies, found.anchors) if found else None
 
 
 def test_repetitions_are_seen_where_a_copy_would_begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ BOMBS: list[tuple[str, str, str]] = suite("compilers")
 
 
 @pytest.fixture(scope="module")
-def short_compile() -> object:
+def short_compile() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         limits = Limits(cpu_s=3.0, memory_mib=512, output_bytes=16 << 20, file_mib=32)
         patch.setattr(programs, "COMPILE", limits)

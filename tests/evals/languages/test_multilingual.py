@@ -97,7 +97,7 @@ def test_right_wrong_and_forged_answers(tmp_path: Path, language: str) -> None:
         task.prepare(task.problems(), sandbox)
         jobs = [task.job(problem, problem.prompt + text) for text in SOLUTIONS[language]]
         assert all(isinstance(job, Job) and job.mode == "isolated" for job in jobs)
-        right, wrong, forged = (sandbox.run(job) for job in jobs)  # type: ignore[arg-type]
+        right, wrong, forged = (sandbox.run(job) for job in jobs)
         assert (right.status, right.trust) == ("passed", "isolated"), right
         assert wrong.status == "wrong" and not forged.passed
         # The data set's own tests say the same of the first two.

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture
 def model() -> Iterator[Any]:
     """A server whose model does what UniCode's prompts ask."""
-    from openai_server import serving  # pyright: ignore[reportMissingImports]
+    from openai_server import serving
     from unicode_helpers import write
 
     with serving(write) as model:

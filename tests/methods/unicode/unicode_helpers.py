@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from openai_server import Reply, completion  # pyright: ignore[reportMissingImports]
+from openai_server import Reply, completion
 
 from codegen.methods.unicode import UniCode
 from codegen.methods.unicode.generator import block
@@ -16,7 +16,8 @@ PROGRAM = "def f(x):\n    if x > 0:\n        x = x + 1\n    return x\n"
 
 def example(i: int = 0, **fields: Any) -> Example:
     program = PROGRAM.replace("1", str(i + 1))
-    return Example(**{"id": f"e{i}", "instruction": f"Do {i}.", "program": program, **fields})
+    texts: dict[str, Any] = {"id": f"e{i}", "instruction": f"Do {i}.", "program": program}
+    return Example(**texts | fields)
 
 
 def texts_of(generator: UniCode, item: Example, seed: int = 0) -> list[TrainingText]:

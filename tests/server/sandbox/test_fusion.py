@@ -50,7 +50,7 @@ def test_fields_and_defaults_are_those_of_sandboxfusion(name: str) -> None:
 
 
 # What is run, with SandboxFusion's status, the command's, and the return code.
-RUNS = {
+RUNS: dict[str, tuple[Any, ...]] = {
     "ends": ("print('a')\n", {}, "Success", "Finished", 0),
     "fails": ("import sys\nprint(1)\nsys.exit(3)\n", {}, "Failed", "Finished", 3),
     "raises": ("1 / 0\n", {}, "Failed", "Finished", 1),

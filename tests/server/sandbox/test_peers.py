@@ -3,7 +3,6 @@ inspect_ai. Each test needs the package itself; verl's and tinker's files are lo
 their packages import a whole trainer (``pip install --no-deps verl tinker-cookbook``).
 """
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import asyncio

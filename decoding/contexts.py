@@ -43,7 +43,8 @@ from codegen.decoding.passes import (
     forward,
     sliding_window,
 )
-from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.rows import CachedRows
+from codegen.decoding.trees import Trees
 from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"

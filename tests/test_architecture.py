@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 import sys
 import types
 from collections import Counter
@@ -111,3 +112,26 @@ def test_the_decoder_reads_and_chooses() -> None:
     assert logits.tolist() == [[-2.0, 6.0]]
     with pytest.raises(ConfigError, match="share"):
         spec.read_options({"shar": 2})
+
+
+# Imports each module before all others of the project, in a process of its own.
+IMPORT_FIRST = """
+import importlib, os, pkgutil, codegen, datasets, peft, sqlglot, torch, transformers
+for module in pkgutil.walk_packages(codegen.__path__, "codegen.", onerror=lambda name: None):
+    if not module.name.endswith("__main__") and not os.fork():
+        try:
+            importlib.import_module(module.name)
+        except ImportError as error:
+            if "circular" in str(error):
+                print(module.name, error, flush=True)
+        finally:
+            os._exit(0)
+"""
+
+
+@pytest.mark.long
+def test_each_module_can_be_imported_first() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_FIRST], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""

@@ -26,7 +26,7 @@ from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
-from codegen.decoding.rows import Trees
+from codegen.decoding.trees import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream

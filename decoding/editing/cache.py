@@ -49,7 +49,7 @@ from codegen.decoding.editing.plan import (
 )
 from codegen.decoding.editing.rotation import Support, examine
 from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
-from codegen.decoding.rows import Trees
+from codegen.decoding.trees import Trees
 
 _KNOWN_LOGITS = 8
 _SPARE = 512  # unused slots that are always allowed

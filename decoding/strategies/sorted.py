@@ -45,8 +45,9 @@ from codegen.decoding.passes import (
     logits_agree,
     sliding_window,
 )
-from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
+from codegen.decoding.trees import Trees
 from codegen.errors import ModelError
 
 _CHECKED = 5  # tokens

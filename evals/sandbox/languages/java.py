@@ -1,6 +1,4 @@
-"""Java. The compiler starts from an archive of its own loaded classes, which all programs share.
-They also share the parts of JUnit and AssertJ that tests of exercises use (``support/junit.java``).
-"""
+"""Java. The compiler starts from an archive of its own loaded classes, which all programs share."""
 
 from __future__ import annotations
 
@@ -26,10 +24,7 @@ SMALL_JVM = ("-XX:ReservedCodeCacheSize=32m", "-XX:CompressedClassSpaceSize=64m"
 JVM_LIBRARIES = {"LD_LIBRARY_PATH": "{java.home}/lib:{java.home}/lib/jli"}
 _ARCHIVE = "javac.jsa"
 _JAVAC = ("-m", "jdk.compiler/com.sun.tools.javac.Main")
-# What tests use comes first, so that a program can't replace it.
-_JARS = "/usr/share/java/javatuples.jar:/usr/share/java/json-latest.jar"
-_PATH = ("-cp", f"{{cache}}/junit:/tmp:{_JARS}")
-_PART = re.compile(r"^//==== (\S+)\n", re.M)
+_PATH = ("-cp", "/tmp:/usr/share/java/javatuples.jar")
 
 
 def _names(source: str) -> Names:
@@ -55,20 +50,10 @@ def archive_classes(compiler: Sequence[str], archive: Path, file: str, program: 
         run_tool(java, dump, *JVM, *options, "-d", work, f"{work}/{file}")
 
 
-def _prepare(toolchain: Toolchain, folder: Path) -> None:
+def _archive(toolchain: Toolchain, folder: Path) -> None:
     program = "import java.util.*;\nclass A { static List<String> f(Map<String, Integer> m) {\n"
     program += "  return new ArrayList<>(m.keySet()); } }\n"
-    java = toolchain.here["java"]
-    archive_classes((java, *_JAVAC), folder / _ARCHIVE, "A.java", program)
-    _, *parts = _PART.split(toolchain.language.header)
-    with tempfile.TemporaryDirectory() as work:
-        files = [Path(work, name) for name in parts[::2]]
-        for file, text in zip(files, parts[1::2], strict=True):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, "utf-8")
-        run_tool(java, *JVM, *_JAVAC, "-d", str(folder / "junit"), *map(str, files))
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    archive_classes((toolchain.here["java"], *_JAVAC), folder / _ARCHIVE, "A.java", program)
 
 
 _COMPILER = (
@@ -95,7 +80,6 @@ JAVA = Language(
     stop=("\n    }\n", "\n}"),
     support={"CodegenAnswers.java": support("CodegenAnswers.java")},
     guard=in_main(_MAIN, "CodegenAnswers.done();"),
-    header=support("junit.java"),
     names=_names,
-    prepare=_prepare,
+    prepare=_archive,
 )

@@ -43,7 +43,6 @@ OPTIONAL = (
     "ray",
     "triton",
     "duckdb",
-    "constraint",
     "pygls",
     "lsprotocol",
     "starlette",

@@ -27,7 +27,6 @@ _PARTS = (
     ("rl", "preference and reward training", "trl"),
     ("duckdb", "DuckDB databases for sqlnet", "duckdb"),
     ("servers", "PostgreSQL and MySQL databases for sqlnet", "sqlalchemy psycopg pymysql"),
-    ("puzzles", "zebra puzzles", "constraint"),
     ("git", "git histories as data", "pygit2"),
     ("serve", "completions for editors", "pygls lsprotocol pathspec"),
     ("serve", "servers over HTTP, the viewer", "uvicorn starlette prometheus_client"),

@@ -1,11 +1,12 @@
-"""Runs programs, and finds processes as the kernel lists them, for tests of what is left behind."""
+"""Runs programs, waits for what they do, and finds processes as the kernel lists them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def run(
 def python(script: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a Python script, given as text; see :func:`run`."""
     return run(sys.executable, "-c", script, *arguments, **options)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What ``check`` gives once it gives anything."""
+    until = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < until, "what is waited for did not come"
+        time.sleep(0.01)
+    return found
 
 
 def descendants(pid: int) -> list[int]:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from codegen.cli import cli
+from tests.processes import python, run
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -44,13 +44,11 @@ def test_a_tutorial_runs_as_it_stands(name: str, tmp_path: Path) -> None:
             script.append(text)
     assert script
     bin = Path(sys.executable).parent
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "".join(script)],
+    command = ["bash", "-euo", "pipefail", "-c", "".join(script)]
+    done = run(
+        *command,
+        env={"PATH": f"{bin}:{os.environ['PATH']}"},
         cwd=tmp_path,
-        env={**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=900,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -89,14 +87,8 @@ def test_a_notebook_runs_as_it_stands(
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Links and anchors included."""
     pytest.importorskip("material", reason="pip install 'codegen-toolkit[docs]'")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
+    done = run(*command, env={"NO_MKDOCS_2_WARNING": "1"}, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "reference" / "cli.html").is_file()
     pages = [page.read_text() for page in (tmp_path / "site").glob("**/*.html")]
@@ -154,9 +146,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
         for kind, _, text in BLOCK.findall((ROOT / "README.md").read_text())
         if kind == "python"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = python(block, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import venv
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from codegen.extras import EXTRAS
+from tests.processes import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,7 +43,6 @@ OPTIONAL = (
     "ray",
     "triton",
     "duckdb",
-    "constraint",
     "pygls",
     "lsprotocol",
     "starlette",
@@ -56,14 +55,7 @@ OPTIONAL = (
 
 
 def _run(command: list[str], folder: Path, **environment: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(*command, env=environment, cwd=folder)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -126,9 +118,7 @@ def test_an_installation_imports_everything_and_passes_doctor(
     codegen = str(python.with_name("codegen"))
     doctor = json.loads(_run([codegen, "doctor", "--json"], tmp_path))
     assert doctor
-    done = subprocess.run(
-        [codegen, "bench", "lintseq"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run(codegen, "bench", "lintseq", cwd=tmp_path)
     assert done.returncode == 2
     assert "benchmarks are not part of the installed package" in done.stderr
 
@@ -172,9 +162,7 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
         (["data", "lintseq", "hub:a/b", "--out", "e"], "data"),
         (["serve", "lsp", "--model", "embedded"], "serve"),
     ):
-        done = subprocess.run(
-            [codegen, *command], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = run(codegen, *command, cwd=tmp_path)
         assert done.returncode == 1
         assert done.stderr.endswith(f"Install it with: pip install 'codegen-toolkit[{extra}]'\n")
         assert done.stderr.count("\n") == 1

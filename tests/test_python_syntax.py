@@ -13,7 +13,7 @@ import pytest
 
 from codegen.cogex.literals import Invalid
 from codegen.cogex.program import parse_function
-from codegen.data.sources.functions import FunctionFilter, functions_of
+from codegen.data.sources.functions import functions_of
 from codegen.errors import CodegenError
 from codegen.lintseq import LintSeq, prepare
 from codegen.lintseq.reference import random_sequence
@@ -133,7 +133,7 @@ def test_all_generators_say_the_same(generator: str) -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python knows the syntax")
 def test_files_that_need_a_newer_python_are_skipped() -> None:
     source = NEWER["type parameters of a function"][1].encode()
-    (item,) = functions_of(source, "m.py", FunctionFilter(), "")
+    (item,) = functions_of(source, "m.py", False, "")
     assert (item.reason, item.outcome) == ("newer_python", "skipped")  # type: ignore[union-attr]
-    (item,) = functions_of(b"print 'x'\n", "m.py", FunctionFilter(), "")
+    (item,) = functions_of(b"print 'x'\n", "m.py", False, "")
     assert (item.reason, item.outcome) == ("syntax_error", "failed")  # type: ignore[union-attr]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,9 +72,7 @@ def better(word: str) -> str:
 
 def test_plain_words() -> None:
     kinds = ("*.py", "*.md", "*.html", "*.jinja", "*.c", "*.h", "*.cpp", "*.hpp")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", *kinds], cwd=ROOT, capture_output=True, text=True
-    )
+    listed = run("git", "ls-files", "-z", *kinds, cwd=ROOT)
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = [

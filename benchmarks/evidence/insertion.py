@@ -23,7 +23,6 @@ TASKS = {
     "star-easy": (64, 8000),
     "star-medium": (96, 16_000),
     "star-hard": (96, 16_000),
-    "zebra-3x3": (64, 8000),
 }
 
 
@@ -49,7 +48,7 @@ def settings(
             "match_keys": True,
             "draws": draws,
         },
-        "data": f"puzzles:{task}:train" + ":10000" * task.startswith("zebra"),
+        "data": f"puzzles:{task}:train",
         "output": str(out / f"{task}-{kind}"),
         "decoder": "sample" if kind == "llama" else "insertion",
         "method": "full",
@@ -68,7 +67,6 @@ def settings(
             "watch": 100,
             "answers": asked,
             "keep": "last",
-            "set_of": 3 if task.startswith("zebra") else 0,
         },
         "save_every": 250,
         "seed": seed,

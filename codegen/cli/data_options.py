@@ -179,8 +179,8 @@ class WholeOptions(Config):
 class PlainOptions(Config):
     """Make one text per example: its instruction, then its program as the trained part.
 
-    Works for any language, and for puzzles: puzzles:star-easy, star-medium, star-hard or zebra-3x3,
-    followed by :train, :validation or :test and a number.
+    Works for any language, and for puzzles: puzzles:star-easy, star-medium or star-hard, followed
+    by :train, :validation or :test and a number.
     """
 
 

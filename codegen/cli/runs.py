@@ -71,7 +71,7 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
     directories, and a run that is still being written is read again.
     """
     require("starlette", "uvicorn", "prometheus_client")
-    from codegen.server.guard import serve
+    from codegen.server.guard import make_server, serve
     from codegen.server.viewer import Library, make_app
 
     library = Library(places)
@@ -79,4 +79,4 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
         app = make_app(library, token, sock.getsockname()[1], given.hosts)
         echo(f"Open {given.address(sock)}/{f'?token={token}' if token else ''}", err=True)
         echo("Stop with Ctrl-C.", err=True)
-        serve(app, sock)
+        serve(make_server(app), sock)

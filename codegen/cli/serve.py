@@ -296,7 +296,7 @@ def http(given: HttpOptions) -> None:
     """
     require(*_NEEDED)
     given.start_log()
-    from codegen.server.guard import serve
+    from codegen.server.guard import make_server, serve
     from codegen.server.http import make_app
 
     with given.listening() as (token, sock), _running(_engine(given)) as engine:
@@ -305,7 +305,7 @@ def http(given: HttpOptions) -> None:
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
         status = [engine.model.status.message] if given.upstream else []
         given.announce(token, f"Serving {shown} at {given.address(sock)}", *status)
-        serve(app, sock)
+        serve(make_server(app), sock)
 
 
 class SandboxOptions(LogOptions, ListenOptions):
@@ -348,7 +348,7 @@ def sandbox(given: SandboxOptions) -> None:
     require("starlette", "uvicorn", "prometheus_client")
     given.start_log()
     from codegen.evals.sandbox import Sandbox
-    from codegen.server.guard import serve
+    from codegen.server.guard import make_server, serve
     from codegen.server.sandbox import SandboxService, make_app, most_limits
 
     with (
@@ -360,7 +360,8 @@ def sandbox(given: SandboxOptions) -> None:
         service = SandboxService(opened, most_limits(given.max_cpu_s, given.max_memory_mib))
         app = make_app(service, token, requests_per_s=given.requests_per_s, **given.access)
         given.announce(token, f"Serving the sandbox at {given.address(sock)}")
-        serve(app, sock, connections=1024, grace_s=120, stopping=service.stop)
+        server = make_server(app, connections=1024, grace_s=120, stopping=service.stop)
+        serve(server, sock)
         logging.getLogger("codegen.server").info("%s", service.metrics.line())
 
 
@@ -467,13 +468,13 @@ def mcp(given: McpOptions) -> None:
 
             asyncio.run(_serve_stdio(server, tools))
             return
-        from codegen.server.guard import Guard
-        from codegen.server.guard import serve as serve_http
+        from codegen.server import guard
 
         with given.listening() as (token, sock):
-            app = Guard(make_app(server), token, hosts=given.hosts, origins=frozenset(given.origin))
+            origins = frozenset(given.origin)
+            app = guard.Guard(make_app(server), token, given.hosts, origins)
             given.announce(token, f"Serving tools at {given.address(sock)}/mcp")
-            serve_http(app, sock, during=server.session_manager.run())
+            guard.serve(guard.make_server(app), sock, server.session_manager.run())
 
 
 async def _serve_stdio(server: MCPServer, tools: Tools) -> None:

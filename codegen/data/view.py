@@ -9,7 +9,6 @@ Control characters of the data are made visible before they reach a terminal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
@@ -22,16 +21,8 @@ from codegen.methods.backspace import is_trajectory
 from codegen.records import DataRecord, Preference, TrainingText
 from codegen.terminal import visible
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One edit of a sequence.
-
-    Attributes:
-        lines: the state after the edit, each line with whether the edit added it.
-    """
-
-    lines: tuple[tuple[str, bool], ...]
+Step = Sequence[tuple[str, bool]]
+"""The state after an edit: each line, and whether the edit added it."""
 
 
 def is_edit_sequence(text: TrainingText) -> bool:
@@ -41,7 +32,7 @@ def is_edit_sequence(text: TrainingText) -> bool:
 
 def steps(text: TrainingText) -> list[Step]:
     """The edits of a text with the states after them; malformed edits are left out."""
-    found = []
+    found: list[Step] = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
     for edit in resolve(text.trained, base=base).edits:
@@ -53,7 +44,7 @@ def steps(text: TrainingText) -> list[Step]:
             done = hunk.start
         marked += [(line, False) for line in lines[done:]]
         lines = [line for line, _ in marked]
-        found.append(Step(tuple(marked)))
+        found.append(marked)
     return found
 
 
@@ -114,11 +105,11 @@ def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
     if not all_steps and not one_edit:
         console.print(Text(f"after {plural(len(sequence), 'edit')}:", style="bold"))
         if sequence:
-            console.print(_state([(line, False) for line, _ in sequence[-1].lines]))
+            console.print(_state([(line, False) for line, _ in sequence[-1]]))
         return
     for number, step in enumerate(sequence):
         console.print(Text(step_name(text, number, len(sequence)), style="bold"))
-        console.print(_state(step.lines))
+        console.print(_state(step))
 
 
 def _print_preference(console: Console, record: Preference) -> None:
@@ -146,12 +137,12 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
         console.print(trajectories.render(step, trajectory, decode))
 
 
-def _untouched(text: TrainingText) -> list[tuple[str, bool]]:
+def _untouched(text: TrainingText) -> Step:
     """The lines of the state that a text without edits shows."""
     return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 
-def _state(lines: Sequence[tuple[str, bool]]) -> Text:
+def _state(lines: Step) -> Text:
     shown = Text()
     for line, added in lines:
         mark, style = ("+ ", "green") if added else ("  ", "")

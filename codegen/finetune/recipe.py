@@ -151,7 +151,6 @@ class Evaluation(Config):
     keep: Literal["best", "last"] = setting("best", "which weights are saved at the end")
     answers: int = setting(0, "held-out prompts completed and compared at the end", ge=0)
     watch: int = setting(0, "how many of these are compared at each evaluation", ge=0)
-    set_of: int = setting(0, "compare as sets of N-word groups; 0 as sequences", ge=0, le=1000)
 
 
 class GRPO(Config):

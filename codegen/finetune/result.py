@@ -303,7 +303,7 @@ def exact_match(
 
     Args:
         loaded: completes the prompts of the texts greedily.
-        texts: held out; their trained parts are the expected completions.
+        texts: held out; their trained parts are the expected completions, compared word by word.
     """
     from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
     from codegen.generation.transformers import TransformersBackend
@@ -322,7 +322,7 @@ def exact_match(
     wrong = [
         {"prompt": text.prompt, "expected": text.trained, "answer": completions[number]}
         for number, text in enumerate(texts)
-        if not is_right(completions[number], text.trained, recipe.evaluation.set_of)
+        if completions[number].split() != text.trained.split()
     ]
     share = (len(texts) - len(wrong)) / len(texts)
     return {
@@ -331,20 +331,3 @@ def exact_match(
         "asked": len(texts),
         "wrong": wrong[:5],
     }
-
-
-def is_right(completion: str, expected: str, set_of: int = 0) -> bool:
-    """Whether a completion has the words of the expected text.
-
-    Args:
-        completion, expected: texts; blanks only separate words.
-        set_of: words per group, whose order among the groups is free; 0 compares sequences.
-    """
-    given, wanted = completion.split(), expected.split()
-    if not set_of:
-        return given == wanted
-
-    def groups(words: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(words[at : at + set_of]) for at in range(0, len(words), set_of)}
-
-    return len(given) == len(wanted) and groups(given) == groups(wanted)

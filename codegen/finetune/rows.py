@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from codegen.data.manifest import data_files, digests
-from codegen.data.sources import Rejected, file_digest
+from codegen.data.sources import file_digest
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
-from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
+from codegen.data.sources.rows import hub_rows, sound_rows
 from codegen.errors import InputError
-from codegen.hub import parse_hub
 from codegen.records import Messages, Segment, TrainingText, from_dict, read_rows
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -78,19 +77,10 @@ def source_digests(path: str) -> list[str]:
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
     if path.startswith(_HUB):
-        name, config, split = parse_hub(path.removeprefix(_HUB))
-        for number, row in enumerate(open_hub(name, config, split, path)):
-            yield f"{path}:{number}", row
+        yield from hub_rows(path.removeprefix(_HUB))
         return
     for file in _files(path):
-        if file.suffix in (".parquet", ".gz"):
-            is_parquet = file.suffix == ".parquet"
-            for place, row, _ in parquet_rows(file, str(file)) if is_parquet else jsonl_rows(file):
-                if isinstance(row, Rejected):
-                    raise InputError(f"{place}: {row.reason.replace('_', ' ')} ({row.detail}).")
-                yield place, row
-        else:
-            yield from read_rows(file)
+        yield from sound_rows(file) if file.suffix in (".parquet", ".gz") else read_rows(file)
 
 
 def _files(path: str) -> list[Path]:

@@ -257,6 +257,12 @@ class Client:
         return text.replace(self._key, "***") if self._key else text
 
 
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
 def retry_after(value: str, now: float) -> float:
     """Seconds to wait by a Retry-After header (seconds or an HTTP date); 0 if there is none."""
     try:

@@ -45,7 +45,7 @@ from typing import Any, Literal
 from codegen.errors import ConfigError, in_one_line
 from codegen.generation.backends import Endpoint, is_loopback
 from codegen.generation.cached import Prices
-from codegen.generation.client import Client, Failure, LoopThread
+from codegen.generation.client import Client, Failure, LoopThread, count_of
 from codegen.generation.decoders import Resolved, supported
 from codegen.generation.protocol import (
     Backend,
@@ -525,12 +525,7 @@ def _finish_reason(
 def _tokens(row: Any) -> tuple[int, int]:
     """The tokens of prompt and completion that a response reports, 0 where it does not."""
     usage = row.get("usage") if isinstance(row, dict) else None
-    return _number(usage, "prompt_tokens"), _number(usage, "completion_tokens")
-
-
-def _number(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
 
 
 def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:

@@ -460,23 +460,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    app: ASGIApp,
+    server: uvicorn.Server,
     sock: socket.socket,
-    *,
-    connections: int = 0,
-    grace_s: int = 2,
-    stopping: Callable[[], None] | None = None,
     during: AbstractAsyncContextManager[None] | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, in the main thread.
-
-    Args:
-        connections: most connections at a time; 0 for as many as one user's editors need.
-        grace_s: seconds that requests have to end once the server stops.
-        stopping: called on the event loop when the server stops; requests may still be running.
-        during: a context to serve in.
-    """
-    server = make_server(app, connections=connections, grace_s=grace_s, stopping=stopping)
+    """Serves within a context until SIGINT or SIGTERM, in the main thread."""
 
     async def serving() -> None:
         async with during or nullcontext():
@@ -511,7 +499,13 @@ def make_server(
     grace_s: int = 2,
     stopping: Callable[[], None] | None = None,
 ) -> uvicorn.Server:
-    """The server with its limits; see :func:`serve`."""
+    """A server with limits.
+
+    Args:
+        connections: most connections at a time; 0 for as many as one user's editors need.
+        grace_s: seconds that requests have to end once the server stops.
+        stopping: called on the event loop when the server stops; requests may still be running.
+    """
     server = _Server(
         uvicorn.Config(
             app,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -25,8 +26,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
+        self._known: dict[str, Any] = {}
         self._latest: dict[str, deque[float]] = {stage: deque(maxlen=_WINDOW) for stage in STAGES}
         self._seconds = Histogram(
             f"{_PREFIX}stage_seconds", "Seconds by stage of a completion.", ["stage"],
@@ -35,11 +35,7 @@ class Metrics:
 
     def count(self, name: str, by: int = 1) -> None:
         """Adds to a counter, shown as ``codegen_NAME_total``."""
-        with self._lock:
-            if name not in self._counters:
-                text = name.replace("_", " ").capitalize()
-                self._counters[name] = Counter(_PREFIX + name, text, registry=self.registry)
-        self._counters[name].inc(by)
+        self._of(Counter, name).inc(by)
 
     def observe(self, stages: Mapping[str, float]) -> None:
         """Adds durations in seconds."""
@@ -49,11 +45,14 @@ class Metrics:
 
     def gauge(self, name: str, value: float) -> None:
         """Sets a gauge, shown as ``codegen_NAME``."""
+        self._of(Gauge, name).set(value)
+
+    def _of(self, kind: type[Counter] | type[Gauge], name: str) -> Any:
         with self._lock:
-            if name not in self._gauges:
+            if name not in self._known:
                 text = name.replace("_", " ").capitalize()
-                self._gauges[name] = Gauge(_PREFIX + name, text, registry=self.registry)
-        self._gauges[name].set(value)
+                self._known[name] = kind(_PREFIX + name, text, registry=self.registry)
+            return self._known[name]
 
     def value(self, name: str) -> int:
         """A counter's value."""
@@ -66,7 +65,8 @@ class Metrics:
 
     def line(self) -> str:
         """Everything in one line, for a log."""
-        parts = [" ".join(f"{name}={self.value(name)}" for name in sorted(self._counters))]
+        counters = sorted(name for name, one in self._known.items() if isinstance(one, Counter))
+        parts = [" ".join(f"{name}={self.value(name)}" for name in counters)]
         for stage in STAGES:
             if (middle := self.quantile(stage, 0.5)) is not None:
                 high = self.quantile(stage, 0.95) or 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -95,7 +95,6 @@ class _Made:
     text: str
     count: Callable[[str], None]
     shown_at: float = float("inf")
-    is_accepted: bool = False
 
 
 class NextEditor:
@@ -121,8 +120,7 @@ class NextEditor:
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
         self.trackers: dict[str, Tracker] = {}
-        self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-        self._made: OrderedDict[str, _Made] = OrderedDict()  # by id
+        self._refused: deque[tuple[str, str, str]] = deque(maxlen=_REMEMBERED)
         self._pending: dict[str, _Made] = {}  # by URI: the latest, until the document changes
         self._numbers = count(1)
 
@@ -152,27 +150,18 @@ class NextEditor:
         del self._pending[uri]
         taken = any(text.rstrip("\n") == pending.text.rstrip("\n") for text in texts)
         if taken:
-            self._accept(pending, now)
+            self.outcomes.accept(pending.id, now)
+            pending.count("next_edit_accepted")
         elif now - pending.shown_at >= _SEEN_S:
-            self._refuse(pending.change)
+            self._refused.append(pending.change)
         return taken
-
-    def _accept(self, made: _Made, now: float) -> None:
-        self.outcomes.accept(made.id, now)
-        if not made.is_accepted:
-            made.count("next_edit_accepted")
-        made.is_accepted = True
 
     def show(self, id_: str) -> None:
         """The client reports that a proposal is on the screen."""
         self.outcomes.show(id_)
-        if made := self._made.get(id_):
-            made.shown_at = min(made.shown_at, time.monotonic())
-
-    def _refuse(self, change: tuple[str, str, str]) -> None:
-        self._refused[change] = None
-        while len(self._refused) > _REMEMBERED:
-            self._refused.popitem(last=False)
+        for made in self._pending.values():
+            if made.id == id_:
+                made.shown_at = min(made.shown_at, time.monotonic())
 
     async def propose(
         self,
@@ -360,9 +349,7 @@ class NextEditor:
         text = "".join([*document.lines[:top], new, *document.lines[bottom:]])
         change = (uri, found.old, found.new)
         made = _Made(number, change, _plain(text), engine.metrics.count)
-        self._made[number] = self._pending[uri] = made
-        while len(self._made) > _REMEMBERED:
-            self._made.popitem(last=False)
+        self._pending[uri] = made
         self.outcomes.watch(
             number,
             Watched(

@@ -45,10 +45,7 @@ _ABOUT = {
     "canitedit": "105 detailed instructed edits, by the whole program (Cassano et al. 2024)",
     "canitedit-diff": "the same by blocks of search and replace",
     "canitedit-lazy": "the same with a short instruction",
-    "aider-polyglot": (
-        "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024); or in "
-        "aider-polyglot:LANGUAGE"
-    ),
+    "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
     "aider-polyglot-diff": "the same by blocks of search and replace",
     "livecodebench": (
         "contest problems by date, read and print or a method to complete (Jain et al. 2024)"

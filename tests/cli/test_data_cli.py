@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,14 @@ from codegen.data import read_texts
 from codegen.lintseq import resolve
 from codegen.records import Segment, TrainingText, write_jsonl
 from codegen.terminal import visible
+from tests.processes import run, wait_for
 
 GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\n"}\n'
 
 
 def codegen(*args: str | int | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "codegen", "data", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+    return run(*command, cwd=cwd, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +129,9 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
     args = [sys.executable, "-m", "codegen", "data", "lintseq", "humaneval", "--out", "out"]
     args += ["--sequences", "100", "--workers", "2"]
     process = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
     journal = tmp_path / "out" / ".partial" / "journal.jsonl"
     # The first line says what is run, each further one commits some of it.
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130

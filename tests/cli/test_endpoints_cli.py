@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from openai_server import (
     serving,
     sse,
 )
+
+from tests.processes import wait_for
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -198,11 +199,8 @@ def test_kill_9_loses_no_sample(server: Model, task: Path, tmp_path: Path) -> No
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert sent.wait(60)
         partial = Path("run/samples.partial.jsonl")
-        deadline = time.monotonic() + 30
         # Five answers are kept, and both requests that remain in flight have arrived.
-        while partial.read_bytes().count(b"\n") < 5 or len(server.bodies) < 7:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: partial.read_bytes().count(b"\n") >= 5 and len(server.bodies) >= 7)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     gate.release(9)

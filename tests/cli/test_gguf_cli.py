@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.databases import sqlite_file
+from tests.processes import lives, wait_for
 
 Codegen = Callable[..., tuple[int, str, str]]
 SMALL = ("-o", "engine.context=1024", "-o", "engine.threads=1")
@@ -90,19 +89,12 @@ def test_a_run_killed_by_sigkill_is_resumed_from_wherever_the_file_is(
     words += ["--limit", "6", "-o", "batch_size=1", "--max-new-tokens", "40", "--temperature", "0"]
     process = subprocess.Popen([sys.executable, "-m", "codegen", *words], stderr=subprocess.DEVNULL)
     partial = out / "samples.partial.jsonl"
-    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
-        time.sleep(0.02)
+    wait_for(lambda: partial.exists() and partial.stat().st_size)
     child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
     process.kill()
     assert process.wait() == -signal.SIGKILL
     before = partial.read_text()
-    for _ in range(200):
-        if not Path(f"/proc/{child}/cmdline").exists():
-            break
-        time.sleep(0.05)
-    else:
-        os.kill(child, signal.SIGKILL)
-        pytest.fail("llama.cpp outlived the command")
+    wait_for(lambda: not lives(child))
 
     (tmp_path / "a").rename(tmp_path / "b")
     words[words.index(str(model))] = str(tmp_path / "b" / "m.gguf")

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +37,8 @@ def test_a_run_is_killed_resumed_and_scored(llama_server: Any, tmp_path: Path) -
     command = sampling(llama_server, tmp_path / "run", "-n", "2")
     partial = tmp_path / "run" / "samples.partial.jsonl"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if partial.exists() and partial.read_bytes().count(b"\n") >= 2:
-                break
-            time.sleep(0.02)
+        wait_for(partial.exists, 120)
+        wait_for(lambda: partial.read_bytes().count(b"\n") >= 2)
         process.send_signal(signal.SIGKILL)
     kept = rows(partial)
     assert 2 <= len(kept) < 8

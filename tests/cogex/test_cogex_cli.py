@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,8 @@ from openai_server import (
     completion,
     serving,
 )
+
+from tests.processes import run, wait_for
 
 SORT = "def sort_words(words):\n    return {{'answer': ' '.join(sorted(words))}}"
 BAD = "def first_word(words):\n    return {{'answer': words[0]}}"
@@ -122,12 +123,10 @@ def test_a_killed_search_goes_on(tmp_path: Path, server: Model) -> None:
     options = searching(server, "-o", "batch_size=2", "--out", str(tmp_path / "s"), "--json")
     command = [sys.executable, "-m", "codegen", "cogex", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(server.bodies) < 14 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: len(server.bodies) >= 14)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run(*command, check=True)
     assert "Resuming after" in done.stderr
     prompts = [body["messages"][0]["content"] for body in server.bodies]
     assert len(prompts) - len(set(prompts)) <= 2  # what was in flight

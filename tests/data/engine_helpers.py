@@ -49,13 +49,6 @@ class Breaking(Counter):
             yield item
 
 
-def wait_for(path: Path, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.01)
-
-
 def kill_tree(pid: int) -> list[int]:
     """Kills a process with all below it, the parent first, as an end of a session does."""
     below = descendants(pid)

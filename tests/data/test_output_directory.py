@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_helpers import HELPER, contents, programs, wait_for
+from engine_helpers import HELPER, contents, programs
 from tiny_generators import Counter, Echo
 
 from codegen.data import run
 from codegen.data.manifest import data_files
 from codegen.errors import InputError
+from tests.processes import wait_for
 
 
 def test_a_run_that_kept_nothing_says_where_the_reasons_are(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_second_run_on_the_same_directory(tmp_path: Path) -> None:
     command = [sys.executable, str(HELPER), "2000", "1", "none", str(tmp_path / "a")]
     with subprocess.Popen(command) as first:
         try:
-            wait_for(tmp_path / "a" / ".partial" / "data-00000.jsonl")
+            wait_for((tmp_path / "a" / ".partial" / "data-00000.jsonl").exists)
             with pytest.raises(InputError, match="written by another process"):
                 run(Echo(delay_s=0.002), Counter(2000), tmp_path / "a", seed=5, workers=1)
         finally:

@@ -20,14 +20,13 @@ from engine_helpers import (
     outcomes,
     programs,
     survives_kills,
-    wait_for,
 )
 from tiny_generators import Counter, Each, Echo
 
 from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq import LintSeq
-from tests.processes import command_of, descendants, lives
+from tests.processes import command_of, descendants, lives, wait_for
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 
@@ -172,19 +171,13 @@ def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) ->
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, HELPER, "100000", "ray=local", "none", out]) as process:
         try:
-            wait_for(out / ".partial" / "data-00000.jsonl", 60)
-            deadline = time.monotonic() + 60
-            while len(workers := _ray_workers(process.pid)) < 2:
-                assert time.monotonic() < deadline, "the second worker did not come"
-                time.sleep(0.1)
+            wait_for((out / ".partial" / "data-00000.jsonl").exists)
+            wait_for(lambda: len(_ray_workers(process.pid)) > 1)
             below = [pid for pid in descendants(process.pid) if "Agent" not in command_of(pid)]
-            assert set(workers) <= set(below)
+            assert set(_ray_workers(process.pid)) <= set(below)
         finally:
             os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while left := [pid for pid in below if lives(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+    wait_for(lambda: not any(map(lives, below)))
 
 
 def _ray_workers(pid: int) -> list[int]:

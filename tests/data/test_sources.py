@@ -27,7 +27,7 @@ import pytest
 from codegen.data import Rejected, open_source
 from codegen.data.sources import Item, SourceOptions
 from codegen.data.sources import rows as row_sources
-from codegen.data.sources.functions import FunctionFilter, functions_of
+from codegen.data.sources.functions import functions_of
 from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows, parquet_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
@@ -551,7 +551,7 @@ class C:
 
 
 def test_functions_are_cut_out_self_contained() -> None:
-    items = list(functions_of(MODULE.encode(), "m.py", FunctionFilter(), "here"))
+    items = list(functions_of(MODULE.encode(), "m.py", False, "here"))
     assert summary(items) == [
         ("m.py::uses_imports", "ok"),
         ("m.py::uses_constant", "not_self_contained"),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from codegen.quickstart import STAGES
+from tests.processes import run
 
 SETTINGS = ["-o", "max_new_tokens=64"]
 VOLATILE = {
@@ -145,6 +146,6 @@ def test_other_settings_do_not_mix(
     out, _, _ = undisturbed
     command = [sys.executable, "-m", "codegen", "quickstart", "--out", out.name, "--steps", "7"]
     command += ["--model", str(tiny_model_dir), "--limit", "6", *SETTINGS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
+    done = run(*command, cwd=out.parent)
     assert done.returncode == 1
     assert "steps from 6 to 7" in done.stderr

@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import random
-import subprocess
 import sys
 import zlib
 from collections import Counter
@@ -27,6 +26,7 @@ from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import kolmogorov as kt_task
 from codegen.evals.tasks.kolmogorov import Answer, Result
 from codegen.records import Sample, Status
+from tests.processes import run
 
 # --- any program of the language ---------------------------------------------------------------
 
@@ -460,12 +460,7 @@ def test_rows_of_samples_are_read(tmp_path: Path) -> None:
 
 def command(*args: str) -> tuple[int, dict[str, Any]]:
     """Runs ``codegen eval kolmogorov ... --json``: exit code and summary."""
-    found = subprocess.run(
-        [sys.executable, "-m", "codegen", "eval", "kolmogorov", *args, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = run(sys.executable, "-m", "codegen", "eval", "kolmogorov", *args, "--json")
     assert "Traceback" not in found.stderr
     return found.returncode, json.loads(found.stdout or '{"error": ""}')
 

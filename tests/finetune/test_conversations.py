@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerFast
 
 from codegen.errors import CodegenError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune import rows as row_module
 from codegen.finetune.encode import (
     EncodedExample,
     Renderer,
@@ -428,7 +427,7 @@ def test_rows_of_all_formats_are_the_same(tmp_path: Path, monkeypatch: pytest.Mo
         assert (name, config, split) == ("org/name", "", "test")
         return datasets.load_dataset(str(folder), split="train", streaming=True)
 
-    monkeypatch.setattr(row_module, "open_hub", open_hub)
+    monkeypatch.setattr("codegen.data.sources.rows.open_hub", open_hub)
     assert list(read_training_rows("hub:org/name:test")) == found
 
 

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
+from tests.processes import wait_for
 
 pytest.importorskip("trl", reason="pip install 'codegen-toolkit[rl]' to run this test")
 pytestmark = pytest.mark.slow
@@ -118,12 +118,9 @@ def test_a_killed_run_ends_as_if_it_was_not(recipe: dict[str, Any], tmp_path: Pa
     command = [sys.executable, "-m", "codegen", "finetune", str(config), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # Killed while the third step's samples are there and its checkpoint is not.
-    deadline = time.monotonic() + 120
     path = Path(recipe["output"]) / "rollouts.jsonl"
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and path.read_bytes().count(b"\n") >= 24:
-            break
-        time.sleep(0.01)
+    wait_for(path.exists, 120)
+    wait_for(lambda: path.read_bytes().count(b"\n") >= 24)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (Path(recipe["output"]) / "train.json").exists()

@@ -27,6 +27,7 @@ from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText
+from tests.processes import run
 
 
 def text(i: int, prompt: str, answer: str) -> TrainingText:
@@ -225,10 +226,7 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(
         f"mount -o remount,size=20m {out} || exit 77\n"
         f"{codegen} > {out.parent}/second.out 2> {out.parent}/second.err; echo $?\n"
     )
-    done = subprocess.run(
-        [*namespace, "bash", "-c", script],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = run(*namespace, "bash", "-c", script, env={"OMP_NUM_THREADS": "1"})
     if done.returncode == 77:
         pytest.skip("this machine lets no test mount a file system of its own")
     assert done.stdout.split() == ["1", "0"], done.stderr

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from codegen.generation.vllm import (
 )
 from codegen.models import ModelCard, fingerprint_of, load, write_card
 from codegen.records import Sample
+from tests.processes import run
 
 ROOT = Path(__file__).parents[2]
 NEW = 14
@@ -362,13 +361,14 @@ def in_vllm(
     python: str, folder: Path, cases: Sequence[Mapping[str, Any]], **options: Any
 ) -> list[list[Any]]:
     """What the back-end makes in a Python with vLLM, case by case, in the order it was made."""
-    done = subprocess.run(
-        [python, str(Path(__file__).with_name("in_vllm.py")), str(folder),
-         json.dumps({"dtype": "float32", "max_model_len": 512, **options})],
-        input=json.dumps(cases), capture_output=True, text=True, check=False,
-        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-             "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    program = [python, Path(__file__).with_name("in_vllm.py"), folder]
+    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    done = run(
+        *program,
+        json.dumps({"dtype": "float32", "max_model_len": 512, **options}),
+        input=json.dumps(cases),
+        env={**settings, "PYTHONPATH": str(ROOT)},
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("SAMPLES ")]
     assert len(lines) == len(cases), done.stderr[-3000:]
     return [json.loads(line[8:]) for line in lines]

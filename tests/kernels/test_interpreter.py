@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from codegen.kernels.backend import triton_installed
+from tests.processes import run
 
 FOLDER = Path(__file__).parent / "interpreted"
 
@@ -27,12 +26,11 @@ FOLDER = Path(__file__).parent / "interpreted"
 def test_numerics(which: str) -> None:
     """One process for all files: most of the time is Triton's start."""
     quiet = ["-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(FOLDER), "-m", which, *quiet],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
+    command = [sys.executable, "-m", "pytest", str(FOLDER), "-m", which, *quiet]
+    done = run(
+        *command,
+        env={"TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
         cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

@@ -139,6 +139,12 @@ def test_what_must_not_be_emptied() -> None:
     assert left("f(\n    'a'\n    'b'\n)\n", 1, 2) == "f(\n)\n"
 
 
+def gone(prepared: Prepared, line: int) -> set[int]:
+    """The lines that go with one."""
+    step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
+    return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
+
+
 def test_names_belong_to_the_line_that_has_them() -> None:
     program = (
         "import a\nimport b\nfrom c import (\n    d,\n    e,\n)\n"
@@ -146,16 +152,11 @@ def test_names_belong_to_the_line_that_has_them() -> None:
         "    [\n        e\n        for _ in e\n    ],\n]\n"
     )
     prepared = prepare(program, granularity="line")
-
-    def gone(line: int) -> set[int]:
-        step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
-        return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
-
-    assert gone(1) == {1, 8}
-    assert gone(2) == {2, 9}
-    assert gone(4) == {4, 10, 11, 12}
-    assert gone(5) == {5, 13, 14, 15, 16}
-    assert gone(3) == {*range(3, 7), *range(10, 17)}
+    assert gone(prepared, 1) == {1, 8}
+    assert gone(prepared, 2) == {2, 9}
+    assert gone(prepared, 4) == {4, 10, 11, 12}
+    assert gone(prepared, 5) == {5, 13, 14, 15, 16}
+    assert gone(prepared, 3) == {*range(3, 7), *range(10, 17)}
 
 
 def test_users_need_parameters_and_decorators() -> None:
@@ -164,14 +165,9 @@ def test_users_need_parameters_and_decorators() -> None:
         "class A:\n    def __init__(\n        self,\n        c,\n    ):\n        pass\nA(1)\n"
     )
     prepared = prepare(program, granularity="line", strict=False)
-
-    def gone(line: int) -> set[int]:
-        step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
-        return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
-
-    assert gone(1) == {1, 7}
-    assert gone(4) == {4, 7}
-    assert gone(11) == {11, 14}
+    assert gone(prepared, 1) == {1, 7}
+    assert gone(prepared, 4) == {4, 7}
+    assert gone(prepared, 11) == {11, 14}
 
 
 def check_states(program: str, seed: int, most_states: int | None = None) -> int:

@@ -42,16 +42,18 @@ line_texts = st.one_of(
 ).filter(lambda line: "<|diff|>" not in line)
 
 
+CODE_LINES = st.text("ab =+-@ \t", max_size=6)  # some blank, some equal
+
+
 @st.composite
-def edit_lists(draw: st.DrawFn) -> list[Edit]:
+def edit_lists(
+    draw: st.DrawFn, lines: st.SearchStrategy[str] = line_texts, least: int = 0
+) -> list[Edit]:
     edits = []
     length = 0
-    for _ in range(draw(st.integers(0, 4))):
-        starts = draw(st.sets(st.integers(0, length), min_size=1, max_size=3))
-        hunks = [
-            Hunk(start, tuple(draw(st.lists(line_texts, min_size=1, max_size=3))))
-            for start in sorted(starts)
-        ]
+    for _ in range(draw(st.integers(least, 4))):
+        starts = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
+        hunks = [Hunk(n, tuple(draw(st.lists(lines, min_size=1, max_size=3)))) for n in starts]
         edits.append(Edit(tuple(hunks)))
         length += sum(len(hunk.lines) for hunk in hunks)
     return edits
@@ -474,22 +476,6 @@ def test_mended_text_is_no_published_form() -> None:
         parse_edits(TEXT.replace("+1 @@", "+1 @@ f"))
 
 
-CODE_LINES = st.text("ab =+-@ \t", max_size=6)
-
-
-@st.composite
-def sequences(draw: st.DrawFn) -> list[Edit]:
-    """Edits whose lines are like code: some blank, some equal."""
-    edits = []
-    length = 0
-    for _ in range(draw(st.integers(1, 4))):
-        starts = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
-        hunks = [Hunk(n, tuple(draw(st.lists(CODE_LINES, min_size=1, max_size=3)))) for n in starts]
-        edits.append(Edit(tuple(hunks)))
-        length += sum(len(hunk.lines) for hunk in hunks)
-    return edits
-
-
 def with_context(edits: list[Edit], lines: int, *, git_numbers: bool) -> str:
     """The text with context lines, written by hand: one hunk of the text for each of ours."""
     diffs = []
@@ -534,7 +520,7 @@ MUTATIONS = {
 @pytest.mark.parametrize("recount", [False, True])
 @pytest.mark.parametrize("name", MUTATIONS)
 @settings(max_examples=30)
-@given(edits=sequences())
+@given(edits=edit_lists(CODE_LINES, 1))
 def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: list[Edit]) -> None:
     text = MUTATIONS[name](edits, format_edits(edits))
     found = resolve(text, recount=recount)
@@ -543,7 +529,7 @@ def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: li
     assert found.complete
 
 
-@given(edits=sequences(), data=st.data())
+@given(edits=edit_lists(CODE_LINES, 1), data=st.data())
 def test_wrong_counts_give_the_same_program(edits: list[Edit], data: st.DataObject) -> None:
     """Any counts of new lines and new positions, which say nothing that the lines do not."""
 

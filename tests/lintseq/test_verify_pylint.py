@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
 from codegen.lintseq.verify import Finding, check_pylint, linter_process
 from codegen.lintseq.verify.linter import MODULE, Linter
 from codegen.lintseq.verify.linter_process import LinterProcess
+from tests.processes import lives, python, run, wait_for
 
 FLAGS = ["--disable=C,R", "--unsafe-load-any-extension=y", "--generated-members=cv2.*"]
 FLAGS += ["--reports=n", "--score=n", "--persistent=n", f"--rcfile={os.devnull}"]
@@ -36,14 +36,8 @@ def oracle(states: Sequence[str], folder: Path) -> list[Counter[Finding]]:
         path.parent.mkdir()
         path.write_text(state, encoding="utf-8", newline="\n")
     (folder / "elsewhere").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "pylint", *FLAGS, "--output-format=json", *map(str, paths)],
-        cwd=folder / "elsewhere",
-        env={**os.environ, "PYLINTHOME": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pylint", *FLAGS, "--output-format=json", *paths]
+    done = run(*command, env={"PYLINTHOME": str(folder)}, cwd=folder / "elsewhere")
     assert done.returncode < 32, done.stderr
     found: list[Counter[Finding]] = [Counter() for _ in states]
     for row in json.loads(done.stdout):
@@ -278,19 +272,16 @@ def test_nothing_of_the_current_directory(tmp_path: Path, monkeypatch: pytest.Mo
         "print([f.rule for f in check_pylint(states)[1]])\n"
         "assert path == sys.path\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
+    done = python(
+        program,
         env={
-            **os.environ,
             "HOME": str(home),
             "PYLINTRC": str(tmp_path / "pylintrc"),
             "PYLINTHOME": str(home / "pylint"),
             "PYTHONPATH": str(tmp_path),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
-        capture_output=True,
-        text=True,
+        cwd=tmp_path,
         check=True,
     )
     assert done.stdout == "['E0401', 'E0602']\n"
@@ -370,7 +361,8 @@ def test_death_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     linter.close()
 
 
-def test_no_process_outlives_this_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["end", "kill"])
+def test_no_process_outlives_this_one(tmp_path: Path, how: str) -> None:
     """Not even if it is killed; nor does its folder stay."""
     script = (
         "import os, sys\n"
@@ -379,30 +371,9 @@ def test_no_process_outlives_this_one(tmp_path: Path) -> None:
         "print(shared_linter()._popen.pid, flush=True)\n"
         "sys.argv[1] == 'kill' and os.kill(os.getpid(), 9)\n"
     )
-    for how in ("end", "kill"):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", script, how],
-            env={**os.environ, "TMPDIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stderr == ""
-        pid = int(done.stdout)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and (_runs(pid) or list(tmp_path.iterdir())):
-            time.sleep(0.05)
-        assert not _runs(pid)
-        assert list(tmp_path.iterdir()) == []
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat")
-        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    done = run(sys.executable, "-W", "error", "-c", script, how, env={"TMPDIR": str(tmp_path)})
+    assert done.stderr == ""
+    wait_for(lambda: not lives(int(done.stdout)) and not list(tmp_path.iterdir()), 120)
 
 
 def test_a_fork_has_a_process_of_its_own() -> None:

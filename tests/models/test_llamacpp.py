@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from codegen.config import parse_config
 from codegen.errors import CodegenError, ConfigError, MachineError, ModelError
 from codegen.models import llamacpp
 from codegen.models.llamacpp import LlamaOptions, LlamaServer, physical_cores
+from tests.processes import lives, wait_for
 
 ONE = LlamaOptions(slots=1, context=512, threads=1)
 
@@ -92,21 +92,6 @@ def running() -> Iterator[Callable[..., LlamaServer]]:
         server.close()
 
 
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(done: Callable[[], bool]) -> bool:
-    for _ in range(600):
-        if done():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 _PARENT = """
 import sys, time
 from pathlib import Path
@@ -130,9 +115,9 @@ def test_the_child_ends_with_its_parent(embedded_gguf: Path, death: str) -> None
         assert parent.stdout
         child = int(parent.stdout.readline())
         if death == "kill":
-            assert is_there(child)
+            assert lives(child)
             parent.kill()
-    assert wait_until(lambda: not is_there(child))
+    wait_for(lambda: not lives(child))
 
 
 def test_the_child_ends_with_its_parent_while_it_loads(embedded_gguf: Path) -> None:
@@ -149,7 +134,7 @@ def test_the_child_ends_with_its_parent_while_it_loads(embedded_gguf: Path) -> N
         child.stdin.write(json.dumps(settings).encode() + b"\n")
         child.stdin.flush()
         maps = Path(f"/proc/{child.pid}/maps")
-        assert wait_until(lambda: embedded_gguf.name in maps.read_text())
+        wait_for(lambda: embedded_gguf.name in maps.read_text())
         child.stdin.close()
         assert child.stdout.read() == b""  # it never got as far as an address
     assert child.returncode == -signal.SIGIO

@@ -122,6 +122,7 @@ def change(new: str, start: tuple[int, int], end: tuple[int, int] | None = None)
 
 
 TOKEN = "a-token-of-this-test-run"
+AUTH = {"authorization": f"Bearer {TOKEN}"}
 
 
 class Served:
@@ -174,8 +175,6 @@ def post(served: Served) -> Iterator[Callable[..., Any]]:
     with httpx.Client(base_url=served.url, timeout=60) as client:
 
         def send(path: str, body: Any, **headers: str) -> Any:
-            return client.post(
-                path, json=body, headers={"authorization": f"Bearer {TOKEN}", **headers}
-            )
+            return client.post(path, json=body, headers={**AUTH, **headers})
 
         yield send

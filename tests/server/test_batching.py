@@ -140,7 +140,7 @@ def test_each_client_gets_what_it_gets_alone(model: Any, ask: Any, sizes: list[i
     assert sum(sizes) >= passes and len(sizes) < 1.5 * passes
 
 
-def test_who_is_cancelled_or_fails_leaves_the_others_alone(
+async def test_who_is_cancelled_or_fails_leaves_the_others_alone(
     model: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from codegen.decoding.editing import EditableCache
@@ -155,33 +155,29 @@ def test_who_is_cancelled_or_fails_leaves_the_others_alone(
             raise ZeroDivisionError
         return run(requests)
 
-    async def go() -> list[Any]:
-        engine = engine_of(model)
-        expected = [texts(await engine.complete(one)) for one in asked]
-        engine.stop()
-        monkeypatch.setattr(EditableCache, "run_passes", staticmethod(watched))
-        engine = engine_of(model)
-        for one in asked:  # so that the documents have caches
-            await engine.complete(one)
-        broken.add(engine._worker.caches.get(asked[2].key).cache)
-        tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
-        await asyncio.sleep(0.002)
-        tasks[4].cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
-            if number == 2:
-                assert isinstance(answer, CodegenError) and "ZeroDivisionError" in str(answer)
-            elif number == 4:
-                assert isinstance(answer, asyncio.CancelledError)
-            else:
-                assert texts(answer) == wanted
-        broken.clear()
-        for number in (2, 4):  # both documents are as good as new
-            assert texts(await engine.complete(asked[number])) == expected[number]
-        engine.stop()
-        return []
-
-    asyncio.run(go())
+    engine = engine_of(model)
+    expected = [texts(await engine.complete(one)) for one in asked]
+    engine.stop()
+    monkeypatch.setattr(EditableCache, "run_passes", staticmethod(watched))
+    engine = engine_of(model)
+    for one in asked:  # so that the documents have caches
+        await engine.complete(one)
+    broken.add(engine._worker.caches.get(asked[2].key).cache)
+    tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
+    await asyncio.sleep(0.002)
+    tasks[4].cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
+        if number == 2:
+            assert isinstance(answer, CodegenError) and "ZeroDivisionError" in str(answer)
+        elif number == 4:
+            assert isinstance(answer, asyncio.CancelledError)
+        else:
+            assert texts(answer) == wanted
+    broken.clear()
+    for number in (2, 4):  # both documents are as good as new
+        assert texts(await engine.complete(asked[number])) == expected[number]
+    engine.stop()
 
 
 class Fake:

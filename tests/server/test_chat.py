@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import torch
 
 from codegen.server.http.chat import ChatBody
 from codegen.server.text import safe_text
-from tests.server.conftest import TOKEN, Served
+from tests.server.conftest import AUTH, TOKEN, Served
 
 MESSAGES = [
     {"role": "system", "content": "You write Python."},
@@ -31,7 +29,6 @@ TEMPLATED = (
     "<|im_start|>assistant\n    return value<|im_end|>\n<|im_start|>user\nagain!<|im_end|>\n"
     "<|im_start|>assistant\n"
 )
-AUTH = {"authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
@@ -413,35 +410,6 @@ def test_half_a_surrogate_pair_is_refused_in_a_line(served: Served, path: str, t
     error = answer.json()["error"]
     line = error if path.startswith("/api/") else error["message"]
     assert answer.status_code == 400 and "surrogate" in line and "\n" not in line
-
-
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_ends_its_answer(
-    served: Served, engine: Any, before_passes: Any, path: str, stream: bool
-) -> None:
-    passes: list[float] = []
-
-    def slow() -> None:
-        passes.append(time.perf_counter())
-        time.sleep(0.02)
-
-    before_passes(slow)
-    body: dict[str, Any] = {"model": "", "stream": stream, "messages": TEXT}
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        connection.sendall(head.encode() + data)
-        while len(passes) < 3 and not engine.metrics.value("completions"):
-            time.sleep(0.005)
-    limit = time.monotonic() + 5
-    while not engine.idle and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert engine.idle
-    assert len(passes) < 60
 
 
 def test_a_stream_that_finds_no_place_has_the_status(

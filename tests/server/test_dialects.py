@@ -15,17 +15,10 @@ from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
 from codegen.server.requests import ServerLimits
 from codegen.server.upstream import Upstream
-from tests.server.conftest import TOKEN, Served
+from tests.server.conftest import AUTH, TOKEN, Served
 
-AUTH = {"authorization": f"Bearer {TOKEN}"}
 PREFIX, SUFFIX = "def f(value):\n    return ", "\n\nprint(f(1))\n"
 TEXT = [{"role": "user", "content": "def f(value):"}]
-
-
-@pytest.fixture
-def client(served: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key=TOKEN, max_retries=0) as client:
-        yield client
 
 
 def chat_text(post: Any, messages: Any, **more: Any) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import lives, wait_for
+
 
 @dataclass
 class Serving:
@@ -62,17 +64,6 @@ def served(fim_gguf: Path, tmp_path: Path) -> Iterator[Serving]:
         process.kill()
 
 
-def has_ended(pid: int) -> bool:
-    for _ in range(200):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.slow
 def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> None:
     shown = served.post("/api/show", {"model": ""})
@@ -94,7 +85,7 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
     assert "fim.gguf stopped: llama.cpp was ended by SIGKILL." in log and "Traceback" not in log
     served.process.kill()
     served.process.wait()
-    assert has_ended(second)
+    wait_for(lambda: not lives(second))
 
 
 @pytest.mark.parametrize(

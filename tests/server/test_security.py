@@ -29,9 +29,8 @@ from codegen.server.http import make_app
 from codegen.server.requests import ServerLimits
 from codegen.server.service import Slots
 from codegen.server.text import safe_text
-from tests.server.conftest import TOKEN, Served
+from tests.server.conftest import AUTH, TOKEN, Served
 
-AUTH = {"authorization": f"Bearer {TOKEN}"}
 BODY = {"prompt": "x = ", "max_tokens": 2}
 
 

@@ -33,6 +33,7 @@ from codegen.server.requests import (
 from codegen.server.upstream import Upstream
 from codegen.server.upstream.prompts import code_of, plain, window
 from codegen.server.upstream.source import read_row
+from tests.processes import wait_for
 from tests.server.upstream_server import Script, UpstreamServer, error
 
 TEXT = Path(re.__file__).read_text()
@@ -282,9 +283,7 @@ def test_a_suggestion_ends_where_the_rule_says_and_the_connection_with_it(
     server, engine = made(pieces=lambda _: words, wait=0.002)
     [answer] = complete(engine, ask("def f(x):\n", "", multiline="auto", max_tokens=512))
     assert answer.text == "    return x" and answer.candidates[0].finish_reason == "stop"
-    until = time.monotonic() + 5
-    while not server.left and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: server.left)
     assert server.left == 1 and server.sent < 100
 
 
@@ -304,9 +303,7 @@ def test_the_latest_request_of_a_document_wins_and_the_others_are_closed(
     *older, latest = asyncio.run(run())
     assert all(isinstance(answer, Superseded) for answer in older)
     assert latest.text == "word " * 20
-    until = time.monotonic() + 5
-    while server.left < 4 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: server.left >= 4)
     assert server.left == 4 and server.sent < 60
 
 
@@ -332,7 +329,8 @@ def test_warm_ups_give_way(made: Make, ask: Any) -> None:
 
     async def run() -> str:
         engine.warm_up(ask("warm", document="w"))
-        await asyncio.sleep(0.2)
+        while not server.bodies():
+            await asyncio.sleep(0.01)
         server.script.pieces = lambda _: ["real"]
         return (await engine.complete(ask("x", document="r"))).text
 
@@ -459,7 +457,5 @@ def test_an_answer_that_is_longer_than_asked_for_is_cut(made: Make, ask: Any, pi
     [answer] = complete(engine, ask("x = ", "", max_tokens=8))
     assert answer.candidates[0].finish_reason == "length"
     assert 0 < len(answer.text) < 10_000
-    until = time.monotonic() + 5
-    while not server.left and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: server.left)
     assert server.left == 1 and server.sent < 100_000

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.server.upstream_server import Script, UpstreamServer
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
@@ -30,14 +32,8 @@ def server() -> Iterator[UpstreamServer]:
 
 
 def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CODEGEN, "serve", kind, *options],
-        env={**os.environ, "THE_KEY": KEY, **environment},
-        input="",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    environment = {"THE_KEY": KEY, **environment}
+    return processes.run(CODEGEN, "serve", kind, *options, env=environment, input="", timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +102,20 @@ def test_a_named_endpoint(server: UpstreamServer, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Did you mean 'talker'?" in done.stderr
 
 
+@contextmanager
+def serving(kind: str, url: str, *options: str) -> Iterator[Any]:
+    """A server of ours with the key of another one, which it asks."""
+    command = [CODEGEN, "serve", kind, "--upstream", url, "--api-key-env", "THE_KEY", *options]
+    environment, pipe = {**os.environ, "THE_KEY": KEY}, subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def _message(body: Any) -> bytes:
     data = json.dumps({"jsonrpc": "2.0", **body}).encode()
     return b"Content-Length: %d\r\n\r\n" % len(data) + data
@@ -122,20 +132,9 @@ def _read(stream: Any) -> Any:
 def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
     server = UpstreamServer(Script(llama=True, routes={"infill"}, key=KEY))
     server.stop()
-    log = tmp_path / "log"
-    command = [CODEGEN, "serve", "lsp", "--upstream", server.url, "--api-key-env", "THE_KEY"]
-    process = subprocess.Popen(
-        [*command, "--log-file", str(log)],
-        env={**os.environ, "THE_KEY": KEY},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin and process.stdout and process.stderr
-    seen: list[str] = []
+    log, seen = tmp_path / "log", list[str]()
 
     def send(**body: Any) -> None:
-        assert process.stdin
         process.stdin.write(_message(body))
         process.stdin.flush()
 
@@ -147,7 +146,7 @@ def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
                 return
 
     capabilities = {"textDocument": {"inlineCompletion": {}}}
-    try:
+    with serving("lsp", server.url, "--log-file", str(log)) as process:
         params: dict[str, Any] = {"capabilities": capabilities, "rootUri": None, "processId": None}
         send(id=1, method="initialize", params=params)
         send(method="initialized", params={})
@@ -167,53 +166,26 @@ def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
         send(method="exit", params=None)
         assert process.wait(timeout=30) == 0
         shown = "".join(seen) + process.stderr.read().decode()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        process.stderr.close()
-        server.stop()
+    server.stop()
     assert log.stat().st_mode & 0o7777 and KEY not in log.read_text() and KEY not in shown
     assert not any(KEY in argument for argument in process.args)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_server_cleanly(server: UpstreamServer, number: signal.Signals) -> None:
-    command = [CODEGEN, "serve", "http", "--port", "0", "--upstream", server.url]
-    process = subprocess.Popen(
-        [*command, "--model", "coder", "--api-key-env", "THE_KEY"],
-        env={**os.environ, "THE_KEY": KEY},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr
-    with process:
-        try:
-            lines = [process.stderr.readline() for _ in range(3)]
-            assert "Token:" in lines[-1], lines
-            process.send_signal(number)
-            assert process.stderr.read().strip() == "Stopped."
-            assert process.wait(timeout=30) == 0
-        finally:
-            process.kill()
+    with serving("http", server.url, "--port", "0", "--model", "coder") as process:
+        lines = [process.stderr.readline() for _ in range(3)]
+        assert b"Token:" in lines[-1], lines
+        process.send_signal(number)
+        assert process.stderr.read().strip() == b"Stopped."
+        assert process.wait(timeout=30) == 0
 
 
 def test_ctrl_c_ends_a_language_server_that_waits_for_its_editor(server: UpstreamServer) -> None:
-    command = [CODEGEN, "serve", "lsp", "--upstream", server.url, "--model", "coder"]
-    process = subprocess.Popen(
-        [*command, "--api-key-env", "THE_KEY"],
-        env={**os.environ, "THE_KEY": KEY},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin and process.stdout and process.stderr
-    with process:
-        hello = (
-            b'{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"capabilities": {}}}'
+    with serving("lsp", server.url, "--model", "coder") as process:
+        process.stdin.write(
+            _message({"id": 1, "method": "initialize", "params": {"capabilities": {}}})
         )
-        process.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(hello), hello))
         process.stdin.flush()
         assert process.stdout.readline().startswith(b"Content-")
         process.send_signal(signal.SIGINT)
@@ -223,14 +195,9 @@ def test_ctrl_c_ends_a_language_server_that_waits_for_its_editor(server: Upstrea
 
 def test_a_server_over_http_with_torch_left_out(server: UpstreamServer) -> None:
     """It starts in a moment, as nothing of a local model is loaded."""
-    command = [CODEGEN, "serve", "http", "--port", "0", "--no-token"]
-    command += ["--upstream", server.url, "--model", "coder", "--api-key-env", "THE_KEY"]
-    process = subprocess.Popen(
-        command, env={**os.environ, "THE_KEY": KEY}, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr
-    try:
-        line = process.stderr.readline()
+    options = ("--port", "0", "--no-token", "--model", "coder")
+    with serving("http", server.url, *options) as process:
+        line = process.stderr.readline().decode()
         assert "Serving coder of" in line, line
         address = line.split()[-1]
         body = json.dumps({"prompt": "x = ", "suffix": "\n", "max_tokens": 4}).encode()
@@ -244,9 +211,5 @@ def test_a_server_over_http_with_torch_left_out(server: UpstreamServer) -> None:
         server.stop()
         with urllib.request.urlopen(f"{address}/health", timeout=5) as health:
             assert health.status == 200
-    finally:
         process.terminate()
-        rest = process.stderr.read()
-        process.wait(timeout=30)
-        process.stderr.close()
-    assert KEY not in rest
+        assert KEY not in process.stderr.read().decode()

@@ -8,8 +8,7 @@ import os
 import random
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +24,7 @@ from codegen.server.requests import Completion, ServerLimits, Snippet
 from codegen.server.secrets import REDACTED
 from codegen.server.session import Session
 from codegen.server.workspace import Folder, Workspace
+from tests.processes import wait_for
 from tests.server.conftest import change
 
 HELPER = "def apply_discount(cart, rate):\n    return cart * rate\n"
@@ -219,14 +219,6 @@ def files() -> Iterator[Workspace]:
 
 def chosen(files: Workspace, path: Path, text: str = MAIN) -> tuple[Snippet, ...]:
     return files.choose(path.as_uri(), "python", (text, ""), KINDS, 2000).result(timeout=20)
-
-
-def wait_for(check: Callable[[], Any]) -> Any:
-    for _ in range(400):
-        if found := check():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("nothing came")
 
 
 def test_nothing_of_another_folder(tmp_path: Path, files: Workspace) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
+from tests.processes import python, run
 
 # Whatever goes wrong goes wrong for minutes to years, so this bound is no matter of speed.
 FOR_EVER_S = 120.0
@@ -30,7 +30,7 @@ FOR_EVER_S = 120.0
 def in_time(script: str, *arguments: object) -> str:
     """What a script prints, run in a process of its own, which nothing can hold up."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=FOR_EVER_S, check=False)
+    done = run(*command, timeout=FOR_EVER_S)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -329,10 +329,7 @@ def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
         "from codegen.sqlnet.words import number_of\n"
         "text = sys.stdin.read(); print(number_of(text), column_type([text]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], input=text, capture_output=True, text=True,
-        timeout=FOR_EVER_S, check=True,
-    )  # fmt: skip
+    done = python(script, input=text, timeout=FOR_EVER_S, check=True)
     assert done.stdout.split() == ["None", "text"]
 
 

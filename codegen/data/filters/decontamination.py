@@ -28,9 +28,8 @@ from typing import Any
 
 from codegen.data.filters import digest, ngram_hashes, words
 from codegen.data.sources import Rejected
-from codegen.data.sources.rows import MBPP, format_of, jsonl_rows, open_hub, parquet_rows
+from codegen.data.sources.rows import MBPP, format_of, hub_rows, sound_rows
 from codegen.errors import ConfigError, InputError
-from codegen.hub import parse_hub
 from codegen.records import Example
 
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
@@ -87,20 +86,19 @@ def open_reference(spec: str) -> ReferenceSet:
     if spec == "humaneval":
         return ReferenceSet(spec, tuple(_humaneval()))
     if spec == "mbpp":
-        rows = (row for split in _MBPP_SPLITS for row in _hub_rows(f"{MBPP}:full:{split}"))
+        rows = (row for split in _MBPP_SPLITS for row in hub_rows(f"{MBPP}:full:{split}"))
         return ReferenceSet(spec, _problems(rows, spec))
     if spec.startswith("hub:"):
-        rows = _hub_rows(spec.removeprefix("hub:"))
+        rows = hub_rows(spec.removeprefix("hub:"))
         return ReferenceSet("_".join(spec.removeprefix("hub:").split()), _problems(rows, spec))
     path = Path(spec)
     if not path.is_file():
         raise InputError(f"No reference set {spec!r}.", _REMEDY)
-    kind = format_of(path)
-    if kind is None:
+    if format_of(path) is None:
         raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
-    rows = jsonl_rows(path) if kind == "jsonl" else parquet_rows(path, spec)
     name = "_".join(path.name.split()).partition(".")[0]
-    return ReferenceSet(name, _problems(_sound(rows, path), spec))
+    rows = ((str(path.parent / place), row) for place, row in sound_rows(path))
+    return ReferenceSet(name, _problems(rows, spec))
 
 
 def _humaneval() -> Iterator[Reference]:
@@ -162,21 +160,6 @@ def _texts(row: Mapping[str, object], names: Iterable[str], place: str) -> Itera
                 raise InputError(
                     f"{place}: column {name!r} holds {type(value).__name__}, not text."
                 )
-
-
-def _sound(rows: Iterable[tuple[str, object, float]], path: Path) -> Iterator[tuple[str, object]]:
-    for place, row, _ in rows:
-        if isinstance(row, Rejected):
-            raise InputError(
-                f"{path.parent / place}: {row.reason.replace('_', ' ')} ({row.detail})."
-            )
-        yield str(path.parent / place), row
-
-
-def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
-    name, config, split = parse_hub(argument)
-    for number, row in enumerate(open_hub(name, config, split, f"hub:{argument}")):
-        yield f"hub:{argument}:{number}", row
 
 
 _TRIPLE_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)

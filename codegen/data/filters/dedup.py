@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codegen.data.filters import digest, exact_form, ngram_hashes, words
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from datasketch import LeanMinHash, MinHash
     from numpy.typing import NDArray
 
+_PERMUTATIONS = 256  # MinHash values; the estimate of a similarity s errs by sqrt(s (1 - s) / 256)
+_SHINGLE = 5  # words
 _CANDIDATES = 1000
 _BATCH = 4096  # shingles hashed at once, which bounds the memory that a huge program takes
 
@@ -52,25 +54,16 @@ class Dedup:
     Attributes:
         kind: ``exact``, or ``near`` for near-duplicates too.
         threshold: least Jaccard similarity of near-duplicates' sets of shingles.
-        num_perm: number of MinHash values. The estimate of a similarity s has the standard error
-            sqrt(s (1 - s) / num_perm): 0.03 with the defaults.
-        shingle: number of words in a shingle.
     """
 
     kind: Literal["exact", "near"] = "near"
     threshold: float = 0.7
-    num_perm: int = 256
-    shingle: int = 5
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "near"):
             raise ConfigError(f"dedup {self.kind!r} is unknown.", "Choose exact or near.")
         if not 0 < self.threshold <= 1:
             raise ConfigError(f"The threshold {self.threshold} of dedup is not in (0, 1].")
-        if not 16 <= self.num_perm <= 4096:
-            raise ConfigError(f"num_perm is {self.num_perm}; it must be from 16 to 4096.")
-        if self.shingle < 1:
-            raise ConfigError(f"shingle is {self.shingle}; it must be at least 1.")
 
     def signature(self, example: Example) -> Signature:
         """The example's signature, which depends on its texts and these settings alone."""
@@ -78,10 +71,10 @@ class Dedup:
         if self.kind == "exact":
             return Signature(exact, b"")
         # MinHash permutes 32 bits.
-        shingles = ngram_hashes(words(example.program), self.shingle) >> 32
+        shingles = ngram_hashes(words(example.program), _SHINGLE) >> 32
         if not len(shingles):
             return Signature(exact, b"")
-        sketch = _empty(self.num_perm).copy()
+        sketch = _empty().copy()
         for start in range(0, len(shingles), _BATCH):
             sketch.update_batch(shingles[start : start + _BATCH].tolist())
         return Signature(exact, sketch.hashvalues.astype("<u4").tobytes())
@@ -90,11 +83,11 @@ class Dedup:
         """The settings, as JSON values."""
         settings: dict[str, object] = {"kind": self.kind}
         if self.kind == "near":
-            bands, rows = _bands(self.threshold, self.num_perm)
+            bands, rows = _bands(self.threshold)
             settings |= {
                 "threshold": self.threshold,
-                "num_perm": self.num_perm,
-                "shingle": self.shingle,
+                "num_perm": _PERMUTATIONS,
+                "shingle": _SHINGLE,
                 "bands": bands,
                 "rows": rows,
             }
@@ -105,19 +98,19 @@ def _identity(value: int) -> int:
     return value
 
 
-@lru_cache(maxsize=8)
-def _empty(num_perm: int) -> MinHash:
+@cache
+def _empty() -> MinHash:
     from datasketch import MinHash
 
-    return MinHash(num_perm, seed=1, hashfunc=_identity, scheme="affine32")
+    return MinHash(_PERMUTATIONS, seed=1, hashfunc=_identity, scheme="affine32")
 
 
 @lru_cache(maxsize=8)
-def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
+def _bands(threshold: float) -> tuple[int, int]:
     from datasketch import MinHashLSH
 
     # A false candidate costs one comparison, a missed duplicate stays in the data.
-    index = MinHashLSH(threshold=threshold, num_perm=num_perm, weights=(0.1, 0.9))
+    index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, weights=(0.1, 0.9))
     return index.b, index.r
 
 
@@ -140,9 +133,9 @@ class DedupIndex:
         if dedup.kind == "near":
             from datasketch import MinHashLSH
 
-            bands = _bands(dedup.threshold, dedup.num_perm)
+            bands = _bands(dedup.threshold)
             # Hashed bands take a third of the memory of whole ones.
-            self._lsh = MinHashLSH(num_perm=dedup.num_perm, params=bands, hashfunc=_hashed)
+            self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands, hashfunc=_hashed)
 
     def add(self, id_: str, signature: Signature) -> Rejected | None:
         """Adds an example, or returns its rejection, which names the equal or most similar one."""

@@ -22,7 +22,7 @@ import sysconfig
 import tokenize
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,8 @@ _NOT_STDLIB = frozenset({"test", "tests", "idle_test", "idlelib", "lib2to3", "tu
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionFilter:
-    """Which functions become examples. Docstrings do not count as lines."""
-
-    min_lines: int = 3
-    max_lines: int = 60
-    min_words: int = 4
-    keep_docstring: bool = False
+# Which functions become examples. Docstrings do not count as lines.
+MIN_LINES, MAX_LINES, MIN_WORDS = 3, 60, 4
 
 
 @dataclass(slots=True)
@@ -58,7 +52,7 @@ class PythonFilesSource(PartlyRead):
 
     root: Path
     spec: str
-    wanted: FunctionFilter = field(default_factory=FunctionFilter)
+    keep_docstring: bool = False
     license: str = ""
     kind: str = "python_files"
     prefix: str = ""
@@ -66,14 +60,14 @@ class PythonFilesSource(PartlyRead):
     version: str = ""
 
     def describe(self) -> Mapping[str, Any]:
-        """The directory as given, the filter, the files' digest and the version, if any."""
+        """The directory as given, the rules, the files' digest and the version, if any."""
         return {
             "kind": self.kind,
             "spec": self.spec,
-            "min_lines": self.wanted.min_lines,
-            "max_lines": self.wanted.max_lines,
-            "min_words": self.wanted.min_words,
-            "keep_docstring": self.wanted.keep_docstring,
+            "min_lines": MIN_LINES,
+            "max_lines": MAX_LINES,
+            "min_words": MIN_WORDS,
+            "keep_docstring": self.keep_docstring,
             "license": self.license,
             "sha256": self._digest(),
             **({"version": self.version} if self.version else {}),
@@ -116,7 +110,7 @@ class PythonFilesSource(PartlyRead):
         except OSError as error:
             yield Rejected(name, "unreadable", error.strerror or str(error))
             return
-        yield from functions_of(content, name, self.wanted, self.spec, self.license)
+        yield from functions_of(content, name, self.keep_docstring, self.spec, self.license)
 
 
 def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
@@ -138,10 +132,9 @@ def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
 
 def python_files(spec: str, options: SourceOptions) -> PythonFilesSource:
     """The functions of one Python file, or of all under a directory."""
-    wanted = FunctionFilter(keep_docstring=options.keep_docstring)
     path = Path(spec)
     prefix = path.name if path.is_file() else ""
-    return PythonFilesSource(path, spec, wanted, options.license, prefix=prefix)
+    return PythonFilesSource(path, spec, options.keep_docstring, options.license, prefix=prefix)
 
 
 def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
@@ -155,7 +148,7 @@ def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
     return PythonFilesSource(
         root=Path(sysconfig.get_paths()["stdlib"]),
         spec="stdlib",
-        wanted=FunctionFilter(keep_docstring=options.keep_docstring),
+        keep_docstring=options.keep_docstring,
         license="PSF-2.0",
         kind="stdlib",
         prefix="stdlib/",
@@ -171,7 +164,7 @@ class _Unusable(Exception):
 
 
 def functions_of(
-    source: bytes, path: str, wanted: FunctionFilter, origin: str, license: str = ""
+    source: bytes, path: str, keep_docstring: bool, origin: str, license: str = ""
 ) -> Iterator[Item]:
     """The module-level functions of one file, each an example or a rejection with its reason.
 
@@ -205,7 +198,7 @@ def functions_of(
             id_ = f"{id_}@{node.lineno}"
         seen.add(id_)
         try:
-            instruction, program = _extract(node, lines, imports, wanted)
+            instruction, program = _extract(node, lines, imports, keep_docstring)
         except _Unusable as unusable:
             yield Rejected(id_, unusable.reason, str(unusable), "skipped")
             continue
@@ -223,22 +216,22 @@ def _extract(
     node: ast.FunctionDef | ast.AsyncFunctionDef,
     lines: list[str],
     imports: Mapping[str, tuple[int, ast.stmt]],
-    wanted: FunctionFilter,
+    keep_docstring: bool,
 ) -> tuple[str, str]:
     if isinstance(node, ast.AsyncFunctionDef):
         raise _Unusable("async_function")
     docstring = ast.get_docstring(node)
     if not docstring:
         raise _Unusable("no_docstring")
-    if len(docstring.split()) < wanted.min_words:
+    if len(docstring.split()) < MIN_WORDS:
         raise _Unusable("short_docstring", docstring)
     bare = without_docstring(node, lines)
     count = bare.count("\n")
-    if count < wanted.min_lines:
+    if count < MIN_LINES:
         raise _Unusable("too_short", f"{count} lines")
-    if count > wanted.max_lines:
+    if count > MAX_LINES:
         raise _Unusable("too_long", f"{count} lines")
-    body = _source(node, lines) if wanted.keep_docstring else bare
+    body = _source(node, lines) if keep_docstring else bare
     header = needed_imports(free_names(bare) - {node.name}, imports)
     program = f"{header}\n\n{body}" if header else body
     return function_instruction(signature_of(node, lines), docstring), program

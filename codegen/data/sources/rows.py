@@ -176,6 +176,21 @@ class RowFileSource(PartlyRead):
             yield place, row
 
 
+def sound_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The rows of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, each with its place.
+
+    Raises:
+        InputError: at a row that can't be read.
+    """
+    is_parquet = format_of(path) == "parquet"
+    for place, row, _ in parquet_rows(path, str(path)) if is_parquet else jsonl_rows(path):
+        if isinstance(row, Rejected):
+            raise InputError(
+                f"{path.parent / place}: {row.reason.replace('_', ' ')} ({row.detail})."
+            )
+        yield place, row
+
+
 def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
     """The rows of a ``.jsonl`` or ``.jsonl.gz`` file: place, row, share of the bytes read."""
     size = max(1, path.stat().st_size)
@@ -324,8 +339,8 @@ def _unpacked_bytes(array: Any) -> int:
 
 
 @dataclass(slots=True)
-class HubSource:
-    """The rows of one split of a dataset of the hub."""
+class HubSource(PartlyRead):
+    """The rows of one split of a dataset of the hub; how many there are is not known."""
 
     name: str
     config: str = ""
@@ -341,10 +356,6 @@ class HubSource:
             "split": self.split,
             **self.options.describe(),
         }
-
-    def fraction(self) -> float | None:
-        """Unknown: a stream has no length."""
-        return None
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""
@@ -373,6 +384,17 @@ def open_hub(name: str, config: str, split: str, spec: str) -> Any:
     except (OSError, ValueError, DatasetsError) as error:
         # datasets wraps network, authorization and spelling errors in these three.
         raise cannot_open(spec, error) from None
+
+
+def hub_rows(argument: str) -> Iterator[tuple[str, Any]]:
+    """The rows of ``hub:argument``, each with its place.
+
+    Raises:
+        InputError: as :func:`open_hub`.
+    """
+    name, config, split = parse_hub(argument)
+    for number, row in enumerate(open_hub(name, config, split, f"hub:{argument}")):
+        yield f"hub:{argument}:{number}", row
 
 
 def hub(argument: str, options: SourceOptions) -> HubSource:

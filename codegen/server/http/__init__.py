@@ -42,14 +42,10 @@ def make_app(
 
 
 async def _completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/completions`` is Tabby's if the body has ``segments``, else OpenAI's."""
+    """Tabby's completions if the body has ``segments``, else OpenAI's."""
     given = await read_object(request)
     dialect = tabby.completions if "segments" in given else openai.completions
     return await dialect(service, request, given)
-
-
-async def _openai_completions(service: CompletionService, request: Request) -> Response:
-    return await openai.completions(service, request, await read_object(request))
 
 
 _ENDPOINTS: list[Endpoint[CompletionService]] = [
@@ -57,8 +53,8 @@ _ENDPOINTS: list[Endpoint[CompletionService]] = [
     ("GET", "/v1/models/{name:path}", openai.model),
     ("GET", "/models", openai.models),
     ("POST", "/v1/completions", _completions),
-    ("POST", "/completions", _openai_completions),
-    ("POST", "/beta/completions", _openai_completions),
+    ("POST", "/completions", _completions),
+    ("POST", "/beta/completions", _completions),
     ("POST", "/v1/fim/completions", chat.fim_completions),
     ("POST", "/v1/chat/completions", chat.chat_completions),
     ("POST", "/chat/completions", chat.chat_completions),

@@ -108,21 +108,6 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
-async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, list[int]]:
-    """A conversation in the model's template: its text and its token ids.
-
-    Raises:
-        Refused: if it is too long, or the template refuses it.
-    """
-    model = wire.local_model(service, "A conversation in this dialect")
-    if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
-        raise _too_long(f"over {model.longest}", model.longest)
-    try:
-        return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
-    except ModelError as error:
-        raise wire.Refused(f"{error.message} Continue text with /v1/completions.") from None
-
-
 def _too_long(count: object, longest: int) -> wire.Refused:
     return wire.Refused(
         f"The conversation has {count} tokens; this server takes {longest}, its answer included.",
@@ -149,13 +134,19 @@ async def conversation_request(
         seed: None draws one, so that the same request gives another answer.
 
     Raises:
-        Refused: if the model has no chat template, or the conversation is too long.
+        Refused: if the conversation is too long, or the model's template is missing or refuses it.
     """
-    text, ids = await render(service, turns)
-    longest = service.engine.model.longest
-    room = longest - len(ids)
+    model = wire.local_model(service, "A conversation in this dialect")
+    if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
+        raise _too_long(f"over {model.longest}", model.longest)
+    control = model.prompter.control
+    try:
+        text, ids = await asyncio.to_thread(conversation, model.tokenizer, turns, control)
+    except ModelError as error:
+        raise wire.Refused(f"{error.message} Continue text with /v1/completions.") from None
+    room = model.longest - len(ids)
     if room < 1:
-        raise _too_long(len(ids), longest)
+        raise _too_long(len(ids), model.longest)
     return CompletionRequest(
         openai.UNNAMED,
         "\n".join(text.splitlines()[:_HEAD_LINES]),

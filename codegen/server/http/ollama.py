@@ -16,6 +16,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from codegen.generation.client import count_of
 from codegen.server.http import wire
 from codegen.server.http.chat import Message, conversation_request, turns_of
 from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
@@ -23,7 +24,6 @@ from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
-from codegen.server.upstream.prompts import count_of
 from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults

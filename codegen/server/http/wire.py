@@ -299,8 +299,8 @@ async def event_stream(
         name = f"event: {value['type']}\n" if "type" in value else ""
         return f"{name}data: {as_json(value)}\n\n"
 
-    def failed(error: CodegenError) -> dict[str, Any]:
-        return {"error": {"message": str(error), "type": "server_error"}}
+    def failed(error: CodegenError) -> str:
+        return event({"error": {"message": str(error), "type": "server_error"}})
 
     end = "" if last is None else f"data: {last}\n\n"
     return await _stream(request, events, event, failed, end, "text/event-stream")
@@ -312,8 +312,8 @@ async def line_stream(request: Request, events: Events) -> StreamingResponse:
     def line(value: dict[str, Any]) -> str:
         return f"{as_json(value)}\n"
 
-    def failed(error: CodegenError) -> dict[str, Any]:
-        return {"error": str(error)}
+    def failed(error: CodegenError) -> str:
+        return line({"error": str(error)})
 
     return await _stream(request, events, line, failed, "", "application/x-ndjson")
 
@@ -322,7 +322,7 @@ async def _stream(
     request: Request,
     events: Events,
     written: Callable[[dict[str, Any]], str],
-    failed: Callable[[CodegenError], dict[str, Any]],
+    failed: Callable[[CodegenError], str],
     end: str,
     media_type: str,
 ) -> StreamingResponse:
@@ -336,7 +336,7 @@ async def _stream(
             async for value in events:
                 yield written(value).encode("utf-8", "replace")
         except CodegenError as error:
-            yield written(failed(error)).encode("utf-8", "replace")
+            yield failed(error).encode("utf-8", "replace")
         yield end.encode()
 
     return StreamingResponse(pieces(), media_type=media_type)

@@ -72,7 +72,7 @@ def _watched(handler: Handler) -> Handler:
 async def judge(service: SandboxService, request: Request) -> Response:
     """``/v1/judge``: the verdict on one program."""
     body = JobBody.read(await read_object(request))
-    job = body.job(service.most, service.languages)
+    job = body.job(service.most, service.sandbox.languages)
     client = client_name(request)
     service.admit(client, 1)
     outcome, cached = await service.outcome(client, job, body.cache_key())
@@ -100,7 +100,7 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
             if not isinstance(row, dict):
                 raise Refused("it is not an object.")
             body = JobBody.read(row)
-            jobs.append((body.job(service.most, service.languages), body.cache_key()))
+            jobs.append((body.job(service.most, service.sandbox.languages), body.cache_key()))
         except InputError as error:
             raise Refused(f"jobs.{place}: {error}", param=f"jobs.{place}") from None
         bodies.append(body)

@@ -123,7 +123,7 @@ async def run_code(service: SandboxService, request: Request) -> Response:
     client = client_name(request)
     try:
         body = RunCodeRequest.model_validate_json(await read_body(request))
-        script = body.script(service.most, service.languages)
+        script = body.script(service.most, service.sandbox.languages)
         service.admit(client, 1)
         answer = response_of((await service.outcome(client, script))[0], script.language)
     except ValidationError as error:

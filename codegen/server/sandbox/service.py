@@ -82,6 +82,7 @@ class SandboxService:
         client_queue: most jobs that wait, of one client.
         cache_bytes: for kept verdicts; 0 keeps none.
         started: when, by the monotonic clock.
+        waiting, running: jobs that wait, and jobs that the sandbox has.
     """
 
     sandbox: Sandbox
@@ -91,6 +92,8 @@ class SandboxService:
     client_queue: int = 4096
     cache_bytes: int = 64 << 20
     started: float = field(default_factory=time.monotonic, init=False)
+    waiting: int = field(default=0, init=False)
+    running: int = field(default=0, init=False)
     # The jobs that wait, by client, both in the order in which they are served.
     _lines: OrderedDict[str, OrderedDict[_Entry, None]] = field(
         default_factory=OrderedDict, init=False
@@ -98,28 +101,11 @@ class SandboxService:
     _entries: dict[str, _Entry] = field(default_factory=dict, init=False)  # by key
     _kept: OrderedDict[str, Outcome] = field(default_factory=OrderedDict, init=False)
     _kept_bytes: int = field(default=0, init=False)
-    _waiting: int = field(default=0, init=False)
-    _running: int = field(default=0, init=False)
     _ended_at: deque[float] = field(default_factory=lambda: deque(maxlen=1000), init=False)
     _stopping: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._room = math.ceil(self.sandbox.capacity * _AHEAD)
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that wait."""
-        return self._waiting
-
-    @property
-    def running(self) -> int:
-        """Jobs that the sandbox has."""
-        return self._running
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that programs may be written in."""
-        return self.sandbox.languages
 
     def admit(self, client: str, count: int) -> None:
         """Checks that a request with this number of jobs fits.
@@ -130,14 +116,14 @@ class SandboxService:
         if self._stopping:
             raise Unavailable("The server is stopping.")
         own = len(self._lines.get(client, ()))
-        if self._waiting + count <= self.queue and own + count <= self.client_queue:
+        if self.waiting + count <= self.queue and own + count <= self.client_queue:
             return
         now = time.monotonic()
         recent = sum(1 for at in self._ended_at if now - at < _RATE_OVER_S)
         after_s = math.ceil(min(60.0, max(1.0, own * _RATE_OVER_S / max(1, recent))))
         whose = "this client's" if own + count > self.client_queue else "the"
         self.metrics.count("queue_full")
-        message = f"{self._waiting} jobs wait, and {count} more do not fit into {whose} queue."
+        message = f"{self.waiting} jobs wait, and {count} more do not fit into {whose} queue."
         raise Overloaded(message, after_s=after_s)
 
     async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
@@ -198,13 +184,13 @@ class SandboxService:
             for entry in line:
                 self._fail(entry, Unavailable("The server is stopping."))
         self._lines.clear()
-        self._waiting = 0
+        self.waiting = 0
 
     def _enqueue(self, entry: _Entry, first: bool = False) -> None:
         line = self._lines.setdefault(entry.client, OrderedDict())
         line[entry] = None
         line.move_to_end(entry, last=not first)
-        self._waiting += 1
+        self.waiting += 1
 
     def _leave(self, entry: _Entry) -> bool:
         """Takes a job out of its line; false if it does not wait."""
@@ -214,19 +200,19 @@ class SandboxService:
         del line[entry]
         if not line:
             del self._lines[entry.client]
-        self._waiting -= 1
+        self.waiting -= 1
         return True
 
     def _pump(self) -> None:
         """Gives jobs to the sandbox while it has room, from each client in turn."""
-        while self._running < self._room and self._lines:
+        while self.running < self._room and self._lines:
             client, line = next(iter(self._lines.items()))
             self._lines.move_to_end(client)
             entry = next(iter(line))
             self._leave(entry)
             self._start(entry)
-        self.metrics.gauge("waiting", self._waiting)
-        self.metrics.gauge("running", self._running)
+        self.metrics.gauge("waiting", self.waiting)
+        self.metrics.gauge("running", self.running)
 
     def _start(self, entry: _Entry) -> None:
         loop = entry.done.get_loop()
@@ -238,7 +224,7 @@ class SandboxService:
         except Exception as error:  # noqa: BLE001 - the job's fault or the sandbox's, told to the client
             self._fail(entry, error)
             return
-        self._running += 1
+        self.running += 1
 
         def done(future: Future[Outcome]) -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -247,7 +233,7 @@ class SandboxService:
         entry.running.add_done_callback(done)
 
     def _ended(self, entry: _Entry, future: Future[Outcome]) -> None:
-        self._running -= 1
+        self.running -= 1
         self._ended_at.append(time.monotonic())
         if future.cancelled():
             self._forget(entry)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, ModelError, nearest
-from codegen.generation.client import Client, Failure
+from codegen.generation.client import Client, Failure, count_of
 from codegen.server.prompts import FAMILIES, Family, preferred
-from codegen.server.upstream.prompts import Kind, Way, count_of, host_of
+from codegen.server.upstream.prompts import Kind, Way, host_of
 from codegen.terminal import one_line
 
 _NAMES = (

@@ -199,12 +199,6 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def count_of(row: Any, name: str) -> int:
-    """A positive number of an object from outside, else 0."""
-    value = row.get(name) if isinstance(row, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
 def host_of(url: str) -> str:
     """Host and port, for messages."""
     return urlsplit(url).netloc

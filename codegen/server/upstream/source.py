@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from codegen.errors import CodegenError, InputError
-from codegen.generation.client import Client, Failure
+from codegen.generation.client import Client, Failure, count_of
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
@@ -36,7 +36,7 @@ from codegen.server.requests import (
 from codegen.server.schedule import Cancelled, Job, JobQueue, OnText, Outcome
 from codegen.server.text import StopRule, safe_text
 from codegen.server.upstream.probe import Offer, Unreachable, probe
-from codegen.server.upstream.prompts import Window, body, code_of, count_of, host_of, window
+from codegen.server.upstream.prompts import Window, body, code_of, host_of, window
 from codegen.terminal import one_line
 
 log = logging.getLogger(__name__)

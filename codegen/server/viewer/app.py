@@ -128,7 +128,7 @@ class Library:
         folders = [place for place in self.places if place.is_dir()]
         runs = catalog.find_runs(folders)
         for run in runs:
-            yield self._source(run.name, run.folder, run, _TABLES[run.kind](run.folder))
+            yield self._source(run.name, run.folder, run, _tables_of_run(run))
         for place in self.places:
             name = os.path.normpath(place)
             files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
@@ -150,53 +150,32 @@ def _tables_of_files(files: Sequence[Path]) -> list[Table]:
     return [Table(path.name, path.name, lambda path=path: [path]) for path in files]
 
 
-def _data(folder: Path) -> list[Table]:
-    def shards() -> Sequence[Path]:
-        return sorted(_home(folder).glob("data-*.jsonl"))
-
+def _tables_of_run(run: catalog.Run) -> list[Table]:
+    verdicts = {"samples": run.folder / "verdicts.jsonl"}
     return [
-        Table("texts", "Texts", shards),
-        Table("rejects", "Left out", lambda: _there(_home(folder) / "rejects.jsonl")),
+        Table(name, title, functools.partial(_files, run.folder, patterns), verdicts.get(name))
+        for name, title, *patterns in _TABLES[run.kind]
     ]
 
 
-def _home(folder: Path) -> Path:
-    """The directory of a data run's files, which is another one until the run is finished."""
-    is_partial = (folder / ".partial").is_dir() and not (folder / "manifest.json").exists()
-    return folder / ".partial" if is_partial else folder
+def _files(folder: Path, patterns: Sequence[str]) -> Sequence[Path]:
+    """The files of the first pattern that has any; an unfinished data run has them elsewhere."""
+    if (folder / ".partial").is_dir() and not (folder / "manifest.json").exists():
+        folder = folder / ".partial"
+    found = ([p for p in sorted(folder.glob(name)) if p.is_file()] for name in patterns)
+    return next(filter(None, found), [])
 
 
-def _evaluation(folder: Path) -> list[Table]:
-    def samples() -> Sequence[Path]:
-        names = ("scored.jsonl", "samples.jsonl", "samples.partial.jsonl")
-        return [path for name in names for path in _there(folder / name)][:1]
-
-    return [
-        Table("samples", "Samples", samples, folder / "verdicts.jsonl"),
-        Table("failed", "Failed requests", lambda: _there(folder / "failed.jsonl")),
-    ]
-
-
-def _training(folder: Path) -> list[Table]:
-    return [
-        Table("rollouts", "Samples of the training", lambda: sorted(folder.glob("rollouts*.jsonl")))
-    ]
-
-
-def _search(folder: Path) -> list[Table]:
-    return [Table("log", "Draws and tries", lambda: _there(folder / "log.jsonl"))]
-
-
-def _there(path: Path) -> list[Path]:
-    return [path] if path.is_file() else []
-
-
-_TABLES: Mapping[str, Callable[[Path], list[Table]]] = {
-    "data": _data,
-    "evaluation": _evaluation,
-    "training": _training,
-    "search": _search,
-    "quickstart": lambda _: [],
+# Kind of a run -> its tables: name, title, and patterns of their files.
+_TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "data": [("texts", "Texts", "data-*.jsonl"), ("rejects", "Left out", "rejects.jsonl")],
+    "evaluation": [
+        ("samples", "Samples", "scored.jsonl", "samples.jsonl", "samples.partial.jsonl"),
+        ("failed", "Failed requests", "failed.jsonl"),
+    ],
+    "training": [("rollouts", "Samples of the training", "rollouts*.jsonl")],
+    "search": [("log", "Draws and tries", "log.jsonl")],
+    "quickstart": [],
 }
 
 

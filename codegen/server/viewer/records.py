@@ -402,7 +402,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
     if view.is_edit_sequence(text):
         found = view.steps(text)
         for number, step in enumerate(found[:_MOST_STEPS]):
-            lines = [("add" if added else "keep", line) for line, added in step.lines]
+            lines = [("add" if added else "keep", line) for line, added in step]
             yield view.step_name(text, number, len(found)).capitalize(), lines
     elif text.generator == "edits" and text.meta.get("format") in FORMATS:
         yield from _next_edit(text)

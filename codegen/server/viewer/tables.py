@@ -404,20 +404,18 @@ class Table:
 
 def _codes(files: Sequence[_File], name: str) -> Ints:
     """A facet's codes over all files, ``_MISSING`` where rows lack it. [rows]"""
-    parts = [np.full(file.count, _MISSING, dtype=np.int64) for file in files]
-    for part, file in zip(parts, files, strict=True):
-        column = file.facets.get(name, ())
-        part[: len(column)] = column
-    return np.concatenate(parts)
+    return np.concatenate([_filled(f.facets.get(name, ()), f.count, _MISSING) for f in files])
 
 
 def _values(files: Sequence[_File], name: str) -> Floats:
     """A number's values over all files, NaN where rows lack it. [rows]"""
-    parts = [np.full(file.count, np.nan) for file in files]
-    for part, file in zip(parts, files, strict=True):
-        column = file.numbers.get(name, ())
-        part[: len(column)] = column
-    return np.concatenate(parts)
+    return np.concatenate([_filled(f.numbers.get(name, ()), f.count, np.nan) for f in files])
+
+
+def _filled(column: Sequence[float], count: int, missing: float) -> np.ndarray:
+    found = np.full(count, missing)
+    found[: len(column)] = column
+    return found
 
 
 def _keys(files: Sequence[_File], unknown: int) -> Ints:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .wire import MAX_FRAME_BYTES, WireError
+from .wire import MAX_FRAME_BYTES, Opaque, WireError, unpack
 
 _Pack = Callable[[Any], Any]
 _PLAIN_TYPE = re.compile(
@@ -104,6 +104,15 @@ def unpack_array(tag: str, content: object, unpack: Callable[[object], object]) 
         raise WireError(f"a value of {error.name}, which is not installed here") from None
     except (TypeError, ValueError, KeyError, OverflowError, AttributeError) as error:
         raise WireError(f"a malformed array: {type(error).__name__}") from None
+
+
+def special(tag: str, content: object) -> object:
+    """The value of a tree of the program that is not plain, see :func:`wire.unpack`."""
+    if tag in TAGS:
+        return unpack_array(tag, content, lambda tree: unpack(tree, special))
+    if tag == "o" and isinstance(content, str):
+        return Opaque(content[:80])
+    raise WireError(f"unknown tag {str(tag)[:20]!r}")
 
 
 def _numpy() -> Any:

@@ -195,7 +195,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return empties.of_program(wire.unpack(tree, _special))
+                return empties.of_program(wire.unpack(tree, arrays.special))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
@@ -290,11 +290,3 @@ def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
             bases = {kind.__name__ for kind in found.__mro__}
             return bases | set(names[: min(place, most)])
     return set()
-
-
-def _special(tag: str, content: Any) -> Any:
-    if tag in arrays.TAGS:
-        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
-    if tag == "o" and isinstance(content, str):
-        return wire.Opaque(content[:80])
-    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

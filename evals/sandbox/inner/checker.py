@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import empties, suites, wire
+from . import arrays, empties, suites, wire
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -549,8 +549,8 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
         return remote.evaluate(name)
     if arguments is None:
         return remote.get(name)
-    values = wire.unpack(arguments, remote.special)
-    named = {key: wire.unpack(tree, remote.special) for key, tree in options.items()}
+    values = wire.unpack(arguments, arrays.special)
+    named = {key: wire.unpack(tree, arrays.special) for key, tree in options.items()}
     return remote.call(name, tuple(values), named)
 
 
@@ -594,8 +594,7 @@ def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: lis
             reports.end(kind, rest)
         values += reports.seen()
     except Unanswered:
-        if remote.failure and any(name in remote.failure[1] for name in _UNUSABLE):
-            _confirm_bad_test(remote, given)
+        _confirm_bad_test(remote, given)
         raise
     if tests.key in _discerning:
         return
@@ -627,8 +626,7 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
     try:
         names = remote.load()
     except Unanswered:
-        if remote.failure and any(name in remote.failure[1] for name in _UNUSABLE):
-            _confirm_bad_test(remote, tests)
+        _confirm_bad_test(remote, tests)
         raise
     message = remote.receive()
     if message != ["done", payload["token"]]:
@@ -642,8 +640,11 @@ _UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)
 
 
 def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
-    """Raises the BadTestError that the program's side reports, after reproducing it here."""
-    failure, remote.failure = remote.failure, None
+    """Raises a BadTestError that the program's side reports, after reproducing it here."""
+    failure = remote.failure
+    if failure is None or not any(name in failure[1] for name in _UNUSABLE):
+        return
+    remote.failure = None
     remote.tidy = remote.tidy and tests.side_effect_free
     remote.stand_in(None)
     tests.expect({tests.entry_point: "call"})

@@ -136,7 +136,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return empties.of_program(wire.unpack(rest[0], self.special))
+                return empties.of_program(wire.unpack(rest[0], arrays.special))
             if kind == "changed" and len(rest) == 2 and sent is not None:
                 return self._changed(sent, *rest)
             if kind == "raised" and len(rest) == 2:
@@ -175,7 +175,7 @@ class Remote:
         places = wire.containers(sent)
 
         def special(tag: str, content: Any) -> Any:
-            return places[content] if tag == "a" else self.special(tag, content)
+            return places[content] if tag == "a" else arrays.special(tag, content)
 
         for place, items in changes:
             wire.fill(places[place], wire.unpack(items, special))
@@ -190,14 +190,6 @@ class Remote:
         if (tree := arrays.pack_array(value, self._pack)) is not None:
             return tree
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
-
-    def special(self, tag: str, content: Any) -> Any:
-        """The value of a tree that is not plain."""
-        if tag in arrays.TAGS:
-            return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, self.special))
-        if tag == "o" and isinstance(content, str):
-            return wire.Opaque(content[:80])
-        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
 
     def receive(self) -> list[Any]:
         """The program's next message: a list whose first item is its kind."""

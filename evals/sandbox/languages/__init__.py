@@ -13,12 +13,9 @@ from codegen.errors import ConfigError, nearest
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
 from .csharp import CSHARP
 from .go import GO
-from .java import JAVA
-from .kotlin import KOTLIN
-from .native import CPP, HASKELL, RUST, C
-from .scala import SCALA
+from .jvm import JAVA, KOTLIN, SCALA
+from .native import CPP, HASKELL, RUST, SWIFT, C
 from .scripting import BASH, JAVASCRIPT, LUA, PERL, PHP, RUBY, TYPESCRIPT, R
-from .swift import SWIFT
 
 LANGUAGES: Mapping[str, Language] = {
     language.name: language

@@ -1,9 +1,8 @@
 """Programming languages of the sandbox, and their installed toolchains.
 
-A :class:`Language` is data, in one small file each. A :class:`Toolchain` is a language as installed
-on this machine: the paths of its compiler or interpreter, their version, the directories that a
-sandbox has to mount, and files that all programs share (a precompiled header, an archive of
-classes).
+A :class:`Language` is data. A :class:`Toolchain` is a language as installed on this machine: the
+paths of its compiler or interpreter, their version, the directories that a sandbox has to mount,
+and files that all programs share (a precompiled header, an archive of classes).
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
-"""C and C++ by GCC; Rust by rustc, without crates; Haskell by GHC, without optimization.
+"""C and C++ by GCC; Rust by rustc, without crates; Haskell by GHC and Swift, without optimization.
 
 All programs in C++ share one precompiled header of the standard library, which takes three quarters
-off the time to compile one.
+off the time to compile one. The parts of Swift's compiler are called one by one, since its driver
+does not start without ``/proc``.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 
 from .base import Language, Names, Toolchain, run_tool, support
-from .source import in_main
+from .source import appended, in_main
 
 _MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"
@@ -170,4 +172,52 @@ HASKELL = Language(
     environment={"LD_LIBRARY_PATH": "{libraries}"},
     names=_haskell_names,
     guard=_haskell_guard,
+)
+
+
+# --- Swift --------------------------------------------------------------------------------------
+
+_SWIFT = "{swiftc.home}"
+_SWIFT_LIB = f"{_SWIFT}/lib/swift/linux"
+_SWIFT_FRONTEND = (
+    *(f"{_SWIFT}/bin/swift-frontend", "-frontend", "-primary-file", "main.swift", "-Onone"),
+    *("-suppress-warnings", "-disable-objc-interop", "-module-name", "main"),
+    *("-resource-dir", f"{_SWIFT}/lib/swift", "-plugin-path", f"{_SWIFT}/lib/swift/host/plugins"),
+    *("-module-cache-path", "/tmp/modules"),
+)
+_SWIFT_COMPILE = (*_SWIFT_FRONTEND, "-c", "-o", "main.o")
+_SWIFT_LINK = (
+    *("/usr/bin/gcc", "-pie", "-o", "main", f"{_SWIFT_LIB}/{platform.machine()}/swiftrt.o"),
+    *("main.o", "@main.autolink", f"-L{_SWIFT_LIB}", f"-Wl,-rpath,{_SWIFT_LIB}"),
+    "-lswiftCore",
+)
+_SWIFT_DONE = """import Glibc
+do {
+    let codegenFile = fopen(".answers", "w")!
+    fputs(String(cString: getenv("CODEGEN_TOKEN")), codegenFile)
+    fclose(codegenFile)
+}"""
+
+SWIFT = Language(
+    name="swift",
+    file="main.swift",
+    tools=("swiftc",),
+    install="swiftlang",
+    version=(f"{_SWIFT}/bin/swift-frontend", "-version"),  # the driver leaves a directory behind
+    compile=(
+        _SWIFT_COMPILE,
+        (f"{_SWIFT}/bin/swift-autolink-extract", "main.o", "-o", "main.autolink"),
+        _SWIFT_LINK,
+    ),
+    keep=("main",),
+    run=("/tmp/main",),
+    check=(*_SWIFT_FRONTEND, "-typecheck"),
+    shares=("/usr/libexec/swift", "/usr/include"),
+    # Without /proc its tools do not find their libraries by themselves.
+    environment={"LD_LIBRARY_PATH": f"{_SWIFT_LIB}:{_SWIFT}/lib/swift/host:{_SWIFT}/lib"},
+    any_address=True,
+    stop=("\n}",),
+    answers=support("answers.swift"),
+    answers_last=True,
+    guard=appended(_SWIFT_DONE),
 )

@@ -127,17 +127,6 @@ R = Language(
 )
 
 _JS_ANSWERS = support("answers.js")
-_JS_DONE = 'require("node:fs").writeFileSync(".answers", process.env.CODEGEN_TOKEN);'
-_JS_LATER = "codegen_passed.then(codegen_done);"
-
-
-def _js_guard(program: str, test: str) -> str:
-    """Tests that end later than their text do end with a promise, which fails if they do."""
-    text = f"{program}\n{test}"
-    if text.rstrip().endswith(_JS_LATER):
-        return f"{text}\nfunction codegen_done() {{ {_JS_DONE} }}\n"
-    return f"{text}\n{_JS_DONE}\n"
-
 
 JAVASCRIPT = Language(
     name="javascript",
@@ -156,7 +145,7 @@ JAVASCRIPT = Language(
     stop=("\nfunction ", "\n/*", "\n//", "\nconsole.log", "\nclass "),
     answers=_JS_ANSWERS,
     answers_last=True,
-    guard=_js_guard,
+    guard=appended('require("node:fs").writeFileSync(".answers", process.env.CODEGEN_TOKEN);'),
 )
 
 _STRIP = (

@@ -207,36 +207,23 @@ def test_doubt() -> None:
     assert not cache.in_doubt(near[0])
 
 
-def test_an_error_while_keys_are_turned_leaves_a_valid_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("place", ["while keys are turned", "in the model"])
+def test_an_error_leaves_a_valid_cache(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     model = llama()
     cache = EditableCache(model, policy=TIGHT)
     tokens = [i % 50 for i in range(60)]
     cache.update(tokens)
     last: Any = cache._kv.layers[2]
     with monkeypatch.context() as patch:
-        patch.setattr(last, "move", None)  # two layers are done when it fails
+        if place == "in the model":
+            patch.setattr(model.model.layers[1], "forward", None)
+        else:
+            patch.setattr(last, "move", None)  # two layers are done when it fails
         with pytest.raises(TypeError):
-            cache.update([*tokens[:10], *tokens[15:]])
+            cache.update([*tokens[:10], 3, 1, 4, *tokens[15:]])
     assert cache.token_ids == tokens[:10]
     report = cache.update(tokens)
     assert report.exact and report.encoded < 60
-    torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
-
-
-def test_an_error_in_the_model_leaves_a_valid_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = llama()
-    cache = EditableCache(model, policy=TIGHT)
-    tokens = [i % 50 for i in range(60)]
-    cache.update(tokens)
-    with monkeypatch.context() as patch:
-        patch.setattr(model.model.layers[1], "forward", None)
-        with pytest.raises(TypeError):
-            cache.update([*tokens[:10], 3, 1, 4, *tokens[10:]])
-    assert cache.token_ids == tokens[:10]
-    assert cache.exact
-    cache.update(tokens)
     torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
 
 

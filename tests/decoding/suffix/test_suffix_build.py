@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,10 +33,7 @@ def tree(tmp_path: Path) -> Path:
 
 def _build(tree: Path, **environment: str) -> list[Path]:
     command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "out"]
-    done = subprocess.run(
-        command, cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = run(*command, env=environment, cwd=tree)
     assert done.returncode == 0, done.stderr[-2000:]
     return list((tree / "out").rglob("_core*"))
 

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from codegen.benchmarks.tools import suites as table
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from tests.evals.sandbox.conftest import launching
-from tests.processes import descendants
+from tests.processes import descendants, wait_for
 
 SECRET_VARIABLE = "SANDBOX_TEST_SECRET"
 SECRET = "4c2f9d-secret-of-the-host"
@@ -53,10 +52,7 @@ class Canary:
         assert SECRET not in outcome.message + outcome.stdout + repr(outcome.values)
         assert self.sandbox.run(HONEST).status == "passed"
         # A process of tests may be another than before; the killed one ends a moment later.
-        ends = time.monotonic() + 5
-        while len(descendants(os.getpid())) > len(self.processes) and time.monotonic() < ends:
-            time.sleep(0.01)
-        assert len(descendants(os.getpid())) <= len(self.processes)
+        wait_for(lambda: len(descendants(os.getpid())) <= len(self.processes))
         assert len(list(Path("/proc/self/fd").iterdir())) <= self.descriptors
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from suites import suite
 
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.sandbox.inner import newroot
+from tests.processes import python
 
 WIDE = Limits(output_bytes=4 << 20)
 # What can be said to an open file or its inode, and what another job would see of it.
@@ -81,13 +81,7 @@ def test_mounts_below_a_mount_are_read_only_too(backend: str) -> None:
     """Without Landlock, which would hide it."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     folder = Path(os.path.realpath(sys.base_prefix), "lib", version, "ctypes/macholib")
-    done = subprocess.run(
-        [sys.executable, "-c", _SUBMOUNT, str(folder), backend],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python(_SUBMOUNT, str(folder), backend, timeout=60)
     if "No safe way" in done.stderr:
         pytest.skip(f"{backend} does not work here")
     assert done.returncode == 0, done.stderr
@@ -104,13 +98,7 @@ _READ_ONLY = suite("open_files")["read_only"]
 @pytest.mark.skipif(os.geteuid() != 0, reason="it mounts file systems")
 @pytest.mark.parametrize("kernel", ["new", "old"])
 def test_read_only_is_recursive_on_any_kernel(kernel: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _READ_ONLY, str(tmp_path), kernel],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python(_READ_ONLY, str(tmp_path), kernel, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [str(tmp_path), f"{tmp_path}/not"]
 

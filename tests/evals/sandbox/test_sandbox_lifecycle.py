@@ -23,19 +23,11 @@ import codegen
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox, launch, pool, probe
 from codegen.evals.sandbox.pool import Pool
-from tests.processes import descendants, lives
+from tests.processes import descendants, lives, python, run, wait_for
 
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 ENDLESS = Job("while True: pass\n", limits=Limits(cpu_s=60))
 NOBODY = 65534
-
-
-def wait_until_gone(pids: set[int], timeout_s: float = 10.0) -> set[int]:
-    """The processes of ``pids`` that still live after the timeout."""
-    end = time.monotonic() + timeout_s
-    while (alive := {pid for pid in pids if lives(pid)}) and time.monotonic() < end:
-        time.sleep(0.02)
-    return alive
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +59,8 @@ def test_closing_leaves_nothing(
         during = set(descendants(os.getpid())) - before
         if ending in errors:
             raise errors[ending]
-    assert during and not wait_until_gone(during)
+    assert during
+    wait_for(lambda: not any(map(lives, during)))
     assert {entry.name for entry in Path("/proc/self/fd").iterdir()} == descriptors
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
@@ -94,7 +87,7 @@ def test_killing_the_driver_ends_the_sandbox(backend: str) -> None:
         driver.kill()
         driver.wait()
     assert len(below) >= 3
-    assert not wait_until_gone(below)
+    wait_for(lambda: not any(map(lives, below)))
 
 
 def test_a_broken_sandbox_is_replaced_and_the_job_run_again() -> None:
@@ -160,9 +153,7 @@ _REFUSED = suite("sandbox_lifecycle")["refused"]
 
 @pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="no filter here")
 def test_without_a_safe_backend_it_refuses_unless_told_otherwise() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", _REFUSED], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = python(_REFUSED, timeout=60)
     assert result.returncode == 0, result.stderr
     refusal, unsafe, status = result.stdout.splitlines()
     assert "No safe way" in refusal and "apt install bubblewrap" in refusal
@@ -228,11 +219,9 @@ def test_an_ordinary_user_has_the_same_sandbox(backend: str, tmp_path: Path) -> 
             else:
                 shutil.copy(source, target)
         subprocess.run(["chmod", "-R", "a+rX", str(root)], check=True)
-        done = subprocess.run(
-            [python, "-B", "-c", _AS_NOBODY, str(root), backend],
-            user=NOBODY, group=NOBODY, extra_groups=[], cwd="/",
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        program = [python, "-B", "-c", _AS_NOBODY, str(root), backend]
+        nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": "/"}
+        done = run(*program, **nobody, timeout=120)
     finally:
         shutil.rmtree(root)
     assert done.returncode == 0, done.stderr

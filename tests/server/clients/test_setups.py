@@ -9,18 +9,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import run, wait_for
 from tests.server.clients import tools
-from tests.server.clients.test_neovim import TEXT, ghost, wait_for
 
 pynvim = pytest.importorskip("pynvim")
 
 EDITORS = Path(__file__).parents[3] / "editors"
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
+TEXT = "def f(value):\n    "
 
 
 @pytest.fixture
@@ -37,65 +40,73 @@ def path_with(options: list[str], tmp_path: Path) -> str:
     return f"{script.parent}:{os.environ['PATH']}"
 
 
+def ghost(vim: Any, namespace: str) -> str:
+    """The virtual text on the screen, its lines joined."""
+    number = vim.api.get_namespaces().get(namespace)
+    if number is None:
+        return ""
+    lines: list[str] = []
+    for mark in vim.api.buf_get_extmarks(0, number, 0, -1, {"details": True}):
+        lines.append("".join(part[0] for part in mark[3].get("virt_text", [])))
+        lines += ["".join(p[0] for p in row) for row in mark[3].get("virt_lines", [])]
+    return "\n".join(lines)
+
+
+@contextmanager
+def neovim(command: list[str], folder: Path, **environment: str) -> Iterator[Any]:
+    """Neovim with a file and our set-up, once its server is ready."""
+    file = folder / "main.py"
+    file.write_text(TEXT)
+    argv = [*command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment, "XDG_STATE_HOME": str(folder)}.items():
+            patch.setenv(name, value)
+        vim = pynvim.attach("child", argv=argv)
+        try:
+            vim.ui_attach(100, 30)
+            vim.command("set nomore cmdheight=8 shortmess+=F")  # no prompt waits for a key
+            vim.command("filetype on")
+            vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
+            vim.command(f"edit {file}")
+            wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")), 120)
+            yield vim
+        finally:
+            vim.close()
+
+
+def text_of(vim: Any) -> str:
+    return "\n".join(vim.current.buffer[:])
+
+
 @pytest.mark.slow
-def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neovim(path: str, tmp_path: Path) -> None:
     found = tools.neovim()
     if found.version < (0, 12):
         pytest.skip("the set-up is for Neovim 0.12")
-    environment = {**found.environment, "PATH": path, "XDG_STATE_HOME": str(tmp_path)}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "main.py"
-    file.write_text(TEXT)
-    argv = [*found.command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
-    vim = pynvim.attach("child", argv=argv)
-    try:
-        vim.ui_attach(100, 30)
-        vim.command("set nomore cmdheight=8 shortmess+=F")
-        vim.command("filetype on")
-        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
-        vim.command(f"edit {file}")
-        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
+    with neovim(found.command, tmp_path, **found.environment, PATH=path) as vim:
         vim.input("G$a")
-        shown = wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"))
-        before = "\n".join(vim.current.buffer[:])
+        shown = wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"), 120)
+        before = text_of(vim)
         vim.input("<Tab>")
-        wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
-        accepted = "\n".join(vim.current.buffer[:]).removeprefix(before)
+        wait_for(lambda: text_of(vim) != before)
+        accepted = text_of(vim).removeprefix(before)
         assert accepted and shown.startswith(accepted.partition("\n")[0])
         # It asks again at once; leaving insert mode cancels, and the server lives on.
         vim.input("<Esc>o<Esc>")
         assert vim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 1
-    finally:
-        vim.close()
 
 
 @pytest.mark.slow
-def test_neovim_without_ghost_text(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neovim_without_ghost_text(path: str, tmp_path: Path) -> None:
     nvim = shutil.which("nvim")
     if nvim is None or tools.version_of([nvim], {}) >= (0, 12):
         pytest.skip("there is no Neovim before 0.12 here")
-    monkeypatch.setenv("PATH", path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    (tmp_path / "main.py").write_text(TEXT)
-    argv = [nvim, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
-    vim = pynvim.attach("child", argv=argv)
-    try:
-        vim.ui_attach(100, 30)
-        vim.command("set nomore cmdheight=8 shortmess+=F")
-        vim.command("filetype on")
-        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
-        vim.command(f"edit {tmp_path / 'main.py'}")
-        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
-        before = "\n".join(vim.current.buffer[:])
+    with neovim([nvim], tmp_path, PATH=path) as vim:
+        before = text_of(vim)
         vim.input("G$a<C-x><C-o>")
-        wait_for(lambda: vim.funcs.pumvisible() or "\n".join(vim.current.buffer[:]) != before)
+        wait_for(lambda: vim.funcs.pumvisible() or text_of(vim) != before, 120)
         vim.input("<C-n><C-y>")
-        wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
-    finally:
-        vim.close()
+        wait_for(lambda: text_of(vim) != before)
 
 
 EMACS = """
@@ -128,12 +139,11 @@ def test_emacs(path: str, tmp_path: Path) -> None:
         pytest.skip("there is no Emacs here")
     (tmp_path / "main.py").write_text(TEXT)
     (tmp_path / ".git").mkdir()
-    done = subprocess.run(
-        [emacs, "--batch", "-Q", "-L", str(EDITORS / "emacs"), "--eval", EMACS],
-        env={**os.environ, "PATH": path, "HOME": str(tmp_path)},
+    command = [emacs, "--batch", "-Q", "-L", EDITORS / "emacs", "--eval", EMACS]
+    done = run(
+        *command,
+        env={"PATH": path, "HOME": str(tmp_path)},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -169,7 +179,7 @@ def node(*args: str | Path, given: str = "") -> Any:
     """The JSON that a script prints."""
     if not (found := shutil.which("node")):
         pytest.skip("Node is not installed")
-    done = subprocess.run([found, *args], input=given, capture_output=True, text=True, timeout=120)
+    done = run(found, *args, input=given, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 

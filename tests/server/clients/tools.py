@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import run
+
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SUITE = "forky"  # Debian's testing: Neovim 0.12
 _PACKAGES = ("neovim",)
@@ -177,7 +179,7 @@ def driven(script: str, url: str, tmp_path: Path, *words: str) -> Any:
     screenshot = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path) / f"{script}.png"
     path = str(Path(__file__).with_name(f"{script}.mjs"))
     command = ["node", path, _playwright(), chromium, url, str(screenshot), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = run(*command, timeout=400)
     found = json.loads(done.stdout)
     assert "error" not in found, found
     assert screenshot.stat().st_size > 10_000

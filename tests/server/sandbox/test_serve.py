@@ -20,7 +20,7 @@ import pytest
 from codegen.benchmarks.tools import suites
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.sandbox_client import SandboxClient
-from tests.processes import command_of, descendants, lives
+from tests.processes import command_of, descendants, lives, run
 from tests.server.conftest import Served
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
@@ -67,10 +67,7 @@ def server(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
     ],
 )
 def test_bad_input_is_one_line(options: list[str], code: int, words: str) -> None:
-    done = subprocess.run(
-        [CODEGEN, "serve", "sandbox", "--port", "0", *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run(CODEGEN, "serve", "sandbox", "--port", "0", *options, timeout=60)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr and "Traceback" not in done.stderr
 

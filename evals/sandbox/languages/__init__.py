@@ -13,10 +13,8 @@ from codegen.errors import ConfigError, nearest
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
 from .csharp import CSHARP
 from .go import GO
-from .java import JAVA
-from .kotlin import KOTLIN
+from .jvm import JAVA, KOTLIN, SCALA
 from .native import CPP, HASKELL, RUST, C
-from .scala import SCALA
 from .scripting import BASH, JAVASCRIPT, LUA, PERL, PHP, RUBY, TYPESCRIPT, R
 from .swift import SWIFT
 

@@ -15,7 +15,6 @@ decides. The messages below are those of an honest program.
 from __future__ import annotations
 
 import _sitebuiltins
-import _socket
 import _thread
 import atexit
 import builtins
@@ -145,45 +144,6 @@ def prepare() -> None:
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
             *(exec, main, _tell_failed, _tell_names, _answer_other, _tell_raised, _reply),
         )
-
-
-def rehearse() -> None:
-    """Runs a sample program in this process, as jobs do.
-
-    The interpreter specializes code that runs often (PEP 659) and fills caches. Done here once, no
-    job has to do it again in memory that it would first have to copy.
-    """
-    global _channel, _namespace
-    requests = [["call", "f", [[3, 1, 2, 5], "some Words here"], {}]] * 10
-    kept = _channel, _namespace
-    for _ in range(20):
-        ours, theirs = _socket.socketpair()
-        for request in requests:
-            wire.Channel(ours.fileno()).send(request)
-        ours.shutdown(_socket.SHUT_WR)
-        _namespace = vars(_module("rehearsal"))
-        _channel = wire.Channel(theirs.fileno())
-        execute(_REHEARSED, _namespace)
-        _tell_names()
-        serve()
-        ours.close()
-        theirs.close()
-    _channel, _namespace = kept
-    del sys.modules["rehearsal"]
-
-
-_REHEARSED = '''
-from typing import List
-
-def f(numbers: List[int], text: str) -> list:
-    """A function."""
-    total, counts = 0, {}
-    for i, number in enumerate(numbers):
-        total += number * i
-        counts[number] = counts.get(number, 0) + 1
-    words = sorted(word.lower() for word in text.split(" "))
-    return [total, len(counts), "".join(words)[::-1], max(numbers, default=0)]
-'''
 
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:

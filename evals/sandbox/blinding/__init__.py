@@ -9,14 +9,14 @@ tests into two:
   site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
 What is outside runs as ordinary Python, so the number and order of reports follow from the tests
-alone: loops over tables, ``parametrize``, helpers, :mod:`unittest`. A value of the tests is inside
+alone: loops over tables, ``parametrize``, :mod:`unittest`. A value of the tests is inside
 only if something there reads it; columns of tables that nothing inside reads are blanked.
 
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
-expected value depends on the program or is inside anyway, or if the program decides whether the
-site is reached. An expression depends on the program unless it consists of literals, operators,
-pure functions and names bound to such; this is conservative, so mistakes cost a verdict of a right
-program, not a secret.
+expected value depends on the program or is inside anyway, if the program decides whether the site
+is reached, or if it is in a function that the tests call themselves. An expression depends on the
+program unless it consists of literals, operators, pure functions and names bound to such; this is
+conservative, so mistakes cost a verdict of a right program, not a secret.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from .trees import (
     SET_UP,
     STARTS,
     Key,
-    default_arguments,
     given_arguments,
     is_fixture,
     is_fixture_function,
@@ -50,7 +49,7 @@ class Flow:
                 self.functions.setdefault(self._key_of(node), []).append(node)
         self.bindings = [
             Binding((SELF, name) if scope == SELF else self.key(scope, name), *rest)
-            for scope, name, *rest in read.bound
+            for scope, name, rest in read.bound
         ]
         for index, scope in enumerate(read.scopes):
             if scope.is_class:  # attributes of the class are read by way of self, too
@@ -170,7 +169,7 @@ class Flow:
         self.dependent: set[Key] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Any]] = {}  # what parameters may be, fixtures as functions
+        self.arguments: dict[Key, list[Any]] = {}  # fixtures by the parameters that they give
         self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
         self.memo: dict[int, bool] = {}
@@ -200,7 +199,7 @@ class Flow:
             if id(node) not in self.pure or is_fixture_function(node):
                 self._bind_parameters(node)
         for call in self.read.calls:
-            if self.depends(call.func) and not self._helper(call):
+            if self.depends(call.func) and not self.runs_test(call):
                 for value in (*call.args, *(k.value for k in call.keywords)):
                     self._touch(value)
 
@@ -311,7 +310,7 @@ class Flow:
         )
 
     def _is_live(self, node: Any) -> bool:
-        """Whether it is called outside, too, whenever it is called inside."""
+        """Whether it is run outside, too, whenever it is run inside."""
         if id(node) in self.pure:
             return True
         if may_fail(node):
@@ -324,13 +323,8 @@ class Flow:
         direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
         if len(direct) != len(self.uses.get(key, ())):
             return False
-        if id(node) in self.runners:
-            return True
-        for call in self.calls_of.get(key, ()):
-            guards = self.read.statements.get(id(call))
-            if guards is None or not self.controlled(guards):
-                return False
-        return bool(direct) and not node.decorator_list and node.args.vararg is None
+        calls = self.calls_of.get(key, ())
+        return id(node) in self.runners and not any(call.args or call.keywords for call in calls)
 
     def _repeats(self, node: ast.AST) -> bool:
         """Whether a decorator may call a test more than once, or not at all."""
@@ -366,45 +360,25 @@ class Flow:
         """The variable that a call calls."""
         return self.variable(call.func) or (FREE, "")
 
-    def _helper(self, call: ast.Call) -> Any:
-        """The function of the tests that a call calls, in both parts."""
+    def runs_test(self, call: ast.Call) -> bool:
+        """Whether it calls a test, in both parts."""
         found = self.functions.get(self.called_key(call), [])
-        if len(found) == 1 and id(found[0]) in self.live and id(found[0]) not in self.pure:
-            return found[0]
-        return None
+        return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:
-        """Parameters depend on the program unless all calls give them values that do not."""
+        """Parameters depend on the program but for those of tables and pure fixtures."""
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        given: dict[str, list[ast.AST | None]] = {}
+        own = {"self", "cls"}
         if id(node) in self.runners or is_fixture_function(node):
-            for names, _ in parameter_tables(node):
-                given |= {name: [] for name in names}  # bound by the table
-            for name in (a.arg for a in arguments):
-                fixture = [f for f in self.functions.get((0, name), ()) if is_fixture_function(f)]
-                if fixture and name not in given:
-                    self.arguments[scope, name] = fixture
-                if fixture and id(fixture[0]) in self.pure and name not in given:
-                    given[name] = []
-        elif id(node) in self.live:
-            for call in self.calls_of.get(self._key_of(node), ()):
-                if self._helper(call) is node:
-                    for name, value in given_arguments(node, call):
-                        given.setdefault(name, []).append(value)
-            for argument, value in default_arguments(node):
-                given.setdefault(argument, []).append(value)
-        for argument in arguments:
-            key = scope, argument.arg
-            if argument.arg in ("self", "cls"):
-                continue
-            values = given.get(argument.arg, [None])
-            if found := [value for value in values if value is not None]:
-                self.arguments[key] = found
-            if any(map(self.depends, values)):
-                self.dependent.add(key)
-            if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
-                self.touched.add(key)
+            own.update(name for names, _ in parameter_tables(node) for name in names)
+            for name in {argument.arg for argument in arguments} - own:
+                found = self.functions.get((0, name), ())
+                if fixtures := [each for each in found if is_fixture_function(each)]:
+                    self.arguments[scope, name] = fixtures
+                    own |= {name} if id(fixtures[0]) in self.pure else set()
+        names = {argument.arg for argument in arguments}
+        self.dependent |= {(scope, name) for name in names - own}
 
     def controlled(self, guards: tuple[Any, ...]) -> bool:
         """Whether the tests alone decide that a statement is reached."""

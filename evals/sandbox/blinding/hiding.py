@@ -11,7 +11,7 @@ from typing import Any
 from .origins import is_telling
 from .parts import Parts
 from .reader import Site
-from .trees import FREE, FUNCTIONS, Key
+from .trees import COMPUTING, FREE, FUNCTIONS, Key, last_name
 
 _Place = tuple[int, int]
 _NEVER = (1 << 31, 0)  # after all assertions
@@ -37,8 +37,23 @@ class Hiding(Parts):
         results = [value for value in results if value is not None and self.depends(value)]
         given |= {key for _, key in self.variables_in(results)}
         return all(
-            _Look(self, needed, given, shown).hides(part, _end(site.node)) for part in site.pure
+            _Look(self, needed - self._only_computed(part, given), given, shown).hides(
+                part, _end(site.node)
+            )
+            for part in site.pure
         )
+
+    def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
+        """Variables that the program is given, and from which something else is computed."""
+        computed = [
+            value
+            for call in ast.walk(node)
+            if isinstance(call, ast.Call) and last_name(call) in COMPUTING
+            for value in call.args
+        ]
+        whole = {id(value) for value in computed}
+        others = {key for each, key in self.variables_in([node]) if id(each) not in whole}
+        return given.intersection(map(self.variable, computed)) - others
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
@@ -101,13 +116,10 @@ class _Look:
                 return False  # a part of the value that another name has
             if not self.hides(value, _end(value) if id(value) in tests.read.cells else end):
                 return False
-        for value in tests.arguments.get(key, ()):
-            if isinstance(value, FUNCTIONS):
-                if tests.is_read(value.name, self.needed) or not self._hides_body(value):
-                    return False
-            elif not self.hides(value, end):
-                return False
-        return all(map(self._hides_body, tests.functions.get(key, ())))
+        fixtures = tests.arguments.get(key, ())
+        if any(tests.is_read(each.name, self.needed) for each in fixtures):
+            return False
+        return all(map(self._hides_body, (*fixtures, *tests.functions.get(key, ()))))
 
     def _hides_body(self, function: Any) -> bool:
         if id(function) in self.seen:

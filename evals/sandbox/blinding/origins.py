@@ -25,12 +25,12 @@ from .trees import (
     root_of,
 )
 
-# Methods of plain values that compare them with their arguments.
-_COMPARISONS = words(
+# Methods of plain values that compare them with their arguments: applied outside if they can be.
+OUTER_METHODS = words(
     "startswith endswith issubset issuperset isdisjoint equals symmetric_difference removeprefix "
     "removesuffix"
 )
-_COMPARING_METHODS = _COMPARISONS | words(
+_COMPARING_METHODS = OUTER_METHODS | words(
     "count find rfind index rindex replace partition rpartition strip lstrip rstrip translate "
     "difference intersection compare isin eq ne __eq__ __ne__ __contains__ __sub__ sub subtract "
     "is_relative_to"
@@ -203,13 +203,7 @@ class Origins:
                 return False
         if not all(self._use(use, seen) for use in split.uses.get(key, ())):
             return False
-        for value in split.arguments.get(key, ()):
-            if isinstance(value, FUNCTIONS):
-                if not self._fixture(value, seen):
-                    return False
-            elif split.depends(value) and not self.is_made(value, seen):
-                return False
-        return True
+        return all(self._fixture(each, seen) for each in split.arguments.get(key, ()))
 
     def _guard(self, guard: Any, seen: set[Any]) -> bool:
         split = self.split
@@ -247,13 +241,12 @@ class Origins:
                 return False
             if last_name(node) == "next" and len(values) > 1:
                 return False
-            told = any(map(self.tells, own))
-            if isinstance(node.func, ast.Attribute) and split.depends(node.func.value):
-                compares = _COMPARING_METHODS if told else _COMPARISONS if own else ()
-                if node.func.attr in compares and not split.is_object(node.func.value):
-                    return False
-            if not told:
+            if not any(map(self.tells, own)):
                 return True
+            if isinstance(node.func, ast.Attribute) and split.depends(node.func.value):
+                compares = node.func.attr in _COMPARING_METHODS
+                if compares and not split.is_object(node.func.value):
+                    return False
             module = split.read.modules.get(getattr(root_of(node.func), "id", ""), "os")
             return module.split(".")[0] in _HARMLESS or len(own) == len(values)
         if not self._all(values, seen):

@@ -23,7 +23,6 @@ from .trees import (
     WHOLE,
     Key,
     as_rows,
-    default_arguments,
     is_column,
     is_docstring,
     is_empty,
@@ -35,7 +34,6 @@ from .trees import (
     make_call,
     make_list,
     may_fail,
-    named_arguments,
     needs_no_head,
     parameter_tables,
     raises_itself,
@@ -127,9 +125,8 @@ class Parts(Sites):
             is_needed = bound & self.needed or bound & self.dependent
             return [node] if is_needed or is_harness(node) else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            helper = self._helper(node.value)
-            if helper is not None:
-                return [self._inner_call(node.value, helper)]
+            if self.runs_test(node.value):
+                return [node]
             if starts_tests(node.value):
                 return []
             if last_name(node.value) in SKIPS:
@@ -249,24 +246,7 @@ class Parts(Sites):
                 each = ast.Call(each.func, [each.args[0], table], options)
             decorators.append(each)
         made.decorator_list = decorators
-        self.shown |= {(scope, name) for name, _ in default_arguments(node)}
         return [made]
-
-    def _inner_call(self, call: ast.Call, helper: Any) -> ast.stmt:
-        scope = self.read.owner[id(helper)]
-        names = dict(named_arguments(helper, call))
-        values = [*call.args, *(k.value for k in call.keywords)]
-        unread = [v for v in values if (scope, names.get(id(v), "")) not in self.needed]
-        return self._without(call, [v for v in unread if not self.depends(v)])
-
-    def _without(self, call: ast.Call, unread: list[ast.expr]) -> ast.stmt:
-        """A call of a helper without some of its arguments."""
-
-        def kept(value: ast.expr) -> ast.expr:
-            return ast.Constant(None) if value in unread else value
-
-        keywords = [ast.keyword(k.arg, kept(k.value)) for k in call.keywords]
-        return ast.Expr(ast.Call(call.func, list(map(kept, call.args)), keywords))
 
     def _table(self, table: ast.expr, target: ast.expr, scope: int | None = None) -> ast.expr:
         """A loop's table inside, without the columns that nothing there reads.
@@ -288,7 +268,7 @@ class Parts(Sites):
             if isinstance(each, ast.Name)
         }
         if is_column(table) and not parts and bound.isdisjoint(self.needed):
-            return make_list([ast.Constant(None)] * len(table.elts))  # type: ignore[attr-defined]
+            return make_list([ast.Constant(None)] * len(table.elts))
         self.shown |= bound
         return table
 
@@ -339,10 +319,8 @@ class Parts(Sites):
                 else []
             )
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            helper = self._helper(node.value)
-            if helper is not None:
-                values = [*node.value.args, *(k.value for k in node.value.keywords)]
-                return [self._without(node.value, list(filter(self.depends, values)))]
+            if self.runs_test(node.value):
+                return [node]
             if starts_tests(node.value) or self._is_own(node) is False:
                 return []
         if isinstance(node, ast.Return):
@@ -354,7 +332,7 @@ class Parts(Sites):
     def _may_raise(self, node: ast.stmt) -> bool:
         """Whether a statement of the tests alone is there for what it raises."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            return self._helper(node.value) is None
+            return not self.runs_test(node.value)
         return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))
 
     def _outer_function(self, node: Any) -> list[ast.stmt]:

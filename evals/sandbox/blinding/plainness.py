@@ -40,6 +40,7 @@ PLAIN_VALUES = PLAIN_USES | words(
 )
 PLAIN_MODULES = MODULES | {"random", "time", "warnings", "heapq", "typing"}
 OPERATIONS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Assert, ast.List, ast.Tuple)
+HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)
 NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Global, ast.Nonlocal)
 
 
@@ -78,7 +79,7 @@ class Plainness:
             scope = split.read.owner[id(node)]
             for call in split.calls_of.get(key, ()):
                 for name, value in given_arguments(node, call):
-                    if value is not None and self._uses(value):
+                    if self._uses(value):
                         self.made.add((scope, name))
 
     def _is_program_function(self, node: ast.AST) -> bool:
@@ -187,7 +188,7 @@ class Plainness:
         """Whether an argument is a plain value, and changes of it in place would not be seen.
 
         Args:
-            is_sent: whether the program gets the object itself, not something made of it.
+            is_sent: whether the program gets the object itself, or a part of it.
         """
         split = self.split
         if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
@@ -196,8 +197,7 @@ class Plainness:
             key = split.variable(node)
             if key is None or key[0] == FREE or key in split.functions or key in split.imported:
                 return False
-            read_later = any(_place(use) > _place(node) for use in split.uses.get(key, ()))
-            if is_sent and read_later and not split.is_immutable(node):
+            if is_sent and not split.is_immutable(node) and self._is_shared(node, key):
                 return False
             calls = [value for value in split.bound_values(key) if isinstance(value, ast.Call)]
             return key[0] == SELF or all(self._is_plain_value(call, False) for call in calls)
@@ -206,11 +206,27 @@ class Plainness:
         if isinstance(node, ast.Call) and not self._uses(node.func):
             known = self._is_own_call(node) or last_name(node) in PLAIN_VALUES
             values = [value for value in node.args if not isinstance(value, ast.GeneratorExp)]
-            return known and all(self._is_plain_value(value, False) for value in values)
-        if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)):
+            is_sent = is_sent and last_name(node) != "deepcopy"
+            return known and all(self._is_plain_value(value, is_sent) for value in values)
+        if isinstance(node, (*HOLDERS, ast.Subscript, ast.IfExp, ast.BoolOp)):
             children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr)]
             return all(self._is_plain_value(child, is_sent) for child in children)
         return True
+
+    def _is_shared(self, node: ast.AST, key: Key) -> bool:
+        """Whether the tests could see a change of a variable, which is read later or has parts that
+        others share.
+        """
+        split = self.split
+        others = [use for use in split.uses.get(key, ()) if use is not node]
+        if any(_place(use) > _place(node) for use in others):
+            return True
+        values = [value for value in split.bound_values(key) if value is not None]
+        parts = [part for part, (scope, _) in split.variables_in(values) if scope != FREE]
+        return any(
+            part in values or isinstance(split.parents[id(part)], (*HOLDERS, ast.Assign))
+            for part in (*others, *parts)
+        )
 
 
 def _place(node: ast.AST) -> tuple[int, int]:

@@ -62,10 +62,10 @@ class Simpler(ast.NodeTransformer):
         (target, *others), value = node.targets, node.value
         if others or not (is_column(target) and is_column(value)):
             return [node]
-        pairs = list(zip(target.elts, value.elts, strict=False))  # type: ignore[attr-defined]
+        pairs = list(zip(target.elts, value.elts, strict=False))
         bound = {last_name(each) for each in targets_of(target)}
         read = {last_name(each) for each in ast.walk(value)}
-        if len(pairs) != len(target.elts) or len(pairs) != len(value.elts) or bound & read:  # type: ignore[attr-defined]
+        if len(target.elts) != len(value.elts) or bound & read:
             return [node]
         made = [ast.copy_location(ast.Assign([part], each), node) for part, each in pairs]
         return [each for assignment in made for each in self.visit_Assign(assignment)]
@@ -249,14 +249,13 @@ class Reader(ast.NodeVisitor):
         self.scopes = [Scope(FREE)]
         self.scope, self.guards = 0, ()
         self.named: list[tuple[ast.AST, int, str]] = []
-        self.bound: list[tuple[int, str, tuple[ast.AST | None, ...], tuple[Any, ...], bool]] = []
+        self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # and the rest of a Binding
         self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
         self.owner: dict[int, int] = {}  # id of a function -> its scope
         self.place: dict[int, int] = {}  # id of a function or import -> the scope it is in
         self.sites: list[Site] = []
         self.direct: set[int] = set()  # ids of functions' names in statements that call them
         self.calls: list[ast.Call] = []
-        self.statements: dict[int, tuple[Any, ...]] = {}  # calls that are statements: guards
         self.classes: list[ast.ClassDef] = []
         self.modules: dict[str, str] = {}  # by the names that imports bind
         self.attributes: list[ast.Attribute] = []  # of ``self``
@@ -270,16 +269,17 @@ class Reader(ast.NodeVisitor):
         for item in targets_of(target):
             root = root_of(item)
             if isinstance(root, ast.Name):
-                place = self.scope, root.id
+                scope, name = self.scope, root.id
                 if root is item:
-                    self.scopes[self.scope].names.add(root.id)
+                    self.scopes[scope].names.add(name)
             elif is_self(root):
-                place = SELF, root.attr  # type: ignore[attr-defined]
+                scope, name = SELF, root.attr  # type: ignore[attr-defined]
             else:
                 continue
             is_stored = isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store)
             own = (None,) if is_stored and root is not item else ()
-            self.bound.append((*place, (*values, *own), self.guards, root is not item))
+            rest = (*values, *own), self.guards, root is not item
+            self.bound.append((scope, name, rest))
 
     def _within(self, scope: Scope, guards: tuple[Any, ...], *nodes: Any) -> int:
         self.scopes.append(scope)
@@ -476,7 +476,6 @@ class Reader(ast.NodeVisitor):
             if last_name(node.value) in SKIPS:
                 self.exits.append(self.guards)
             self.direct.add(id(node.value.func))
-            self.statements[id(node.value)] = self.guards
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:

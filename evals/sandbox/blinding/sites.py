@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from codegen.evals.sandbox.inner import words
 
 from .flow import Flow
-from .origins import Origins
+from .origins import OUTER_METHODS, Origins
 from .reader import Site
 from .trees import (
     CALLS,
@@ -118,7 +118,7 @@ class Sites(Flow):
                 return self._mock_calls(node, call)
             if name.startswith("assert"):
                 raise OpenError
-        if self._helper(call) is not None:
+        if self.runs_test(call):
             return None
         checks = name.startswith("assert") and (known or not self.depends(call.func))
         if not checks and not self.depends(call.func):
@@ -241,6 +241,11 @@ class Sites(Flow):
                 return ast.copy_location(ast.BinOp(left, node.op, right), node)
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._call(node, is_truth)
+        if isinstance(node, ast.Call) and self._is_outer_method(node):
+            owner = self.residual(node.func.value)  # type: ignore[attr-defined]
+            arguments = [self._kept(value) for value in node.args]
+            made = ast.Attribute(owner, last_name(node), ast.Load())
+            return ast.copy_location(ast.Call(made, arguments, node.keywords), node)
         if isinstance(node, ast.Call) and last_name(node) in ("all", "any") and not node.args:
             found = node.func.value  # type: ignore[attr-defined]
             if isinstance(found, ast.Compare):  # of arrays
@@ -251,6 +256,17 @@ class Sites(Flow):
     def _is_hint(self, node: ast.AST) -> bool:
         """Whether it is a type hint, which no report contains."""
         return self.read.modules.get(getattr(node, "id", "")) == "typing"
+
+    def _is_outer_method(self, node: ast.Call) -> bool:
+        """Whether it compares a plain result with its arguments, which is done outside."""
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if owner is None or last_name(node) not in OUTER_METHODS or not node.args:
+            return False
+        values = [*node.args, *(k.value for k in node.keywords)]
+        if not self.depends(owner) or any(map(self.depends, values)) or self.is_object(owner):
+            return False
+        found = self.bound_values(self.variable(owner))
+        return self.variable(owner) is None or (bool(found) and None not in found)
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
         reported = self.depends(node) or self.reads_touched(node)

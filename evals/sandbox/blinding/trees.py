@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from codegen.evals.sandbox.inner import words
 from codegen.evals.sandbox.inner.analysis import PURE_MODULES
@@ -146,6 +146,8 @@ RETURNS = (ast.Return, ast.Yield)
 FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+# Functions whose results are not parts of their arguments.
+COMPUTING = words("sorted sum len max min set round abs sqrt Counter")
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 
@@ -254,7 +256,7 @@ def target_of(names: list[str]) -> ast.expr:
     return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
 
 
-def is_column(node: ast.AST) -> bool:
+def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
     """Whether it is a list or tuple of known length."""
     return isinstance(node, (ast.List, ast.Tuple)) and not any(
         isinstance(item, ast.Starred) for item in node.elts
@@ -265,40 +267,15 @@ def as_rows(table: ast.expr) -> ast.expr:
     """A table that has been written as columns, ``zip([1, 2], [3, 4])``, as rows."""
     columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
     lists = [as_rows(column) for column in columns]
-    sizes = {len(each.elts) for each in lists if is_column(each)}  # type: ignore[attr-defined]
-    if len(sizes) != 1 or not all(map(is_column, lists)):
+    cells = [each.elts for each in lists if is_column(each)]
+    if not cells or len(cells) < len(lists) or len(set(map(len, cells))) > 1:
         return table
-    rows = zip(*[each.elts for each in lists], strict=True)  # type: ignore[attr-defined]
+    rows = zip(*cells, strict=True)
     return make_list([ast.Tuple(list(row), ast.Load()) for row in rows])
 
 
-def named_arguments(node: Any, call: ast.Call) -> Iterator[tuple[int, str]]:
-    arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-    if arguments[:1] == ["self"]:
-        arguments = arguments[1:]
-    for name, value in zip(arguments, call.args, strict=False):
-        yield id(value), name
-    for each in call.keywords:
-        yield id(each.value), each.arg or ""
-
-
-def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST | None]]:
+def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     """The arguments of a call by the names of the function's parameters."""
-    names = dict(named_arguments(node, call))
-    if any(isinstance(value, ast.Starred) for value in call.args):
-        yield from ((a.arg, None) for a in node.args.args)
-    for value in (*call.args, *(k.value for k in call.keywords)):
-        if id(value) in names:
-            yield names[id(value)], value
-
-
-def default_arguments(node: Any) -> Iterator[tuple[str, ast.AST]]:
-    positional = [*node.args.posonlyargs, *node.args.args]
-    count = len(node.args.defaults)
-    for argument, value in zip(
-        positional[len(positional) - count :], node.args.defaults, strict=True
-    ):
-        yield argument.arg, value
-    for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        if value is not None:
-            yield argument.arg, value
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
+    yield from zip(names, call.args, strict=False)
+    yield from ((each.arg or "", each.value) for each in call.keywords)

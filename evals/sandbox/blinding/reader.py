@@ -164,8 +164,8 @@ class Columns(ast.NodeTransformer):
         uses = {id(use) for use in self.flow.uses.get(key, ())}
         if not isinstance(value, (ast.List, ast.Tuple, ast.Dict)) or not uses <= self.places:
             return table
-        read = self.flow.read_in(value) - self.flow.imported
-        is_known = all(key[0] == FREE and key[1] in PURE_BUILTINS for key in read)
+        read = {key for key in self.flow.read_in(value) if key[1] not in PURE_BUILTINS}
+        is_known = all(key[0] == 0 and key in self.flow.imported for key in read)
         return copy.deepcopy(value) if is_known else table
 
     def _rows(self, table: Any, parts: list[ast.expr]) -> list[tuple[ast.expr, list[ast.expr]]]:

@@ -60,7 +60,7 @@ class Sites(Flow):
         reached = self.controlled(site.guards)
         reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
         self.current = site
-        site.operands, site.outside, site.pure = [], [], []  # type: ignore[attr-defined]
+        site.operands, site.outside, site.pure = [], [], []
         try:
             made = self._statement(node)
         except OpenError:
@@ -178,7 +178,7 @@ class Sites(Flow):
         if self.depends(match):
             raise OpenError
         self._operand(tried, known=True)
-        self.current.pure.append(match)  # type: ignore[attr-defined]
+        self.current.pure.append(match)
         check = ast.Call(
             ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
         )
@@ -205,7 +205,7 @@ class Sites(Flow):
         ]
 
     def _kept(self, node: ast.expr) -> ast.expr:
-        self.current.pure.append(node)  # type: ignore[attr-defined]
+        self.current.pure.append(node)
         return node
 
     def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
@@ -285,7 +285,7 @@ class Sites(Flow):
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             if any(map(self.depends, types)):
                 raise OpenError
-            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            self.current.pure.append(ast.Constant(""))
             return ast.copy_location(make_call("codegen_of", kinds, *types), node)
         if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
             raise OpenError
@@ -296,7 +296,7 @@ class Sites(Flow):
         if not dependent or (len(dependent) == len(values) and name not in COMPARING):
             return self._operand(node, is_truth)
         if isinstance(node.func, ast.Attribute):
-            self.current.pure.append(ast.Constant(""))  # type: ignore[attr-defined]
+            self.current.pure.append(ast.Constant(""))
         arguments = [self._part(value) for value in node.args]
         keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)

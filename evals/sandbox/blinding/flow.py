@@ -66,7 +66,7 @@ class Flow:
         self.called = {id(call.func) for call in read.calls}
         self.calls_of: dict[Key, list[ast.Call]] = {}  # of functions of the tests
         for call in read.calls:
-            if (key := self.called_key(call)) in self.functions:
+            if (key := self.variable(call.func)) in self.functions:
                 self.calls_of.setdefault(key, []).append(call)
         self.uses: dict[Key, list[ast.AST]] = {}
         for node, _, _ in read.named:
@@ -356,13 +356,9 @@ class Flow:
         scope = self.read.place[id(node)]
         return (SELF if self.read.scopes[scope].is_class else scope), node.name
 
-    def called_key(self, call: ast.Call) -> Key:
-        """The variable that a call calls."""
-        return self.variable(call.func) or (FREE, "")
-
     def runs_test(self, call: ast.Call) -> bool:
         """Whether it calls a test, in both parts."""
-        found = self.functions.get(self.called_key(call), [])
+        found = self.functions.get(self.variable(call.func), [])
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:

@@ -61,6 +61,8 @@ class Plainness:
             if node.name == "check" and self.entry_point
             for argument in node.args.args[:1]
         }
+        handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
+        self.errors = {handler.name for handler in handlers if handler.name}
         while True:
             before = len(self.made)
             self._spread()
@@ -122,9 +124,10 @@ class Plainness:
                 return _is_plain_error(call.args[0])
             return last_name(node.items[0].context_expr) == "subTest"
         if isinstance(node, ast.ExceptHandler):
-            return node.name is None and (node.type is None or _is_plain_error(node.type))
+            return node.type is None or _is_plain_error(node.type)
         if isinstance(node, ast.Attribute):
-            return is_self(node) or (
+            is_kind = node.attr == "__name__" and last_name(node.value) == "type"
+            return (is_self(node) or is_kind) or (
                 isinstance(node.ctx, ast.Load)
                 and node.attr not in IMPURE_ATTRIBUTES - {"random", "seed"}
                 and not self._uses(node.value)
@@ -142,6 +145,9 @@ class Plainness:
         if isinstance(node, ast.BinOp):
             return not (self._uses(node.left) and self._uses(node.right))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.id in self.errors:
+                user = split.parents[id(node)]
+                return isinstance(user, ast.FormattedValue) or last_name(user) in ("str", "type")
             return node.id not in IMPURE - {"print"} and (
                 not self._uses(node) or self._is_plain_use(node)
             )

@@ -197,8 +197,9 @@ class Sites(Flow):
             raise OpenError
         if any(map(self.is_error, parts)):
             raise OpenError  # exceptions are compared by identity
-        if any(isinstance(p, ast.Subscript) and self._is_hint(root_of(p)) for p in parts):
-            raise OpenError
+        names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
+        if "typing" in map(self.read.modules.get, names):
+            raise OpenError  # a type hint, which no report contains
         return [
             self.residual(part) if is_reported else self._kept(part)
             for part, is_reported in zip(parts, reported, strict=True)
@@ -252,10 +253,6 @@ class Sites(Flow):
                 made = ast.Attribute(self.residual(found), last_name(node), ast.Load())
                 return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
-
-    def _is_hint(self, node: ast.AST) -> bool:
-        """Whether it is a type hint, which no report contains."""
-        return self.read.modules.get(getattr(node, "id", "")) == "typing"
 
     def _is_outer_method(self, node: ast.Call) -> bool:
         """Whether it compares a plain result with its arguments, which is done outside."""

@@ -358,7 +358,7 @@ class Flow:
 
     def runs_test(self, call: ast.Call) -> bool:
         """Whether it calls a test, in both parts."""
-        found = self.functions.get(self.variable(call.func), [])
+        found = self.functions.get(self.variable(call.func) or (FREE, ""), [])
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:

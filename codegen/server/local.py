@@ -26,9 +26,9 @@ from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
-from codegen.decoding.trees import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
+from codegen.decoding.trees import Trees
 from codegen.generation.text import TextStream
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics

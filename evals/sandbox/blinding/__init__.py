@@ -9,14 +9,14 @@ tests into two:
   site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
 What is outside runs as ordinary Python, so the number and order of reports follow from the tests
-alone: loops over tables, ``parametrize``, helpers, :mod:`unittest`. A value of the tests is inside
+alone: loops over tables, ``parametrize``, :mod:`unittest`. A value of the tests is inside
 only if something there reads it; columns of tables that nothing inside reads are blanked.
 
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
-expected value depends on the program or is inside anyway, or if the program decides whether the
-site is reached. An expression depends on the program unless it consists of literals, operators,
-pure functions and names bound to such; this is conservative, so mistakes cost a verdict of a right
-program, not a secret.
+expected value depends on the program or is inside anyway, if the program decides whether the site
+is reached, or if it is in a function that the tests call themselves. An expression depends on the
+program unless it consists of literals, operators, pure functions and names bound to such; this is
+conservative, so mistakes cost a verdict of a right program, not a secret.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ import functools
 import warnings
 from typing import NamedTuple
 
-from .checks import Checks
+from .flow import Flow
+from .hiding import Hiding
 from .plainness import Plainness
-from .reader import Simpler, with_imports, without_lines, without_starts
+from .reader import Columns, Simpler, with_imports, without_lines
 
 MAX_TEXT = 1 << 21
 
@@ -62,17 +63,18 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
-            tree = with_imports(without_starts(Simpler().visit(tree)))
+            flow = Flow(Simpler().visit(tree), lines, entry_point)
+            tree = Columns(flow).visit(with_imports(flow))
         return _Split(tree, lines, entry_point).result()
     except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None
 
 
-class _Split(Checks):
+class _Split(Hiding):
     def result(self) -> Blinded:
         """The two parts."""
+        self.settle()
         plain = Plainness(self).holds()
-        self.settle(frozenset())
         for site in self.read.sites:
             self._close(site)
         sites = [site for site in self.read.sites if site.operands or site.is_open]
@@ -81,12 +83,10 @@ class _Split(Checks):
             for site in sites:
                 site.inside = []
             inside, needed = self._inside_part()
-            closed = [s for s in sites if not s.is_open]
-            shown = [s for s in closed if not self._is_hidden(s, needed)]
-            shown = shown or self.exposed(closed, inside)
-            if not shown:
+            revealed = self.revealed([s for s in sites if not s.is_open], inside, needed)
+            if not revealed:
                 break
-            for site in shown:
+            for site in revealed:
                 site.is_open = True
         for site in sites:
             site.is_open = site.is_open or not site.inside  # within another open one

@@ -21,9 +21,8 @@ from .trees import (
     RETURNS,
     SELF,
     SET_UP,
+    STARTS,
     Key,
-    default_arguments,
-    elements_of,
     given_arguments,
     is_fixture,
     is_fixture_function,
@@ -42,16 +41,16 @@ class Flow:
 
     def __init__(self, tree: ast.Module, lines: list[str], entry_point: str) -> None:
         self.tree, self.lines = tree, lines
-        self.columns: dict[int, list[str]] = {}  # names by the table that they are bound to
         self.read = read = Reader(tree, entry_point)
         self.keys = {id(node): self.key(scope, name) for node, scope, name in read.named}
         self.functions: dict[Key, list[Any]] = {}
-        for scope, nodes in read.functions.items():
-            is_class = read.scopes[scope].is_class
+        for nodes in read.functions.values():
             for node in nodes:
-                key = (SELF, node.name) if is_class else (scope, node.name)
-                self.functions.setdefault(key, []).append(node)
-        self.bindings = [self._binding(*each) for each in read.bound]
+                self.functions.setdefault(self._key_of(node), []).append(node)
+        self.bindings = [
+            Binding((SELF, name) if scope == SELF else self.key(scope, name), *rest)
+            for scope, name, rest in read.bound
+        ]
         for index, scope in enumerate(read.scopes):
             if scope.is_class:  # attributes of the class are read by way of self, too
                 self.bindings += [
@@ -67,7 +66,7 @@ class Flow:
         self.called = {id(call.func) for call in read.calls}
         self.calls_of: dict[Key, list[ast.Call]] = {}  # of functions of the tests
         for call in read.calls:
-            if (key := self.called_key(call)) in self.functions:
+            if (key := self.variable(call.func)) in self.functions:
                 self.calls_of.setdefault(key, []).append(call)
         self.uses: dict[Key, list[ast.AST]] = {}
         for node, _, _ in read.named:
@@ -95,19 +94,39 @@ class Flow:
         """The variable that a name means."""
         return self.keys.get(id(node), (FREE, node.id))
 
-    def _binding(self, scope: int, name: str, values: Any, guards: Any) -> Binding:
-        plain = name.lstrip("=")
-        key = (SELF, plain) if scope == SELF else self.key(scope, plain)
-        return Binding(key, values, guards, plain != name)
+    def variable(self, node: Any) -> Key | None:
+        """The variable that a name, or an attribute of ``self``, means; None for other nodes."""
+        if isinstance(node, ast.Name):
+            return self.key_of(node)
+        return (SELF, node.attr) if is_self(node) else None
 
-    def variable(self, node: Any) -> Key:
-        """The variable that a name, or an attribute of ``self``, means."""
-        return (SELF, node.attr) if is_self(node) else self.key_of(node)
+    def variables_in(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[Any, Key]]:
+        """The names, and attributes of ``self``, that occur in nodes."""
+        for node in nodes:
+            for each in ast.walk(node):
+                if (key := self.variable(each)) is not None:
+                    yield each, key
+
+    def read_in(self, *nodes: ast.AST) -> set[Key]:
+        """The variables that are read in nodes."""
+        return {key for node, key in self.variables_in(nodes) if isinstance(node.ctx, ast.Load)}
+
+    @functools.cached_property
+    def parents(self) -> dict[int, ast.AST]:
+        """Nodes by the ids of their parts."""
+        return {
+            id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
+        }
 
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
         """What a variable is bound to, not what changes its value."""
         found = self.bindings_of.get(key, ()) if key else ()
         return [value for each in found if not each.is_change for value in each.values]
+
+    def only_value(self, key: Key | None) -> ast.AST | None:
+        """What a variable is bound to, once and for all; None if that may change."""
+        found = self.bindings_of.get(key, []) if key else []
+        return found[0].values[0] if len(found) == 1 and len(found[0].values) == 1 else None
 
     def _runners(self) -> Iterator[Any]:
         """Functions that the runner of the tests calls."""
@@ -142,35 +161,30 @@ class Flow:
                 made |= {id(each): each for each in line}
         return list(made.values())
 
-    def settle(self, roots: frozenset[str], dependent: Iterable[Key] = ()) -> None:
-        """Finds what depends on the program, to a fixed point.
+    def has_tests(self, node: ast.ClassDef) -> bool:
+        return any(each is node for each in self.test_classes)
 
-        Args:
-            roots: free names that depend on it; empty for all that are not known to be pure.
-            dependent: variables that do.
-        """
-        self.roots = roots
-        self.dependent = set(dependent)
+    def settle(self) -> None:
+        """Finds what depends on the program, to a fixed point."""
+        self.dependent: set[Key] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Any]] = {}  # what parameters may be, fixtures as functions
+        self.arguments: dict[Key, list[Any]] = {}  # fixtures by the parameters that they give
         self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
         self.memo: dict[int, bool] = {}
+        found = (self.dependent, self.touched, self.pure, self.live)
         while True:
-            before = len(self.dependent), len(self.pure), len(self.live), len(self.touched)
+            before = [len(each) for each in found]
             self._pass(every)
             self.memo.clear()
-            if before == (
-                *(len(self.dependent), len(self.pure), len(self.live)),
-                len(self.touched),
-            ):
+            if before == [len(each) for each in found]:
                 break
 
     def _pass(self, every: list[Any]) -> None:
         for key, values, guards, _ in self.bindings:
             if key not in self.dependent and key[0] != FREE:
-                uncertain = not self.controlled(guards) or (MAYBE in guards and not self.roots)
+                uncertain = not self.controlled(guards) or MAYBE in guards
                 if uncertain or any(map(self.depends, values)):
                     self.dependent.add(key)
             if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
@@ -185,25 +199,23 @@ class Flow:
             if id(node) not in self.pure or is_fixture_function(node):
                 self._bind_parameters(node)
         for call in self.read.calls:
-            if self.depends(call.func) and not self._helper(call):
+            if self.depends(call.func) and not self.runs_test(call):
                 for value in (*call.args, *(k.value for k in call.keywords)):
                     self._touch(value)
 
     def _touch(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Name):
-            if self.key_of(node)[0] != FREE and not self._is_immutable(node):
-                self.touched.add(self.key_of(node))
-        elif is_self(node):
-            self.touched.add((SELF, node.attr))  # type: ignore[attr-defined]
+        if (key := self.variable(node)) is not None:
+            if key[0] != FREE and not self.is_immutable(node):
+                self.touched.add(key)
         elif isinstance(
             node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)
         ):
             for child in ast.iter_child_nodes(node):
                 self._touch(child)
 
-    def _is_immutable(self, node: ast.AST | None, depth: int = 0) -> bool:
+    def is_immutable(self, node: ast.AST | None, depth: int = 0) -> bool:
         def all_of(nodes: Iterable[ast.AST | None]) -> bool:
-            return depth < 8 and all(self._is_immutable(each, depth + 1) for each in nodes)
+            return depth < 8 and all(self.is_immutable(each, depth + 1) for each in nodes)
 
         if isinstance(node, (ast.Constant, ast.JoinedStr)):
             return True
@@ -211,30 +223,11 @@ class Flow:
             return all_of(n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr))
         if isinstance(node, ast.Call):
             return last_name(node) in IMMUTABLE
-        if isinstance(node, ast.Name):
-            key = self.key_of(node)
+        if (key := self.variable(node)) is not None:
             found = [*self.bound_values(key), *self.arguments.get(key, ())]
             known = bool(found) or (key in self.known and key not in self.dependent)
-            return known and all(
-                all_of(self._items(v) if self._is_loop(key, v) else [v]) for v in found
-            )
+            return known and all_of(found)
         return False
-
-    def _items(self, node: ast.AST | None) -> list[ast.AST | None]:
-        """What a loop over an expression binds, as far as it is a literal."""
-        if isinstance(node, ast.Name) or (node is not None and is_self(node)):
-            found = self.bound_values(self.variable(node))
-            return self._items(found[0]) if len(found) == 1 else [None]
-        if isinstance(node, ast.Call) and last_name(node) == "items" and not node.args:
-            node = node.func.value  # type: ignore[attr-defined]
-            if isinstance(node, ast.Name):
-                found = self.bound_values(self.key_of(node))
-                node = found[0] if len(found) == 1 else None
-            return [*node.keys, *node.values] if isinstance(node, ast.Dict) else [None]
-        return elements_of(node)
-
-    def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
-        return id(value) in self.loops.get(key, ())
 
     def _bound_by(self, node: ast.AST) -> set[Key]:
         targets: list[ast.AST] = []
@@ -243,38 +236,18 @@ class Flow:
         elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.For)):
             targets = [node.target]
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            scope = self.scope_of.get(id(node), 0)
             names = [a.asname or a.name.split(".")[0] for a in node.names]
-            return {self.key(scope, name) for name in names}
+            return {self.key(self.read.place[id(node)], name) for name in names}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             targets = [node.value.func]
         elif isinstance(node, ast.Delete):
             targets = node.targets  # type: ignore[assignment]
-        found: set[Key] = set()
-        for target in targets:
-            for item in targets_of(target):
-                root = item if is_self(item) else root_of(item)
-                if isinstance(root, ast.Name):
-                    found.add(self.key_of(root))
-                elif is_self(root):
-                    found.add((SELF, root.attr))  # type: ignore[attr-defined]
+        roots = [root_of(item) for target in targets for item in targets_of(target)]
+        found = {key for root in roots if (key := self.variable(root)) is not None}
         in_class = {
             name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class
         }
         return found | {(SELF, name) for name in in_class}
-
-    @functools.cached_property
-    def scope_of(self) -> dict[int, int]:
-        """The scopes of import statements."""
-        found: dict[int, int] = {}
-
-        def look(node: ast.AST, scope: int) -> None:
-            for child in ast.iter_child_nodes(node):
-                found[id(child)] = scope
-                look(child, self.read.owner.get(id(child), scope))
-
-        look(self.tree, 0)
-        return found
 
     @functools.cached_property
     def imported(self) -> set[Key]:
@@ -283,24 +256,10 @@ class Flow:
         found = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
         return {key for node in found for key in self._bound_by(node)}
 
-    @functools.cached_property
-    def loops(self) -> dict[Key, set[int]]:
-        """The iterables of loops by the names that they bind."""
-        found: dict[Key, set[int]] = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, (ast.For, ast.comprehension)):
-                for target in targets_of(node.target):
-                    if isinstance(target, ast.Name):
-                        found.setdefault(self.key_of(target), set()).add(id(node.iter))
-                self.columns[id(node.iter)] = [
-                    getattr(t, "id", "") for t in targets_of(node.target)
-                ]
-        return found
-
     def depends(self, node: ast.AST | None) -> bool:
         """Whether a value depends on the program."""
         if node is None:
-            return not self.roots
+            return True
         found = self.memo.get(id(node))
         if found is None:
             found = self.memo[id(node)] = self._depends(node)
@@ -308,25 +267,22 @@ class Flow:
 
     def _depends(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Name):
-            return isinstance(node.ctx, ast.Load) and self._name_depends(
-                self.keys.get(id(node), (FREE, node.id))
-            )
+            return isinstance(node.ctx, ast.Load) and self._name_depends(self.key_of(node))
         if is_self(node):
             key = (SELF, node.attr)  # type: ignore[attr-defined]
             return key in self.dependent or (key not in self.known and self._name_depends(key))
-        if not self.roots:
-            if isinstance(node, ast.Attribute) and node.attr in IMPURE_ATTRIBUTES:
-                return True
-            if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
-                return True
+        if isinstance(node, ast.Attribute) and node.attr in IMPURE_ATTRIBUTES:
+            return True
+        if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
+            return True
         return any(map(self.depends, ast.iter_child_nodes(node)))
 
     def _name_depends(self, key: Key) -> bool:
         if key[0] == FREE:
-            return key[1] in self.roots if self.roots else key[1] not in PURE_BUILTINS
+            return key[1] not in PURE_BUILTINS
         if key in self.functions:
             return any(id(node) not in self.pure for node in self.functions[key])
-        return key in self.dependent or (key[0] == SELF and not self.roots)
+        return key in self.dependent or key[0] == SELF
 
     def _is_pure(self, node: Any) -> bool:
         own = self.read.owner[id(node)]
@@ -354,37 +310,40 @@ class Flow:
         )
 
     def _is_live(self, node: Any) -> bool:
-        """Whether it is called outside, too, whenever it is called inside."""
+        """Whether it is run outside, too, whenever it is run inside."""
         if id(node) in self.pure:
             return True
         if may_fail(node):
             return False
         if self.has_many or any(map(self._repeats, node.decorator_list)):
             return False
-        if any(k.arg == "indirect" for *_, call in parameter_tables(node) for k in call.keywords):
+        if any(k.arg == "indirect" for _, call in parameter_tables(node) for k in call.keywords):
             return False
         key = self._key_of(node)
         direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
         if len(direct) != len(self.uses.get(key, ())):
             return False
-        if id(node) in self.runners:
-            return True
-        for call in self.calls_of.get(key, ()):
-            guards = self.read.statements.get(id(call))
-            if guards is None or not self.controlled(guards):
-                return False
-        return bool(direct) and not node.decorator_list and node.args.vararg is None
+        calls = self.calls_of.get(key, ())
+        return id(node) in self.runners and not any(call.args or call.keywords for call in calls)
 
     def _repeats(self, node: ast.AST) -> bool:
         """Whether a decorator may call a test more than once, or not at all."""
         names = {last_name(each) for each in ast.walk(node)}
         return self.depends(node) and "patch" not in names and not is_fixture(node)
 
+    @functools.cached_property
+    def starts_tests(self) -> bool:
+        """Whether the tests load and run their test cases themselves."""
+        nodes = (n for n in ast.walk(self.tree) if isinstance(n, (ast.Name, ast.Attribute)))
+        return not STARTS.isdisjoint(last_names(nodes))
+
     @property
     def has_many(self) -> bool:
         """Whether something runs the tests of all functions or classes more often than once."""
         kinds = [d for node in self.read.classes for d in node.decorator_list]
         if any(map(self._repeats, kinds)) or "parametrize" in last_names(kinds):
+            return True
+        if self.starts_tests:
             return True
         return (0, "pytestmark") in self.known or any(
             isinstance(d, ast.Call) and is_fixture(d) and any(k.arg == "params" for k in d.keywords)
@@ -397,56 +356,25 @@ class Flow:
         scope = self.read.place[id(node)]
         return (SELF if self.read.scopes[scope].is_class else scope), node.name
 
-    def called_key(self, call: ast.Call) -> Key:
-        """The variable that a call calls."""
-        if isinstance(call.func, ast.Name):
-            return self.key_of(call.func)
-        if is_self(call.func):
-            return SELF, call.func.attr  # type: ignore[attr-defined]
-        return FREE, ""
-
-    def _helper(self, call: ast.Call) -> Any:
-        """The function of the tests that a call calls, in both parts."""
-        found = self.functions.get(self.called_key(call), [])
-        if len(found) == 1 and id(found[0]) in self.live and id(found[0]) not in self.pure:
-            return found[0]
-        return None
+    def runs_test(self, call: ast.Call) -> bool:
+        """Whether it calls a test, in both parts."""
+        found = self.functions.get(self.variable(call.func) or (FREE, ""), [])
+        return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:
-        """Parameters depend on the program unless all calls give them values that do not."""
+        """Parameters depend on the program but for those of tables and pure fixtures."""
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        given: dict[str, list[ast.AST | None]] = {}
+        own = {"self", "cls"}
         if id(node) in self.runners or is_fixture_function(node):
-            for names, table, _ in parameter_tables(node):
-                given |= {name: [table] for name in names}
-                self.columns[id(table)] = names
-                for name in names:
-                    self.loops.setdefault((scope, name), set()).add(id(table))
-            for name in (a.arg for a in arguments):
-                fixture = [f for f in self.functions.get((0, name), ()) if is_fixture_function(f)]
-                if fixture and name not in given:
-                    self.arguments[scope, name] = fixture
-                if fixture and id(fixture[0]) in self.pure and name not in given:
-                    given[name] = []
-        elif id(node) in self.live:
-            for call in self.calls_of.get(self._key_of(node), ()):
-                if self._helper(call) is node:
-                    for name, value in given_arguments(node, call):
-                        given.setdefault(name, []).append(value)
-            for argument, value in default_arguments(node):
-                given.setdefault(argument, []).append(value)
-        for argument in arguments:
-            key = scope, argument.arg
-            if argument.arg in ("self", "cls"):
-                continue
-            values = given.get(argument.arg, [None])
-            if found := [value for value in values if value is not None]:
-                self.arguments[key] = found
-            if any(map(self.depends, values)):
-                self.dependent.add(key)
-            if any(isinstance(v, ast.Name) and self.key_of(v) in self.touched for v in values):
-                self.touched.add(key)
+            own.update(name for names, _ in parameter_tables(node) for name in names)
+            for name in {argument.arg for argument in arguments} - own:
+                found = self.functions.get((0, name), ())
+                if fixtures := [each for each in found if is_fixture_function(each)]:
+                    self.arguments[scope, name] = fixtures
+                    own |= {name} if id(fixtures[0]) in self.pure else set()
+        names = {argument.arg for argument in arguments}
+        self.dependent |= {(scope, name) for name in names - own}
 
     def controlled(self, guards: tuple[Any, ...]) -> bool:
         """Whether the tests alone decide that a statement is reached."""
@@ -454,14 +382,14 @@ class Flow:
 
     def is_controlled(self, guard: Any) -> bool:
         if guard is None:
-            return bool(self.roots)
+            return False
         if not isinstance(guard, tuple):
             return not self.depends(guard)
         kind, node = guard
         if kind == "maybe":
             return True
         if kind == "raises":
-            return bool(self.roots)
+            return False
         if kind == "function":
             return not isinstance(node, ast.Lambda) and id(node) in self.live
         rest = [*node.handlers, *node.orelse]
@@ -475,11 +403,7 @@ class Flow:
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
         """Whether a value is what a function or an object of the program returns."""
         root = root_of(node)
-        key: Key | None = None
-        if isinstance(root, ast.Name):
-            key = self.keys.get(id(root), (FREE, root.id))
-        elif is_self(root):
-            key = (SELF, root.attr)  # type: ignore[attr-defined]
+        key = self.variable(root)
         if key is None or key in self.functions:
             return isinstance(root, ast.Await) and self._is_from_program(root.value, depth + 1)
         if key[0] == FREE:
@@ -504,26 +428,6 @@ class Flow:
         checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
-    @functools.cached_property
-    def constructed(self) -> set[str]:
-        """Names in capitals whose results are used as objects, not only compared."""
-        parents = {
-            id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
-        }
-        found: set[str] = set()
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Name) and node.id[:1].isupper():
-                call = parents.get(id(node))
-                user = parents.get(id(call))
-                if isinstance(user, ast.Compare):
-                    parts = [user.left, *user.comparators]
-                    is_compared = not all(map(self.depends, parts))
-                else:
-                    is_compared = isinstance(user, ast.Call) and is_self(user.func)
-                if not (isinstance(call, ast.Call) and call.func is node and is_compared):
-                    found.add(node.id)
-        return found
-
     def is_error(self, node: ast.AST | None, depth: int = 0) -> bool:
         """Whether a value is, or contains, an exception that the tests made."""
         if isinstance(node, ast.Call):
@@ -531,8 +435,6 @@ class Flow:
             return isinstance(kind, type) and issubclass(kind, BaseException)
         if isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
             return any(self.is_error(item, depth) for item in ast.iter_child_nodes(node))
-        if not isinstance(node, ast.Name) and (node is None or not is_self(node)):
-            return False
         found = self.bound_values(self.variable(node))
         return depth < 4 and any(self.is_error(value, depth + 1) for value in found)
 
@@ -544,19 +446,8 @@ class Flow:
             return not known and name[:1].isupper()
         if isinstance(node, (ast.Tuple, ast.BinOp, ast.UnaryOp)):
             return any(self.is_object(item, depth) for item in ast.iter_child_nodes(node))
-        key = None
-        if isinstance(node, ast.Name):
-            key = self.keys.get(id(node))
-        elif is_self(node):
-            key = (SELF, node.attr)  # type: ignore[attr-defined]
-        found = self.bound_values(key)
+        found = self.bound_values(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 
     def reads_touched(self, node: ast.AST) -> bool:
-        for each in ast.walk(node):
-            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
-                if self.keys.get(id(each)) in self.touched:
-                    return True
-            elif is_self(each) and (SELF, each.attr) in self.touched:  # type: ignore[attr-defined]
-                return True
-        return False
+        return not self.touched.isdisjoint(self.read_in(node))

@@ -11,6 +11,8 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
+from codegen.evals.sandbox.inner import words
+
 from .trees import (
     COMPARING,
     COMPREHENSIONS,
@@ -18,31 +20,26 @@ from .trees import (
     FUNCTIONS,
     RETURNS,
     Key,
-    is_self,
     is_setting,
     last_name,
     root_of,
 )
 
 # Methods of plain values that compare them with their arguments: applied outside if they can be.
-OUTER_METHODS = frozenset(
-    (
-        *("startswith", "endswith", "issubset", "issuperset", "isdisjoint", "equals"),
-        *("symmetric_difference", "removeprefix", "removesuffix"),
-    )
+OUTER_METHODS = words(
+    "startswith endswith issubset issuperset isdisjoint equals symmetric_difference removeprefix "
+    "removesuffix"
 )
-_COMPARING_METHODS = OUTER_METHODS | {
-    *("count", "find", "rfind", "index", "rindex", "replace", "partition", "rpartition", "strip"),
-    *("lstrip", "rstrip", "translate", "difference", "intersection", "compare", "isin", "eq", "ne"),
-    *("__eq__", "__ne__", "__contains__", "__sub__", "sub", "subtract", "is_relative_to"),
-}
+_COMPARING_METHODS = OUTER_METHODS | words(
+    "count find rfind index rindex replace partition rpartition strip lstrip rstrip translate "
+    "difference intersection compare isin eq ne __eq__ __ne__ __contains__ __sub__ sub subtract "
+    "is_relative_to"
+)
 # Modules whose functions take values of both sides without comparing them.
-_HARMLESS = frozenset(
-    (
-        *("os", "pathlib", "tempfile", "shutil", "io", "time", "asyncio", "threading", "queue"),
-        *("concurrent", "subprocess", "unittest", "json", "csv", "sqlite3", "socket", "contextlib"),
-        *("multiprocessing", "logging", "sys", "types", "pytest", "datetime", "collections"),
-    )
+_HARMLESS = words(
+    "os pathlib tempfile shutil io time asyncio threading queue concurrent subprocess unittest "
+    "json csv sqlite3 socket contextlib multiprocessing logging sys types pytest datetime "
+    "collections"
 )
 _CHOICES = (ast.Compare, ast.BoolOp, ast.IfExp)
 _BRANCHES = (ast.If, ast.While)
@@ -85,19 +82,8 @@ class Origins:
 
     def __init__(self, split: Any) -> None:
         self.split = split
-        self.parents = {
-            id(child): node for node in ast.walk(split.tree) for child in ast.iter_child_nodes(node)
-        }
-        self.imports: dict[str, str] = {}
         self.memo: dict[tuple[Key, bool], bool] = {}
         self.classes = {node.name: node for node in split.read.classes}
-        for node in ast.walk(split.tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    self.imports[alias.asname or alias.name.split(".")[0]] = alias.name
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    self.imports[alias.asname or alias.name] = node.module or ""
 
     def tells(self, node: ast.AST, depth: int = 0) -> bool:
         """Whether the tests' own value contains a literal that is not easily guessed."""
@@ -106,8 +92,7 @@ class Origins:
             return True
         if isinstance(node, ast.Subscript) and not isinstance(node.value, ast.Dict):
             return self.tells(node.value, depth)
-        if isinstance(node, ast.Name) or is_self(node):
-            key = split.variable(node)
+        if (key := split.variable(node)) is not None:
             found = [v for v in split.bound_values(key) if v is not None]
             found += split.arguments.get(key, ())
             return any(self.tells(value, depth + 1) for value in found)
@@ -126,7 +111,7 @@ class Origins:
         split, seen = self.split, set() if seen is None else seen
         if isinstance(node, _CHOICES):
             return not split.depends(node) and not split.reads_touched(node)
-        if isinstance(node, ast.Name) or is_self(node):
+        if split.variable(node) is not None:
             return self._name(node, seen, is_argument)
         if isinstance(node, ast.Call):
             return self._call(node, seen, is_argument)
@@ -218,13 +203,7 @@ class Origins:
                 return False
         if not all(self._use(use, seen) for use in split.uses.get(key, ())):
             return False
-        for value in split.arguments.get(key, ()):
-            if isinstance(value, FUNCTIONS):
-                if not self._fixture(value, seen):
-                    return False
-            elif split.depends(value) and not self.is_made(value, seen):
-                return False
-        return True
+        return all(self._fixture(each, seen) for each in split.arguments.get(key, ()))
 
     def _guard(self, guard: Any, seen: set[Any]) -> bool:
         split = self.split
@@ -236,9 +215,9 @@ class Origins:
 
     def _use(self, use: ast.AST, seen: set[Any]) -> bool:
         """Whether a use of an object only has it changed by the program's results."""
-        split, parent = self.split, self.parents.get(id(use))
+        split, parent = self.split, self.split.parents.get(id(use))
         while isinstance(parent, (ast.Attribute, ast.Subscript)) and parent.value is use:
-            use, parent = parent, self.parents.get(id(parent))
+            use, parent = parent, split.parents.get(id(parent))
         call = parent
         if not isinstance(call, ast.Call) or call.func is not use:
             return True
@@ -246,7 +225,7 @@ class Origins:
             return False
         node: ast.AST | None = call
         while node is not None and not isinstance(node, FUNCTIONS):
-            node = self.parents.get(id(node))
+            node = split.parents.get(id(node))
             if isinstance(node, _BRANCHES) and split.depends(node.test):
                 if not self.is_made(node.test, seen):
                     return False
@@ -268,7 +247,7 @@ class Origins:
                 compares = node.func.attr in _COMPARING_METHODS
                 if compares and not split.is_object(node.func.value):
                     return False
-            module = self.imports.get(getattr(root_of(node.func), "id", ""), "os")
+            module = split.read.modules.get(getattr(root_of(node.func), "id", ""), "os")
             return module.split(".")[0] in _HARMLESS or len(own) == len(values)
         if not self._all(values, seen):
             return False
@@ -292,7 +271,7 @@ class Origins:
     def _compares(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Lambda):
             return any(map(_is_choice, ast.walk(node)))
-        key = self.split.variable(node) if isinstance(node, ast.Name) else None
+        key = self.split.variable(node)
         return any(
             _is_choice(each) for f in self.split.functions.get(key, ()) for each in ast.walk(f)
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,24 +18,29 @@ from .trees import (
     MAYBE,
     MODULES,
     MUTATORS,
+    PURE_BUILTINS,
     RAISES,
     SELF,
     SKIPS,
     WHOLE,
     Key,
     expected_by,
+    is_column,
     is_self,
     last_name,
-    pairs_of,
+    make_call,
+    make_list,
+    parameter_tables,
     raised_by,
     raises_itself,
     root_of,
+    target_of,
     targets_of,
 )
 
 
 class Simpler(ast.NodeTransformer):
-    """Makes two statements of ``assert a and b`` and of ``import a, b``."""
+    """Writes what can be written in several ways in one."""
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
@@ -52,6 +57,34 @@ class Simpler(ast.NodeTransformer):
             body = [ast.copy_location(type(node)([item], body), node)]
         return body[0]
 
+    def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
+        """Makes two statements of ``a, b = 1, 2``."""
+        (target, *others), value = node.targets, node.value
+        if others or not (is_column(target) and is_column(value)):
+            return [node]
+        pairs = list(zip(target.elts, value.elts, strict=False))
+        bound = {last_name(each) for each in targets_of(target)}
+        read = {last_name(each) for each in ast.walk(value)}
+        if len(target.elts) != len(value.elts) or bound & read:
+            return [node]
+        made = [ast.copy_location(ast.Assign([part], each), node) for part, each in pairs]
+        return [each for assignment in made for each in self.visit_Assign(assignment)]
+
+    def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
+        """Writes an expected exception as ``with raises(Error): f()``, the handler behind it."""
+        self.generic_visit(node)
+        handler = expected_by(node)
+        if handler is None or handler.type is None:
+            return node
+        item = ast.withitem(make_call("codegen_raises", handler.type))
+        rest = [each for each in handler.body if not isinstance(each, ast.Pass)]
+        if handler.name and rest:
+            item.optional_vars = ast.Name("codegen_caught", ast.Store())
+            caught = ast.Attribute(ast.Name("codegen_caught", ast.Load()), "value", ast.Load())
+            named = ast.Assign([ast.Name(handler.name, ast.Store())], caught)
+            rest.insert(0, ast.copy_location(named, handler))
+        return [ast.copy_location(ast.With([item], node.body[:1]), node), *rest]
+
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         parts = [node.test]
         if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
@@ -59,55 +92,15 @@ class Simpler(ast.NodeTransformer):
         return [ast.copy_location(ast.Assert(part), node) for part in parts]
 
 
-STARTS = frozenset(
-    ("TestLoader", "TextTestRunner", "TestSuite", "makeSuite", "defaultTestLoader", "TestResult")
-)
-
-
-def without_starts(tree: ast.Module) -> ast.Module:
-    """Drops what loads and runs test cases, which are run anyway."""
-    names = set(STARTS)
-    kept: list[ast.stmt] = []
-    for node in tree.body:
-        value = node.value if isinstance(node, ast.Assign) else node
-        read = {last_name(n) for n in ast.walk(value) if isinstance(n, (ast.Name, ast.Attribute))}
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.ImportFrom)) or names.isdisjoint(read):
-            kept.append(node)
-            if isinstance(node, ast.Assign):
-                names -= {last_name(target) for target in node.targets} - STARTS
-        elif isinstance(node, ast.Assign):
-            names |= {last_name(target) for target in node.targets}
-    tree.body = kept
-    return tree
-
-
-def with_imports(tree: ast.Module) -> ast.Module:
+def with_imports(flow: Any) -> ast.Module:
     """Adds imports of pure modules that tests use, but leave to the program to import."""
-    used: Counter[str] = Counter()
-    bound: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            used[node.value.id] += 1
-            if node.attr not in _in_module(node.value.id):
-                bound.add(node.value.id)  # as of the class datetime, not of its module
-        elif isinstance(node, ast.Name):
-            used[node.id] -= 1
-            if not isinstance(node.ctx, ast.Load):
-                bound.add(node.id)
-        elif isinstance(node, ast.alias):
-            bound.add(node.asname or node.name.split(".")[0])
-        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-    free = {name for name in used.keys() & PURE_MODULES if not used[name]} - bound - {"random"}
-    for name in sorted(free):
-        tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
-    return tree
-
-
-def _in_module(name: str) -> Sequence[str]:
-    return dir(importlib.import_module(name)) if name in PURE_MODULES else ()
+    for (scope, name), uses in flow.uses.items():
+        if scope == FREE and name in PURE_MODULES - {"random"}:
+            # Another name, as of the class datetime, is not of the module.
+            known = dir(importlib.import_module(name))
+            if all(getattr(flow.parents[id(use)], "attr", "") in known for use in uses):
+                flow.tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
+    return flow.tree
 
 
 def without_lines(tree: ast.Module) -> ast.Module:
@@ -116,6 +109,106 @@ def without_lines(tree: ast.Module) -> ast.Module:
             for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
                 setattr(node, name, 0)
     return tree
+
+
+class Columns(ast.NodeTransformer):
+    """Writes tables of literals as columns, ``zip([1, 2], [3, 4])``, where several names are bound
+    to their rows, so that each name has its values.
+
+    Args:
+        flow: the names of the tests.
+    """
+
+    def __init__(self, flow: Any) -> None:
+        self.flow = flow
+        self.places = {  # names in the place of a table
+            id(each)
+            for node in ast.walk(flow.tree)
+            for table in _tables_of(node)
+            for each in _names_of(table)
+        }
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.iter = self._columns(node.target, node.iter)
+        return node
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        self.generic_visit(node)
+        for names, call in parameter_tables(node):
+            call.args[1] = self._columns(target_of(names), call.args[1])
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def _columns(self, target: ast.expr, table: Any) -> Any:
+        table = self._value(table)
+        parts = target.elts if isinstance(target, ast.Tuple) else [target]
+        name = last_name(table) if isinstance(table, ast.Call) else ""
+        if name == "enumerate" and len(parts) == 2:
+            table.args[0] = self._columns(parts[1], table.args[0])
+        elif name == "zip" and len(parts) == len(table.args):
+            table.args = list(map(self._columns, parts, table.args))
+        elif rows := self._rows(table, parts):
+            cells = [[ast.copy_location(cell, row) for cell in each] for row, each in rows]
+            columns = [make_list(list(column)) for column in zip(*cells, strict=True)]
+            if len(parts) == 1:
+                return columns[0]
+            return make_call("zip", *map(self._columns, parts, columns))
+        return table
+
+    def _value(self, table: Any) -> Any:
+        """The literal that a name means which is used as a table alone."""
+        key = self.flow.variable(table)
+        value = self.flow.only_value(key)
+        uses = {id(use) for use in self.flow.uses.get(key, ())}
+        if not isinstance(value, (ast.List, ast.Tuple, ast.Dict)) or not uses <= self.places:
+            return table
+        read = {key for key in self.flow.read_in(value) if key[1] not in PURE_BUILTINS}
+        is_known = all(key[0] == 0 and key in self.flow.imported for key in read)
+        return copy.deepcopy(value) if is_known else table
+
+    def _rows(self, table: Any, parts: list[ast.expr]) -> list[tuple[ast.expr, list[ast.expr]]]:
+        """The rows of a literal, each with its cells; none if it has another shape."""
+        if isinstance(table, ast.Call) and last_name(table) == "items" and not table.args:
+            owner = self._value(table.func.value)  # type: ignore[attr-defined]
+            if not isinstance(owner, ast.Dict) or None in owner.keys or len(parts) != 2:
+                return []
+            if len({ast.dump(key) for key in owner.keys if key}) < len(owner.keys):
+                return []
+            pairs = zip(owner.keys, owner.values, strict=True)
+            return [(value, [key, value]) for key, value in pairs if key]
+        found: list[tuple[ast.expr, list[ast.expr]]] = []
+        for row in table.elts if is_column(table) else []:
+            cells = [row]
+            if isinstance(row, ast.Call) and last_name(row) == "param":
+                if any(option.arg == "marks" for option in row.keywords):
+                    return []
+                cells = row.args
+            elif len(parts) > 1:
+                cells = row.elts if is_column(row) else []
+            if len(cells) != len(parts):
+                return []
+            found.append((row, cells))
+        return found
+
+
+def _tables_of(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.For):
+        return [node.iter]
+    found = parameter_tables(node) if isinstance(node, FUNCTIONS) else []
+    return [call.args[1] for _, call in found]
+
+
+def _names_of(table: ast.expr) -> Iterator[ast.expr]:
+    """The names whose items a loop over a table binds."""
+    if not isinstance(table, ast.Call):
+        yield table
+    elif last_name(table) in ("zip", "enumerate"):
+        for each in table.args:
+            yield from _names_of(each)
+    elif last_name(table) == "items" and isinstance(table.func, ast.Attribute):
+        yield table.func.value
 
 
 @dataclass(eq=False)
@@ -157,36 +250,37 @@ class Reader(ast.NodeVisitor):
         self.scope = 0
         self.guards: tuple[Any, ...] = ()
         self.named: list[tuple[ast.AST, int, str]] = []
-        self.bound: list[tuple[int, str, tuple[ast.AST | None, ...], tuple[Any, ...]]] = []
+        self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # and the rest of a Binding
         self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
         self.owner: dict[int, int] = {}  # id of a function -> its scope
-        self.place: dict[int, int] = {}  # id of a function -> the scope it is defined in
+        self.place: dict[int, int] = {}  # id of a function or import -> the scope it is in
         self.sites: list[Site] = []
         self.direct: set[int] = set()  # ids of functions' names in statements that call them
         self.calls: list[ast.Call] = []
-        self.statements: dict[int, tuple[Any, ...]] = {}  # calls that are statements: guards
         self.classes: list[ast.ClassDef] = []
+        self.modules: dict[str, str] = {}  # by the names that imports bind
         self.attributes: list[ast.Attribute] = []  # of ``self``
         self.exits: list[tuple[Any, ...]] = []  # the guards of return, break and continue
+        self.cells: set[int] = set()  # ids of the items of tables
         self.entry_point = entry_point
         for node in tree.body:
             self.visit(node)
 
     def _bind(self, target: ast.AST, *values: ast.AST | None) -> None:
         for item in targets_of(target):
-            if isinstance(item, ast.Name):
-                self.bound.append((self.scope, item.id, values, self.guards))
-                self.scopes[self.scope].names.add(item.id)
-            elif is_self(item):
-                self.bound.append((SELF, item.attr, values, self.guards))  # type: ignore[attr-defined]
+            root = root_of(item)
+            if isinstance(root, ast.Name):
+                scope, name = self.scope, root.id
+                if root is item:
+                    self.scopes[scope].names.add(name)
+            elif is_self(root):
+                scope, name = SELF, root.attr  # type: ignore[attr-defined]
             else:
-                found = root_of(item)
-                if is_self(found):
-                    self.bound.append((SELF, f"={found.attr}", values, self.guards))  # type: ignore[attr-defined]
-                elif isinstance(found, ast.Name):
-                    if isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
-                        values = (*values, None)
-                    self.bound.append((self.scope, f"={found.id}", values, self.guards))
+                continue
+            is_stored = isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store)
+            own = (None,) if is_stored and root is not item else ()
+            rest = (*values, *own), self.guards, root is not item
+            self.bound.append((scope, name, rest))
 
     def _within(self, scope: Scope, guards: tuple[Any, ...], *nodes: Any) -> int:
         self.scopes.append(scope)
@@ -251,13 +345,16 @@ class Reader(ast.NodeVisitor):
             [a for a in (node.args.vararg, node.args.kwarg) if a], body,
         )  # fmt: skip
         self.owner[id(node)] = made
+        for names, call in [] if isinstance(node, ast.Lambda) else parameter_tables(node):
+            before, self.scope = self.scope, made
+            self._bind_loop(target_of(names), call.args[1])
+            self.scope = before
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self.scopes[self.scope].names.add(node.name)
         self.classes.append(node)
-        self.bound.append((self.scope, node.name, (None,), self.guards))
+        self._bind(ast.Name(node.name), None)
         for each in (*node.bases, *node.decorator_list):
             self.visit(each)
         made = self._within(Scope(self.scope, True), self.guards, node.body)
@@ -280,24 +377,20 @@ class Reader(ast.NodeVisitor):
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
 
-    def visit_Import(self, node: ast.Import) -> None:
+    def _import(self, node: Any) -> None:
+        self.place[id(node)] = self.scope
         for alias in node.names:
+            module = node.module if isinstance(node, ast.ImportFrom) else alias.name
+            pure = module in MODULES and alias.name not in IMPURE_ATTRIBUTES
             name = alias.asname or alias.name.split(".")[0]
-            pure = alias.name in MODULES
-            self.scopes[self.scope].names.add(name)
-            self.bound.append((self.scope, name, () if pure else (None,), self.guards))
+            self.modules[name] = module or ""
+            self._bind(ast.Name(name), *([] if pure else [None]))
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for alias in node.names:
-            name = alias.asname or alias.name
-            pure = node.module in MODULES and alias.name not in IMPURE_ATTRIBUTES
-            self.scopes[self.scope].names.add(name)
-            self.bound.append((self.scope, name, () if pure else (None,), self.guards))
+    visit_Import = visit_ImportFrom = _import
 
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
-            for part, value in pairs_of(target, node.value):
-                self._bind(part, value)
+            self._bind(target, node.value)
         self.generic_visit(node)
 
     def _assign(self, node: Any) -> None:
@@ -308,7 +401,9 @@ class Reader(ast.NodeVisitor):
     visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
 
     def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
-        """Binds the names of a loop; those of ``zip`` and ``enumerate`` each to its part."""
+        """Binds the names of a loop: those of ``zip`` and ``enumerate`` each to its part, one to
+        all items of a display.
+        """
         name = last_name(table) if isinstance(table, ast.Call) else ""
         parts = target.elts if isinstance(target, ast.Tuple) else []
         if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
@@ -317,6 +412,9 @@ class Reader(ast.NodeVisitor):
         elif name == "enumerate" and len(parts) == 2:
             self._bind(parts[0])
             self._bind_loop(parts[1], table.args[0])  # type: ignore[attr-defined]
+        elif isinstance(table, (ast.List, ast.Tuple, ast.Set)) and not parts:
+            self._bind(target, *table.elts)
+            self.cells.update(map(id, table.elts))
         else:
             self._bind(target, table)
 
@@ -348,26 +446,18 @@ class Reader(ast.NodeVisitor):
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
-        if raises_itself(node) or raised_by(node) is not None:
-            self._guarded(None if raises_itself(node) else ("raises", node), node.body)
-            return
-        names = {last_name(item.context_expr) for item in node.items}
-        if names <= WHOLE:
-            for each in node.body:
-                self.visit(each)
-        else:
-            self._guarded(MAYBE, node.body)
+        guard: Any = MAYBE
+        if raises_itself(node):
+            guard = None
+        elif raised_by(node) is not None:
+            guard = ("raises", node)
+        elif {last_name(item.context_expr) for item in node.items} <= WHOLE:
+            guard = ast.Constant(True)  # reached in any case
+        self._guarded(guard, node.body)
 
     visit_AsyncWith = visit_With
 
     def visit_Try(self, node: ast.Try) -> None:
-        if expected_by(node) is not None:
-            self.sites.append(Site(node, self.guards, self.scope))
-            for each in (node.body[0], node.handlers[0]):
-                self.visit(each)
-            for each in (*node.body[1:], *node.orelse):
-                self.generic_visit(each)  # a failure that is not an assertion of its own
-            return
         self._guarded(("try", node), (*node.body, *node.handlers, *node.orelse))
         for each in node.finalbody:
             self.visit(each)
@@ -387,7 +477,6 @@ class Reader(ast.NodeVisitor):
             if last_name(node.value) in SKIPS:
                 self.exits.append(self.guards)
             self.direct.add(id(node.value.func))
-            self.statements[id(node.value)] = self.guards
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:

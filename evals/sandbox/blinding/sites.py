@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+
+from codegen.evals.sandbox.inner import words
 
 from .flow import Flow
-from .origins import OUTER_METHODS, Origins, is_telling
+from .origins import OUTER_METHODS, Origins
 from .reader import Site
 from .trees import (
     CALLS,
     COMPARING,
-    COMPUTING,
     FAILURES,
     FREE,
     FUNCTIONS,
     ORDERS,
     RAISES,
     SELF,
-    Key,
     OpenError,
-    Replaced,
     class_name,
-    expected_by,
     is_fail,
     is_function,
-    is_name,
     is_of_pytest,
     is_self,
     last_name,
@@ -37,11 +33,20 @@ from .trees import (
     waits,
 )
 
+_CHECKS = words(
+    "raises warns deprecated_call assertRaises assertRaisesRegex assertWarns assertWarnsRegex "
+    "assertLogs assertNoLogs"
+)
+_ENDS = frozenset(("exit", "quit", "_exit", "abort", "fail"))
+_DECISIONS = (ast.If, ast.Match, ast.While, ast.For, ast.IfExp)
+
 
 class Sites(Flow):
     """The assertions of one module of tests."""
 
-    origins: Origins | None = None
+    @functools.cached_property
+    def origins(self) -> Origins:
+        return Origins(self)
 
     def _close(self, site: Site) -> None:
         """Finds the operands of a site and what is done with them outside."""
@@ -55,8 +60,7 @@ class Sites(Flow):
         reached = self.controlled(site.guards)
         reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
         self.current = site
-        self.origins = Origins(self) if self.origins is None else self.origins
-        site.operands, site.outside, site.pure = [], [], []  # type: ignore[attr-defined]
+        site.operands, site.outside, site.pure = [], [], []
         try:
             made = self._statement(node)
         except OpenError:
@@ -93,11 +97,6 @@ class Sites(Flow):
             if len(node.body) != 1 or not isinstance(node.body[0], (ast.Expr, ast.Assign)):
                 raise OpenError
             return self._raised(node, call, node.body[0].value)
-        if isinstance(node, ast.Try):
-            handler, tried = expected_by(node), node.body[0]
-            assert handler is not None and handler.type is not None
-            assert isinstance(tried, (ast.Expr, ast.Assign))
-            return self._raised(node, ast.Call(ast.Name("raises"), [handler.type], []), tried.value)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self._call_statement(node, node.value)
         return None
@@ -119,7 +118,7 @@ class Sites(Flow):
                 return self._mock_calls(node, call)
             if name.startswith("assert"):
                 raise OpenError
-        if self._helper(call) is not None:
+        if self.runs_test(call):
             return None
         checks = name.startswith("assert") and (known or not self.depends(call.func))
         if not checks and not self.depends(call.func):
@@ -135,8 +134,7 @@ class Sites(Flow):
         if not any(self.depends(v) or self.reads_touched(v) for v in values):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
-            values = self._compared(call.args[:2], equality=name.startswith("assertEqual"))
-            arguments = [*values, *map(self._alone, call.args[2:])]
+            arguments = [*self._compared(call.args[:2]), *map(self._alone, call.args[2:])]
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
@@ -149,20 +147,16 @@ class Sites(Flow):
         return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
-        if any(map(self.depends, (*call.args, *(k.value for k in call.keywords)))):
-            raise OpenError
-        if any(map(self.is_error, (*call.args, *(k.value for k in call.keywords)))):
+        """The same assertion of another mock, which is called outside as the first was inside."""
+        expected = [*call.args, *(k.value for k in call.keywords)]
+        if any(self.depends(value) or self.is_error(value) for value in expected):
             raise OpenError
         owner = call.func.value  # type: ignore[attr-defined]
-        calls = self._operand(ast.Call(ast.Name("codegen_calls", ast.Load()), [owner], []))
-        names = [ast.Constant(k.arg) for k in call.keywords]
-        options = ast.Dict(names, [k.value for k in call.keywords])  # type: ignore[arg-type]
-        expected = ast.Tuple([ast.Tuple(call.args, ast.Load()), options], ast.Load())
-        self.current.pure.append(expected)
-        form = CALLS[last_name(call)].format("calls", "expected")
-        test: Any = ast.parse(form, mode="eval").body
-        test = Replaced({"calls": calls, "expected": expected}).visit(test)
-        return ast.copy_location(ast.Assert(test), node)
+        calls = self._operand(make_call("codegen_calls", owner))
+        self.current.pure += expected
+        mock = ast.Attribute(make_call("codegen_mock", calls), last_name(call), ast.Load())
+        made = ast.Call(mock, call.args, call.keywords)
+        return ast.copy_location(ast.Expr(made), node)
 
     def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
         if not self.depends(tried) and not self.reads_touched(tried):
@@ -173,7 +167,7 @@ class Sites(Flow):
         names: list[ast.expr] = []
         for kind in kinds:
             root = root_of(kind)
-            key = self.key_of(root) if isinstance(root, ast.Name) else None
+            key = self.variable(root)
             is_named = key is not None and (key[0] == FREE or key in self.imported)
             if self.depends(kind) and not is_named:
                 raise OpenError
@@ -190,9 +184,7 @@ class Sites(Flow):
         )
         return ast.copy_location(ast.Expr(check), node)
 
-    def _compared(
-        self, parts: list[ast.expr], identity: bool = False, equality: bool = False
-    ) -> list[ast.expr]:
+    def _compared(self, parts: list[ast.expr], identity: bool = False) -> list[ast.expr]:
         """The operands of a comparison: what depends on the program is reported."""
         reported = [self.depends(part) for part in parts]
         if not any(reported):
@@ -203,24 +195,14 @@ class Sites(Flow):
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
             raise OpenError
-        # A call of a name in capitals that is compared with a literal may return a plain value.
-        objects = [
-            equality and isinstance(part, ast.Call) and self.is_object(part) for part in parts
-        ]
         if any(map(self.is_error, parts)):
             raise OpenError  # exceptions are compared by identity
-        if any(isinstance(p, ast.Subscript) and self._is_hint(root_of(p)) for p in parts):
-            raise OpenError
-        for part, is_object in zip(parts, objects, strict=True):
-            if is_object and last_name(part) in self.constructed:
-                raise OpenError  # its class may define equality with plain values
+        names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
+        if "typing" in map(self.read.modules.get, names):
+            raise OpenError  # a type hint, which no report contains
         return [
-            self._kept(part)
-            if not is_reported
-            else self._operand(part, equality=True)
-            if is_object
-            else self.residual(part)
-            for part, is_reported, is_object in zip(parts, reported, objects, strict=True)
+            self.residual(part) if is_reported else self._kept(part)
+            for part, is_reported in zip(parts, reported, strict=True)
         ]
 
     def _kept(self, node: ast.expr) -> ast.expr:
@@ -243,21 +225,20 @@ class Sites(Flow):
             )
         if isinstance(node, ast.Compare):
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
-            equality = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
             parts = [node.left, *node.comparators]
-            left, *others = self._compared(parts, identity, equality)
+            left, *others = self._compared(parts, identity)
             if len(parts) == 2 and isinstance(node.ops[0], ORDERS):
                 own = parts[1] if self.depends(parts[0]) else parts[0]
-                if self.origins is not None and self.origins.tells(own):
+                if self.origins.tells(own):
                     is_left = own is parts[1]
                     left = make_call("codegen_bounded", left) if is_left else left
                     bounded: list[ast.expr] = [make_call("codegen_bounded", *others)]
                     others = others if is_left else bounded
             return ast.copy_location(ast.Compare(left, node.ops, others), node)
         if isinstance(node, ast.BinOp):
-            own = node.right if self.depends(node.left) else node.left
-            if self._is_outer(node, own):
-                left, right = self._compared([node.left, node.right])
+            parts = [node.left, node.right]
+            if isinstance(node.op, ast.Sub) and not all(map(self.depends, parts)):
+                left, right = self._compared(parts)
                 return ast.copy_location(ast.BinOp(left, node.op, right), node)
         if isinstance(node, ast.Call) and not self.depends(node.func):
             return self._call(node, is_truth)
@@ -273,50 +254,16 @@ class Sites(Flow):
                 return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
 
-    def _is_hint(self, node: ast.AST) -> bool:
-        """Whether it is a type hint, which no report contains."""
-        assert self.origins is not None
-        return self.origins.imports.get(getattr(node, "id", "")) == "typing"
-
-    def _is_outer(self, node: ast.BinOp, own: ast.expr) -> bool:
-        """Whether an operator is applied outside: its other operand is the tests' own."""
-        if self.depends(own) or not self.depends(node):
-            return False
-        if isinstance(node.op, ast.Sub):
-            return True
-        other = node.left if own is node.right else node.right
-        path = isinstance(node.op, ast.Div) and isinstance(getattr(own, "value", 0), str)
-        assert self.origins is not None
-        return self.origins.tells(own) and not path and not self.is_object(other)
-
     def _is_outer_method(self, node: ast.Call) -> bool:
         """Whether it compares a plain result with its arguments, which is done outside."""
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-        return (
-            owner is not None
-            and last_name(node) in OUTER_METHODS
-            and bool(node.args)
-            and self.depends(owner)
-            and not any(map(self.depends, (*node.args, *(k.value for k in node.keywords))))
-            and self._is_plain_result(owner)
-        )
-
-    def _is_plain_result(self, node: ast.AST, depth: int = 0) -> bool:
-        """Whether a value is what a function or method returned, not an object of a known class."""
-        if isinstance(node, ast.Await):
-            return self._is_plain_result(node.value, depth)
-        if isinstance(node, ast.Call):
-            return not last_name(node)[:1].isupper()
-        if isinstance(node, ast.Subscript) or (
-            isinstance(node, ast.Attribute) and not is_self(node)
-        ):
-            return True
-        found = self.bound_values(self.variable(node)) if is_name(node) or is_self(node) else []
-        return (
-            depth < 4
-            and bool(found)
-            and all(v is not None and self._is_plain_result(v, depth + 1) for v in found)
-        )
+        if owner is None or last_name(node) not in OUTER_METHODS or not node.args:
+            return False
+        values = [*node.args, *(k.value for k in node.keywords)]
+        if not self.depends(owner) or any(map(self.depends, values)) or self.is_object(owner):
+            return False
+        found = self.bound_values(self.variable(owner))
+        return self.variable(owner) is None or (bool(found) and None not in found)
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
         reported = self.depends(node) or self.reads_touched(node)
@@ -326,10 +273,10 @@ class Sites(Flow):
         name = last_name(node)
         values = [*node.args, *(k.value for k in node.keywords)]
         dependent = [value for value in values if self.depends(value)]
-        if name in ("all", "any") and isinstance(node.func, ast.Name) and node.args:
-            return self._aggregate(node, node.args[0])
+        if name in ("all", "any"):
+            raise OpenError  # an exception may end them early
         if name == "isinstance" and len(node.args) == 2:
-            if self.origins is None or not self.origins.is_made(node.args[0]):
+            if not self.origins.is_made(node.args[0]):
                 raise OpenError
             kinds = self._operand(make_call("codegen_kinds", node.args[0]), known=True)
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
@@ -351,28 +298,10 @@ class Sites(Flow):
         keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
 
-    def _aggregate(self, node: ast.Call, items: ast.expr) -> ast.expr:
-        """``all`` or ``any``: each item is reported, so that no exception ends them early."""
-        if isinstance(items, (ast.GeneratorExp, ast.ListComp)) and len(items.generators) == 1:
-            loop = items.generators[0]
-            if self.depends(loop.iter) or any(map(self.depends, loop.ifs)) or loop.is_async:
-                raise OpenError
-            if any(isinstance(each, ast.Compare) for each in ast.walk(items.elt)):
-                raise OpenError
-            reported = self._operand(ast.copy_location(ast.ListComp(items.elt, [loop]), items))
-            return ast.copy_location(ast.Call(node.func, [reported], []), node)
-        if not isinstance(items, ast.Name):
-            raise OpenError
-        return ast.Call(node.func, [self._operand(items)], [])
-
-    def _operand(
-        self, node: ast.expr, is_truth: bool = False, known: bool = False, equality: bool = False
-    ) -> ast.expr:
-        may_be_object = is_truth or equality
-        assert self.origins is not None
+    def _operand(self, node: ast.expr, is_truth: bool = False, known: bool = False) -> ast.expr:
         if isinstance(node, ast.Starred) or (not known and not self.origins.is_made(node)):
             raise OpenError
-        if not known and not may_be_object and self.is_object(node):
+        if not known and not is_truth and self.is_object(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easily guessed
@@ -381,113 +310,6 @@ class Sites(Flow):
         value = ast.Constant(len(self.current.operands) - 1)
         return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
 
-    def _is_hidden(self, site: Site, needed: set[Key]) -> bool:
-        """Whether what a site expects cannot be read inside."""
-        pure = site.pure
-        self.given = self._read_by(site.operands)
-        results = [value for key in self.given for value in self.bound_values(key)]
-        self.given |= self._read_by(filter(self.depends, filter(None, results)))
-        return all(self._hides(part, needed - self._only_computed(part)) for part in pure)
-
-    def _read_by(self, nodes: Iterable[ast.AST]) -> set[Key]:
-        parts = [part for node in nodes for part in ast.walk(node)]
-        return {self.variable(part) for part in parts if is_name(part) or is_self(part)}
-
-    def _only_computed(self, node: ast.AST) -> set[Key]:
-        """Variables that the program is given, and from which something else is computed."""
-        found: dict[Key, bool] = {}
-        computed = {
-            id(value)
-            for call in ast.walk(node)
-            if isinstance(call, ast.Call) and last_name(call) in COMPUTING
-            for value in call.args
-        }
-        for each in ast.walk(node):
-            if is_name(each) or is_self(each):
-                key = self.variable(each)
-                found[key] = found.get(key, key in self.given) and id(each) in computed
-        return {key for key, value in found.items() if value}
-
-    def _hides(self, node: ast.AST, needed: set[Key], seen: set[Any] | None = None) -> bool:
-        """Whether nothing that a value is made of can be read inside."""
-        seen = set() if seen is None else seen
-        loops = [each for each in ast.walk(node) if isinstance(each, ast.comprehension)]
-        local = {id(part) for loop in loops for part in ast.walk(loop.target)}
-        own = {
-            self.key_of(part) for loop in loops for part in ast.walk(loop.target) if is_name(part)
-        }
-        longer = {  # what is expected is not a part of these
-            id(part)
-            for text in ast.walk(node)
-            if isinstance(text, ast.JoinedStr) and any(map(is_telling, text.values))
-            for part in ast.walk(text)
-        }
-        for each in ast.walk(node):
-            if not (is_name(each) or is_self(each)) or id(each) in local:
-                continue
-            key = self.variable(each)
-            if key[0] == FREE or key in self.imported or key in own or key[1] in ("self", "cls"):
-                continue
-            if key in self.functions:
-                if key in needed or not self._hides_all(self.functions[key], needed, seen):
-                    return False
-                continue
-            if key in needed and (each is node or not self._is_immutable(each)):
-                return False
-            is_part = id(each) not in longer and key not in self.given
-            if key in needed and is_part and self._is_text(key):
-                return False
-            if key not in seen:
-                seen.add(key)
-                values = [v for v in self.bound_values(key) if v is not None]
-                if any(self._siblings(key, value) & needed for value in values):
-                    return False
-                for value in (*values, *self.arguments.get(key, ())):
-                    if isinstance(value, FUNCTIONS):
-                        if self.is_read(value.name, needed):
-                            return False
-                        if not self._hides_all([value], needed, seen):
-                            return False
-                    elif not self._hides(value, needed, seen):
-                        return False
-        return True
-
-    def _is_text(self, key: Key) -> bool:
-        found = [*self.bound_values(key), *self.arguments.get(key, ())]
-        return any(
-            isinstance(getattr(each, "value", None), (str, bytes))
-            for value in found
-            if value is not None
-            for each in ast.walk(value)
-        )
-
-    def _hides_all(self, functions: list[Any], needed: set[Key], seen: set[Any]) -> bool:
-        for function in functions:
-            if id(function) not in seen:
-                seen.add(id(function))
-                if not all(self._hides(part, needed, seen) for part in function.body):
-                    return False
-        return True
-
-    def _siblings(self, key: Key, value: ast.AST) -> set[Key]:
-        """Other variables that the same value is bound to, but for columns of a table."""
-        if self._is_loop(key, value):
-            return set()
-        return self.bound_with.get(id(value), set()) - {key}
-
-    @functools.cached_property
-    def bound_with(self) -> dict[int, set[Key]]:
-        """Variables by the values that they are bound to."""
-        found: dict[int, set[Key]] = {}
-        for each in self.bindings:
-            for value in each.values:
-                found.setdefault(id(value), set()).add(each.key)
-        return found
-
-    def is_read(self, fixture: str, needed: set[Key]) -> bool:
-        """Whether something inside reads what a fixture returns."""
-        return any(name == fixture and key in needed for key in self.arguments for name in key[1:])
-
     def _number(self, site: Site, number: int) -> None:
         site.number = number
         take = ast.Expr(ast.Call(ast.Name("codegen_take", ast.Load()), [ast.Constant(number)], []))
@@ -495,3 +317,61 @@ class Sites(Flow):
         for each in ast.walk(site.inside[0]):
             if isinstance(each, ast.Constant) and each.value == "__number":
                 each.value = number
+
+    # Assertions in other forms.
+
+    def uncounted(self, sites: list[Site]) -> list[ast.stmt]:
+        """Statements that may fail because of the program, but are not among the sites."""
+        handled: set[int] = set()
+        for site in self.read.sites:
+            node = site.node
+            if isinstance(node, (ast.With, ast.AsyncWith)) and (call := raised_by(node)):
+                handled.add(id(call))
+            if isinstance(node, ast.Expr):
+                handled |= {id(node.value), id(getattr(node.value, "func", None))}
+        counted = {id(site.node) for site in sites}
+        found: dict[int, ast.stmt] = {}
+        for node in ast.walk(self.tree):
+            if self._may_check(node, handled, counted):
+                statement = self._statement_of(node)
+                if statement is not None and id(statement) not in counted:
+                    found[id(statement)] = statement
+        return list(found.values())
+
+    def _may_check(self, node: ast.AST, handled: set[int], counted: set[int]) -> bool:
+        if isinstance(node, ast.Call) and last_name(node) in _CHECKS:
+            statement = self._statement_of(node)
+            is_own = isinstance(statement, ast.Expr) and id(statement) not in counted
+            return id(node) not in handled or is_own
+        if isinstance(node, ast.Attribute) and node.attr.startswith("assert"):
+            return isinstance(node.ctx, ast.Load) and id(node) not in handled
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value.startswith("assert") and node.value.isidentifier()
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and last_name(node) in _ENDS):
+            return id(self._statement_of(node)) not in counted and self._is_decided(node)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Subscript):
+            return not self.depends(node.value.value) and self.depends(node.value.slice)
+        return False
+
+    def _up(self, node: ast.AST | None) -> Iterator[ast.AST]:
+        while node is not None:
+            yield node
+            node = self.parents.get(id(node))
+
+    def _statement_of(self, node: ast.AST) -> ast.stmt | None:
+        return next((each for each in self._up(node) if isinstance(each, ast.stmt)), None)
+
+    def _is_decided(self, node: ast.AST) -> bool:
+        """Whether results of the program decide that the tests' own code gets there."""
+        decided = False
+        for each in self._up(node):
+            if isinstance(each, _DECISIONS):
+                guard = each.subject if isinstance(each, ast.Match) else None
+                guard = each.iter if isinstance(each, ast.For) else guard
+                decided = decided or self.depends(guard or each.test)  # type: ignore[union-attr]
+            if isinstance(each, FUNCTIONS):
+                calls = id(each) in self.runners or self.calls_of.get(self._key_of(each))
+                return decided and bool(calls)
+            if isinstance(each, ast.Lambda):
+                return False
+        return decided

@@ -5,76 +5,56 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
+from codegen.evals.sandbox.inner import words
 from codegen.evals.sandbox.inner.analysis import PURE_MODULES
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+LOOPS = (ast.For, ast.AsyncFor)
+COMPOUND = (*LOOPS, ast.If, ast.While, ast.With, ast.AsyncWith, ast.Try)
+BLOCKS = ("body", "orelse", "finalbody")
 WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
-IMPURE = frozenset(
-    (
-        *("open", "input", "exec", "eval", "compile", "globals", "locals", "vars", "setattr"),
-        *("delattr", "id", "iter", "next", "breakpoint", "__import__", "exit", "quit", "dir"),
-        *("print", "super", "classmethod", "staticmethod", "property"),
-    )
+IMPURE = words(
+    "open input exec eval compile globals locals vars setattr delattr id iter next breakpoint "
+    "__import__ exit quit dir print super classmethod staticmethod property"
 )
-PURE_BUILTINS = frozenset(vars(builtins)) - IMPURE | {"__name__", "__file__"}
-MODULES = (PURE_MODULES - {"random"}) | {
-    *("base64", "binascii", "calendar", "decimal", "json", "numpy", "pandas", "struct", "types"),
-    *("sys", "unicodedata", "unittest", "pytest", "collections.abc", "string"),
-}
-IMPURE_ATTRIBUTES = frozenset(
-    (
-        *("now", "today", "utcnow", "mock", "random", "seed", "importorskip", "stdin", "stdout"),
-        *("stderr", "modules", "argv", "environ", "path", "settrace", "getrecursionlimit"),
-        # What may write a file.
-        *(
-            "to_csv",
-            "to_excel",
-            "to_json",
-            "to_pickle",
-            "to_parquet",
-            "to_html",
-            "to_sql",
-            "to_xml",
-        ),
-        *("save", "savez", "savez_compressed", "savetxt", "savefig", "tofile", "dump"),
-    )
+PURE_BUILTINS = frozenset(vars(builtins)) - IMPURE | words("__name__ __file__ codegen_raises")
+MODULES = (PURE_MODULES - {"random"}) | words(
+    "base64 binascii calendar decimal json numpy pandas struct types sys unicodedata unittest "
+    "pytest collections.abc string"
+)
+# Of the surroundings, or what may write a file.
+IMPURE_ATTRIBUTES = words(
+    "now today utcnow mock random seed importorskip stdin stdout stderr modules argv environ path "
+    "settrace getrecursionlimit to_csv to_excel to_json to_pickle to_parquet to_html to_sql to_xml "
+    "save savez savez_compressed savetxt savefig tofile dump"
 )
 FIXTURES = frozenset(("parametrize", "usefixtures", "fixture"))
 SKIPS = frozenset(("skip", "skipTest", "xfail", "importorskip", "exit"))
-MUTATORS = frozenset(
-    (
-        *("append", "appendleft", "extend", "add", "update", "insert", "setdefault", "push"),
-        *("remove", "discard", "write", "put", "pop", "clear", "sort", "reverse"),
-    )
+MUTATORS = words(
+    "append appendleft extend add update insert setdefault push remove discard write put pop clear "
+    "sort reverse"
 )
-SET_UP = frozenset(
-    (
-        *("setUp", "tearDown", "setUpClass", "tearDownClass", "asyncSetUp", "asyncTearDown"),
-        *("setup_method", "teardown_method", "setup_class", "teardown_class"),
-    )
+SET_UP = words(
+    "setUp tearDown setUpClass tearDownClass asyncSetUp asyncTearDown setup_method teardown_method "
+    "setup_class teardown_class"
 )
-RAISES = ("raises", "assertRaises", "assertRaisesRegex")
+# What loads and runs test cases, which are run anyway.
+STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader TestResult")
+RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
 # Calls whose operands are compared outside, not within the program's process.
-COMPARING = frozenset(("abs", "isclose", "allclose", "array_equal", "fabs", "approx", "isinstance"))
-CALLS = {
-    "assert_called_once_with": "{0} == [{1}]",
-    "assert_called_with": "{0}[-1:] == [{1}]",
-    "assert_any_call": "{1} in {0}",
-    "assert_not_called": "{0} == []",
-    "assert_called_once": "len({0}) == 1",
-    "assert_called": "len({0}) > 0",
-}
-
+COMPARING = words("abs isclose allclose array_equal fabs approx isinstance")
+CALLS = words(
+    "assert_called_once_with assert_called_with assert_any_call assert_not_called "
+    "assert_called_once assert_called"
+)
 # Context managers that let all exceptions pass.
-WHOLE = frozenset(
-    (
-        *("patch", "object", "dict", "multiple", "open", "TemporaryDirectory", "subTest"),
-        *("NamedTemporaryFile", "redirect_stdout", "redirect_stderr", "catch_warnings"),
-        *("assertLogs", "assertWarns", "warns", "closing", "ThreadPoolExecutor", "timeout"),
-    )
+WHOLE = words(
+    "patch object dict multiple open TemporaryDirectory subTest NamedTemporaryFile redirect_stdout "
+    "redirect_stderr catch_warnings assertLogs assertWarns warns closing ThreadPoolExecutor "
+    "timeout"
 )
 MAYBE = ("maybe", None)  # what is assigned there may not be
 Key = tuple[int, str]
@@ -95,11 +75,6 @@ def is_self(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Name)
         and node.value.id in ("self", "cls")
     )
-
-
-def is_name(node: ast.AST) -> bool:
-    """Whether it is a variable."""
-    return isinstance(node, ast.Name)
 
 
 def root_of(node: ast.AST) -> ast.AST:
@@ -131,16 +106,11 @@ def raised_by(node: ast.With | ast.AsyncWith) -> ast.Call | None:
 
 def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
     """The handler of ``try: f(); assert False; except Error: ...``."""
-    if len(node.handlers) != 1 or node.finalbody or node.handlers[0].type is None:
+    if len(node.handlers) != 1 or node.finalbody or len(node.orelse) > 1:
         return None
-    if node.orelse:
-        last, calls = node.orelse[-1], node.body
-    else:
-        last, calls = node.body[-1], node.body[:-1]
-    if not always_fails(last) or not calls or len(node.orelse) > 1:
-        return None
-    one = len(calls) == 1 and isinstance(calls[0], (ast.Expr, ast.Assign))
-    return node.handlers[0] if one else None
+    (handler,), steps = node.handlers, [*node.body, *node.orelse]
+    called = len(steps) == 2 and isinstance(steps[0], (ast.Expr, ast.Assign))
+    return handler if handler.type and called and always_fails(steps[1]) else None
 
 
 def raises_itself(node: ast.With | ast.AsyncWith) -> bool:
@@ -174,13 +144,24 @@ class OpenError(Exception):
 
 RETURNS = (ast.Return, ast.Yield)
 FAILURES = (ast.Assert, ast.Raise)
-IMMUTABLE = frozenset(("int", "str", "float", "len", "range", "abs", "round", "chr"))
+IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 # Functions whose results are not parts of their arguments.
-COMPUTING = frozenset(
-    ("sorted", "sum", "len", "max", "min", "set", "round", "abs", "sqrt", "Counter")
-)
+COMPUTING = words("sorted sum len max min set round abs sqrt Counter")
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
+
+
+def is_empty(node: ast.AST) -> bool:
+    """Whether a compound statement contains nothing but ``pass``."""
+    statements = [each for name in BLOCKS for each in getattr(node, name, ())]
+    return all(isinstance(each, ast.Pass) for each in statements)
+
+
+def needs_no_head(node: Any) -> bool:
+    """Whether the body of a compound statement may stand alone."""
+    if isinstance(node, ast.Try):
+        return not node.handlers and not node.finalbody
+    return isinstance(node, ast.With) and last_name(node.items[0].context_expr) == "subTest"
 
 
 def make_call(name: str, *arguments: ast.expr) -> ast.Call:
@@ -190,58 +171,8 @@ def make_call(name: str, *arguments: ast.expr) -> ast.Call:
 NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
 
 
-def pairs_of(target: ast.AST, value: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """The parts of a tuple assignment, each by itself."""
-    kinds = (ast.Tuple, ast.List)
-    if isinstance(target, kinds) and isinstance(value, kinds):
-        starred = any(isinstance(item, ast.Starred) for item in (*target.elts, *value.elts))
-        if len(target.elts) == len(value.elts) and not starred:
-            for part, each in zip(target.elts, value.elts, strict=True):
-                yield from pairs_of(part, each)
-            return
-    yield target, value
-
-
-class Replaced(ast.NodeTransformer):
-    def __init__(self, parts: dict[str, ast.expr]) -> None:
-        self.parts = parts
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.parts.get(node.id, node)
-
-
 def make_list(items: list[ast.expr]) -> ast.expr:
     return ast.List(items, ast.Load())
-
-
-def keep_columns(rows: list[ast.expr], keep: list[bool]) -> ast.expr | None:
-    """A table with None in columns that are not kept; None if it has another shape."""
-    if len(keep) == 1:
-        return make_list([row if keep[0] else ast.Constant(None) for row in rows])
-    made: list[ast.expr] = []
-    for row in rows:
-        if isinstance(row, ast.Call) and not any(k.arg == "marks" for k in row.keywords):
-            row = ast.Tuple(row.args, ast.Load())
-        if not isinstance(row, (ast.Tuple, ast.List)) or len(row.elts) != len(keep):
-            return None
-        parts = zip(row.elts, keep, strict=True)
-        made.append(ast.Tuple([e if kept else ast.Constant(None) for e, kept in parts], ast.Load()))
-    return make_list(made)
-
-
-def elements_of(node: ast.AST | None) -> list[ast.AST | None]:
-    """What a loop over an expression binds, each item of rows by itself."""
-    if isinstance(node, ast.Call) and last_name(node) == "range":
-        return []
-    if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return [None]
-    found: list[ast.AST | None] = []
-    for row in node.elts:
-        if isinstance(row, ast.Call) and last_name(row) == "param":
-            found += row.args
-        else:
-            found += row.elts if isinstance(row, (ast.Tuple, ast.List)) else [row]
-    return found
 
 
 def waits(node: ast.AST) -> bool:
@@ -303,9 +234,11 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
     return {last_name(node) for node in nodes}
 
 
-def parameter_tables(node: Any) -> list[tuple[list[str], ast.expr, ast.Call]]:
-    """The tables of ``parametrize``: names, rows and the decorator."""
-    found: list[tuple[list[str], ast.expr, ast.Call]] = []
+def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
+    """The decorators ``parametrize`` of a function: names and the decorator, whose second argument
+    is the table.
+    """
+    found: list[tuple[list[str], ast.Call]] = []
     for each in node.decorator_list:
         if isinstance(each, ast.Call) and last_name(each) == "parametrize" and len(each.args) == 2:
             names: Any = each.args[0]
@@ -313,37 +246,36 @@ def parameter_tables(node: Any) -> list[tuple[list[str], ast.expr, ast.Call]]:
                 split = [name.strip() for name in names.value.split(",") if name.strip()]
             else:
                 split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
-            found.append((split, each.args[1], each))
+            found.append((split, each))
     return found
 
 
-def named_arguments(node: Any, call: ast.Call) -> Iterator[tuple[int, str]]:
-    arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-    if arguments[:1] == ["self"]:
-        arguments = arguments[1:]
-    for name, value in zip(arguments, call.args, strict=False):
-        yield id(value), name
-    for each in call.keywords:
-        yield id(each.value), each.arg or ""
+def target_of(names: list[str]) -> ast.expr:
+    """The target of a loop that binds the same names."""
+    parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
+    return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
 
 
-def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST | None]]:
+def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
+    """Whether it is a list or tuple of known length."""
+    return isinstance(node, (ast.List, ast.Tuple)) and not any(
+        isinstance(item, ast.Starred) for item in node.elts
+    )
+
+
+def as_rows(table: ast.expr) -> ast.expr:
+    """A table that has been written as columns, ``zip([1, 2], [3, 4])``, as rows."""
+    columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
+    lists = [as_rows(column) for column in columns]
+    cells = [each.elts for each in lists if is_column(each)]
+    if not cells or len(cells) < len(lists) or len(set(map(len, cells))) > 1:
+        return table
+    rows = zip(*cells, strict=True)
+    return make_list([ast.Tuple(list(row), ast.Load()) for row in rows])
+
+
+def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     """The arguments of a call by the names of the function's parameters."""
-    names = dict(named_arguments(node, call))
-    if any(isinstance(value, ast.Starred) for value in call.args):
-        yield from ((a.arg, None) for a in node.args.args)
-    for value in (*call.args, *(k.value for k in call.keywords)):
-        if id(value) in names:
-            yield names[id(value)], value
-
-
-def default_arguments(node: Any) -> Iterator[tuple[str, ast.AST]]:
-    positional = [*node.args.posonlyargs, *node.args.args]
-    count = len(node.args.defaults)
-    for argument, value in zip(
-        positional[len(positional) - count :], node.args.defaults, strict=True
-    ):
-        yield argument.arg, value
-    for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        if value is not None:
-            yield argument.arg, value
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
+    yield from zip(names, call.args, strict=False)
+    yield from ((each.arg or "", each.value) for each in call.keywords)

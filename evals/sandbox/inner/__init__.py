@@ -4,3 +4,8 @@ These modules are mounted into the sandbox and imported there as the package ``i
 interpreter (``-P -s -S -B``). They use only the standard library and, by relative imports, each
 other; the driver imports :mod:`.wire` too.
 """
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())

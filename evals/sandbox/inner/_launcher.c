@@ -44,7 +44,7 @@ enum { SIGNALS = 1024 };  // confine.py
 static const double LONGEST_NAP_S = 0.05, SHORTEST_NAP_S = 0.02;
 
 // orders.py: the layouts and their number, the operations, the descriptors, the reasons of an end.
-enum { LAYOUT = 4 };
+enum { LAYOUT = 5 };
 typedef struct {
     uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, own_proc, address_mib, unused;
     double cpu_s, wall_s;

@@ -66,7 +66,6 @@ def prepare_program(
     answer_other: Callable[[bytes], None],
     tell_raised: Callable[[BaseException], None],
     reply: Callable[[Any], None],
-    reply_changed: Callable[[bytes, list[Any], Any], None],
     /,
 ) -> None:
     """Gives what a job's process works with: objects of program.py and the builtins."""

@@ -22,7 +22,7 @@ enum { MAX_NAMES = 10000 };
 // Of program.py and the builtins, in the order of prepare_program's arguments.
 static struct {
     PyObject *namespace, *compile, *loads, *flush, *stdout_, *file_name, *exec_, *main, *failed,
-        *names, *answer, *raised, *reply, *changed;
+        *names, *answer, *raised, *reply;
 } of;
 
 PyObject* prepare_program(PyObject* module, PyObject* arguments) {
@@ -188,10 +188,6 @@ static int put_str(Frame* frame, PyObject* value) {
     return fine;
 }
 
-static int may_change(PyTypeObject* type) {
-    return type == &PyList_Type || type == &PyDict_Type || type == &PySet_Type;
-}
-
 static int put_value(Frame* frame, PyObject* value, int depth);
 
 // The items of an iterable of a built-in type, whose iteration runs no code of the program.
@@ -264,8 +260,6 @@ static int put_value(Frame* frame, PyObject* value, int depth) {
     }
     if (type == &PyUnicode_Type) return put_str(frame, value);
     if (depth >= MAX_DEPTH) return 0;
-    // Held by more than what holds it here: it is the same list elsewhere, which Python can say.
-    if (may_change(type) && Py_REFCNT(value) > (depth > 0 ? 2 : 1)) return 0;
     if (type == &PyList_Type) return put_items(frame, value, depth);
     const int is_dict = type == &PyDict_Type;
     const char* tag = type == &PyTuple_Type       ? "{\"t\": "
@@ -360,161 +354,8 @@ static int tell_names(int channel) {
     return sent;
 }
 
-// --- arguments that a call may change: wire.containers and wire.same_contents -------------------
-
-// Adds what can be changed in a value to a list, in the order in which it is met, each once; 0, or
-// -1 if there is no memory.
-static int collect(PyObject* value, PyObject* found, PyObject* seen) {
-    PyTypeObject* type = Py_TYPE(value);
-    const int holds = type == &PyTuple_Type || type == &PyList_Type || type == &PyDict_Type;
-    if (!holds && type != &PySet_Type) return 0;
-    if (may_change(type)) {
-        PyObject* place = PyLong_FromVoidPtr(value);
-        if (place == NULL) return -1;
-        const int known = PySet_Contains(seen, place);
-        const int failed = known < 0 || (!known && (PySet_Add(seen, place) < 0 ||
-                                                    PyList_Append(found, value) < 0));
-        Py_DECREF(place);
-        if (known || failed) return failed ? -1 : 0;
-    }
-    if (type == &PyDict_Type) {
-        PyObject *key, *item;
-        Py_ssize_t position = 0;
-        while (PyDict_Next(value, &position, &key, &item))
-            if (collect(key, found, seen) < 0 || collect(item, found, seen) < 0) return -1;
-    } else if (type == &PyList_Type) {
-        for (Py_ssize_t i = 0; i < PyList_Size(value); i++)
-            if (collect(PyList_GetItem(value, i), found, seen) < 0) return -1;
-    } else if (type == &PyTuple_Type) {
-        for (Py_ssize_t i = 0; i < PyTuple_Size(value); i++)
-            if (collect(PyTuple_GetItem(value, i), found, seen) < 0) return -1;
-    }
-    return 0;
-}
-
-// Whether two values of the common types are the same, as far as can be told without code of the
-// program's. No is always safe: Python looks again.
-static int same(PyObject* now, PyObject* was) {
-    PyTypeObject* type = Py_TYPE(was);
-    if (now == was) return 1;
-    if (Py_TYPE(now) != type) return 0;
-    if (type == &PyList_Type) {
-        const Py_ssize_t size = PyList_Size(was);
-        if (PyList_Size(now) != size) return 0;
-        for (Py_ssize_t i = 0; i < size; i++)
-            if (!same(PyList_GetItem(now, i), PyList_GetItem(was, i))) return 0;
-        return 1;
-    }
-    if (type == &PyTuple_Type) {
-        const Py_ssize_t size = PyTuple_Size(was);
-        if (PyTuple_Size(now) != size) return 0;
-        for (Py_ssize_t i = 0; i < size; i++)
-            if (!same(PyTuple_GetItem(now, i), PyTuple_GetItem(was, i))) return 0;
-        return 1;
-    }
-    if (type == &PyDict_Type) {
-        PyObject *key, *item, *old_key, *old_item;
-        Py_ssize_t position = 0, old_position = 0;
-        if (PyDict_Size(now) != PyDict_Size(was)) return 0;
-        while (PyDict_Next(was, &old_position, &old_key, &old_item))
-            if (!PyDict_Next(now, &position, &key, &item) || !same(key, old_key) ||
-                !same(item, old_item))
-                return 0;
-        return 1;
-    }
-    if (type == &PySet_Type || type == &PyFrozenSet_Type) {
-        PyObject* items = PySequence_List(now);
-        int plain = items != NULL;
-        for (Py_ssize_t i = 0; plain && i < PyList_Size(items); i++) {
-            PyTypeObject* kind = Py_TYPE(PyList_GetItem(items, i));
-            plain = kind == &PyUnicode_Type || kind == &PyLong_Type || kind == &PyFloat_Type;
-        }
-        Py_XDECREF(items);
-        if (!plain) {
-            PyErr_Clear();
-            return 0;
-        }
-    }
-    const int equal = PyObject_RichCompareBool(now, was, Py_EQ);
-    if (equal < 0) PyErr_Clear();
-    return equal > 0;
-}
-
-// What of the arguments can be changed, as a list; NULL if there is nothing, or no memory.
-static PyObject* changeable(PyObject* arguments, PyObject* options) {
-    PyObject* found = NULL;
-    int any = PyDict_Size(options) > 0;
-    for (Py_ssize_t i = 0; !any && i < PyTuple_Size(arguments); i++) {
-        PyTypeObject* type = Py_TYPE(PyTuple_GetItem(arguments, i));
-        any = may_change(type) || type == &PyTuple_Type;
-    }
-    if (!any) return NULL;
-    PyObject* seen = PySet_New(NULL);
-    found = PyList_New(0);
-    int fine = seen != NULL && found != NULL && collect(arguments, found, seen) == 0;
-    PyObject* item;
-    PyObject* key;
-    Py_ssize_t position = 0;
-    while (fine && PyDict_Next(options, &position, &key, &item))
-        fine = collect(item, found, seen) == 0;
-    Py_XDECREF(seen);
-    if (!fine || PyList_Size(found) == 0) {
-        PyErr_Clear();
-        Py_XDECREF(found);
-        return NULL;
-    }
-    return found;
-}
-
-// Whether a call has changed its arguments, has kept one of them (beside its parent and the list
-// given), or returns one.
-static int has_changed(PyObject* given, PyObject* arguments, PyObject* options, PyObject* value,
-                       PyObject* bytes) {
-    for (Py_ssize_t i = 0; i < PyList_Size(given); i++)
-        if (PyList_GetItem(given, i) == value || Py_REFCNT(PyList_GetItem(given, i)) > 2) return 1;
-    PyObject* call = PyObject_CallFunctionObjArgs(of.loads, bytes, NULL);
-    PyObject *name, *old_arguments, *old_options;
-    const int changed =
-        call == NULL ||
-        !PyArg_ParseTuple(call, "OOO", &name, &old_arguments, &old_options) ||
-        !same(arguments, old_arguments) || !same(options, old_options);
-    PyErr_Clear();
-    Py_XDECREF(call);
-    return changed;
-}
-
-// Answers ("m" marshal.dumps((name, arguments, options))); Python sends what is unusual.
-static void answer_call(const char* data, size_t length, int channel) {
-    PyObject* bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
-    PyObject* call = bytes == NULL ? NULL : PyObject_CallFunctionObjArgs(of.loads, bytes, NULL);
-    PyObject *name, *arguments, *options, *value = NULL, *given = NULL;
-    if (call != NULL && PyArg_ParseTuple(call, "OO!O!", &name, &PyTuple_Type, &arguments,
-                                         &PyDict_Type, &options)) {
-        PyObject* target = PyDict_GetItemWithError(of.namespace, name);
-        if (target != NULL) {
-            Py_INCREF(target);
-            given = changeable(arguments, options);
-            value = PyObject_Call(target, arguments, PyDict_Size(options) > 0 ? options : NULL);
-            Py_DECREF(target);
-        } else if (!PyErr_Occurred()) {
-            PyErr_Format(PyExc_NameError, "name %R is not defined", name);
-        }
-    }
-    if (value == NULL) {
-        tell(of.raised, NULL);
-        goto done;
-    }
-    if (given != NULL && has_changed(given, arguments, options, value, bytes)) {
-        PyObject* frame = PyBytes_FromStringAndSize(data - 1, (Py_ssize_t)length + 1);
-        PyObject* result =
-            frame == NULL ? NULL
-                          : PyObject_CallFunctionObjArgs(of.changed, frame, given, value, NULL);
-        if (result == NULL) end(1);
-        Py_DECREF(result);
-        Py_DECREF(frame);
-        Py_DECREF(value);
-        goto done;
-    }
+// Sends a result, which it takes over; Python sends what is unusual.
+static void answer(PyObject* value, int channel) {
     Frame frame = frame_of("[\"value\", ");
     const int fine = put_value(&frame, value, 0) && !frame.full;
     put_text(&frame, "]");
@@ -526,8 +367,28 @@ static void answer_call(const char* data, size_t length, int channel) {
         tell(of.reply, value);
     }
     free(frame.bytes);
-done:
-    Py_XDECREF(given);
+}
+
+// Answers ("m" marshal.dumps((name, arguments, options))).
+static void answer_call(const char* data, size_t length, int channel) {
+    PyObject* bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+    PyObject* call = bytes == NULL ? NULL : PyObject_CallFunctionObjArgs(of.loads, bytes, NULL);
+    PyObject *name, *arguments, *options, *value = NULL;
+    if (call != NULL && PyArg_ParseTuple(call, "OO!O!", &name, &PyTuple_Type, &arguments,
+                                         &PyDict_Type, &options)) {
+        PyObject* target = PyDict_GetItemWithError(of.namespace, name);
+        if (target != NULL) {
+            Py_INCREF(target);
+            value = PyObject_Call(target, arguments, PyDict_Size(options) > 0 ? options : NULL);
+            Py_DECREF(target);
+        } else if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_NameError, "name %R is not defined", name);
+        }
+    }
+    if (value == NULL)
+        tell(of.raised, NULL);
+    else
+        answer(value, channel);
     Py_XDECREF(call);
     Py_XDECREF(bytes);
 }

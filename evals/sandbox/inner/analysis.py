@@ -16,28 +16,23 @@ import opcode
 import types
 from collections.abc import Iterable, Iterator
 
+from . import words
+
 # A text of the data set, compiled by the driver: its marshaled code, whether it is free of side
 # effects, the names it reads, and the names of tests among them.
 GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
-PURE_MODULES = frozenset(
-    (
-        *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
-        *("functools", "hashlib", "heapq", "itertools", "math", "numbers", "operator", "random"),
-        *("re", "statistics", "string", "textwrap", "typing"),
-    )
+PURE_MODULES = words(
+    "abc bisect cmath collections copy datetime enum fractions functools hashlib heapq itertools "
+    "math numbers operator random re statistics string textwrap typing"
 )
-_NAMES = frozenset(
-    (
-        *("breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals"),
-        *("input", "locals", "memoryview", "open", "quit", "register", "setattr", "vars"),
-    )
+_NAMES = words(
+    "breakpoint compile delattr eval exec exit getattr globals input locals memoryview open quit "
+    "register setattr vars"
 )
 # Harmless dunder names of classes and modules; all others count as escapes.
-_DUNDER = frozenset(
-    (
-        *("__add__", "__doc__", "__firstlineno__", "__init__", "__len__", "__module__"),
-        *("__name__", "__qualname__", "__static_attributes__"),
-    )
+_DUNDER = words(
+    "__add__ __doc__ __firstlineno__ __init__ __len__ __module__ __name__ __qualname__ "
+    "__static_attributes__"
 )
 
 
@@ -112,11 +107,9 @@ _REJECTING = (
     *("_exit", "abort", "assert", "check", "compare", "ensure", "exit", "expect", "fail", "quit"),
     *("raises", "run", "should", "test", "validate", "verify", "warns"),
 )
-_PREDICATES = frozenset(
-    (
-        *("all", "allclose", "any", "array_equal", "bool", "callable", "endswith", "hasattr"),
-        *("isclose", "isinstance", "issubclass", "issubset", "startswith"),
-    )
+_PREDICATES = words(
+    "all allclose any array_equal bool callable endswith hasattr isclose isinstance issubclass "
+    "issubset startswith"
 )
 # What single-argument assertions assert of it.
 _ASSERTED = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}

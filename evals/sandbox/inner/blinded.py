@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import arrays, empties, wire
+from . import arrays, wire, words
 
 MAX_SEEN = 1000  # values that open sites report
 MAX_CLASSES = 12
@@ -102,13 +102,31 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
                 send(["seen", number, None])
         return value
 
+    class Raises:
+        """As ``pytest.raises``, for exceptions that the tests expect by ``try``."""
+
+        value: BaseException | None = None
+
+        def __init__(self, *kinds: Any) -> None:
+            self.kinds = kinds
+
+        def __enter__(self) -> Raises:
+            return self
+
+        def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+            if error is None:
+                raise AssertionError("the tests expect an exception")
+            self.value = error
+            return isinstance(error, self.kinds)
+
     def calls(mock: Any) -> list[Any]:
         return [(tuple(c.args), dict(c.kwargs)) for c in getattr(mock, "call_args_list", ())]
 
     def kinds(value: Any) -> list[str]:
         return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
 
-    return {f"codegen_{f.__name__}": f for f in (report, tell, failed, seen, calls, kinds)}
+    functions = {f"codegen_{f.__name__}": f for f in (report, tell, failed, seen, calls, kinds)}
+    return functions | {"codegen_raises": Raises}
 
 
 class Reports:
@@ -136,6 +154,7 @@ class Reports:
             "codegen_raised": self.raised,
             "codegen_of": self.is_of,
             "codegen_bounded": self.bounded,
+            "codegen_mock": self.mock,
         }
 
     def stand_in(self, value: Any) -> None:
@@ -195,7 +214,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return empties.of_program(wire.unpack(tree, arrays.special))
+                return arrays.of_program(wire.unpack(tree, _special))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
@@ -246,8 +265,17 @@ class Reports:
             raise AssertionError(f"{value} is compared by order")
         return value
 
+    def mock(self, calls: Any) -> Any:
+        """A mock that has been called as one inside was."""
+        from unittest import mock
 
-_GUESSED = frozenset(("o", "f", "ty", "gl", "en", "nt", "pn"))
+        made = mock.Mock()
+        for arguments, options in calls:
+            made(*arguments, **options)
+        return made
+
+
+_GUESSED = words("o f ty gl nt pn")
 _PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
 
 
@@ -290,3 +318,11 @@ def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
             bases = {kind.__name__ for kind in found.__mro__}
             return bases | set(names[: min(place, most)])
     return set()
+
+
+def _special(tag: str, content: Any) -> Any:
+    if tag in arrays.TAGS:
+        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+    if tag == "o" and isinstance(content, str):
+        return wire.Opaque(content[:80])
+    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import arrays, empties, suites, wire
+from . import arrays, suites, wire
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -65,16 +65,6 @@ MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_DISCERNING = 10_000
 STUB_S = 1.0
-# Modules of the standard library that a program may import for its tests as well.
-MODULES = PURE_MODULES | {
-    *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
-    *("dataclasses", "decimal", "inspect", "io", "json", "keyword", "os", "pathlib", "posixpath"),
-    *("pprint", "struct", "sys", "time", "traceback", "types", "unicodedata", "uuid", "warnings"),
-    *("glob", "logging", "queue", "shutil", "sqlite3", "subprocess", "tempfile", "threading"),
-    *("unittest", "urllib.parse", "urllib.request", "xml.etree.ElementTree", "zipfile"),
-}
-# Not even if the tests read a name that the program gives to one of the same name.
-_LOUD = frozenset(("__main__", "antigravity", "idlelib", "this", "turtledemo"))
 _MODULE = "module:"
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
 _main = sys.modules["__main__"]
@@ -291,8 +281,6 @@ def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str
         return "bad_test", str(error)
     if isinstance(error, MemoryError):
         return "memory", "MemoryError"
-    if error is remote.raised and isinstance(error, SystemExit):
-        return "exited", f"SystemExit: {error.code}"
     if isinstance(error, ModuleNotFoundError) and error is not remote.raised:
         return "bad_test", (
             f"the tests import {error.name}, which the sandbox does not have. Name it with "
@@ -315,10 +303,6 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
-# Exceptions that tests catch only if they name them.
-_NO_EXCEPTIONS = frozenset(("SystemExit", "KeyboardInterrupt"))
-
-
 class _Tests:
     """The tests of one job, ready to be run."""
 
@@ -330,7 +314,6 @@ class _Tests:
         self.text: str = payload["text"]
         self.side_effect_free = self._setup.side_effect_free and self._test.side_effect_free
         self.key = hash((payload["setup"], payload["test"], self.entry_point))
-        remote.catches = _NO_EXCEPTIONS & (self._test.names | self._setup.names)
         self._names: dict[str, str] = {}
         self._namespace: dict[str, object] = {}
         self._bound: dict[str, object] = {}
@@ -342,7 +325,7 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            empties.guard(self._setup.modules | self._test.modules)
+            arrays.guard(self._setup.modules | self._test.modules)
             _start_random()
             _may_use_random(self._setup.names | self._test.names)
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
@@ -388,7 +371,7 @@ class _Tests:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
         calls = self._remote.calls  # made for classes too
-        self._bound = {name: _bind(self._remote, name, self._names[name], read) for name in names}
+        self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
         self._calls_made = self._remote.calls > calls
@@ -422,7 +405,7 @@ class _Code(NamedTuple):
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: the names of tests that it does read.
-        modules: those of its names that :mod:`.empties` guards.
+        modules: those of its names that :mod:`.arrays` guards.
     """
 
     code: types.CodeType
@@ -459,7 +442,7 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
 
 def _modules(code: types.CodeType) -> frozenset[str]:
     inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return empties.NAMES.intersection(code.co_names).union(*map(_modules, inner))
+    return arrays.GUARDED.intersection(code.co_names).union(*map(_modules, inner))
 
 
 def names_to_bind(
@@ -471,9 +454,8 @@ def names_to_bind(
     """The program's names that are visible to the test.
 
     The entry point, and each name that the test reads and neither its setup nor builtins define.
-    Modules are limited to those of the standard library: the tests import their own copy of one
-    that has the name they read, or that has no side effects on import (``MODULES``), since the
-    program says which it is.
+    Modules are limited to pure ones of the standard library, of which the tests import their own
+    copy: the program says which it is.
 
     A name of the program hides a builtin only if it must be what is tested: it is the entry point,
     or there is no entry point and the test reads nothing else of the program but modules (Mbpp/126
@@ -484,7 +466,7 @@ def names_to_bind(
     plain = [name for name in wanted if not hasattr(builtins, name)]
     shadows = [n for n in wanted if hasattr(builtins, n) and names[n] == "call"]
     modules = {name for name in plain if names[name].startswith(_MODULE)}
-    bound = {name for name in plain if name not in modules or _is_importable(name, names[name])}
+    bound = {name for name in plain if name not in modules or _is_importable(names[name])}
     if not entry_point and len(plain) == len(modules) and len(shadows) == 1:
         bound.update(shadows)
     if entry_point and entry_point in names:
@@ -492,24 +474,16 @@ def names_to_bind(
     return sorted(bound)
 
 
-def _is_importable(name: str, kind: str) -> bool:
-    module = kind.removeprefix(_MODULE)
-    own = module == name and name in sys.stdlib_module_names and name not in _LOUD
-    return module != kind and (own or module in MODULES)
+def _is_importable(kind: str) -> bool:
+    return kind.startswith(_MODULE) and kind.removeprefix(_MODULE) in PURE_MODULES
 
 
-def _bind(remote: Remote, name: str, kind: str, read: AbstractSet[str]) -> object:
-    if _is_importable(name, kind):
+def _bind(remote: Remote, name: str, kind: str) -> object:
+    if _is_importable(kind):
         # The tests' own copy of a module that only the program imported.
         module = kind.removeprefix(_MODULE)
         _may_use_random({module})
-        remote.tidy = remote.tidy and module in PURE_MODULES
-        found = importlib.import_module(module)
-        for inner in read if hasattr(found, "__path__") else ():  # as in http.client.OK
-            with contextlib.suppress(ImportError):
-                if not hasattr(found, inner) and not inner.startswith("_"):
-                    importlib.import_module(f"{module}.{inner}")
-        return found
+        return importlib.import_module(module)
     return Proxy(remote, name)
 
 
@@ -549,8 +523,8 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
         return remote.evaluate(name)
     if arguments is None:
         return remote.get(name)
-    values = wire.unpack(arguments, arrays.special)
-    named = {key: wire.unpack(tree, arrays.special) for key, tree in options.items()}
+    values = wire.unpack(arguments, remote.special)
+    named = {key: wire.unpack(tree, remote.special) for key, tree in options.items()}
     return remote.call(name, tuple(values), named)
 
 
@@ -587,15 +561,12 @@ def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: lis
     given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
     names = remote.load()
-    try:
+    with _told_if_unusable(remote, given):
         tests.run_outside(reports.names())
         kind, rest = reports.message()
         if kind != "done":
             reports.end(kind, rest)
         values += reports.seen()
-    except Unanswered:
-        _confirm_bad_test(remote, given)
-        raise
     if tests.key in _discerning:
         return
     if payload["closed"] == 0:
@@ -623,11 +594,8 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
             remote.fail("exited", "the program ended before its tests did")
         return
     tests = _Tests(remote, payload)
-    try:
+    with _told_if_unusable(remote, tests):
         names = remote.load()
-    except Unanswered:
-        _confirm_bad_test(remote, tests)
-        raise
     message = remote.receive()
     if message != ["done", payload["token"]]:
         remote.fail("exited", "the program ended before its tests did")
@@ -639,19 +607,24 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
 _UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)
 
 
-def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
-    """Raises a BadTestError that the program's side reports, after reproducing it here."""
-    failure = remote.failure
-    if failure is None or not any(name in failure[1] for name in _UNUSABLE):
-        return
-    remote.failure = None
-    remote.tidy = remote.tidy and tests.side_effect_free
-    remote.stand_in(None)
-    tests.expect({tests.entry_point: "call"})
+@contextlib.contextmanager
+def _told_if_unusable(remote: Remote, tests: _Tests) -> Iterator[None]:
+    """Raises the BadTestError that the program's side reports, after reproducing it here."""
     try:
-        tests.run_again()
-    except (BadTestError, ModuleNotFoundError):
+        yield
+    except Unanswered:
+        failure = remote.failure
+        if failure is None or not any(name in failure[1] for name in _UNUSABLE):
+            raise
+        remote.failure = None
+        remote.tidy = remote.tidy and tests.side_effect_free
+        remote.stand_in(None)
+        tests.expect({tests.entry_point: "call"})
+        try:
+            tests.run_again()
+        except (BadTestError, ModuleNotFoundError):
+            raise
+        except BaseException:  # noqa: BLE001 - the tests can be run
+            pass
+        remote.failure = failure
         raise
-    except BaseException:  # noqa: BLE001 - the tests can be run
-        pass
-    remote.failure = failure

@@ -25,7 +25,7 @@ REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order
 # The prefix of the payload of a program in another language; see :mod:`.foreign`.
 FOREIGN = b"foreign\n"
 # The version of these layouts and of the functions of _launcher.
-LAYOUT = 4
+LAYOUT = 5
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc,
 # MiB of address space, nothing; CPU seconds, seconds on the clock; bytes of output to watch for

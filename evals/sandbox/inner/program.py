@@ -15,7 +15,6 @@ decides. The messages below are those of an honest program.
 from __future__ import annotations
 
 import _sitebuiltins
-import _socket
 import _thread
 import atexit
 import builtins
@@ -144,47 +143,7 @@ def prepare() -> None:
         linux.launcher.prepare_program(
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
             *(exec, main, _tell_failed, _tell_names, _answer_other, _tell_raised, _reply),
-            _reply_changed,
         )
-
-
-def rehearse() -> None:
-    """Runs a sample program in this process, as jobs do.
-
-    The interpreter specializes code that runs often (PEP 659) and fills caches. Done here once, no
-    job has to do it again in memory that it would first have to copy.
-    """
-    global _channel, _namespace
-    requests = [["call", "f", [[3, 1, 2, 5], "some Words here"], {}]] * 10
-    kept = _channel, _namespace
-    for _ in range(20):
-        ours, theirs = _socket.socketpair()
-        for request in requests:
-            wire.Channel(ours.fileno()).send(request)
-        ours.shutdown(_socket.SHUT_WR)
-        _namespace = vars(_module("rehearsal"))
-        _channel = wire.Channel(theirs.fileno())
-        execute(_REHEARSED, _namespace)
-        _tell_names()
-        serve()
-        ours.close()
-        theirs.close()
-    _channel, _namespace = kept
-    del sys.modules["rehearsal"]
-
-
-_REHEARSED = '''
-from typing import List
-
-def f(numbers: List[int], text: str) -> list:
-    """A function."""
-    total, counts = 0, {}
-    for i, number in enumerate(numbers):
-        total += number * i
-        counts[number] = counts.get(number, 0) + 1
-    words = sorted(word.lower() for word in text.split(" "))
-    return [total, len(counts), "".join(words)[::-1], max(numbers, default=0)]
-'''
 
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
@@ -390,30 +349,13 @@ def serve() -> None:
 
 
 def _answer_other(frame: bytes) -> None:
-    """Answers a request that is not a call of :func:`wire.encode_call`, or any in Python."""
-    if frame[:1] == b"m":
-        _answer_call(frame)
-        return
+    """Answers a request; in C, those of :func:`wire.encode_call` do not come here."""
     try:
         value = _value(wire.decode_request(frame))
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
         _tell_raised(error)
     else:
         _reply(value)
-
-
-def _answer_call(frame: bytes) -> None:
-    _, name, arguments, options = wire.decode_request(frame)
-    given = wire.containers((arguments, options))
-    try:
-        value = _named(name)(*arguments, **options)
-    except BaseException as error:  # noqa: BLE001
-        _tell_raised(error)
-    else:
-        if given:
-            _reply_changed(frame, given, value)
-        else:
-            _reply(value)
 
 
 def _named(name: str) -> Any:
@@ -429,6 +371,8 @@ def _value(request: list[Any]) -> Any:
         return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
     if kind == "get":
         return _named(name)
+    if kind == "plain":
+        return _named(name)(*request[2], **request[3])
     options = {key: wire.unpack(tree, _special) for key, tree in request[3].items()}
     return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
 
@@ -455,37 +399,6 @@ def _reply(value: object) -> None:
     try:
         answer = ["value", _pack(value)]
     except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
-        _tell_raised(error)
-        return
-    _send_answer(answer)
-
-
-def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
-    """Answers a call of :func:`wire.encode_call` that may have changed ``given``, its mutable
-    arguments.
-    """
-    before = wire.containers(wire.decode_request(frame)[2:])
-    places = {id(part): place for place, part in enumerate(given)}
-    places_before = {id(part): place for place, part in enumerate(before)}
-
-    def known(part: object, _: int) -> object:
-        place = places.get(id(part))
-        return None if place is None else {"a": place}
-
-    def pack(part: Any) -> Any:
-        return wire.pack(part, _not_plain, known)
-
-    try:
-        changes: list[Any] = []
-        for place, (now, was) in enumerate(zip(given, before, strict=True)):
-            if not wire.same_contents(now, was, places, places_before):
-                items = [[k, v] for k, v in now.items()] if type(now) is dict else list(now)
-                changes.append([place, [pack(item) for item in items]])
-        if not changes and id(value) not in places:
-            _reply(value)
-            return
-        answer = ["changed", pack(value), changes]
-    except BaseException as error:  # noqa: BLE001
         _tell_raised(error)
         return
     _send_answer(answer)

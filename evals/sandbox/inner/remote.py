@@ -4,8 +4,6 @@ Requests of the tests:     "m" and marshal's (name, args, kwargs)
                            | ["call", name, [trees], {name: tree}]
                            | ["get", name] | ["eval", expression]
 Answers of the program:    ["value", tree] | ["raised", name, message]
-                           | ["changed", tree, [[place, contents]...]] after a call of the first
-                           kind: new contents of arguments
                            | a message that ends the job
 """
 
@@ -14,7 +12,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from . import arrays, empties, wire
+from . import arrays, wire, words
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
@@ -62,7 +60,6 @@ class Remote:
         self.raised: BaseException | None = None  # the last exception of the program
         self.settled = True  # whether the tests are known to have caught it
         self._stub: tuple[Any] | None = None  # the answer in the program's place
-        self.catches: frozenset[str] = frozenset()  # BaseExceptions that the tests name
 
     def stand_in(self, value: Any) -> None:
         """Makes ``value`` the answer to every request, in the program's place."""
@@ -102,7 +99,7 @@ class Remote:
         """
         frame = wire.encode_call(name, args, kwargs)
         if frame is not None:
-            return self._ask(frame, (args, kwargs))
+            return self._ask(frame)
         trees = [self._pack(value) for value in args]
         return self._ask(["call", name, trees, {k: self._pack(v) for k, v in kwargs.items()}])
 
@@ -114,7 +111,7 @@ class Remote:
         """The value of an expression of the program's names."""
         return self._ask(["eval", expression])
 
-    def _ask(self, request: list[Any] | bytes, sent: Any = None) -> Any:
+    def _ask(self, request: list[Any] | bytes) -> Any:
         if self.failure is not None:
             raise Unanswered
         self.settle()
@@ -136,9 +133,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return empties.of_program(wire.unpack(rest[0], arrays.special))
-            if kind == "changed" and len(rest) == 2 and sent is not None:
-                return self._changed(sent, *rest)
+                return arrays.of_program(wire.unpack(rest[0], self.special))
             if kind == "raised" and len(rest) == 2:
                 raised = wire.exception_from(*rest)
         except RecursionError:
@@ -147,8 +142,6 @@ class Remote:
             self.fail("output_limit", f"unusable result: {error}")
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             self.fail("error", f"the program broke the protocol: {type(error).__name__}")
-        if kind == "exited" and "SystemExit" in self.catches and len(rest) == 2:
-            raised = SystemExit(int(rest[1]) if str(rest[1]).isdecimal() else rest[1])
         if raised is None:
             return self.fail(*failure_of(kind, rest))
         self.raised, self.settled = raised, False
@@ -170,17 +163,6 @@ class Remote:
                 "for the end of a loop or the like)",
             )
 
-    def _changed(self, sent: tuple[Any, Any], tree: Any, changes: Any) -> Any:
-        """Makes the changes to the arguments of a call in the interpreter's own format."""
-        places = wire.containers(sent)
-
-        def special(tag: str, content: Any) -> Any:
-            return places[content] if tag == "a" else arrays.special(tag, content)
-
-        for place, items in changes:
-            wire.fill(places[place], wire.unpack(items, special))
-        return wire.unpack(tree, special)
-
     def _pack(self, value: Any) -> Any:
         return wire.pack(value, self._not_plain)
 
@@ -190,6 +172,14 @@ class Remote:
         if (tree := arrays.pack_array(value, self._pack)) is not None:
             return tree
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
+
+    def special(self, tag: str, content: Any) -> Any:
+        """The value of a tree that is not plain."""
+        if tag in arrays.TAGS:
+            return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, self.special))
+        if tag == "o" and isinstance(content, str):
+            return wire.Opaque(content[:80])
+        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
 
     def receive(self) -> list[Any]:
         """The program's next message: a list whose first item is its kind."""
@@ -215,12 +205,7 @@ class Remote:
 
 
 # Modules of the standard library that catch an exception on behalf of the tests.
-_CATCHING = frozenset(
-    (
-        *("asyncio", "concurrent", "contextlib", "doctest", "multiprocessing", "unittest"),
-        *("pytest", "_pytest"),
-    )
-)
+_CATCHING = words("asyncio concurrent contextlib doctest multiprocessing unittest pytest _pytest")
 _GENERATORS = 0x20 | 0x80 | 0x200  # generators, coroutines, asynchronous generators
 _TEST_FILES = frozenset(("<test>", "<setup>"))
 
@@ -262,12 +247,7 @@ def _has_handler(code: types.CodeType, offset: int) -> bool:
     return any(entry.start <= offset < entry.end for entry in table)
 
 
-_ENDINGS = frozenset(
-    (
-        *("syntax_error", "compile_error", "crashed", "error", "wrong", "memory", "exited"),
-        "too_large",
-    )
-)
+_ENDINGS = words("syntax_error compile_error crashed error wrong memory exited too_large")
 
 
 def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:

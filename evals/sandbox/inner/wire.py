@@ -9,9 +9,8 @@ instances of subclasses, is not plain: the caller decides what is sent for it. N
 code from the wire, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
-Limits: identity and aliasing are lost (a list that holds another list twice comes back with two
-lists), except in calls whose arguments all have common types. ``not_plain`` and ``special`` handle
-values with identity and values that are not plain: see :mod:`.objects` and :mod:`.remote`.
+Identity and aliasing are lost: a list that holds another list twice comes back with two lists.
+``not_plain`` and ``special`` handle values that are not plain.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
-import enum
 import importlib
 import itertools
 import json
@@ -28,13 +26,10 @@ import math
 import os
 import struct
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
-from json.encoder import (
-    c_make_encoder,  # type: ignore[attr-defined]
-    encode_basestring_ascii,
-)
 from typing import Any, NamedTuple
+
+from . import words
 
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
@@ -79,17 +74,15 @@ class Opaque:
 
 
 NotPlain = Callable[[Any], Any]
-Shared = Callable[[Any, int], Any]
 Special = Callable[[str, Any], Any]
 
 
-def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: int = 0) -> Any:
+def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
     """Turns ``value`` into a JSON tree.
 
     Args:
         value: what to send.
         not_plain: gives the tree for each part that is not plain.
-        shared: gives the tree for each mutable part, at its depth; None sends it as plain.
         depth: how deep the value is nested in another.
 
     Raises:
@@ -106,16 +99,10 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
         raise WireError(f"a value is nested deeper than {MAX_DEPTH}")
 
     def items(values: Any) -> list[Any]:
-        return [pack(item, not_plain, shared, depth + 1) for item in values]
+        return [pack(item, not_plain, depth + 1) for item in values]
 
-    if shared is not None and kind in _SHAREABLE:
-        tree = shared(value, depth)
-        if tree is not None:
-            return tree
     if kind is list:
         return items(value)
-    if kind is collections.deque and value.maxlen is not None:
-        return {"dm": [value.maxlen, items(value)]}
     if kind in _TAG_OF_SEQUENCE:
         return {_TAG_OF_SEQUENCE[kind]: items(value)}
     if kind in _TAG_OF_MAPPING:
@@ -130,10 +117,6 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
     if isinstance(value, type):
         place = global_name(value)
         return not_plain(value) if place is None else {"gl": place}
-    if type(kind) is enum.EnumType and kind.__module__ in _ENUM_MODULES:
-        place, name = global_name(kind, _ENUM_MODULES), value._name_
-        if place is not None and name is not None and getattr(kind, name, None) is value:
-            return {"en": [*place, name]}
     rare = _RARE_OF_NAME.get(kind.__name__)
     # Who has a value of the type has imported its module.
     if rare is not None and kind is getattr(sys.modules.get(rare.module), rare.name, None):
@@ -157,11 +140,10 @@ def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> 
     return {"g": [[pack_item(item) for item in read], error]}
 
 
-def global_name(value: object, modules: frozenset[str] | None = None) -> list[str] | None:
+def global_name(value: object) -> list[str] | None:
     """The module and the name within it of a class of the standard library's pure modules."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    known = GLOBAL_MODULES if modules is None else modules
-    if type(module) is not str or type(name) is not str or module not in known:
+    if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
         return None
     return [module, name] if find_global(module, name) is value else None
 
@@ -226,11 +208,6 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         return _MAPPING_OF_TAG[tag](pairs)
     if tag in _SCALAR_OF_TAG:
         return _SCALAR_OF_TAG[tag](content)
-    if tag == "dm":
-        most, parts = content
-        if type(most) is not int or most < 0:
-            raise WireError("a malformed value: a length expected")
-        return collections.deque(items(parts), most)
     if tag in ("r", "sl"):
         start, stop, step = items(content)
         return range(start, stop, step) if tag == "r" else slice(start, stop, step)
@@ -250,15 +227,6 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         if not isinstance(found, type):
             raise WireError("a malformed value: an unknown name")
         return found
-    if tag == "en":
-        module, name, member = map(_text, content)
-        if module not in _ENUM_MODULES:
-            raise WireError("a malformed value: an unknown module")
-        importlib.import_module(module)
-        found = find_global(module, name)
-        if type(found) is not enum.EnumType:
-            raise WireError("a malformed value: an unknown name")
-        return found.__members__[member]  # pyrefly: ignore[bad-argument-type]
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -354,10 +322,9 @@ def _is_of(part: object, expected: object) -> bool:
             getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None),
         )
         return part is None or type(part) in zones
-    return expected is _ANY or type(part) is expected
+    return type(part) is expected
 
 
-_ANY = object()
 _ZONE = object()
 _DATETIME = "_datetime"  # tests replace names in datetime, which takes them from there
 
@@ -478,11 +445,6 @@ _RARE: dict[str, _Rare] = {
             make=lambda found, parts: found.struct_time(parts),
         ),
         _Rare(
-            *("cp", "subprocess", "CompletedProcess", (_ANY, int, _ANY, _ANY)),
-            to_parts=lambda value: (value.args, value.returncode, value.stdout, value.stderr),
-            make=lambda found, parts: found.CompletedProcess(*parts),
-        ),
-        _Rare(
             *("rp", "re", "Pattern", (str, int)),
             to_parts=lambda value: (
                 (value.pattern, value.flags) if type(value.pattern) is str else None
@@ -493,25 +455,11 @@ _RARE: dict[str, _Rare] = {
 }
 _RARE_OF_NAME = {rare.name: rare for rare in _RARE.values()}
 _RARE_OF_NAME["mappingproxy"] = _RARE["mp"]
-# What can be changed in place, of the exact types.
-MUTABLE = frozenset(
-    (
-        *(list, dict, set, bytearray, collections.deque),
-        *(collections.OrderedDict, collections.Counter, collections.defaultdict),
-    )
-)
-# Built-in types whose subclasses come as their content.
-PLAIN_BASES = MUTABLE | {int, float, complex, str, bytes, tuple, frozenset}
-_SHAREABLE = MUTABLE | {types.SimpleNamespace}
 # Whose classes are the same on either side: importing them does no more than define something.
-GLOBAL_MODULES = frozenset(
-    (
-        *("array", "builtins", "collections", "collections.abc", "datetime", "decimal", "enum"),
-        *("fractions", "functools", "itertools", "ipaddress", "math", "numbers", "operator"),
-        *("pathlib", "re", "sqlite3", "string", "types", "typing", "uuid", "abc"),
-    )
+GLOBAL_MODULES = words(
+    "array builtins collections collections.abc datetime decimal enum fractions functools "
+    "itertools ipaddress math numbers operator pathlib re sqlite3 string types typing uuid abc"
 )
-_ENUM_MODULES = GLOBAL_MODULES | {"http", "calendar", "inspect", "signal", "socket", "tokenize"}
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type} | {
     kind.__name__: kind for kind in (type(None), type(...), type(NotImplemented))
 }
@@ -588,7 +536,7 @@ class Channel:
             FrameTooLargeError: if it is longer than the cap; nothing is sent then.
             OSError: if the other side is gone.
         """
-        self.send_bytes("".join(_encode(tree, 0)).encode("ascii"))
+        self.send_bytes(_encoder.encode(tree).encode("ascii"))
 
     def send_bytes(self, frame: bytes) -> None:
         """Sends one frame, made by the caller; raises as :meth:`send`."""
@@ -607,7 +555,7 @@ class Channel:
             WireError: for a frame that is too large or not JSON.
         """
         try:
-            return _decode(self.receive_bytes().decode("ascii"))
+            return _decoder.decode(self.receive_bytes().decode("ascii"))
         except (ValueError, RecursionError) as error:
             raise WireError(f"not a frame: {type(error).__name__}") from None
 
@@ -649,7 +597,7 @@ def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) 
     """The frame of a call whose arguments all have common built-in types; None for others.
 
     Frames to the program come from the trusted side, so they need not be JSON: marshal's format is
-    faster and keeps aliases.
+    faster.
     """
     if not (_is_common(arguments, 0) and _is_common(options, 0)):
         return None
@@ -674,113 +622,20 @@ def _are_common(values: Any, depth: int) -> bool:
     return all(_is_common(value, depth + 1) for value in values)
 
 
-def containers(call: Any) -> list[object]:
-    """The mutable values in the arguments of a call of :func:`encode_call`, each once, in the order
-    of a walk through them.
-    """
-    found: list[Any] = []
-    seen: set[int] = set()
-
-    def look(value: Any) -> None:
-        kind = type(value)
-        if kind in _COMMON_SCALARS or id(value) in seen:
-            return
-        if kind in (list, dict, set):
-            seen.add(id(value))
-            found.append(value)
-        if kind is dict:
-            for key, item in value.items():
-                look(key)
-                look(item)
-        elif kind in (list, tuple):
-            for item in value:
-                look(item)
-
-    look(call[0])
-    for item in call[1].values():
-        look(item)
-    return found
-
-
-def same_contents(
-    now: Any, was: Any, places: dict[int, int], places_before: dict[int, int]
-) -> bool:
-    """Whether a value of :func:`containers` has the contents it had, at the same places."""
-
-    def same(left: Any, right: Any) -> bool:
-        kind = type(right)
-        if type(left) is not kind:
-            return False
-        if id(right) in places_before:
-            return places.get(id(left)) == places_before[id(right)]
-        if kind is tuple:
-            return len(left) == len(right) and all(map(same, left, right))
-        return left == right or (left != left and right != right)
-
-    if type(now) is not type(was) or len(now) != len(was):
-        return False
-    if type(now) is dict:
-        return all(map(same, now, was)) and all(map(same, now.values(), was.values()))
-    if type(now) is set:
-        return set(map(type, now)) <= _COMMON and now == was
-    return all(map(same, now, was))
-
-
-def fill(value: Any, contents: Any) -> None:
-    """Gives a list, dictionary or set other contents: a list of items or of pairs."""
-    if type(value) is list:
-        value[:] = contents
-    else:
-        value.clear()
-        value.update(contents)
-
-
 _COMMON_SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _COMMON_SEQUENCES = frozenset((tuple, list, set, frozenset))
-_COMMON = _COMMON_SCALARS | _COMMON_SEQUENCES
 
 
 def decode_request(frame: bytes) -> list[Any]:
     """A request to the program. It comes from the trusted side, so it is not checked."""
     if frame[:1] == b"m":
         return ["plain", *marshal.loads(frame[1:])]
-    return _decode(frame.decode("ascii"))
+    return _decoder.decode(frame.decode("ascii"))
 
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder: Any = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _decode(text: str) -> Any:
-    # What JSONDecoder.decode does, less two searches for white space, which no frame begins with.
-    try:
-        tree, end = _decoder.scan_once(text, 0)
-    except StopIteration:
-        raise ValueError("no value") from None
-    if end != len(text):
-        raise ValueError("more than a value")
-    return tree
-
-
-def _encoder() -> Callable[[object, int], Sequence[str]]:
-    """What JSONEncoder(allow_nan=False) makes for each value: the encoder written in C."""
-    plain = json.JSONEncoder(allow_nan=False)
-    if c_make_encoder is None:
-        return lambda tree, _: [plain.encode(tree)]
-    return c_make_encoder(
-        None,  # no look-out for circles: pack has bounded the depth
-        plain.default,
-        encode_basestring_ascii,
-        None,
-        plain.key_separator,
-        plain.item_separator,
-        False,
-        False,
-        False,
-    )
-
-
-_encode = _encoder()
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_encoder = json.JSONEncoder(allow_nan=False, check_circular=False)  # pack has bounded the depth

@@ -64,7 +64,6 @@ def main(config_text: str) -> None:
         from . import program
 
         program.prepare()
-        program.rehearse()
     del sys.path[0], sys.argv[1:]  # what only this process needed
     gc.collect()
     gc.freeze()

@@ -126,47 +126,28 @@ def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sa
 
 @pytest.mark.parametrize(
     ("test", "status"),
-    [
-        ("assert Stack([1]).pop() == 1\n", "passed"),
-        ("assert Stack([1]).pop() == 2\n", "wrong"),
-        ("assert Stack([]).pop() == 1\n", "error"),
-        ("import no_such_module\nassert Stack([1]).pop() == 1\n", "bad_test"),
-        ("assert Stack([1]).pop() or True\n", "bad_test"),
-    ],
+    suite("blinded")["statuses"],
 )
 def test_statuses(sandbox: Sandbox, test: str, status: str) -> None:
     program = "class Stack(list):\n    pass\n"
     assert sandbox.run(Job(program, test, mode="blinded")).status == status
 
 
+def test_changes_in_place_are_seen(sandbox: Sandbox) -> None:
+    program = "def sort(items):\n    items.sort()\n"
+    for test in suite("blinded")["in_place"]:
+        job = Job(program, test)
+        assert job.mechanism != "isolated" and sandbox.run(job).passed, test
+
+
 def test_tests_choose_the_mechanism() -> None:
-    for test, mechanism in (
-        ("assert f(1) == 2\n", "isolated"),
-        ("assert f([1])[0] == 2 and math.isclose(f(2), 3)\n", "isolated"),
-        ("assert C(1).x == 2\n", "blinded"),
-        ("assert f(lambda x: x) == 2\n", "blinded"),
-        ("x = f(1)\nassert x.y == 2\n", "blinded"),
-        ("import threading\nassert f(1) == 2\n", "blinded"),
-        ("def test_f(tmp_path):\n    assert f(tmp_path) == 2\n", "blinded"),
-        ("from unittest.mock import patch\nassert f(1) == 2\n", "blinded"),
-        ("f(1)\nC(2)\nx.y = 3\n", "in_sandbox"),
-    ):
+    for test, mechanism in suite("blinded")["mechanisms"]:
         assert Job("x = 1\n", test).mechanism == mechanism, test
 
 
 @pytest.mark.parametrize(
     ("check", "is_reported"),
-    [
-        ("self.assertEqual(b.total(), Box().total())", True),
-        ("self.assertEqual(*b.pair())", True),
-        ("self.assertTrue(all(v > 9 for v in b.items) or b.total() == 1)", True),
-        (
-            "self.assertTrue(sum(1 for v in b.items if v) == 2 and b.total() == Box().total())",
-            False,
-        ),
-        ("self.assertEqual(sorted(b.items, key=b.order), Box().items)", False),
-        ("self.assertTrue((b == b) == b.yes())", False),
-    ],
+    suite("blinded")["reported"],
 )
 def test_what_open_assertions_read_is_reported_whole(
     sandbox: Sandbox, check: str, is_reported: bool

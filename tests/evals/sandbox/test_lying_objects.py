@@ -85,22 +85,8 @@ def test_what_the_tests_lend_is_not_turned_against_them(sandbox: Sandbox, name: 
 
 
 def test_an_object_that_knows_nothing_of_the_tests_has_operators(sandbox: Sandbox) -> None:
-    program = (
-        "class V(tuple):\n"
-        "    def __add__(self, o): return V(a + b for a, b in zip(self, o))\n"
-        "class N:\n"
-        "    def __init__(self, n): self.n = n\n"
-        "    def __mul__(self, k): return N(self.n * k)\n"
-        "    def __neg__(self): return N(-self.n)\n"
-        "def v(*items): return V(items)\n"
-        "def n(k): return N(k)\n"
-    )
-    for test in (
-        "assert v(1, 2) + v(3, 4) == (4, 6)\n",
-        "assert v(1, 2) + (3, 4) == (1, 2, 3, 4)\n",  # of the content: else V learns (3, 4)
-        "assert V((1, 2)) + (3, 4) == (4, 6)\n",
-        "assert (-(n(2) * 3)).n == -6\n",
-    ):
+    program, tests = suite("lying_objects")["operators"]
+    for test in tests:
         assert sandbox.run(Job(program, test=test)).passed, test
 
 
@@ -108,35 +94,13 @@ CATCHES = suite("catches")
 
 
 def test_the_program_catches_no_failure_of_a_test(sandbox: Sandbox) -> None:
-    case = "import unittest\nclass T({}):\n    def test(self):\n        {}\n"
-    tests = [
-        "with Manager(): assert f(1) == 3\n",
-        "with Manager(): assert abs(made() - 3.0) < 1\n",
-        "import asyncio\nasync def m():\n    async with Manager(): assert f(1) == 3\n"
-        "asyncio.run(m())\n",
-        "with managed(): assert f(1) == 3\n",
-        "@managed()\ndef check(): assert f(1) == 3\ncheck()\n",
-        "@guarded\ndef check(x): assert f(x) == 3\ncheck(1)\n",
-        "seen = []\ndef check(x):\n    seen.append(x)\n    assert f(x) == 3\n"
-        "each(check, [1])\nassert seen\n",
-        "try: assert f(1) == 3\nexcept Error: pass\n",
-        "try: assert f(1) == 3\nexcept Errors: pass\n",
-        case.format("unittest.TestCase", "self.assertEqual(skip(), 3)"),
-        case.format("unittest.TestCase", "self.assertEqual(skip_too(), 3)"),
-        case.format("Base", "self.assertEqual(f(1), 3)"),
-    ]
+    tests = suite("lying_objects")["failures"]
     outcomes = dict(sandbox.map((test, Job(CATCHES, test=test)) for test in tests))
     assert not [test for test, outcome in outcomes.items() if believed(outcome)]
 
 
 def test_other_exceptions_are_the_programs_to_catch(sandbox: Sandbox) -> None:
-    for test in (
-        "with Manager(): raise ValueError\n",
-        "with managed(): 1 / 0\n",
-        "@guarded\ndef g(): raise KeyError\nassert g() is None and f(0) == 4\n",
-        "@guarded\ndef g(): assert f(0) == 4\ng()\n",
-        "with Manager() as m:\n    assert m and f(0) == 4\n",
-    ):
+    for test in suite("lying_objects")["exceptions"]:
         assert sandbox.run(Job(CATCHES, test=test)).passed, test
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from suites import suite
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
@@ -80,25 +81,7 @@ def test_without_landlock_the_sandbox_stands_and_says_so(monkeypatch: pytest.Mon
         pytest.skip(str(error))
 
 
-TAME = [
-    ("assert add(1, 2) == 3", True),
-    ("import math, random\nfrom typing import List\nassert math.isclose(add(1, 2), 3)", True),
-    ("def check(f):\n    for n in range(9):\n        assert f(n, n) == 2 * n", True),
-    ("class P:\n    def __init__(self):\n        pass\nassert P() is not None", True),
-    ("import math\nmath.pi = 3", False),
-    ("import os", False),
-    ("from math import *", True),
-    ("from os import *", False),
-    ("import sys", False),
-    ("eval('1')", False),
-    ("def f():\n    return [g.__globals__ for g in ()]", False),
-    ("setattr(add, 'x', 1)", False),
-    ("def check(f):\n    f.seen = 1", False),
-    ("def check(f):\n    import threading", False),
-    ("import collections.abc\ncollections.abc.Sized.register(int)", False),
-    ("open('x', 'w')", False),
-    ("\n".join(f"x{n} = {n}" for n in range(300)) + "\nimport os", False),
-]
+TAME = suite("side_effects")
 
 
 @pytest.mark.parametrize(("test", "expected"), TAME, ids=lambda value: repr(value)[:40])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from suites import suite
 
 from codegen.evals.sandbox import Job, Sandbox
 
+SUITE = suite("pytest_tests")
 RIGHT = "def f(x):\n    return x + 1\n"
 # A program that returns what it finds in its surroundings, if that is among the expected values.
 SPY = """\
@@ -26,42 +28,7 @@ def test_parameters_are_not_in_what_the_program_sees(sandbox: Sandbox) -> None:
     assert sandbox.run(Job(SPY, test=test)).status == "wrong"
 
 
-@pytest.mark.parametrize(
-    ("program", "test"),
-    [
-        ("def f(n):\n    import pytest\n    pytest.skip('no')\n", "    assert f(1) == 3\n"),
-        ("def f(n):\n    import pytest\n    pytest.exit('no', 0)\n", "    assert f(1) == 3\n"),
-        ("import unittest\ndef f(n):\n    raise unittest.SkipTest\n", "    assert f(1) == 3\n"),
-        (
-            "def f(n):\n    raise KeyboardInterrupt\n",
-            "    try:\n        assert f(1) == 3\n    except KeyboardInterrupt:\n        raise\n",
-        ),
-        (
-            "class E:\n    __eq__ = __le__ = lambda s, o: True\n"
-            "    __sub__ = __rsub__ = lambda s, o: 0.0\n    __abs__ = __float__ = lambda s: 3.0\n"
-            "def f(n):\n    return E()\n",
-            "    assert f(1) == pytest.approx(3.0)\n    assert pytest.approx(3.0) == f(1)\n",
-        ),
-        (
-            "class M(type):\n    __subclasscheck__ = __instancecheck__ = lambda c, k: True\n"
-            "class Err(Exception, metaclass=M):\n    pass\ndef f(n):\n    return 0\n",
-            "    with pytest.raises(Err):\n        assert f(1) == 3\n",
-        ),
-        (
-            "import os\ndef f(n):\n    os.environ['PYTEST_ADDOPTS'] = '--collect-only'\n"
-            "    return n\n",
-            "    os.environ['A'] = '1'\n    assert f(3) == 3\n    assert f(1) == 3\n",
-        ),
-        (
-            "import pytest\npytestmark = pytest.mark.skip\n__test__ = False\n"
-            "@pytest.fixture(autouse=True)\ndef skips():\n    pytest.skip('no')\n"
-            "def pytest_generate_tests(metafunc):\n    pytest.skip('no')\n"
-            "def f(n):\n    return n\n",
-            "    assert f(1) == 3\n",
-        ),
-    ],
-    ids=["skip", "exit", "SkipTest", "interrupt", "approx", "raises", "options", "fixtures"],
-)
+@pytest.mark.parametrize(("program", "test"), SUITE["programs"].values(), ids=SUITE["programs"])
 def test_a_program_cannot_end_or_pass_the_tests(sandbox: Sandbox, program: str, test: str) -> None:
     job = Job(program, test=f"import os\nimport pytest\ndef test_f():\n{test}")
     outcome = sandbox.run(job)
@@ -75,36 +42,13 @@ def test_a_class_of_tests_that_derives_from_the_program_is_not_believed(sandbox:
     assert outcome.trust == "in_sandbox" and len(outcome.open_sites) == 1
 
 
-@pytest.mark.parametrize(
-    ("test", "said"),
-    [
-        ("def test_f(mocker):\n    assert f(1) == 2\n", "knows no fixture 'mocker'"),
-        (
-            "import pytest\n@pytest.mark.parametrize('n', [1])\ndef test_f():\n    f(1)\n",
-            "can't collect",
-        ),
-        ("import pytest\ndef test_f():\n    pytest.skip()\n    assert f(1) == 2\n", "test nothing"),
-    ],
-)
+@pytest.mark.parametrize(("test", "said"), SUITE["bad"])
 def test_tests_that_cannot_run_are_bad(sandbox: Sandbox, test: str, said: str) -> None:
     outcome = sandbox.run(Job(RIGHT, test=test))
     assert outcome.status == "bad_test" and said in outcome.message
 
 
-@pytest.mark.parametrize(
-    ("test", "said"),
-    [
-        ("def test_f(capsys):\n    assert f(1) == 3\n", "line 2: assert f(1) == 3"),
-        (
-            "import pytest\ndef test_f():\n    with pytest.raises(ValueError):\n        f(1)\n",
-            "DID NOT RAISE",
-        ),
-        (
-            "import pytest\n@pytest.mark.xfail(strict=True)\ndef test_f():\n    assert f(1) == 2\n",
-            "XPASS",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("test", "said"), SUITE["failures"])
 def test_a_failure_says_where(sandbox: Sandbox, test: str, said: str) -> None:
     outcome = sandbox.run(Job(RIGHT, test=test))
     assert outcome.status == "wrong" and said in outcome.message

@@ -1,0 +1,172 @@
+"""Tells whether the program could read what an assertion expects before the tests get to it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from .origins import is_telling
+from .parts import Parts
+from .reader import Site
+from .trees import COMPUTING, FREE, FUNCTIONS, Key, last_name
+
+_Place = tuple[int, int]
+_NEVER = (1 << 31, 0)  # after all assertions
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
+MAX_SEARCHED = 1 << 14
+
+
+class Hiding(Parts):
+    """What is expected, and what the inside part shows of it."""
+
+    def revealed(self, sites: list[Site], inside: ast.Module, needed: set[Key]) -> list[Site]:
+        """Sites that expect something which the inside part shows.
+
+        Args:
+            needed: the variables that it reads.
+        """
+        shown = _Shown(inside)
+        return [site for site in sites if not self._is_hidden(site, needed, shown)]
+
+    def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
+        given = {key for _, key in self.variables_in(site.operands)}
+        results = [value for key in given for value in self.bound_values(key)]
+        results = [value for value in results if value is not None and self.depends(value)]
+        given |= {key for _, key in self.variables_in(results)}
+        return all(
+            _Look(self, needed - self._only_computed(part, given), given, shown).hides(
+                part, _end(site.node)
+            )
+            for part in site.pure
+        )
+
+    def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
+        """Variables that the program is given, and from which something else is computed."""
+        computed = [
+            value
+            for call in ast.walk(node)
+            if isinstance(call, ast.Call) and last_name(call) in COMPUTING
+            for value in call.args
+        ]
+        whole = {id(value) for value in computed}
+        others = {key for each, key in self.variables_in([node]) if id(each) not in whole}
+        return given.intersection(map(self.variable, computed)) - others
+
+    @functools.cached_property
+    def bound_with(self) -> dict[int, set[Key]]:
+        """Variables by the values that they are bound to."""
+        found: dict[int, set[Key]] = {}
+        for each in self.bindings:
+            for value in each.values:
+                found.setdefault(id(value), set()).add(each.key)
+        return found
+
+
+@dataclass
+class _Look:
+    """A look for what a value is made of: names that are read inside, literals that stand there."""
+
+    tests: Hiding
+    needed: set[Key]
+    given: set[Key]  # to the program
+    shown: _Shown
+    seen: set[Any] = field(default_factory=set)
+
+    def hides(self, node: ast.AST, end: _Place | None) -> bool:
+        """Whether nothing that a value is made of can be read inside.
+
+        Args:
+            end: where the value has been compared; None if its literals need not be hidden.
+        """
+        loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
+        own = {key for _, key in self.tests.variables_in(loops)}
+        longer = {  # what is expected is not a part of these
+            id(part)
+            for text in ast.walk(node)
+            if isinstance(text, ast.JoinedStr) and any(map(is_telling, text.values))
+            for part in ast.walk(text)
+        }
+        for each in ast.walk(node):
+            if end is not None and is_telling(each) and self.shown.last(each.value) > end:  # type: ignore[attr-defined]
+                return False
+            key = self.tests.variable(each)
+            if key is None or key in own or key[0] == FREE or key[1] in ("self", "cls"):
+                continue
+            if key in self.needed and key not in self.tests.imported:
+                if each is node or not self.tests.is_immutable(each):
+                    return False
+                is_part = id(each) not in longer and key not in self.given
+                if is_part and self._is_text(key):
+                    return False
+            if key not in self.seen:
+                self.seen.add(key)
+                if not self._hides_variable(key, end):
+                    return False
+        return True
+
+    def _hides_variable(self, key: Key, end: _Place | None) -> bool:
+        tests = self.tests
+        for value in tests.bound_values(key):
+            if value is None:
+                continue
+            if (tests.bound_with[id(value)] - {key}) & self.needed:
+                return False  # a part of the value that another name has
+            if not self.hides(value, _end(value) if id(value) in tests.read.cells else end):
+                return False
+        fixtures = tests.arguments.get(key, ())
+        if any(tests.is_read(each.name, self.needed) for each in fixtures):
+            return False
+        return all(map(self._hides_body, (*fixtures, *tests.functions.get(key, ()))))
+
+    def _hides_body(self, function: Any) -> bool:
+        if id(function) in self.seen:
+            return True
+        self.seen.add(id(function))
+        return all(self.hides(part, None) for part in function.body)
+
+    def _is_text(self, key: Key) -> bool:
+        found = [*self.tests.bound_values(key), *self.tests.arguments.get(key, ())]
+        return any(
+            isinstance(getattr(each, "value", None), (str, bytes))
+            for value in found
+            if value is not None
+            for each in ast.walk(value)
+        )
+
+
+def _end(node: ast.AST) -> _Place:
+    return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
+
+
+class _Shown:
+    """Literals of the inside part, with the places where the program gets them at the latest."""
+
+    def __init__(self, inside: ast.Module) -> None:
+        self.places: dict[Any, _Place] = {}
+        texts: list[tuple[_Place, str]] = []
+        for node in ast.walk(inside):
+            if is_telling(node):
+                value = node.value  # type: ignore[attr-defined]
+                place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+                self._add(value, place)
+                if isinstance(value, str):
+                    texts.append((place, value))
+                    for number in _NUMBER.findall(value):
+                        self._add(float(number), place)
+            elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                for number in re.findall(r"\d+", node.name):
+                    self._add(float(number), _NEVER)
+        self.texts = texts if sum(len(text) for _, text in texts) < MAX_SEARCHED else []
+
+    def _add(self, value: Any, place: _Place) -> None:
+        self.places[value] = max(place, self.places.get(value, place))
+
+    def last(self, literal: Any) -> _Place:
+        """The last place where a literal occurs, also as a part of another one."""
+        found = [self.places.get(literal, (-1, -1))]
+        if isinstance(literal, str):
+            found += [place for place, text in self.texts if literal in text]
+        return max(found)

@@ -85,24 +85,25 @@ class SandboxOptions(Config):
         return {
             "workers": self.workers,
             "unsafe_local": self.unsafe_local,
-            "packages": self._packages_for(task),
+            "packages": packages_for(self.packages, task),
             "languages": task.languages,
             "least_trust": self.trust,
         }
 
-    def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:
-        """The packages to mount; in place of ``auto`` those that the task's problems import."""
-        from codegen.evals.tasks.base import installed
 
-        if _AUTO not in self.packages:
-            return self.packages
-        wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
-        found = installed(wanted)
-        missing = sorted(wanted - {*found})
-        echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
-        if missing:
-            echo(f"Packages not installed here: {', '.join(missing)}", err=True)
-        return (*(name for name in self.packages if name != _AUTO), *found)
+def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
+    """The packages to mount; in place of ``auto`` those that the task's problems import."""
+    from codegen.evals.tasks.base import installed
+
+    if _AUTO not in packages:
+        return packages
+    wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
+    found = installed(wanted)
+    missing = sorted(wanted - {*found})
+    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+    if missing:
+        echo(f"Packages not installed here: {', '.join(missing)}", err=True)
+    return (*(name for name in packages if name != _AUTO), *found)
 
 
 class DateOptions(SourceOptions):

@@ -1,0 +1,26 @@
+"""Audits of tests: can a set of problems be trusted as an evaluation or as a reward?
+
+    >>> with Sandbox() as sandbox:
+    ...     found = audit(load("humaneval"), out="audit", sandbox=sandbox, settings=Settings())
+    >>> found.summary["weak"]["count"]
+    45
+
+For each problem with a reference solution in Python: does the reference pass, always; which
+assertions are dead (:mod:`.twins`); which wrong programs do the tests accept (:mod:`.mutants`),
+proved by inputs (:mod:`.inputs`) or a stronger suite (:mod:`.stronger`); which forgers pass
+(:mod:`.forgers`); which tests to add (:mod:`.harden`). docs/audit.md has the measurements.
+
+Programs run only in the sandbox; here they are parsed and compiled.
+"""
+
+from .forgers import HARNESSES, Harness
+from .harden import hardened_rows
+from .problem import Settings
+from .rows import Row, Survivor
+from .run import Audit, audit, open_task
+from .stronger import suite_of
+
+__all__ = [
+    "HARNESSES", "Audit", "Harness", "Row", "Settings", "Survivor", "audit", "hardened_rows",
+    "open_task", "suite_of",
+]  # fmt: skip

@@ -11,6 +11,7 @@ from codegen import plugins
 from codegen.cli.evals import SourceOptions, packages_for
 from codegen.cli.options import command, completes, options
 from codegen.config import setting
+from codegen.errors import InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -69,13 +70,13 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
     problem needs a reference solution in Python. Small mistakes are put into it: tests that accept
     one are weak, and an input with different results is the proof. No language model is used.
     """
-    from codegen.evals.audit import Settings, hardened_rows, open_task, suite_of
+    from codegen.evals.audit import Settings, hardened_rows, open_task
     from codegen.evals.audit import audit as audit_task
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.records import write_atomic
 
     loaded, unreadable = open_task(task, given.source)
-    suite = suite_of(loaded.name) if given.stronger == "auto" else given.stronger
+    suite = _load_suite(given.stronger, loaded.name)
     how: dict[str, Any] = {
         "workers": given.workers,
         "packages": packages_for(given.packages, loaded),
@@ -89,7 +90,7 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
             out=given.out,
             sandbox=sandbox,
             settings=Settings(given.mutants, seed=given.seed, harness=given.harness),
-            suite="" if suite == "none" else suite,
+            suite=suite,
             unreadable=unreadable,
             duplicates=overlap,
             on_progress=progress.update,
@@ -102,6 +103,23 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
             echo(line)
         echo(f"{Path(given.out) / 'audit.html'}: open it in a browser.")
     return {"ok": not any(faults.values()), "faults": faults, "out": given.out, **found.summary}
+
+
+def _load_suite(name: str, audited: str) -> Task[Any] | None:
+    """Loads the task of the option ``stronger``; with auto, data that is missing is a notice."""
+    from codegen.evals.audit import suite_of
+    from codegen.evals.tasks import load
+
+    name, is_auto = (suite_of(audited), True) if name == "auto" else (name, False)
+    if name in ("", "none"):
+        return None
+    try:
+        return load(name)
+    except InputError as error:
+        if not is_auto:
+            raise
+        echo(f"Without the stronger suite {name}: {error}", err=True)
+        return None
 
 
 def _find_overlap(task: Task[Any], against: tuple[str, ...]) -> dict[str, list[str]]:

@@ -34,9 +34,9 @@ MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
 _SHRINKS = 4
 _SHRUNK = 5  # proofs per problem that are made smaller
-_CALLS = Limits(output_bytes=1 << 20)
-# A mutant that takes this many times the reference's CPU time counts as killed.
-_SLOWER = 20
+_CALLS = Limits(output_bytes=1 << 20)  # of all calls of one program
+# A mutant that takes ten times the reference's CPU time counts as killed.
+_SLOWER = 10
 _LEAST_S = 0.25
 
 Steps = Generator[Sequence[Job], Sequence[Outcome], Row]
@@ -159,16 +159,19 @@ def _check_assertions(
         assertions = find_assertions(job.test)
     except UNPARSABLE:
         return [], set(), []
+    dead = {a.line: list(a.twins) for a in assertions}  # with the twins that are left to run
+    while any(dead.values()):
+        lines = [line for line, twins in dead.items() if twins]
+        outcomes = yield [replace(job, test=dead[line].pop(0)) for line in lines]
+        for line, outcome in zip(lines, outcomes, strict=True):
+            if not outcome.passed:
+                del dead[line]
     tests = counted(job)
     constants = constant_programs(job) if tests else []
-    twins = [replace(job, test=twin) for a in assertions for twin in a.twins]
-    tried = [replace(tests.job, program=text) for text in constants] if tests else []
-    outcomes = yield [*twins, *tried]
-    lines = [a.line for a in assertions for _ in a.twins]
-    dead = set(lines) - {line for line, o in zip(lines, outcomes, strict=False) if not o.passed}
+    outcomes = (yield [replace(tests.job, program=text) for text in constants]) if tests else []
     accepted = []
     always = set(tests.lines) if tests else set()
-    for text, outcome in zip(constants, outcomes[len(twins) :], strict=True):
+    for text, outcome in zip(constants, outcomes, strict=True):
         notes = tests.notes(outcome) if tests else None
         if outcome.passed:
             accepted.append(text)
@@ -178,16 +181,57 @@ def _check_assertions(
             }
         elif outcome.status not in UNJUDGED:
             always.clear()
-    return assertions, dead | always, accepted
+    return assertions, {*dead, *always}, accepted
 
 
 def _find_survivors(
     search: _Search, mutants: Sequence[Mutant], cpu_s: float
 ) -> Generator[Sequence[Job], Sequence[Outcome], list[Mutant]]:
-    limit = min(search.job.limits.cpu_s, max(_LEAST_S, _SLOWER * cpu_s))
-    limits = replace(search.job.limits, cpu_s=limit)
-    outcomes = yield [replace(search.make(m.program), limits=limits) for m in mutants]
+    outcomes = yield [_limited(search.make(mutant.program), cpu_s) for mutant in mutants]
     return [m for m, outcome in zip(mutants, outcomes, strict=True) if outcome.passed]
+
+
+# Executed in the sandbox, behind the program. A call that takes too long ends by itself, so that
+# the others are made; after some of these the rest is skipped.
+_CALL_ALL = """
+def _call_all(calls, seconds):
+    import copy, signal
+    class Late(BaseException):
+        pass
+    def stop(*_):
+        raise Late
+    signal.signal(signal.SIGVTALRM, stop)
+    found, late = [], 0
+    for call in calls:
+        try:
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds if late < 8 else 1e-6)
+            value = eval(call, globals())
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            found.append((True, copy.deepcopy(value), ""))
+        except Late:
+            found.append((False, None, "timeout" if late < 8 else "skipped"))
+            late += 1
+        except Exception as error:
+            found.append((False, None, f"{type(error).__name__}: {error}"[:200]))
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return found
+"""
+_CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get more
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """The results of a program on some inputs, up to one that ended it, and how it ended."""
+
+    results: Sequence[Result]
+    status: str
+
+    @classmethod
+    def of_whole(cls, outcome: Outcome) -> _Ran:
+        """Reads the value of ``_call_all``."""
+        results = [Result(*result) for result in outcome.values[0]]
+        return cls(results, outcome.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,19 +250,30 @@ class _Search:
     seen: Sequence[Input]
     view: str
 
-    def calls(self, program: str, inputs: Sequence[Input], cpu_s: float = 0.0) -> Job:
-        """Returns the job that calls a program on inputs."""
-        limit = min(self.job.limits.cpu_s, max(1.0, cpu_s))
-        limits = replace(_CALLS, cpu_s=limit, memory_mib=self.job.limits.memory_mib)
+    def run(
+        self, programs: Sequence[str], inputs: Sequence[Input], slower: int = 1
+    ) -> Generator[Sequence[Job], Sequence[Outcome], list[_Ran]]:
+        """Calls programs on all inputs at once; one that does not return, input by input.
+
+        Args:
+            slower: factor of the time limits.
+        """
+        limits = replace(_CALLS, memory_mib=self.job.limits.memory_mib)
         calls = [self.view.format(i) for i in inputs]
-        return Job(program, mode="calls", calls=calls, limits=limits)
+        whole = [("_call_all", [calls, slower * _CALL_S])]
+        texts = [f"{program}\n{_CALL_ALL}" for program in programs]
+        outcomes = yield [Job(text, mode="calls", calls=whole, limits=limits) for text in texts]
+        found = [_Ran.of_whole(o) if o.passed else None for o in outcomes]
+        left = [at for at, ran in enumerate(found) if ran is None]
+        limits = replace(limits, cpu_s=float(slower))
+        jobs = [Job(programs[at], mode="calls", calls=calls, limits=limits) for at in left]
+        outcomes = (yield jobs) if jobs else []
+        for at, outcome in zip(left, outcomes, strict=True):
+            found[at] = _Ran(outcome.results, outcome.status)
+        return [ran for ran in found if ran is not None]
 
-    def reference(self, inputs: Sequence[Input]) -> list[Job]:
-        """Returns two runs of the reference, which must agree."""
-        return [self.calls(self.job.program, inputs, self.job.limits.cpu_s)] * 2
 
-
-def _agreed(one: Outcome, other: Outcome) -> dict[int, Result]:
+def _agreed(one: _Ran, other: _Ran) -> dict[int, Result]:
     """Returns the results that are plain and equal in two runs of the reference, by position."""
     return {
         at: a
@@ -241,15 +296,21 @@ def _is_same(got: object, expected: object) -> bool:
         return False
 
 
-def _difference(outcome: Outcome, at: int, expected: Result) -> str:
+def _differences(ran: _Ran, known: Sequence[Result]) -> dict[int, str]:
+    """Returns a mutant's wrong results as text, by position."""
+    texts = {at: _difference(ran, at, expected) for at, expected in enumerate(known)}
+    return {at: text for at, text in texts.items() if text}
+
+
+def _difference(ran: _Ran, at: int, expected: Result) -> str:
     """Returns a mutant's result at a position as text, if it is wrong; else an empty string."""
-    if at < len(outcome.results):
-        result = outcome.results[at]
+    if at < len(ran.results):
+        result = ran.results[at]
         if not result.ok:
-            return f"raises {result.error}"
+            return "" if result.error == "skipped" else f"raises {result.error}"
         return "" if _is_same(result.value, expected.value) else repr(result.value)
-    ended = outcome.status not in ("passed", "error", *UNJUDGED)
-    return outcome.status if ended and at == len(outcome.results) else ""
+    ended = ran.status not in ("passed", "error", *UNJUDGED)
+    return ran.status if ended and at == len(ran.results) else ""
 
 
 def _prove(
@@ -266,13 +327,13 @@ def _prove(
     if not inputs:
         return unproved, [], []
     inputs = inputs if survivors else inputs[: len(search.seen)]
-    one, other = yield search.reference(inputs)
-    known = _agreed(one, other)
+    one, other = yield from search.run([search.job.program] * 2, inputs)
     both = zip(inputs, one.results, other.results, strict=False)
     unstable = [i for i, a, b in both if a.ok and b.ok and not _is_same(a.value, b.value)]
-    cpu_s = _SLOWER * max(one.cpu_s, other.cpu_s)
-    outcomes = yield [search.calls(mutant.program, inputs, cpu_s) for mutant in survivors]
-    got = [{at: text for at in known if (text := _difference(o, at, known[at]))} for o in outcomes]
+    agreed = _agreed(one, other)
+    inputs, known = [inputs[at] for at in agreed], list(agreed.values())
+    ran = yield from search.run([mutant.program for mutant in survivors], inputs, 5)
+    got = [_differences(result, known) for result in ran]
     found: list[Survivor] = []
     for mutant, wrong in zip(unproved, got, strict=True):
         if not wrong:
@@ -298,9 +359,11 @@ def _shrink(
         inputs = smaller(proof[0], search.seen)
         if not inputs:
             break
-        one, other, changed = yield [*search.reference(inputs), search.calls(program, inputs)]
-        known = _agreed(one, other)
-        wrong = {at: text for at in known if (text := _difference(changed, at, known[at]))}
+        one, other = yield from search.run([search.job.program] * 2, inputs)
+        agreed = _agreed(one, other)
+        inputs, known = [inputs[at] for at in agreed], list(agreed.values())
+        (changed,) = yield from search.run([program], inputs, 5)
+        wrong = _differences(changed, known)
         if not wrong:
             break
         at = min(wrong, key=lambda at: (len(str(inputs[at])), at))
@@ -328,14 +391,19 @@ def _prove_by_suite(
     stronger: StrongerSuite, problem: Problem, survivors: Sequence[Survivor]
 ) -> Generator[Sequence[Job], Sequence[Outcome], tuple[bool, list[Survivor]]]:
     """Runs a stronger suite on a problem's survivors, if it accepts the reference."""
-    programs = [stronger.task.reference(problem), *(s.program for s in survivors)]
-    outcomes = yield [stronger.job(problem, program) for program in programs]
-    if not outcomes[0].passed:
+    (own,) = yield [stronger.job(problem, stronger.task.reference(problem))]
+    if not own.passed:
         return False, list(survivors)
-    return True, [
-        stronger.proved(problem, survivor, outcome)
-        for survivor, outcome in zip(survivors, outcomes[1:], strict=True)
-    ]
+    jobs = [stronger.job(problem, survivor.program) for survivor in survivors]
+    outcomes = yield [_limited(job, own.cpu_s / 3) for job in jobs]
+    pairs = zip(survivors, outcomes, strict=True)
+    return True, [stronger.proved(problem, survivor, outcome) for survivor, outcome in pairs]
+
+
+def _limited(job: Job, cpu_s: float) -> Job:
+    """Lowers a mutant's time limit to a multiple of the reference's CPU seconds."""
+    limit = min(job.limits.cpu_s, max(_LEAST_S, _SLOWER * cpu_s))
+    return replace(job, limits=replace(job.limits, cpu_s=limit))
 
 
 def guarded(id_: str, steps: Steps) -> Steps:

@@ -125,7 +125,7 @@ def audit(
     out: str | Path,
     sandbox: SandboxProtocol,
     settings: Settings,
-    suite: str = "",
+    suite: Task[Any] | None = None,
     unreadable: Mapping[str, str] | None = None,
     duplicates: Mapping[str, Sequence[str]] | None = None,
     on_progress: Progress | None = None,
@@ -133,7 +133,7 @@ def audit(
     """Audits a task and writes the results to ``out``; resumes an earlier audit there.
 
     Args:
-        suite: name of a task with stronger tests of the same problems; empty for none.
+        suite: a task with stronger tests of the same problems.
         unreadable: reasons by id, of rows that could not be read as problems.
         duplicates: similar problems and training examples by problem id.
         on_progress: called with (problems done, problems).
@@ -145,11 +145,11 @@ def audit(
     problems = list(task.problems())
     if task.needs_preparation:
         task.prepare(problems, sandbox)
-    stronger = StrongerSuite.open(suite, problems, sandbox) if suite else None
+    stronger = StrongerSuite.prepare(suite, problems, sandbox) if suite else None
     about = {
         "task": task.name,
         "source": task.source,
-        "suite": suite,
+        "suite": suite.name if suite else "",
         **asdict(settings),
         "sandbox": sandbox.describe(),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
-from codegen.evals.tasks import Problem, Task, load
+from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.evalplus import PlusTask
 from codegen.records import UNJUDGED
 
@@ -37,15 +37,10 @@ class StrongerSuite:
     problems: dict[str, Problem]
 
     @classmethod
-    def open(
-        cls, name: str, problems: Sequence[Problem], sandbox: SandboxProtocol
+    def prepare(
+        cls, task: Task[Any], problems: Sequence[Problem], sandbox: SandboxProtocol
     ) -> StrongerSuite:
-        """Loads a suite and prepares the problems that it shares with ``problems``.
-
-        Raises:
-            ConfigError: for an unknown task. InputError: if its data is missing.
-        """
-        task = load(name)
+        """Prepares the problems that a suite shares with ``problems``."""
         known = {_key(problem): problem for problem in task.problems()}
         shared = {key: known[key] for key in map(_key, problems) if key in known}
         if task.needs_preparation:

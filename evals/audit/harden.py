@@ -7,11 +7,13 @@ results. Tests are only added, never removed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from codegen.evals.sandbox import Job
-from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks import Task
 
 from .rows import Row
 
@@ -27,71 +29,46 @@ def _is_near(got, expected):
 """
 
 
-def choose_tests(kills: Sequence[set[int]], size: Callable[[int], int]) -> list[int]:
+def choose_tests(kills: Sequence[Collection[int]]) -> list[int]:
     """Chooses the fewest inputs that kill all mutants that can be killed, by greedy set cover.
 
     Args:
-        kills: the inputs that kill each mutant.
-        size: of an input; the smallest of several equally good ones is taken.
+        kills: the inputs that kill each mutant; the lowest of several equally good ones is taken.
     """
     left = [inputs for inputs in kills if inputs]
     chosen: list[int] = []
     while left:
-        counts: dict[int, int] = {}
-        for inputs in left:
-            for at in inputs:
-                counts[at] = counts.get(at, 0) + 1
-        best = min(counts, key=lambda at: (-counts[at], size(at), at))
-        chosen.append(best)
-        left = [inputs for inputs in left if best not in inputs]
+        counts = Counter(at for inputs in left for at in inputs)
+        chosen.append(min(counts, key=lambda at: (-counts[at], at)))
+        left = [inputs for inputs in left if chosen[-1] not in inputs]
     return sorted(chosen)
 
 
 def assertion_text(call: str, expected: Any) -> str:
     """Returns the assertion that a call returns a value; empty if the value has no short text."""
     text = repr(expected)
-    if len(text) > _MAX_VALUE or "nan" in text or "inf" in text:
+    if len(text) > _MAX_VALUE or re.search(r"\b(nan|inf)\b", text):
         return ""
-    if _has_float(expected):
-        return f"assert _is_near({call}, {text})"
-    return f"assert {call} == {text}"
+    has_float = re.search(r"\d\.\d|\de[-+]?\d", text) and not isinstance(expected, str)
+    return f"assert _is_near({call}, {text})" if has_float else f"assert {call} == {text}"
 
 
-def _has_float(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_float, value))
-    return isinstance(value, float)
-
-
-def with_assertions(test: str, added: Iterable[str]) -> str:
+def with_assertions(test: str, added: Sequence[str]) -> str:
     """Returns tests with assertions at their end."""
-    lines = list(added)
-    helper = [_NEAR] if any("_is_near(" in line for line in lines) else []
-    return "\n".join([test.rstrip("\n"), "", *helper, *lines, ""])
+    helper = [_NEAR] if any("_is_near(" in line for line in added) else []
+    return "\n".join([test, *helper, *added, ""])
 
 
-def hardened_rows(
-    task: Task[Any], problems: Sequence[Problem], rows: Sequence[Row]
-) -> Iterator[str]:
+def hardened_rows(task: Task[Any], rows: Sequence[Row]) -> Iterator[str]:
     """Yields the problems that were audited as JSON lines of :mod:`codegen.evals.tasks.custom`."""
     audited = {row.id: row for row in rows if row.state == "audited"}
-    for problem in problems:
-        if (row := audited.get(problem.id)) is None:
-            continue
-        program = task.reference(problem)
-        job = task.job(problem, program)
-        if not isinstance(job, Job) or job.mode not in ("isolated", "blinded", "in_sandbox"):
-            continue
-        mode = "in_sandbox" if job.mode == "in_sandbox" else "isolated"
-        made = {
-            "id": problem.id,
-            "prompt": problem.prompt,
-            "entry_point": job.entry_point,
-            "setup": job.setup,
-            "tests": with_assertions(job.test, row.added) if row.added else job.test,
-            "solution": program,
-            "mode": mode,
-            "cpu_s": job.limits.cpu_s,
-            "memory_mib": job.limits.memory_mib,
-        }
-        yield json.dumps(made) + "\n"
+    for problem in task.problems():
+        program = task.reference(problem) if problem.id in audited else ""
+        job = task.job(problem, program) if program else None
+        if isinstance(job, Job) and job.mode in ("isolated", "blinded", "in_sandbox"):
+            row = {"id": problem.id, "prompt": problem.prompt, "entry_point": job.entry_point}
+            row |= {"setup": job.setup, "solution": program}
+            row |= {"tests": with_assertions(job.test, audited[problem.id].added)}
+            row |= {"mode": "isolated" if job.mode == "blinded" else job.mode}
+            limits = {"cpu_s": job.limits.cpu_s, "memory_mib": job.limits.memory_mib}
+            yield json.dumps(row | limits) + "\n"

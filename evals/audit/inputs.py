@@ -12,24 +12,20 @@ import ast
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from codegen.evals.sandbox import Job
 from codegen.python_syntax import UNPARSABLE, parse
 
-MAX_RECORDED = 64
-_MAX_TEXT = 2000  # characters of a recorded call
+INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+_MAX_RECORDED = 64
+_MAX_TEXT = 2000  # characters of a call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)  # compared by identity
 class Input:
-    """Arguments of one call.
-
-    Attributes:
-        name: the function.
-        args: positional arguments, plain values.
-        options: named arguments.
-    """
+    """A call of a function with plain values."""
 
     name: str
     args: tuple[Any, ...]
@@ -40,9 +36,9 @@ class Input:
         return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
 
     @property
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> list[Any]:
         """All arguments, named ones last."""
-        return (*self.args, *self.options.values())
+        return [*self.args, *self.options.values()]
 
     def with_values(self, values: Sequence[Any]) -> Input:
         """Returns the same call with other arguments."""
@@ -51,62 +47,11 @@ class Input:
         return Input(self.name, tuple(values[:count]), options)
 
 
-# Executed in the sandbox. Only calls by the tests count, not the function's own recursive ones.
-_RECORDER = """\
-_space, _calls, _depth = {{"__name__": "tested"}}, [], [0]
-exec({setup!r}, _space)
-exec({program!r}, _space)
-
-def _recorded(name, function):
-    def call(*args, **options):
-        if not _depth[0] and len(_calls) < {most}:
-            text = repr((name, args, options))
-            if len(text) < {most_text} and text not in _calls:
-                _calls.append(text)
-        _depth[0] += 1
-        try:
-            return function(*args, **options)
-        finally:
-            _depth[0] -= 1
-    return call
-
-def recorded():
-    for name in {names!r}:
-        if type(_space.get(name)).__name__ == "function":
-            _space[name] = _recorded(name, _space[name])
-    try:
-        exec({test!r}, _space)
-        if "check" in _space and {entry_point!r}:
-            _space["check"](_space[{entry_point!r}])
-        for name, value in list(_space.items()):
-            if name.startswith("test") and callable(value):
-                value()
-            elif isinstance(value, type) and hasattr(value, "assertEqual"):
-                import unittest
-                unittest.defaultTestLoader.loadTestsFromTestCase(value).run(unittest.TestResult())
-    except BaseException:
-        pass
-    return _calls
-"""
-
-
 def recorder(job: Job, names: Sequence[str]) -> Job:
-    """Returns a job whose only value is the list of calls that the tests make.
-
-    Args:
-        job: a program with its tests.
-        names: functions of the program to watch.
-    """
-    text = _RECORDER.format(
-        setup=job.setup,
-        program=job.program,
-        test=job.test,
-        names=list(names),
-        entry_point=job.entry_point,
-        most=MAX_RECORDED,
-        most_text=_MAX_TEXT,
-    )
-    return Job(text, mode="calls", calls=["recorded()"], limits=job.limits)
+    """Returns a job whose only value is the list of calls of functions that a job's tests make."""
+    parts = [job.setup, job.program, job.test]
+    arguments = [parts, list(names), job.entry_point, [_MAX_RECORDED, _MAX_TEXT]]
+    return Job(INSIDE, mode="calls", calls=[("_audit_record", arguments)], limits=job.limits)
 
 
 def read_calls(recorded: object) -> list[Input]:
@@ -114,10 +59,9 @@ def read_calls(recorded: object) -> list[Input]:
     found = []
     for text in recorded if isinstance(recorded, list) else ():
         try:
-            name, args, options = ast.literal_eval(text)
-            found.append(Input(name, args, options))
+            found.append(Input(*ast.literal_eval(text)))
         except (*UNPARSABLE, TypeError):
-            continue  # an object, or a text that is not ours
+            continue  # an object is among the arguments
     return found
 
 
@@ -126,11 +70,10 @@ _VIEWS = frozenset({"dict", "frozenset", "len", "list", "round", "set", "sorted"
 
 def find_view(test: str, names: Sequence[str]) -> str:
     """Returns the form in which the tests compare results, such as ``set({})``; else ``{}``."""
-    called = {*names, "candidate"}
 
     def view(node: ast.AST) -> str:
         match node:
-            case ast.Call(func=ast.Name(id=name)) if name in called:
+            case ast.Call(func=ast.Name(id=name)) if name in (*names, "candidate"):
                 return "{}"
             case ast.Call(func=ast.Name(id=name), args=[inner, *rest], keywords=[]):
                 shown = view(inner) if name in _VIEWS else ""
@@ -150,32 +93,25 @@ class _Domain:
     def __init__(self, values: Sequence[Any]) -> None:
         self.kinds = {type(value) for value in values}
         numbers = [value for value in values if isinstance(value, (int, float))]
-        self.low = min(0, min(numbers, default=0) * 4)
-        self.low = 1 if numbers and min(numbers) >= 1 else self.low
-        self.high = max((abs(number) for number in numbers), default=0) * 4 + 20
-        texts = [value for value in values if isinstance(value, str)]
-        self.characters = {_character_kind(c) for text in texts for c in text}
-        groups = [_items(value) for value in values if _items(value) is not None]
-        sized = [value for value in values if hasattr(value, "__len__")]
-        self.may_be_empty = any(len(value) == 0 for value in sized)
-        self.items = _Domain([item for group in groups for item in group or ()]) if groups else None
-        ordered = [value for value in values if type(value) in (list, tuple) and len(value) > 1]
+        low, size = min(numbers, default=0), max(map(abs, numbers), default=0)
+        self.low, self.high = 1 if low >= 1 else min(0, 4 * low), 4 * size + 20
+        self.letters = {_letter(c) for value in values if isinstance(value, str) for c in value}
+        groups = [items for value in values if (items := _items(value)) is not None]
+        self.items = _Domain([item for items in groups for item in items]) if groups else None
+        self.may_be_empty = any(hasattr(value, "__len__") and not value for value in values)
+        ordered = [value for value in values if isinstance(value, (list, tuple)) and value[1:]]
         self.is_sorted = len(ordered) > 1 and all(map(_is_sorted, ordered))
-        lengths = {len(value) for value in sized if not isinstance(value, str)}
-        self.length = lengths.pop() if len(lengths) == 1 and len(sized) > 2 else None
 
     def __contains__(self, value: Any) -> bool:
         if type(value) not in self.kinds:
             return False
         if isinstance(value, (int, float)):
             return self.low <= value <= self.high
-        if not hasattr(value, "__len__"):
-            return True
-        if not (self.may_be_empty or value) or len(value) > 64:
+        if hasattr(value, "__len__") and not (value or self.may_be_empty):
             return False
         if isinstance(value, str):
-            return {_character_kind(c) for c in value} <= self.characters
-        if self.length not in (None, len(value)) or (self.is_sorted and not _is_sorted(value)):
+            return {_letter(c) for c in value} <= self.letters
+        if self.is_sorted and not _is_sorted(value):
             return False
         return self.items is None or all(item in self.items for item in _items(value) or ())
 
@@ -186,10 +122,8 @@ def _items(value: Any) -> list[Any] | None:
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else None
 
 
-def _character_kind(c: str) -> str:
-    if c.isalpha():
-        return "A" if c.isupper() else "a"
-    return "0" if c.isdigit() else c
+def _letter(c: str) -> str:
+    return ("A" if c.isupper() else "a") if c.isalpha() else "0" if c.isdigit() else c
 
 
 def _is_sorted(value: Sequence[Any]) -> bool:
@@ -199,75 +133,67 @@ def _is_sorted(value: Sequence[Any]) -> bool:
         return False
 
 
-def _measure(value: Any) -> float | None:
+def _measure(value: Any) -> Any:
     """Returns a number, or the length of a container; None for other values."""
     if isinstance(value, (int, float)):
         return value
     return len(value) if hasattr(value, "__len__") else None
 
 
-class Contract:
-    """The properties that recorded calls of one function have in common."""
+class _Contract:
+    """The properties that recorded calls of the function in the first one have in common."""
 
     def __init__(self, seen: Sequence[Input]) -> None:
-        shape = next((i.args for i in seen), ())
-        self.alike = [i for i in seen if len(i.values) == len(seen[0].values)]
-        columns = list(zip(*(i.values for i in self.alike), strict=True))
-        self.domains = [_Domain(column) for column in columns]
-        self.atoms = [part for i in self.alike for v in i.values for part in _parts(v)]
-        pairs = [(a, b) for a in range(len(columns)) for b in range(len(columns)) if a != b]
-        self.equal = [p for p in pairs if self._always(p, lambda x, y: x == y)]
-        self.ordered = [p for p in pairs if self._always(p, lambda x, y: x <= y)]
-        self.count = len(shape)
-
-    def _always(self, pair: tuple[int, int], holds: Callable[[Any, Any], bool]) -> bool:
-        found = [tuple(_measure(i.values[at]) for at in pair) for i in self.alike]
-        known = all(None not in measures for measures in found)
-        return known and len(found) > 1 and all(holds(*measures) for measures in found)
+        first = seen[0].name, len(seen[0].values)
+        self.alike = [i for i in seen if (i.name, len(i.values)) == first]
+        rows = [i.values for i in self.alike]
+        self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
+        self.atoms = [part for row in rows for part in _parts(row)]
+        measures = [list(map(_measure, row)) for row in rows] if rows[1:] else []
+        known = [at for at, column in enumerate(zip(*measures, strict=True)) if None not in column]
+        pairs = [(a, b) for a in known for b in known if a != b]
+        self.equal = [(a, b) for a, b in pairs if all(row[a] == row[b] for row in measures)]
+        self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
 
     def __contains__(self, candidate: Input) -> bool:
         values = candidate.values
         if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
             return False
-        measures: list[Any] = [_measure(value) for value in values]
-        return all(measures[a] == measures[b] for a, b in self.equal) and all(
-            measures[a] <= measures[b] for a, b in self.ordered
-        )
+        measures = list(map(_measure, values))
+        are_equal = all(measures[a] == measures[b] for a, b in self.equal)
+        return are_equal and all(measures[a] <= measures[b] for a, b in self.ordered)
 
-    def repaired(self, values: list[Any], changed: int) -> list[Any]:
-        """Sets numbers to the length that they always equal, such as ``n`` in ``f(items, n)``."""
+    def changed(self, parent: Input, at: int, value: Any) -> Input:
+        """Changes one argument, and numbers that always equal its length."""
+        values = parent.values
+        values[at] = value
         for a, b in self.equal:
-            if a == changed and type(values[b]) is int:
-                values[b] = _measure(values[a])
-        return values
+            if a == at and type(values[b]) is int:
+                values[b] = _measure(value)
+        return parent.with_values(values)
 
 
 def _parts(value: Any) -> Iterator[Any]:
     yield value
-    if not isinstance(value, str):
-        for item in _items(value) or ():
-            yield from _parts(item)
+    for item in _items(value) or ():
+        yield from _parts(item)
 
 
 def vary(seen: Sequence[Input], count: int, rng: random.Random) -> list[Input]:
-    """Returns the recorded inputs and up to ``count`` variations of them, the smallest first.
+    """Returns recorded inputs of the first one's function, and up to ``count`` variations of them.
 
-    All are of the function that the first input calls.
+    The shortest come first.
     """
-    own = [i for i in seen if i.name == seen[0].name]
-    contract = Contract(own)
+    contract = _Contract(seen)
     found = {str(i): i for i in contract.alike}
     parents = list(found.values())
     for _ in range(12 * count if parents[0].values else 0):
         if len(found) >= count + len(contract.alike):
             break
-        parent = rng.choice(parents)
-        values = list(parent.values)
+        new = rng.choice(parents)
         for _ in range(rng.choice((1, 1, 2, 3))):
-            at = rng.randrange(len(values))
-            values[at] = _varied(values[at], contract.atoms, rng)
-            values = contract.repaired(values, at)
-        new = parent.with_values(values)
+            at = rng.randrange(len(new.values))
+            new = contract.changed(new, at, _varied(new.values[at], contract.atoms, rng))
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
             found[text] = new
             parents.append(new)
@@ -277,122 +203,78 @@ def vary(seen: Sequence[Input], count: int, rng: random.Random) -> list[Input]:
 def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
     """Returns another value of the same type."""
     others = [atom for atom in atoms if type(atom) is type(value)] or [value]
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return rng.choice(
-            (
-                value + 1,
-                value - 1,
-                -value,
-                2 * value,
-                value // 2,
-                0,
-                1,
-                rng.choice(others),
-                rng.randint(-9, 20),
-            )
-        )
-    if isinstance(value, float):
-        return rng.choice(
-            (
-                value + 1,
-                value - 1,
-                -value,
-                value / 2,
-                0.0,
-                round(value, 1),
-                float(rng.randint(-9, 20)),
-                rng.choice(others),
-            )
-        )
+    other = rng.choice(others)
+    if isinstance(value, bool) or rng.random() < 0.1:
+        return not value if isinstance(value, bool) else other
+    if isinstance(value, (int, float)):
+        half = value // 2 if isinstance(value, int) else round(value / 2, 2)
+        near = (value + 1, value - 1, -value, 2 * value, half, 0, 1, rng.randint(-9, 20))
+        return type(value)(rng.choice((*near, other)))
     if isinstance(value, str):
-        letters = [c for other in others for c in other] or ["a"]
-        return (
-            "".join(_rearranged(list(value), lambda: rng.choice(letters), rng))
-            if rng.random() < 0.8
-            else rng.choice(others)
-        )
+        gap = " " if " " in value and rng.random() < 0.5 else ""
+        known = [p for text in others for p in (text.split(gap) if gap else text)] or ["a"]
+        parts = value.split(gap) if gap else list(value)
+        return gap.join(_rearranged(parts, lambda: rng.choice(known), rng))
     items = _items(value)
     if items is None:
         return value
-    if rng.random() < 0.1:
-        return rng.choice(others)
-    known = items or [item for other in others for item in _items(other) or ()]
+    known = items or [item for each in others for item in _items(each) or ()] or [0]
 
-    def item() -> Any:
-        return _varied(rng.choice(known), atoms, rng) if known else 0
+    def make() -> Any:
+        item = rng.choice(known)
+        if isinstance(value, dict) and isinstance(item, tuple):
+            return tuple(_varied(part, atoms, rng) for part in item)
+        return _varied(item, atoms, rng)
 
-    if isinstance(value, dict):
-        pairs = dict(items)
-        for _ in range(rng.randint(1, 2)):
-            key, content = rng.choice(known) if known else (0, 0)
-            pairs[_varied(key, atoms, rng)] = _varied(content, atoms, rng)
-            pairs.pop(rng.choice(list(pairs)), None) if rng.random() < 0.5 else None
-        return pairs
     try:
-        return type(value)(_rearranged(items, item, rng))
-    except TypeError:
-        return value  # an item of a set that cannot be hashed
+        return type(value)(_rearranged(items, make, rng))
+    except (TypeError, ValueError):
+        return value  # an item that cannot be hashed
 
 
 def _rearranged(items: list[Any], make: Callable[[], Any], rng: random.Random) -> list[Any]:
-    """Returns a list with one item changed, added, removed, repeated or moved, or a part of it."""
-    at = rng.randrange(len(items) + 1)
-    to = rng.randrange(len(items) + 1)
-    what = rng.randrange(8)
-    if what == 0 or not items:
-        return [*items[:at], make(), *items[at:]]
-    if what == 1:
-        return [*items[:at], *items[at + 1 :]]
-    if what == 2:
-        return items[min(at, to) : max(at, to)]
-    if what == 3:
-        return items[::-1]
-    if what == 4:
-        return [*items[:at], items[to - 1], *items[at:]]
-    if what == 5:
-        return [make() for _ in range(rng.randrange(len(items) + 3))]
-    changed = list(items)
-    if what == 6:
-        changed[at - 1], changed[to - 1] = changed[to - 1], changed[at - 1]
-    else:
-        changed[at - 1] = make()
-    return changed
+    """Returns a list with items changed, added, removed, repeated or moved."""
+    at, to = (rng.randrange(len(items) + 1) for _ in range(2))
+    return rng.choice(
+        (
+            [*items[:at], make(), *items[at:]],
+            [*items[:at], make(), *items[at + 1 :]],
+            [*items[:at], *items[at + 1 :]],
+            [*items[:at], *items[to : to + 1], *items[at:]],
+            [*items[at:], *items[:at]],
+            items[min(at, to) : max(at, to)],
+            items[::-1],
+            [make() for _ in range(rng.randrange(len(items) + 3))],
+        )
+    )
 
 
 def smaller(candidate: Input, seen: Sequence[Input]) -> list[Input]:
     """Returns inputs that are one step smaller and still like the recorded ones (Hypothesis's
     rules: fewer items first, then smaller ones).
     """
-    contract = Contract([i for i in seen if i.name == candidate.name])
-    found: dict[str, Input] = {}
-    for at, value in enumerate(candidate.values):
-        for new in _reduced(value):
-            values = list(candidate.values)
-            values[at] = new
-            made = candidate.with_values(contract.repaired(values, at))
-            if made in contract and len(str(made)) <= len(str(candidate)):
-                found.setdefault(str(made), made)
+    contract = _Contract([i for i in seen if i.name == candidate.name])
+    made = [
+        contract.changed(candidate, at, new)
+        for at, value in enumerate(candidate.values)
+        for new in _reduced(value)
+    ]
+    found = {str(i): i for i in made if i in contract and len(str(i)) <= len(str(candidate))}
     return list(found.values())[:48]
 
 
 def _reduced(value: Any) -> Iterator[Any]:
-    if isinstance(value, (bool, type(None))):
-        return
-    if isinstance(value, (int, float)):
-        yield from (
-            type(value)(new) for new in (0, 1, value // 2, value - 1) if abs(new) < abs(value)
-        )
-        return
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        steps = (0, 1, value // 2, value - 1)
+        yield from (type(value)(new) for new in steps if abs(new) < abs(value))
     items = list(value) if isinstance(value, str) else _items(value)
     if items is None:
         return
-    rebuild: Callable[[list[Any]], Any] = "".join if isinstance(value, str) else type(value)
+    build: Callable[[list[Any]], Any] = "".join if isinstance(value, str) else type(value)
     half = len(items) // 2
     parts = [items[:half], items[half:]]
     parts += [[*items[:at], *items[at + 1 :]] for at in range(len(items))]
-    yield from (rebuild(part) for part in parts if len(part) < len(items))
+    yield from (build(part) for part in parts if len(part) < len(items))
     if isinstance(value, (list, tuple)):
         for at, item in enumerate(items):
-            yield from (rebuild([*items[:at], new, *items[at + 1 :]]) for new in _reduced(item))
+            yield from (build([*items[:at], new, *items[at + 1 :]]) for new in _reduced(item))

@@ -119,128 +119,96 @@ def _changes(parent: ast.AST) -> Iterator[_Change]:
 def _is_inert(node: ast.AST) -> bool:
     """Returns True for imports, docstrings and the block of a script's main program."""
     match node:
-        case ast.Expr(value=ast.Constant()):
-            return True
-        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+        case ast.Expr(ast.Constant()) | ast.If(ast.Compare(ast.Name("__name__"))):
             return True
     return isinstance(node, _INERT)
 
 
-_ARITHMETIC: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Add, ast.FloorDiv),
-    ast.Div: (ast.Mult, ast.FloorDiv),
-    ast.FloorDiv: (ast.Mult, ast.Div),
-    ast.Mod: (ast.FloorDiv, ast.Mult),
-    ast.Pow: (ast.Mult,),
-    ast.BitAnd: (ast.BitOr,),
-    ast.BitOr: (ast.BitAnd,),
-    ast.BitXor: (ast.BitOr,),
-    ast.LShift: (ast.RShift,),
-    ast.RShift: (ast.LShift,),
-}
-_COMPARISONS: dict[type[ast.cmpop], tuple[tuple[str, type[ast.cmpop]], ...]] = {
-    ast.Eq: (("comparison", ast.NotEq),),
-    ast.NotEq: (("comparison", ast.Eq),),
-    ast.Lt: (("boundary", ast.LtE), ("comparison", ast.Gt)),
-    ast.LtE: (("boundary", ast.Lt), ("comparison", ast.GtE)),
-    ast.Gt: (("boundary", ast.GtE), ("comparison", ast.Lt)),
-    ast.GtE: (("boundary", ast.Gt), ("comparison", ast.LtE)),
-    ast.In: (("comparison", ast.NotIn),),
-    ast.NotIn: (("comparison", ast.In),),
-    ast.Is: (("comparison", ast.IsNot),),
-    ast.IsNot: (("comparison", ast.Is),),
-}
+_SWAPS: dict[type[ast.AST], tuple[type[Any], ...]] = {
+    ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Add, ast.FloorDiv),
+    ast.Div: (ast.Mult, ast.FloorDiv), ast.FloorDiv: (ast.Mult, ast.Div),
+    ast.Mod: (ast.FloorDiv, ast.Mult), ast.Pow: (ast.Mult,), ast.BitAnd: (ast.BitOr,),
+    ast.BitOr: (ast.BitAnd,), ast.BitXor: (ast.BitOr,), ast.LShift: (ast.RShift,),
+    ast.RShift: (ast.LShift,), ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Lt: (ast.Gt,),
+    ast.LtE: (ast.GtE,), ast.Gt: (ast.Lt,), ast.GtE: (ast.LtE,), ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+    ast.And: (ast.Or,), ast.Or: (ast.And,),
+}  # fmt: skip
+_BOUNDARIES: dict[type[ast.AST], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+}  # fmt: skip
 _CALLS = {
     "min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list", "set": "list",
     "abs": "float", "upper": "lower", "lower": "upper", "startswith": "endswith",
     "endswith": "startswith", "isalpha": "isalnum", "isdigit": "isalnum", "find": "rfind",
     "floor": "ceil", "ceil": "floor", "lstrip": "rstrip", "strip": "lstrip",
-    "union": "intersection", "intersection": "union",
 }  # fmt: skip
-_DROPPED = (ast.Assign, ast.AugAssign, ast.Expr, ast.Break, ast.Continue, ast.If, ast.For,
-            ast.While, ast.Delete, ast.Raise)  # fmt: skip
+_DROPPED = (
+    *(ast.Assign, ast.AugAssign, ast.Expr, ast.Break, ast.Continue, ast.If, ast.For, ast.While),
+    *(ast.Delete, ast.Raise),
+)
 
 
 def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Yields what could stand instead of a node, each with the class of the mistake."""
-    is_test = field == "test" and isinstance(parent, (ast.If, ast.While, ast.IfExp))
-    if isinstance(node, ast.expr) and (is_test or field == "ifs"):
-        yield "condition", ast.UnaryOp(ast.Not(), node)
-    if isinstance(parent, ast.Slice) and isinstance(node, ast.expr):
-        yield from _off_by_one(node)
-    if isinstance(node, ast.stmt):
-        yield from _of_statement(parent, node)
-    match node:
-        case ast.BinOp(left=left, op=op, right=right):
-            for new in _ARITHMETIC.get(type(op), ()):
-                yield "arithmetic", ast.BinOp(left, new(), right)
-            yield "arithmetic", left
-        case ast.UnaryOp(op=ast.USub() | ast.Not() as op, operand=operand):
-            yield "boolean" if isinstance(op, ast.Not) else "arithmetic", operand
-        case ast.BoolOp(op=op, values=values):
-            yield "boolean", ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values)
-            for index in range(len(values)):
-                rest = [*values[:index], *values[index + 1 :]]
-                yield "boolean", rest[0] if len(rest) == 1 else ast.BoolOp(op, rest)
-        case ast.Compare(left=left, ops=[op, *ops], comparators=others):
-            for kind, new in _COMPARISONS[type(op)]:
-                yield kind, ast.Compare(left, [new(), *ops], others)
-        case ast.IfExp(body=body, orelse=orelse):
-            yield from (("branch", body), ("branch", orelse))
-        case ast.Subscript(value=value, slice=index, ctx=ast.Load()):
-            if not isinstance(index, (ast.Slice, ast.Tuple)):
-                for kind, new in _off_by_one(index):
-                    yield kind, ast.Subscript(value, new, ast.Load())
-        case ast.Constant():
-            yield from _of_constant(node)
-        case ast.Call():
-            yield from _of_call(node)
-
-
-def _of_statement(parent: ast.AST, node: ast.stmt) -> Iterator[tuple[str, ast.AST]]:
-    early = isinstance(node, ast.Return) and isinstance(parent, (ast.If, ast.For, ast.While))
-    if early or isinstance(node, _DROPPED):
+    is_branch = isinstance(parent, (ast.If, ast.For, ast.While))
+    if isinstance(node, _DROPPED) or (isinstance(node, ast.Return) and is_branch):
         yield "statement", ast.Pass()
-    if isinstance(node, ast.AugAssign):
-        for new in _ARITHMETIC.get(type(node.op), ()):
-            yield "arithmetic", ast.AugAssign(node.target, new(), node.value)
-    if isinstance(node, ast.If):
-        for chosen in (True, False):
-            yield "branch", ast.If(ast.Constant(chosen), node.body, node.orelse)
+    match node:
+        case ast.expr() if field == "ifs" or (
+            field == "test" and not isinstance(parent, ast.Assert)
+        ):
+            yield "condition", ast.UnaryOp(ast.Not(), node)
+        case ast.expr() if isinstance(parent, ast.Slice):
+            yield from _off_by_one(node)
+    match node:
+        case ast.operator() | ast.boolop() | ast.cmpop():
+            names = {"op": "boolean" if isinstance(node, ast.boolop) else "arithmetic"}
+            kind = names.get(field, "comparison")
+            yield from ((kind, new()) for new in _SWAPS.get(type(node), ()))
+            if new := _BOUNDARIES.get(type(node)):
+                yield "boundary", new()
+        case ast.BinOp(left):
+            yield "arithmetic", left
+        case ast.UnaryOp(ast.USub() | ast.Not() as op, operand):
+            yield "boolean" if isinstance(op, ast.Not) else "arithmetic", operand
+        case ast.BoolOp(op, values):
+            for at in range(len(values)):
+                yield "boolean", ast.BoolOp(op, [*values[:at], *values[at + 1 :]])
+        case ast.If(_, body, orelse):
+            yield from (("branch", ast.If(ast.Constant(c), body, orelse)) for c in (True, False))
+        case ast.IfExp(_, body, orelse):
+            yield from (("branch", body), ("branch", orelse))
+        case ast.Subscript(value, index, ast.Load()) if not isinstance(
+            index, (ast.Slice, ast.Tuple)
+        ):
+            yield from ((k, ast.Subscript(value, new, ast.Load())) for k, new in _off_by_one(index))
+        case ast.Constant(bool() as value):
+            yield "constant", ast.Constant(not value)
+        case ast.Constant(int() | float() as value):
+            yield from (("constant", ast.Constant(value + step)) for step in (1, -1))
+        case ast.Constant(str() as text):
+            yield "constant", ast.Constant("" if text else "a")
+        case ast.Call(function, arguments, keywords):
+            yield from _of_call(node, function, arguments, keywords)
 
 
-def _of_constant(node: ast.Constant) -> Iterator[tuple[str, ast.AST]]:
-    value: Any = node.value
-    news: tuple[object, ...] = ()
-    if isinstance(value, bool):
-        news = (not value,)
-    elif isinstance(value, (int, float)):
-        news = (value + 1, value - 1)
-    elif isinstance(value, str):
-        news = ("",) if value else ("a",)
-    yield from (("constant", ast.Constant(new)) for new in news)
-
-
-def _of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
-    function, arguments = node.func, node.args
+def _of_call(
+    node: ast.Call, function: Any, arguments: list[ast.expr], keywords: list[ast.keyword]
+) -> Iterator[tuple[str, ast.AST]]:
     name = getattr(function, "id", getattr(function, "attr", ""))
     if new := _CALLS.get(name):
         is_name = isinstance(function, ast.Name)
-        changed = ast.Name(new) if is_name else ast.Attribute(function.value, new)  # type: ignore[attr-defined]
-        keywords = [] if name in ("sorted", "min", "max") and new == "list" else node.keywords
-        yield "call", ast.Call(changed, arguments, keywords)
-    for keyword in node.keywords:
-        rest = [other for other in node.keywords if other is not keyword]
-        yield "argument", ast.Call(function, arguments, rest)
+        changed = ast.Name(new) if is_name else ast.Attribute(function.value, new)
+        yield "call", ast.Call(changed, arguments, [] if new == "list" else keywords)
+    for at in range(len(keywords)):
+        yield "argument", ast.Call(function, arguments, [*keywords[:at], *keywords[at + 1 :]])
     for at in range(len(arguments) - 1):
         swapped = [*arguments[:at], arguments[at + 1], arguments[at], *arguments[at + 2 :]]
-        yield "argument", ast.Call(function, swapped, node.keywords)
-    if name == "range":
-        for at, argument in enumerate(arguments):
-            for kind, changed in _off_by_one(argument):
-                yield kind, ast.Call(function, [*arguments[:at], changed, *arguments[at + 1 :]], [])
+        yield "argument", ast.Call(function, swapped, keywords)
+    for at, argument in enumerate(arguments if name == "range" else ()):
+        for kind, moved in _off_by_one(argument):
+            yield kind, ast.Call(function, [*arguments[:at], moved, *arguments[at + 1 :]], [])
     if name == "len":
         yield from _off_by_one(node)
 

@@ -7,40 +7,39 @@ from top to bottom: :func:`audit_problem`.
 from __future__ import annotations
 
 import ast
+import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from codegen.evals.sandbox import Job, Limits, Outcome, Result
 from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.oracles import close, write_value
 from codegen.python_syntax import UNPARSABLE, compiles, parse
-from codegen.records import UNJUDGED, Verdict
 from codegen.rewards.tests import constant_programs, counted, free_names
 
 from .forgers import Harness, in_harness, is_fooled, make_forgers
 from .harden import assertion_text, choose_tests, with_assertions
-from .inputs import Input, find_view, read_calls, recorder, smaller, vary
+from .inputs import INSIDE, Input, find_view, read_calls, recorder, smaller, vary
 from .mutants import Mutant, make_mutants
-from .rows import Row, State, Survivor
+from .rows import Row, Survivor
 from .stronger import StrongerSuite
-from .twins import Assertion, find_assertions
+from .twins import find_assertions
+
+T = TypeVar("T")
+Steps = Generator[Sequence[Job], Sequence[Outcome], T]
 
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
 _SHRINKS = 4
 _SHRUNK = 5  # proofs per problem that are made smaller
-_CALLS = Limits(output_bytes=1 << 20)  # of all calls of one program
-# A mutant that takes ten times the reference's CPU time counts as killed.
-_SLOWER = 10
-_LEAST_S = 0.25
-
-Steps = Generator[Sequence[Job], Sequence[Outcome], Row]
-Calls = Generator[Sequence[Job], Sequence[Outcome], list[tuple[Input, Result]]]
+_CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
+# CPU limit of a mutant: a multiple of the reference's time, and the least limit.
+_SLOWER, _LEAST_S = 10, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,224 +61,127 @@ class Settings:
 
 def audit_problem(
     task: Task[Any], problem: Problem, settings: Settings, stronger: StrongerSuite | None
-) -> Steps:
-    """Audits one problem; yields batches of jobs and expects their outcomes in the same order.
+) -> Steps[Row]:
+    """Audits one problem; yields batches of jobs and expects their outcomes in the same order."""
+    try:
+        return (yield from _audit(task, problem, settings, stronger))
+    except UNPARSABLE as error:  # the reference nests too deep
+        return Row(problem.id, "too_large", f"{type(error).__name__}: {error}")
 
-    Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: for programs that nest too deep.
-    """
+
+def _audit(
+    task: Task[Any], problem: Problem, settings: Settings, stronger: StrongerSuite | None
+) -> Steps[Row]:
     program = task.reference(problem)
-    made = task.job(problem, program) if program else None
-    if not isinstance(made, Job) or (unfit := _unfit(program, made)):
-        return Row(problem.id, *(unfit if isinstance(made, Job) else _not_a_job(made)))
-    job = replace(made, plain=made.plain or made.mechanism == "isolated")
+    job = task.job(problem, program) if program else None
+    if not isinstance(job, Job):
+        return Row(problem.id, "not_run" if job else "no_reference", job.message if job else "")
+    if unfit := _unfit(program, job):
+        return Row(problem.id, *unfit)
+    subject = _Subject(task, problem, replace(job, plain=job.plain or job.mechanism == "isolated"))
     names = [job.entry_point] if job.entry_point else sorted(set(free_names(job)))
     forgers = make_forgers(names)
-    tried = [in_harness(replace(made, program=text), settings.harness) for text in forgers.values()]
-    outcomes = yield [*[job] * RUNS, recorder(job, names), *tried]
-    runs, (recorded, *fooled) = outcomes[:RUNS], outcomes[RUNS:]
+    tried = [in_harness(replace(job, program=text), settings.harness) for text in forgers.values()]
+    outcomes = yield [*[subject.job] * RUNS, recorder(job, names), *tried]
+    runs, (recorded, *others) = outcomes[:RUNS], outcomes[RUNS:]
+    fooled = [is_fooled(outcome, settings.harness) for outcome in others]
     if fault := _fault(runs):
         return Row(problem.id, *fault)
-    blinded = made.blinded
-    cpu_s = max(run.cpu_s for run in runs)
-    seen = read_calls(recorded.values[0] if recorded.values else None)
     rng = random.Random(f"{settings.seed}:{problem.id}")
     mutants = make_mutants(program, settings.mutants, rng)
-    assertions, dead, constants = yield from _check_assertions(job)
-
-    def make(text: str) -> Job:
-        made = task.job(problem, text)
-        assert isinstance(made, Job)  # as the reference's is
-        return replace(made, plain=job.plain)
-
-    search = _Search(job, make, seen, find_view(job.test, names))
-    survivors = yield from _find_survivors(search, mutants, cpu_s)
-    judged, added, unstable = yield from _prove(search, survivors, settings, rng)
-    in_suite = False
-    if stronger is not None and (other := stronger.find(problem)):
-        in_suite, judged = yield from _prove_by_suite(stronger, other, judged)
-    return Row(
+    cpu_s = max(run.cpu_s for run in runs)
+    row = Row(
         problem.id,
         reference=ast.unparse(parse(program)),
         cpu_s=round(cpu_s, 4),
         limit_s=job.limits.cpu_s,
         modules=tuple(sorted(task.modules(problem) | modules_of(program, job.setup, job.test))),
-        unstable=tuple(map(str, unstable)),
-        assertions=len(assertions),
-        dead=tuple(a.text for a in assertions if a.line in dead),
-        constants=tuple(constants),
         mutants=dict(sorted(Counter(mutant.kind for mutant in mutants).items())),
-        survivors=tuple(judged),
-        suite=in_suite,
-        trust=made.trust,
-        sites=blinded.sites if blinded else 0,
-        open_sites=blinded.open if blinded else (),
-        forgers=tuple(
-            trick
-            for trick, outcome in zip(forgers, fooled, strict=True)
-            if is_fooled(outcome, settings.harness)
-        ),
-        added=tuple(added),
+        trust=job.trust,
+        sites=job.blinded.sites if job.blinded else 0,
+        open_sites=job.blinded.open if job.blinded else (),
+        forgers=tuple(itertools.compress(forgers, fooled)),
     )
+    row = yield from _check_assertions(subject, row)
+    outcomes = yield [_limited(subject.make(mutant.program), cpu_s) for mutant in mutants]
+    survivors = [m for m, outcome in zip(mutants, outcomes, strict=True) if outcome.passed]
+    subject.seen = read_calls(recorded.values[0] if recorded.values else None)
+    subject.view = find_view(job.test, names)
+    inputs = vary(subject.seen, settings.inputs, rng) if subject.seen else []
+    row = yield from _prove(subject, row, survivors, inputs)
+    if stronger is not None and (other := stronger.find(problem)):
+        row = yield from _prove_by_suite(stronger, other, row)
+    return row
 
 
-def _not_a_job(verdict: Job | Verdict | None) -> tuple[State, str]:
-    if verdict is None:
-        return "no_reference", ""
-    return "not_run", getattr(verdict, "message", "")
-
-
-def _unfit(program: str, job: Job) -> tuple[State, str] | None:
+def _unfit(program: str, job: Job) -> tuple[str, str] | None:
     """Explains why a problem cannot be audited, before anything runs."""
     if len(program) > MAX_PROGRAM or len(job.test) > MAX_TESTS:
         return "too_large", f"{len(program):,} characters of code, {len(job.test):,} of tests"
-    if job.is_foreign:
-        return "not_python", f"its language is {job.language}"
-    return None if compiles(program) else ("not_python", "the reference is not valid Python")
+    if job.is_foreign or not compiles(program):
+        return "not_python", "" if job.is_foreign else "the reference does not compile"
+    return None
 
 
-def _fault(runs: Sequence[Outcome]) -> tuple[State, str] | None:
+def _fault(runs: Sequence[Outcome]) -> tuple[str, str] | None:
     """Explains why the reference's runs disqualify the problem."""
     failed = next((run for run in runs if not run.passed), None)
     if failed is None:
         return None
-    message = f"{failed.status}: {failed.message}"
-    if failed.status == "infra_error":
-        return "sandbox_failed", message
-    if failed.status == "bad_test":
-        return "tests_nothing", failed.message
-    return "flaky_reference" if any(r.passed for r in runs) else "reference_fails", message
+    states = {"infra_error": "sandbox_failed", "bad_test": "tests_nothing"}
+    state = "flaky_reference" if any(run.passed for run in runs) else "reference_fails"
+    return states.get(failed.status, state), f"{failed.status}: {failed.message}"
 
 
-def _check_assertions(
-    job: Job,
-) -> Generator[Sequence[Job], Sequence[Outcome], tuple[list[Assertion], set[int], list[str]]]:
-    """Finds the lines of dead assertions, and the constant programs that pass all tests."""
-    try:
-        assertions = find_assertions(job.test)
-    except UNPARSABLE:
-        return [], set(), []
-    dead = {a.line: list(a.twins) for a in assertions}  # with the twins that are left to run
-    while any(dead.values()):
-        lines = [line for line, twins in dead.items() if twins]
-        outcomes = yield [replace(job, test=dead[line].pop(0)) for line in lines]
-        for line, outcome in zip(lines, outcomes, strict=True):
-            if not outcome.passed:
-                del dead[line]
-    tests = counted(job)
-    constants = constant_programs(job) if tests else []
-    outcomes = (yield [replace(tests.job, program=text) for text in constants]) if tests else []
-    accepted = []
-    always = set(tests.lines) if tests else set()
-    for text, outcome in zip(constants, outcomes, strict=True):
-        notes = tests.notes(outcome) if tests else None
-        if outcome.passed:
-            accepted.append(text)
-        elif tests and notes:
-            always &= {
-                line for line, marks in zip(tests.lines, notes[0], strict=True) if all(marks)
-            }
-        elif outcome.status not in UNJUDGED:
-            always.clear()
-    return assertions, {*dead, *always}, accepted
+def _limited(job: Job, cpu_s: float) -> Job:
+    """Lowers a mutant's time limit to a multiple of the reference's CPU seconds."""
+    limit = min(job.limits.cpu_s, max(_LEAST_S, _SLOWER * cpu_s))
+    return replace(job, limits=replace(job.limits, cpu_s=limit))
 
 
-def _find_survivors(
-    search: _Search, mutants: Sequence[Mutant], cpu_s: float
-) -> Generator[Sequence[Job], Sequence[Outcome], list[Mutant]]:
-    outcomes = yield [_limited(search.make(mutant.program), cpu_s) for mutant in mutants]
-    return [m for m, outcome in zip(mutants, outcomes, strict=True) if outcome.passed]
-
-
-# Executed in the sandbox, behind the program. A call that takes too long ends by itself, so that
-# the others are made; after some of these the rest is skipped.
-_CALL_ALL = """
-def _call_all(calls, seconds):
-    import copy, signal
-    class Late(BaseException):
-        pass
-    def stop(*_):
-        raise Late
-    signal.signal(signal.SIGVTALRM, stop)
-    found, late = [], 0
-    for call in calls:
-        try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, seconds if late < 8 else 1e-6)
-            value = eval(call, globals())
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            found.append((True, copy.deepcopy(value), ""))
-        except Late:
-            found.append((False, None, "timeout" if late < 8 else "skipped"))
-            late += 1
-        except Exception as error:
-            found.append((False, None, f"{type(error).__name__}: {error}"[:200]))
-        finally:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    return found
-"""
-_CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get more
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """The results of a program on some inputs, up to one that ended it, and how it ended."""
-
-    results: Sequence[Result]
-    status: str
-
-    @classmethod
-    def of_whole(cls, outcome: Outcome) -> _Ran:
-        """Reads the value of ``_call_all``."""
-        results = [Result(*result) for result in outcome.values[0]]
-        return cls(results, outcome.status)
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """Runs programs on inputs.
+class _Subject:
+    """A problem with its reference.
 
     Attributes:
         job: the reference's.
-        make: returns the job of another program.
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
     """
 
-    job: Job
-    make: Callable[[str], Job]
-    seen: Sequence[Input]
-    view: str
+    def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
+        self.task, self.problem, self.job = task, problem, job
+        self.seen: Sequence[Input] = ()
+        self.view = "{}"
 
-    def run(
-        self, programs: Sequence[str], inputs: Sequence[Input], slower: int = 1
-    ) -> Generator[Sequence[Job], Sequence[Outcome], list[_Ran]]:
-        """Calls programs on all inputs at once; one that does not return, input by input.
+    def make(self, program: str) -> Job:
+        """Returns the job of another program."""
+        made = self.task.job(self.problem, program)
+        assert isinstance(made, Job)  # as the reference's is
+        return replace(made, plain=self.job.plain)
 
-        Args:
-            slower: factor of the time limits.
+    def calls(self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S) -> Job:
+        """Returns the job that calls a program on inputs, each for at most some CPU seconds."""
+        arguments = [[self.view.format(i) for i in inputs], seconds]
+        limits = Limits(memory_mib=self.job.limits.memory_mib, output_bytes=1 << 20)
+        text = f"{program}\n{INSIDE}"
+        return Job(text, mode="calls", calls=[("_audit_call_all", arguments)], limits=limits)
+
+    def known(self, inputs: Sequence[Input]) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+        """Runs the reference twice.
+
+        Returns:
+            The inputs with results that are plain and equal, and the inputs with different ones.
         """
-        limits = replace(_CALLS, memory_mib=self.job.limits.memory_mib)
-        calls = [self.view.format(i) for i in inputs]
-        whole = [("_call_all", [calls, slower * _CALL_S])]
-        texts = [f"{program}\n{_CALL_ALL}" for program in programs]
-        outcomes = yield [Job(text, mode="calls", calls=whole, limits=limits) for text in texts]
-        found = [_Ran.of_whole(o) if o.passed else None for o in outcomes]
-        left = [at for at, ran in enumerate(found) if ran is None]
-        limits = replace(limits, cpu_s=float(slower))
-        jobs = [Job(programs[at], mode="calls", calls=calls, limits=limits) for at in left]
-        outcomes = (yield jobs) if jobs else []
-        for at, outcome in zip(left, outcomes, strict=True):
-            found[at] = _Ran(outcome.results, outcome.status)
-        return [ran for ran in found if ran is not None]
+        one, other = yield [self.calls(self.job.program, inputs)] * 2
+        pairs = zip(inputs, _results(one), _results(other), strict=False)
+        returned = [(i, a, b) for i, a, b in pairs if a.ok and b.ok]
+        same = {i: a for i, a, b in returned if _is_same(a.value, b.value)}
+        known = {i: a for i, a in same.items() if _is_plain(a.value)}
+        return known, [i for i, _, _ in returned if i not in same]
 
 
-def _agreed(one: _Ran, other: _Ran) -> dict[int, Result]:
-    """Returns the results that are plain and equal in two runs of the reference, by position."""
-    return {
-        at: a
-        for at, (a, b) in enumerate(zip(one.results, other.results, strict=False))
-        if a.ok and b.ok and _is_plain(a.value) and _is_same(a.value, b.value)
-    }
+def _results(outcome: Outcome) -> list[Result]:
+    return [Result(*result) for result in outcome.values[0]] if outcome.passed else []
 
 
 def _is_plain(value: object) -> bool:
@@ -296,119 +198,106 @@ def _is_same(got: object, expected: object) -> bool:
         return False
 
 
-def _differences(ran: _Ran, known: Sequence[Result]) -> dict[int, str]:
-    """Returns a mutant's wrong results as text, by position."""
-    texts = {at: _difference(ran, at, expected) for at, expected in enumerate(known)}
-    return {at: text for at, text in texts.items() if text}
+def _differences(outcome: Outcome, known: Mapping[Input, Result]) -> dict[Input, str]:
+    """Returns a mutant's wrong results as text."""
+    wrong = {}
+    for (call, expected), got in zip(known.items(), _results(outcome), strict=False):
+        if got.ok and not _is_same(got.value, expected.value):
+            wrong[call] = repr(got.value)
+        elif not got.ok and got.error != "skipped":
+            wrong[call] = f"raises {got.error}"
+    return wrong
 
 
-def _difference(ran: _Ran, at: int, expected: Result) -> str:
-    """Returns a mutant's result at a position as text, if it is wrong; else an empty string."""
-    if at < len(ran.results):
-        result = ran.results[at]
-        if not result.ok:
-            return "" if result.error == "skipped" else f"raises {result.error}"
-        return "" if _is_same(result.value, expected.value) else repr(result.value)
-    ended = ran.status not in ("passed", "error", *UNJUDGED)
-    return ran.status if ended and at == len(ran.results) else ""
+def _check_assertions(subject: _Subject, row: Row) -> Steps[Row]:
+    """Finds dead assertions, and the constant programs that pass all tests."""
+    job = subject.job
+    try:
+        assertions = find_assertions(job.test)
+    except UNPARSABLE:
+        return row
+    left = {a.line: list(a.twins) for a in assertions}
+    while lines := [line for line, twins in left.items() if twins]:
+        outcomes = yield [replace(job, test=left[line].pop(0)) for line in lines]
+        for line, outcome in zip(lines, outcomes, strict=True):
+            if not outcome.passed:
+                del left[line]
+    tests, accepted = counted(job), []
+    always = set(tests.lines) if tests else set()
+    programs = constant_programs(job) if tests else []
+    outcomes = yield [replace(tests.job, program=text) for text in programs if tests]
+    for text, outcome in zip(programs, outcomes, strict=True):
+        notes = tests.notes(outcome) if tests else None
+        if outcome.passed:
+            accepted.append(text)
+        elif tests:
+            marks = map(all, notes[0] if notes else [])
+            always &= set(itertools.compress(tests.lines, marks))
+    dead = tuple(a.text for a in assertions if a.line in left or a.line in always)
+    return replace(row, assertions=len(assertions), dead=dead, constants=tuple(accepted))
 
 
 def _prove(
-    search: _Search, survivors: Sequence[Mutant], settings: Settings, rng: random.Random
-) -> Generator[Sequence[Job], Sequence[Outcome], tuple[list[Survivor], list[str], list[Input]]]:
-    """Looks for inputs on which survivors differ from the reference.
-
-    Returns:
-        The survivors with proofs, the tests that kill the proved ones, and the inputs on which the
-        reference is not deterministic.
+    subject: _Subject, row: Row, mutants: Sequence[Mutant], inputs: Sequence[Input]
+) -> Steps[Row]:
+    """Looks for inputs on which surviving mutants differ from the reference, and for the fewest
+    tests that kill them.
     """
-    unproved = [Survivor(mutant.kind, mutant.program) for mutant in survivors]
-    inputs = vary(search.seen, settings.inputs, rng) if search.seen else []
-    if not inputs:
-        return unproved, [], []
-    inputs = inputs if survivors else inputs[: len(search.seen)]
-    one, other = yield from search.run([search.job.program] * 2, inputs)
-    both = zip(inputs, one.results, other.results, strict=False)
-    unstable = [i for i, a, b in both if a.ok and b.ok and not _is_same(a.value, b.value)]
-    agreed = _agreed(one, other)
-    inputs, known = [inputs[at] for at in agreed], list(agreed.values())
-    ran = yield from search.run([mutant.program for mutant in survivors], inputs, 5)
-    got = [_differences(result, known) for result in ran]
-    found: list[Survivor] = []
-    for mutant, wrong in zip(unproved, got, strict=True):
-        if not wrong:
-            found.append(mutant)
-            continue
-        at = min(wrong)
-        proof = inputs[at], known[at], wrong[at]
-        if sum(s.is_proved for s in found) < _SHRUNK:
-            proof = yield from _shrink(search, mutant.program, proof)
-        smallest, expected, text = proof
-        how = {"input": str(smallest), "expected": repr(expected.value), "got": text}
-        found.append(replace(mutant, proved_by=("inputs",), **how))
-    chosen = choose_tests([set(wrong) for wrong in got], lambda at: len(str(inputs[at])))
-    added = [assertion_text(search.view.format(inputs[at]), known[at].value) for at in chosen]
-    checked = yield from _check_added(search, found, [text for text in added if text])
-    return (*checked, unstable)
+    known, unstable = yield from subject.known(inputs if mutants else inputs[: len(subject.seen)])
+    outcomes = yield [subject.calls(m.program, list(known), 5 * _CALL_S) for m in mutants]
+    wrong = [_differences(outcome, known) for outcome in outcomes]
+    survivors = []
+    for mutant, differences in zip(mutants, wrong, strict=True):
+        survivor = Survivor(mutant.kind, mutant.program)
+        if differences:
+            call, got = next(iter(differences.items()))
+            survivor = _proved(survivor, call, known[call], got)
+            if sum(s.is_proved for s in survivors) < _SHRUNK:
+                survivor = yield from _shrink(subject, survivor, call)
+        survivors.append(survivor)
+    order = {call: at for at, call in enumerate(known)}
+    chosen = choose_tests([{order[call] for call in each} for each in wrong])
+    tests = [(call, known[call]) for call, at in order.items() if at in chosen]
+    added = [assertion_text(subject.view.format(call), result.value) for call, result in tests]
+    row = replace(row, survivors=tuple(survivors), unstable=tuple(map(str, unstable)))
+    return (yield from _check_added(subject, row, list(filter(None, added))))
 
 
-def _shrink(
-    search: _Search, program: str, proof: tuple[Input, Result, str]
-) -> Generator[Sequence[Job], Sequence[Outcome], tuple[Input, Result, str]]:
+def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Survivor:
+    shown = {"input": str(call), "expected": repr(expected.value), "got": got}
+    return replace(survivor, proved_by=("inputs",), **shown)
+
+
+def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
     for _ in range(_SHRINKS):
-        inputs = smaller(proof[0], search.seen)
-        if not inputs:
-            break
-        one, other = yield from search.run([search.job.program] * 2, inputs)
-        agreed = _agreed(one, other)
-        inputs, known = [inputs[at] for at in agreed], list(agreed.values())
-        (changed,) = yield from search.run([program], inputs, 5)
-        wrong = _differences(changed, known)
+        known, _ = yield from subject.known(smaller(call, subject.seen))
+        (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]
+        wrong = _differences(outcome, known)
         if not wrong:
             break
-        at = min(wrong, key=lambda at: (len(str(inputs[at])), at))
-        proof = inputs[at], known[at], wrong[at]
-    return proof
+        call = min(wrong, key=lambda i: (len(str(i)), str(i)))
+        survivor = _proved(survivor, call, known[call], wrong[call])
+    return survivor
 
 
-def _check_added(
-    search: _Search, survivors: Sequence[Survivor], added: list[str]
-) -> Generator[Sequence[Job], Sequence[Outcome], tuple[list[Survivor], list[str]]]:
+def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:
     """Runs the hardened tests on the reference, which must pass, and on the proved survivors."""
-    if not added:
-        return list(survivors), []
-    test = with_assertions(search.job.test, added)
-    proved = [survivor for survivor in survivors if survivor.is_proved]
-    jobs = [search.job, *(search.make(survivor.program) for survivor in proved)]
-    outcomes = yield [replace(job, test=test) for job in jobs]
-    if not outcomes[0].passed:
-        return list(survivors), []
-    passed = {s.program: o.passed for s, o in zip(proved, outcomes[1:], strict=True)}
-    return [replace(s, killed=not passed.get(s.program, True)) for s in survivors], added
+    test = with_assertions(subject.job.test, added)
+    jobs = [subject.job, *(subject.make(s.program) for s in row.proved)]
+    own, *outcomes = yield [replace(job, test=test) for job in jobs]
+    if not (added and own.passed):
+        return row
+    killed = {s.program for s, o in zip(row.proved, outcomes, strict=True) if not o.passed}
+    survivors = tuple(replace(s, killed=s.program in killed) for s in row.survivors)
+    return replace(row, survivors=survivors, added=tuple(added))
 
 
-def _prove_by_suite(
-    stronger: StrongerSuite, problem: Problem, survivors: Sequence[Survivor]
-) -> Generator[Sequence[Job], Sequence[Outcome], tuple[bool, list[Survivor]]]:
+def _prove_by_suite(stronger: StrongerSuite, problem: Problem, row: Row) -> Steps[Row]:
     """Runs a stronger suite on a problem's survivors, if it accepts the reference."""
     (own,) = yield [stronger.job(problem, stronger.task.reference(problem))]
     if not own.passed:
-        return False, list(survivors)
-    jobs = [stronger.job(problem, survivor.program) for survivor in survivors]
+        return row
+    jobs = [stronger.job(problem, survivor.program) for survivor in row.survivors]
     outcomes = yield [_limited(job, own.cpu_s / 3) for job in jobs]
-    pairs = zip(survivors, outcomes, strict=True)
-    return True, [stronger.proved(problem, survivor, outcome) for survivor, outcome in pairs]
-
-
-def _limited(job: Job, cpu_s: float) -> Job:
-    """Lowers a mutant's time limit to a multiple of the reference's CPU seconds."""
-    limit = min(job.limits.cpu_s, max(_LEAST_S, _SLOWER * cpu_s))
-    return replace(job, limits=replace(job.limits, cpu_s=limit))
-
-
-def guarded(id_: str, steps: Steps) -> Steps:
-    """Ends a problem whose programs nest too deep in a state, so that the others are audited."""
-    try:
-        return (yield from steps)
-    except UNPARSABLE as error:
-        return Row(id_, "too_large", f"{type(error).__name__}: {error}")
+    pairs = zip(row.survivors, outcomes, strict=True)
+    return replace(row, suite=True, survivors=tuple(stronger.judged(s, o) for s, o in pairs))

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
+from codegen.evals.sandbox import Job, SandboxProtocol
 from codegen.evals.tasks import FILE, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.evals.tasks.rows import Home, read_rows_of
@@ -26,154 +26,12 @@ from codegen.records import from_dict, read_rows
 from codegen.runs import RunDirectory
 
 from .page import write_pages
-from .problem import Settings, Steps, audit_problem, guarded
-from .rows import STATES, Row
+from .problem import Settings, Steps, audit_problem
+from .rows import Row
 from .stronger import StrongerSuite
-from .summary import CHECKS, summarize
+from .summary import summarize
 
 JOURNAL = "rows.jsonl"
-Progress = Callable[[int, int], None]
-
-
-@dataclass(slots=True)
-class _Running:
-    """A problem in progress: its steps, and the outcomes of its current batch of jobs."""
-
-    steps: Steps
-    outcomes: list[Outcome | None] = field(default_factory=list)
-    missing: int = 0
-
-
-def interleave(problems: Iterable[Steps], sandbox: SandboxProtocol) -> Iterator[Row]:
-    """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
-
-    A problem is started when no job of those in progress is waiting, so few are open at a time.
-    """
-    source = iter(problems)
-    running: dict[int, _Running] = {}
-    waiting: deque[tuple[tuple[int, int], Job]] = deque()
-    done: deque[Row] = deque()
-    started = 0
-
-    def advance(number: int, outcomes: Any) -> None:
-        problem = running[number]
-        try:
-            jobs = problem.steps.send(outcomes)
-            while not jobs:
-                jobs = problem.steps.send([])
-        except StopIteration as end:
-            done.append(end.value)
-            del running[number]
-            return
-        problem.outcomes, problem.missing = [None] * len(jobs), len(jobs)
-        waiting.extendleft(((number, at), job) for at, job in reversed(list(enumerate(jobs))))
-
-    def jobs() -> Iterator[tuple[tuple[int, int], Job]]:
-        nonlocal started
-        while True:
-            while not waiting:
-                if (steps := next(source, None)) is None:
-                    return
-                running[started] = _Running(steps)
-                started += 1
-                advance(started - 1, None)
-            yield waiting.popleft()
-
-    while True:
-        for (number, at), outcome in sandbox.map(jobs()):
-            problem = running[number]
-            problem.outcomes[at] = outcome
-            problem.missing -= 1
-            if not problem.missing:
-                advance(number, problem.outcomes)
-            while done:
-                yield done.popleft()
-        while done:
-            yield done.popleft()
-        if not running:
-            return
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """A finished audit: rows in the task's order, and the summary."""
-
-    rows: Sequence[Row]
-    summary: Mapping[str, Any]
-
-    def faults(self, name: str) -> int:
-        """Returns the number of problems with a fault: a name of ``CHECKS``, or ``reference``."""
-        if name == "reference":
-            return len(self.rows) - self.summary["states"].get("audited", 0)
-        return self.summary[name]["count"]
-
-    def lines(self) -> Iterator[str]:
-        """Yields the summary as lines for a terminal."""
-        for state, count in self.summary["states"].items():
-            yield f"{count:6} {state.replace('_', ' ')}: {STATES[state]}"
-        for name, (words, _) in CHECKS.items():
-            found = self.summary[name]
-            interval = f"   {found['low']:.1%} to {found['high']:.1%}" if found["of"] else ""
-            yield f"{found['count']:6} of {found['of']} {words}{interval}"
-        counts = (self.summary[name] for name in ("mutants", "survivors", "proved"))
-        yield "{:6} mutants, {} pass all tests, {} of these are proved wrong".format(*counts)
-
-
-def audit(
-    task: Task[Any],
-    *,
-    out: str | Path,
-    sandbox: SandboxProtocol,
-    settings: Settings,
-    suite: Task[Any] | None = None,
-    unreadable: Mapping[str, str] | None = None,
-    duplicates: Mapping[str, Sequence[str]] | None = None,
-    on_progress: Progress | None = None,
-) -> Audit:
-    """Audits a task and writes the results to ``out``; resumes an earlier audit there.
-
-    Args:
-        suite: a task with stronger tests of the same problems.
-        unreadable: reasons by id, of rows that could not be read as problems.
-        duplicates: similar problems and training examples by problem id.
-        on_progress: called with (problems done, problems).
-
-    Raises:
-        ResumeError: if ``out`` has an audit with other settings.
-        SandboxError: if the sandbox breaks.
-    """
-    problems = list(task.problems())
-    if task.needs_preparation:
-        task.prepare(problems, sandbox)
-    stronger = StrongerSuite.prepare(suite, problems, sandbox) if suite else None
-    about = {
-        "task": task.name,
-        "source": task.source,
-        "suite": suite.name if suite else "",
-        **asdict(settings),
-        "sandbox": sandbox.describe(),
-    }
-    directory = RunDirectory(Path(out))
-    directory.refuse_foreign(JOURNAL, directory.settings_file)
-    with directory.open(JOURNAL) as journal:
-        directory.claim(about, begun=journal.size > 0)
-        rows = {row.id: row for row in _read(journal.path)}
-        left = [problem for problem in problems if problem.id not in rows]
-        steps = (guarded(p.id, audit_problem(task, p, settings, stronger)) for p in left)
-        for row in interleave(steps, sandbox):
-            rows[row.id] = row
-            if row.state != "sandbox_failed":  # the next call tries it again
-                journal.append(json.dumps(asdict(row)))
-            if on_progress:
-                on_progress(len(rows), len(problems))
-        known = duplicates or {}
-        found = [replace(rows[p.id], duplicates=tuple(known.get(p.id, ()))) for p in problems]
-        found += [Row(id_, "unreadable", reason) for id_, reason in (unreadable or {}).items()]
-        summary = summarize(found, about)
-        directory.write("audit.jsonl", (json.dumps(asdict(row)) + "\n" for row in found))
-        directory.write("audit.json", json.dumps(summary, indent=1) + "\n")
-        write_pages(directory, found, summary)
-    return Audit(found, summary)
 
 
 def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str, str]]:
@@ -191,21 +49,121 @@ def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str
         return load(f"{FILE}{path}" if is_rows else name, source), {}
     problems: dict[str, CustomProblem] = {}
     unreadable: dict[str, str] = {}
-    rows = read_rows_of(source or path, Home(path))
-    for place, row in rows.items:
+    for place, row in read_rows_of(source or path, Home(path)).items:
         try:
             problem = Custom.problem_of(place, row)
+            if problems.setdefault(problem.id, problem) is not problem:
+                raise InputError(f"The id {problem.id!r} appears twice.")
         except InputError as error:
             unreadable[place] = error.message
-            continue
-        if problem.id in problems:
-            unreadable[place] = f"the id {problem.id!r} appears twice"
-        problems.setdefault(problem.id, problem)
     short = path if path.startswith("hub:") else Path(path).name
-    task = Custom(f"{FILE}{short}", "a task of your own", list(problems.values()), short)
-    return task, unreadable
+    return Custom(f"{FILE}{short}", "", list(problems.values()), short), unreadable
 
 
-def _read(path: Path) -> Iterator[Row]:
-    for where, row in read_rows(path):
-        yield from_dict(Row, row, where)
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """The jobs of a problem that are running: their outcomes, and the number still missing."""
+
+    steps: Steps[Row]
+    outcomes: list[Any]
+    missing: int
+
+
+def interleave(problems: Iterable[Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:
+    """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
+
+    A problem is started when no job of those in progress is waiting, so few are open at a time.
+    """
+    source = iter(problems)
+    running: set[int] = set()
+    waiting: deque[tuple[tuple[_Batch, int], Job]] = deque()
+    done: deque[Row] = deque()
+
+    def advance(steps: Steps[Row], outcomes: Any) -> None:
+        running.add(id(steps))
+        try:
+            while not (jobs := steps.send(outcomes)):
+                outcomes = []
+        except StopIteration as end:
+            done.append(end.value)
+            running.remove(id(steps))
+            return
+        batch = _Batch(steps, [None] * len(jobs), len(jobs))
+        waiting.extendleft(((batch, at), jobs[at]) for at in reversed(range(len(jobs))))
+
+    def jobs() -> Iterator[tuple[tuple[_Batch, int], Job]]:
+        while True:
+            while not waiting:
+                if (steps := next(source, None)) is None:
+                    return
+                advance(steps, None)
+            yield waiting.popleft()
+
+    while True:
+        for (batch, at), outcome in sandbox.map(jobs()):
+            batch.outcomes[at] = outcome
+            batch.missing -= 1
+            if not batch.missing:
+                advance(batch.steps, batch.outcomes)
+            while done:
+                yield done.popleft()
+        yield from done
+        done.clear()
+        if not running:
+            return
+
+
+def audit(
+    task: Task[Any],
+    *,
+    out: str | Path,
+    sandbox: SandboxProtocol,
+    settings: Settings,
+    suite: Task[Any] | None = None,
+    unreadable: Mapping[str, str] | None = None,
+    overlap: Mapping[str, Sequence[str]] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Sequence[Row], Mapping[str, Any]]:
+    """Audits a task and writes the results to ``out``; resumes an earlier audit there.
+
+    Args:
+        suite: a task with stronger tests of the same problems.
+        unreadable: reasons by id, of rows that could not be read as problems.
+        overlap: similar problems and training examples by problem id.
+        on_progress: called with (problems done, problems).
+
+    Returns:
+        The rows in the task's order, and the summary.
+
+    Raises:
+        ResumeError: if ``out`` has an audit with other settings.
+        SandboxError: if the sandbox breaks.
+    """
+    problems = list(task.problems())
+    if task.needs_preparation:
+        task.prepare(problems, sandbox)
+    stronger = StrongerSuite.prepare(suite, problems, sandbox) if suite else None
+    about = {"task": task.name, "source": task.source, "suite": suite.name if suite else ""}
+    about |= {**asdict(settings), "sandbox": sandbox.describe()}
+    directory = RunDirectory(Path(out))
+    directory.refuse_foreign(JOURNAL, directory.settings_file)
+    with directory.open(JOURNAL) as journal:
+        directory.claim(about, begun=journal.size > 0)
+        stored = (from_dict(Row, row, where) for where, row in read_rows(journal.path))
+        rows = {row.id: row for row in stored}
+        left = [problem for problem in problems if problem.id not in rows]
+        steps = (audit_problem(task, problem, settings, stronger) for problem in left)
+        for row in interleave(steps, sandbox):
+            rows[row.id] = row
+            if row.state != "sandbox_failed":  # the next call tries it again
+                journal.append(json.dumps(asdict(row)))
+            if on_progress:
+                on_progress(len(rows), len(problems))
+        known = overlap or {}
+        found = [replace(rows[p.id], duplicates=tuple(known.get(p.id, ()))) for p in problems]
+        found += [Row(id_, "unreadable", reason) for id_, reason in (unreadable or {}).items()]
+        summary = summarize(found, about)
+        directory.write("audit.jsonl", (json.dumps(asdict(row)) + "\n" for row in found))
+        directory.write("audit.json", json.dumps(summary, indent=1) + "\n")
+        write_pages(directory, found, summary)
+    return found, summary

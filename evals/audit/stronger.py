@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
 from codegen.evals.tasks import Problem, Task
-from codegen.evals.tasks.evalplus import PlusTask
 from codegen.records import UNJUDGED
 
 from .rows import Survivor
 
-# By the beginning of a task's name.
-SUITES = {"humaneval-plus": "", "mbpp-plus": "", "humaneval": "humaneval-plus", "mbpp": "mbpp-plus"}
-_FAILED = re.compile(r"(base|plus) test (\d+): ")
-
 
 def suite_of(task: str) -> str:
     """Returns the name of the stronger suite of a task; empty if none is known."""
-    return next((suite for name, suite in SUITES.items() if task.startswith(name)), "")
+    family = next((name for name in ("humaneval", "mbpp") if task.startswith(name)), "")
+    return f"{family}-plus" if family and "-plus" not in task else ""
 
 
 @dataclass(frozen=True, slots=True)
 class StrongerSuite:
-    """A task whose tests are believed where they reject a mutant.
-
-    Attributes:
-        problems: by the number in their ids.
-    """
+    """A task whose tests are believed where they reject a mutant; its problems by number."""
 
     task: Task[Any]
     problems: dict[str, Problem]
@@ -41,48 +31,29 @@ class StrongerSuite:
         cls, task: Task[Any], problems: Sequence[Problem], sandbox: SandboxProtocol
     ) -> StrongerSuite:
         """Prepares the problems that a suite shares with ``problems``."""
-        known = {_key(problem): problem for problem in task.problems()}
-        shared = {key: known[key] for key in map(_key, problems) if key in known}
+        wanted = set(map(_number, problems))
+        shared = {_number(p): p for p in task.problems() if _number(p) in wanted}
         if task.needs_preparation:
             task.prepare(list(shared.values()), sandbox)
         return cls(task, shared)
 
     def find(self, problem: Problem) -> Problem | None:
         """Returns the suite's version of a problem; None if absent."""
-        return self.problems.get(_key(problem))
+        return self.problems.get(_number(problem))
 
     def job(self, problem: Problem, program: str) -> Job:
-        """Returns the job that runs the suite on a program.
-
-        Raises:
-            CodegenError: if the suite needs no job for it.
-        """
+        """Returns the job that runs the suite on a program."""
         made = self.task.job(problem, program)
-        if not isinstance(made, Job):
-            raise CodegenError(f"The suite {self.task.name} does not run tests.")
+        assert isinstance(made, Job)  # tests that run nothing are not stronger
         return made
 
-    def proved(self, problem: Problem, survivor: Survivor, outcome: Outcome) -> Survivor:
-        """Adds a verdict of the suite to a survivor, and its input unless one was generated."""
+    def judged(self, survivor: Survivor, outcome: Outcome) -> Survivor:
+        """Adds a verdict of the suite to a survivor, with its message unless it has an input."""
         if outcome.passed or outcome.status in UNJUDGED:
             return survivor
-        proved = replace(survivor, proved_by=(*survivor.proved_by, "suite"))
-        if survivor.input:
-            return proved
-        shown = {
-            "input": f"an input of {self.task.name}",
-            "got": f"{outcome.status}: {outcome.message}",
-        }
-        if isinstance(self.task, PlusTask) and (found := _FAILED.search(outcome.message)):
-            offset = 0 if found[1] == "base" else problem.base  # type: ignore[attr-defined]
-            at = offset + int(found[2]) - 1
-            called = ", ".join(map(repr, problem.inputs[at]))  # type: ignore[attr-defined]
-            shown["input"] = f"{problem.entry_point}({called})"[:2000]  # type: ignore[attr-defined]
-            shown["expected"] = repr(self.task.expected(problem).results[at])[:2000]  # type: ignore[arg-type]
-            text = outcome.message[found.end() :].rpartition(", expected ")[0]
-            shown["got"] = text.rpartition(") is ")[2]
-        return replace(proved, **shown)
+        got = survivor.got or f"{self.task.name}: {outcome.status}: {outcome.message}"
+        return replace(survivor, proved_by=(*survivor.proved_by, "suite"), got=got)
 
 
-def _key(problem: Problem) -> str:
-    return problem.id.rpartition("/")[2].lower()
+def _number(problem: Problem) -> str:
+    return problem.id.rpartition("/")[2]

@@ -22,8 +22,8 @@ CHECKS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
 
 def fraction(count: int, total: int) -> dict[str, Any]:
     """Returns a proportion with its 95% interval; None where the total is 0."""
-    value = count / total if total else None
     low, high = wilson(count / total, total) if total else (None, None)
+    value = count / total if total else None
     return {"count": count, "of": total, "value": value, "low": low, "high": high}
 
 
@@ -34,32 +34,29 @@ def summarize(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
         about: the task and the settings.
     """
     audited = [row for row in rows if row.state == "audited"]
-    with_reference = [row for row in rows if row.state not in ("no_reference", "unreadable")]
+    readable = sum(row.state not in ("no_reference", "unreadable") for row in rows)
     survivors = [survivor for row in audited for survivor in row.survivors]
+    kinds = {kind for row in audited for kind in row.mutants}
     return {
         **about,
         "version": codegen.__version__,
         "problems": len(rows),
         "states": dict(Counter(row.state for row in rows)),
-        "references": fraction(len(audited), len(with_reference)),
-        **{name: _share(audited, holds) for name, (_, holds) in CHECKS.items()},
+        "references": fraction(len(audited), readable),
+        **{name: _count(audited, holds) for name, (_, holds) in CHECKS.items()},
         "trust": dict(Counter(row.trust for row in audited)),
-        "mutants": sum(sum(row.mutants.values()) for row in audited),
+        "made": sum(sum(row.mutants.values()) for row in audited),
         "survivors": len(survivors),
         "proved": sum(survivor.is_proved for survivor in survivors),
-        "classes": {kind: _of_class(audited, kind) for kind in _classes(audited)},
+        "classes": {kind: _of_class(audited, kind) for kind in sorted(kinds)},
         "agreement": _agreement([row for row in audited if row.suite]),
         "added_tests": sum(len(row.added) for row in audited),
         "killed_by_added_tests": sum(survivor.killed for survivor in survivors),
     }
 
 
-def _share(rows: Sequence[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
+def _count(rows: Sequence[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
     return fraction(sum(map(holds, rows)), len(rows))
-
-
-def _classes(rows: Iterable[Row]) -> list[str]:
-    return sorted({kind for row in rows for kind in row.mutants})
 
 
 def _of_class(rows: Sequence[Row], kind: str) -> dict[str, Any]:
@@ -70,7 +67,7 @@ def _of_class(rows: Sequence[Row], kind: str) -> dict[str, Any]:
         "mutants": sum(row.mutants[kind] for row in having),
         "survivors": len(survivors),
         "proved": sum(survivor.is_proved for survivor in survivors),
-        "weak": _share(having, lambda row: any(s.kind == kind for s in row.proved)),
+        "weak": _count(having, lambda row: any(s.kind == kind for s in row.proved)),
     }
 
 
@@ -78,28 +75,19 @@ def _agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Compares the verdicts from generated inputs with a stronger suite's; None without one."""
     if not rows:
         return None
-    survivors = [(row.id, s) for row in rows for s in row.survivors]
-
-    def compare(items: Iterable[tuple[bool, bool]]) -> dict[str, Any]:
-        counts = Counter(items)
-        both = counts[True, True]
-        return {
-            "both": both,
-            "only_inputs": counts[True, False],
-            "only_suite": counts[False, True],
-            "recall": fraction(both, both + counts[False, True]),
-            "precision": fraction(both, both + counts[True, False]),
-        }
-
-    by = [("inputs" in s.proved_by, "suite" in s.proved_by) for _, s in survivors]
-    tasks = [
-        tuple(any(name in s.proved_by for s in row.survivors) for name in ("inputs", "suite"))
-        for row in rows
-    ]
-    caught = [s for _, s in survivors if "suite" in s.proved_by]
+    verdicts = [[set(s.proved_by) for s in row.survivors] for row in rows]
+    killed = [s.killed for row in rows for s in row.survivors if "suite" in s.proved_by]
     return {
         "problems": len(rows),
-        "mutants": compare(by),
-        "tasks": compare(tasks),  # type: ignore[arg-type]
-        "hardened": fraction(sum(s.killed for s in caught), len(caught)),
+        "mutants": _compare(by for row in verdicts for by in row),
+        "tasks": _compare(set[str]().union(*row) for row in verdicts),
+        "hardened": fraction(sum(killed), len(killed)),
     }
+
+
+def _compare(verdicts: Iterable[set[str]]) -> dict[str, Any]:
+    counts = Counter(frozenset(by) for by in verdicts)
+    kinds = ({"inputs", "suite"}, {"inputs"}, {"suite"})
+    both, inputs, suite = (counts[frozenset(by)] for by in kinds)
+    rates = {"recall": fraction(both, both + suite), "precision": fraction(both, both + inputs)}
+    return {"both": both, "only_inputs": inputs, "only_suite": suite, **rates}

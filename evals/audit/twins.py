@@ -1,4 +1,4 @@
-"""Twins of tests: the same tests with one expected value changed.
+"""Twins of tests: the same tests with one expected value changed, or one assertion negated.
 
 With a correct program, an assertion whose twins all pass is dead: it is never reached, or its
 result does not matter.
@@ -15,33 +15,19 @@ from codegen.python_syntax import parse
 
 MAX_TEXT = 1 << 16  # characters of tests that get twins
 _MAX_ASSERTIONS = 60
-_OPPOSITES = {
-    name: other
-    for pair in (
-        ("assertTrue", "assertFalse"),
-        ("assertEqual", "assertNotEqual"),
-        ("assertIs", "assertIsNot"),
-        ("assertIn", "assertNotIn"),
-        ("assertIsNone", "assertIsNotNone"),
-        ("assertIsInstance", "assertNotIsInstance"),
-        ("assertAlmostEqual", "assertNotAlmostEqual"),
-        ("assertGreater", "assertLessEqual"),
-        ("assertLess", "assertGreaterEqual"),
-        ("assertRegex", "assertNotRegex"),
-    )
-    for name, other in (pair, pair[::-1])
-}
+_PAIRS = (
+    "assertTrue assertFalse", "assertEqual assertNotEqual", "assertIs assertIsNot",
+    "assertIn assertNotIn", "assertIsNone assertIsNotNone", "assertGreater assertLessEqual",
+    "assertIsInstance assertNotIsInstance", "assertAlmostEqual assertNotAlmostEqual",
+    "assertLess assertGreaterEqual", "assertRegex assertNotRegex",
+)  # fmt: skip
+_FORMS = frozenset({"abs", "dict", "frozenset", "list", "round", "set", "sorted", "tuple"})
+_OPPOSITES = {n: o for pair in map(str.split, _PAIRS) for n, o in (pair, pair[::-1])}
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """An assertion with its twins.
-
-    Attributes:
-        line: number in the tests.
-        text: the assertion in one line.
-        twins: whole tests, each with one change in it.
-    """
+    """An assertion in the tests, its text in one line, and its twins, which are whole tests."""
 
     line: int
     text: str
@@ -54,9 +40,7 @@ def find_assertions(test: str) -> list[Assertion]:
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: if Python cannot parse the tests.
     """
-    if len(test) > MAX_TEXT:
-        return []
-    tree = parse(test)
+    tree = parse(test if len(test) <= MAX_TEXT else "")
     return [
         Assertion(node.lineno, ast.unparse(node), tuple(_twins(tree, node)))
         for node in list(ast.walk(tree))
@@ -70,35 +54,28 @@ def _opposite(node: ast.AST) -> str:
 
 
 def _twins(tree: ast.Module, node: Any) -> Iterator[str]:
-    """Yields the tests with one expected literal changed, then with the assertion negated."""
-    places = [node.test] if isinstance(node, ast.Assert) else node.args
+    is_plain = isinstance(node, ast.Assert)
+    places = [node.test] if is_plain else node.args
     literals = [literal for place in places for literal in _expected(place)]
-    for literal in literals[:1] + literals[1:][-1:]:
-        value = literal.value
-        literal.value = _near(value)
+    changes = [(each, "value", _near(each.value)) for each in literals[:1] + literals[1:][-1:]]
+    negated = (node, "test", ast.UnaryOp(ast.Not(), node.test)) if is_plain else None
+    for target, field, new in [*changes, negated or (node.func, "attr", _opposite(node))]:
+        old = getattr(target, field)
+        setattr(target, field, new)
         yield ast.unparse(tree)
-        literal.value = value
-    if isinstance(node, ast.Assert):
-        test = node.test
-        node.test = ast.UnaryOp(ast.Not(), test)
-        yield ast.unparse(tree)
-        node.test = test
-    else:
-        name = node.func.attr
-        node.func.attr = _opposite(node)
-        yield ast.unparse(tree)
-        node.func.attr = name
+        setattr(target, field, old)
 
 
 def _expected(node: ast.AST) -> Iterator[ast.Constant]:
-    """Yields the literals outside of calls, which are inputs, and not those of tolerances."""
+    """Yields the literals that are not inputs of calls, and not tolerances."""
     match node:
+        case ast.Call(ast.Name(name)) if name in _FORMS:
+            pass
         case ast.Call() | ast.Subscript():
             return
-        case ast.Constant(value=float(value)) if 0 < value < 0.1:
-            return
-        case ast.Constant(value=bool() | int() | float() | str()):
-            yield node
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            if not (isinstance(value, float) and 0 < value < 0.1):
+                yield node
     for child in ast.iter_child_nodes(node):
         yield from _expected(child)
 

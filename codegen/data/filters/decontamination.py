@@ -86,12 +86,21 @@ def open_reference(spec: str) -> ReferenceSet:
     """
     if spec == "humaneval":
         return ReferenceSet(spec, tuple(_humaneval()))
+    name, rows = open_rows(spec)
+    return ReferenceSet(name, _problems(rows, spec))
+
+
+def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
+    """Opens a reference set or training data; returns its name, and its rows with their places.
+
+    Raises:
+        InputError: if it cannot be found or read.
+    """
     if spec == "mbpp":
-        rows = (row for split in _MBPP_SPLITS for row in _hub_rows(f"{MBPP}:full:{split}"))
-        return ReferenceSet(spec, _problems(rows, spec))
+        return spec, (row for split in _MBPP_SPLITS for row in _hub_rows(f"{MBPP}:full:{split}"))
     if spec.startswith("hub:"):
-        rows = _hub_rows(spec.removeprefix("hub:"))
-        return ReferenceSet("_".join(spec.removeprefix("hub:").split()), _problems(rows, spec))
+        argument = spec.removeprefix("hub:")
+        return "_".join(argument.split()), _hub_rows(argument)
     path = Path(spec)
     if not path.is_file():
         raise InputError(f"No reference set {spec!r}.", _REMEDY)
@@ -99,8 +108,7 @@ def open_reference(spec: str) -> ReferenceSet:
     if kind is None:
         raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
     rows = jsonl_rows(path) if kind == "jsonl" else parquet_rows(path, spec)
-    name = "_".join(path.name.split()).partition(".")[0]
-    return ReferenceSet(name, _problems(_sound(rows, path), spec))
+    return "_".join(path.name.split()).partition(".")[0], _sound(rows, path)
 
 
 def _humaneval() -> Iterator[Reference]:

@@ -6,23 +6,26 @@ Training data is searched by :mod:`.decontamination`; problems of the same set a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
+from codegen.data.filters.decontamination import (
+    Decontamination,
+    Reference,
+    ReferenceSet,
+    open_rows,
+)
 from codegen.data.filters.dedup import Dedup, DedupIndex
-from codegen.data.sources.rows import format_of, jsonl_rows, open_hub, parquet_rows
-from codegen.errors import InputError
-from codegen.hub import parse_hub
 from codegen.records import Example
 
 
-def find_overlap(problems: Sequence[Reference], against: Sequence[str]) -> dict[str, list[str]]:
+def find_overlap(
+    problems: Mapping[str, tuple[str, str]], against: Sequence[str]
+) -> dict[str, list[str]]:
     """Returns what each problem overlaps with, by id; problems without overlap are left out.
 
     Args:
-        problems: with one prompt and at most one solution each.
+        problems: prompt and solution by id.
         against: training data: JSONL or Parquet files, or ``hub:org/name[:config][:split]``.
 
     Raises:
@@ -31,46 +34,23 @@ def find_overlap(problems: Sequence[Reference], against: Sequence[str]) -> dict[
     found: dict[str, list[str]] = {}
     dedup = Dedup("near")
     index = DedupIndex(dedup)
-    for problem in problems:
-        text = "\n".join((*problem.prompt, *problem.solution))
-        if same := index.add(problem.id, dedup.signature(Example(problem.id, "", text))):
-            kind = same.reason.replace("_", " ")
-            found.setdefault(problem.id, []).append(f"{kind}: {same.detail}")
-    if against:
-        reference = ReferenceSet("audited", tuple(problems))
-        contained = Decontamination.build([reference])
-        for place, row in (pair for spec in against for pair in _rows(spec)):
-            for text in _texts(row):
-                if match := contained.check(Example(place, "", text)):
-                    what, _, id_ = match.detail.partition(" set=audited problem=")
-                    found.setdefault(id_, []).append(f"{place}: {what}")
+    for id_, texts in problems.items():
+        if same := index.add(id_, dedup.signature(Example(id_, "", "\n".join(texts)))):
+            found.setdefault(id_, []).append(f"{same.reason.replace('_', ' ')}: {same.detail}")
+    parts = [Reference(id_, (p,), (s,) if s else ()) for id_, (p, s) in problems.items()]
+    contained = Decontamination.build([ReferenceSet("audited", tuple(parts))])
+    rows = (row for spec in against for row in open_rows(spec)[1])
+    for place, text in ((place, text) for place, row in rows for text in _texts(row)):
+        if match := contained.check(Example(place, "", text)):
+            what, _, id_ = match.detail.partition(" set=audited problem=")
+            found.setdefault(id_, []).append(f"{place}: {what}")
     return found
-
-
-def _rows(spec: str) -> Iterator[tuple[str, object]]:
-    if spec.startswith("hub:"):
-        name, config, split = parse_hub(spec.removeprefix("hub:"))
-        rows = open_hub(name, config, split, spec)
-        yield from ((f"{spec}:{number}", row) for number, row in enumerate(rows))
-        return
-    path = Path(spec)
-    kind = format_of(path) if path.is_file() else None
-    if kind is None:
-        raise InputError(
-            f"Cannot read the training data {spec!r}.",
-            "Pass a .jsonl, .jsonl.gz or .parquet file, or hub:org/name.",
-        )
-    for place, row, _ in jsonl_rows(path) if kind == "jsonl" else parquet_rows(path, spec):
-        yield place, row
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Yields the strings of a row, at any depth."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)

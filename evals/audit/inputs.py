@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,9 @@ class Input:
 
     name: str
     args: tuple[Any, ...]
-    options: Mapping[str, Any]
 
     def __str__(self) -> str:
-        named = (f"{key}={value!r}" for key, value in self.options.items())
-        return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
-
-    @property
-    def values(self) -> list[Any]:
-        """All arguments, named ones last."""
-        return [*self.args, *self.options.values()]
-
-    def with_values(self, values: Sequence[Any]) -> Input:
-        """Returns the same call with other arguments."""
-        count = len(self.args)
-        options = dict(zip(self.options, values[count:], strict=True))
-        return Input(self.name, tuple(values[:count]), options)
+        return f"{self.name}({', '.join(map(repr, self.args))})"
 
 
 def recorder(job: Job, names: Sequence[str]) -> Job:
@@ -55,11 +42,12 @@ def recorder(job: Job, names: Sequence[str]) -> Job:
 
 
 def read_calls(recorded: object) -> list[Input]:
-    """Returns the calls of a recorder's value whose arguments are plain values."""
+    """Returns the calls of a recorder's value with plain positional arguments."""
     found = []
     for text in recorded if isinstance(recorded, list) else ():
         try:
-            found.append(Input(*ast.literal_eval(text)))
+            name, args, options = ast.literal_eval(text)
+            found += [Input(name, args)] if not options else []
         except (*UNPARSABLE, TypeError):
             continue  # an object is among the arguments
     return found
@@ -98,17 +86,13 @@ class _Domain:
         self.letters = {_letter(c) for value in values if isinstance(value, str) for c in value}
         groups = [items for value in values if (items := _items(value)) is not None]
         self.items = _Domain([item for items in groups for item in items]) if groups else None
-        self.may_be_empty = any(hasattr(value, "__len__") and not value for value in values)
-        ordered = [value for value in values if isinstance(value, (list, tuple)) and value[1:]]
-        self.is_sorted = len(ordered) > 1 and all(map(_is_sorted, ordered))
+        self.is_sorted = len(groups) > 1 and all(map(_is_sorted, values))
 
     def __contains__(self, value: Any) -> bool:
         if type(value) not in self.kinds:
             return False
         if isinstance(value, (int, float)):
             return self.low <= value <= self.high
-        if hasattr(value, "__len__") and not (value or self.may_be_empty):
-            return False
         if isinstance(value, str):
             return {_letter(c) for c in value} <= self.letters
         if self.is_sorted and not _is_sorted(value):
@@ -126,7 +110,7 @@ def _letter(c: str) -> str:
     return ("A" if c.isupper() else "a") if c.isalpha() else "0" if c.isdigit() else c
 
 
-def _is_sorted(value: Sequence[Any]) -> bool:
+def _is_sorted(value: Any) -> bool:
     try:
         return list(value) == sorted(value)
     except TypeError:
@@ -144,9 +128,9 @@ class _Contract:
     """The properties that recorded calls of the function in the first one have in common."""
 
     def __init__(self, seen: Sequence[Input]) -> None:
-        first = seen[0].name, len(seen[0].values)
-        self.alike = [i for i in seen if (i.name, len(i.values)) == first]
-        rows = [i.values for i in self.alike]
+        first = seen[0].name, len(seen[0].args)
+        self.alike = [i for i in seen if (i.name, len(i.args)) == first]
+        rows = [i.args for i in self.alike]
         self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
         self.atoms = [part for row in rows for part in _parts(row)]
         measures = [list(map(_measure, row)) for row in rows] if rows[1:] else []
@@ -156,7 +140,7 @@ class _Contract:
         self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
 
     def __contains__(self, candidate: Input) -> bool:
-        values = candidate.values
+        values = candidate.args
         if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
             return False
         measures = list(map(_measure, values))
@@ -165,12 +149,12 @@ class _Contract:
 
     def changed(self, parent: Input, at: int, value: Any) -> Input:
         """Changes one argument, and numbers that always equal its length."""
-        values = parent.values
+        values = list(parent.args)
         values[at] = value
         for a, b in self.equal:
             if a == at and type(values[b]) is int:
                 values[b] = _measure(value)
-        return parent.with_values(values)
+        return Input(parent.name, tuple(values))
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -179,21 +163,26 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from _parts(item)
 
 
-def vary(seen: Sequence[Input], count: int, rng: random.Random) -> list[Input]:
-    """Returns recorded inputs of the first one's function, and up to ``count`` variations of them.
+def vary(
+    seen: Sequence[Input], count: int, rng: random.Random, around: Input | None = None
+) -> list[Input]:
+    """Returns inputs like the recorded ones, the shortest first.
 
-    The shortest come first.
+    Args:
+        seen: recorded inputs; those of the first one's function are varied.
+        count: maximum number of variations.
+        around: an input to vary instead.
     """
-    contract = _Contract(seen)
-    found = {str(i): i for i in contract.alike}
+    contract = _Contract([i for i in seen if around is None or i.name == around.name])
+    found = {str(i): i for i in (contract.alike if around is None else [around])}
     parents = list(found.values())
-    for _ in range(12 * count if parents[0].values else 0):
+    for _ in range(12 * count if parents[0].args else 0):
         if len(found) >= count + len(contract.alike):
             break
         new = rng.choice(parents)
         for _ in range(rng.choice((1, 1, 2, 3))):
-            at = rng.randrange(len(new.values))
-            new = contract.changed(new, at, _varied(new.values[at], contract.atoms, rng))
+            at = rng.randrange(len(new.args))
+            new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
             found[text] = new
             parents.append(new)
@@ -247,34 +236,3 @@ def _rearranged(items: list[Any], make: Callable[[], Any], rng: random.Random) -
             [make() for _ in range(rng.randrange(len(items) + 3))],
         )
     )
-
-
-def smaller(candidate: Input, seen: Sequence[Input]) -> list[Input]:
-    """Returns inputs that are one step smaller and still like the recorded ones (Hypothesis's
-    rules: fewer items first, then smaller ones).
-    """
-    contract = _Contract([i for i in seen if i.name == candidate.name])
-    made = [
-        contract.changed(candidate, at, new)
-        for at, value in enumerate(candidate.values)
-        for new in _reduced(value)
-    ]
-    found = {str(i): i for i in made if i in contract and len(str(i)) <= len(str(candidate))}
-    return list(found.values())[:48]
-
-
-def _reduced(value: Any) -> Iterator[Any]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        steps = (0, 1, value // 2, value - 1)
-        yield from (type(value)(new) for new in steps if abs(new) < abs(value))
-    items = list(value) if isinstance(value, str) else _items(value)
-    if items is None:
-        return
-    build: Callable[[list[Any]], Any] = "".join if isinstance(value, str) else type(value)
-    half = len(items) // 2
-    parts = [items[:half], items[half:]]
-    parts += [[*items[:at], *items[at + 1 :]] for at in range(len(items))]
-    yield from (build(part) for part in parts if len(part) < len(items))
-    if isinstance(value, (list, tuple)):
-        for at, item in enumerate(items):
-            yield from (build([*items[:at], new, *items[at + 1 :]]) for new in _reduced(item))

@@ -15,8 +15,10 @@ import types
 import warnings
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from codegen.config import read_yaml
 from codegen.python_syntax import UNPARSABLE, parse
 
 
@@ -124,25 +126,9 @@ def _is_inert(node: ast.AST) -> bool:
     return isinstance(node, _INERT)
 
 
-_SWAPS: dict[type[ast.AST], tuple[type[Any], ...]] = {
-    ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Add, ast.FloorDiv),
-    ast.Div: (ast.Mult, ast.FloorDiv), ast.FloorDiv: (ast.Mult, ast.Div),
-    ast.Mod: (ast.FloorDiv, ast.Mult), ast.Pow: (ast.Mult,), ast.BitAnd: (ast.BitOr,),
-    ast.BitOr: (ast.BitAnd,), ast.BitXor: (ast.BitOr,), ast.LShift: (ast.RShift,),
-    ast.RShift: (ast.LShift,), ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Lt: (ast.Gt,),
-    ast.LtE: (ast.GtE,), ast.Gt: (ast.Lt,), ast.GtE: (ast.LtE,), ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
-    ast.And: (ast.Or,), ast.Or: (ast.And,),
-}  # fmt: skip
-_BOUNDARIES: dict[type[ast.AST], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-}  # fmt: skip
-_CALLS = {
-    "min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list", "set": "list",
-    "abs": "float", "upper": "lower", "lower": "upper", "startswith": "endswith",
-    "endswith": "startswith", "isalpha": "isalnum", "isdigit": "isalnum", "find": "rfind",
-    "floor": "ceil", "ceil": "floor", "lstrip": "rstrip", "strip": "lstrip",
-}  # fmt: skip
+TABLES = read_yaml(Path(__file__).parent / "assets" / "mistakes.yaml")
+
+
 _DROPPED = (
     *(ast.Assign, ast.AugAssign, ast.Expr, ast.Break, ast.Continue, ast.If, ast.For, ast.While),
     *(ast.Delete, ast.Raise),
@@ -151,23 +137,25 @@ _DROPPED = (
 
 def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Yields what could stand instead of a node, each with the class of the mistake."""
-    is_branch = isinstance(parent, (ast.If, ast.For, ast.While))
-    if isinstance(node, _DROPPED) or (isinstance(node, ast.Return) and is_branch):
+    is_early = isinstance(node, ast.Return) and isinstance(parent, (ast.If, ast.For, ast.While))
+    if is_early or isinstance(node, _DROPPED):
         yield "statement", ast.Pass()
-    match node:
-        case ast.expr() if field == "ifs" or (
-            field == "test" and not isinstance(parent, ast.Assert)
-        ):
+    if isinstance(node, ast.expr):
+        if field == "ifs" or (field == "test" and not isinstance(parent, ast.Assert)):
             yield "condition", ast.UnaryOp(ast.Not(), node)
-        case ast.expr() if isinstance(parent, ast.Slice):
-            yield from _off_by_one(node)
+        if _is_index(parent, field, node):
+            yield from (
+                ("off_by_one", ast.BinOp(node, op(), ast.Constant(1))) for op in (ast.Add, ast.Sub)
+            )
     match node:
         case ast.operator() | ast.boolop() | ast.cmpop():
-            names = {"op": "boolean" if isinstance(node, ast.boolop) else "arithmetic"}
-            kind = names.get(field, "comparison")
-            yield from ((kind, new()) for new in _SWAPS.get(type(node), ()))
-            if new := _BOUNDARIES.get(type(node)):
-                yield "boundary", new()
+            kinds = {ast.operator: "arithmetic", ast.boolop: "boolean", ast.cmpop: "comparison"}
+            kind = kinds[type(node).__base__ or ast.operator]
+            name = type(node).__name__
+            for new in TABLES["swaps"].get(name, "").split():
+                yield kind, getattr(ast, new)()
+            if new := TABLES["boundaries"].get(name):
+                yield "boundary", getattr(ast, new)()
         case ast.BinOp(left):
             yield "arithmetic", left
         case ast.UnaryOp(ast.USub() | ast.Not() as op, operand):
@@ -179,10 +167,6 @@ def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[tuple[
             yield from (("branch", ast.If(ast.Constant(c), body, orelse)) for c in (True, False))
         case ast.IfExp(_, body, orelse):
             yield from (("branch", body), ("branch", orelse))
-        case ast.Subscript(value, index, ast.Load()) if not isinstance(
-            index, (ast.Slice, ast.Tuple)
-        ):
-            yield from ((k, ast.Subscript(value, new, ast.Load())) for k, new in _off_by_one(index))
         case ast.Constant(bool() as value):
             yield "constant", ast.Constant(not value)
         case ast.Constant(int() | float() as value):
@@ -190,14 +174,23 @@ def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[tuple[
         case ast.Constant(str() as text):
             yield "constant", ast.Constant("" if text else "a")
         case ast.Call(function, arguments, keywords):
-            yield from _of_call(node, function, arguments, keywords)
+            yield from _of_call(function, arguments, keywords)
+
+
+def _is_index(parent: ast.AST, field: str, node: ast.expr) -> bool:
+    """Returns True for indices, bounds of slices and ranges, and lengths."""
+    match parent, field, node:
+        case (_, _, ast.Slice() | ast.Tuple() | ast.Constant(str())):
+            return False
+        case (ast.Slice(), _, _) | (_, "slice", _) | (ast.Call(ast.Name("range")), "args", _):
+            return True
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "len"
 
 
 def _of_call(
-    node: ast.Call, function: Any, arguments: list[ast.expr], keywords: list[ast.keyword]
+    function: Any, arguments: list[ast.expr], keywords: list[ast.keyword]
 ) -> Iterator[tuple[str, ast.AST]]:
-    name = getattr(function, "id", getattr(function, "attr", ""))
-    if new := _CALLS.get(name):
+    if new := TABLES["calls"].get(getattr(function, "id", getattr(function, "attr", ""))):
         is_name = isinstance(function, ast.Name)
         changed = ast.Name(new) if is_name else ast.Attribute(function.value, new)
         yield "call", ast.Call(changed, arguments, [] if new == "list" else keywords)
@@ -206,14 +199,3 @@ def _of_call(
     for at in range(len(arguments) - 1):
         swapped = [*arguments[:at], arguments[at + 1], arguments[at], *arguments[at + 2 :]]
         yield "argument", ast.Call(function, swapped, keywords)
-    for at, argument in enumerate(arguments if name == "range" else ()):
-        for kind, moved in _off_by_one(argument):
-            yield kind, ast.Call(function, [*arguments[:at], moved, *arguments[at + 1 :]], [])
-    if name == "len":
-        yield from _off_by_one(node)
-
-
-def _off_by_one(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
-    if not (isinstance(node, ast.Constant) and not isinstance(node.value, int)):
-        yield "off_by_one", ast.BinOp(node, ast.Add(), ast.Constant(1))
-        yield "off_by_one", ast.BinOp(node, ast.Sub(), ast.Constant(1))

@@ -9,7 +9,7 @@ from typing import Any
 from codegen.evals.report.page import as_text, diff_lines, templates
 from codegen.runs import RunDirectory
 
-from .rows import STATES, Row
+from .rows import Row
 from .summary import CHECKS
 
 ASSETS = Path(__file__).parent / "assets"
@@ -28,7 +28,6 @@ def write_pages(directory: RunDirectory, rows: Sequence[Row], summary: Mapping[s
         "title": f"Audit of {summary['task']}",
         "summary": summary,
         "checks": {name: words for name, (words, _) in CHECKS.items()},
-        "states": STATES,
         "shown": [row for row in worst if any(badness(row))][:MAX_SHOWN],
         "broken": [row for row in rows if row.state != "audited"],
         "diff": lambda row, s: diff_lines(row.reference.splitlines(), s.program.splitlines()),

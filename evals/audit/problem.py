@@ -23,7 +23,7 @@ from codegen.rewards.tests import constant_programs, counted, free_names
 
 from .forgers import Harness, in_harness, is_fooled, make_forgers
 from .harden import assertion_text, choose_tests, with_assertions
-from .inputs import INSIDE, Input, find_view, read_calls, recorder, smaller, vary
+from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
 from .mutants import Mutant, make_mutants
 from .rows import Row, Survivor
 from .stronger import StrongerSuite
@@ -35,8 +35,8 @@ Steps = Generator[Sequence[Job], Sequence[Outcome], T]
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
-_SHRINKS = 4
-_SHRUNK = 5  # proofs per problem that are made smaller
+# Rounds in which a proof is made smaller, inputs per round, and proofs per problem.
+_SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
 # CPU limit of a mutant: a multiple of the reference's time, and the least limit.
 _SLOWER, _LEAST_S = 10, 0.25
@@ -62,16 +62,11 @@ class Settings:
 def audit_problem(
     task: Task[Any], problem: Problem, settings: Settings, stronger: StrongerSuite | None
 ) -> Steps[Row]:
-    """Audits one problem; yields batches of jobs and expects their outcomes in the same order."""
-    try:
-        return (yield from _audit(task, problem, settings, stronger))
-    except UNPARSABLE as error:  # the reference nests too deep
-        return Row(problem.id, "too_large", f"{type(error).__name__}: {error}")
+    """Audits one problem; yields batches of jobs and expects their outcomes in the same order.
 
-
-def _audit(
-    task: Task[Any], problem: Problem, settings: Settings, stronger: StrongerSuite | None
-) -> Steps[Row]:
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: for a reference that nests too deep.
+    """
     program = task.reference(problem)
     job = task.job(problem, program) if program else None
     if not isinstance(job, Job):
@@ -270,13 +265,15 @@ def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Surv
 
 def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
     for _ in range(_SHRINKS):
-        known, _ = yield from subject.known(smaller(call, subject.seen))
+        options = vary(subject.seen, _SMALLER, random.Random(str(call)), call)
+        shorter = [option for option in options if len(str(option)) < len(str(call))]
+        known, _ = yield from subject.known(shorter)
         (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]
         wrong = _differences(outcome, known)
         if not wrong:
             break
-        call = min(wrong, key=lambda i: (len(str(i)), str(i)))
-        survivor = _proved(survivor, call, known[call], wrong[call])
+        call, got = next(iter(wrong.items()))  # the shortest
+        survivor = _proved(survivor, call, known[call], got)
     return survivor
 
 

@@ -4,19 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-STATES = {
-    "audited": "the reference passes, and all checks ran",
-    "no_reference": "the problem has no reference solution",
-    "reference_fails": "the tests reject the reference solution",
-    "flaky_reference": "the reference solution passes some runs only",
-    "tests_nothing": "the tests pass regardless of what a program returns",
-    "not_python": "the reference solution is not a Python program",
-    "not_run": "the problem needs no tests, or packages that the sandbox lacks",
-    "too_large": "the reference solution or the tests are too large",
-    "unreadable": "the row cannot be read as a problem",
-    "sandbox_failed": "the sandbox failed; run the audit again",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
@@ -52,7 +39,11 @@ class Row:
     """The audit of one problem.
 
     Attributes:
-        state: see :data:`STATES`; all but ``audited`` leave the fields below empty.
+        state: ``audited``; or why not, and the fields below are empty: ``no_reference``,
+            ``reference_fails``, ``flaky_reference`` (it passes some runs only),
+            ``tests_nothing`` (the tests pass regardless of the program), ``not_python``,
+            ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
+            ``sandbox_failed`` (run the audit again).
         message: details of the state.
         reference: the reference solution, laid out as the mutants are.
         cpu_s, limit_s: CPU seconds of the reference, and its limit.

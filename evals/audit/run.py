@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
-from codegen.evals.sandbox import Job, SandboxProtocol
+from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
 from codegen.evals.tasks import FILE, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.evals.tasks.rows import Home, read_rows_of
+from codegen.python_syntax import UNPARSABLE
 from codegen.records import from_dict, read_rows
 from codegen.runs import RunDirectory
 
@@ -60,57 +61,50 @@ def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str
     return Custom(f"{FILE}{short}", "", list(problems.values()), short), unreadable
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """The jobs of a problem that are running: their outcomes, and the number still missing."""
-
-    steps: Steps[Row]
-    outcomes: list[Any]
-    missing: int
-
-
-def interleave(problems: Iterable[Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:
+def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:
     """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
 
     A problem is started when no job of those in progress is waiting, so few are open at a time.
+
+    Args:
+        problems: steps by problem id.
     """
     source = iter(problems)
-    running: set[int] = set()
-    waiting: deque[tuple[tuple[_Batch, int], Job]] = deque()
+    running: dict[str, dict[int, Outcome | None]] = {}  # outcomes of the current jobs by number
+    waiting: deque[tuple[tuple[str, int], Job]] = deque()
     done: deque[Row] = deque()
 
-    def advance(steps: Steps[Row], outcomes: Any) -> None:
-        running.add(id(steps))
+    def advance(id_: str, outcomes: list[Any] | None) -> None:
         try:
-            while not (jobs := steps.send(outcomes)):
+            while not (jobs := problems[id_].send(outcomes)):  # type: ignore[arg-type]
                 outcomes = []
         except StopIteration as end:
             done.append(end.value)
-            running.remove(id(steps))
-            return
-        batch = _Batch(steps, [None] * len(jobs), len(jobs))
-        waiting.extendleft(((batch, at), jobs[at]) for at in reversed(range(len(jobs))))
+        except UNPARSABLE as error:
+            done.append(Row(id_, "too_large", f"{type(error).__name__}: {error}"))
+        else:
+            running[id_] = dict.fromkeys(range(len(jobs)))
+            waiting.extendleft(((id_, at), jobs[at]) for at in reversed(range(len(jobs))))
 
-    def jobs() -> Iterator[tuple[tuple[_Batch, int], Job]]:
+    def jobs() -> Iterator[tuple[tuple[str, int], Job]]:
         while True:
             while not waiting:
-                if (steps := next(source, None)) is None:
+                if (id_ := next(source, None)) is None:
                     return
-                advance(steps, None)
+                advance(id_, None)
             yield waiting.popleft()
 
-    while True:
-        for (batch, at), outcome in sandbox.map(jobs()):
-            batch.outcomes[at] = outcome
-            batch.missing -= 1
-            if not batch.missing:
-                advance(batch.steps, batch.outcomes)
+    is_begun = False
+    while running or not is_begun:
+        is_begun = True
+        for (id_, at), outcome in sandbox.map(jobs()):
+            running[id_][at] = outcome
+            if None not in running[id_].values():
+                advance(id_, list(running.pop(id_).values()))
             while done:
                 yield done.popleft()
         yield from done
         done.clear()
-        if not running:
-            return
 
 
 def audit(
@@ -152,7 +146,7 @@ def audit(
         stored = (from_dict(Row, row, where) for where, row in read_rows(journal.path))
         rows = {row.id: row for row in stored}
         left = [problem for problem in problems if problem.id not in rows]
-        steps = (audit_problem(task, problem, settings, stronger) for problem in left)
+        steps = {p.id: audit_problem(task, p, settings, stronger) for p in left}
         for row in interleave(steps, sandbox):
             rows[row.id] = row
             if row.state != "sandbox_failed":  # the next call tries it again

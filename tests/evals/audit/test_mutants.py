@@ -32,7 +32,7 @@ def behavior(program: str) -> object:
     for items in ([], [3], [4, 7], [9, 8, 1], [7, 7, 4]):
         try:
             results.append(space["f"](items))  # type: ignore[operator]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             results.append(type(error).__name__)
     return results
 

@@ -33,24 +33,22 @@ class _Change(NamedTuple):
     """One node of a syntax tree and its replacement.
 
     Attributes:
-        index: position in the parent's field; None if the field is not a list.
+        at: position in the parent's field; None if the field is not a list.
     """
 
     kind: str
     parent: ast.AST
     field: str
-    index: int | None
+    at: int | None
     new: ast.AST
 
     def render(self, tree: ast.Module) -> str:
         """Returns the changed program; the tree stays as it was."""
         value = getattr(self.parent, self.field)
-        if self.index is None:
-            setattr(self.parent, self.field, self.new)
-        else:
-            setattr(
-                self.parent, self.field, [*value[: self.index], self.new, *value[self.index + 1 :]]
-            )
+        new = self.new
+        if self.at is not None:
+            new = [*value[: self.at], self.new, *value[self.at + 1 :]]
+        setattr(self.parent, self.field, new)
         try:
             return ast.unparse(ast.fix_missing_locations(tree))
         finally:

@@ -105,7 +105,7 @@ def audit_problem(
     inputs = vary(subject.seen, settings.inputs, rng) if subject.seen else []
     row = yield from _prove(subject, row, survivors, inputs)
     if stronger is not None and (other := stronger.find(problem)):
-        row = yield from _prove_by_suite(stronger, other, row)
+        row = yield from _prove_by_suite(stronger, other, program, row)
     return row
 
 
@@ -289,9 +289,13 @@ def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:
     return replace(row, survivors=survivors, added=tuple(added))
 
 
-def _prove_by_suite(stronger: StrongerSuite, problem: Problem, row: Row) -> Steps[Row]:
-    """Runs a stronger suite on a problem's survivors, if it accepts the reference."""
-    (own,) = yield [stronger.job(problem, stronger.task.reference(problem))]
+def _prove_by_suite(
+    stronger: StrongerSuite, problem: Problem, reference: str, row: Row
+) -> Steps[Row]:
+    """Runs a stronger suite on a problem's survivors, if it accepts the reference: a suite may have
+    changed the problem.
+    """
+    (own,) = yield [stronger.job(problem, reference)]
     if not own.passed:
         return row
     jobs = [stronger.job(problem, survivor.program) for survivor in row.survivors]

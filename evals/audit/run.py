@@ -23,7 +23,7 @@ from codegen.evals.tasks import FILE, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.evals.tasks.rows import Home, read_rows_of
 from codegen.python_syntax import UNPARSABLE
-from codegen.records import from_dict, read_rows
+from codegen.records import conform, read_rows
 from codegen.runs import RunDirectory
 
 from .page import write_pages
@@ -143,7 +143,7 @@ def audit(
     directory.refuse_foreign(JOURNAL, directory.settings_file)
     with directory.open(JOURNAL) as journal:
         directory.claim(about, begun=journal.size > 0)
-        stored = (from_dict(Row, row, where) for where, row in read_rows(journal.path))
+        stored = (conform(Row, row, where) for where, row in read_rows(journal.path))
         rows = {row.id: row for row in stored}
         left = [problem for problem in problems if problem.id not in rows]
         steps = {p.id: audit_problem(task, p, settings, stronger) for p in left}

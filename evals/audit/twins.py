@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from codegen.python_syntax import parse
 
@@ -39,7 +39,7 @@ def find_assertions(test: str) -> list[Assertion]:
     tree = parse(test if len(test) <= MAX_TEXT else "")
     return [
         Assertion(node.lineno, ast.unparse(node), tuple(_twins(tree, node)))
-        for node in list(ast.walk(tree))
+        for node in cast("list[Any]", list(ast.walk(tree)))
         if isinstance(node, ast.Assert) or _opposite(node)
     ][:_MAX_ASSERTIONS]
 

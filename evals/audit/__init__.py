@@ -13,7 +13,6 @@ proved by inputs (:mod:`.inputs`) or a stronger suite (:mod:`.stronger`); which 
 Programs run only in the sandbox; here they are parsed and compiled.
 """
 
-from .forgers import HARNESSES, Harness
 from .harden import hardened_rows
 from .problem import Settings
 from .rows import Row, Survivor
@@ -21,6 +20,6 @@ from .run import audit, open_task
 from .stronger import suite_of
 
 __all__ = [
-    "HARNESSES", "Harness", "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task",
+    "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task",
     "suite_of",
 ]  # fmt: skip

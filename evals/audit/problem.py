@@ -26,7 +26,7 @@ from .harden import assertion_text, choose_tests, with_assertions
 from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
 from .mutants import Mutant, make_mutants
 from .rows import Row, Survivor
-from .stronger import StrongerSuite
+from .stronger import MakeJob, judged
 from .twins import find_assertions
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ MAX_TESTS = 1 << 23
 _SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
 # CPU limit of a mutant: a multiple of the reference's time, and the least limit.
-_SLOWER, _LEAST_S = 10, 0.25
+_SLOWER, _LEAST_S = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,12 @@ class Settings:
 
 
 def audit_problem(
-    task: Task[Any], problem: Problem, settings: Settings, stronger: StrongerSuite | None
+    task: Task[Any], problem: Problem, settings: Settings, suite: MakeJob | None = None
 ) -> Steps[Row]:
     """Audits one problem; yields batches of jobs and expects their outcomes in the same order.
+
+    Args:
+        suite: makes the job of a stronger suite.
 
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: for a reference that nests too deep.
@@ -104,9 +107,7 @@ def audit_problem(
     subject.view = find_view(job.test, names)
     inputs = vary(subject.seen, settings.inputs, rng) if subject.seen else []
     row = yield from _prove(subject, row, survivors, inputs)
-    if stronger is not None and (other := stronger.find(problem)):
-        row = yield from _prove_by_suite(stronger, other, program, row)
-    return row
+    return (yield from _prove_by_suite(suite, program, row)) if suite else row
 
 
 def _unfit(program: str, job: Job) -> tuple[str, str] | None:
@@ -289,16 +290,15 @@ def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:
     return replace(row, survivors=survivors, added=tuple(added))
 
 
-def _prove_by_suite(
-    stronger: StrongerSuite, problem: Problem, reference: str, row: Row
-) -> Steps[Row]:
+def _prove_by_suite(suite: MakeJob, reference: str, row: Row) -> Steps[Row]:
     """Runs a stronger suite on a problem's survivors, if it accepts the reference: a suite may have
     changed the problem.
     """
-    (own,) = yield [stronger.job(problem, reference)]
+    jobs = [suite(program) for program in (reference, *(s.program for s in row.survivors))]
+    first, *others = (job for job in jobs if isinstance(job, Job))
+    (own,) = yield [first]
     if not own.passed:
         return row
-    jobs = [stronger.job(problem, survivor.program) for survivor in row.survivors]
-    outcomes = yield [_limited(job, own.cpu_s / 3) for job in jobs]
+    outcomes = yield [_limited(job, own.cpu_s / 3) for job in others]
     pairs = zip(row.survivors, outcomes, strict=True)
-    return replace(row, suite=True, survivors=tuple(stronger.judged(s, o) for s, o in pairs))
+    return replace(row, suite=True, survivors=tuple(judged(s, o) for s, o in pairs))

@@ -29,7 +29,7 @@ from codegen.runs import RunDirectory
 from .page import write_pages
 from .problem import Settings, Steps, audit_problem
 from .rows import Row
-from .stronger import StrongerSuite
+from .stronger import prepare_suite
 from .summary import summarize
 
 JOURNAL = "rows.jsonl"
@@ -136,7 +136,7 @@ def audit(
     problems = list(task.problems())
     if task.needs_preparation:
         task.prepare(problems, sandbox)
-    stronger = StrongerSuite.prepare(suite, problems, sandbox) if suite else None
+    stronger = prepare_suite(suite, problems, sandbox) if suite else {}
     about = {"task": task.name, "source": task.source, "suite": suite.name if suite else ""}
     about |= {**asdict(settings), "sandbox": sandbox.describe()}
     directory = RunDirectory(Path(out))
@@ -146,7 +146,7 @@ def audit(
         stored = (conform(Row, row, where) for where, row in read_rows(journal.path))
         rows = {row.id: row for row in stored}
         left = [problem for problem in problems if problem.id not in rows]
-        steps = {p.id: audit_problem(task, p, settings, stronger) for p in left}
+        steps = {p.id: audit_problem(task, p, settings, stronger.get(p.id)) for p in left}
         for row in interleave(steps, sandbox):
             rows[row.id] = row
             if row.state != "sandbox_failed":  # the next call tries it again

@@ -15,7 +15,7 @@ from codegen.evals.tasks.humaneval import HumanEval
 @pytest.mark.slow
 def test_most_proofs_and_the_suite_agree(tmp_path: Path, data_folder: Path) -> None:
     whole = load("humaneval")
-    chosen = [p for p in whole.problems() if int(p.id.partition("/")[2]) in (9, 12, 52, 63)]
+    chosen = [p for p in whole.problems() if int(p.id.partition("/")[2]) in (40, 43, 71, 105)]
     task = HumanEval(whole.name, "", chosen, whole.source)
     suite = load("humaneval-plus", str(data_folder / "evalplus" / "HumanEvalPlus.jsonl.gz"))
     with Sandbox(workers=1) as sandbox:

@@ -10,10 +10,6 @@ from codegen.evals.audit.forgers import HARNESSES, Harness, in_harness, is_foole
 from codegen.evals.sandbox import Job, Sandbox
 
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert len(candidate([3])) == 1\n"
-CASE = (
-    "import unittest\nclass T(unittest.TestCase):\n"
-    "    def test(self):\n        self.assertEqual(f(1), 2)\n"
-)
 FOOLED: dict[Harness, set[str]] = {
     "isolated": set(),
     "blinded": set(),
@@ -36,10 +32,3 @@ def test_tricks_that_pass(harness: Harness) -> None:
     assert FOOLED[harness] <= fooled - {"correct"}
     if not FOOLED[harness]:
         assert fooled == {"correct"}
-
-
-def test_patched_assertions_fool_unittest_in_process() -> None:
-    job = Job(make_forgers(["f"])["patched assertions"], CASE, entry_point="f")
-    with Sandbox(workers=1) as sandbox:
-        assert is_fooled(sandbox.run(in_harness(job, "human_eval")), "human_eval")
-        assert not is_fooled(sandbox.run(in_harness(job, "blinded")), "blinded")

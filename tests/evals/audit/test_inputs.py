@@ -41,16 +41,15 @@ def test_variations_around_one_input_are_like_the_recorded_ones() -> None:
     assert [len(str(i)) for i in found] == sorted(len(str(i)) for i in found)
 
 
-@pytest.mark.parametrize(
-    ("test", "view"),
-    [
-        ("assert f(1) == 2", "{}"),
-        ("def check(candidate):\n    assert sorted(candidate([1])) == [1]", "sorted({})"),
-        ("assert set((1,)) == set(f(1))", "set({})"),
-        ("assert round(f(1), 2) == 0.5", "round({}, 2)"),
-        ("assert abs(f(1) - 2) < 0.1", "{}"),
-    ],
-)
+VIEWS = [
+    ("assert f(1) == 2", "{}"), ("assert abs(f(1) - 2) < 0.1", "{}"),
+    ("def check(candidate):\n    assert sorted(candidate([1])) == [1]", "sorted({})"),
+    ("assert set((1,)) == set(f(1))", "set({})"),
+    ("assert round(f(1), 2) == 0.5", "round({}, 2)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("test", "view"), VIEWS)
 def test_the_view_is_the_form_in_which_tests_compare(test: str, view: str) -> None:
     assert find_view(test, ["f"]) == view
 

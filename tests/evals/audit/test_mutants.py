@@ -25,18 +25,6 @@ def made(count: int = 500, seed: int = 0) -> list[tuple[str, str]]:
     return [tuple(m) for m in make_mutants(PROGRAM, count, random.Random(seed))]
 
 
-def behavior(program: str) -> object:
-    space: dict[str, object] = {}
-    exec(program, space)
-    results: list[object] = []
-    for items in ([], [3], [4, 7], [9, 8, 1], [7, 7, 4]):
-        try:
-            results.append(space["f"](items))  # type: ignore[operator]
-        except Exception as error:  # noqa: BLE001
-            results.append(type(error).__name__)
-    return results
-
-
 def test_mutants_compile_differ_and_keep_annotations_and_docstrings() -> None:
     programs = [program for _, program in made()]
     assert len(set(programs)) == len(programs) > 25
@@ -46,40 +34,23 @@ def test_mutants_compile_differ_and_keep_annotations_and_docstrings() -> None:
         assert '"""Counts."""' in program and "import math" in program
 
 
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        ("boundary", "if items[i] >= limit and (not items[i] == 7):"),
-        ("comparison", "if items[i] < limit and (not items[i] == 7):"),
-        ("boolean", "if items[i] > limit or not items[i] == 7:"),
-        ("condition", "if not (items[i] > limit and (not items[i] == 7)):"),
-        ("constant", "total = 1"),
-        ("arithmetic", "total += items[i] + 2"),
-        ("arithmetic", "total -= items[i] * 2"),
-        ("off_by_one", "for i in range(len(items) - 1):"),
-        ("statement", "pass"),
-        ("branch", "if True:"),
-        ("call", "return min(total, 1)"),
-    ],
-)
+LINES = [
+    ("boundary", "if items[i] >= limit and (not items[i] == 7):"),
+    ("comparison", "if items[i] < limit and (not items[i] == 7):"),
+    ("boolean", "if items[i] > limit or not items[i] == 7:"),
+    ("condition", "if not (items[i] > limit and (not items[i] == 7)):"),
+    ("constant", "total = 1"), ("arithmetic", "total += items[i] + 2"),
+    ("arithmetic", "total -= items[i] * 2"), ("off_by_one", "for i in range(len(items) - 1):"),
+    ("statement", "pass"), ("branch", "if True:"), ("call", "return min(total, 1)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "line"), LINES)
 def test_each_class_has_its_mistake(kind: str, line: str) -> None:
     assert any(k == kind and f" {line}\n" in f"{program}\n" for k, program in made())
-
-
-def test_most_mutants_behave_differently() -> None:
-    right = behavior(PROGRAM)
-    different = sum(behavior(program) != right for _, program in made())
-    assert different > 0.7 * len(made())
 
 
 def test_a_sample_takes_classes_in_turn_and_depends_on_the_seed_alone() -> None:
     few = made(9)
     assert len(few) == 9 and len({kind for kind, _ in few}) >= 8
     assert few == made(9) != made(9, seed=1)
-
-
-def test_equal_bytecode_counts_once() -> None:
-    program = "def f(x):\n    while True:\n        return x if True else x + 1\n"
-    found = make_mutants(program, 100, random.Random(0))
-    codes = {compile(p, "m", "exec").co_consts[0].co_code for _, p in found}
-    assert compile(program, "m", "exec").co_consts[0].co_code not in codes

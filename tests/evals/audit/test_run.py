@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eval_fakes import FakeSandbox
 
 from codegen.errors import ResumeError
 from codegen.evals.audit import Row, Settings, audit, hardened_rows, open_task
-from codegen.evals.audit.run import interleave
-from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.sandbox import Sandbox
 from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
@@ -81,6 +78,11 @@ def test_the_hardened_file_is_a_task_that_kills_the_proved_programs(
     assert all(row["tests"].startswith(originals[row["id"]]) for row in written)
 
 
+def steady(rows: list[Row]) -> list[Row]:
+    """Without the rows whose messages have times."""
+    return [row for row in rows if row.id not in ("flaky", "endless")]
+
+
 @pytest.mark.slow
 def test_a_killed_audit_resumes_and_workers_do_not_matter(rows_file: Path, tmp_path: Path) -> None:
     def stop(done: int, _: int) -> None:
@@ -95,23 +97,8 @@ def test_a_killed_audit_resumes_and_workers_do_not_matter(rows_file: Path, tmp_p
     one = audited(rows_file, tmp_path / "one", on_progress=lambda done, _: seen.append(done))
     assert seen[0] == 5 and (tmp_path / "one" / "rows.jsonl").read_text().startswith(before)
     two = audited(rows_file, tmp_path / "two", workers=2)
-    assert [r for r in one if r.id != "flaky"] == [r for r in two if r.id != "flaky"]
+    assert steady(one) == steady(two)
     with pytest.raises(ResumeError, match="mutants"):
         task, _ = open_task(str(rows_file))
         with Sandbox(workers=1) as sandbox:
             audit(task, out=tmp_path / "two", sandbox=sandbox, settings=Settings(mutants=5))
-
-
-def test_outcomes_go_to_the_jobs_that_they_belong_to() -> None:
-    def steps(name: str, batches: Iterable[int]) -> Iterator[Any]:
-        for size in batches:
-            jobs = [Job(f"{name} {size} {number}") for number in range(size)]
-            outcomes = yield jobs
-            assert [outcome.message for outcome in outcomes] == [job.program for job in jobs]
-        return Row(name)
-
-    sandbox = FakeSandbox(lambda job: Outcome("passed", "isolated", message=job.program))
-    sizes = {"a": [3, 0, 1], "b": [], "c": [5, 2], "d": [0, 0], "e": [1]}
-    problems: Any = {name: steps(name, batches) for name, batches in sizes.items()}
-    assert sorted(row.id for row in interleave(problems, sandbox)) == list("abcde")
-    assert len(sandbox.ran) == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,11 @@ from codegen.evals.audit.inputs import Input, find_view, read_calls, recorder, v
 from codegen.evals.sandbox import Job, Sandbox
 
 
-def inputs(*args: tuple[object, ...]) -> list[Input]:
+def inputs(*args: tuple[Any, ...]) -> list[Input]:
     return [Input("f", a) for a in args]
 
 
-def varied(*args: tuple[object, ...], count: int = 200) -> list[tuple[object, ...]]:
+def varied(*args: tuple[Any, ...], count: int = 200) -> list[tuple[Any, ...]]:
     return [i.args for i in vary(inputs(*args), count, random.Random(0))]
 
 
@@ -22,12 +23,12 @@ def test_variations_are_many_distinct_and_reproducible() -> None:
     found = varied(([1, 2, 3], "ab"), ([], "b a"))
     assert len(found) > 150 and len({repr(a) for a in found}) == len(found)
     assert found == varied(([1, 2, 3], "ab"), ([], "b a"))
-    assert all(type(a) is list and type(b) is str for a, b in found)  # type: ignore[misc]
+    assert all(type(a) is list and type(b) is str for a, b in found)
 
 
 def test_signs_characters_order_and_relations_are_kept() -> None:
     seen = (([1, 4, 9], 3, "(())"), ([2, 3], 2, "()"), ([5, 6, 7, 8], 4, "()()"))
-    for items, n, text in varied(*seen):  # type: ignore[misc]
+    for items, n, text in varied(*seen):
         assert items == sorted(items) and items and n == len(items)
         assert min(items) > 0 and set(text) <= set("()")
 

@@ -22,7 +22,7 @@ def f(items: list[int], limit: int = 3) -> int:
 
 
 def made(count: int = 500, seed: int = 0) -> list[tuple[str, str]]:
-    return [tuple(m) for m in make_mutants(PROGRAM, count, random.Random(seed))]
+    return [(m.kind, m.program) for m in make_mutants(PROGRAM, count, random.Random(seed))]
 
 
 def test_mutants_compile_differ_and_keep_annotations_and_docstrings() -> None:

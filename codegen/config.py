@@ -18,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -90,6 +90,10 @@ def setting(
     """
     extra: Any = {"option": Option(**how)}
     return Field(default, description=about, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+
+
+keyed = partial(setting, key=True)
+"""A setting without an option of the command line: ``-o NAME=VALUE`` sets it."""
 
 
 class Config(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,6 @@ from codegen.generation.protocol import (
     Backend,
     Completion,
     Decoder,
-    OnText,
-    Request,
     SamplingParams,
 )
 
@@ -50,13 +48,7 @@ class SqlnetBackend(Backend):
         self._problems = {problem.id: problem for problem in task.problems()}
         self._parser = SQLNet.from_pretrained()
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """The statement of each question, or why there is none."""
         import torch
 

@@ -47,6 +47,16 @@ Status = Literal[
 UNJUDGED: tuple[Status, ...] = ("infra_error", "bad_test", "refused")
 Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
+# What a program can forge, from everything to nothing.
+_RANKS: Mapping[Trust, int] = {
+    "in_sandbox": 0, "partly_blinded": 1, "blinded": 2, "isolated": 3, "stdio": 3,
+}  # fmt: skip
+
+
+def is_at_least(trust: Trust, least: Trust) -> bool:
+    """Whether a verdict of one grade can be believed as far as one of another."""
+    return _RANKS[trust] >= _RANKS[least]
+
 
 class _Limits(NamedTuple):
     """The limits of a number, for pydantic; the records themselves do without it."""
@@ -267,7 +277,8 @@ class Verdict:
     ``trust`` says how far the verdict can be believed. ``isolated`` and ``stdio``: the program saw
     neither the tests nor the expected values. ``blinded``: the tests ran in its process without the
     expected values. ``partly_blinded``: so did ``sites`` minus ``open_sites`` assertions; the
-    program could forge the open ones. ``in_sandbox``: it could forge all.
+    program could forge the open ones. ``in_sandbox``: it could forge all. ``seen`` has digests of
+    what open ones read, to be compared with those of a reference solution.
     ``output`` is the beginning of what the program wrote to its standard output. Status
     ``bad_test`` means that the test can't be run, or passes whatever a program returns; ``refused``
     that it did not run, since a program could forge more of it than was asked for. Both say nothing
@@ -285,6 +296,7 @@ class Verdict:
     output: str = ""
     sites: int = 0
     open_sites: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
     @property
     def grade(self) -> str:

@@ -114,7 +114,7 @@ class AsyncSandboxClient:
         self.concurrency = concurrency
         self.patience_s = patience_s
         self.token_env = token_env
-        self.least_trust = least_trust
+        self.least_trust: Trust = least_trust
         self._name = secrets.token_hex(4)
         self._begin()
 

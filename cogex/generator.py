@@ -23,7 +23,7 @@ import ast
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
@@ -102,9 +102,7 @@ class CoGEX(MadeTogether):
             config |= self.llm.config()
         return config
 
-    def generate_many(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | Exception]:
+    def generate_many(self, items):
         """What :meth:`generate` yields or raises for each item.
 
         That is :class:`Invalid` if the row or its record breaks a rule, :class:`Unusable` if a

@@ -272,6 +272,7 @@ class Found:
     examples: dict[str, str]
 
 
+@dataclass(eq=False)
 class ProgramSearch:
     """One search.
 
@@ -281,22 +282,16 @@ class ProgramSearch:
         report: called with (stage, done, total).
     """
 
-    def __init__(
-        self,
-        instruction: str,
-        train: Sequence[TaskItem],
-        dev: Sequence[TaskItem],
-        model: PseudoModel,
-        settings: SearchSettings,
-        log: SearchLog,
-        report: Report = lambda *_: None,
-    ) -> None:
-        self.instruction, self.train, self.dev = instruction, train, dev
-        self.model, self.settings = model, settings
-        self.log, self.report = log, report
-        self.rejected: Counter[str] = Counter()
-        self.examples: dict[str, str] = {}
-        self.used: set[tuple[str, str]] = set()
+    instruction: str
+    train: Sequence[TaskItem]
+    dev: Sequence[TaskItem]
+    model: PseudoModel
+    settings: SearchSettings
+    log: SearchLog
+    report: Report = lambda *_: None
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    used: set[tuple[str, str]] = field(default_factory=set)
 
     def run(self) -> Found:
         """Searches, or resumes with what the log holds."""

@@ -568,8 +568,8 @@ def _join(draft: _Draft, one: int, other: int) -> int:
 # --- the paper's count of bits -------------------------------------------------------------------
 
 _PAPER_FUNCTIONS = 24  # the names of the language, predicates among them
-_PAPER_REPEATS = 20
-_VALUE_BITS, _STEP_BITS = 8.0, 3.0
+_VALUE_BITS = 8.0
+_OTHER_BITS = {"step": 3.0, "count": math.log2(20), "predicate": 0.0}
 
 
 def paper_bits(program: Program) -> float:
@@ -583,17 +583,10 @@ def paper_bits(program: Program) -> float:
         bits += math.log2(_PAPER_FUNCTIONS + 1)
         reference = math.log2(number + 1)
         for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
-            match kind:
-                case "ref":
-                    bits += reference
-                case "list":
-                    bits += _VALUE_BITS * len(argument) if isinstance(argument, tuple) else 0.0
-                case "step":
-                    bits += _STEP_BITS
-                case "count":
-                    bits += math.log2(_PAPER_REPEATS)
-                case "predicate":
-                    pass
-                case _:
-                    bits += _VALUE_BITS
+            if isinstance(argument, Ref):
+                bits += reference
+            elif isinstance(argument, tuple):
+                bits += _VALUE_BITS * len(argument)
+            else:
+                bits += _OTHER_BITS.get(kind, _VALUE_BITS)
     return bits + math.log2(_PAPER_FUNCTIONS + 1)  # the line that names the output

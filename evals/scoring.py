@@ -60,8 +60,10 @@ from codegen.records import (
     UNJUDGED,
     Sample,
     Status,
+    Trust,
     Verdict,
     from_dict,
+    is_at_least,
     read_rows,
     write_atomic,
     write_jsonl,
@@ -85,6 +87,7 @@ def score(
     out: str | Path,
     sandbox: SandboxProtocol,
     ks: Sequence[int] | None = None,
+    trust: Trust = "in_sandbox",
     on_progress: Progress | None = None,
 ) -> Score:
     """Judges samples and writes the result to ``out``; resumes an earlier scoring there.
@@ -94,6 +97,8 @@ def score(
             and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
         task: of the samples. Problems without a sample are not counted, and a note says so.
         ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
+        trust: samples that passed with a lower grade are ``refused``. An open assertion counts as
+            closed in a sample that computes what the reference computes there, both times it runs.
         on_progress: called with (programs judged, programs to judge), references included.
 
     Raises:
@@ -119,7 +124,7 @@ def score(
         for id_ in _gate(task, work, done).failures:
             del done[work.references[id_]]
         _execute(work, task, sandbox, log, done, on_progress or (lambda *_: None))
-    verdicts = list(_verdicts(work, done))
+    verdicts = list(_verdicts(work, done, trust))
     result = _summary(task, work, verdicts, done, described, ks)
     _keep_samples(samples, out)
     write_jsonl(out / VERDICTS, verdicts)
@@ -180,6 +185,7 @@ class _ToJudge:
     items: Sequence[_Item]
     asked: Sequence[str]  # the problems that have samples
     references: Mapping[str, str]  # problem id -> key
+    again: Mapping[str, str]  # problem id -> key of the second run of a reference with open sites
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
     settings: Mapping[str, object]
     measures: Mapping[str, Measure]
@@ -232,12 +238,17 @@ def _plan(
     has_samples = {problem_id for problem_id, _ in items}
     asked = [problem for id_, problem in problems.items() if id_ in has_samples]
     references: dict[str, str] = {}
+    again: dict[str, str] = {}
     first: dict[str, tuple[Problem, str]] = {}
     for problem in asked:
         if program := task.reference(problem):
-            key = _key(problem, program, task.job(problem, program), described)
+            job = task.job(problem, program)
+            key = _key(problem, program, job, described)
             references[problem.id] = key
             first[key] = (problem, program)
+            if not isinstance(job, Verdict) and job.blinded and job.blinded.open:
+                again[problem.id] = key = f"{key} again"
+                first[key] = (problem, program)
     about: Mapping[str, object] = {}
     if isinstance(samples, (str, Path)):
         ran, about = _read_run(Path(samples).with_name(RUN), task.name, settings)
@@ -246,6 +257,7 @@ def _plan(
         list(items.values()),
         [problem.id for problem in asked],
         references,
+        again,
         {**first, **programs},
         settings,
         {name: _mean(numbers) for name, numbers in measured.items()},
@@ -316,7 +328,7 @@ def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, ob
 # --- running -----------------------------------------------------------------------------------
 
 _EXECUTION_FIELDS = (
-    *("status", "trust", "cpu_s", "wall_s", "memory_mib", "message", "sites", "open_sites"),
+    *("status", "trust", "cpu_s", "wall_s", "memory_mib", "message", "sites", "open_sites", "seen"),
 )
 _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
@@ -366,12 +378,31 @@ def _execute(
         on_progress(judged, total)
 
 
-def _verdicts(work: _ToJudge, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
+def _verdicts(work: _ToJudge, done: Mapping[str, Verdict], trust: Trust) -> Iterator[Verdict]:
+    seen: dict[str, frozenset[str]] = {}  # by the references of problems, in both runs
+    for id_, key in work.again.items():
+        runs = done.get(key), done.get(work.references[id_])
+        if all(run is not None and run.passed for run in runs):
+            seen[id_] = frozenset.intersection(*(frozenset(run.seen) for run in runs if run))
     for item in work.items:
         if item.key:
-            yield replace(done[item.key], problem_id=item.problem_id, index=item.index)
+            verdict = replace(done[item.key], problem_id=item.problem_id, index=item.index)
+            verdict = _closed(verdict, seen.get(item.problem_id, frozenset()))
+            if verdict.passed and not is_at_least(verdict.trust, trust):
+                message = f"passed with the trust {verdict.grade}; {trust} was asked for"
+                verdict = replace(verdict, status="refused", message=message)
+            yield verdict
         else:
             yield Verdict(item.problem_id, item.index, item.status, message=item.reason)
+
+
+def _closed(verdict: Verdict, expected: frozenset[str]) -> Verdict:
+    """A verdict whose open sites are closed where the program computed what is expected."""
+    closed = {int(each.partition(":")[0]) for each in expected.intersection(verdict.seen)}
+    if not closed or verdict.trust not in ("partly_blinded", "in_sandbox"):
+        return verdict
+    left = tuple(site for n, site in enumerate(verdict.open_sites) if n not in closed)
+    return replace(verdict, open_sites=left, trust="partly_blinded" if left else "blinded")
 
 
 # --- counting ----------------------------------------------------------------------------------

@@ -290,9 +290,7 @@ class LintSeq(MadeTogether):
                 "Run: pip install 'pylint>=4,<5'; or choose verify 'ruff' with audit 0.",
             )
 
-    def generate_many(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | Failure]:
+    def generate_many(self, items):
         """What :meth:`generate` yields or raises for each item, with one call of the check.
 
         That is :class:`UnsupportedProgram`, with the reason, if a program has no edit sequence, or

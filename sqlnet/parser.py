@@ -547,9 +547,8 @@ def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[D
     read = answer.question
     names = {word for item in read.items for word in read.schema.words[item]}
     yield from _foreign(read.words, names, vocabulary)
-    if not (read.table_signs[:, :2].any() or read.column_signs[:, 8:10].any()) and not any(
-        mention.cells for mention in read.found
-    ):
+    is_named = read.table_signs[:, :2].any() or read.column_signs[:, 8:10].any()
+    if not is_named and not any(mention.cells for mention in read.found):
         text = "No word of the question names a table, a column or a value."
         yield Doubt("subject", text)
 

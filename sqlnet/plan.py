@@ -321,7 +321,7 @@ class _Writer:
         nested = plan.companion is not None
         select, scope, tree = self._select(plan, tree, nested)
         tests = [self._test(test, scope, tree) for test in plan.where if not test.aggregate]
-        found: list[exp.Expr] = [exp.or_(*tests)] if plan.any_of and len(tests) > 1 else tests
+        found = _any_or_all(tests, plan.any_of)
         is_first = plan.limit is not None and plan.order and not plan.order.aggregate
         if plan.order and is_first:
             column = self._column(plan.order.item, scope)
@@ -335,9 +335,8 @@ class _Writer:
         if having := [self._test(test, scope, tree) for test in plan.where if test.aggregate]:
             select = select.having(*having)
         if plan.order:
-            ordered = self._aggregated(
-                Selected(plan.order.item, plan.order.aggregate), scope, tree, plan.group
-            )
+            key = Selected(plan.order.item, plan.order.aggregate)
+            ordered = self._aggregated(key, scope, tree, plan.group)
             select = select.order_by(exp.Ordered(this=ordered, desc=plan.order.descending))
         return select if plan.limit is None else select.limit(plan.limit)
 
@@ -352,16 +351,12 @@ class _Writer:
         return select, scope, tree
 
     def _repeats_list(self, plan: QueryPlan, tree: Tree) -> bool:
-        if (
-            plan.group
-            or any(s.aggregate for s in plan.select)
-            or any(test.aggregate for test in plan.where)
-        ):
+        if plan.group or any(part.aggregate for part in (*plan.select, *plan.where)):
             return False
         if plan.order and plan.order.item not in [s.item for s in plan.select]:
             return False  # most engines order distinct rows by what they show alone
         listed = {s.item.table for s in plan.select}
-        return is_repeated(listed, tree, frozenset())
+        return is_repeated(listed, tree)
 
     def _from(self, select: exp.Select, tree: Tree, start: int, scope: _Scope) -> exp.Select:
         select = select.from_(self._table(start, scope))
@@ -381,13 +376,13 @@ class _Writer:
         pairs = zip(join.child_columns, join.parent_columns, strict=True)
         return exp.and_(
             *(
-                exp.EQ(
-                    this=self._column(Item(join.child, one), child),
-                    expression=self._column(Item(join.parent, other), parent),
-                )
+                self._equal(Item(join.child, one), child, Item(join.parent, other), parent)
                 for one, other in pairs
             )
         )
+
+    def _equal(self, one: Item, scope: _Scope, other: Item, others: _Scope) -> exp.Expr:
+        return exp.EQ(this=self._column(one, scope), expression=self._column(other, others))
 
     def _table(self, table: int, scope: _Scope) -> exp.Expr:
         found, name = table_node(self.graph.tables[table]), scope.names[table]
@@ -441,12 +436,8 @@ class _Writer:
         plain = [s.item for s in plan.select if not s.aggregate]
         for item in plan.grouped():
             key = self.graph.key(item.table)
-            labels = label_columns(self.graph.tables[item.table])
-            if (
-                key is not None
-                and item.column in labels
-                and is_repeated({item.table}, tree, frozenset())
-            ):
+            is_label = item.column in label_columns(self.graph.tables[item.table])
+            if key is not None and is_label and is_repeated({item.table}, tree):
                 groups.append(Item(item.table, key))
             groups.append(item)
         # Except in SQLite, all shown columns must be grouped; beside a row's key that is harmless.
@@ -540,10 +531,8 @@ class _Writer:
         if item is None or item.column == ROWS:
             raise PlanError("A comparison with all rows needs a column.")
         left = self._column(item, scope)
-        inner = QueryPlan(
-            (Selected(item, companion.aggregate),), companion.tables, where=companion.where
-        )
-        query = self.block(inner)
+        shown = (Selected(item, companion.aggregate),)
+        query = self.block(QueryPlan(shown, companion.tables, where=companion.where))
         if not companion.aggregate and companion.operator in ("=", "!="):
             among = exp.In(this=left, query=exp.Subquery(this=query))
             return among if companion.operator == "=" else exp.Not(this=among)
@@ -573,22 +562,18 @@ class _Writer:
             if key is None:
                 raise PlanError(f"{self.graph.tables[anchor].name} has no key of one column.")
             start, rest = anchor, tree
-            link: exp.Expr = exp.EQ(
-                this=self._column(Item(anchor, key), inner),
-                expression=self._column(Item(anchor, key), scope),
-            )
+            own = Item(anchor, key)
+            link = self._equal(own, inner, own, scope)
         else:
             (join,) = at
             start = join.other(anchor)
             rest = Tree(tree.tables - {anchor}, tree.joins - {join})
-            outer, own = (scope, inner) if anchor == join.child else (inner, scope)
-            link = self._on(join, outer, own)
+            sides = (scope, inner) if anchor == join.child else (inner, scope)
+            link = self._on(join, *sides)
         one = exp.select(exp.Literal.number(1))
         query = self._from(one, rest, start, inner).where(link)
         tests = [self._test(test, inner, rest) for test in where]
-        if any_of and len(tests) > 1:
-            tests = [exp.or_(*tests)]
-        return exp.Exists(this=query.where(*tests) if tests else query)
+        return exp.Exists(this=query.where(*_any_or_all(tests, any_of)) if tests else query)
 
     def _cost(self, tables: set[int]) -> float:
         try:
@@ -613,7 +598,7 @@ class _Writer:
         has_column = any(s.item.column != ROWS and not s.distinct for s in summed)
         if not has_column or any(test.aggregate for test in plan.where):
             return None
-        if not all(s.aggregate for s in plan.select) or not is_repeated({table}, tree, frozenset()):
+        if not all(s.aggregate for s in plan.select) or not is_repeated({table}, tree):
             return None
         own = [test for test in plan.where if test.item.table == table]
         if plan.any_of and own and len(own) < len(plan.where):
@@ -621,14 +606,16 @@ class _Writer:
         rest = [test for test in plan.where if test.item.table != table]
         alone = Tree(frozenset({table}))
         select, scope, _ = self._select(replace(plan, where=(), tables=()), alone, nested=True)
-        tests = [self._test(test, scope, alone) for test in own]
-        if plan.any_of and len(tests) > 1:
-            tests = [exp.or_(*tests)]
+        tests = _any_or_all([self._test(test, scope, alone) for test in own], plan.any_of)
         others = sorted(plan.required() - {table})
         return select.where(*tests, self._exists(scope, [table], others, rest, plan.any_of))
 
 
-def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
+def _any_or_all(tests: list[exp.Expr], any_of: bool) -> list[exp.Expr]:
+    return [exp.or_(*tests)] if any_of and len(tests) > 1 else tests
+
+
+def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int] = frozenset()) -> bool:
     """Whether a join repeats the rows of the listed tables.
 
     Joins from them, or from their parents, to a child do, unless they lead to a ``fixed`` table,

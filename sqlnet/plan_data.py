@@ -297,13 +297,9 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
     """The plan without groups that the rules of :mod:`codegen.sqlnet.plan` infer, or else with
     them, whichever gives the gold result; None if neither does.
     """
-    inferred = replace(plan, group=()) if plan.group else plan
-    if plan.group and not any(s.aggregate == 0 for s in plan.select):
-        inferred = plan
-    for candidate in dict.fromkeys((inferred, plan)):
-        if gives_gold(candidate):
-            return candidate
-    return None
+    is_shown = any(not s.aggregate for s in plan.select)
+    inferred = replace(plan, group=()) if is_shown else plan
+    return next(filter(gives_gold, dict.fromkeys((inferred, plan))), None)
 
 
 @dataclass(slots=True)
@@ -320,6 +316,11 @@ class _Reader:
     def __init__(self, graph: JoinGraph) -> None:
         self.graph = graph
         self.numbers = {table.name.lower(): i for i, table in enumerate(graph.tables)}
+        self._referred = {
+            Item(join.child, join.child_columns[0]): Item(join.parent, join.parent_columns[0])
+            for join in reversed(graph.joins)  # of several, the first counts
+            if len(join.child_columns) == 1
+        }
 
     def pair(self, statement: exp.SetOperation) -> QueryPlan:
         left, right = statement.this, statement.expression
@@ -331,10 +332,8 @@ class _Reader:
         for block in (first, second):
             if block.group or block.order or block.limit or block.companion or block.any_of:
                 raise OutsideError("a set operation of groups, orders or pairs")
-        if len(first.select) != len(second.select) or any(
-            not self._alike(one, other)
-            for one, other in zip(first.select, second.select, strict=True)
-        ):
+        is_alike = all(map(self._alike, first.select, second.select))
+        if len(first.select) != len(second.select) or not is_alike:
             raise OutsideError("a set operation of different columns")
         kinds = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
         kind = kinds[type(statement)]
@@ -344,28 +343,17 @@ class _Reader:
         return replace(first, companion=companion, keys=keys)
 
     def _alike(self, one: Selected, other: Selected) -> bool:
-        if one == other:
-            return True
-        return (one.aggregate, one.distinct) == (other.aggregate, other.distinct) and (
-            self._joined(one.item, other.item)
-        )
+        same = (one.aggregate, one.distinct) == (other.aggregate, other.distinct)
+        return same and self._joined(one.item, other.item)
 
     def _joined(self, one: Item, other: Item) -> bool:
         """Whether two columns hold the same keys."""
-        if one == other:
-            return True
-        keys = {self._root(one), self._root(other)}
-        return len(keys) == 1
+        return self._root(one) == self._root(other)
 
     def _root(self, item: Item) -> Item:
         """The key that a foreign key refers to, or the column itself."""
         for _ in range(4):
-            for join in self.graph.joins:
-                if join.child == item.table and join.child_columns == (item.column,):
-                    item = Item(join.parent, join.parent_columns[0])
-                    break
-            else:
-                return item
+            item = self._referred.get(item, item)
         return item
 
     def block(self, select: exp.Select) -> QueryPlan:
@@ -428,18 +416,14 @@ class _Reader:
         part = part.unalias()
         aggregate, distinct = 0, False
         if type(part) in _AGGREGATES:
-            aggregate, part = (
-                _AGGREGATES[type(part)],
-                part.this or exp.Star(),
-            )  # COUNT() is COUNT(*)
+            aggregate = _AGGREGATES[type(part)]
+            part = part.this or exp.Star()  # COUNT() is COUNT(*)
         if isinstance(part, exp.Distinct):
             if len(part.expressions) != 1:
                 raise OutsideError("several distinct columns")
             distinct, part = True, part.expressions[0]
         part = part.unnest()
-        if isinstance(part, exp.Star) or (
-            isinstance(part, exp.Column) and isinstance(part.this, exp.Star)
-        ):
+        if part.is_star:
             return Selected(Item(self._rows_of(part, names)), aggregate, distinct)
         return Selected(self._item(part, names), aggregate, distinct)
 
@@ -452,7 +436,7 @@ class _Reader:
             tree = self.graph.trees(tables)[0]
         except PlanError:
             return tables[0]
-        single = [t for t in tables if not is_repeated({t}, tree, frozenset())]
+        single = [t for t in tables if not is_repeated({t}, tree)]
         return (single or tables)[-1]
 
     def _item(self, part: exp.Expr, names: _Names) -> Item:

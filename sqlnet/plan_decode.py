@@ -47,12 +47,9 @@ _SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
 _USED_TWICE = -3.0  # log-probability of a value that two tests use
 _UNUSED = -1.5  # log-probability of a value in the question that no test uses
 _POOL = 3  # times as many plans are compared as are returned
-_EMPTY, _NO_CELL = (
-    -1.5,
-    -2.0,
-)  # log-probabilities of an empty answer, and a text that is not a cell
+_EMPTY = -1.5  # log-probability of an empty answer
+_NO_CELL = -2.0  # log-probability of a text that is not a cell
 _OUT = -1e4
-_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 
 T = TypeVar("T")
@@ -177,22 +174,21 @@ class _Decoder:
         }
 
     def plans(self, most: int) -> list[ScoredPlan]:
-        ways: list[list[_Way[Any]]] = [
-            self._select(),
-            self._where(),
-            self._groups(),
-            self._orders(),
-            self._companions(),
-            self._tables(),
-            self._flags(),
-        ]
-        names = ("select", "where", "group", "order", "companion", "tables", "flags")
+        ways: dict[str, list[_Way[Any]]] = {
+            "select": self._select(),
+            "where": self._where(),
+            "group": self._groups(),
+            "order": self._orders(),
+            "companion": self._companions(),
+            "tables": self._tables(),
+            "flags": self._flags(),
+        }
         found: dict[QueryPlan, ScoredPlan] = {}
-        for score, chosen in _products(ways):
-            plan = self._plan(*(way.content for way in chosen))
+        for score, chosen in _products([*ways.values()]):
+            plan = self._plan(chosen)
             used = [number for way in chosen for number in way.used]
             score += _USED_TWICE * (len(used) - len(set(used))) + _UNUSED * self._unused(used)
-            slots = {name: way.score for name, way in zip(names, chosen, strict=True)}
+            slots = {name: way.score for name, way in zip(ways, chosen, strict=True)}
             for way in self._joined(plan):
                 if way.content not in found:
                     parts = slots | {"tables": slots["tables"] + way.score}
@@ -203,21 +199,14 @@ class _Decoder:
                 break
         return sorted(found.values(), key=lambda p: -p.log_probability)[:most]
 
-    def _plan(
-        self,
-        select: tuple[Selected, ...],
-        where: tuple[Test, ...],
-        group: tuple[Item, ...],
-        order: tuple[Order | None, int | None],
-        companion: Companion | None,
-        tables: tuple[int, ...],
-        flags: tuple[bool, bool],
-    ) -> QueryPlan:
-        aggregated = any(s.aggregate for s in select)
-        any_of = flags[1] and sum(not test.aggregate for test in where) > 1
-        plan = QueryPlan(
-            select, tables, flags[0] and not aggregated, where, any_of, group, *order, companion
+    def _plan(self, ways: Sequence[_Way[Any]]) -> QueryPlan:
+        select, where, group, (order, limit), companion, tables, (distinct, any_of) = (
+            way.content for way in ways
         )
+        aggregated = any(s.aggregate for s in select)
+        any_of = any_of and sum(not test.aggregate for test in where) > 1
+        distinct = distinct and not aggregated
+        plan = QueryPlan(select, tables, distinct, where, any_of, group, order, limit, companion)
         extra = tuple(sorted(set(tables) - {item.table for item in plan.items()}))
         return replace(plan, tables=extra, keys=tuple(sorted(self._likeliest.values())))
 
@@ -333,7 +322,8 @@ class _Decoder:
                 continue
             firsts = _log_softmax(np.where(fits, self.scores[value][place], _OUT))
             if name in ("between", "= either"):
-                found += self._pairs(place, aggregate, int(kind), score, fits, firsts, other)
+                seconds = _log_softmax(np.where(fits, self.scores[other][place], _OUT))
+                found += self._pairs(item, aggregate, name, score, firsts[:, None] + seconds)
                 continue
             for number in np.argsort(-firsts, kind="stable")[:2]:
                 if fits[number]:
@@ -342,30 +332,20 @@ class _Decoder:
         return _best(found, _SLOT_WAYS)
 
     def _pairs(
-        self,
-        place: int,
-        aggregate: int,
-        kind: int,
-        score: float,
-        fits: Sequence[bool],
-        firsts: np.ndarray,
-        other: str,
+        self, item: Item, aggregate: int, operator: str, score: float, sums: np.ndarray
     ) -> Iterator[_Way[Test]]:
-        """The best pair of values for "between" or "either"."""
-        item = self.items[place]
-        seconds = _log_softmax(np.where(fits, self.scores[other][place], _OUT))
-        sums = firsts[:, None] + seconds[None]
+        """The best pair of values for "between" or "= either", by the sums of their scores."""
         np.fill_diagonal(sums, 2 * _OUT)
         one, two = np.unravel_index(int(np.argmax(sums)), sums.shape)
         if sums[one, two] < _OUT:
             return
         used = (int(one), int(two))
         values = [self._value(item, aggregate, number) for number in used]
-        name = "=" if kind == _EITHER else "between"
-        if name == "between":
+        if operator == "between":
             found = self.question.found
             order = sorted((0, 1), key=lambda i: _size(found[used[i]]))
             values = [values[i] for i in order]
+        name = operator.removesuffix(" either")
         yield _Way(Test(item, name, tuple(values), aggregate), score + float(sums[one, two]), used)
 
     def _value(self, item: Item, aggregate: int, number: int) -> PlanValue:
@@ -407,9 +387,7 @@ class _Decoder:
                 found.append(_Way((None, None), chances[0]))
                 continue
             down = kind % 2 == 0
-            limit, used, score = None, (), chances[kind]
-            if kind >= 3:
-                limit = 1
+            limit, used, score = 1 if kind >= 3 else None, (), chances[kind]
             if kind >= 5:
                 if not numbers:
                     continue
@@ -451,16 +429,10 @@ class _Decoder:
                 if aggregate and not allowed[aggregate]:
                     continue
                 operators = _log_softmax(self.scores["second_operator"][place][:6])
-                operator = int(np.argmax(operators))
-                more = math.log(probability) + aggregates[aggregate] + float(operators[operator])
-                companion = Companion(
-                    kind,
-                    tables,
-                    where.content,
-                    item,
-                    plan_network.OPERATOR_CLASSES[operator],
-                    aggregate,
-                )
+                best = int(np.argmax(operators))
+                more = math.log(probability) + aggregates[aggregate] + float(operators[best])
+                operator = plan_network.OPERATOR_CLASSES[best]
+                companion = Companion(kind, tables, where.content, item, operator, aggregate)
                 yield _Way(companion, score + more, where.used)
 
     def _second_tests(self) -> list[_Way[tuple[Test, ...]]]:
@@ -521,9 +493,8 @@ class _Decoder:
         return found
 
     def _key_score(self, join: Join) -> float:
-        return self._key_scores.get(
-            Item(join.child, join.child_columns[0]), _OUT
-        ) + self._key_scores.get(Item(join.parent, join.parent_columns[0]), _OUT)
+        ends = Item(join.child, join.child_columns[0]), Item(join.parent, join.parent_columns[0])
+        return sum(self._key_scores.get(end, _OUT) for end in ends)
 
     def _keys(self) -> dict[frozenset[int], Item]:
         """The foreign key of the likeliest join between each two tables."""

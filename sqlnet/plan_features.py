@@ -49,9 +49,7 @@ MENTION_SIGNS = (
     "number", "numeral", "year", "period", "quoted", "capital", "cell", "near", "small",
     "relative",
 )  # fmt: skip
-TABLE_SIGNS = (
-    "part", "whole", "cell", "columns", "link", "likeness",
-)  # fmt: skip
+TABLE_SIGNS = ("part", "whole", "cell", "columns", "link", "likeness")
 COLUMN_SIGNS = (
     "real", "primary", "foreign", "identifier", "label", "dates", "few", "flag", "part",
     "whole", "words", "cells", "holds_number", "table_whole", "table_part", "likeness", "alone",
@@ -401,15 +399,12 @@ def _token_signs(
     found: Sequence[Mention],
 ) -> np.ndarray:
     signs = np.zeros((len(spans), len(TOKEN_SIGNS)), np.float32)
-    if not len(spans):
-        return signs
     signs[:, 6] = (whole | part)[:, tables:].any(1)
     signs[:, 7] = whole[:, tables:].any(1)
     signs[:, 8] = (whole | part)[:, :tables].any(1)
     for number, name in ((9, "cell"), (10, "quoted")):
         which = [name in mention.signs for mention in found]
-        if any(which):
-            signs[:, number] = inside[:, which].any(1)
+        signs[:, number] = inside[:, which].any(1)
     for i, token in enumerate(spans):
         word = token.text
         signs[i, :6] = (
@@ -434,10 +429,8 @@ def _item_signs(
     cells: np.ndarray,
     found: Sequence[Mention],
 ) -> tuple[np.ndarray, np.ndarray]:
-    any_whole = np.any(whole, axis=0).tolist() if len(whole) else [False] * len(numbers)
-    any_part = np.any(part, axis=0).tolist() if len(part) else [False] * len(numbers)
-    nearest = near.max(0) if len(near) else np.zeros(len(numbers), np.float32)
-    any_cell = cells.max(0) if len(cells) else np.zeros(len(numbers), np.float32)
+    any_whole, any_part = (np.any(one, axis=0).tolist() for one in (whole, part))
+    nearest, any_cell = near.max(0, initial=0), cells.max(0, initial=0)
     of_table = [schema.items[n].table for n in numbers]
     table_place = {table: place for place, table in enumerate(of_table[:tables])}
     table_signs = np.zeros((tables, len(TABLE_SIGNS)), np.float32)

@@ -237,6 +237,7 @@ def _size(question: Labelled) -> tuple[int, int]:
 
 
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
+_MOST = (plan_network.MOST_SELECTED, plan_network.MOST_TESTS, plan_network.MOST_GROUPS)
 _EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
 
@@ -288,14 +289,10 @@ class _Targets:
         self.pointers: dict[str, list[tuple[int, int]]] = {}
 
     def of(self, plan: QueryPlan, tables: Sequence[int]) -> PlanTargets | None:
-        if (
-            len(plan.select) > plan_network.MOST_SELECTED
-            or len(plan.where) > plan_network.MOST_TESTS
-        ):
+        parts = (plan.select, plan.where, plan.group)
+        if any(len(part) > most for part, most in zip(parts, _MOST, strict=True)):
             return None
-        if len(plan.group) > plan_network.MOST_GROUPS or (
-            plan.order is None and plan.limit is not None
-        ):
+        if plan.order is None and plan.limit is not None:
             return None
         if len({(t.item, t.aggregate) for t in plan.where}) < len(plan.where):
             return None

@@ -1,9 +1,32 @@
-"""Processes as the kernel lists them, for tests of what is left behind."""
+"""Runs programs, and finds processes as the kernel lists them, for tests of what is left behind."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+
+def run(
+    *command: object, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program with these variables in addition to ours; its output is kept as text."""
+    return subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def python(script: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a Python script, given as text; see :func:`run`."""
+    return run(sys.executable, "-c", script, *arguments, **options)
 
 
 def descendants(pid: int) -> list[int]:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from codegen.catalog import differing, find_runs, read_run
-from codegen.cli import main
 from codegen.runs import RunDirectory, is_locked
 
 HOLD = (
@@ -169,29 +168,20 @@ def test_settings_that_differ_are_told(tmp_path: Path) -> None:
 # --- the command line --------------------------------------------------------------------------
 
 
-def called(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(["runs", *words])
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
-
-
-def test_runs_are_listed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_are_listed(tmp_path: Path, codegen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     score(evaluation(tmp_path / "runs" / "a"), [True, False])
     data(tmp_path / "data", finished=False)
     monkeypatch.chdir(tmp_path)
     for words in ((), (".",), ("runs", "data")):
-        code, out, _ = called(capsys, *words)
+        code, out, _ = codegen("runs", *words)
         head, *rows, resume = out.splitlines()
         assert (code, head.split()[:3], len(rows)) == (0, ["run", "kind", "state"], 2)
         assert rows[0].split()[:3] == ["data", "data", "stopped"]
         assert rows[1].split()[:5] == ["runs/a", "evaluation", "done", "pass@1", "50.0%"]
         assert resume.startswith("data stopped. To resume it")
-    code, out, _ = called(capsys, "runs", "--json")
+    code, out, _ = codegen("runs", "runs", "--json")
     (row,) = json.loads(out)["runs"]
     assert (row["kind"], row["numbers"]["pass@1"]) == ("evaluation", 0.5)
-    code, _, err = called(capsys, "compar")
+    code, _, err = codegen("runs", "compar")
     assert (code, err.count("\n")) == (1, 1)
     assert "not a directory" in err

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
 ROOTED = ("lintseq", "decoding", "cogex", "sqlnet", "evals", "kernels")
@@ -36,9 +36,7 @@ def test_transformers_works_from_the_root_beside_hugging_faces_kernels(tmp_path:
         "from transformers import LlamaForCausalLM\n"
         "import codegen.evals.statistics, codegen.kernels\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = python(script, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
@@ -48,9 +46,7 @@ def test_importing_the_package_is_light() -> None:
         "heavy = {'torch', 'transformers', 'numpy', 'rich', 'datasets'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = python(script)
     assert done.returncode == 0, done.stderr
 
 

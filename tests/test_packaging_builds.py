@@ -113,7 +113,8 @@ def _environment(folder: Path, distribution: Path, without: Collection[str] = ()
     return python
 
 
-@pytest.mark.parametrize("kind", ["wheel", pytest.param("sdist", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_an_installation_imports_everything_and_passes_doctor(
     built: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:

@@ -331,9 +331,10 @@ def test_the_table_of_parts(installed: str) -> None:
         ("filter 'bad'", "data shout numbers:3 -o filter=bad --out out"),
         ("task 'bad'", "eval check bad"),
         ("backend 'bad'", "generate --backend bad --model m --no-chat --prompt x"),
-        ("decoder 'bad'", "generate --model MODEL --no-chat --prompt x --decoder bad"),
-        ("decoder 'bad_reader'", "generate --model MODEL --no-chat --prompt x --max-new-tokens 2 "
-         "--decoder bad_reader"),
+        pytest.param("decoder 'bad'", "generate --model MODEL --no-chat --prompt x --decoder bad",
+                     marks=pytest.mark.long),
+        pytest.param("decoder 'bad_reader'", "generate --model MODEL --no-chat --prompt x "
+                     "--max-new-tokens 2 --decoder bad_reader", marks=pytest.mark.long),
         ("reward 'bad'", "eval score samples.jsonl --out out -o reward=bad"),
     ],
 )  # fmt: skip

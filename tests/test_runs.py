@@ -20,6 +20,7 @@ from codegen.errors import InputError, MachineError, ResumeError
 from codegen.paths import open_plain
 from codegen.records import read_rows
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
+from tests.processes import python
 
 # --- the journal -------------------------------------------------------------------------------
 
@@ -60,9 +61,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
         "        print(error.errno)\n"
     )
     path = tmp_path / "log"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
-    )
+    done = python(script, path, check=True)
     assert done.stdout.strip() == "27"
     assert path.read_text() == "x" * 60 + "\n"
 
@@ -236,10 +235,7 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line(tmp_path: Path) -> None:
         "except MachineError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "run")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = python(script, tmp_path / "run", check=True)
     first, second = done.stdout.splitlines()
     assert first == second and "Cannot write to" in first and "run the same command again" in first
     assert (tmp_path / "run" / "log").read_text() == "x" * 60 + "\n"

@@ -20,9 +20,8 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import command, completes
+from codegen.cli.options import command, completes, print_result
 from codegen.errors import ConfigError, nearest
-from codegen.terminal import echo
 
 _PACKAGE = "codegen.benchmarks"
 # Keys that are not figures.
@@ -40,21 +39,18 @@ _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machi
     help="An option of the benchmark, see --list. Repeatable.",
 )
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
-def bench(
-    name: str | None, quick: bool, options: tuple[str, ...], listing: bool, as_json: bool
-) -> dict[str, Any]:
+def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool) -> dict[str, Any]:
     """Run the benchmark NAME; --list names them.
 
     Costs are CPU time where the machine may be shared. Results of a peer that is not installed are
     null, with the command that installs it. Progress goes to standard error.
     """
     if listing:
-        return _list(as_json)
+        return _list()
     if name is None:
         raise ConfigError("Name a benchmark.", f"Choose from {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
-    if not as_json:
-        echo("\n".join(_lines(figures)))
+    print_result("\n".join(_lines(figures)))
     return figures
 
 
@@ -76,16 +72,15 @@ def benchmarks() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _list(as_json: bool) -> dict[str, Any]:
+def _list() -> dict[str, Any]:
     rows = [
         {"name": name, "about": about, "options": _defaults(_load(name))}
         for name, about in benchmarks().items()
     ]
-    if not as_json:
-        for row in rows:
-            echo(f"{row['name']:<12} {row['about']}")
-            for key, value in row["options"].items():
-                echo(f"{'':<12}   -o {key}={value}")
+    for row in rows:
+        print_result(f"{row['name']:<12} {row['about']}")
+        for key, value in row["options"].items():
+            print_result(f"{'':<12}   -o {key}={value}")
     return {"benchmarks": rows}
 
 

@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
-from codegen.config import Config, Option, setting
+from codegen.config import Config, Option, keyed, setting
 from codegen.errors import ConfigError, ModelError, plural
 from codegen.generation.backends import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
@@ -260,18 +260,17 @@ class PseudoModelOptions(Config):
         "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; with --endpoint, its "
         "name there.",
     )
-    shots: int | None = setting(
+    shots: int | None = keyed(
         None,
         "Example records in each prompt.",
         shown=f"0 if fine-tuned with format: plain, else {_SHOTS}",
         ge=0,
         le=5,
-        key=True,
     )
-    chat: bool | None = setting(
-        None, "Send prompts as the user's turn of a chat.", shown="only with --endpoint", key=True
+    chat: bool | None = keyed(
+        None, "Send prompts as the user's turn of a chat.", shown="only with --endpoint"
     )
-    batch_size: int = setting(16, "Requests at once.", ge=1, key=True)
+    batch_size: int = keyed(16, "Requests at once.", ge=1)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
-from codegen.cli.options import command, options
-from codegen.config import Config, setting
+from codegen.cli.options import command, options, print_result
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.records import write_atomic
 from codegen.terminal import Progress, echo
@@ -37,6 +37,9 @@ def cogex() -> None:
     """
 
 
+cogex_command = partial(command, group=cogex)
+
+
 class SearchOptions(Config):
     """The options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
 
@@ -49,22 +52,21 @@ class SearchOptions(Config):
     )
     test: int = setting(50, "Held-out problems to score the best programs on.", ge=0)
     instruction: str = setting("", "The task's instruction, for a file.")
-    candidates: int | None = setting(None, "Programs to choose from.", ge=1, key=True)
-    items: int | None = setting(None, "Problems to search on.", ge=2, key=True)
-    share: float = setting(0.2, "Halving: fraction of full's emulations.", gt=0, le=1, key=True)
-    threshold: float = setting(0.0, "Full: rewrite programs that score less.", ge=0, le=1, key=True)
-    tries: int = setting(5, "Maximum attempts per program.", ge=1, key=True)
-    best: int = setting(3, "Programs that vote.", ge=1, key=True)
-    input_column: str = setting("input", "Input column of a file's rows.", key=True)
-    answer_column: str = setting("answer", "Answer column of a file's rows.", key=True)
-    seed: int = setting(0, "Random seed.", key=True)
+    candidates: int | None = keyed(None, "Programs to choose from.", ge=1)
+    items: int | None = keyed(None, "Problems to search on.", ge=2)
+    share: float = keyed(0.2, "Halving: fraction of full's emulations.", gt=0, le=1)
+    threshold: float = keyed(0.0, "Full: rewrite programs that score less.", ge=0, le=1)
+    tries: int = keyed(5, "Maximum attempts per program.", ge=1)
+    best: int = keyed(3, "Programs that vote.", ge=1)
+    input_column: str = keyed("input", "Input column of a file's rows.")
+    answer_column: str = keyed("answer", "Answer column of a file's rows.")
+    seed: int = keyed(0, "Random seed.")
 
 
-@command(
-    group=cogex,
+@cogex_command(
     example="codegen cogex search word_sorting --model embedded\n  "
     "codegen cogex search reviews.jsonl --instruction 'Is the review positive?' \\\n"
-    "    --endpoint http://localhost:8000/v1 --model my-model --budget 0",
+    "    --endpoint http://localhost:8000/v1 --model my-model --budget 0"
 )
 @click.argument("task")
 @options(PseudoModelOptions, "client")
@@ -75,7 +77,6 @@ def search(
     client: PseudoModelOptions,
     given: SearchOptions,
     server: EndpointOptions,
-    as_json: bool,
 ) -> Mapping[str, Any]:
     """Find the program that a model emulates best on TASK (CoTACS).
 
@@ -120,8 +121,7 @@ def search(
     write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
     for place, candidate in enumerate(found.best, 1):
         write_atomic(folder / f"program-{place}.py", candidate.program.text + "\n")
-    if not as_json:
-        echo("\n".join(_search_lines(found, summary)))
+    print_result("\n".join(_search_lines(found, summary)))
     return summary
 
 
@@ -218,14 +218,13 @@ class RunOptions(Config):
     mode: Literal["emulate", "hybrid"] = setting(
         "emulate", "hybrid: also run defined code in the sandbox, and compare the results."
     )
-    temperature: float = setting(0.05, "Sampling temperature.", ge=0, le=100, key=True)
-    seed: int = setting(0, "Random seed.", key=True)
+    temperature: float = keyed(0.05, "Sampling temperature.", ge=0, le=100)
+    seed: int = keyed(0, "Random seed.")
 
 
-@command(
-    group=cogex,
+@cogex_command(
     example="codegen cogex run runs/cogex/word_sorting 'List: pear fig apple'\n  "
-    "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.' --mode hybrid",
+    "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.' --mode hybrid"
 )
 @click.argument("program")
 @click.argument("input")
@@ -238,7 +237,6 @@ def run(
     client: PseudoModelOptions,
     given: RunOptions,
     server: EndpointOptions,
-    as_json: bool,
 ) -> Mapping[str, Any]:
     """Have a model emulate PROGRAM on INPUT.
 
@@ -267,10 +265,9 @@ def run(
             with Sandbox(workers=1) as sandbox:
                 answer = partial(emulated_leaf, model, given.temperature)
                 ran = run_hybrid(parsed, given.call or emulation.call, sandbox, answer)
-    if not as_json:
-        if not query.program:
-            echo(emulation.program + "\n")
-        echo("\n".join(_run_lines(emulation, ran)))
+    if not query.program:
+        print_result(emulation.program + "\n")
+    print_result("\n".join(_run_lines(emulation, ran)))
     summary = {"ok": not emulation.failure, **_plain(asdict(emulation))}
     if ran:
         summary["ok"] |= not ran.failure

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from click.core import ParameterSource
 from codegen import plugins
 from codegen.cli import Group, data_options
 from codegen.cli.clients import ClientOptions, EndpointOptions, counted, model_client
-from codegen.cli.options import as_words, command, given_settings, options
+from codegen.cli.options import as_words, command, given_settings, options, print_result, wants_json
 from codegen.config import Config
 from codegen.errors import ConfigError, InputError, plural
 from codegen.generation.backends import Endpoint, LocalModel
@@ -56,6 +57,9 @@ def data() -> None:
     """
 
 
+data_command = partial(command, group=data)
+
+
 def _add(
     name: str,
     kind: type[Config],
@@ -64,17 +68,15 @@ def _add(
 ) -> None:
     """Adds the command of a generator whose options are passed on unchanged."""
 
-    @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__)
+    @data_command(name=name, example=example, short_help=about, help=kind.__doc__)
     @click.argument("source")
     @options(kind, "method")
     @options(data_options.RunOptions, "run")
-    def generator(
-        source: str, method: Config, run: data_options.RunOptions, as_json: bool
-    ) -> Mapping[str, Any]:
+    def generator(source: str, method: Config, run: data_options.RunOptions) -> Mapping[str, Any]:
         settings = (
             method.option if isinstance(method, data_options.InstalledOptions) else dict(method)
         )
-        return generate(name, settings, source, run, as_json)
+        return generate(name, settings, source, run)
 
 
 _add(
@@ -86,8 +88,7 @@ _add(
 )
 
 
-@command(
-    group=data,
+@data_command(
     short_help="Insert pseudo-code between question and program (UniCoder).",
     example="codegen data unicode humaneval --out data/unicode\n  "
     "codegen data unicode pairs.jsonl --out data/llm --mode llm \\\n    "
@@ -104,7 +105,6 @@ def unicode(
     client: ClientOptions,
     server: EndpointOptions,
     run: data_options.RunOptions,
-    as_json: bool,
 ) -> Mapping[str, Any]:
     """Insert pseudo-code between questions and programs (UniCoder).
 
@@ -119,16 +119,15 @@ def unicode(
         settings = {name: value for name, value in settings.items() if name not in own}
     elif method.snippets:  # the model invents the instruction
         run = run.model_copy(update={"instruction_column": ""})
-    return generate("unicode", settings, source, run, as_json, llm=llm)
+    return generate("unicode", settings, source, run, llm=llm)
 
 
-@command(
-    group=data,
+@data_command(
     example="codegen data cogex families:4000 --out data/cogex\n  "
     "codegen data cogex mbpp.jsonl --out data/run --mode run --instruction-column text \\\n    "
     "--program-column code -o call_column=test_list\n  "
     "codegen data cogex alpaca.jsonl --out data/llm --mode llm \\\n    "
-    "--endpoint http://localhost:8000/v1 --model my-model",
+    "--endpoint http://localhost:8000/v1 --model my-model"
 )
 @click.argument("source")
 @options(data_options.CogexOptions, "method")
@@ -141,7 +140,6 @@ def cogex(
     client: ClientOptions,
     server: EndpointOptions,
     run: data_options.RunOptions,
-    as_json: bool,
 ) -> Mapping[str, Any]:
     """Make pseudo-programs with their outputs (CoGEX).
 
@@ -164,7 +162,7 @@ def cogex(
         "output": method.output_column,
         "call": method.call_column,
     }
-    return generate("cogex", settings, source, run, as_json, columns, llm)
+    return generate("cogex", settings, source, run, columns, llm)
 
 
 _add(
@@ -181,8 +179,7 @@ _add(
 )
 
 
-@command(
-    group=data,
+@data_command(
     short_help="Make next edits from git histories and refactorings.",
     example="codegen data edits git:../my-project --out data/edits --license MIT\n  "
     "codegen data edits commits.jsonl --out data/edits -o license_column=license\n  "
@@ -197,7 +194,6 @@ def edits(
     method: Edits,
     editor: data_options.EditorOptions,
     run: data_options.RunOptions,
-    as_json: bool,
 ) -> Mapping[str, Any]:
     """Make next edits: moments of editing, each with the edit that comes next.
 
@@ -219,7 +215,7 @@ def edits(
         defaults |= {"program_column": "text", "language_column": "language"}
         columns = LOGGED
     own = {name: text for name, text in defaults.items() if name not in run.model_fields_set}
-    return generate("edits", dict(method), source, run.model_copy(update=own), as_json, columns)
+    return generate("edits", dict(method), source, run.model_copy(update=own), columns)
 
 
 _add(
@@ -244,16 +240,13 @@ for _name in plugins.names("generators"):
         )
 
 
-@command(
-    group=data,
+@data_command(
     short_help="Make preference pairs from a scored run.",
     example="codegen data preferences runs/mbpp --out data/mbpp_pairs",
 )
 @click.argument("run", metavar="RUN")
 @options(data_options.PreferenceOptions, "given")
-def preferences(
-    run: str, given: data_options.PreferenceOptions, as_json: bool
-) -> Mapping[str, Any]:
+def preferences(run: str, given: data_options.PreferenceOptions) -> Mapping[str, Any]:
     """Make pairs of a passed and a failed answer (DPO) from a scored run.
 
     RUN is the output directory of `codegen eval run` after `codegen eval score`. Train on the pairs
@@ -282,13 +275,11 @@ def preferences(
             on_progress=show,
             command=command_line(click.get_current_context()),
         )
-    return summary(manifest, given.out, was_finished, show.resumed, as_json)
+    return summary(manifest, given.out, was_finished, show.resumed)
 
 
-@command(
-    group=data,
-    short_help="Show counts and texts.",
-    example="codegen data inspect data/lintseq -n 1 --step",
+@data_command(
+    short_help="Show counts and texts.", example="codegen data inspect data/lintseq -n 1 --step"
 )
 @click.argument("directory", metavar="DIR")
 @click.option("--id", "id_", metavar="ID", help="Show the texts with this id or example id.")
@@ -301,9 +292,7 @@ def preferences(
     help="Number of texts to show.",
 )
 @click.option("--step", is_flag=True, help="Show the program after each edit, or each mistake.")
-def inspect(
-    directory: str, id_: str | None, number: int, step: bool, as_json: bool
-) -> Mapping[str, Any]:
+def inspect(directory: str, id_: str | None, number: int, step: bool) -> Mapping[str, Any]:
     """Show a data directory: its counts and some of its texts."""
     from codegen.data import load_manifest, read_data, view
     from codegen.records import to_json
@@ -318,7 +307,7 @@ def inspect(
         raise InputError(
             f"{directory} holds no texts.", "Give a data directory or one of its files."
         )
-    if as_json:
+    if wants_json():
         return {
             "manifest": asdict(manifest) if manifest else None,
             "texts": [json.loads(to_json(text)) for text in texts],
@@ -334,14 +323,13 @@ def inspect(
     return {}
 
 
-@command(
-    group=data,
+@data_command(
     short_help="Join the shards of a run.",
     example="codegen data merge data/shard-* --out data/lintseq",
 )
 @click.argument("shards", nargs=-1, required=True, metavar="DIR...")
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
-def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]:
+def merge(shards: tuple[str, ...], out: str) -> Mapping[str, Any]:
     """Join the directories of all shards of a run (-o shard=0/N to N-1/N).
 
     The result equals, byte for byte, the data of an unsharded run. If the shards were made with
@@ -352,15 +340,13 @@ def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]
 
     was_finished = is_finished(out)
     manifest = merge_shards(shards, out, command=command_line(click.get_current_context()))
-    return summary(manifest, out, was_finished, 0, as_json)
+    return summary(manifest, out, was_finished, 0)
 
 
-@command(
-    group=data, short_help="Write the texts as Parquet.", example="codegen data export data/lintseq"
-)
+@data_command(short_help="Write the texts as Parquet.", example="codegen data export data/lintseq")
 @click.argument("directory", metavar="DIR")
 @click.option("--out", metavar="DIR", help="Output directory.  [default: DIR/parquet]")
-def export(directory: str, out: str | None, as_json: bool) -> Mapping[str, Any]:
+def export(directory: str, out: str | None) -> Mapping[str, Any]:
     """Write the texts of a finished data directory as Parquet, one file per data file.
 
     The rows are the same. The column meta, whose keys differ between generators, is JSON text.
@@ -369,21 +355,19 @@ def export(directory: str, out: str | None, as_json: bool) -> Mapping[str, Any]:
 
     files = export_parquet(directory, out)
     size = sum(path.stat().st_size for path in files)
-    if not as_json:
-        where = files[0].parent if files else out or directory
-        echo(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB")
+    where = files[0].parent if files else out or directory
+    print_result(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB")
     return {"ok": True, "files": [str(path) for path in files], "bytes": size}
 
 
-@command(
-    group=data,
+@data_command(
     short_help="Publish a data directory on the Hugging Face hub.",
     example="codegen data push data/lintseq hub:me/edits --private",
 )
 @click.argument("directory", metavar="DIR")
 @click.argument("target", metavar="hub:ORG/NAME")
 @click.option("--private", is_flag=True, help="Make the dataset private.")
-def push(directory: str, target: str, private: bool, as_json: bool) -> Mapping[str, Any]:
+def push(directory: str, target: str, private: bool) -> Mapping[str, Any]:
     """Publish a finished data directory as a dataset on the Hugging Face hub, with its card.
 
     Includes the Parquet files of codegen data export. Requires a token with write access: run
@@ -392,8 +376,7 @@ def push(directory: str, target: str, private: bool, as_json: bool) -> Mapping[s
     from codegen.data.publish import push as upload
 
     url = upload(directory, target, private=private)
-    if not as_json:
-        echo(f"Published at {url}")
+    print_result(f"Published at {url}")
     return {"ok": True, "url": url, "private": private}
 
 
@@ -418,7 +401,6 @@ def generate(
     settings: Mapping[str, Any],
     source: str,
     run: data_options.RunOptions,
-    as_json: bool,
     columns: tuple[str, ...] = (),
     llm: ModelClient | None = None,
 ) -> Mapping[str, Any]:
@@ -435,7 +417,7 @@ def generate(
     from codegen.data import make
 
     if llm is None:
-        return _run(make(name, **settings), source, run, as_json, columns)
+        return _run(make(name, **settings), source, run, columns)
     spec, at_once = llm.spec, 1
     if isinstance(spec, LocalModel):
         at_once = spec.batch_size
@@ -453,7 +435,7 @@ def generate(
     )
     with counted(llm.prices, llm.cache) as (ledger, spent):
         generator = make(name, **settings, llm=replace(llm, ledger=ledger))
-        summary = _run(generator, source, run, as_json, columns)
+        summary = _run(generator, source, run, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
         others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
         echo(
@@ -468,7 +450,6 @@ def _run(
     generator: TextGenerator,
     source: str,
     options: data_options.RunOptions,
-    as_json: bool,
     columns: tuple[str, ...],
 ) -> dict[str, Any]:
     from codegen.data import EngineOptions, RayExecutor, Shard, is_finished, open_source, run
@@ -510,14 +491,14 @@ def _run(
             ),
             command=command_line(click.get_current_context()),
         )
-    if not as_json and manifest.run.shard:
+    if manifest.run.shard and not wants_json():
         later = " That also drops the duplicates." if dedup else ""
         echo(
             f"This is shard {manifest.run.shard}. Join all shards with: "
             f"codegen data merge DIR... --out DIR{later}",
             err=True,
         )
-    return summary(manifest, options.out, was_finished, shown.resumed, as_json, source)
+    return summary(manifest, options.out, was_finished, shown.resumed, source)
 
 
 def _nothing(manifest: Manifest, source: str) -> str:
@@ -536,24 +517,21 @@ def summary(
     out: str,
     was_finished: bool,
     resumed: int,
-    as_json: bool,
     source: str = "",
 ) -> dict[str, Any]:
     """Prints what a finished run made, and returns the JSON summary.
 
     Args:
         resumed: inputs that an interrupted run had done.
-        as_json: whether only the summary is printed, by the caller.
         source: what was read, for a message.
     """
     from codegen.data.view import summary_lines
 
     if was_finished:
         echo(f"{out} is already finished; nothing to do.", err=True)
-    if not as_json:
-        echo("\n".join(summary_lines(manifest)))
-        if manifest.kept:
-            echo(f"Inspect it with: codegen data inspect {out}")
+    print_result("\n".join(summary_lines(manifest)))
+    if manifest.kept:
+        print_result(f"Inspect it with: codegen data inspect {out}")
     if why := _nothing(manifest, source):
         see = f"; see {out}/rejects.jsonl" if manifest.counts["inputs"] else ""
         echo(f"Error: {why}{see}.", err=True)

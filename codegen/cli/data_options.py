@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from codegen.config import Config, setting
+from codegen.config import Config, keyed, setting
 
 _ROWS = "Rows of the source"
 
@@ -31,38 +31,32 @@ class RunOptions(Config):
     program_column: str = setting("program", "Column of the program.", heading=_ROWS)
     language: str = setting("python", "Programming language of the rows.", heading=_ROWS)
     license: str = setting("", "License of all examples (an SPDX id).", heading=_ROWS)
-    id_column: str = setting("", "Column of the row id.", shown="id, if present", key=True)
-    license_column: str = setting("", "Column of each row's license.", key=True)
-    language_column: str = setting("", "Column of each row's programming language.", key=True)
-    keep_docstring: bool = setting(False, "Keep docstrings in the programs.", key=True)
-    dedup_threshold: float = setting(
-        0.7,
-        "Jaccard similarity of word 5-grams at which programs are near duplicates.",
-        gt=0,
-        le=1,
-        key=True,
+    id_column: str = keyed("", "Column of the row id.", shown="id, if present")
+    license_column: str = keyed("", "Column of each row's license.")
+    language_column: str = keyed("", "Column of each row's programming language.")
+    keep_docstring: bool = keyed(False, "Keep docstrings in the programs.")
+    dedup_threshold: float = keyed(
+        0.7, "Jaccard similarity of word 5-grams at which programs are near duplicates.", gt=0, le=1
     )
-    filter: tuple[str, ...] = setting(
-        (), "Apply filters of other packages.", metavar="NAME[:TEXT],...", key=True
+    filter: tuple[str, ...] = keyed(
+        (), "Apply filters of other packages.", metavar="NAME[:TEXT],..."
     )
-    shard: str | None = setting(
+    shard: str | None = keyed(
         None,
         "Process only part I (from 0) of N, as one job of a batch scheduler. Join the parts with "
         "codegen data merge.",
         metavar="I/N",
-        key=True,
     )
-    ray: str = setting(
+    ray: str = keyed(
         "",
         "Run on the Ray cluster at host:port, auto (the one on this machine), or local (start "
         "one).",
         metavar="ADDRESS",
-        key=True,
     )
-    item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0, key=True)
-    max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1, key=True)
-    chunk_size: int = setting(
-        32, "Examples sent to a worker at a time. Does not change the data.", ge=1, key=True
+    item_timeout: float = keyed(60.0, "Time limit for one example in seconds.", gt=0)
+    max_characters: int = keyed(2**20, "Skip programs longer than this.", ge=1)
+    chunk_size: int = keyed(
+        32, "Examples sent to a worker at a time. Does not change the data.", ge=1
     )
 
 
@@ -80,11 +74,10 @@ class LintSeqOptions(Config):
     sequences: int | None = setting(
         None, "Edit sequences per program (5 in the paper).", shown="1", ge=1
     )
-    granularity: Literal["line", "statement"] | None = setting(
+    granularity: Literal["line", "statement"] | None = keyed(
         None,
         "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
         shown="line",
-        key=True,
     )
     verify: Literal["static", "compile", "ruff", "pylint", "strict"] | None = setting(
         None,
@@ -93,7 +86,7 @@ class LintSeqOptions(Config):
         "pylint, in another language its compiler, in the sandbox.",
         shown="ruff",
     )
-    audit: float | None = setting(
+    audit: float | None = keyed(
         None,
         "Share of the intermediate programs in Python that pylint checks as well, to report how "
         "many it rejects.",
@@ -101,12 +94,9 @@ class LintSeqOptions(Config):
         shown="0.005; 0 with --verify pylint",
         ge=0,
         le=1,
-        key=True,
     )
-    strict: bool = setting(
-        False,
-        "Use stricter dependency rules: fewer and larger edits than in the paper.",
-        key=True,
+    strict: bool = keyed(
+        False, "Use stricter dependency rules: fewer and larger edits than in the paper."
     )
     engine: Literal["fast", "reference", "random"] | None = setting(
         None,
@@ -152,19 +142,16 @@ class UniCodeOptions(Config):
         "_lower.",
         commas=True,
     )
-    template: Literal["plain", "alpaca"] = setting("plain", "Prompt template.", key=True)
-    min_score: int = setting(
+    template: Literal["plain", "alpaca"] = keyed("plain", "Prompt template.")
+    min_score: int = keyed(
         0,
         "Mode llm: have the model grade each text, and keep texts with at least this grade; 4 is "
         "strict, 0 turns grading off.",
         ge=0,
         le=5,
-        key=True,
     )
-    snippets: bool = setting(
-        False,
-        "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read.",
-        key=True,
+    snippets: bool = keyed(
+        False, "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read."
     )
 
 
@@ -176,13 +163,12 @@ class CogexOptions(Config):
         "What the rows hold: finished records to check, functions to run in the sandbox with a "
         "call, or instructions with answers that a model turns into programs.",
     )
-    input_column: str = setting("input", "Column of the input.", key=True)
-    output_column: str = setting("code_output", "Mode records: column of the output.", key=True)
-    call_column: str = setting(
+    input_column: str = keyed("input", "Column of the input.")
+    output_column: str = keyed("code_output", "Mode records: column of the output.")
+    call_column: str = keyed(
         "",
         "Mode run: column of the call, or of tests that contain one.",
         shown="after the function",
-        key=True,
     )
 
 
@@ -220,18 +206,13 @@ class PreferenceOptions(Config):
         "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
         metavar="SET",
     )
-    task: str = setting(
-        "", "Task of the samples.", metavar="NAME", shown="the one that they name", key=True
-    )
-    source: str | None = setting(None, "Path of the task's data, or hub:org/name.", key=True)
-    pairs: int = setting(4, "Maximum pairs per problem.", ge=1, key=True)
-    ratio: float = setting(
-        1.5, "Pair answers whose lengths differ by at most this factor.", ge=1, key=True
-    )
-    alike: int = setting(
+    task: str = keyed("", "Task of the samples.", metavar="NAME", shown="the one that they name")
+    source: str | None = keyed(None, "Path of the task's data, or hub:org/name.")
+    pairs: int = keyed(4, "Maximum pairs per problem.", ge=1)
+    ratio: float = keyed(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    alike: int = keyed(
         2,
         "Keep at most this many programs that differ only in names, numbers and strings, per "
         "problem and verdict.",
         ge=1,
-        key=True,
     )

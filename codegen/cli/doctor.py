@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen import OPENMP, OPENMP_SETTINGS, __version__, plugins
-from codegen.cli.options import command
+from codegen.cli.options import command, print_result, wants_json
 from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
-from codegen.terminal import columns, echo, visible
+from codegen.terminal import columns, visible
 
 if TYPE_CHECKING:
     from codegen.models.pretrained import Pretrained
@@ -33,7 +33,7 @@ _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
     is_flag=True,
     help="Check the sandbox's languages instead, with a program in each.",
 )
-def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
+def doctor(languages: bool) -> dict[str, Any]:
     """Check what works on this machine and suggest a remedy for what does not.
 
     Runs ten hostile programs in the sandbox. The exit code is 1 if a required part fails.
@@ -41,7 +41,7 @@ def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
     checks = []
     for check in examine_languages() if languages else examine():
         checks.append(check)
-        if as_json:
+        if wants_json():
             continue
         mark, color = _MARKS[check.ok]
         line = f"{click.style(mark, fg=color)}  {check.name:<34} {visible(check.detail)}"
@@ -53,7 +53,7 @@ def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
 
 
 @command(name="plugins", example="codegen plugins")
-def list_plugins(as_json: bool) -> dict[str, Any]:
+def list_plugins() -> dict[str, Any]:
     """List all generators, sources, filters, tasks, back-ends, decoders and rewards.
 
     Shows which package adds each; imports them. The exit code is 1 if one cannot be imported.
@@ -65,8 +65,7 @@ def list_plugins(as_json: bool) -> dict[str, Any]:
             ok = ok and not isinstance(about, CodegenError)
             row = (kind.removesuffix("s"), name, package or "built in", str(about))
             parts.append(dict(zip(("kind", "name", "package", "about"), row, strict=True)))
-    if not as_json:
-        echo("\n".join(columns([tuple(part.values()) for part in parts])))
+    print_result("\n".join(columns([tuple(part.values()) for part in parts])))
     return {"ok": ok, "parts": parts}
 
 

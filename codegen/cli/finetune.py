@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen.cli.options import command, completes
+from codegen.cli.options import command, completes, print_result
 from codegen.errors import ConfigError, plural
 from codegen.terminal import Progress, echo, visible
 
@@ -23,12 +23,12 @@ def _built_in() -> list[str]:
 def _print_needs(needs: Needs) -> None:
     memory = {"memory": needs.peak, **{f"  {name}": size for name, size in needs.memory.items()}}
     for name, size in (memory | {"disk": needs.disk}).items():
-        echo(f"{name:<14}{size / 1e9:>9.2f} GB")
+        print_result(f"{name:<14}{size / 1e9:>9.2f} GB")
     trained = f"{needs.trained_parameters / 1e6:.1f} M of them trained"
-    echo(f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, {trained}")
-    echo(f"{'steps':<14}{needs.steps:>9}")
-    echo(f"{'tokens':<14}{needs.tokens:>9} with padding")
-    echo(f"{'operations':<14}{needs.flops:>9.2e}")
+    print_result(f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, {trained}")
+    print_result(f"{'steps':<14}{needs.steps:>9}")
+    print_result(f"{'tokens':<14}{needs.tokens:>9} with padding")
+    print_result(f"{'operations':<14}{needs.flops:>9.2e}")
 
 
 @command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
@@ -50,7 +50,6 @@ def finetune(
     overrides: tuple[str, ...],
     check: bool,
     plan: bool,
-    as_json: bool,
 ) -> dict[str, Any] | None:
     """Fine-tune a model from a RECIPE: a YAML file, or the name of a built-in one.
 
@@ -64,12 +63,11 @@ def finetune(
 
     settings = load_recipe(recipe, overrides)
     if check:
-        if not as_json:
-            for key in keys(Recipe):
-                section, _, name = key.name.rpartition(".")
-                value = getattr(getattr(settings, section) if section else settings, name)
-                line = visible(f"{key.name}: {value}")
-                echo(f"{line:<44} # {key.about} ({key.allowed})")
+        for key in keys(Recipe):
+            section, _, name = key.name.rpartition(".")
+            value = getattr(getattr(settings, section) if section else settings, name)
+            line = visible(f"{key.name}: {value}")
+            print_result(f"{line:<44} # {key.about} ({key.allowed})")
         return settings.model_dump(mode="json")
 
     if plan:
@@ -82,8 +80,7 @@ def finetune(
             check_packages(settings)
         except ConfigError as error:
             echo(f"Before you train here: {error}", err=True)
-        if not as_json:
-            _print_needs(needs)
+        _print_needs(needs)
         return needs.to_json()
 
     from codegen.finetune.result import is_first
@@ -104,21 +101,20 @@ def finetune(
         result = train(settings, on_step=on_step, on_message=progress.say)
         if not ran:  # finished before
             progress.update(len(result.losses), len(result.losses))
-    if not as_json:
-        curve = result.losses if value == "loss" else result.parts["reward"]
-        first, last = curve[0][1], curve[-1][1]
-        ending = f", {result.tokens_per_s:.0f} tokens/s." if ran else "; already finished."
-        steps = plural(len(result.losses), "step")
-        echo(f"{value.capitalize()} {first:.3f} -> {last:.3f} in {steps}{ending}")
-        if value == "reward":
-            echo(
-                f"Every sample is in {settings.output}; see: codegen eval report {settings.output}"
-            )
-        if answers := result.answers:
-            low, high = answers["interval"]
-            echo(
-                f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are correct "
-                f"({low:.1%} to {high:.1%})."
-            )
-        echo(f"The model is in {result.model}; use it with --model {result.model}")
+    curve = result.losses if value == "loss" else result.parts["reward"]
+    first, last = curve[0][1], curve[-1][1]
+    ending = f", {result.tokens_per_s:.0f} tokens/s." if ran else "; already finished."
+    steps = plural(len(result.losses), "step")
+    print_result(f"{value.capitalize()} {first:.3f} -> {last:.3f} in {steps}{ending}")
+    if value == "reward":
+        print_result(
+            f"Every sample is in {settings.output}; see: codegen eval report {settings.output}"
+        )
+    if answers := result.answers:
+        low, high = answers["interval"]
+        print_result(
+            f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are correct "
+            f"({low:.1%} to {high:.1%})."
+        )
+    print_result(f"The model is in {result.model}; use it with --model {result.model}")
     return asdict(result)

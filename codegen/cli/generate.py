@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.clients import EndpointOptions, opened_endpoint
-from codegen.cli.options import command, options
-from codegen.config import Config, setting
+from codegen.cli.options import command, options, wants_json
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.generation.backends import find_endpoint, local_backend
 from codegen.terminal import echo, visible
@@ -34,12 +34,11 @@ class BackendOptions(Config):
         "a GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; the "
         "default with --endpoint or the name of an endpoint).",
     )
-    engine: dict[str, Any] = setting(
+    engine: dict[str, Any] = keyed(
         {},
         "How the model is run: transformers' dtype, device, device_map, bits or compile "
         "(docs/gpu.md); options of vLLM (docs/vllm.md); context, threads, slots or gpu_layers of "
         "llama.cpp (docs/models.md).",
-        key=True,
     )
     decoder: str | None = setting(
         None,
@@ -59,11 +58,8 @@ class BackendOptions(Config):
 
     def backend_of(self, model: str) -> str:
         """The back-end that runs a model: the one given, else by the model's name."""
-        return (
-            self.backend
-            if "backend" in self.model_fields_set
-            else local_backend(model, self.decoder)
-        )
+        is_chosen = "backend" in self.model_fields_set
+        return self.backend if is_chosen else local_backend(model, self.decoder)
 
     def own_options(self, backend: str) -> dict[str, Any]:
         """The options of one back-end, as ``open_backend`` takes them."""
@@ -107,23 +103,19 @@ class GenerateOptions(BackendOptions):
     chat: bool | None = setting(
         None, "Wrap the prompt in the model's chat template.", shown="as the model was tuned"
     )
-    original: str | None = setting(
-        None,
-        "The file that the completion rewrites, for the decoder edit.",
-        metavar="FILE",
-        key=True,
+    original: str | None = keyed(
+        None, "The file that the completion rewrites, for the decoder edit.", metavar="FILE"
     )
-    lm_infinite: tuple[str, ...] = setting(
+    lm_infinite: tuple[str, ...] = keyed(
         (),
         "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
         "tokens, for example 10,2048 (docs/context.md).",
         commas=True,
-        key=True,
     )
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
-    top_p: float = setting(1.0, "Probability mass of the nucleus.", gt=0, le=1, key=True)
+    top_p: float = keyed(1.0, "Probability mass of the nucleus.", gt=0, le=1)
     seed: int = setting(0, "Random seed.")
     stop: tuple[str, ...] = setting(
         (), "End the completion before this text. Repeatable.", metavar="TEXT"
@@ -142,7 +134,7 @@ class GenerateOptions(BackendOptions):
 @command(example="codegen generate --chat --prompt 'Write a Python function that adds.'")
 @options(GenerateOptions, "given")
 @options(EndpointOptions, "server")
-def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
+def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
     """Complete a prompt. A single sample is streamed."""
     from codegen.generation import Decoder
     from codegen.generation.backends import backend_class, open_backend
@@ -156,7 +148,7 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
         supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
     if endpoint:
         with opened_endpoint(endpoint, server) as (backend, spent):
-            made = _generate(given, backend, as_json)
+            made = _generate(given, backend)
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
     own = given.own_options(kind)
     if kind == "transformers":
@@ -167,11 +159,11 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
             own["infinite"] = LMInfinite(*map(int, given.lm_infinite))
     elif kind == "llamacpp":
         own |= {"batch_size": given.n}
-    made = _generate(given, open_backend(kind, given.model, **own), as_json)
+    made = _generate(given, open_backend(kind, given.model, **own))
     return {"samples": [asdict(sample) for sample in made]}
 
 
-def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[Sample]:
+def _generate(given: GenerateOptions, backend: Backend) -> list[Sample]:
     """Generates the samples and prints them."""
     from codegen.generation import Decoder, Request, SamplingParams, samples
 
@@ -195,7 +187,7 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
         )
         for i in range(given.n)
     ]
-    stream = given.n == 1 and not as_json
+    stream = given.n == 1 and not wants_json()
     chosen = Decoder(given.decoder or backend.decoder, given.decoder_option)
 
     def on_text(_: int, piece: str) -> None:
@@ -214,7 +206,7 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
             elif sample.actions:
                 echo("\n# The program:\n", err=True)
                 click.echo(_printable(sample.completion))
-        elif not as_json:
+        elif not wants_json():
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
     return made

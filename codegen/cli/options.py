@@ -7,10 +7,10 @@
 
     @command(example="codegen sample -n 3")
     @options(Sampling, "sampling", heading="Sampling")
-    def sample(sampling: Sampling, as_json: bool) -> dict[str, int]: ...
+    def sample(sampling: Sampling) -> dict[str, int]: ...
 
-Settings that are rarely changed have no option (``setting(..., key=True)``): ``-o NAME=VALUE`` sets
-them, and ``--help`` lists them last.
+Settings that are rarely changed have no option (:data:`codegen.config.keyed`): ``-o NAME=VALUE``
+sets them, and ``--help`` lists them last.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pydantic.fields import FieldInfo
 from codegen.cli import traceback_option
 from codegen.config import Config, Option, arms, bounds, config_error
 from codegen.errors import nearest
+from codegen.terminal import echo
 
 
 def options(
@@ -106,8 +107,8 @@ def command(
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example in its help, and ``--json``.
 
-    The function gets ``as_json`` and prints its human-readable result only when that is false. With
-    it the mapping that the function returns goes to standard output as one JSON object; None prints
+    The function prints its human-readable result with :func:`print_result`. With ``--json`` the
+    mapping that it returns goes to standard output instead, as one JSON object; None prints
     nothing. A mapping whose ``ok`` is false makes the exit code 1.
 
     Args:
@@ -141,13 +142,25 @@ def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable
     def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
         # With --json, only the summary goes to standard output, whatever a library prints.
         with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-            summary = function(*args, as_json=as_json, **kwargs)
+            summary = function(*args, **kwargs)
         if as_json and summary is not None:
             click.echo(json.dumps(summary))
         if summary and summary.get("ok") is False:
             raise click.exceptions.Exit(1)
 
     return update_wrapper(wrapper, function)
+
+
+def wants_json() -> bool:
+    """True if the running command was called with ``--json``."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.params.get("as_json"))
+
+
+def print_result(text: str, *, err: bool = False) -> None:
+    """Prints a part of a command's result, unless ``--json`` requests the summary alone."""
+    if not wants_json():
+        echo(text, err=err)
 
 
 def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen.cli.options import command, options
+from codegen.cli.options import command, options, print_result
 from codegen.errors import plural
 from codegen.quickstart import STAGES, Listener, Plan, Settings
 from codegen.quickstart import quickstart as run_quickstart
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
 @options(Settings, "settings")
-def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
+def quickstart(settings: Settings) -> dict[str, Any]:
     """Score a code model, make edit sequences, train a small model, and write one report.
 
     Measures this machine and prints a plan that ends within --minutes. Run the same command again
@@ -30,12 +30,11 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
         summary = run_quickstart(settings, view.listener())
     finally:
         view.close()
-    if not as_json:
-        _print_scores(summary.scores)
-        plan = summary.plan
-        took, planned = sum(plan.spent.values()), sum(plan.expected.values())
-        echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned.")
-        echo(f"Open {summary.report} in a browser.")
+    _print_scores(summary.scores)
+    plan = summary.plan
+    took, planned = sum(plan.spent.values()), sum(plan.expected.values())
+    print_result(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned.")
+    print_result(f"Open {summary.report} in a browser.")
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
@@ -102,9 +101,9 @@ def _print_scores(scores: dict[str, Score]) -> None:
             + ("" if e.tasks_low is None else f" ({e.tasks_low:.1%} to {e.tasks_high:.1%})")
             for k, e in score.estimates.items()
         ]
-        echo(f"{name:<12}{passed:<20} {', '.join(rates)}")
+        print_result(f"{name:<12}{passed:<20} {', '.join(rates)}")
         for note in () if score.complete else score.notes:
-            echo(f"  {note}")
+            print_result(f"  {note}")
 
 
 def _minutes(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from codegen import catalog
-from codegen.cli.options import command, options
+from codegen.cli.options import command, options, print_result
 from codegen.cli.serve import SocketOptions
 from codegen.config import setting
 from codegen.extras import require
@@ -17,21 +17,20 @@ from codegen.terminal import columns, echo, one_line
 
 @command(example="codegen runs runs data")
 @click.argument("places", nargs=-1, type=click.Path(), metavar="[DIR]...")
-def runs(places: tuple[str, ...], as_json: bool) -> dict[str, Any]:
+def runs(places: tuple[str, ...]) -> dict[str, Any]:
     """List the runs in and below directories, by default the current one.
 
     Data, samples and scores, trainings, searches. A run is running (a process holds it), done, or
     stopped; a stopped run resumes when the command that started it is run again.
     """
     found = catalog.find_runs(places or ["."])
-    if not as_json:
-        _print_table(found)
+    _print_table(found)
     return {"runs": [run.to_json() for run in found]}
 
 
 def _print_table(found: Sequence[catalog.Run]) -> None:
     if not found:
-        echo("No runs found.", err=True)
+        print_result("No runs found.", err=True)
         return
     rows = [
         (
@@ -46,10 +45,10 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
         for run in found
     ]
     heads = ("run", "kind", "state", "result", "size", "changed", "what")
-    echo("\n".join(columns([heads, *rows])))
+    print_result("\n".join(columns([heads, *rows])))
     for run in found:
         if run.resume:
-            echo(f"{run.name} stopped. To resume it, run again: {run.resume}")
+            print_result(f"{run.name} stopped. To resume it, run again: {run.resume}")
 
 
 # --- codegen view --------------------------------------------------------------------------------

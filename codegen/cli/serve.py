@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.options import command, flag, options
-from codegen.config import Config, setting
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError
 from codegen.extras import require
 from codegen.generation import backends
@@ -44,6 +45,9 @@ def serve() -> None:
     """Serve completions to editors, the sandbox to other programs, or tools to agents."""
 
 
+serve_command = partial(command, group=serve, has_json=False)
+
+
 class LogOptions(Config):
     """What a server logs."""
 
@@ -60,11 +64,8 @@ class LogOptions(Config):
         logger.propagate = False
         logging.getLogger("pygls").setLevel(logging.CRITICAL)
         try:
-            handler = (
-                logging.FileHandler(self.log_file)
-                if self.log_file
-                else logging.StreamHandler(sys.stderr)
-            )
+            file = self.log_file
+            handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
         except OSError as error:
             raise ConfigError(
                 f"Cannot write the log {self.log_file}: {error.strerror}.",
@@ -107,27 +108,19 @@ class EngineOptions(LogOptions, ModelOptions):
     """The options of servers that complete code."""
 
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
-    exclude: tuple[str, ...] = setting(
-        (),
-        "Patterns of paths that get no completions, in addition to keys and other secrets.",
-        key=True,
+    exclude: tuple[str, ...] = keyed(
+        (), "Patterns of paths that get no completions, in addition to keys and other secrets."
     )
-    fim: Fim = setting(
+    fim: Fim = keyed(
         "auto",
         "How the upstream gets the text after the cursor: a route of its own (infill, suffix, "
         "route), a model family's sentinels (qwen, starcoder, ...), chat, or none; auto tries.",
-        key=True,
     )
-    precision: Literal["auto", "full"] = setting(
-        "auto", "auto: quantized weights where they are faster; full: the model's own.", key=True
+    precision: Literal["auto", "full"] = keyed(
+        "auto", "auto: quantized weights where they are faster; full: the model's own."
     )
-    threads: int = setting(
-        1,
-        "CPU threads of the model.",
-        ge=1,
-        le=512,
-        shown="1; one per core for a GGUF file",
-        key=True,
+    threads: int = keyed(
+        1, "CPU threads of the model.", ge=1, le=512, shown="1; one per core for a GGUF file"
     )
 
     def _check(self) -> None:
@@ -171,20 +164,16 @@ class EngineOptions(LogOptions, ModelOptions):
 class LspOptions(EngineOptions):
     """The options of ``codegen serve lsp``."""
 
-    edit_log: Path | None = setting(
+    edit_log: Path | None = keyed(
         None,
         "Append to this file each proposed next edit, with the text around it and whether you "
         "accepted and kept it: training data for `codegen data edits --from-editor`.",
         shown="only counted",
-        key=True,
     )
 
 
-@command(
-    group=serve,
-    has_json=False,
-    short_help="Language server on standard input and output.",
-    example="codegen serve lsp",
+@serve_command(
+    short_help="Language server on standard input and output.", example="codegen serve lsp"
 )
 @options(LspOptions, "engine")
 @click.option("--stdio", is_flag=True, hidden=True)  # VS Code's client adds it
@@ -226,9 +215,7 @@ class SocketOptions(Config):
         metavar="FILE",
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
-    host_name: tuple[str, ...] = setting(
-        (), "Host names to accept in addition to localhost.", key=True
-    )
+    host_name: tuple[str, ...] = keyed((), "Host names to accept in addition to localhost.")
 
     def _check(self) -> None:
         super()._check()
@@ -271,8 +258,8 @@ class SocketOptions(Config):
 class ListenOptions(SocketOptions):
     """Where a server of API clients listens, and whom it answers."""
 
-    origin: tuple[str, ...] = setting(
-        (), "Web origins whose pages may send requests, such as http://localhost:8888.", key=True
+    origin: tuple[str, ...] = keyed(
+        (), "Web origins whose pages may send requests, such as http://localhost:8888."
     )
 
     def _check(self) -> None:
@@ -295,9 +282,7 @@ class HttpOptions(ListenOptions, EngineOptions):
     """The options of ``codegen serve http``."""
 
 
-@command(
-    group=serve,
-    has_json=False,
+@serve_command(
     short_help="HTTP server: the APIs of OpenAI, llama.cpp, Ollama and others.",
     example="codegen serve http --model embedded",
 )
@@ -344,18 +329,12 @@ class SandboxOptions(LogOptions, ListenOptions):
         metavar="NAMES",
         commas=True,
     )
-    max_cpu_s: float = setting(
-        120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400, key=True
-    )
-    max_memory_mib: int = setting(
-        4096, "Maximum memory of one program.", ge=128, le=1 << 20, key=True
-    )
-    requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0, key=True)
+    max_cpu_s: float = keyed(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
+    max_memory_mib: int = keyed(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
+    requests_per_s: float = keyed(1000.0, "Mean request rate of one client.", gt=0)
 
 
-@command(
-    group=serve,
-    has_json=False,
+@serve_command(
     short_help="HTTP server: runs and judges programs in the sandbox.",
     example="codegen serve sandbox --workers 4",
 )
@@ -406,7 +385,7 @@ class McpOptions(ListenOptions, ModelOptions):
         "file; with --upstream, its name there.",
         shown="none",
     )
-    languages: tuple[str, ...] = setting((), "Languages of programs besides Python.", key=True)
+    languages: tuple[str, ...] = keyed((), "Languages of programs besides Python.")
     http: bool = setting(
         False, "Serve streamable HTTP at --port instead of standard input and output."
     )
@@ -455,9 +434,7 @@ class McpOptions(ListenOptions, ModelOptions):
         return ("--model", self.model or endpoint.model or "", "--endpoint", endpoint.url, *key)
 
 
-@command(
-    group=serve,
-    has_json=False,
+@serve_command(
     short_help="Tools for agents (MCP): data, runs, sandbox, databases.",
     example="codegen serve mcp --root runs --database shop.db",
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
-from codegen.cli.options import command, options
-from codegen.config import Config, setting
+from codegen.cli.options import command, options, print_result
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError
 from codegen.terminal import echo, one_line
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 )
 def sqlnet() -> None:
     """Query a database or a file of tables in English; it is only read."""
+
+
+sqlnet_command = partial(command, group=sqlnet)
 
 
 class AskOptions(Config):
@@ -62,30 +66,23 @@ class AskOptions(Config):
         "directory, a hub id, a GGUF file or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
-    llm_samples: int = setting(
+    llm_samples: int = keyed(
         5,
         "Statements that the model writes; their most frequent result is the answer.",
         ge=1,
         le=32,
-        key=True,
     )
-    llm_grammar: SqlGrammar = setting(
+    llm_grammar: SqlGrammar = keyed(
         "auto",
         "How the model is constrained to the grammar of allowed SQL: auto (only if it runs on this "
         "machine), decoder, a server's own option (llama.cpp, vllm), or none.",
-        key=True,
     )
-    dialect: str = setting(
-        "", "Show the SQL in this sqlglot dialect.", shown="the database's", key=True
-    )
-    may_write: bool = setting(
-        False, "Accept a database role that may write; nothing is written.", key=True
-    )
-    timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0, key=True)
+    dialect: str = keyed("", "Show the SQL in this sqlglot dialect.", shown="the database's")
+    may_write: bool = keyed(False, "Accept a database role that may write; nothing is written.")
+    timeout: float = keyed(5.0, "Time limit for one statement in seconds.", gt=0)
 
 
-@command(
-    group=sqlnet,
+@sqlnet_command(
     short_help="Ask a database a question.",
     example='codegen sqlnet ask shop.db "which city does Ann Lee live in?"',
 )
@@ -93,9 +90,7 @@ class AskOptions(Config):
 @click.argument("question")
 @options(AskOptions, "given")
 @options(EndpointOptions, "server", heading="Server of --llm")
-def ask(
-    database: str, question: str, given: AskOptions, server: EndpointOptions, as_json: bool
-) -> dict[str, Any]:
+def ask(database: str, question: str, given: AskOptions, server: EndpointOptions) -> dict[str, Any]:
     """Answer QUESTION, in English, from DATABASE.
 
     DATABASE is a SQLite, DuckDB, Parquet, .csv or .tsv file, or a server: postgresql://USER@HOST/DB
@@ -125,7 +120,7 @@ def ask(
         layer = Layer.read(given.layer)
         schema = layer.apply(schema)
         if found := layer.measure(question, schema):
-            return _measured(question, *found, schema, limits, as_json)
+            return _measured(question, *found, schema, limits)
 
     import torch
 
@@ -143,9 +138,8 @@ def ask(
     )
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
     if given.llm and parse.abstained:
-        return _ask_model(parse, schema, given, server, limits, as_json)
-    if not as_json:
-        echo("\n".join(_lines(parse, dialect, given)))
+        return _ask_model(parse, schema, given, server, limits)
+    print_result("\n".join(_lines(parse, dialect, given)))
     return _row(parse, dialect)
 
 
@@ -155,14 +149,12 @@ def _measured(
     statement: Statement,
     schema: Schema,
     limits: StatementLimits,
-    as_json: bool,
 ) -> dict[str, Any]:
     """Answers with a measure of the layer."""
     assert schema.database
     rows = schema.database.execute(statement, limits)
-    if not as_json:
-        echo(f"Asked       the measure {one_line(name)}")
-        echo("\n".join([*statement_lines(statement), "", *table_lines(rows)]))
+    print_result(f"Asked       the measure {one_line(name)}")
+    print_result("\n".join([*statement_lines(statement), "", *table_lines(rows)]))
     return {
         "ok": True,
         "by": "measure",
@@ -179,7 +171,6 @@ def _ask_model(
     given: AskOptions,
     server: EndpointOptions,
     limits: StatementLimits,
-    as_json: bool,
 ) -> dict[str, Any]:
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import gbnf_of, write
@@ -190,8 +181,7 @@ def _ask_model(
         echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
         samples = given.llm_samples
         written = write(parse.question, schema, complete, limits, samples=samples, linked=linked)
-    if not as_json:
-        echo("\n".join(_written_lines(parse, written)))
+    print_result("\n".join(_written_lines(parse, written)))
     return {
         "ok": not written.failure,
         "by": "llm",
@@ -359,19 +349,16 @@ class DescribeOptions(Config):
     """The options of ``codegen sqlnet describe``."""
 
     out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
-    may_write: bool = setting(
-        False, "Accept a database role that may write; nothing is written.", key=True
-    )
+    may_write: bool = keyed(False, "Accept a database role that may write; nothing is written.")
 
 
-@command(
-    group=sqlnet,
+@sqlnet_command(
     short_help="Write a first file of synonyms for a database.",
     example="codegen sqlnet describe shop.db --out shop.yaml",
 )
 @click.argument("database", type=click.Path())
 @options(DescribeOptions, "given")
-def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
+def describe(database: str, given: DescribeOptions) -> dict[str, Any]:
     """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
     The file lists tables, columns and guessed joins. Add the words that people use for them.
@@ -383,6 +370,6 @@ def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, 
     text = described(Schema.open(database, may_write=given.may_write))
     if given.out:
         write_new(given.out, text)
-    elif not as_json:
+    else:
         echo(text.rstrip())
     return {"out": given.out, "layer": text}

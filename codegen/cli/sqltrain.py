@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen.cli.options import command, options
-from codegen.config import Config, setting
+from codegen.cli.options import command, options, print_result
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError, InputError, plural
-from codegen.terminal import Progress, echo
+from codegen.terminal import Progress
 
 if TYPE_CHECKING:
     from codegen.sqlnet.examples import Labelled
@@ -35,24 +35,20 @@ class TrainOptions(Config):
         "encoders.",
     )
     seed: int = setting(0, "Random seed.", ge=0)
-    max_words: int = setting(
-        50_000, "Vectors to keep besides those of the questions' words.", ge=1, key=True
+    max_words: int = keyed(50_000, "Vectors to keep besides those of the questions' words.", ge=1)
+    held_out: float = keyed(
+        0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9
     )
-    held_out: float = setting(
-        0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9, key=True
+    hidden: int | None = keyed(None, "Width of the hidden states.", shown="200; paper: 100")
+    dropout: float = keyed(0.3, "Dropout rate.")
+    epochs: int = keyed(12, "Maximum number of epochs.")
+    batch_size: int = keyed(64, "Questions per step.")
+    learning_rate: float = keyed(2e-3, "Learning rate.")
+    alpha: float | None = keyed(
+        None, "Weight of columns that appear in a condition.", shown="1; paper: 3"
     )
-    hidden: int | None = setting(
-        None, "Width of the hidden states.", shown="200; paper: 100", key=True
-    )
-    dropout: float = setting(0.3, "Dropout rate.", key=True)
-    epochs: int = setting(12, "Maximum number of epochs.", key=True)
-    batch_size: int = setting(64, "Questions per step.", key=True)
-    learning_rate: float = setting(2e-3, "Learning rate.", key=True)
-    alpha: float | None = setting(
-        None, "Weight of columns that appear in a condition.", shown="1; paper: 3", key=True
-    )
-    frozen_epochs: int = setting(0, "Epochs before the word vectors are trained too.", key=True)
-    patience: int = setting(4, "Epochs without improvement before training stops.", key=True)
+    frozen_epochs: int = keyed(0, "Epochs before the word vectors are trained too.")
+    patience: int = keyed(4, "Epochs without improvement before training stops.")
 
 
 @command(
@@ -63,7 +59,7 @@ class TrainOptions(Config):
 @click.argument("questions", type=click.Path())
 @click.argument("tables", type=click.Path())
 @options(TrainOptions, "given")
-def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> dict[str, Any]:
+def train(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
     """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
 
     Uses one thread. Run the same command again to resume an interrupted run.
@@ -111,9 +107,10 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
             on_step=progress.update,
         )
     best = dict(network.info["best"])
-    if not as_json:
-        echo(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
-        echo(f"The model is in {given.out}; use it with: codegen sqlnet ask --model {given.out}")
+    print_result(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
+    print_result(
+        f"The model is in {given.out}; use it with: codegen sqlnet ask --model {given.out}"
+    )
     return {
         "out": given.out,
         "questions": len(items),
@@ -163,7 +160,7 @@ class EvalOptions(Config):
 @click.argument("questions", type=click.Path())
 @click.argument("tables", type=click.Path())
 @options(EvalOptions, "given")
-def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> dict[str, Any]:
+def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
     """Score a model on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
 
     Executes the queries if the tables have rows. For questions on whole databases, use `codegen
@@ -205,14 +202,13 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
         for name, value in scores.items()
         if name in _ABOUT and value is not None
     }
-    if not as_json:
-        for name, about in _ABOUT.items():
-            value = scores[name]
-            if value is not None:
-                bounds = intervals.get(name)
-                text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
-                echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
-        echo(plural(n, "question"))
+    for name, about in _ABOUT.items():
+        value = scores[name]
+        if value is not None:
+            bounds = intervals.get(name)
+            text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
+            print_result(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
+    print_result(plural(n, "question"))
     return {**scores, "intervals": intervals}
 
 
@@ -223,8 +219,8 @@ class PlansOptions(Config):
     databases: tuple[str, ...] = setting(
         ..., "Folder with the SQLite files <db_id>.sqlite. Repeatable.", metavar="DIR"
     )
-    held_out: float = setting(
-        0.08, "Fraction of the questions held out, by whole databases.", gt=0, lt=1, key=True
+    held_out: float = keyed(
+        0.08, "Fraction of the questions held out, by whole databases.", gt=0, lt=1
     )
 
 
@@ -234,7 +230,7 @@ class PlansOptions(Config):
 )
 @click.argument("questions", nargs=-1, required=True, type=click.Path())
 @options(PlansOptions, "given")
-def plans(questions: tuple[str, ...], given: PlansOptions, as_json: bool) -> dict[str, Any]:
+def plans(questions: tuple[str, ...], given: PlansOptions) -> dict[str, Any]:
     """Turn QUESTIONS with gold SQL (JSON lines in Spider's format) into questions with plans.
 
     A gold query is kept if its plan gives the same result.
@@ -247,11 +243,10 @@ def plans(questions: tuple[str, ...], given: PlansOptions, as_json: bool) -> dic
             f"No questions in {', '.join(questions)}.", "Give a file with at least one."
         )
     found = prepare(golds, given.databases, given.out, held_out=given.held_out)
-    if not as_json:
-        listed = ", ".join(f"{count} {source}" for source, count in found.sources.items())
-        echo(f"{listed}; {found.held_out} held out.")
-        for reason, count in sorted(found.left.items(), key=lambda pair: -pair[1]):
-            echo(f"{count:6}  left out: {reason}")
+    listed = ", ".join(f"{count} {source}" for source, count in found.sources.items())
+    print_result(f"{listed}; {found.held_out} held out.")
+    for reason, count in sorted(found.left.items(), key=lambda pair: -pair[1]):
+        print_result(f"{count:6}  left out: {reason}")
     return {
         "out": given.out,
         "questions": dict(found.sources),
@@ -270,13 +265,13 @@ class TrainPlansOptions(Config):
     vectors: str = setting(
         ..., "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
     )
-    steps: int = setting(4000, "Steps.", ge=1, key=True)
-    batch_size: int = setting(32, "Questions per step.", ge=1, key=True)
-    learning_rate: float = setting(1e-3, "Learning rate.", gt=0, key=True)
-    width: int = setting(160, "Width of the states.", ge=16, key=True)
-    layers: int = setting(3, "Number of layers.", ge=1, key=True)
-    dropout: float = setting(0.15, "Dropout rate.", ge=0, lt=1, key=True)
-    seed: int = setting(0, "Random seed.", ge=0, key=True)
+    steps: int = keyed(4000, "Steps.", ge=1)
+    batch_size: int = keyed(32, "Questions per step.", ge=1)
+    learning_rate: float = keyed(1e-3, "Learning rate.", gt=0)
+    width: int = keyed(160, "Width of the states.", ge=16)
+    layers: int = keyed(3, "Number of layers.", ge=1)
+    dropout: float = keyed(0.15, "Dropout rate.", ge=0, lt=1)
+    seed: int = keyed(0, "Random seed.", ge=0)
 
 
 @command(
@@ -286,7 +281,7 @@ class TrainPlansOptions(Config):
 )
 @click.argument("questions", type=click.Path())
 @options(TrainPlansOptions, "given")
-def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict[str, Any]:
+def train_plans(questions: str, given: TrainPlansOptions) -> dict[str, Any]:
     """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
 
     Uses one thread. Run the same command again to resume an interrupted run; `steps` may differ.
@@ -325,8 +320,7 @@ def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict
             progress.update(stage.step, config.steps)
 
         trained = run(config, network, examples, given.out, on_stage=on_stage)
-    if not as_json:
-        echo(f"The model is in {given.out}.")
+    print_result(f"The model is in {given.out}.")
     return {
         "out": given.out,
         "questions": len(examples),

@@ -472,12 +472,8 @@ class _Actors:
                 )
         else:
             hung = self.hang_s is not None and time.monotonic() - call.began > self.hang_s
-            lost = (
-                Lost("timeout", f"over {self.hang_s:g} s")
-                if hung
-                else Lost("worker_died", "the Ray worker died")
-            )
-            self.queue.died(call.task, lost)
+            lost = Lost("timeout", f"over {self.hang_s:g} s") if hung else None
+            self.queue.died(call.task, lost or Lost("worker_died", "the Ray worker died"))
         self._start()
 
     def _check_alive(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
@@ -77,9 +77,7 @@ class Whole(MadeTogether):
 
     name: str = dataclasses.field(default="whole", init=False)
 
-    def generate_many(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | Exception]:
+    def generate_many(self, items):
         """What :meth:`generate` yields or raises for each item."""
         answers = LintSeq(audit=0.0).generate_many(items)
         return [

@@ -11,7 +11,7 @@ step each of its examples loses tokens at random (:class:`InfillingSteps`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,6 +179,7 @@ def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[
     return found
 
 
+@dataclass(eq=False)
 class StepDataset:
     """The plan as a map-style data set: item k is what this process runs in step k.
 
@@ -187,22 +188,17 @@ class StepDataset:
         rank, world: number of this process, and of all.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[EncodedExample],
-        plan: StepPlan,
-        pad: int,
-        *,
-        successors: bool = False,
-        attention: Attention = "dense",
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.examples, self.plan, self.pad = examples, plan, pad
-        self.outline = Outline.of(examples)
-        self.successors = successors
-        self.attention: Attention = attention
-        self.rank, self.world = rank, world
+    examples: Sequence[EncodedExample]
+    plan: StepPlan
+    pad: int = 0
+    _: KW_ONLY
+    successors: bool = False
+    attention: Attention = "dense"
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        self.outline = Outline.of(self.examples)
 
     def __len__(self) -> int:
         return len(self.plan.steps)
@@ -266,6 +262,7 @@ class InfillingBatch:
         return InfillingBatch({name: value.to(device) for name, value in self.inputs.items()})
 
 
+@dataclass(eq=False, kw_only=True)
 class InfillingSteps(StepDataset):
     """The plan as a data set: item k is what this process runs in step k.
 
@@ -276,20 +273,10 @@ class InfillingSteps(StepDataset):
         rows: draws per micro-batch.
     """
 
-    def __init__(
-        self,
-        model: FillingModel,
-        examples: Sequence[EncodedExample],
-        plan: StepPlan,
-        *,
-        draws: int,
-        rows: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        super().__init__(examples, plan, 0, rank=rank, world=world)
-        self.model, self.draws, self.rows, self.seed = model, draws, rows, seed
+    model: FillingModel
+    draws: int
+    rows: int
+    seed: int
 
     def __getitem__(self, step: int) -> tuple[list[Counted], int]:
         """The micro-batches, and the number of draws of the whole step."""

@@ -179,9 +179,9 @@ def build_trainer(
     attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
     if recipe.infilling:
         steps = batches.InfillingSteps(
-            loaded.model,
             dataset.examples,
             plan,
+            model=loaded.model,
             draws=recipe.network.draws,
             rows=recipe.micro_batch_size,
             seed=recipe.seed,

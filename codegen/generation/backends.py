@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen import plugins
-from codegen.config import Config, parse_config, setting
+from codegen.config import Config, keyed, parse_config, setting
 from codegen.errors import ConfigError, InputError, ModelError, nearest
 from codegen.generation.protocol import Backend, ModelUnusable
 from codegen.records import write_atomic
@@ -317,14 +317,12 @@ class EndpointSettings(Config):
 
     api_key_env: str = setting("", "Environment variable that holds the API key.")
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
-    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0, key=True)
-    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0, key=True)
-    request_timeout: float = setting(
-        120.0, "Time limit for one request in seconds.", gt=0, key=True
-    )
-    retries: int = setting(5, "Retries of a failed request.", ge=0, key=True)
-    body: dict[str, Any] = setting(
-        {}, "Additional fields of each request, as JSON; null removes a field.", key=True
+    price_in: float = keyed(0.0, "Price of a million prompt tokens.", ge=0)
+    price_out: float = keyed(0.0, "Price of a million completion tokens.", ge=0)
+    request_timeout: float = keyed(120.0, "Time limit for one request in seconds.", gt=0)
+    retries: int = keyed(5, "Retries of a failed request.", ge=0)
+    body: dict[str, Any] = keyed(
+        {}, "Additional fields of each request, as JSON; null removes a field."
     )
 
     def _check(self) -> None:

@@ -325,21 +325,17 @@ class _Running:
     finish: FinishReason | None = None
 
 
+@dataclass(eq=False)
 class _Calls:
     """The requests of one call of ``generate``; ``running`` holds those that are with vLLM."""
 
-    def __init__(
-        self,
-        backend: VllmBackend,
-        engine: VllmEngine,
-        params: SamplingParams,
-        decoder: Decoder,
-        resolved: Resolved,
-        on_text: OnText | None,
-    ) -> None:
-        self.backend, self.engine, self.params = backend, engine, params
-        self.decoder, self.resolved, self.on_text = decoder, resolved, on_text
-        self.running: dict[str, _Running] = {}
+    backend: VllmBackend
+    engine: VllmEngine
+    params: SamplingParams
+    decoder: Decoder
+    resolved: Resolved
+    on_text: OnText | None
+    running: dict[str, _Running] = field(default_factory=dict)
 
     def start(self, number: int, request: Request) -> None:
         """Takes a request.

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codegen.config import Config, setting
+from codegen.config import Config, keyed, setting
 from codegen.errors import SkippedExample, require_known
 from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
@@ -72,12 +72,10 @@ class Infilling(Config):
         "of those that the program has.",
         metavar="KIND,...",
     )
-    loss: Literal["middle", "all"] = setting(
-        "middle", "Train on the middle, or on everything as in pre-training.", key=True
+    loss: Literal["middle", "all"] = keyed(
+        "middle", "Train on the middle, or on everything as in pre-training."
     )
-    rate: float = setting(
-        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1, key=True
-    )
+    rate: float = keyed(1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1)
     sequences: int = setting(1, "Texts per program.", ge=1)
 
     @property

@@ -254,6 +254,7 @@ def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
         outcome.stdout[:2000],
         outcome.sites,
         outcome.open_sites,
+        outcome.seen,
     )
 
 

@@ -280,6 +280,7 @@ class _Path:
     finish: FinishReason = "length"
 
 
+@dataclass(eq=False)
 class CandidateSearch:
     """The candidates of one request, decoded on one document's cache.
 
@@ -292,27 +293,26 @@ class CandidateSearch:
             otherwise unfiltered.
     """
 
-    def __init__(
-        self,
-        model: CompletionModel,
-        cache: EditableCache,
-        prompt: Prompt,
-        request: CompletionRequest,
-        past: SuffixStore,
-        planner: drafts.Planner,
-        on_text: Callable[[str], None] | None = None,
-    ) -> None:
-        self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
-        self.past, self.planner, self.on_text = past, planner, on_text
-        self.deadline = time.monotonic() + request.deadline_s
-        self.rule = request.stop_rule()
-        ends = model.family.ends if model.family and not request.tokens else ()
-        self.stops = (*request.stop, *ends)
-        self.context = len(cache)
-        self.row = EditedRow(cache)
-        self.made: list[int] = []  # tokens of the first candidate
-        self.settled = True
-        self.accepted = self.rejected = 0  # tokens drafted from the prediction
+    model: CompletionModel
+    cache: EditableCache
+    prompt: Prompt
+    request: CompletionRequest
+    past: SuffixStore
+    planner: drafts.Planner
+    on_text: Callable[[str], None] | None = None
+    made: list[int] = field(default_factory=list)  # tokens of the first candidate
+    settled: bool = True
+    accepted: int = 0  # tokens drafted from the prediction
+    rejected: int = 0
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.request.deadline_s
+        self.rule = self.request.stop_rule()
+        family = self.model.family
+        ends = family.ends if family and not self.request.tokens else ()
+        self.stops = (*self.request.stop, *ends)
+        self.context = len(self.cache)
+        self.row = EditedRow(self.cache)
 
     def run(self) -> Passes[list[Candidate]]:
         """The candidates, best first; yields the forward passes that it needs.

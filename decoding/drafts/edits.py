@@ -293,6 +293,7 @@ class _Hunk:
             self.removed, self.added = [], 0
 
 
+@dataclass(eq=False)
 class DiffDrafter(Drafter):
     """Drafts from ``Context.source``, the text of the file that the diff changes.
 
@@ -302,16 +303,12 @@ class DiffDrafter(Drafter):
         line_ends: ids of the tokens that contain a line break.
     """
 
-    def __init__(
-        self,
-        encode: Callable[[str], list[int]],
-        decode: Callable[[Sequence[int]], str],
-        line_ends: Container[int],
-    ) -> None:
-        self.encode = encode
-        self.decode = decode
-        self.line_ends = line_ends
-        self.cursor = CursorDrafter(line_ends)
+    encode: Callable[[str], list[int]]
+    decode: Callable[[Sequence[int]], str]
+    line_ends: Container[int]
+
+    def __post_init__(self) -> None:
+        self.cursor = CursorDrafter(self.line_ends)
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:

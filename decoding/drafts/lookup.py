@@ -22,6 +22,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
@@ -31,6 +32,7 @@ _SAMPLE = 32  # places from which probabilities are estimated
 _DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
 
 
+@dataclass(eq=False)
 class SuffixDrafter(Drafter):
     """Drafts from the row itself and from a store of past responses.
 
@@ -42,20 +44,14 @@ class SuffixDrafter(Drafter):
         min_match: shortest match to draft from.
     """
 
-    def __init__(
-        self,
-        store: SuffixStore | None = None,
-        *,
-        factor: float = 2.0,
-        min_probability: float = 0.1,
-        tree: bool = False,
-        min_match: int = 1,
-    ) -> None:
-        self.store = store
-        self.factor = factor
-        self.min_probability = min_probability
-        self.tree = tree
-        self.min_match = min_match
+    store: SuffixStore | None = None
+    _: KW_ONLY
+    factor: float = 2.0
+    min_probability: float = 0.1
+    tree: bool = False
+    min_match: int = 1
+
+    def __post_init__(self) -> None:
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:

@@ -45,54 +45,35 @@ class EncoderConfig(PretrainedConfig):
         forbidden_token_ids: tokens that are never written: the special ones.
     """
 
-    def __init__(
-        self,
-        vocab_size: int = 32,
-        hidden_size: int = 128,
-        num_hidden_layers: int = 4,
-        num_attention_heads: int = 4,
-        intermediate_size: int = 0,
-        dropout: float = 0.1,
-        rope_theta: float = 10000.0,
-        rope_step: float = 1.0,
-        final_norm: bool = False,
-        mixes_neighbours: bool = False,
-        marks_open_slots: bool = False,
-        prefix_apart: bool = False,
-        initializer_range: float = 0.02,
-        cls_token_id: int = 0,
-        bos_token_id: int = 1,
-        pad_token_id: int = 2,
-        mask_token_id: int = 3,
-        forbidden_token_ids: tuple[int, ...] | list[int] = (0, 1, 2, 3),
-        **kwargs: Any,
-    ) -> None:
-        if hidden_size % (2 * num_attention_heads):
+    vocab_size: int = 32
+    hidden_size: int = 128
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    intermediate_size: int = 0
+    dropout: float = 0.1
+    rope_theta: float = 10000.0
+    rope_step: float = 1.0
+    final_norm: bool = False
+    mixes_neighbours: bool = False
+    marks_open_slots: bool = False
+    prefix_apart: bool = False
+    initializer_range: float = 0.02
+    cls_token_id: int = 0
+    bos_token_id: int = 1
+    pad_token_id: int = 2
+    mask_token_id: int = 3
+    forbidden_token_ids: tuple[int, ...] | list[int] = (0, 1, 2, 3)
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
-                f"hidden_size {hidden_size} is not an even multiple of {num_attention_heads} heads"
+                f"hidden_size {self.hidden_size} is not an even multiple of "
+                f"{self.num_attention_heads} heads"
             )
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size or 4 * hidden_size
-        self.dropout = dropout
-        self.rope_theta = rope_theta
-        self.rope_step = rope_step
-        self.final_norm = final_norm
-        self.mixes_neighbours = mixes_neighbours
-        self.marks_open_slots = marks_open_slots
-        self.prefix_apart = prefix_apart
-        self.initializer_range = initializer_range
-        self.cls_token_id = cls_token_id
-        self.mask_token_id = mask_token_id
-        self.forbidden_token_ids = list(forbidden_token_ids)
-        kwargs |= {
-            "bos_token_id": bos_token_id,
-            "pad_token_id": pad_token_id,
-            "tie_word_embeddings": False,
-        }
-        super().__init__(**kwargs)
+        self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
+        self.forbidden_token_ids = list(self.forbidden_token_ids)
+        super().__post_init__(**kwargs)
 
 
 class InsertionConfig(EncoderConfig):
@@ -107,17 +88,13 @@ class InsertionConfig(EncoderConfig):
 
     model_type = "insertion_lm"
 
-    def __init__(
-        self,
-        stop_weight: float = 1.0,
-        stop_class_weights: tuple[float, float] | list[float] = (1.0, 1.0),
-        infill_rate: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        self.stop_weight = stop_weight
-        self.stop_class_weights = list(stop_class_weights)
-        self.infill_rate = infill_rate
-        super().__init__(**kwargs)
+    stop_weight: float = 1.0
+    stop_class_weights: tuple[float, float] | list[float] = (1.0, 1.0)
+    infill_rate: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.stop_class_weights = list(self.stop_class_weights)
+        super().__post_init__(**kwargs)
 
 
 class FlexibleMaskConfig(EncoderConfig):
@@ -131,9 +108,7 @@ class FlexibleMaskConfig(EncoderConfig):
 
     model_type = "flexible_mask_lm"
 
-    def __init__(self, loss_length: int = 1, **kwargs: Any) -> None:
-        self.loss_length = loss_length
-        super().__init__(**kwargs)
+    loss_length: int = 1
 
 
 class FixedMaskConfig(EncoderConfig):
@@ -146,9 +121,7 @@ class FixedMaskConfig(EncoderConfig):
 
     model_type = "fixed_mask_lm"
 
-    def __init__(self, body_length: int = 8, **kwargs: Any) -> None:
-        self.body_length = body_length
-        super().__init__(**kwargs)
+    body_length: int = 8
 
 
 @dataclass(frozen=True, slots=True)

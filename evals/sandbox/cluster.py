@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 from codegen.cluster import connected, last_line
 from codegen.errors import InputError, SandboxError
-from codegen.records import Trust
 
 from .jobs import Job, Outcome, pack_calls
 from .sandbox import Sandbox, refusal
@@ -39,7 +38,7 @@ class ClusterSandbox:
     Args:
         address: of the cluster, see :func:`codegen.cluster.connected`.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
-        unsafe_local, packages, languages, least_trust: see :class:`Sandbox`.
+        unsafe_local, packages, languages: see :class:`Sandbox`.
 
     Raises:
         MachineError: on entering, if Ray is not installed or not reached.
@@ -53,14 +52,14 @@ class ClusterSandbox:
         unsafe_local: bool = False,
         packages: Sequence[str] = (),
         languages: Sequence[str] = (),
-        least_trust: Trust = "in_sandbox",
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
         self._address = address
         self._workers = workers
-        # Of each actor's sandbox.
-        self._settings = unsafe_local, tuple(packages), tuple(languages), least_trust
+        self._unsafe_local = unsafe_local
+        self._packages = tuple(packages)
+        self._languages = tuple(languages)
         self._ray: ModuleType | None = None
         self._connection = ExitStack()
         self._actors: list[Any] = []
@@ -74,7 +73,8 @@ class ClusterSandbox:
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
             )(_Worker)
-            self._actors = [kind.remote(sys.path, *self._settings) for _ in range(count)]
+            settings = (sys.path, self._unsafe_local, self._packages, self._languages)
+            self._actors = [kind.remote(*settings) for _ in range(count)]
             descriptions = ray.get([actor.describe.remote() for actor in self._actors])
         except ray.exceptions.RayError as error:
             self.close()
@@ -168,13 +168,14 @@ class _Worker:
         self,
         path: Sequence[str],
         unsafe_local: bool,
-        packages: Sequence[str],
-        languages: Sequence[str],
-        least_trust: Trust,
+        packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         sys.path.extend(folder for folder in path if folder not in sys.path)
-        how = {"packages": packages, "languages": languages, "least_trust": least_trust}
-        self._sandbox = Sandbox(1, unsafe_local, **how).__enter__()  # type: ignore[arg-type]
+        sandbox = Sandbox(
+            workers=1, unsafe_local=unsafe_local, packages=packages, languages=languages
+        )
+        self._sandbox = sandbox.__enter__()
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Sandbox.describe`."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from codegen.errors import ConfigError, InputError
 from codegen.paths import inner_path
-from codegen.records import Status, Trust
+from codegen.records import Status, Trust, is_at_least
 
 from .blinding import Blinded, blind
 from .inner import wire
@@ -25,10 +25,6 @@ from .languages import find
 Mode = Literal["isolated", "blinded", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "blinded", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
-# What a program can forge, from everything to nothing.
-_RANKS: Mapping[Trust, int] = {
-    "in_sandbox": 0, "partly_blinded": 1, "blinded": 2, "isolated": 3, "stdio": 3,
-}  # fmt: skip
 PYTHON = "python"
 
 # The name of a function, its arguments and its named arguments; the name of a global variable and
@@ -192,7 +188,7 @@ class Job:
 
     def reaches(self, least: Trust) -> bool:
         """Whether its verdict can be believed as far as ``least``."""
-        return least == "in_sandbox" or _RANKS[self.trust] >= _RANKS[least]
+        return is_at_least(self.trust, least)
 
     @property
     def most_output(self) -> int:
@@ -301,6 +297,7 @@ class Outcome:
         compile_s: CPU seconds of its compiler; 0 for a cached build.
         sites: number of assertions about the program (``blinded``).
         open_sites: the places of assertions that the program could forge (``blinded``).
+        seen: what they read, if it is telling: the index of an open site, and a digest.
     """
 
     status: Status
@@ -318,6 +315,7 @@ class Outcome:
     compile_s: float = 0.0
     sites: int = 0
     open_sites: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

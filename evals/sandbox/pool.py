@@ -739,6 +739,7 @@ def _outcome(
         results,
         sites=0 if blinded is None else blinded.sites,
         open_sites=() if blinded is None else blinded.open,
+        seen=tuple(map(str, report.values)) if blinded and report else (),
     )
 
 

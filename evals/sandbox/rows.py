@@ -70,6 +70,7 @@ def outcome_row(outcome: Outcome, cached: bool = False) -> Row:
     }
     if outcome.sites:
         row |= {"sites": outcome.sites, "open_sites": list(outcome.open_sites)}
+        row["seen"] = list(outcome.seen)
     if outcome.compile_s:
         row["compile_s"] = round(outcome.compile_s, 6)
     if outcome.results:
@@ -130,6 +131,7 @@ def read_outcome(row: Mapping[str, Any]) -> Outcome:
             compile_s=float(row.get("compile_s", 0.0)),
             sites=int(row.get("sites", 0)),
             open_sites=tuple(map(str, row.get("open_sites", ()))),
+            seen=tuple(map(str, row.get("seen", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, wire.WireError) as error:
         raise InputError(f"The server's answer is not an outcome: {error!r:.100}.") from None

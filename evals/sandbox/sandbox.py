@@ -22,7 +22,7 @@ from .pool import Done, Pool, Task
 Key = TypeVar("Key")
 
 # Increased whenever verdicts may change, since stored verdicts are reused within one revision.
-REVISION = 10
+REVISION = 11
 PATIENCE_S = 5.0  # for a job that has to be run once more, alone
 
 
@@ -71,7 +71,7 @@ class Sandbox:
         self._packages = with_pytest(find_packages(packages))
         self._toolchains = toolchains([name for name in languages if name != PYTHON])
         self._builds = Builds()
-        self._least_trust = least_trust
+        self._least_trust: Trust = least_trust
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 

@@ -37,11 +37,9 @@ class ReferenceGate:
         """The gate from the verdicts of the references.
 
         Args:
-            verdicts: problem id -> an object with a ``status`` and a ``message``; what was refused
-                is left out.
+            verdicts: problem id -> an object with a ``status`` and a ``message``.
             excepted: problem id -> reason, of references known to fail.
         """
-        verdicts = {id_: each for id_, each in verdicts.items() if each.status != "refused"}
         return cls(
             total=len(verdicts),
             passed=sum(verdict.status == "passed" for verdict in verdicts.values()),

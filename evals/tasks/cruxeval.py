@@ -106,24 +106,24 @@ class CruxEval(CodeTask[CruxProblem]):
 
     def _program(self, problem: CruxProblem, answer: str) -> str:
         if self.asks_output:
-            return f"answer = (\n{answer}\n)\n"
+            return f"def answer():\n    return (\n{answer}\n)\n"
         # Arguments may use what the function's text defines beside it.
         return (
             f"{problem.prompt}\n\n\n"
             "def arguments_of(*positional, **named):\n    return positional, named\n\n\n"
-            f"answer = arguments_of(\n{answer}\n)\n"
+            f"def answer():\n    return arguments_of(\n{answer}\n)\n"
         )
 
     def job(self, problem: CruxProblem, program: str) -> Job:
         """Fetches the answer as a value and compares it, or calls the function with it."""
         if self.asks_output:
-            return Job(program, test=f"assert answer == ({problem.output})")
-        test = f"positional, named = answer\nassert {_FUNCTION}(*positional, **named) == " + (
+            return Job(program, test=f"assert answer() == ({problem.output})", plain=True)
+        test = f"positional, named = answer()\nassert {_FUNCTION}(*positional, **named) == " + (
             f"({problem.output})"
         )
         # An argument that is a function can't leave the sandbox.
         mode = "in_sandbox" if "lambda" in problem.input else "isolated"
-        return Job(program, test=test, setup=problem.prompt, mode=mode)
+        return Job(program, test=test, setup=problem.prompt, mode=mode, plain=True)
 
     def reference(self, problem: CruxProblem) -> str:
         """The row's output, or its input."""

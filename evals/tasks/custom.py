@@ -175,6 +175,7 @@ class Custom(CodeTask[CustomProblem]):
             setup=problem.setup,
             mode=problem.mode,
             limits=limits,
+            plain=problem.tests.startswith(SOURCE),
         )
 
     def reference(self, problem: CustomProblem) -> str:

@@ -236,10 +236,9 @@ def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] |
     if not any(line.strip() for line in wanted):
         return len(lines), ""
     places = range(start, len(lines) - len(wanted) + 1)
+    stripped = [line.rstrip() for line in wanted]
     for place in places:
-        if [line.rstrip() for line in lines[place : place + len(wanted)]] == [
-            line.rstrip() for line in wanted
-        ]:
+        if [line.rstrip() for line in lines[place : place + len(wanted)]] == stripped:
             return place, ""
     for place in places:
         indents = {

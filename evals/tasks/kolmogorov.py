@@ -32,6 +32,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -288,10 +289,8 @@ def _judge(answer: Answer, outcome: Outcome | None) -> Result:
     output = tuple(value)
     if output == answer.sequence:
         return Result(answer, "passed", output)
-    same = next(
-        (i for i, (a, b) in enumerate(zip(output, answer.sequence, strict=False)) if a != b),
-        min(len(output), len(answer.sequence)),
-    )
+    pairs = zip(output, answer.sequence, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return Result(answer, "wrong", output, f"output differs from item {same} on")
 
 
@@ -435,12 +434,13 @@ class Kolmogorov(CodeTask[SequenceProblem]):
     def job(self, problem: SequenceProblem, program: str) -> Job:
         """Reads the variable ``output`` and compares it outside the program's reach."""
         test = (
-            f"expected = {list(problem.sequence)}\n"
+            f"output, expected = read_output(), {list(problem.sequence)}\n"
             "assert type(output) is list, 'output is not a list'\n"
             "assert all(type(item) is int for item in output), 'output holds more than integers'\n"
             "assert output == expected, 'output is another sequence'\n"
         )
-        return Job(program, test=test, limits=Limits(cpu_s=CPU_S))
+        program += "\n\ndef read_output():\n    return output\n"
+        return Job(program, test=test, limits=Limits(cpu_s=CPU_S), plain=True)
 
     def reference(self, problem: SequenceProblem) -> str:
         """The sequence as a list, or the program that it was drawn from."""

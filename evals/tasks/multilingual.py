@@ -185,13 +185,10 @@ class Translated(CodeTask[TranslatedProblem]):
 
     def job(self, problem: TranslatedProblem, program: str) -> Job:
         """The row's tests beside the program."""
-        return Job(
-            program,
-            test=problem.test,
-            mode="in_sandbox",
-            limits=_LIMITS,
-            language=self.language.name,
-        )
+        return self._job(program, test=problem.test, mode="in_sandbox")
+
+    def _job(self, program: str, **how: Any) -> Job:
+        return Job(program, limits=_LIMITS, language=self.language.name, **how)
 
     def reference(self, problem: TranslatedProblem) -> str:
         """The prompt with the solution."""
@@ -270,13 +267,7 @@ class MultiPLE(Translated):
         for problem in problems:
             if problem.id in self._expected or (halves := self.halves(problem)) is None:
                 continue
-            job = Job(
-                halves.expected,
-                mode="isolated",
-                expected_stdout=None,
-                limits=_LIMITS,
-                language=self.language.name,
-            )
+            job = self._job(halves.expected, mode="isolated", expected_stdout=None)
             said = [self.language.name, version, self.language.answers, self.language.support]
             key = hashlib.sha256(repr([said, halves.expected]).encode()).hexdigest()[:24]
             path = cache_folder() / "expected" / f"{self.language.name}-{key}.txt"
@@ -301,14 +292,7 @@ class MultiPLE(Translated):
             return super().job(problem, program)
         if self.language.name == "go":
             program = re.sub(r"^package\s+\w+", "package main", program, count=1, flags=re.M)
-        return Job(
-            program,
-            test=halves.calls,
-            mode="isolated",
-            expected_stdout=expected,
-            limits=_LIMITS,
-            language=self.language.name,
-        )
+        return self._job(program, test=halves.calls, mode="isolated", expected_stdout=expected)
 
 
 class MultiPLEMbpp(MultiPLE):
@@ -348,9 +332,7 @@ class OwnTests(Translated):
     names: ClassVar[tuple[str, ...]]
 
     @classmethod
-    def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
-    ) -> TranslatedProblem:
+    def problem_in(cls, language, place, row):
         """The problem of a row."""
         id_, prompt, name, test, solution, *bug = text_fields(place, row, cls.names)
         if language.name in ("javascript", "typescript"):
@@ -373,9 +355,7 @@ class HumanEvalPack(OwnTests):
     }  # fmt: skip
 
     @classmethod
-    def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
-    ) -> TranslatedProblem:
+    def problem_in(cls, language, place, row):
         """The problem of a row."""
         problem = super().problem_in(language, place, row)
         if language.name != "go":
@@ -397,9 +377,7 @@ class McEval(OwnTests):
     }  # fmt: skip
 
     @classmethod
-    def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
-    ) -> TranslatedProblem:
+    def problem_in(cls, language, place, row):
         """The problem of a row."""
         problem = super().problem_in(language, place, row)
         prompt, test = f"{problem.prompt}\n", problem.test

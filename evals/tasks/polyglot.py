@@ -16,8 +16,9 @@ one exercise a row: ``id``, ``files`` (path -> text), and lists of paths in ``so
 and ``example``.
 
 Differences from aider: one conversation turn instead of two, no repository map, and no further
-requests after a malformed answer. The tests run in the program's process (``in_sandbox``) and could
-be forged, as in aider: blinded tests report only the first failure. The second prompt reports the
+requests after a malformed answer. Tests that need more than plain values and functions run in the
+program's process (``in_sandbox``) and could be forged, as in aider: blinded tests report only the
+first failure. The second prompt reports the
 tests as pytest does: the failing tests' text and the difference, at most 50 lines.
 """
 
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job, Limits
+from codegen.evals.sandbox import Job, Limits, Mode
 from codegen.evals.sandbox.languages import find
 from codegen.records import Sample, Verdict
 
@@ -263,8 +264,11 @@ class Polyglot(CodeTask[Exercise]):
                 together, test=test, mode="in_sandbox", limits=limits, language=self.language
             )
         if problem.id not in _BESIDE:
+            own = Job(program, test=problem.test.partition(_RUN)[0])
+            plain = own.mechanism == "isolated"
             # Not blinded: the second try is shown what each failed test says.
-            return Job(program, test=problem.test, mode="in_sandbox", limits=limits)
+            mode: Mode = "isolated" if plain else "in_sandbox"
+            return Job(program, test=problem.test, mode=mode, limits=limits, plain=plain)
         module = _AS_MODULE.format(module=problem.name.removesuffix(".py"))
         return Job(program, test=module + problem.test, mode="in_sandbox", limits=limits)
 

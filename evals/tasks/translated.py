@@ -55,8 +55,8 @@ class Form:
         added: code to append to the calls.
     """
 
-    start: str
-    between: str
+    start: str = r"assert\("
+    between: str = " == "
     answer: str = "codegen_answer({});"
     end: str = ""
     frame: str = "{answers}\n"
@@ -68,47 +68,29 @@ class Form:
     stop: str = ""
 
 
+def _inside(*blocks: str, before: str = "{head}") -> str:
+    """A frame whose answers are inside nested blocks."""
+    opened = "".join(f"{block} {{{{\n" for block in blocks)
+    return f"{before}\n{opened}{{answers}}\n" + "}}\n" * len(blocks)
+
+
 _SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?")
-_CPP = Form(
-    start=r"assert\(",
-    between=" == ",
-    end=";",
-    frame="{head}\nint main() {{\n{answers}\n}}\n",
-    head=r"^#include.*|^using .*",
-)
-_JAVA = Form(
-    start=r"assert\(",
-    between=" == ",
-    end=";",
-    answer="CodegenAnswers.answer({});",
-    frame=(
-        "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
-    ),
-    head=r"^import .*",
-)
-_CSHARP = Form(
-    start=r"Debug\.Assert\(",
-    between=" == ",
-    end=";",
-    answer="CodegenAnswers.Answer({});",
-    frame="{head}\nclass Problem {{\npublic static void Main() {{\n{answers}\n}}\n}}\n",
-    head=r"^using .*",
-)
-_SCALA = Form(
-    start=r"assert\(",
-    between=" == ",
-    end=";?",
-    answer="CodegenAnswers.answer({});",
-    frame=(
-        "{head}\nobject Problem {{\ndef main(args: Array[String]): Unit = {{\n{answers}\n}}\n}}\n"
-    ),
-    head=r"^import .*",
-)
-_SWIFT = Form(start=r"assert\(", between=" == ", answer="codegen_answer({})")
+_SCALA_MAIN = "def main(args: Array[String]): Unit ="
 FORMS: Mapping[str, Form] = {
-    "csharp": _CSHARP,
-    "scala": _SCALA,
-    "swift": _SWIFT,
+    "csharp": Form(
+        start=r"Debug\.Assert\(",
+        end=";",
+        answer="CodegenAnswers.Answer({});",
+        frame=_inside("class Problem", "public static void Main()"),
+        head=r"^using .*",
+    ),
+    "scala": Form(
+        end=";?",
+        answer="CodegenAnswers.answer({});",
+        frame=_inside("object Problem", _SCALA_MAIN),
+        head=r"^import .*",
+    ),
+    "swift": Form(answer="codegen_answer({})"),
     "javascript": _SCRIPT,
     "typescript": _SCRIPT,
     "php": Form(
@@ -150,20 +132,25 @@ FORMS: Mapping[str, Form] = {
         answer="codegen_answer {}",
         call='"{}"',
     ),
-    "cpp": _CPP,
-    "java": _JAVA,
+    "cpp": Form(end=";", frame=_inside("int main()"), head=r"^#include.*|^using .*"),
+    "java": Form(
+        end=";",
+        answer="CodegenAnswers.answer({});",
+        frame=_inside("class Problem", "public static void main(String[] args)"),
+        head=r"^import .*",
+    ),
     "rust": Form(
         start=r"assert_eq!\(",
         between=",",
         end=";",
-        frame="{head}\nfn main() {{\n{answers}\n}}\n",
+        frame=_inside("fn main()"),
         head=r"^use .*",
     ),
     "go": Form(
         start=r"\{ actual: (?=candidate)",
         between=", expected: ",
         answer="codegen_answer({})",
-        frame="package main\n\nfunc main() {{\n{answers}\n}}\n",
+        frame=_inside("func main()", before="package main\n"),
     ),
 }
 

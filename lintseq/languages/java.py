@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
+from codegen.lintseq.languages.reader import Grammar, Reader, fields, text_of, words
 
 # What a block may throw without saying so.
 _UNCHECKED = re.compile(
@@ -160,20 +160,12 @@ JAVA = Grammar(
     ordered=_BODIES,
     names=words("identifier type_identifier"),
     declared=words("identifier type_identifier"),
-    declares={
-        "annotation_type_declaration": ("name",),
-        "catch_formal_parameter": ("name",),
-        "class_declaration": ("name",),
-        "enum_declaration": ("name",),
-        "formal_parameter": ("name",),
-        "instanceof_expression": ("name",),
-        "interface_declaration": ("name",),
-        "record_declaration": ("name",),
-        "resource": ("name",),
-        "type_parameter": ("",),
-        "type_pattern": ("",),
-        "variable_declarator": ("name",),
-    },
+    declares=fields(
+        name="annotation_type_declaration catch_formal_parameter class_declaration "
+        "enum_declaration formal_parameter instanceof_expression interface_declaration "
+        "record_declaration resource variable_declarator",
+        itself="type_parameter type_pattern",
+    ),
     parameters={"enhanced_for_statement": ("name",), "lambda_expression": ("parameters",)},
     patterns={"inferred_parameters": ("",)},
     implied={"import_declaration": _imported},

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
+from codegen.lintseq.languages.reader import Grammar, Reader, fields, text_of, words
 
 
 def _imported(specifier: Node) -> Iterable[str]:
@@ -35,34 +35,21 @@ JAVASCRIPT = Grammar(
         "identifier shorthand_property_identifier_pattern property_identifier "
         "private_property_identifier"
     ),
-    declares={
-        "variable_declarator": ("name",),
-        "function_declaration": ("name",),
-        "generator_function_declaration": ("name",),
-        "class_declaration": ("name",),
-        "import_clause": ("",),
-        "import_specifier": ("alias",),
-        "namespace_import": ("",),
-    },
-    parameters={
-        **dict.fromkeys(_FUNCTIONS, ("parameters", "parameter")),
-        "function_expression": ("name", "parameters"),
-        "generator_function": ("name", "parameters"),
-        "class": ("name",),
-        "catch_clause": ("parameter",),
-        "for_in_statement": ("left",),
-    },
+    declares=fields(
+        name="variable_declarator function_declaration generator_function_declaration "
+        "class_declaration",
+        itself="import_clause namespace_import",
+        alias="import_specifier",
+    ),
+    parameters=dict.fromkeys(_FUNCTIONS, ("parameters", "parameter"))
+    | fields(name="class", parameter="catch_clause", left="for_in_statement")
+    | {"function_expression": ("name", "parameters"), "generator_function": ("name", "parameters")},
     declaring={"for_in_statement": words("const let var")},
-    patterns={
-        "formal_parameters": ("",),
-        "object_pattern": ("",),
-        "array_pattern": ("",),
-        "rest_pattern": ("",),
-        "pair_pattern": ("value",),
-        "assignment_pattern": ("left",),
-        "object_assignment_pattern": ("left",),
-        "namespace_import": ("",),
-    },
+    patterns=fields(
+        itself="formal_parameters object_pattern array_pattern rest_pattern namespace_import",
+        value="pair_pattern",
+        left="assignment_pattern object_assignment_pattern",
+    ),
     implied={"import_specifier": _imported},
     member_names={"method_definition": "name", "field_definition": "property"},
     ignored=frozenset(
@@ -148,15 +135,12 @@ TYPESCRIPT = replace(
     declared=JAVASCRIPT.declared | words("type_identifier"),
     declares={
         **JAVASCRIPT.declares,
-        "abstract_class_declaration": ("name",),
-        "enum_declaration": ("name",),
-        "function_signature": ("name",),
-        "infer_type": ("",),
-        "interface_declaration": ("name",),
-        "internal_module": ("name",),
-        "mapped_type_clause": ("name",),
-        "type_alias_declaration": ("name",),
-        "type_parameter": ("name",),
+        **fields(
+            name="abstract_class_declaration enum_declaration function_signature "
+            "interface_declaration internal_module mapped_type_clause type_alias_declaration "
+            "type_parameter",
+            itself="infer_type",
+        ),
     },
     parameters={**JAVASCRIPT.parameters, **dict.fromkeys(_SIGNATURES, _PARAMETERS)},
     patterns={
@@ -164,14 +148,13 @@ TYPESCRIPT = replace(
         "optional_parameter": ("pattern",),
         "required_parameter": ("pattern",),
     },
-    member_names={
-        "abstract_method_signature": "name",
-        "enum_assignment": "name",
-        "method_definition": "name",
-        "method_signature": "name",
-        "property_signature": "name",
-        "public_field_definition": "name",
-    },
+    member_names=dict.fromkeys(
+        words(
+            "abstract_method_signature enum_assignment method_definition method_signature "
+            "property_signature public_field_definition"
+        ),
+        "name",
+    ),
     ignored=JAVASCRIPT.ignored - {("pair", "key")},
     functions=dict.fromkeys(_FUNCTIONS, "return_type"),
     no_result=words("void any undefined never unknown Promise<void>"),

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
+from codegen.lintseq.languages.reader import Grammar, Reader, fields, text_of, words
 
 _DECLARATOR = ("declarator",)
 C = Grammar(
@@ -30,30 +30,20 @@ C = Grammar(
     names=words("identifier type_identifier"),
     members=words("field_identifier statement_identifier"),
     declared=words("identifier type_identifier field_identifier statement_identifier"),
-    declares={
-        "declaration": _DECLARATOR,
-        "enum_specifier": ("name",),
-        "enumerator": ("name",),
-        "function_definition": _DECLARATOR,
-        "parameter_declaration": _DECLARATOR,
-        "preproc_def": ("name",),
-        "preproc_function_def": ("name",),
-        "struct_specifier": ("name",),
-        "type_definition": _DECLARATOR,
-        "union_specifier": ("name",),
-    },
+    declares=fields(
+        declarator="declaration function_definition parameter_declaration type_definition",
+        name="enum_specifier enumerator preproc_def preproc_function_def struct_specifier "
+        "union_specifier",
+    ),
     declaring={
         "enum_specifier": words("enumerator_list"),
         "struct_specifier": words("field_declaration_list"),
         "union_specifier": words("field_declaration_list"),
     },
-    patterns={
-        "array_declarator": _DECLARATOR,
-        "function_declarator": _DECLARATOR,
-        "init_declarator": _DECLARATOR,
-        "parenthesized_declarator": ("",),
-        "pointer_declarator": _DECLARATOR,
-    },
+    patterns=fields(
+        declarator="array_declarator function_declarator init_declarator pointer_declarator",
+        itself="parenthesized_declarator",
+    ),
     member_names={"field_declaration": "declarator", "labeled_statement": "label"},
     ignored=frozenset({("preproc_ifdef", "name")}),
     raw=words("preproc_arg"),
@@ -114,23 +104,20 @@ CPP = replace(
     declared=C.declared | words("namespace_identifier"),
     declares={
         **C.declares,
-        "alias_declaration": ("name",),
-        "class_specifier": ("name",),
-        "concept_definition": ("name",),
-        "namespace_definition": ("name",),
-        "optional_parameter_declaration": _DECLARATOR,
-        "type_parameter_declaration": ("",),
-        "optional_type_parameter_declaration": ("name",),
-        "variadic_parameter_declaration": _DECLARATOR,
-        "variadic_type_parameter_declaration": ("",),
+        **fields(
+            name="alias_declaration class_specifier concept_definition namespace_definition "
+            "optional_type_parameter_declaration",
+            declarator="optional_parameter_declaration variadic_parameter_declaration",
+            itself="type_parameter_declaration variadic_type_parameter_declaration",
+        ),
     },
     parameters={"for_range_loop": _DECLARATOR},
     declaring={**C.declaring, "class_specifier": words("field_declaration_list")},
     patterns={
         **C.patterns,
-        "reference_declarator": ("",),
-        "structured_binding_declarator": ("",),
-        "variadic_declarator": ("",),
+        **fields(
+            itself="reference_declarator structured_binding_declarator variadic_declarator",
+        ),
     },
     member_names={**C.member_names, "enumerator": "name", "function_definition": "declarator"},
     functions={**C.functions, "lambda_expression": "type"},
@@ -256,51 +243,24 @@ RUST = Grammar(
     names=words("identifier type_identifier"),
     members=words("field_identifier"),
     declared=words("identifier type_identifier shorthand_field_identifier field_identifier"),
-    declares={
-        "const_item": ("name",),
-        "const_parameter": ("name",),
-        "enum_item": ("name",),
-        "function_item": ("name",),
-        "function_signature_item": ("name",),
-        "let_condition": ("pattern",),
-        "let_declaration": ("pattern",),
-        "mod_item": ("name",),
-        "parameter": ("pattern",),
-        "static_item": ("name",),
-        "struct_item": ("name",),
-        "trait_item": ("name",),
-        "type_item": ("name",),
-        "type_parameter": ("name",),
-        "union_item": ("name",),
-    },
-    parameters={
-        "closure_expression": ("parameters",),
-        "for_expression": ("pattern",),
-        "match_arm": ("pattern",),
-    },
-    patterns={
-        "captured_pattern": ("",),
-        "closure_parameters": ("",),
-        "field_pattern": ("pattern", "name"),
-        "match_pattern": ("",),
-        "mut_pattern": ("",),
-        "or_pattern": ("",),
-        "parameter": ("pattern",),
-        "ref_pattern": ("",),
-        "reference_pattern": ("",),
-        "slice_pattern": ("",),
-        "struct_pattern": ("",),
-        "tuple_pattern": ("",),
-        "tuple_struct_pattern": ("",),
-    },
+    declares=fields(
+        name="const_item const_parameter enum_item function_item function_signature_item mod_item "
+        "static_item struct_item trait_item type_item type_parameter union_item",
+        pattern="let_condition let_declaration parameter",
+    ),
+    parameters=fields(parameters="closure_expression", pattern="for_expression match_arm"),
+    patterns=fields(
+        itself="captured_pattern closure_parameters match_pattern mut_pattern or_pattern "
+        "ref_pattern reference_pattern slice_pattern struct_pattern tuple_pattern "
+        "tuple_struct_pattern",
+        pattern="parameter",
+    )
+    | {"field_pattern": ("pattern", "name")},
     implied={"use_declaration": _imported},
-    member_names={
-        "const_item": "name",
-        "enum_variant": "name",
-        "field_declaration": "name",
-        "function_item": "name",
-        "function_signature_item": "name",
-    },
+    member_names=dict.fromkeys(
+        words("const_item enum_variant field_declaration function_item function_signature_item"),
+        "name",
+    ),
     member_uses=frozenset({("scoped_identifier", "name"), ("scoped_type_identifier", "name")}),
     inherits=True,
     assignments=words("assignment_expression"),
@@ -447,21 +407,12 @@ GO = Grammar(
     names=words("identifier type_identifier package_identifier label_name"),
     members=words("field_identifier"),
     declared=words("identifier type_identifier package_identifier field_identifier label_name"),
-    declares={
-        "function_declaration": ("name",),
-        "const_spec": ("name",),
-        "var_spec": ("name",),
-        "type_spec": ("name",),
-        "type_alias": ("name",),
-        "import_spec": ("name",),
-        "short_var_declaration": ("left",),
-        "range_clause": ("left",),
-        "receive_statement": ("left",),
-        "labeled_statement": ("label",),
-        "parameter_declaration": ("name",),
-        "variadic_parameter_declaration": ("name",),
-        "type_parameter_declaration": ("name",),
-    },
+    declares=fields(
+        name="function_declaration const_spec var_spec type_spec type_alias import_spec "
+        "parameter_declaration variadic_parameter_declaration type_parameter_declaration",
+        left="short_var_declaration range_clause receive_statement",
+        label="labeled_statement",
+    ),
     parameters={"type_switch_statement": ("alias",)},
     declaring={"range_clause": words(":="), "receive_statement": words(":=")},
     patterns={"expression_list": ("",)},

@@ -117,6 +117,15 @@ def words(text: str) -> Words:
     return frozenset(text.split())
 
 
+def fields(**types: str) -> dict[str, tuple[str, ...]]:
+    """Field -> types of nodes, the other way around; ``itself`` is a node without a field."""
+    return {
+        kind: ("" if field == "itself" else field,)
+        for field, kinds in types.items()
+        for kind in kinds.split()
+    }
+
+
 def text_of(node: Node) -> str:
     """The text of a node."""
     return (node.text or b"").decode("utf-8")

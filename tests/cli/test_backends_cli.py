@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from openai_server import (  # pyright: ignore[reportMissingImports]
     Model,
     completion,
     serving,
     sse,
 )
-
-from codegen.cli import main
 
 Codegen = Callable[..., tuple[int, str, str]]
 
@@ -32,20 +27,6 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[Model]:
     with serving(lambda _: completion("    return 1\n", chat=False)) as model:
         yield model
-
-
-@pytest.fixture
-def codegen(capsys: pytest.CaptureFixture[str]) -> Codegen:
-    """Runs a command: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_a_servers_text_is_streamed(codegen: Codegen, server: Model) -> None:

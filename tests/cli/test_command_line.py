@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -17,14 +18,14 @@ import pytest
 
 from codegen.cli import cli, main
 from codegen.extras import EXTRAS
+from tests import processes
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "rich", "numpy", "yaml",
          "codegen.benchmarks")  # fmt: skip
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "codegen", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return processes.run(sys.executable, "-m", "codegen", *arguments)
 
 
 def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -68,22 +69,17 @@ def test_help_imports_nothing_heavy(group: list[str]) -> None:
         f"heavy = [m for m in {HEAVY!r} if m in sys.modules]\n"
         "sys.exit(','.join(heavy) or 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *group, "--help"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = processes.python(script, *group, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage: codegen" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_each_command_has_help_with_an_example_and_json(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], codegen: Any
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*command, "--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
+    code, text, _ = codegen(*command, "--help")
+    assert code == 0
     if command[0] not in ("serve", "view"):  # a server has no result to sum up
         assert "--json" in text
     assert f"codegen {' '.join(command)}" in text.partition("Example:")[2]
@@ -119,18 +115,15 @@ def test_each_command_has_help_with_an_example_and_json(
 )
 def test_mistakes_give_one_line(
     arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    codegen: Any,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text('{"instruction": "Double.", "program": "x *= 2"}\n')
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    captured = capsys.readouterr()
-    assert stop.value.code == code, captured.err
-    (line,) = (line for line in captured.err.splitlines() if line.startswith("Error:"))
+    ended, out, err = codegen(*arguments)
+    assert ended == code, err
+    (line,) = (line for line in err.splitlines() if line.startswith("Error:"))
     assert message in line
-    assert "Usage:" not in captured.err and "Traceback" not in captured.err
-    assert captured.out == ""
+    assert "Usage:" not in err and out == ""
 
 
 def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
@@ -162,10 +155,8 @@ def test_progress_bars_of_libraries_stay_off_the_terminal() -> None:
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m codegen eval tasks | true; echo ${{PIPESTATUS[0]}}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    script = f"{sys.executable} -m codegen eval tasks | true; echo ${{PIPESTATUS[0]}}"
+    done = processes.run("bash", "-c", script, check=True)
     assert "Traceback" not in done.stderr
 
 
@@ -251,13 +242,8 @@ def test_an_interrupted_command_promises_no_more_than_is_true(
 def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) -> None:
     """As the script asks that ``_CODEGEN_COMPLETE=bash_source codegen`` prints."""
     environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("codegen")],
-        env={**os.environ, **environment, "_CODEGEN_COMPLETE": "bash_complete"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    completing = {**environment, "_CODEGEN_COMPLETE": "bash_complete"}
+    done = processes.run(Path(sys.executable).with_name("codegen"), env=completing)
     assert done.stdout.split() == [f"plain,{expected}"]
 
 
@@ -296,13 +282,8 @@ def test_text_that_the_locale_cannot_show_is_escaped(tmp_path: Path) -> None:
         '"segments": [{"text": "→", "train": true}]}\n',
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [Path(sys.executable).with_name("codegen"), "data", "inspect", "rows.jsonl"],
-        cwd=tmp_path,
-        env={**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    posix = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    codegen = Path(sys.executable).with_name("codegen")
+    done = processes.run(codegen, "data", "inspect", "rows.jsonl", cwd=tmp_path, env=posix)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii() and r"\u2192" in done.stdout

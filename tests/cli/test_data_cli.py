@@ -194,9 +194,10 @@ def test_inspect_shows_control_characters(tmp_path: Path) -> None:
     assert visible("a\tb\nc\x00é") == "a\tb\nc\\x00é"
 
 
-@pytest.fixture
-def mistakes(tiny_model_dir: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def mistakes(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text with mistakes taken back."""
+    tmp_path = tmp_path_factory.mktemp("mistakes")
     (tmp_path / "rows.jsonl").write_text(GOOD)
     args = ["backspace", "rows.jsonl", "--out", "out", "--model", tiny_model_dir, "--eta", 0.5]
     done = codegen(*args, "--workers", 1, cwd=tmp_path)
@@ -205,19 +206,19 @@ def mistakes(tiny_model_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_mistakes_that_are_taken_back_are_shown(mistakes: Path, tmp_path: Path) -> None:
-    shown = codegen("inspect", "out", cwd=tmp_path).stdout
+def test_mistakes_that_are_taken_back_are_shown(mistakes: Path) -> None:
+    shown = codegen("inspect", "out", cwd=mistakes.parent).stdout
     noised = next(read_texts(mistakes)).meta["noised"]
     assert noised > 0 and shown.count("⌫") == noised
-    steps = codegen("inspect", "out", "--step", cwd=tmp_path).stdout
+    steps = codegen("inspect", "out", "--step", cwd=mistakes.parent).stdout
     assert steps.count("→ backspace") == noised
 
 
 @pytest.mark.slow
 def test_mistakes_without_their_tokenizer(mistakes: Path, tmp_path: Path) -> None:
-    (tmp_path / "out" / "moved.jsonl").write_text(
+    (tmp_path / "moved.jsonl").write_text(
         (mistakes / "data-00000.jsonl").read_text().replace("tiny-model", "gone-model")
     )
-    done = codegen("inspect", "out/moved.jsonl", cwd=tmp_path)
+    done = codegen("inspect", "moved.jsonl", cwd=tmp_path)
     assert done.returncode == 0
     assert "return y" in done.stdout and "Its mistakes can't be shown" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,27 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from codegen.cli import main
+from tests.databases import sqlite_file
 
 Codegen = Callable[..., tuple[int, str, str]]
 SMALL = ("-o", "engine.context=1024", "-o", "engine.threads=1")
 
 
-@pytest.fixture
-def codegen(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Codegen:
-    """Runs a command, with an empty cache: exit code, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_generate_streams_and_takes_options(codegen: Codegen, embedded_gguf: Path) -> None:
@@ -155,10 +142,7 @@ def test_generators_of_data_use_the_file(
 def test_sqlnet_and_cogex_use_the_file(
     codegen: Codegen, embedded_gguf: Path, tmp_path: Path
 ) -> None:
-    database = tmp_path / "people.db"
-    with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE players (name TEXT, age INT)")
-    connection.close()
+    database = sqlite_file(tmp_path / "people.db", "CREATE TABLE players (name TEXT, age INT)")
     words = ("sqlnet", "ask", database, "average age per home city", "--llm", embedded_gguf)
     code, out, err = codegen(*words, "--json")
     row = json.loads(out)

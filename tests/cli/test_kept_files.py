@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from codegen.cli import main
 from codegen.evals import sandbox
+from tests.databases import sqlite_file
 
 from .test_eval_cli import PassingSandbox
 
@@ -26,7 +26,7 @@ COMMANDS = [
     "eval import humaneval samples.jsonl --out OUT.jsonl",
     "eval export humaneval samples.jsonl --format evalplus --out OUT.jsonl",
     "eval lm-eval humaneval --out OUT",
-    "eval kolmogorov sample -n 5 --out OUT.jsonl",
+    pytest.param("eval kolmogorov sample -n 5 --out OUT.jsonl", marks=pytest.mark.long),
     "sqlnet describe shop.db --out OUT.yaml",
     "sqlnet plans asked.jsonl --databases . --out OUT",
 ]
@@ -43,9 +43,7 @@ def run(command: str, out: Path) -> object:
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sandbox, "Sandbox", PassingSandbox)
-    with sqlite3.connect("shop.sqlite") as database:
-        database.execute("CREATE TABLE people (name TEXT)")
-    database.close()
+    sqlite_file(Path("shop.sqlite"), "CREATE TABLE people (name TEXT)")
     shutil.copy("shop.sqlite", "shop.db")
     rows = {
         "rows": {"instruction": "one", "program": "def f():\n    return 1\n"},

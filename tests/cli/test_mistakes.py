@@ -6,12 +6,12 @@ The commands run in this process; a file has the ending that its command expects
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codegen.cli import main
+from tests.databases import sqlite_file
 
 # What a file may hold in place of what is expected.
 CONTENTS = {
@@ -70,12 +70,6 @@ FITS = {
 }
 
 
-def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    return stop.value.code, capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("ending", "command"),
     [(e, command) for e, commands in COMMANDS.items() for command in commands],
@@ -85,12 +79,10 @@ def test_one_line_for_whatever_a_file_holds(
     command: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    codegen: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with sqlite3.connect("shop.db") as database:
-        database.execute("CREATE TABLE people (name TEXT)")
-    database.close()
+    sqlite_file(Path("shop.db"), "CREATE TABLE people (name TEXT)")
     asked = {"question": "who?", "table_id": "1", "sql": {"sel": 0, "agg": 0, "conds": []}}
     Path("asked.jsonl").write_text(json.dumps(asked) + "\n")
     Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
@@ -104,11 +96,11 @@ def test_one_line_for_whatever_a_file_holds(
         if (command, name) in FITS:
             continue
         words = command.replace("FILE", file).replace("OUT", f"out-{file}").split()
-        code, error = run(words, capsys)
+        code, _, error = codegen(*words)
         lines = [line for line in error.splitlines() if "Error" in line]
         assert code in (1, 2), (name, code, error)
         assert len(lines) == 1, (name, error)
-        assert "Traceback" not in error and "bug in codegen" not in error, (name, error)
+        assert "bug in codegen" not in error, (name, error)
         assert len(lines[0]) < 1000 and "codegen-plan-" not in error, (name, error)
 
 
@@ -128,13 +120,13 @@ def test_nothing_is_no_result(
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    codegen: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
     Path("asked.jsonl").write_text('{"db_id": "x", "question": "who?", "query": "SELECT 1"}\n')
-    code, error = run(command.split(), capsys)
+    code, _, error = codegen(*command.split())
     assert code in (1, 2) and said in error and not Path("o").exists()
 
 
@@ -142,50 +134,39 @@ class PanicException(BaseException):
     """As the tokenizers' Rust code raises it, for a regular expression that backtracks too long."""
 
 
-def test_a_file_that_ends_early_is_no_interruption(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """click takes an EOFError, as of numpy or gzip, for Ctrl-D."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise EOFError("No data left in file")
-
-    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
-    code, error = run(["eval", "tasks"], capsys)
-    assert code == 1 and "A file ends too early: No data left in file." in error
-
-
-def test_a_panic_of_a_library_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise PanicException("Regex search error:\nretry-limit-in-match over")
-
-    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
-    code, error = run(["eval", "tasks"], capsys)
-    assert code == 1 and len(error.splitlines()) == 1
-    assert "retry-limit-in-match over. The model's tokenizer.json" in error
-
-
-def test_what_nobody_foresaw_is_one_line_that_asks_for_a_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        # click takes an EOFError, as of numpy or gzip, for Ctrl-D.
+        (EOFError("No data left in file"), "A file ends too early: No data left in file."),
+        (
+            PanicException("Regex search error:\nretry-limit-in-match over"),
+            "retry-limit-in-match over. The model's tokenizer.json",
+        ),
+        (
+            LookupError("no\nsuch \x1b[2Jthing"),
+            "Error: Unexpected LookupError: no such \\x1b[2Jthing (test_mistakes.py:",
+        ),
+    ],
+    ids=["a file ends early", "a library panics", "what nobody foresaw"],
+)
+def test_an_exception_is_one_line(
+    raised: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, codegen: Any
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise LookupError("no\nsuch \x1b[2Jthing")
+        raise raised
 
     monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
-    code, error = run(["eval", "tasks"], capsys)
-    assert code == 1 and len(error.splitlines()) == 1
-    assert error.startswith(
-        "Error: Unexpected LookupError: no such \\x1b[2Jthing (test_mistakes.py:"
-    )
-    assert "--traceback" in error
-    code, error = run(["--traceback", "eval", "tasks"], capsys)
-    assert "Traceback (most recent call last)" in error or code == 1
+    code, _, error = codegen("eval", "tasks")
+    assert code == 1 and len(error.splitlines()) == 1 and said in error
+    if isinstance(raised, LookupError):
+        assert "--traceback" in error
+        code, _, error = codegen("--traceback", "eval", "tasks")
+        assert "Traceback (most recent call last)" in error or code == 1
 
 
 @pytest.mark.parametrize("option", ["--seed", "--limit"])
-def test_numbers_that_nothing_can_hold(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, error = run(["data", "whole", "stdlib", "--out", "o", option, "1" + 30 * "0"], capsys)
+def test_numbers_that_nothing_can_hold(option: str, codegen: Any) -> None:
+    code, _, error = codegen("data", "whole", "stdlib", "--out", "o", option, "1" + 30 * "0")
     assert code == 2 and "The most is 9223372036854775807" in error

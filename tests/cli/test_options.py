@@ -56,7 +56,7 @@ class Rare(Config):
 
 @command(example="codegen tune")
 @options(Rare, "rare", heading="Execution")
-def tune(rare: Rare, as_json: bool) -> dict[str, Any]:
+def tune(rare: Rare) -> dict[str, Any]:
     """Tune something."""
     return {**rare.model_dump(mode="json"), "given": sorted(rare.model_fields_set)}
 
@@ -82,7 +82,7 @@ def test_an_unknown_setting_is_named_where_nothing_takes_it() -> None:
 
     @command(example="codegen few")
     @options(Few, "few")
-    def few(few: Few, as_json: bool) -> None:
+    def few(few: Few) -> None:
         """Few settings."""
 
     shown = CliRunner().invoke(few, ["-o", "retry=1"]).output
@@ -103,7 +103,7 @@ def test_the_help_lists_options_by_heading_and_settings_last() -> None:
 
 @command(example="codegen make x.jsonl --model m")
 @options(Choice, "choice")
-def make(choice: Choice, as_json: bool) -> dict[str, Any]:
+def make(choice: Choice) -> dict[str, Any]:
     """Make something."""
     given = sorted(choice.model_fields_set)
     return {**choice.model_dump(mode="json"), "given": given, "ok": choice.model != "bad"}
@@ -126,7 +126,7 @@ def made(*arguments: str) -> dict[str, Any]:
 
 def test_only_the_summary_goes_to_standard_output() -> None:
     @command(example="codegen noisy")
-    def noisy(as_json: bool) -> dict[str, int]:
+    def noisy() -> dict[str, int]:
         print("a library prints")
         return {"n": 1}
 

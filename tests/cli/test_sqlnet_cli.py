@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import subprocess
-import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sqlnet"))
-
-from codegen.cli import main
-
-
-class Done:
-    """What a command printed, and its exit code."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
+from tests.databases import sqlite_file
+from tests.processes import python
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: str) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main(["sqlnet", *arguments])
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return call
+def run(codegen: Any) -> Any:
+    return partial(codegen, "sqlnet")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "people.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)")
-        rows = [("Ann Lee", 30, "Toronto"), ("Bob\x1b[31m Ray", 41, "Boston")]
-        connection.executemany("INSERT INTO players VALUES (?, ?, ?)", rows)
-    connection.close()
-    return path
+    return sqlite_file(
+        tmp_path / "people.db",
+        "CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)",
+        players=[("Ann Lee", 30, "Toronto"), ("Bob\x1b[31m Ray", 41, "Boston")],
+    )
 
 
 def test_an_answer_is_shown_with_its_sql_and_confidence(run, path: Path) -> None:
@@ -183,9 +163,7 @@ def test_help_is_light() -> None:
         "heavy = {'torch', 'numpy', 'sqlglot', 'rich'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = python(script)
     assert done.stderr == ""
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from openai_server import (  # pyright: ignore[reportMissingImports]
     Model,
     completion,
     serving,
 )
 
-from codegen.cli import main
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
+from tests.databases import sqlite_file
 
 QUESTION = "average age per home city"
 GROUPED = "SELECT home_city, AVG(age) FROM players GROUP BY home_city ORDER BY 1"
@@ -31,12 +27,11 @@ Asked = Callable[..., tuple[int, dict[str, Any], str]]
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "data" / "people.db"
     path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)")
-        rows = [("Ann Lee", 30, "Toronto"), ("Bob Ray", 41, "Boston"), ("Zoe", 21, "Boston")]
-        connection.executemany("INSERT INTO players VALUES (?, ?, ?)", rows)
-    connection.close()
-    return path
+    return sqlite_file(
+        path,
+        "CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)",
+        players=[("Ann Lee", 30, "Toronto"), ("Bob Ray", 41, "Boston"), ("Zoe", 21, "Boston")],
+    )
 
 
 @pytest.fixture
@@ -47,20 +42,15 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
 
 
 @pytest.fixture
-def ask(path: Path, server: Model, capsys: pytest.CaptureFixture[str]) -> Asked:
+def ask(path: Path, server: Model, codegen: Any) -> Asked:
     """Asks; gives the exit code, the JSON row and what went to standard error."""
 
     def call(*options: str, endpoint: str = "") -> tuple[int, dict[str, Any], str]:
-        capsys.readouterr()
         options = ("--llm", "served", "--endpoint", endpoint or server.url, "--json", *options)
         if not any(word.startswith("llm_samples") for word in options):
             options += ("-o", "llm_samples=1")
-        with pytest.raises(SystemExit) as stop:
-            main(["sqlnet", "ask", str(path), QUESTION, *options])
-        captured = capsys.readouterr()
-        code = stop.value.code
-        row = json.loads(captured.out) if captured.out else {}
-        return code if isinstance(code, int) else 0, row, captured.err
+        code, out, err = codegen("sqlnet", "ask", path, QUESTION, *options)
+        return code, json.loads(out) if out else {}, err
 
     return call
 
@@ -147,33 +137,31 @@ def test_a_server_gets_the_grammar_in_its_own_field(
 
 @pytest.mark.long
 def test_llama_cpp_keeps_to_the_grammar(
-    path: Path, llama_server: Any, capsys: pytest.CaptureFixture[str],
+    path: Path, llama_server: Any, codegen: Any,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LLAMA_KEY", llama_server.api_key)
     asked = ["sqlnet", "ask", str(path), QUESTION, "--json", "--llm", llama_server.model]
     asked += ["--endpoint", f"{llama_server.url}/v1", "--api-key-env", "LLAMA_KEY"]
-    with pytest.raises(SystemExit):
-        main([*asked, "-o", "llm_samples=3", "-o", "llm_grammar=llama.cpp"])
-    row = json.loads(capsys.readouterr().out)
+    done = codegen(*asked, "-o", "llm_samples=3", "-o", "llm_grammar=llama.cpp")
+    row = json.loads(done.out)
     assert row["written"].startswith(("SELECT ", "CANNOT ANSWER: "))
 
 
 @pytest.mark.long
 def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
-    path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, codegen: Any
 ) -> None:
     from codegen.models.pretrained import MODELS
 
     if MODELS["embedded"].find() is None:
         pytest.skip("the embedded model is not on this machine")
     before = path.read_bytes()
-    with pytest.raises(SystemExit) as stop:
-        asked = ["sqlnet", "ask", str(path), QUESTION, "--llm", "embedded", "--json"]
-        main([*asked, "-o", "llm_samples=1"])
-    row = json.loads(capsys.readouterr().out)
-    assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
+    asked = ["sqlnet", "ask", path, QUESTION, "--llm", "embedded", "--json"]
+    code, out, _ = codegen(*asked, "-o", "llm_samples=1")
+    row = json.loads(out)
+    assert row["by"] == "llm" and row["ok"] == (not code) == (row["failure"] == "")
     assert bool(row["failure"]) != bool(row["answer"])
     if row["sql"]:
         validate(row["sql"], Schema.open(path).tables)

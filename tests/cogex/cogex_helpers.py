@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.generation import Backend, Completion, Request, SamplingParams
 from codegen.generation.protocol import RequestFailed
 
 PLURAL = '''\
@@ -34,13 +34,7 @@ class Scripted(Backend):
         self.requests: list[Request] = []
         self.params: list[SamplingParams] = []
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: Callable[[int, str], None] | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         for number, request in enumerate(requests):
             self.requests.append(request)
             self.params.append(params)

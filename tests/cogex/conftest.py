@@ -1,6 +1,15 @@
-"""pytest's importlib mode leaves the folders of the tests off the path."""
+"""A sandbox for the tests of a module."""
 
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "generation")]
+from collections.abc import Iterator
+
+import pytest
+
+from codegen.evals.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(workers=1) as sandbox:
+        yield sandbox

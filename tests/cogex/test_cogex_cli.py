@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
     completion,
     serving,
 )
-
-from codegen.cli import main
 
 SORT = "def sort_words(words):\n    return {{'answer': ' '.join(sorted(words))}}"
 BAD = "def first_word(words):\n    return {{'answer': words[0]}}"
@@ -58,16 +57,8 @@ def server() -> Iterator[Model]:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*args: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main(["cogex", *args])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
+def call(codegen: Command) -> Command:
+    return partial(codegen, "cogex")
 
 
 def searching(server: Model, *more: str) -> list[str]:

@@ -17,7 +17,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
     serving,
 )
 
-from codegen.cli import main
 from codegen.cogex import Invalid, parse_output
 from codegen.cogex.generator import converted
 from codegen.cogex.record import CogexRecord
@@ -125,11 +124,10 @@ def command(tmp_path: Path, server: Model) -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_command(tmp_path: Path, server: Model, command: list[str], capsys: Any) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(command)
-    summary = json.loads(capsys.readouterr().out)
-    assert stop.value.code == 0
+def test_the_command(tmp_path: Path, server: Model, command: list[str], codegen: Any) -> None:
+    code, out, _ = codegen(*command)
+    summary = json.loads(out)
+    assert code == 0
     assert summary["counts"] == {
         "inputs": 12, "kept": 9,
         "skipped": {"answer_differs": 1, "bad_plan": 1}, "failed": {"RequestFailed": 1},
@@ -155,19 +153,17 @@ def test_the_command(tmp_path: Path, server: Model, command: list[str], capsys: 
         (["-o", "inputs=x"], "there is no setting"),
     ],
 )
-def test_misuse(tmp_path: Path, options: list[str], said: str, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "cogex", "families:4", "--out", str(tmp_path / "out"), *options])
-    captured = capsys.readouterr()
-    assert stop.value.code == 2 and said in captured.err and "Traceback" not in captured.err
+def test_misuse(tmp_path: Path, options: list[str], said: str, codegen: Any) -> None:
+    code, _, err = codegen("data", "cogex", "families:4", "--out", tmp_path / "out", *options)
+    assert code == 2 and said in err
 
 
-def test_families_and_records_of_a_file(tmp_path: Path, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "cogex", "families:coin_flip,plural:6", "--out", str(tmp_path / "a"),
-              "--workers", "1", "--json"])  # fmt: skip
-    assert stop.value.code == 0
-    assert json.loads(capsys.readouterr().out)["counts"]["kept"] == 6
+def test_families_and_records_of_a_file(tmp_path: Path, codegen: Any) -> None:
+    families = "families:coin_flip,plural:6"
+    code, out, _ = codegen(
+        "data", "cogex", families, "--out", tmp_path / "a", "--workers", 1, "--json"
+    )
+    assert code == 0 and json.loads(out)["counts"]["kept"] == 6
     ids = [text.example_id for text in read_texts(tmp_path / "a")]
     assert ids == ["coin_flip/0", "plural/0", "coin_flip/1", "plural/1", "coin_flip/2", "plural/2"]
     program = PROGRAM.partition("\n\n")[0]
@@ -179,16 +175,13 @@ def test_families_and_records_of_a_file(tmp_path: Path, capsys: Any) -> None:
     rows.append({k: v for k, v in rows[0].items() if k != "code_output"})
     path = tmp_path / "records.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(SystemExit):
-        main(["data", "cogex", str(path), "--out", str(tmp_path / "b"), "--json"])
-    counts = json.loads(capsys.readouterr().out)["counts"]
+    done = codegen("data", "cogex", path, "--out", tmp_path / "b", "--json")
+    counts = json.loads(done.out)["counts"]
     assert counts["kept"] == 2 and counts["skipped"] == {"keys_differ": 1, "no_output": 1}
 
 
 @pytest.mark.parametrize(
     "spec", ["families:nothing", "families:plural:x", "families:plural,plural", "families:a:b:c"]
 )
-def test_families_that_there_are_not(tmp_path: Path, spec: str, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "cogex", spec, "--out", str(tmp_path / "out")])
-    assert stop.value.code == 2 and "Traceback" not in capsys.readouterr().err
+def test_families_that_there_are_not(tmp_path: Path, spec: str, codegen: Any) -> None:
+    assert codegen("data", "cogex", spec, "--out", tmp_path / "out").code == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from codegen.cogex.generator import find_call, run_record, with_intermediates
 from codegen.data import MemorySource, make, read_rejects, read_texts, run
 from codegen.evals.sandbox import Sandbox
 from codegen.records import Example
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(workers=1) as sandbox:
-        yield sandbox
 
 
 def test_named_results_are_returned(sandbox: Sandbox) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,12 +12,6 @@ from codegen.cogex.families import FAMILIES
 from codegen.cogex.hybrid import MOST_LEAVES, LeafCall, emulated_leaf, leaf_program, run_hybrid
 from codegen.cogex.model import PseudoModel
 from codegen.evals.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(workers=1) as sandbox:
-        yield sandbox
 
 
 def real_helper(leaf: LeafCall) -> Any:

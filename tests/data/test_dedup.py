@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import pickle
 import random
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -23,6 +20,7 @@ from codegen.data import EngineOptions, MemorySource, Progress, open_source, rea
 from codegen.data.filters.dedup import Dedup, DedupIndex
 from codegen.errors import ConfigError
 from codegen.records import Example
+from tests.processes import python
 
 ADD = (
     "def running_total(values):\n    total = 0\n    for value in values:\n        total += value\n"
@@ -174,13 +172,7 @@ def test_signatures_are_the_same_in_every_process() -> None:
         "s = Dedup().signature(Example('a', 'b', 'def f(a, b, c): return é'));"
         "print(s.exact.hex(), s.minhash.hex())"
     )
-    other = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
+    other = python(code, check=True, env={"PYTHONHASHSEED": "1"})
     here = Dedup().signature(Example("a", "b", "def f(a, b, c): return é"))
     assert other.stdout == f"{here.exact.hex()} {here.minhash.hex()}\n"
     assert pickle.loads(pickle.dumps((Dedup(), here))) == (Dedup(), here)  # noqa: S301 - made here

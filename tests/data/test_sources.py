@@ -32,6 +32,7 @@ from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows, parquet_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
 from codegen.records import Example
+from tests.processes import run
 
 GOOD = '{"instruction": "do", "program": "x = 1"}'
 
@@ -584,12 +585,7 @@ def ruff(programs: list[str], folder: Path, rules: str) -> str:
         (folder / f"p{number}.py").write_text(program, encoding="utf-8")
     command = ["ruff", "check", "--isolated", "--no-cache", "--output-format", "concise"]
     path = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
-    done = subprocess.run(
-        [*command, "--select", rules, str(folder)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-    )
+    done = run(*command, "--select", rules, folder, env={"PATH": path})
     assert done.returncode in (0, 1), done.stderr
     return done.stdout
 

@@ -1,6 +1,16 @@
-"""Makes the helpers of this folder importable."""
+"""The tiny model without our loop."""
 
-import sys
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_model_dir: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from codegen.decoding.healing import Vocabulary
 
@@ -35,11 +32,6 @@ def test_heal_takes_back_what_a_token_could_span() -> None:
     healed = vocabulary.heal([0, 6])  # nothing begins with "c" but "c"
     assert (healed.ids, healed.rest) == ([0, 6], b"")
     assert vocabulary.heal([0]).ids == [0]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model_dir: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
 @settings(deadline=None, max_examples=200)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
@@ -28,11 +27,6 @@ SMALL: dict[str, Any] = {
     "max_position_embeddings": 128,
     "initializer_range": 0.3,
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 def uniforms(count: int, seed: int) -> list[float]:

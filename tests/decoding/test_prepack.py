@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from codegen.decoding import prefill
 from codegen.decoding.cache import KVCache
@@ -16,11 +14,6 @@ from codegen.decoding.loop import Row, decode
 from codegen.decoding.prefill import padded
 
 RAGGED = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3], [6] * 4]
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 def states(model: Any, given: Sequence[Sequence[int]], fill: Any, **options: Any) -> list[Any]:

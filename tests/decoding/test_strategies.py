@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from codegen.decoding.drafts import Draft, Drafter, SuffixDrafter
 from codegen.decoding.loop import Batch, Grown, Row, Strategy, decode, rounds
@@ -17,11 +14,6 @@ from codegen.decoding.strategies.speculative import Speculation, children_of, tr
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
 NEW = 20
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 def plain(model: Any, prompts: Sequence[list[int]], **options: Any) -> list[Row]:

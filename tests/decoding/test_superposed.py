@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.strategies import superposed
@@ -16,11 +14,6 @@ from codegen.decoding.strategies.superposed import NGrams, Settings, superpose
 from codegen.decoding.suffix import SuffixIndex
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17]]
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=len)

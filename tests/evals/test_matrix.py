@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 from eval_fakes import FakeGenerator
 
-from codegen.cli import main, matrix
+from codegen.cli import matrix
 from codegen.errors import ModelError
 from codegen.evals.run import run
 from codegen.evals.tasks import load
 from codegen.generation.protocol import Decoder, SamplingParams
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
 
 
 @pytest.fixture
@@ -65,11 +58,9 @@ score: {workers: 1}
 """
 
 
-def test_a_matrix_runs_each_cell_once(
-    made: list[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_matrix_runs_each_cell_once(made: list[tuple[str, str, int]], codegen: Any) -> None:
     write(MATRIX)
-    code, out, err = call(capsys, "eval", "matrix", "m.yaml", "--out", "out", "--json")
+    code, out, err = codegen("eval", "matrix", "m.yaml", "--out", "out", "--json")
     assert code == 0, err
     summary = json.loads(out)
     assert [(cell["model"], cell["seed"]) for cell in summary["cells"]] == [
@@ -80,20 +71,18 @@ def test_a_matrix_runs_each_cell_once(
     assert summary["table"][0]["seed_stdev"] == 0
     assert len(made) == 4
     assert made[0][1] == "out/sums/m1/seed-3"
-    code, out, _ = call(capsys, "eval", "matrix", "m.yaml", "--out", "out")
+    code, out, _ = codegen("eval", "matrix", "m.yaml", "--out", "out")
     assert code == 0
     assert len(made) == 4  # nothing is done twice
     assert "sums, second: pass@1 66.7% (" in out
     write(MATRIX.replace("seeds: [3, 4]", "seeds: [3, 5]"))
-    assert call(capsys, "eval", "matrix", "m.yaml", "--out", "out")[0] == 0
+    assert codegen("eval", "matrix", "m.yaml", "--out", "out")[0] == 0
     assert [seed for _, _, seed in made[4:]] == [5, 5]
 
 
-def test_a_cell_that_fails_stops_no_other(
-    made: list[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_that_fails_stops_no_other(made: list[tuple[str, str, int]], codegen: Any) -> None:
     write(MATRIX.replace("models: [m1,", "models: [gone,"))
-    code, out, err = call(capsys, "eval", "matrix", "m.yaml", "--out", "out", "--json")
+    code, out, err = codegen("eval", "matrix", "m.yaml", "--out", "out", "--json")
     assert code == 1
     errors = [cell["error"] for cell in json.loads(out)["cells"]]
     assert errors[0].startswith("There is no model gone.")
@@ -102,11 +91,9 @@ def test_a_cell_that_fails_stops_no_other(
     assert "Traceback" not in err
 
 
-def test_second_tries_in_a_matrix(
-    made: list[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_second_tries_in_a_matrix(made: list[tuple[str, str, int]], codegen: Any) -> None:
     write(MATRIX.replace("seeds: [3, 4]", "seeds: [3]\ntries: 2"))
-    code, out, err = call(capsys, "eval", "matrix", "m.yaml", "--out", "out", "--json")
+    code, out, err = codegen("eval", "matrix", "m.yaml", "--out", "out", "--json")
     assert code == 0, err
     rates = [row["pass_at_1"] for row in json.loads(out)["table"]]
     assert rates == [pytest.approx(8 / 12), pytest.approx(1)]
@@ -130,30 +117,28 @@ def test_a_matrix_that_cant_be_read(
     change: tuple[str, str],
     message: str,
     made: list[tuple[str, str, int]],
-    capsys: pytest.CaptureFixture[str],
+    codegen: Any,
 ) -> None:
     write(MATRIX.replace(*change))
-    code, _, err = call(capsys, "eval", "matrix", "m.yaml", "--out", "out")
+    code, _, err = codegen("eval", "matrix", "m.yaml", "--out", "out")
     assert code == 2
     assert "m.yaml" in err
     assert message in err
     assert made == []
 
 
-def test_compare_is_paired(
-    made: list[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_is_paired(made: list[tuple[str, str, int]], codegen: Any) -> None:
     write(MATRIX.replace("n: 2", "n: 1"))
-    call(capsys, "eval", "matrix", "m.yaml", "--out", "out")
+    codegen("eval", "matrix", "m.yaml", "--out", "out")
     one, two = "out/sums/m1/seed-3", "b=out/sums/second/seed-3"
-    code, out, err = call(capsys, "eval", "compare", f"a={one}", two, "--json")
+    code, out, err = codegen("eval", "compare", f"a={one}", two, "--json")
     assert code == 0, err
     (found,) = json.loads(out)["comparisons"]
     # McNemar's exact test by hand: 4 problems changed, all to the better.
     mcnemar = min(1.0, 2 * sum(math.comb(4, k) for k in range(1)) / 2**4)
     assert found["comparison"]["p_value"] == pytest.approx(mcnemar)
     assert found["comparison"]["difference"] == pytest.approx(4 / 12)
-    _, out, _ = call(capsys, "eval", "compare", f"a={one}", two)
+    _, out, _ = codegen("eval", "compare", f"a={one}", two)
     assert "a -> b   pass@1 +33.3%" in out
     assert "p = 0.125 (exact); of 12 problems" in out
-    assert call(capsys, "eval", "compare", one)[0] == 2
+    assert codegen("eval", "compare", one)[0] == 2

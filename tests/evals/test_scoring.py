@@ -410,13 +410,56 @@ def test_what_could_be_forged_is_refused_and_counted(tmp_path: Path) -> None:
     (tmp_path / "task.jsonl").write_text("\n".join(lines))
     task = tasks.load(f"file:{tmp_path / 'task.jsonl'}")
     samples = [sample(id_, 0, "def f(x): return x\n") for id_ in tests]
-    with Sandbox(workers=1, least_trust="isolated") as opened:
-        result = score(samples, task, out=tmp_path, sandbox=opened)
+    with Sandbox(workers=1) as opened:
+        result = score(samples, task, out=tmp_path, sandbox=opened, trust="isolated")
     assert result.statuses == {"passed": 1, "refused": 1} and not result.complete
     assert result.estimates[1].value == 0.5
     assert any("1 of 2 samples, of 1 problems, were refused" in note for note in result.notes)
     with Sandbox(workers=1) as opened:
         assert score(samples, task, out=tmp_path, sandbox=opened).statuses == {"passed": 2}
+
+
+BOX = """class Box:
+    def __init__(self, items):
+        self.items = items
+    def total(self):
+        return sum(self.items) + 100
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "open_sites"),
+    [
+        ("", "", 0),  # the reference itself
+        ("+ 100", "+ 101", 1),  # the values agree with each other alone
+        ("return sum", "return float('nan') if 1 else sum", None),
+        ("class Box:", "from random import random\nclass Box:", 0),
+        ("+ 100", "+ 100 + int(random() * 0)", 0),
+    ],
+)
+def test_open_assertions_are_closed_by_what_the_reference_computes(
+    tmp_path: Path, old: str, new: str, open_sites: int | None
+) -> None:
+    test = (
+        "x, y = Box([3, 4]), Box([3, 4])\nassert x.total() == y.total()\nassert x.items == [3, 4]"
+    )
+    row = {"id": "box", "prompt": "p", "tests": [test], "solution": BOX}
+    (tmp_path / "task.jsonl").write_text(json.dumps(row))
+    task = tasks.load(f"file:{tmp_path / 'task.jsonl'}")
+    program = ("from random import random\n" if "random" in new else "") + BOX.replace(old, new)
+    with Sandbox(workers=1) as opened:
+        cases: Any = (("in_sandbox", "passed"), ("blinded", "refused"))
+        for trust, status in cases:
+            result = score(
+                [sample("box", 0, program)], task, out=tmp_path, sandbox=opened, trust=trust
+            )
+            (verdict,) = read_jsonl(Verdict, tmp_path / VERDICTS)
+            if open_sites is None:
+                assert verdict.status == "wrong"
+            else:
+                assert len(verdict.open_sites) == open_sites and verdict.sites == 2
+                assert verdict.status == ("passed" if not open_sites else status)
+                assert result.complete == verdict.passed
 
 
 @pytest.mark.slow

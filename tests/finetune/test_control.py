@@ -17,7 +17,6 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from codegen.cli import main
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
@@ -25,23 +24,11 @@ from codegen.finetune.run import push_model, train
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    data = tmp_path / "data.jsonl"
+def row(recipe_of: Any) -> dict[str, Any]:
     rows = [
         {"prompt": f"Add {n}.", "completion": f"def f(x):\n    return x + {n}\n"} for n in range(9)
     ]
-    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(data),
-        "output": str(tmp_path / "out"),
-        "steps": 4,
-        "batch_size": 4,
-        "learning_rate": 0.01,
-        "save_every": 3,
-        "dtype": "float32",
-        "lora": {"dropout": 0.1},
-    }
+    return recipe_of(rows, steps=4, batch_size=4, save_every=3, lora={"dropout": 0.1})
 
 
 def run(row: dict[str, Any], **changes: Any) -> Any:
@@ -95,6 +82,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
     assert evaluates or whole.kept_step == 16
 
 
+@pytest.mark.long
 def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:
     options = {"schedule": "wsd", "warmup": 2, "save_every": 1}
     run(row, **options, steps=10, output=str(tmp_path / "whole"))
@@ -173,7 +161,7 @@ def test_an_extension_with_another_setting_is_refused(row: dict[str, Any]) -> No
 
 
 def test_a_tracker_that_is_not_installed_is_named(
-    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, codegen: Any
 ) -> None:
     def lacks(name: str) -> Any:
         return None if name == "wandb" else find_spec(name)
@@ -185,10 +173,8 @@ def test_a_tracker_that_is_not_installed_is_named(
         run(row, report_to=["wandbb"])
     recipe = Path(row["data"]).with_name("recipe.yaml")
     recipe.write_text(json.dumps({**row, "report_to": "wandb"}))
-    with pytest.raises(SystemExit) as stop:
-        main(["finetune", str(recipe), "--plan"])
-    captured = capsys.readouterr()
-    assert stop.value.code == 2 and not captured.out and "pip install wandb" in captured.err
+    code, out, err = codegen("finetune", recipe, "--plan")
+    assert code == 2 and not out and "pip install wandb" in err
     assert not Path(row["output"]).exists()
 
 

@@ -440,28 +440,17 @@ def test_prompts_and_completions(tmp_path: Path) -> None:
     assert isinstance(talk, Messages) and talk.train == (False, False, False, True)
 
 
-def test_a_model_learns_conversations(tmp_path: Path, tiny_model_dir: Path) -> None:
+def test_a_model_learns_conversations(recipe_of: Any, tmp_path: Path) -> None:
     rows = [
         {"messages": [user(f"n {i}"), answer("ok"), user("f?"), answer(f"def f(): return {i}")]}
         for i in range(6)
     ]
-    data = tmp_path / "chats.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = {
-        "model": str(tiny_model_dir),
-        "data": str(data),
-        "output": str(tmp_path / "out"),
-        "epochs": 20,
-        "batch_size": 4,
-        "method": "full",
-        "learning_rate": 0.01,
-        "dtype": "float32",
-        "evaluation": {"data": str(data), "every": 10},
-    }
+    evaluation = {"data": str(tmp_path / "data.jsonl"), "every": 10}
+    recipe = recipe_of(rows, epochs=20, batch_size=4, method="full", evaluation=evaluation)
     result = train(parse_recipe(recipe))
     assert len(result.losses) == 30  # of 20 passes over 6 conversations, 4 a step
     assert result.losses[-1][1] < 0.5 * result.losses[0][1]
     assert result.counts["trained_tokens"] < result.counts["tokens"]
     assert load_tokenizer(result.model).chat_template
-    with pytest.raises(InputError, match=r"'.*chats.jsonl:1' needs a chat template.*format: chat"):
+    with pytest.raises(InputError, match=r"'.*data.jsonl:1' needs a chat template.*format: chat"):
         train(parse_recipe({**recipe, "format": "plain", "output": str(tmp_path / "plain")}))

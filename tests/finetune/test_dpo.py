@@ -26,28 +26,23 @@ GOOD, BAD = "def f(x):\n    return x + {}\n", "def f(x):\n    return x - {}\n"
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    data = tmp_path / "pairs.jsonl"
+def row(recipe_of: Any) -> dict[str, Any]:
     rows = [
         {"prompt": f"Add {n}.\n", "chosen": GOOD.format(n), "rejected": BAD.format(n)}
         for n in range(8)
     ]
-    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return {
-        "model": str(tiny_model_dir),
-        "objective": "dpo",
-        "data": str(data),
-        "output": str(tmp_path / "out"),
-        "format": "plain",
-        "method": "full",
-        "steps": 2,
-        "batch_size": 8,
-        "micro_batch_size": 4,
-        "learning_rate": 0.001,
-        "schedule": "constant",
-        "warmup": 0,
-        "dtype": "float32",
-    }
+    return recipe_of(
+        rows,
+        objective="dpo",
+        format="plain",
+        method="full",
+        steps=2,
+        batch_size=8,
+        micro_batch_size=4,
+        learning_rate=0.001,
+        schedule="constant",
+        warmup=0,
+    )
 
 
 def run(row: dict[str, Any], **changes: Any) -> Any:

@@ -90,8 +90,9 @@ def steps_of(
     encoder = TextEncoder(loaded.tokenizer, "plain", infilling=True)
     examples = [encoder.encode(item) for item in TEXTS[:40]]
     plan = make_plan(examples, steps=3, batch_size=8, micro_batch_size=8, seed=0)
+    model = loaded.model.double()
     return InfillingSteps(
-        loaded.model.double(), examples, plan, draws=3, rows=rows, seed=5, rank=rank, world=world
+        examples, plan, model=model, draws=3, rows=rows, seed=5, rank=rank, world=world
     )
 
 

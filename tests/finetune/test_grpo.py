@@ -183,6 +183,15 @@ def test_mistakes_before_the_first_step(
     assert not (Path(recipe["output"]) / "rollouts.jsonl").exists() or not lines(recipe["output"])
 
 
+def test_tests_that_could_be_forged_are_told_before_the_first_step(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    row = {"id": "p", "prompt": "def f(x):", "tests": ["c = C()\nassert c.f(2) == c.f(c.f(2))"]}
+    (tmp_path / "task.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ConfigError, match="all 1 problems reach less trust than blinded"):
+        run(recipe)
+
+
 def test_anyones_trainer(tiny_model_dir: Path, tmp_path: Path) -> None:
     """The example of docs/reinforcement.md, on a tiny model."""
     from datasets import Dataset

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from codegen.cli import main
 from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
@@ -95,20 +94,9 @@ def test_a_model_that_scales_its_logits_is_run_as_usual() -> None:
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    data = tmp_path / "data.jsonl"
+def row(recipe_of: Any) -> dict[str, Any]:
     rows = [{"prompt": f"Add {n}.", "completion": f"x = {n}\n"} for n in range(8)]
-    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(data),
-        "output": str(tmp_path / "out"),
-        "steps": 12,
-        "batch_size": 8,
-        "micro_batch_size": 8,
-        "learning_rate": 0.01,
-        "dtype": "float32",
-    }
+    return recipe_of(rows, steps=12, batch_size=8, micro_batch_size=8)
 
 
 def run(row: dict[str, Any], **changes: Any) -> Any:
@@ -208,17 +196,12 @@ def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     assert 0 < sum(file.stat().st_size for file in weights_on_disk) < 1.1 * needs.disk
 
 
-def test_the_command_prints_the_plan(
-    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_the_plan(row: dict[str, Any], tmp_path: Path, codegen: Any) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(row))
-    for options in ([], ["--json"]):
-        with pytest.raises(SystemExit) as stop:
-            main(["finetune", str(path), "--plan", *options])
-        assert not stop.value.code
-    text, printed = capsys.readouterr().out.rsplit("\n{", 1)
-    found = json.loads("{" + printed)
+    code, text, _ = codegen("finetune", path, "--plan")
+    assert not code
+    found = json.loads(codegen("finetune", path, "--plan", "--json").out)
     assert found["peak"] == sum(found["memory"].values()) and found["steps"] == 12
     for word in ("weights", "activations", "tokens", "operations"):
         assert word in text

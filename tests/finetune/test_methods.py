@@ -49,20 +49,9 @@ TEXTS = [
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS)
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(tmp_path / "data.jsonl"),
-        "output": str(tmp_path / "out"),
-        "steps": 6,
-        "batch_size": 6,
-        "micro_batch_size": 2,
-        "max_length": 128,
-        "learning_rate": 0.01,
-        "save_every": 2,
-        "dtype": "float32",
-    }
+def row(recipe_of: Any) -> dict[str, Any]:
+    sizes = {"batch_size": 6, "micro_batch_size": 2, "max_length": 128}
+    return recipe_of(TEXTS, steps=6, save_every=2, **sizes)
 
 
 def run(row: dict[str, Any], **changes: Any) -> TrainingResult:
@@ -139,10 +128,8 @@ def _trains_the_same(
     assert max(differences) < 1e-3 or near > 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [pytest.param({}, marks=pytest.mark.long), {"packing": "best_fit", "batch_size": 5}]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
 def test_two_processes_train_the_same_weights(
     row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
 ) -> None:

@@ -19,7 +19,7 @@ from codegen.finetune.losses import sorted_likelihoods
 from codegen.finetune.model import mark_exits
 from codegen.finetune.run import train
 from codegen.models import load
-from codegen.records import Segment, TrainingText, write_jsonl
+from codegen.records import Segment, TrainingText
 
 TEXTS = [
     TrainingText(
@@ -31,23 +31,19 @@ TEXTS = [
 
 
 @pytest.fixture
-def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS)
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(tmp_path / "data.jsonl"),
-        "output": str(tmp_path / "out"),
-        "loss": "sorted",
-        "sorted": {"exits": [1, 2]},
-        "method": "full",
-        "steps": 8,
-        "batch_size": 4,
-        "micro_batch_size": 2,
-        "max_length": 128,
-        "learning_rate": 0.003,
-        "dtype": "float32",
-        "evaluation": {"data": str(tmp_path / "data.jsonl"), "every": 4},
-    }
+def row(recipe_of: Any, tmp_path: Path) -> dict[str, Any]:
+    return recipe_of(
+        TEXTS,
+        loss="sorted",
+        sorted={"exits": [1, 2]},
+        method="full",
+        steps=8,
+        batch_size=4,
+        micro_batch_size=2,
+        max_length=128,
+        learning_rate=0.003,
+        evaluation={"data": str(tmp_path / "data.jsonl"), "every": 4},
+    )
 
 
 def test_the_loss_is_that_of_models_cut_short(tiny_model_dir: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
+from tests.processes import run
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "sft_loop.py"
 TEXTS = [
@@ -115,12 +115,7 @@ def test_mistakes_are_one_line(script: Any, settings: dict[str, Any]) -> None:
         script.main(script.Settings(**{**settings, "max_length": 8}))
     with pytest.raises(ConfigError, match="learning_rate"):
         script.Settings(**{**settings, "learning_rate": 0})
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "data=d", "step=3"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(sys.executable, SCRIPT, "data=d", "step=3")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: sft_loop: unknown key 'step'. Did you")
     assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from codegen.errors import InputError, ModelError, ResumeError
 from codegen.finetune import parse_recipe
@@ -26,7 +26,7 @@ from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
 from codegen.models import load
-from codegen.records import Segment, TrainingText, write_jsonl
+from codegen.records import Segment, TrainingText
 
 
 def text(i: int, prompt: str, answer: str) -> TrainingText:
@@ -34,11 +34,6 @@ def text(i: int, prompt: str, answer: str) -> TrainingText:
 
 
 TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in range(12)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model_dir: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
 def encoded(
@@ -49,19 +44,8 @@ def encoded(
 
 
 @pytest.fixture
-def recipe_row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS)
-    return {
-        "model": str(tiny_model_dir),
-        "data": str(tmp_path / "data.jsonl"),
-        "output": str(tmp_path / "out"),
-        "steps": 8,
-        "batch_size": 4,
-        "micro_batch_size": 2,
-        "learning_rate": 0.01,
-        "save_every": 2,
-        "dtype": "float32",
-    }
+def recipe_row(recipe_of: Any) -> dict[str, Any]:
+    return recipe_of(TEXTS, steps=8, batch_size=4, micro_batch_size=2, save_every=2)
 
 
 def test_mask_covers_the_trained_segments_and_the_end(tokenizer: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from codegen.errors import InputError
 from codegen.finetune import parse_recipe
@@ -17,7 +17,7 @@ from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
-from codegen.records import Segment, TrainingText, write_jsonl
+from codegen.records import Segment, TrainingText
 
 
 def text(i: int) -> TrainingText:
@@ -37,11 +37,6 @@ def text(i: int) -> TrainingText:
 
 
 TEXTS = [text(i) for i in range(12)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model_dir: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
 @pytest.fixture(scope="module")
@@ -141,28 +136,21 @@ def test_chunks_and_depths_weigh_too(
 
 
 def test_a_run_reports_the_weighted_loss(
-    tokenizer: Any, model: Any, tiny_model_dir: Path, tmp_path: Path
+    tokenizer: Any, model: Any, recipe_of: Any, tmp_path: Path
 ) -> None:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS)
-    found = train(
-        parse_recipe(
-            {
-                "model": str(tiny_model_dir),
-                "data": str(tmp_path / "data.jsonl"),
-                "output": str(tmp_path / "out"),
-                "steps": 1,
-                "method": "full",
-                "batch_size": 12,
-                "micro_batch_size": 3,
-                "format": "plain",
-                "packing": "best_fit",
-                "max_length": 128,
-                "learning_rate": 0.001,
-                "dtype": "float32",
-                "evaluation": {"data": str(tmp_path / "data.jsonl"), "every": 1},
-            }
-        )
+    recipe = recipe_of(
+        TEXTS,
+        steps=1,
+        method="full",
+        batch_size=12,
+        micro_batch_size=3,
+        format="plain",
+        packing="best_fit",
+        max_length=128,
+        learning_rate=0.001,
+        evaluation={"data": str(tmp_path / "data.jsonl"), "every": 1},
     )
+    found = train(parse_recipe(recipe))
     wanted = oracle(model, tokenizer, TEXTS).item()
     assert found.losses[0][1] == pytest.approx(wanted, rel=1e-4)
     trained = AutoModelForCausalLM.from_pretrained(found.model, dtype=torch.float64)
@@ -203,12 +191,8 @@ def test_the_start_of_a_long_text_keeps_its_weights(tokenizer: Any) -> None:
     ],
 )
 def test_what_does_not_support_weights_says_so(
-    tiny_model_dir: Path, tmp_path: Path, more: dict[str, Any], message: str
+    recipe_of: Any, more: dict[str, Any], message: str
 ) -> None:
-    write_jsonl(tmp_path / "data.jsonl", TEXTS[1:])
-    row = {
-        "model": str(tiny_model_dir), "data": str(tmp_path / "data.jsonl"), "steps": 1,
-        "output": str(tmp_path / "out"), "format": "plain", "batch_size": 2, "max_length": 128,
-    }  # fmt: skip
+    row = recipe_of(TEXTS[1:], steps=1, format="plain", batch_size=2, max_length=128)
     with pytest.raises(InputError, match=message):
         train(parse_recipe({**row, **more}))

@@ -1,12 +1,13 @@
-"""pytest's importlib mode leaves the folder of the tests off the path, where the server stands."""
+"""A server in this process, and a model for vLLM."""
 
-import sys
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
+from openai_server import Model, serving
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,10 @@ def vllm_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactor
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """A server in this process."""
+    with serving() as model:
+        yield model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from codegen.generation.cached import CachedBackend, Ledger, ResponseCache, Tota
 from codegen.generation.decoders import READERS, STRATEGIES, supported
 from codegen.generation.protocol import (
     CAPABILITIES,
-    OnText,
     RequestFailed,
     request_seed,
     settings_of,
@@ -33,13 +31,7 @@ class Upper(Backend):
         self.model, self.batch_size = model, batch_size
         self.calls: list[list[Request]] = []
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         resolved = supported(decoder, self)
         asked = list(enumerate(requests))
         self.calls.append([request for _, request in asked])

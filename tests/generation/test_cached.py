@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,6 @@ from codegen.generation import Completion, Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
 from codegen.generation.cached import Cached, CachedBackend, ResponseCache, cache_key
 from codegen.generation.protocol import RequestFailed
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with serving() as model:
-        yield model
 
 
 def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> CachedBackend:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import Model, Reply, completion, serving
+from openai_server import Model, Reply, completion
 
 from codegen.errors import InputError
 from codegen.generation import Decoder, Request, SamplingParams
@@ -21,12 +20,6 @@ from codegen.generation.cached import (
     Totals,
     read_ledger,
 )
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with serving() as model:
-        yield model
 
 
 def client(model: Model, *kept: Any) -> CachedBackend:

@@ -14,13 +14,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import Model, Reply, completion, echo, error, serving, sse
+from openai_server import Model, Reply, completion, echo, error, sse
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.generation import (
@@ -46,12 +46,6 @@ from codegen.generation.openai import (
 from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed, request_seed
 
 KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with serving() as model:
-        yield model
 
 
 def client(model: Model, **settings: Any) -> OpenAIBackend:

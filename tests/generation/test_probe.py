@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -89,12 +89,6 @@ def test_a_model_that_the_server_does_not_list() -> None:
         )
         model.listing = None  # a server without the route is there all the same
         assert states(model)["models"] == "unknown" and states(model)["chat"] == "yes"
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with serving() as model:
-        yield model
 
 
 @pytest.mark.parametrize(

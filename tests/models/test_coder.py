@@ -21,7 +21,7 @@ from codegen.generation.llamacpp import LlamaBackend
 from codegen.models import load_tokenizer
 from codegen.models.pretrained import MODELS
 
-pytestmark = [pytest.mark.coder, pytest.mark.slow]
+pytestmark = [pytest.mark.coder, pytest.mark.long]
 CODER = MODELS["coder"]
 
 

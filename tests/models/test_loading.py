@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from codegen.models import (
     resolve,
     write_card,
 )
+from tests.processes import python
 
 
 @pytest.mark.parametrize("name", ["./absent", "/absent/model", "absent", "a/b/c", ""])
@@ -124,10 +122,7 @@ def test_fingerprint_follows_the_weights(tiny_model_dir: Path, tmp_path: Path) -
 def test_bfloat16_is_not_picked_where_pytorch_is_told_to_do_without(name: str, value: str) -> None:
     """What /proc/cpuinfo says is not what PyTorch computes with."""
     script = "from codegen.models import pick_dtype\nprint(pick_dtype('cpu'))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
-        env={**os.environ, name: value},
-    )  # fmt: skip
+    done = python(script, check=True, env={name: value})
     assert done.stdout == "torch.float32\n"
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from codegen.cli import main
-
 
 @dataclass
 class Serving:
@@ -112,15 +110,15 @@ def test_mistakes_get_one_line(
     embedded_gguf: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    codegen: Any,
     words: list[str],
     code: int,
     what: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.gguf").write_text("hello")
-    with pytest.raises(SystemExit) as stop:
-        main(["serve", "http", "--port", "0", *(word.format(gguf=embedded_gguf) for word in words)])
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
-    assert (stop.value.code, len(lines)) == (code, 1), lines
+    given = [word.format(gguf=embedded_gguf) for word in words]
+    ended, _, err = codegen("serve", "http", "--port", 0, *given)
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert (ended, len(lines)) == (code, 1), lines
     assert what in lines[0]

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -25,6 +24,7 @@ from mcp.client.streamable_http import streamable_http_client
 from codegen.errors import InputError
 from codegen.records import Sample, Segment, TrainingText, to_json, write_jsonl
 from codegen.server.mcp import MOST_RESULT, Grants, Tools, bounded, make_server
+from tests.databases import sqlite_file
 
 Call = Callable[..., Coroutine[Any, Any, tuple[bool, Any]]]
 
@@ -84,14 +84,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = root / "bad"
     bad.mkdir()
     (bad / "samples.jsonl").symlink_to(secret / "texts.jsonl")
-    with sqlite3.connect(place / "shop.db") as database:
-        database.executescript(
-            "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, city TEXT);"
-            "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers,"
-            " status TEXT);"
-            "INSERT INTO customers VALUES (1, 'Ann', 'Rome'), (2, 'Bo', 'Oslo');"
-            "INSERT INTO orders VALUES (1, 1, 'pending'), (2, 2, 'pending'), (3, 1, 'sent');"
-        )
+    sqlite_file(
+        place / "shop.db",
+        "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, city TEXT);"
+        "CREATE TABLE orders"
+        " (id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers, status TEXT);",
+        customers=[(1, "Ann", "Rome"), (2, "Bo", "Oslo")],
+        orders=[(1, 1, "pending"), (2, 2, "pending"), (3, 1, "sent")],
+    )
     return place
 
 
@@ -121,103 +121,91 @@ async def connected(server: Any) -> AsyncIterator[tuple[Client, Call]]:
         yield client, call
 
 
-def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
-    async def session() -> None:
-        async with connected(parameters(place)) as (client, call):
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            assert {"data_inspect", "run_read", "judge_code", "sql_ask"} <= {*tools}
-            assert not {"eval_run", "complete_code"} & {*tools}  # no model was granted
-            for tool in tools.values():
-                assert 20 < len(tool.description or "") < 400
-                for field in tool.input_schema["properties"].values():
-                    assert field["description"]
-            assert tools["sql_ask"].annotations and tools["sql_ask"].annotations.read_only_hint
+async def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
+    async with connected(parameters(place)) as (client, call):
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert {"data_inspect", "run_read", "judge_code", "sql_ask"} <= {*tools}
+        assert not {"eval_run", "complete_code"} & {*tools}  # no model was granted
+        for tool in tools.values():
+            assert 20 < len(tool.description or "") < 400
+            for field in tool.input_schema["properties"].values():
+                assert field["description"]
+        assert tools["sql_ask"].annotations and tools["sql_ask"].annotations.read_only_hint
 
-            ok, found = await call("data_inspect", path="data/texts.jsonl", number=2)
-            assert ok and len(found["texts"]) == 2
-            assert found["cut"] and "[cut: 5000 more characters]" in json.dumps(found)
-            ok, found = await call("runs_list")
-            assert ok
-            (row,) = found["runs"]
-            assert (row["folder"], row["state"]) == (str(place / "root/run"), "done")
-            ok, found = await call("run_read", path="run", number=5)
-            assert ok and [row["problem_id"] for row in found["samples"]] == ["0", "1", "2"]
-            assert (found["kind"], found["settings"]["model"]) == ("evaluation", "m")
+        ok, found = await call("data_inspect", path="data/texts.jsonl", number=2)
+        assert ok and len(found["texts"]) == 2
+        assert found["cut"] and "[cut: 5000 more characters]" in json.dumps(found)
+        ok, found = await call("runs_list")
+        assert ok
+        (row,) = found["runs"]
+        assert (row["folder"], row["state"]) == (str(place / "root/run"), "done")
+        ok, found = await call("run_read", path="run", number=5)
+        assert ok and [row["problem_id"] for row in found["samples"]] == ["0", "1", "2"]
+        assert (found["kind"], found["settings"]["model"]) == ("evaluation", "m")
 
-            ok, found = await call("run_code", program="print(int(input()) + 1)", stdin="41")
-            assert (ok, found["stdout"], found["status"]) == (True, "42\n", "passed")
-            hidden = str(place / "secret/texts.jsonl")
-            ok, found = await call("run_code", program=f"print(open({hidden!r}).read())")
-            assert ok and found["status"] == "exited" and "FileNotFoundError" in found["stderr"]
-            ok, found = await call(
-                "judge_code", program="def f(): return 1", test="assert f() == 2"
-            )
-            assert (ok, found["passed"]) == (True, False)
+        ok, found = await call("run_code", program="print(int(input()) + 1)", stdin="41")
+        assert (ok, found["stdout"], found["status"]) == (True, "42\n", "passed")
+        hidden = str(place / "secret/texts.jsonl")
+        ok, found = await call("run_code", program=f"print(open({hidden!r}).read())")
+        assert ok and found["status"] == "exited" and "FileNotFoundError" in found["stderr"]
+        ok, found = await call("judge_code", program="def f(): return 1", test="assert f() == 2")
+        assert (ok, found["passed"]) == (True, False)
 
-            for arguments, said in (
-                ({"path": "../secret/texts.jsonl"}, "not in a directory"),
-                ({"path": str(place / "secret")}, "not in a directory"),
-                ({"path": "link/texts.jsonl"}, "not in a directory"),
-                ({"path": "/etc/passwd"}, "not in a directory"),
-                ({"path": "no\0thing"}, "not in a directory"),
-                ({"path": "nothing"}, "There is no"),
-                ({"path": "data", "number": 10**6}, "number"),
-                ({}, "path"),
-            ):
-                ok, line = await call("data_inspect", **arguments)
-                assert not ok and said in line and "\n" not in line, arguments
-            ok, line = await call("run_read", path="bad")
-            assert not ok and "symbolic link" in line
-            ok, line = await call("eval_score", path="run", task="file:../secret/t.yaml")
-            assert not ok and "not in a directory" in line
-            for name in ("leak.yaml", ".yaml"):
-                ok, line = await call("eval_score", path="run", task=f"file:{name}")
-                assert not ok and "not in a directory" in line, name
-            ok, line = await call("no_such_tool")
-            assert not ok and "no_such_tool" in line
-
-    asyncio.run(session())
+        for arguments, said in (
+            ({"path": "../secret/texts.jsonl"}, "not in a directory"),
+            ({"path": str(place / "secret")}, "not in a directory"),
+            ({"path": "link/texts.jsonl"}, "not in a directory"),
+            ({"path": "/etc/passwd"}, "not in a directory"),
+            ({"path": "no\0thing"}, "not in a directory"),
+            ({"path": "nothing"}, "There is no"),
+            ({"path": "data", "number": 10**6}, "number"),
+            ({}, "path"),
+        ):
+            ok, line = await call("data_inspect", **arguments)
+            assert not ok and said in line and "\n" not in line, arguments
+        ok, line = await call("run_read", path="bad")
+        assert not ok and "symbolic link" in line
+        ok, line = await call("eval_score", path="run", task="file:../secret/t.yaml")
+        assert not ok and "not in a directory" in line
+        for name in ("leak.yaml", ".yaml"):
+            ok, line = await call("eval_score", path="run", task=f"file:{name}")
+            assert not ok and "not in a directory" in line, name
+        ok, line = await call("no_such_tool")
+        assert not ok and "no_such_tool" in line
 
 
 @pytest.mark.long
-def test_an_agent_scores_asks_and_evaluates(place: Path, tiny_model_dir: Path) -> None:
-    async def session() -> None:
-        server = parameters(place, "--model", str(tiny_model_dir))
-        async with connected(server) as (_, call):
-            ok, found = await call("eval_score", path="run")
-            assert ok, found
-            assert found["estimates"]["1"]["value"] == pytest.approx(2 / 3)
-            ok, found = await call("run_read", path="run", only="failed")
-            assert ok and [row["problem_id"] for row in found["samples"]] == ["1"]
+async def test_an_agent_scores_asks_and_evaluates(place: Path, tiny_model_dir: Path) -> None:
+    server = parameters(place, "--model", str(tiny_model_dir))
+    async with connected(server) as (_, call):
+        ok, found = await call("eval_score", path="run")
+        assert ok, found
+        assert found["estimates"]["1"]["value"] == pytest.approx(2 / 3)
+        ok, found = await call("run_read", path="run", only="failed")
+        assert ok and [row["problem_id"] for row in found["samples"]] == ["1"]
 
-            ok, found = await call(
-                "sql_ask", database="shop", question="how many orders are pending?"
-            )
-            assert ok and (found["status"], found["rows"]) == ("answered", [[2]])
-            ok, found = await call(
-                "sql_ask", database="shop", question="who are our best customers?"
-            )
-            assert ok and found["status"] == "not_answered" and "rows" not in found
-            assert "best" in found["reason"]
+        ok, found = await call("sql_ask", database="shop", question="how many orders are pending?")
+        assert ok and (found["status"], found["rows"]) == ("answered", [[2]])
+        ok, found = await call("sql_ask", database="shop", question="who are our best customers?")
+        assert ok and found["status"] == "not_answered" and "rows" not in found
+        assert "best" in found["reason"]
 
-            wanted = {"task": "file:task.yaml", "out": "new", "max_new_tokens": 4}
-            ok, plan = await call("eval_run", **wanted)
-            assert ok and (plan["started"], plan["plan"]["samples"]) == (False, 3)
-            assert not (place / "root/new").exists()
-            ok, found = await call("eval_run", **(wanted | {"n": 200}), confirm=plan["confirm"])
-            assert not ok and "500 at most" in found  # more than was planned, and than is allowed
-            ok, found = await call("eval_run", **wanted, confirm=plan["confirm"])
-            assert ok and found["started"], found
-            assert len((place / "root/new/samples.jsonl").read_text().splitlines()) == 3
-            ok, found = await call("eval_run", **(wanted | {"out": "../new"}))
-            assert not ok and "not in a directory" in found
+        wanted = {"task": "file:task.yaml", "out": "new", "max_new_tokens": 4}
+        ok, plan = await call("eval_run", **wanted)
+        assert ok and (plan["started"], plan["plan"]["samples"]) == (False, 3)
+        assert not (place / "root/new").exists()
+        ok, found = await call("eval_run", **(wanted | {"n": 200}), confirm=plan["confirm"])
+        assert not ok and "500 at most" in found  # more than was planned, and than is allowed
+        ok, found = await call("eval_run", **wanted, confirm=plan["confirm"])
+        assert ok and found["started"], found
+        assert len((place / "root/new/samples.jsonl").read_text().splitlines()) == 3
+        ok, found = await call("eval_run", **(wanted | {"out": "../new"}))
+        assert not ok and "not in a directory" in found
 
-            ok, found = await call("complete_code", prefix="def f(x):\n    return ")
-            assert ok and isinstance(found["candidates"], list)
-            ok, found = await call("complete_code", prefix="KEY=", path=".env")
-            assert not ok and "secrets" in found
-
-    asyncio.run(session())
+        ok, found = await call("complete_code", prefix="def f(x):\n    return ")
+        assert ok and isinstance(found["candidates"], list)
+        ok, found = await call("complete_code", prefix="KEY=", path=".env")
+        assert not ok and "secrets" in found
 
 
 @pytest.mark.long

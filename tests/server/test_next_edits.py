@@ -173,7 +173,7 @@ def read(path):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_embedded_model_finishes_a_renaming() -> None:
     """Without options, by the adapter in the package."""
@@ -513,12 +513,11 @@ def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     ("name", "said"), [("instinct", "--context 4096"), ("auto", "Name the format that")]
 )
 def test_a_format_that_never_fits_is_an_error_at_the_start(
-    name: str, said: str, capsys: pytest.CaptureFixture[str]
+    name: str, said: str, codegen: Any
 ) -> None:
     server = ["serve", "lsp", "--upstream", "http://127.0.0.1:9", "--next-edits", name]
-    with pytest.raises(SystemExit) as ended:
-        main(server)
-    assert ended.value.code == 2 and said in capsys.readouterr().err
+    code, _, err = codegen(*server)
+    assert code == 2 and said in err
 
 
 @pytest.mark.slow
@@ -694,7 +693,6 @@ def test_lines_that_stay_keep_their_ends(
         assert old[0][1] * len(new) == "".join(re.findall(r"\r?\n", found))
 
 
-@pytest.mark.asyncio
 async def test_a_document_that_is_closed_and_opened_again_gets_no_old_edit() -> None:
     editor, document = next_edits.NextEditor(FORMATS["blocks"]), TextDocument(TEXT, version=1)
     step = change("sum_", (1, 4), (1, 8))

@@ -84,97 +84,91 @@ def place(text: str, at: int, encoding: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
-def test_random_editing_keeps_text_and_cache_right(engine: Any, encoding: str) -> None:
+async def test_random_editing_keeps_text_and_cache_right(engine: Any, encoding: str) -> None:
     """After each change the document is the editor's text, after each request the cache holds the
     tokens of the text around the cursor, and nothing that comes out is of another document.
     """
     rng = random.Random(encoding)
 
-    async def run() -> None:
-        wire = Wire(engine)
-        await wire.start(encoding)
-        wire.session.configure({"maxTokens": 4, "candidates": 1})
-        texts: dict[str, str] = {}
-        for step in range(1, 120):
-            uri = rng.choice(URIS[:3])
-            if uri not in texts or rng.random() < 0.05:
-                texts[uri] = random_text(rng, 40)
-                item = {"uri": uri, "languageId": "python", "version": step, "text": texts[uri]}
-                await wire.send("textDocument/didOpen", {"textDocument": item})
-            changes = []
-            for _ in range(rng.randrange(4)):
-                text = texts[uri]
-                one, other = sorted(rng.randrange(len(text) + 1) for _ in range(2))
-                while text[one - 1 : one + 1] == "\r\n":
-                    one -= 1
-                while text[other - 1 : other + 1] == "\r\n":
-                    other += 1
-                new = random_text(rng)
-                span = {"start": place(text, one, encoding), "end": place(text, other, encoding)}
-                changes.append({"range": span, "text": new})
-                texts[uri] = text[:one] + new + text[other:]
-            named = {"uri": uri, "version": step}
-            await wire.send(
-                "textDocument/didChange", {"textDocument": named, "contentChanges": changes}
-            )
-            document = wire.session.documents[uri].text
-            assert document is not None and document.text == texts[uri]
-            at = rng.randrange(len(texts[uri]) + 1)
-            while texts[uri][at - 1 : at + 1] == "\r\n":
-                at -= 1
-            params = {
-                "textDocument": {"uri": uri},
-                "position": place(texts[uri], at, encoding),
-                "context": {"triggerKind": 1},
-            }
-            await wire.send("textDocument/inlineCompletion", params, step)
-            answer = await wire.answer(step)
-            assert "error" not in answer, answer
-            where = params["position"]
-            snapshot = wire.session.snapshot(
-                uri, Position(where["line"], where["character"]), automatic=False
-            )
-            assert snapshot is not None
-            assert texts[uri][:at].endswith(snapshot.request.prefix)
-            key = snapshot.request.key
-            if engine._worker.caches._documents.get(key) and not answer["result"]["items"]:
-                prompt = engine.model.prompter.build(engine._within_limits(snapshot.request))
-                assert engine._worker.caches.get(key).cache.token_ids == prompt.ids
-        for uri in list(texts):
-            await wire.send("textDocument/didClose", {"textDocument": {"uri": uri}})
-        assert not wire.session.documents
-
-    asyncio.run(run())
+    wire = Wire(engine)
+    await wire.start(encoding)
+    wire.session.configure({"maxTokens": 4, "candidates": 1})
+    texts: dict[str, str] = {}
+    for step in range(1, 120):
+        uri = rng.choice(URIS[:3])
+        if uri not in texts or rng.random() < 0.05:
+            texts[uri] = random_text(rng, 40)
+            item = {"uri": uri, "languageId": "python", "version": step, "text": texts[uri]}
+            await wire.send("textDocument/didOpen", {"textDocument": item})
+        changes = []
+        for _ in range(rng.randrange(4)):
+            text = texts[uri]
+            one, other = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+            while text[one - 1 : one + 1] == "\r\n":
+                one -= 1
+            while text[other - 1 : other + 1] == "\r\n":
+                other += 1
+            new = random_text(rng)
+            span = {"start": place(text, one, encoding), "end": place(text, other, encoding)}
+            changes.append({"range": span, "text": new})
+            texts[uri] = text[:one] + new + text[other:]
+        named = {"uri": uri, "version": step}
+        await wire.send(
+            "textDocument/didChange", {"textDocument": named, "contentChanges": changes}
+        )
+        document = wire.session.documents[uri].text
+        assert document is not None and document.text == texts[uri]
+        at = rng.randrange(len(texts[uri]) + 1)
+        while texts[uri][at - 1 : at + 1] == "\r\n":
+            at -= 1
+        params = {
+            "textDocument": {"uri": uri},
+            "position": place(texts[uri], at, encoding),
+            "context": {"triggerKind": 1},
+        }
+        await wire.send("textDocument/inlineCompletion", params, step)
+        answer = await wire.answer(step)
+        assert "error" not in answer, answer
+        where = params["position"]
+        snapshot = wire.session.snapshot(
+            uri, Position(where["line"], where["character"]), automatic=False
+        )
+        assert snapshot is not None
+        assert texts[uri][:at].endswith(snapshot.request.prefix)
+        key = snapshot.request.key
+        if engine._worker.caches._documents.get(key) and not answer["result"]["items"]:
+            prompt = engine.model.prompter.build(engine._within_limits(snapshot.request))
+            assert engine._worker.caches.get(key).cache.token_ids == prompt.ids
+    for uri in list(texts):
+        await wire.send("textDocument/didClose", {"textDocument": {"uri": uri}})
+    assert not wire.session.documents
 
 
 @pytest.mark.parametrize(("encoding", "column"), [("utf-8", 15), ("utf-16", 10), ("utf-32", 9)])
-def test_plain_completion_for_editors_without_inline(
+async def test_plain_completion_for_editors_without_inline(
     engine: Any, encoding: str, column: int
 ) -> None:
-    async def run() -> None:
-        wire = Wire(engine)
-        await wire.start(encoding, inline=False)
-        found = (await wire.answer(0))["result"]["capabilities"]
-        assert found["positionEncoding"] == encoding
-        assert found["completionProvider"]["triggerCharacters"]
-        text = "é漢😀 = val\n"
-        item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": text}
-        await wire.send("textDocument/didOpen", {"textDocument": item})
-        place = {"line": 0, "character": column}
-        params = {
-            "textDocument": {"uri": URIS[0]},
-            "position": place,
-            "context": {"triggerKind": 1},
-        }
-        await wire.send("textDocument/completion", params, 1)
-        items = (await wire.answer(1))["result"]["items"]
-        assert items
-        for one in items:
-            assert one["textEdit"]["newText"].startswith("val")
-            assert one["textEdit"]["range"] == {"start": {"line": 0, "character": column - 3},
-                                                "end": place}  # fmt: skip
-
-    asyncio.run(run())
+    wire = Wire(engine)
+    await wire.start(encoding, inline=False)
+    found = (await wire.answer(0))["result"]["capabilities"]
+    assert found["positionEncoding"] == encoding
+    assert found["completionProvider"]["triggerCharacters"]
+    text = "é漢😀 = val\n"
+    item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": text}
+    await wire.send("textDocument/didOpen", {"textDocument": item})
+    place = {"line": 0, "character": column}
+    params = {
+        "textDocument": {"uri": URIS[0]},
+        "position": place,
+        "context": {"triggerKind": 1},
+    }
+    await wire.send("textDocument/completion", params, 1)
+    items = (await wire.answer(1))["result"]["items"]
+    assert items
+    for one in items:
+        assert one["textEdit"]["newText"].startswith("val")
+        assert one["textEdit"]["range"] == {"start": {"line": 0, "character": column - 3},
+                                            "end": place}  # fmt: skip
 
 
 def junk(rng: random.Random, depth: int = 0) -> Any:
@@ -198,40 +192,37 @@ METHODS = ["textDocument/didOpen", "textDocument/didChange", "textDocument/didCl
            "textDocument/hover", "window/workDoneProgress/cancel"]  # fmt: skip
 
 
-def test_junk_messages_do_not_end_the_language_server(engine: Any) -> None:
+async def test_junk_messages_do_not_end_the_language_server(engine: Any) -> None:
     rng = random.Random(1)
 
-    async def run() -> None:
-        wire = Wire(engine)
-        await wire.start()
-        for number in range(1, 400):
-            kind = rng.random()
-            if kind < 0.1:
-                data = rng.randbytes(rng.randrange(40))
-                await wire.protocol.take(data)
-            elif kind < 0.15:
-                await wire.protocol.take(Malformed("too long"))
-            elif kind < 0.3:
-                await wire.protocol.take(json.dumps(junk(rng)).encode())
-            elif kind < 0.35:
-                await wire.protocol.take(b"[" * 100_000)
-            else:
-                identity = rng.choice([None, number, f"n{number}", 0])
-                await wire.send(rng.choice(METHODS), junk(rng), identity)
-        item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": "def f(value):\n    "}
-        settings = {"codegen": {"enabled": True, "languages": [], "exclude": []}}
-        await wire.send("workspace/didChangeConfiguration", {"settings": settings})
-        await wire.send("textDocument/didOpen", {"textDocument": item})
-        position = {"line": 1, "character": 4}
-        params = {
-            "textDocument": {"uri": URIS[0]},
-            "position": position,
-            "context": {"triggerKind": 1},
-        }
-        await wire.send("textDocument/inlineCompletion", params, "last")
-        assert (await wire.answer("last"))["result"]["items"]
-
-    asyncio.run(run())
+    wire = Wire(engine)
+    await wire.start()
+    for number in range(1, 400):
+        kind = rng.random()
+        if kind < 0.1:
+            data = rng.randbytes(rng.randrange(40))
+            await wire.protocol.take(data)
+        elif kind < 0.15:
+            await wire.protocol.take(Malformed("too long"))
+        elif kind < 0.3:
+            await wire.protocol.take(json.dumps(junk(rng)).encode())
+        elif kind < 0.35:
+            await wire.protocol.take(b"[" * 100_000)
+        else:
+            identity = rng.choice([None, number, f"n{number}", 0])
+            await wire.send(rng.choice(METHODS), junk(rng), identity)
+    item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": "def f(value):\n    "}
+    settings = {"codegen": {"enabled": True, "languages": [], "exclude": []}}
+    await wire.send("workspace/didChangeConfiguration", {"settings": settings})
+    await wire.send("textDocument/didOpen", {"textDocument": item})
+    position = {"line": 1, "character": 4}
+    params = {
+        "textDocument": {"uri": URIS[0]},
+        "position": position,
+        "context": {"triggerKind": 1},
+    }
+    await wire.send("textDocument/inlineCompletion", params, "last")
+    assert (await wire.answer("last"))["result"]["items"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,6 @@ def test_redacting_takes_linear_time() -> None:
         "import sys; from codegen.server.secrets import redact\n"
         "for piece in sys.argv[1:]:\n"
         "    for end in ('', ' ', \"'\", '='):\n"
-        "        redact(piece * (200_000 // len(piece)) + end)\n"
+        "        redact(piece * (50_000 // len(piece)) + end)\n"
     )
-    subprocess.run([sys.executable, "-c", script, *PIECES], check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", script, *PIECES], check=True, timeout=60)

@@ -297,6 +297,7 @@ def test_4_waiting_connections_give_way(
     served.stop()
 
 
+@pytest.mark.long
 def test_4_answers_that_nobody_reads_are_thrown_away(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,16 +399,13 @@ def test_9_no_lone_surrogate_reaches_the_tokenizer(engine: Any, ask: Any) -> Non
     assert got.candidates is not None
 
 
-def test_9_raw_continuations_are_safe_too(engine: Any, ask: Any) -> None:
-    async def run() -> None:
-        for number in range(6):
-            asked = ask("x = ", document=f"{number}", temperature=3.0, seed=number, max_tokens=60)
-            pieces: list[str] = []
-            got = await engine.complete(asked, pieces.append)
-            await asyncio.sleep(0)
-            assert got.text == safe_text(got.text) == "".join(pieces)
-
-    asyncio.run(run())
+async def test_9_raw_continuations_are_safe_too(engine: Any, ask: Any) -> None:
+    for number in range(6):
+        asked = ask("x = ", document=f"{number}", temperature=3.0, seed=number, max_tokens=60)
+        pieces: list[str] = []
+        got = await engine.complete(asked, pieces.append)
+        await asyncio.sleep(0)
+        assert got.text == safe_text(got.text) == "".join(pieces)
 
 
 # 10. Metrics hold no text, and nothing is asked without the token (see 2).

@@ -37,18 +37,15 @@ def test_a_wrong_setting_keeps_its_value_and_the_others_count(name: str, value: 
     assert len(wrong) == 1 and name in wrong[0]
 
 
-def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
+async def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
     waiting, ready = Status("Warning", "Waiting.", busy=True), Status("Normal", "Ready.")
     model = SimpleNamespace(status=waiting, remote=True, on_status=lambda _: None)
     engine: Any = SimpleNamespace(model=model, limits=ServerLimits())
     session = Session(ServerLimits())
     seen: list[Status] = []
 
-    async def run() -> None:
-        session.start(seen.append)
-        await load_model(session, lambda: engine)
-        model.on_status(ready)
-        await asyncio.sleep(0)
-
-    asyncio.run(run())
+    session.start(seen.append)
+    await load_model(session, lambda: engine)
+    model.on_status(ready)
+    await asyncio.sleep(0)
     assert seen[1:] == [waiting, ready]

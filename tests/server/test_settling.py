@@ -129,27 +129,24 @@ def edited(text: str, rng: random.Random) -> str:
     )
 
 
-def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_there(
+async def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_there(
     served: Any, ask: Any
 ) -> None:
     rng = random.Random(1)
 
-    async def run() -> None:
-        for number in range(40):
-            start, end = rng.choice(statements())
-            cursor = rng.randint(start + 1, end)
-            asked = ask(SOURCE[:cursor], SOURCE[cursor:], f"{number}", settle=False, max_tokens=2)
-            await served.complete(asked)
-            # The end of what is edited, and of the statement, are in the window.
-            above = SOURCE[:start]
-            asked = replace(asked, prefix=above[:-400] + edited(above[-400:], rng)
-                            + SOURCE[start:cursor])  # fmt: skip
-            await served.complete(asked)
-            current = served._worker.caches.get(asked.key).cache._ledger.current
-            prompt = served.model.prompter.build(served._within_limits(asked))
-            assert current[slice(*prompt.statement)].all() and current[-1]
-
-    asyncio.run(run())
+    for number in range(40):
+        start, end = rng.choice(statements())
+        cursor = rng.randint(start + 1, end)
+        asked = ask(SOURCE[:cursor], SOURCE[cursor:], f"{number}", settle=False, max_tokens=2)
+        await served.complete(asked)
+        # The end of what is edited, and of the statement, are in the window.
+        above = SOURCE[:start]
+        asked = replace(asked, prefix=above[:-400] + edited(above[-400:], rng)
+                        + SOURCE[start:cursor])  # fmt: skip
+        await served.complete(asked)
+        current = served._worker.caches.get(asked.key).cache._ledger.current
+        prompt = served.model.prompter.build(served._within_limits(asked))
+        assert current[slice(*prompt.statement)].all() and current[-1]
 
 
 def always_in_doubt(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,52 +155,46 @@ def always_in_doubt(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
 
 
-def test_a_settled_answer_is_that_of_a_new_document(
+async def test_a_settled_answer_is_that_of_a_new_document(
     served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always_in_doubt(served, monkeypatch)
     rng = random.Random(2)
 
-    async def run() -> None:
-        settled = 0
-        for number in range(20):
-            cursor = rng.randrange(500, len(SOURCE))
-            text, rest = SOURCE[cursor - 500 : cursor], SOURCE[cursor:]
-            await served.complete(ask(text, rest, multiline="auto"))
-            for step in range(3):
-                at = rng.randrange(len(text) - 40)
-                text = text[:at] + edited(text[at : at + 40], rng) + text[at + 40 :]
-                got = await served.complete(ask(text, rest, multiline="auto"))
-                new = ask(text, rest, f"new {number} {step}", multiline="auto")
-                new = await served.complete(new)
-                assert got.settled and new.settled and got.text == new.text
-                settled += got.recomputed > 0
-        assert settled > 20
-        assert served.metrics.value("settled") >= settled
-
-    asyncio.run(run())
+    settled = 0
+    for number in range(20):
+        cursor = rng.randrange(500, len(SOURCE))
+        text, rest = SOURCE[cursor - 500 : cursor], SOURCE[cursor:]
+        await served.complete(ask(text, rest, multiline="auto"))
+        for step in range(3):
+            at = rng.randrange(len(text) - 40)
+            text = text[:at] + edited(text[at : at + 40], rng) + text[at + 40 :]
+            got = await served.complete(ask(text, rest, multiline="auto"))
+            new = ask(text, rest, f"new {number} {step}", multiline="auto")
+            new = await served.complete(new)
+            assert got.settled and new.settled and got.text == new.text
+            settled += got.recomputed > 0
+    assert settled > 20
+    assert served.metrics.value("settled") >= settled
 
 
-def test_a_fast_answer_says_that_it_is_in_doubt_and_is_not_kept(
+async def test_a_fast_answer_says_that_it_is_in_doubt_and_is_not_kept(
     served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always_in_doubt(served, monkeypatch)
 
-    async def run() -> None:
-        text = SOURCE[1000:1500]
-        await served.complete(ask(text, "\n", multiline="auto"))
-        asked = ask(text[:420] + "import sys\n" + text[420:], "\n", multiline="auto")
-        fast = await served.complete(replace(asked, settle=False))
-        assert not fast.settled and not fast.recomputed
-        settled = await served.complete(asked)
-        assert settled.settled and settled.recomputed and not settled.from_suggestion
-        again = await served.complete(replace(asked, settle=False))
-        assert again.settled and again.text == settled.text
-
-    asyncio.run(run())
+    text = SOURCE[1000:1500]
+    await served.complete(ask(text, "\n", multiline="auto"))
+    asked = ask(text[:420] + "import sys\n" + text[420:], "\n", multiline="auto")
+    fast = await served.complete(replace(asked, settle=False))
+    assert not fast.settled and not fast.recomputed
+    settled = await served.complete(asked)
+    assert settled.settled and settled.recomputed and not settled.from_suggestion
+    again = await served.complete(replace(asked, settle=False))
+    assert again.settled and again.text == settled.text
 
 
-def test_a_stream_holds_back_what_is_in_doubt(
+async def test_a_stream_holds_back_what_is_in_doubt(
     served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pieces are the answer's text, each once, though a doubt makes it be decoded again."""
@@ -217,51 +208,45 @@ def test_a_stream_holds_back_what_is_in_doubt(
 
     monkeypatch.setattr(EditableCache, "in_doubt", in_doubt)
 
-    async def run() -> None:
-        text = SOURCE[1000:1500]
-        await served.complete(ask(text, "\n"))
-        pieces: list[str] = []
-        asked = ask(text[:450] + "x = 1\n" + text[450:], "\n", max_tokens=20)
-        got = await served.complete(asked, pieces.append)
-        await asyncio.sleep(0.01)
-        assert checks.count(False) == 4 and got.recomputed
-        new = await served.complete(ask(asked.prefix, "\n", "new", max_tokens=20))
-        assert got.text == new.text
-        assert got.text.startswith("".join(pieces)) or len(pieces) <= 3
-        assert len("".join(pieces)) <= len(got.text)
-
-    asyncio.run(run())
+    text = SOURCE[1000:1500]
+    await served.complete(ask(text, "\n"))
+    pieces: list[str] = []
+    asked = ask(text[:450] + "x = 1\n" + text[450:], "\n", max_tokens=20)
+    got = await served.complete(asked, pieces.append)
+    await asyncio.sleep(0.01)
+    assert checks.count(False) == 4 and got.recomputed
+    new = await served.complete(ask(asked.prefix, "\n", "new", max_tokens=20))
+    assert got.text == new.text
+    assert got.text.startswith("".join(pieces)) or len(pieces) <= 3
+    assert len("".join(pieces)) <= len(got.text)
 
 
 def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
     session.change(uri, number, [change(f"value_{number} = {number * 7}\n", (line, 0))])
 
 
-def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
+async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
     """As after a renaming: the next request finds its states exact and encodes what is new."""
     from codegen.server.session import Session
 
     session = Session(engine.limits, engine=engine)
 
-    async def run() -> None:
-        uri, text = "a.py", SOURCE[1000:1500]
-        session.open(uri, "python", 0, text)
-        cursor = Position(text.count("\n"), 3)
-        first = session.snapshot(uri, cursor, automatic=True)
-        assert first is not None
-        await session.complete(first, automatic=False)
-        line_inserted(session, uri, 1, cursor.line - 4)
-        cache = engine._worker.caches.get(first.request.key).cache
-        cursor = Position(cursor.line + 1, 3)
-        after = session.snapshot(uri, cursor, automatic=True)
-        assert after is not None
-        wanted = engine.model.prompter.build(engine._within_limits(after.request)).ids
-        for _ in range(400):
-            if cache.token_ids == wanted and cache.exact and engine.idle:
-                break
-            await asyncio.sleep(0.01)
-        answer = await session.complete(after, automatic=False)
-        assert answer is not None and answer.encoded <= 1 and answer.settled
-        assert not answer.recomputed
-
-    asyncio.run(run())
+    uri, text = "a.py", SOURCE[1000:1500]
+    session.open(uri, "python", 0, text)
+    cursor = Position(text.count("\n"), 3)
+    first = session.snapshot(uri, cursor, automatic=True)
+    assert first is not None
+    await session.complete(first, automatic=False)
+    line_inserted(session, uri, 1, cursor.line - 4)
+    cache = engine._worker.caches.get(first.request.key).cache
+    cursor = Position(cursor.line + 1, 3)
+    after = session.snapshot(uri, cursor, automatic=True)
+    assert after is not None
+    wanted = engine.model.prompter.build(engine._within_limits(after.request)).ids
+    for _ in range(400):
+        if cache.token_ids == wanted and cache.exact and engine.idle:
+            break
+        await asyncio.sleep(0.01)
+    answer = await session.complete(after, automatic=False)
+    assert answer is not None and answer.encoded <= 1 and answer.settled
+    assert not answer.recomputed

@@ -350,7 +350,6 @@ def session(tmp_path: Path) -> Iterator[Session]:
     session.files.close()
 
 
-@pytest.mark.asyncio
 async def test_pieces_change_with_the_line_and_with_names_of_other_files(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,7 +373,6 @@ async def test_pieces_change_with_the_line_and_with_names_of_other_files(
     assert session.documents[uri].next_snippets is None
 
 
-@pytest.mark.asyncio
 async def test_a_server_on_another_machine_gets_open_files_only(
     session: Session, tmp_path: Path
 ) -> None:

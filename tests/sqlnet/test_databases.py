@@ -21,20 +21,19 @@ from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.query import Column, Condition, Query, Statement
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
+from tests.databases import sqlite_file
 
 PEOPLE = [("Ann", 30, 1), ("ÉVA", 40, "2"), ("Bob", None, None)]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "a b?#%.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute('CREATE TABLE "Peo ple" ("Na""me" TEXT, age INT, x)')
-        connection.executemany('INSERT INTO "Peo ple" VALUES (?, ?, ?)', PEOPLE)
-        connection.execute('CREATE VIEW older AS SELECT age + 1 AS next FROM "Peo ple"')
-        connection.execute("CREATE VIEW broken AS SELECT * FROM not_there")
-    connection.close()
-    return path
+    script = (
+        'CREATE TABLE "Peo ple" ("Na""me" TEXT, age INT, x);'
+        'CREATE VIEW older AS SELECT age + 1 AS next FROM "Peo ple";'
+        "CREATE VIEW broken AS SELECT * FROM not_there;"
+    )
+    return sqlite_file(tmp_path / "a b?#%.db", script, **{'"Peo ple"': PEOPLE})
 
 
 def test_a_sqlite_file_is_read_with_types_and_views(path: Path) -> None:
@@ -100,11 +99,8 @@ def test_the_connection_itself_refuses_what_passes_the_gate(path: Path, sql: str
 
 
 def test_nothing_is_written_beside_a_file_in_wal_mode(tmp_path: Path) -> None:
-    path = tmp_path / "wal.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE t (a INT)")
-    connection.close()
+    script = "PRAGMA journal_mode = WAL; CREATE TABLE t (a INT);"
+    path = sqlite_file(tmp_path / "wal.db", script)
     database = open_database(path)
     assert database.execute(Statement("SELECT COUNT(*) FROM t")).rows == ((0,),)
     assert list(tmp_path.iterdir()) == [path]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,16 @@ from codegen.sqlnet.fallback import CANNOT, prompt_of, statement_from, write
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Column, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
+from tests.databases import sqlite_file
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "x.db"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            'CREATE TABLE people (name TEXT, "City ""x""" TEXT, age INT);'
-            "INSERT INTO people VALUES ('Ann', 'Rome', 30), ('Bob', 'Rome', 40), ('Eve', 'Oslo', 5)"
-        )
-    connection.close()
-    return path
+    return sqlite_file(
+        tmp_path / "x.db",
+        'CREATE TABLE people (name TEXT, "City ""x""" TEXT, age INT);',
+        people=[("Ann", "Rome", 30), ("Bob", "Rome", 40), ("Eve", "Oslo", 5)],
+    )
 
 
 GROUPED = 'SELECT "City ""x""", COUNT(*) FROM people GROUP BY 1 ORDER BY 2 DESC'
@@ -130,14 +127,13 @@ def test_if_no_statement_runs_one_is_mended(path: Path) -> None:
 
 
 def test_words_that_are_cells_and_joins_are_told(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "y.db") as connection:
-        connection.executescript(
-            "CREATE TABLE town (id INTEGER PRIMARY KEY, name TEXT);"
-            "CREATE TABLE house (id INTEGER PRIMARY KEY, town_id INTEGER REFERENCES town);"
-            "INSERT INTO town VALUES (1, 'Rome'), (2, 'Oslo')"
-        )
-    connection.close()
-    schema = Schema.open(tmp_path / "y.db")
+    path = sqlite_file(
+        tmp_path / "y.db",
+        "CREATE TABLE town (id INTEGER PRIMARY KEY, name TEXT);"
+        "CREATE TABLE house (id INTEGER PRIMARY KEY, town_id INTEGER REFERENCES town);",
+        town=[(1, "Rome"), (2, "Oslo")],
+    )
+    schema = Schema.open(path)
     linked = LinkedSchema(schema.tables, schema.database)
     prompt = prompt_of("houses in rome", schema, "sqlite", linked)
     assert """-- "town"."name" has 'Rome'""" in prompt and "Oslo" not in prompt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from codegen.sqlnet.decode import MAX_RUNS, ScoredQuery, choose
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.query import Condition, Query, Statement
 from codegen.sqlnet.schema import Schema
+from tests.databases import sqlite_file
 
 ROWS = [("Ann", 30, "Toronto"), ("Bob", 41, "Boston")]
 
@@ -98,13 +98,12 @@ def test_counts_by_different_columns_support_one_another() -> None:
 
 def slow_view(folder: Path) -> Counting:
     """A view on which whatever looks at many rows takes long."""
-    path = folder / "slow.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE t (name TEXT, age INT)")
-        rows = [(f"Name {i}", i) for i in range(2000)]
-        connection.executemany("INSERT INTO t VALUES (?, ?)", rows)
-        connection.execute("CREATE VIEW many AS SELECT a.name, c.age FROM t a, t b, t c, t d")
-    connection.close()
+    path = sqlite_file(
+        folder / "slow.db",
+        "CREATE TABLE t (name TEXT, age INT);"
+        "CREATE VIEW many AS SELECT a.name, c.age FROM t a, t b, t c, t d;",
+        t=[(f"Name {i}", i) for i in range(2000)],
+    )
     return Counting.open(path)  # type: ignore[return-value]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,18 @@ from codegen.sqlnet.features import encode_question
 from codegen.sqlnet.linking import Linker, overlaps, spelled_out
 from codegen.sqlnet.query import Condition, ForeignKey, Query
 from codegen.sqlnet.schema import Layer, Schema, describe
+from tests.databases import sqlite_file
 
 
 @pytest.fixture
 def schema(tmp_path: Path) -> Schema:
-    path = tmp_path / "shop.db"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            'CREATE TABLE customers (id INTEGER PRIMARY KEY, "na:me # 1" TEXT);'
-            "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INT, status TEXT,"
-            " price REAL);"
-            "CREATE TABLE log (line TEXT);"
-            "INSERT INTO orders VALUES (1, 1, 'pending', 2), (2, 1, 'shipped', 3);"
-        )
-    connection.close()
+    path = sqlite_file(
+        tmp_path / "shop.db",
+        'CREATE TABLE customers (id INTEGER PRIMARY KEY, "na:me # 1" TEXT);'
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INT, status TEXT, price REAL);"
+        "CREATE TABLE log (line TEXT);",
+        orders=[(1, 1, "pending", 2), (2, 1, "shipped", 3)],
+    )
     return Schema.open(path)
 
 

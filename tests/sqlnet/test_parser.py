@@ -16,6 +16,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.sqlnet import Schema, SQLNet, Statement, validate
 from codegen.sqlnet.databases import Rows, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
+from tests.databases import sqlite_file
 
 ROWS = [
     ("Ann Lee", 30, "Toronto", 100.5),
@@ -32,16 +33,13 @@ def parser() -> SQLNet:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "people.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute(
-            'CREATE TABLE players ("Player Name" TEXT, age INT, home_city TEXT, salary REAL)'
-        )
-        connection.executemany("INSERT INTO players VALUES (?, ?, ?, ?)", ROWS)
-        connection.execute("CREATE TABLE stadiums (stadiumName TEXT, capacity INT)")
-        connection.execute("INSERT INTO stadiums VALUES ('Old Park', 5000)")
-    connection.close()
-    return path
+    return sqlite_file(
+        tmp_path / "people.db",
+        'CREATE TABLE players ("Player Name" TEXT, age INT, home_city TEXT, salary REAL);'
+        "CREATE TABLE stadiums (stadiumName TEXT, capacity INT);",
+        players=ROWS,
+        stadiums=[("Old Park", 5000)],
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,17 @@
 """``codegen sqlnet plans`` and ``train-plans``: from questions with gold SQL to a network."""
 
-import contextlib
-import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from codegen.cli import main
 from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.schema import Schema
 
 from .clinic import clinic
 from .test_plan_data import SAID
-
-
-def call(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(["sqlnet", *map(str, arguments)])
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
@@ -44,8 +30,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_questions_become_plans_and_a_network(data: Path) -> None:
-    made = call(
+def test_questions_become_plans_and_a_network(codegen: Any, data: Path) -> None:
+    made = codegen(
+        "sqlnet",
         *("plans", data / "questions.jsonl", "--databases", data, "--out", data / "plans"),
         *("-o", "held_out=0.01", "--json"),
     )
@@ -60,7 +47,7 @@ def test_questions_become_plans_and_a_network(data: Path) -> None:
     options = tuple(word for one in given for word in ("-o", one))
     train = ("train-plans", data / "plans", "--databases", data, "--out", data / "model", *options)
     train = (*train, "--vectors", data / "vectors.npz", "--json")
-    trained = call(*train)
+    trained = codegen("sqlnet", *train)
     assert trained[0] == 0, trained[2]
     assert json.loads(trained[1])["questions"] >= 15
     parser = PlanParser.from_pretrained(data / "model")
@@ -76,9 +63,13 @@ def test_questions_become_plans_and_a_network(data: Path) -> None:
     ],
 )
 def test_a_missing_file_is_one_line(
-    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codegen: Any,
+    arguments: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(*arguments)
+    code, out, err = codegen("sqlnet", *arguments)
     assert code == 1 and not out
     assert said in err and "Traceback" not in err

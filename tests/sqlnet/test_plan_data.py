@@ -1,7 +1,6 @@
 """Gold SQL becomes plans that give the gold result; questions are linked before they are read."""
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from codegen.sqlnet.plan_data import (
 )
 from codegen.sqlnet.plan_features import LinkedSchema, Mention, mentions_of
 from codegen.sqlnet.words import tokenize
-
-from .clinic import clinic
 
 SAID = [
     "SELECT city FROM patients",
@@ -68,13 +65,6 @@ OUTSIDE = {
     "SELECT name FROM doctors ORDER BY salary LIMIT -1": "a limit that is not a number",
     "SELECT name FROM doctors ORDER BY salary LIMIT (SELECT 1)": "a limit that is not a number",
 }
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
-    found = clinic(tmp_path_factory.mktemp("clinic"))
-    yield found
-    found.close()
 
 
 @pytest.mark.parametrize("query", SAID)

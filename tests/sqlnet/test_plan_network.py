@@ -1,7 +1,7 @@
 """The plan network: what must not change its answer does not; training resumes to the bit."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,16 +32,9 @@ from codegen.sqlnet.training import (
 )
 from codegen.sqlnet.words import tokenize
 
-from .clinic import clinic, planned_questions, sure_scores
+from .clinic import planned_questions, sure_scores
 
 SMALL = PlanConfig(width=32, layers=2, heads=2, dropout=0.1)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
-    found = clinic(tmp_path_factory.mktemp("clinic"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")

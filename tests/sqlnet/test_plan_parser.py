@@ -1,7 +1,6 @@
 """Questions on several tables go to the plan network, and its plans through the same checks."""
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,12 @@ from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.training import new_network, plan_targets
+from tests.databases import sqlite_file
 
-from .clinic import clinic, sure_scores
+from .clinic import sure_scores
 from .test_plan import Clinic
 
 Ask = Callable[..., Parse]
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
-    found = clinic(tmp_path_factory.mktemp("clinic"))
-    yield found
-    found.close()
 
 
 @pytest.fixture
@@ -121,10 +114,7 @@ CREATE TABLE items (
 def test_a_table_that_another_could_replace_must_be_spoken_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verb: str, is_doubted: bool
 ) -> None:
-    with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
-        connection.executescript(script)
-    connection.close()
-    shop = SqliteDatabase.open(tmp_path / "shop.sqlite")
+    shop = SqliteDatabase.open(sqlite_file(tmp_path / "shop.sqlite", script))
     db = Clinic(shop)
     plan = QueryPlan(
         db.show("products.title"),

@@ -83,6 +83,8 @@ def examples_of_rows(
 def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
     names = ", ".join(repr(name) for name in sorted(missing))
     remedy = "Name the right ones with --instruction-column, --program-column and so on."
+    if missing == {"old"} and "program" in present:
+        remedy = "For programs without a change: --program-column program."
     if missing == {"instruction"}:
         remedy = "Name another with --instruction-column, or give it '' if there is none."
     return InputError(

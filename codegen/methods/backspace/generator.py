@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Iterator
 
-from codegen.config import Config, setting
+from codegen.config import Config, keyed, setting
 from codegen.errors import ConfigError, ModelError, require_known
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
@@ -39,8 +39,8 @@ class Backspace(Config):
     format: Format = setting(
         "plain", "Prompt format; must match the recipe that trains on the data."
     )
-    max_tokens: int = setting(
-        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0, key=True
+    max_tokens: int = keyed(
+        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
 

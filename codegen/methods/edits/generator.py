@@ -28,7 +28,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codegen.config import Config, setting
+from codegen.config import Config, keyed, setting
 from codegen.errors import (
     CodegenError,
     ConfigError,
@@ -133,20 +133,17 @@ class Edits(MadeTogether, Config):
         shown="all",
     )
     nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
-    hard: float = setting(
+    hard: float = keyed(
         0.0,
         "Share of these at which an edit seems due: a comment or white space was typed, or a "
         "replaced word is left in a string, a comment or another scope.",
         ge=0,
         le=1,
-        key=True,
     )
-    unfinished: float = setting(
-        0.2, "Share of moments in the middle of an edit.", ge=0, le=1, key=True
-    )
-    above: int = setting(10, "Lines of the window above the cursor.", ge=0, key=True)
-    below: int = setting(10, "Lines of the window below the cursor.", ge=0, key=True)
-    history: int = setting(6, "Maximum number of past edits shown.", ge=0, key=True)
+    unfinished: float = keyed(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
+    above: int = keyed(10, "Lines of the window above the cursor.", ge=0)
+    below: int = keyed(10, "Lines of the window below the cursor.", ge=0)
+    history: int = keyed(6, "Maximum number of past edits shown.", ge=0)
     verify: Literal["ruff", "strict"] = setting(
         "ruff",
         "Check of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
@@ -165,12 +162,8 @@ class Edits(MadeTogether, Config):
         "Use only files with these licenses (SPDX ids); any uses all.",
         metavar="ID,...",
     )
-    since: str = setting(
-        "", "Only changes from this date on.", metavar="DATE", shown="no limit", key=True
-    )
-    until: str = setting(
-        "", "Only changes before this date.", metavar="DATE", shown="no limit", key=True
-    )
+    since: str = keyed("", "Only changes from this date on.", metavar="DATE", shown="no limit")
+    until: str = keyed("", "Only changes before this date.", metavar="DATE", shown="no limit")
 
     @property
     def name(self) -> str:
@@ -209,9 +202,7 @@ class Edits(MadeTogether, Config):
     def _kinds(self) -> list[str]:
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
-    def generate_many(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | CodegenError]:
+    def generate_many(self, items):
         """What :meth:`generate` yields or raises for each item, with one call of the linter.
 
         It raises :class:`Unsuitable`, with the reason.

@@ -226,11 +226,8 @@ def parameter(script: Script, rng: random.Random) -> list[Hunk]:
         index = rng.randrange(sizes.pop())
         pieces = [without(script, parts, index) for parts in whole]
         hunks = script.hunks([piece for piece in pieces if piece])
-        if (
-            None not in pieces
-            and len(hunks) >= 2
-            and hunks[0].start == binding.node.start_point.row
-        ):
+        is_whole = None not in pieces and len(hunks) >= 2
+        if is_whole and hunks[0].start == binding.node.start_point.row:
             return hunks
     return []
 

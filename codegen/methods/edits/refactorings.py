@@ -273,11 +273,8 @@ def signature(program: Program, rng: random.Random) -> list[Hunk]:
         if not is_only or not calls or len(uses) != len(calls) or name.startswith("__"):
             continue
         a = function.args
-        if (
-            len(a.args) >= 2
-            and not (a.defaults or a.vararg or a.posonlyargs)
-            and rng.random() < 0.5
-        ):
+        can_swap = len(a.args) >= 2 and not (a.defaults or a.vararg or a.posonlyargs)
+        if can_swap and rng.random() < 0.5:
             found = _swapped(program, [a.args[-2], a.args[-1]])
             size = len(a.args)
             for call in calls:

@@ -245,9 +245,7 @@ class UniCode(MadeTogether):
             config |= {"min_score": self.min_score, "snippets": self.snippets}
         return config
 
-    def generate_many(
-        self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | Exception]:
+    def generate_many(self, items):
         """What :meth:`generate` yields or raises for each item; requests are sent together.
 
         It raises :class:`UnsupportedProgram` if the program cannot be written as universal code,

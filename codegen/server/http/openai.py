@@ -84,12 +84,9 @@ async def completions(
     for name in _UNSUPPORTED:
         if given.get(name):
             raise wire.Refused(f"This server does not support the field {name}.", param=name)
-    if (
-        service.next_edits
-        and len(body.prompt) == 1
-        and (found := read_editor_prompt(body.prompt[0]))
-    ):
-        return await _next_edit(service, service.next_edits, request, body, found)
+    editor = service.next_edits if len(body.prompt) == 1 else None
+    if editor and (found := read_editor_prompt(body.prompt[0])):
+        return await _next_edit(service, editor, request, body, found)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:

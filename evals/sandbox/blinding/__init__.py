@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from .checks import Checks
 from .plainness import Plainness
-from .prepare import Simpler, with_imports, without_lines, without_starts
+from .reader import Simpler, with_imports, without_lines, without_starts
 
 MAX_TEXT = 1 << 21
 
@@ -97,6 +97,10 @@ class _Split(Checks):
         ast.fix_missing_locations(outside)
         others = self.uncounted(sites)
         nodes = [*(site.node for site in sites if site.is_open), *others]
+        places = {f"__open {id(node)}": number for number, node in enumerate(nodes)}
+        for each in ast.walk(inside):
+            if isinstance(each, ast.Constant) and each.value in places:
+                each.value = places[each.value]  # type: ignore[index]
         opened = tuple(map(self._describe, nodes))
         return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
 

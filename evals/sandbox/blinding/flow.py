@@ -236,6 +236,46 @@ class Flow:
     def _is_loop(self, key: Key, value: ast.AST | None) -> bool:
         return id(value) in self.loops.get(key, ())
 
+    def _bound_by(self, node: ast.AST) -> set[Key]:
+        targets: list[ast.AST] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets  # type: ignore[assignment]
+        elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.For)):
+            targets = [node.target]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            scope = self.scope_of.get(id(node), 0)
+            names = [a.asname or a.name.split(".")[0] for a in node.names]
+            return {self.key(scope, name) for name in names}
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            targets = [node.value.func]
+        elif isinstance(node, ast.Delete):
+            targets = node.targets  # type: ignore[assignment]
+        found: set[Key] = set()
+        for target in targets:
+            for item in targets_of(target):
+                root = item if is_self(item) else root_of(item)
+                if isinstance(root, ast.Name):
+                    found.add(self.key_of(root))
+                elif is_self(root):
+                    found.add((SELF, root.attr))  # type: ignore[attr-defined]
+        in_class = {
+            name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class
+        }
+        return found | {(SELF, name) for name in in_class}
+
+    @functools.cached_property
+    def scope_of(self) -> dict[int, int]:
+        """The scopes of import statements."""
+        found: dict[int, int] = {}
+
+        def look(node: ast.AST, scope: int) -> None:
+            for child in ast.iter_child_nodes(node):
+                found[id(child)] = scope
+                look(child, self.read.owner.get(id(child), scope))
+
+        look(self.tree, 0)
+        return found
+
     @functools.cached_property
     def imported(self) -> set[Key]:
         """The names that imports bind."""

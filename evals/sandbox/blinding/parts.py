@@ -28,21 +28,22 @@ from .trees import (
     keep_columns,
     last_name,
     last_names,
+    make_call,
     make_list,
     may_fail,
     named_arguments,
     pairs_of,
     parameter_tables,
     raises_itself,
-    root_of,
     starts_tests,
-    targets_of,
     waits,
 )
 
 
 class Parts(Sites):
     """The two parts of one module of tests."""
+
+    by_node: dict[int, Site]
 
     # The two parts.
 
@@ -67,46 +68,6 @@ class Parts(Sites):
                     found.add(self.key_of(node))
             elif is_self(node) and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
                 found.add((SELF, node.attr))  # type: ignore[attr-defined]
-        return found
-
-    def _bound_by(self, node: ast.AST) -> set[Key]:
-        targets: list[ast.AST] = []
-        if isinstance(node, ast.Assign):
-            targets = node.targets  # type: ignore[assignment]
-        elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.For)):
-            targets = [node.target]
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            scope = self.scope_of.get(id(node), 0)
-            names = [a.asname or a.name.split(".")[0] for a in node.names]
-            return {self.key(scope, name) for name in names}
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            targets = [node.value.func]
-        elif isinstance(node, ast.Delete):
-            targets = node.targets  # type: ignore[assignment]
-        found: set[Key] = set()
-        for target in targets:
-            for item in targets_of(target):
-                root = item if is_self(item) else root_of(item)
-                if isinstance(root, ast.Name):
-                    found.add(self.key_of(root))
-                elif is_self(root):
-                    found.add((SELF, root.attr))  # type: ignore[attr-defined]
-        in_class = {
-            name for scope, name in found if scope >= 0 and self.read.scopes[scope].is_class
-        }
-        return found | {(SELF, name) for name in in_class}
-
-    @functools.cached_property
-    def scope_of(self) -> dict[int, int]:
-        """The scopes of import statements."""
-        found: dict[int, int] = {}
-
-        def look(node: ast.AST, scope: int) -> None:
-            for child in ast.iter_child_nodes(node):
-                found[id(child)] = scope
-                look(child, self.read.owner.get(id(child), scope))
-
-        look(self.tree, 0)
         return found
 
     def _is_own(self, node: ast.AST) -> bool:
@@ -262,15 +223,49 @@ class Parts(Sites):
             return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
         if isinstance(node, (ast.Try, ast.Raise)):
             return [node]
+        guards, first = self.by_node[id(node)].guards, []
+        if isinstance(node, ast.Assert):
+            node = self._with(node, test=self._seen(node.test, node))
+        elif isinstance(node.value, ast.Call):
+            call: Any = node.value
+            if last_name(call).startswith("assert_") and not is_self(call.func):
+                first = [self._told(make_call("codegen_calls", call.func.value), node)]
+            node = self._with(node, value=self._read_arguments(call, node))
         failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
         handler = ast.ExceptHandler(
             ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
         )
-        caught = any(
-            type(g) is tuple and (g[0] == "try" or may_fail(g[1]))
-            for g in self.by_node[id(node)].guards
+        caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
+        return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
+
+    def _seen(self, node: Any, site: ast.stmt) -> Any:
+        """An expression whose parts that the program computed are reported when they are read."""
+        if not self.depends(node):
+            return node
+        if isinstance(node, (ast.Starred, ast.keyword)):
+            return self._with(node, value=self._seen(node.value, site))
+        if isinstance(node, ast.Compare):
+            parts = [self._seen(part, site) for part in (node.left, *node.comparators)]
+            return self._with(node, left=parts[0], comparators=parts[1:])
+        if isinstance(node, ast.BoolOp):
+            return self._with(node, values=[self._seen(part, site) for part in node.values])
+        if isinstance(node, ast.UnaryOp):
+            return self._with(node, operand=self._seen(node.operand, site))
+        if isinstance(node, (ast.GeneratorExp, ast.ListComp)) and self.depends(node.elt):
+            return self._with(node, elt=self._seen(node.elt, site))
+        if isinstance(node, ast.Call) and not self.depends(node.func):
+            return self._read_arguments(node, site)
+        return self._told(node, site).value
+
+    def _read_arguments(self, call: ast.Call, site: ast.stmt) -> Any:
+        """A call whose every argument is reported: one that is not could be forged."""
+        args, keywords = (
+            [self._seen(n, site) for n in each] for each in (call.args, call.keywords)
         )
-        return [node] if caught else [ast.Try([node], [handler], [], [])]
+        return self._with(call, args=args, keywords=keywords)
+
+    def _told(self, node: ast.expr, site: ast.stmt) -> ast.Expr:
+        return ast.Expr(make_call("codegen_seen", ast.Constant(f"__open {id(site)}"), node))
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:

@@ -121,7 +121,12 @@ class Plainness:
         if isinstance(node, ast.Call) and last_name(node) in RAISES and is_self(node.func):
             return bool(node.args) and self._is_plain_error(node.args[0])
         if isinstance(node, ast.Call) and split.depends(node.func):
-            return not any(map(self._is_rich, (*node.args, *(k.value for k in node.keywords))))
+            given = [*node.args, *(k.value for k in node.keywords)]
+            is_own = self._is_own_call(node)
+            return not any(
+                self._is_rich(value) and not (is_own and self._is_program_function(value))
+                for value in given
+            )
         if isinstance(node, ast.Compare):
             called = [split.depends(part) for part in (node.left, *node.comparators)]
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)

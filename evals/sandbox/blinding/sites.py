@@ -251,7 +251,8 @@ class Sites(Flow):
                 if self.origins is not None and self.origins.tells(own):
                     is_left = own is parts[1]
                     left = make_call("codegen_bounded", left) if is_left else left
-                    others = others if is_left else [make_call("codegen_bounded", *others)]
+                    bounded: list[ast.expr] = [make_call("codegen_bounded", *others)]
+                    others = others if is_left else bounded
             return ast.copy_location(ast.Compare(left, node.ops, others), node)
         if isinstance(node, ast.BinOp):
             own = node.right if self.depends(node.left) else node.left
@@ -369,7 +370,7 @@ class Sites(Flow):
     ) -> ast.expr:
         may_be_object = is_truth or equality
         assert self.origins is not None
-        if not known and not self.origins.is_made(node):
+        if isinstance(node, ast.Starred) or (not known and not self.origins.is_made(node)):
             raise OpenError
         if not known and not may_be_object and self.is_object(node):
             raise OpenError

@@ -28,6 +28,18 @@ IMPURE_ATTRIBUTES = frozenset(
     (
         *("now", "today", "utcnow", "mock", "random", "seed", "importorskip", "stdin", "stdout"),
         *("stderr", "modules", "argv", "environ", "path", "settrace", "getrecursionlimit"),
+        # What may write a file.
+        *(
+            "to_csv",
+            "to_excel",
+            "to_json",
+            "to_pickle",
+            "to_parquet",
+            "to_html",
+            "to_sql",
+            "to_xml",
+        ),
+        *("save", "savez", "savez_compressed", "savetxt", "savefig", "tofile", "dump"),
     )
 )
 FIXTURES = frozenset(("parametrize", "usefixtures", "fixture"))

@@ -54,6 +54,8 @@ def pack_array(value: Any, pack: _Pack) -> Any:
         return {"pm": [pack(list(value)), pack(list(value.names))]}
     if isinstance(value, pandas.Index):
         return {"pi": [_pack_column(value.to_series(), pandas, pack), pack(value.name)]}
+    if isinstance(value, pandas.api.extensions.ExtensionArray):
+        return _pack_column(pandas.Series(value), pandas, pack)
     if kind is pandas.Timestamp:
         return {"pt": [value.value, value.unit, None if value.tz is None else str(value.tz)]}
     if kind is pandas.Timedelta:

@@ -2,7 +2,8 @@
 
 It runs in its own sandbox, so the program can reach neither the tests nor the verdict: it can only
 answer with data over the channel. The verdict is one JSON object for the driver: ``status``,
-``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
+``message`` and ``values``: with mode ``calls`` those returned, with ``blinded`` what open sites
+read. Besides the statuses of a
 :class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and the
 driver knows how it ended; and ``bad_test``: the setup or the test is unusable.
 
@@ -192,7 +193,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
         elif mode == "blinded":
             tests = _Tests(remote, payload)
             again = tests.side_effect_free
-            _blinded(remote, payload, tests)
+            _blinded(remote, payload, tests, values)
         elif mode in ("stdio", "isolated"):
             _stdio(remote, payload, fds["stdout"])
         elif mode == "in_sandbox":
@@ -581,16 +582,17 @@ def first_difference(written: str, expected: str) -> str:
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
 
 
-def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests) -> None:
+def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: list[Any]) -> None:
     """Runs what is outside of blinded tests on the reports of the program's process."""
     given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
     names = remote.load()
     try:
         tests.run_outside(reports.names())
-        kind, *rest = remote.receive()
+        kind, rest = reports.message()
         if kind != "done":
             reports.end(kind, rest)
+        values += reports.seen()
     except Unanswered:
         if remote.failure and any(name in remote.failure[1] for name in _UNUSABLE):
             _confirm_bad_test(remote, given)

@@ -47,9 +47,10 @@ def of_program(value: Any) -> Any:
     """
     if type(value) is range and len(value) > MAX_RANGE:
         raise wire.WireError(f"a range of {len(value)} numbers")
+    array: Any = value
     numpy = sys.modules.get("numpy")
-    if numpy is not None and type(value) is getattr(numpy, "ndarray", None) and not value.size:
-        return value.view(_empty_array())
+    if numpy is not None and type(value) is getattr(numpy, "ndarray", None) and not array.size:
+        return array.view(_empty_array())
     return value
 
 
@@ -93,7 +94,7 @@ def _empty_array() -> type:
 
 
 def _change_numpy() -> None:
-    numpy = importlib.import_module("numpy")
+    numpy: Any = importlib.import_module("numpy")
 
     def changed(function: Callable[..., Any], is_check: bool) -> Callable[..., Any]:
         @functools.wraps(function)

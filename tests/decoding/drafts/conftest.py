@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-
-# pytest's importlib mode leaves the folders of the tests off the path.
-sys.path.insert(0, str(Path(__file__).parent))
 
 _TOKEN = re.compile(r"\n+[ ]*|[ ]?\w+|[ ]+|[^\w\s]|\s")
 

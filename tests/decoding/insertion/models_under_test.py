@@ -35,7 +35,7 @@ def flexible_mask_lm(words: int = 4, seed: int = 0, **options: Any) -> FlexibleM
 
 
 def fixed_mask_lm(words: int = 4, seed: int = 0, body_length: int = 5) -> FixedMaskLM:
-    config = FixedMaskConfig(eos_token_id=4, body_length=body_length, **_sizes(words))
+    config = FixedMaskConfig(body_length=body_length, **{"eos_token_id": 4, **_sizes(words)})
     return _loud(FixedMaskLM(config), seed)
 
 

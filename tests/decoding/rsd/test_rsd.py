@@ -5,12 +5,11 @@ is that of plain decoding, whatever the draft.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding import loop
 from codegen.decoding.loop import Row
@@ -159,11 +158,6 @@ def small(seed: int, layers: int = 1, vocabulary: int = 120) -> Any:
         initializer_range=0.3,
     )
     return LlamaForCausalLM(config).float().eval()
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 def plain(model: Any, prompts: list[list[int]], new: int, eos: frozenset[int]) -> list[Row]:

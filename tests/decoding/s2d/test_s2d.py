@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -52,11 +50,6 @@ def small(seed: int, layers: int = 6, vocabulary: int = 120, kind: Any = None) -
     make = kind or (LlamaForCausalLM, LlamaConfig, {})
     config = make[1](vocab_size=vocabulary, num_hidden_layers=layers, **SMALL, **make[2])
     return make[0](config).float().eval()
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_model_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
 
 
 @torch.inference_mode()

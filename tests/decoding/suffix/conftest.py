@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codegen.decoding.suffix import COMPILED, SuffixIndex, plain
-
-# pytest's importlib mode leaves the folders of the tests off the path.
-sys.path.insert(0, str(Path(__file__).parent))
 
 Make = Callable[..., Any]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import subprocess
 import sys
 import threading
 from array import array
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from codegen.decoding.suffix import COMPILED, BudgetError, SuffixStore, plain
+from tests.processes import python
 
 Make = Callable[..., Any]
 
@@ -168,9 +168,7 @@ def test_the_plain_twin_takes_over_where_the_core_is_missing() -> None:
         "assert not s.COMPILED and s.SuffixIndex.__module__.endswith('plain')\n"
         "store = s.SuffixStore(1000); store.add([1, 2, 3]); print(store.index().draft([1])[0])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = python(script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[2]"
     assert plain.SuffixIndex is not None

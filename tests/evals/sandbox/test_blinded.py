@@ -43,7 +43,8 @@ def _twins(test: str) -> Iterator[tuple[int, str]]:
             continue
         for part in ast.walk(node.test.comparators[0]):
             if isinstance(part, ast.Constant) and type(part.value) in (int, str):
-                kept, part.value = part.value, part.value * 2 + type(part.value)(9)
+                kept: Any = part.value
+                part.value = kept * 2 + type(kept)(9)
                 try:
                     ast.literal_eval(node.test.comparators[0])
                     yield node.lineno, ast.unparse(tree)
@@ -151,3 +152,36 @@ def test_tests_choose_the_mechanism() -> None:
         ("f(1)\nC(2)\nx.y = 3\n", "in_sandbox"),
     ):
         assert Job("x = 1\n", test).mechanism == mechanism, test
+
+
+@pytest.mark.parametrize(
+    ("check", "is_reported"),
+    [
+        ("self.assertEqual(b.total(), Box().total())", True),
+        ("self.assertEqual(*b.pair())", True),
+        ("self.assertTrue(all(v > 9 for v in b.items) or b.total() == 1)", True),
+        (
+            "self.assertTrue(sum(1 for v in b.items if v) == 2 and b.total() == Box().total())",
+            False,
+        ),
+        ("self.assertEqual(sorted(b.items, key=b.order), Box().items)", False),
+        ("self.assertTrue((b == b) == b.yes())", False),
+    ],
+)
+def test_what_open_assertions_read_is_reported_whole(
+    sandbox: Sandbox, check: str, is_reported: bool
+) -> None:
+    """If one part cannot be, or is easily guessed, a reference does not close the assertion."""
+    program = (
+        "class Box:\n    items = [400, 500]\n"
+        "    def total(self): return sum(self.items)\n"
+        "    def pair(self): return [777, 777]\n"
+        "    def order(self, v): return v - 400\n"
+        "    def yes(self): return True\n"
+    )
+    head = (
+        "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        b = Box()\n"
+    )
+    outcome = sandbox.run(Job(program, test=f"{head}        {check}\n"))
+    assert outcome.passed and len(outcome.open_sites) == 1, outcome
+    assert bool(outcome.seen) == is_reported

@@ -142,7 +142,7 @@ def test_sockets_are_unix_tcp_and_udp() -> None:
     for machine in ("x86_64", "aarch64"):
         sock, pair = seccomp.SOCKET[machine], seccomp.SOCKETPAIR[machine]
         for kind in range(1, 11):
-            for number in range(300):
+            for number in (*range(40), 132, 255, 256, 262, 263):
                 for inet in (2, 10):
                     fine = (kind == 1 and number in (0, 6)) or (kind == 2 and number in (0, 17))
                     for more in (0, flags):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from codegen.cli import main
 from codegen.evals import tasks
 
 ROWS = [
@@ -25,56 +24,47 @@ def own(tmp_path: Path) -> str:
     return f"file:{path}"
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
-
-
-def call_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    code, out, err = call(capsys, *arguments, "--json")
+def call_json(codegen: Any, *arguments: str) -> Any:
+    code, out, err = codegen(*arguments, "--json")
     assert code == 0, err
     return json.loads(out)
 
 
-def test_tasks_and_styles_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "eval", "tasks")
+def test_tasks_and_styles_have_a_line_each(codegen: Any) -> None:
+    _, out, _ = codegen("eval", "tasks")
     for name, about in tasks.names():
         assert sum(line.startswith(f"{name} ") and about in line for line in out.splitlines()) == 1
-    _, out, _ = call(capsys, "eval", "styles")
+    _, out, _ = codegen("eval", "styles")
     assert {line.split()[0] for line in out.splitlines()} == set(tasks.STYLES)
-    listed = call_json(capsys, "eval", "styles")["styles"]
+    listed = call_json(codegen, "eval", "styles")["styles"]
     assert {style["name"] for style in listed} == set(tasks.STYLES)
 
 
-def test_checking_and_scoring_a_task_of_your_own(
-    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
-) -> None:
-    found = call_json(capsys, "eval", "check", own)
+def test_checking_and_scoring_a_task_of_your_own(codegen: Any, own: str, tmp_path: Path) -> None:
+    found = call_json(codegen, "eval", "check", own)
     assert (found["passed"], found["rejected"], found["task"]) == (2, 1, "file:own.jsonl")
     theirs = tmp_path / "theirs.jsonl"
     rows = [{"task_id": row["id"], "solution": row["solution"]} for row in ROWS]
     theirs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     samples = tmp_path / "samples.jsonl"
-    made = call_json(capsys, "eval", "import", own, str(theirs), "--out", str(samples))
+    made = call_json(codegen, "eval", "import", own, str(theirs), "--out", str(samples))
     assert made["samples"] == 2
     out = str(tmp_path / "scored")
-    result = call_json(capsys, "eval", "score", str(samples), "--task", own, "--out", out)
+    result = call_json(codegen, "eval", "score", str(samples), "--task", own, "--out", out)
     assert result["statuses"] == {"passed": 2}
     assert str(tmp_path) not in json.dumps(result)
     back = tmp_path / "back.jsonl"
     call_json(
-        capsys, "eval", "export", own, str(samples), "--format", "evalplus",
+        codegen, "eval", "export", own, str(samples), "--format", "evalplus",
         "--out", str(back),
     )  # fmt: skip
     assert [json.loads(line) for line in back.read_text().splitlines()] == rows
 
 
-def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_gate_that_fails_ends_with_1(codegen: Any, tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps({"prompt": "x", "tests": "assert x == 1", "solution": "x = 2"}))
-    code, out, _ = call(capsys, "eval", "check", f"file:{path}")
+    code, out, _ = codegen("eval", "check", f"file:{path}")
     assert code == 1
     assert "0 of 1 references pass\n  1 should pass: wrong" in out
 
@@ -97,10 +87,8 @@ def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_p
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "fim-qwen"),
     ],
 )
-def test_mistakes_get_one_line(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
-) -> None:
-    ended, _, err = call(capsys, "eval", *arguments)
+def test_mistakes_get_one_line(codegen: Any, arguments: list[str], code: int, said: str) -> None:
+    ended, _, err = codegen("eval", *arguments)
     assert ended == code
     assert said in err
     assert "Traceback" not in err

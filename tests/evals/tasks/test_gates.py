@@ -92,6 +92,9 @@ def test_a_sample_of_the_gate(loaded: tasks.Task[Any], sandbox: Sandbox) -> None
     assert found.rejected == found.buggy
     if not loaded.name.startswith(EDITED):
         assert found.buggy == bugs // total * problems
+    if loaded.name.startswith(("humaneval", "mbpp", "cruxeval")):
+        jobs: list[Any] = [loaded.job(p, loaded.reference(p)) for p in loaded.problems()[::every]]
+        assert sum(job.trust == "isolated" for job in jobs) >= len(jobs) - 1
 
 
 @pytest.mark.long

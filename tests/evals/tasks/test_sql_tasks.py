@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import tarfile
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from codegen.generation import SamplingParams
 from codegen.records import Sample, Verdict
 from codegen.sqlnet.query import Statement
 from codegen.sqlnet.sql import with_values
+from tests.databases import sqlite_file
 
 ROWS = [
     {"question": "How many?", "db_id": "zoo", "query": "SELECT count(*) FROM animal"},
@@ -30,12 +30,8 @@ ROWS = [
 
 def make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "CREATE TABLE animal (name TEXT, age INT);"
-            "INSERT INTO animal VALUES ('Cy', 9), ('Bo', 4), ('Al', 1)"
-        )
-    connection.close()
+    rows = [("Cy", 9), ("Bo", 4), ("Al", 1)]
+    sqlite_file(path, "CREATE TABLE animal (name TEXT, age INT)", animal=rows)
 
 
 @pytest.fixture

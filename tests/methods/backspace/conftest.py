@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from codegen.methods.backspace import Codec, load_codec
-
-sys.path.insert(0, str(Path(__file__).parent))  # for hard_programs
 
 
 @pytest.fixture(scope="session")

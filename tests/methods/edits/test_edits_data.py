@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import math
 import os
@@ -12,15 +11,14 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.cli import main
 from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
@@ -73,20 +71,6 @@ def commit(folder: Path, git: Git, files: dict[str, str | bytes], subject: str) 
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     git("add", "-A")
     git("commit", "-q", "-m", subject)
-
-
-class Done(NamedTuple):
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-def invoke(*words: str) -> Done:
-    """``codegen data edits`` in this process, as the command runs it."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(["data", "edits", *words])
-    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def test_a_history_becomes_examples(repository: tuple[Path, Git]) -> None:
@@ -149,13 +133,13 @@ def test_examples_are_what_git_shows(repository: tuple[Path, Git]) -> None:
             assert done.stdout == text.encode()
 
 
-def test_texts_of_a_repository(repository: tuple[Path, Git], tmp_path: Path) -> None:
+def test_texts_of_a_repository(codegen: Any, repository: tuple[Path, Git], tmp_path: Path) -> None:
     folder, _ = repository
     out = tmp_path / "out"
     common = (f"git:{folder}", "--moments", "6", "--out")
-    result = invoke(*common, str(out), "--json", "--workers", "1")
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["licenses"] == {"MIT": 1}
+    result = codegen("data", "edits", *common, str(out), "--json", "--workers", "1")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["licenses"] == {"MIT": 1}
     texts = list(read_texts(out))
     assert len(texts) >= 6
     categories = {text.meta["category"] for text in texts}
@@ -164,25 +148,29 @@ def test_texts_of_a_repository(repository: tuple[Path, Git], tmp_path: Path) -> 
         assert text.prompt.startswith("<filename>pkg/a.py\n")
         assert text.meta["trained_tokens"] == list(FORMATS["blocks"].trained)
         assert (text.trained == "<empty_output>") == (text.meta["category"] == "nothing")
-    again = invoke(*common, str(out), "--workers", "1")
-    assert "already finished" in again.stderr
+    again = codegen("data", "edits", *common, str(out), "--workers", "1")
+    assert "already finished" in again.err
     other = tmp_path / "other"
-    done = invoke(*common, str(other), "--workers", "2")
-    assert done.exit_code == 0
+    done = codegen("data", "edits", *common, str(other), "--workers", "2")
+    assert done.code == 0
     name = "data-00000.jsonl"
     assert (other / name).read_bytes() == (out / name).read_bytes()
 
 
-def test_a_rewritten_history_is_not_resumed(repository: tuple[Path, Git], tmp_path: Path) -> None:
+def test_a_rewritten_history_is_not_resumed(
+    codegen: Any, repository: tuple[Path, Git], tmp_path: Path
+) -> None:
     folder, git = repository
-    assert invoke(f"git:{folder}", "--out", str(tmp_path / "out")).exit_code == 0
+    assert codegen("data", "edits", f"git:{folder}", "--out", str(tmp_path / "out")).code == 0
     git("commit", "-q", "--amend", "-m", "Another subject")
-    result = invoke(f"git:{folder}", "--out", str(tmp_path / "out"))
-    assert result.exit_code == 1
-    assert "heads" in result.stderr and "Traceback" not in result.stderr
+    result = codegen("data", "edits", f"git:{folder}", "--out", str(tmp_path / "out"))
+    assert result.code == 1
+    assert "heads" in result.err and "Traceback" not in result.err
 
 
-def test_repositories_that_cannot_be_read(repository: tuple[Path, Git], tmp_path: Path) -> None:
+def test_repositories_that_cannot_be_read(
+    codegen: Any, repository: tuple[Path, Git], tmp_path: Path
+) -> None:
     folder, git = repository
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -194,15 +182,17 @@ def test_repositories_that_cannot_be_read(repository: tuple[Path, Git], tmp_path
         (empty, "has no history"),
         ("", "needs a path"),
     ):
-        result = invoke(f"git:{path}", "--out", str(tmp_path / "out"))
-        assert result.exit_code == 1 and message in result.stderr, result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1
+        result = codegen("data", "edits", f"git:{path}", "--out", str(tmp_path / "out"))
+        assert result.code == 1 and message in result.err, result.err
+        assert len(result.err.strip().splitlines()) == 1
     several = tmp_path / "several"
     shutil.copytree(folder, several / "one")
     pygit2.init_repository(str(several / "empty"))
     assert len(list(open_source(f"git:{several}"))) == 1  # the empty one does not matter
-    result = invoke(f"git:{folder}", "--from-editor", "--out", str(tmp_path / "out"))
-    assert result.exit_code == 2 and "--from-editor cannot be used" in result.stderr
+    result = codegen(
+        "data", "edits", f"git:{folder}", "--from-editor", "--out", str(tmp_path / "out")
+    )
+    assert result.code == 2 and "--from-editor cannot be used" in result.err
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     head = git("rev-parse", "HEAD^{tree}")
@@ -344,13 +334,13 @@ def test_wrong_options(options: dict[str, Any]) -> None:
         Edits(**options)
 
 
-def test_rows_with_diffs(data_folder: Path, tmp_path: Path) -> None:
+def test_rows_with_diffs(codegen: Any, data_folder: Path, tmp_path: Path) -> None:
     source = data_folder / "next_edit" / "commits_train.jsonl.gz"
-    result = invoke(
+    result = codegen("data", "edits",
         str(source), "--out", str(tmp_path / "out"), "-o", "license_column=licence",
         *("--limit", "12", "--workers", "1"),
     )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
+    assert result.code == 0, result.err
     texts = list(read_texts(tmp_path / "out"))
     assert len(texts) > 20
     assert {text.meta.get("refactoring", "") for text in texts} > {""}

@@ -1,14 +1,9 @@
 """The model's server as a fixture."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-# pytest's importlib mode leaves the folders of the tests off the path.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "generation")]
 
 
 @pytest.fixture

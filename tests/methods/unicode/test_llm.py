@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.generation import Backend, Completion, Request
 from codegen.generation.plans import Conversation, Plan, run_plans
 from codegen.generation.protocol import RequestFailed
 from codegen.methods.unicode import STYLES, Unusable, to_unicode
@@ -171,13 +171,7 @@ class Recorder(Backend):
     def __init__(self) -> None:
         self.rounds: list[list[str]] = []
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: object = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         asked = list(enumerate(requests))
         self.rounds.append([request.prompt for _, request in asked])
         for number, request in asked[::-1]:  # in any order

@@ -7,7 +7,7 @@
 
 For each problem with a reference solution in Python: does the reference pass, always; which
 assertions are dead (:mod:`.twins`); which wrong programs do the tests accept (:mod:`.mutants`),
-proved by inputs (:mod:`.inputs`) or a stronger suite (:mod:`.stronger`); which forgers pass
+proved by inputs (:mod:`.inputs`) or a stronger suite; which forgers pass
 (:mod:`.forgers`); which tests to add (:mod:`.harden`). docs/audit.md has the measurements.
 
 Programs run only in the sandbox; here they are parsed and compiled.
@@ -16,8 +16,7 @@ Programs run only in the sandbox; here they are parsed and compiled.
 from .harden import hardened_rows
 from .problem import Settings
 from .rows import Row, Survivor
-from .run import audit, open_task
-from .stronger import suite_of
+from .run import audit, open_task, suite_of
 
 __all__ = [
     "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task",

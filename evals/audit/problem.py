@@ -10,7 +10,7 @@ import ast
 import itertools
 import random
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.oracles import close, write_value
 from codegen.python_syntax import UNPARSABLE, compiles, parse
+from codegen.records import UNJUDGED, Verdict
 from codegen.rewards.tests import constant_programs, counted, free_names
 
 from .forgers import Harness, in_harness, is_fooled, make_forgers
@@ -26,11 +27,11 @@ from .harden import assertion_text, choose_tests, with_assertions
 from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
 from .mutants import Mutant, make_mutants
 from .rows import Row, Survivor
-from .stronger import MakeJob, judged
 from .twins import find_assertions
 
 T = TypeVar("T")
 Steps = Generator[Sequence[Job], Sequence[Outcome], T]
+MakeJob = Callable[[str], Job | Verdict]
 
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
@@ -301,4 +302,15 @@ def _prove_by_suite(suite: MakeJob, reference: str, row: Row) -> Steps[Row]:
         return row
     outcomes = yield [_limited(job, own.cpu_s / 3) for job in others]
     pairs = zip(row.survivors, outcomes, strict=True)
-    return replace(row, suite=True, survivors=tuple(judged(s, o) for s, o in pairs))
+    return replace(row, suite=True, survivors=tuple(_judged(s, o) for s, o in pairs))
+
+
+def _judged(survivor: Survivor, outcome: Outcome) -> Survivor:
+    """Adds a suite's verdict to a survivor, with its message unless an input is the proof.
+
+    A timeout proves nothing: the mutant may be slow.
+    """
+    if outcome.passed or outcome.status in (*UNJUDGED, "timeout"):
+        return survivor
+    got = survivor.got or f"stronger suite: {outcome.status}: {outcome.message}"
+    return replace(survivor, proved_by=(*survivor.proved_by, "suite"), got=got)

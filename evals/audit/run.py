@@ -14,23 +14,22 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
-from codegen.evals.tasks import FILE, Task, load
+from codegen.evals.tasks import FILE, Problem, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.evals.tasks.rows import Home, read_rows_of
 from codegen.python_syntax import UNPARSABLE
 from codegen.records import conform, read_rows
 from codegen.runs import RunDirectory
 
-from .page import write_pages
-from .problem import Settings, Steps, audit_problem
+from .problem import MakeJob, Settings, Steps, audit_problem
 from .rows import Row
-from .stronger import prepare_suite
-from .summary import summarize
+from .summary import summarize, write_pages
 
 JOURNAL = "rows.jsonl"
 
@@ -59,6 +58,31 @@ def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str
             unreadable[place] = error.message
     short = path if path.startswith("hub:") else Path(path).name
     return Custom(f"{FILE}{short}", "", list(problems.values()), short), unreadable
+
+
+def suite_of(task: str) -> str:
+    """Returns the name of the stronger suite of a task; empty if none is known."""
+    family = next((name for name in ("humaneval", "mbpp") if task.startswith(name)), "")
+    return f"{family}-plus" if family and "-plus" not in task else ""
+
+
+def prepare_suite(
+    suite: Task[Any], problems: Sequence[Problem], sandbox: SandboxProtocol
+) -> dict[str, MakeJob]:
+    """Prepares the problems that a suite shares with others, which have the same numbers.
+
+    Returns:
+        By the other problem's id, the function that makes the suite's job of a program.
+    """
+    known = {_number(problem): problem for problem in suite.problems()}
+    shared = {p.id: known[_number(p)] for p in problems if _number(p) in known}
+    if suite.needs_preparation:
+        suite.prepare(list(shared.values()), sandbox)
+    return {id_: partial(suite.job, problem) for id_, problem in shared.items()}
+
+
+def _number(problem: Problem) -> str:
+    return problem.id.rpartition("/")[2]
 
 
 def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:

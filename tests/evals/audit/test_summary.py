@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen.evals.audit.page import write_pages
 from codegen.evals.audit.rows import Row, Survivor
-from codegen.evals.audit.summary import fraction, summarize
+from codegen.evals.audit.summary import fraction, summarize, write_pages
 from codegen.runs import RunDirectory
 
 HOSTILE = "</pre><script>alert(1)</script>"

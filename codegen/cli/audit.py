@@ -9,9 +9,9 @@ import click
 
 from codegen import plugins
 from codegen.cli.evals import SourceOptions, packages_for
-from codegen.cli.options import command, completes, options
+from codegen.cli.options import command, completes, options, print_result
 from codegen.config import setting
-from codegen.terminal import Progress, echo
+from codegen.terminal import Progress
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import Task
@@ -49,7 +49,7 @@ class AuditOptions(SourceOptions):
 )
 @click.argument("task", shell_complete=completes(lambda: plugins.names("tasks"), files=True))
 @options(AuditOptions, "given")
-def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
+def audit(task: str, given: AuditOptions) -> dict[str, Any]:
     """Test whether TASK can be trusted as an evaluation or as a reward.
 
     TASK is one of `codegen eval tasks`, a JSONL file of your own problems, or hub:org/name. Each
@@ -69,7 +69,8 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
         "languages": loaded.languages,
     }
     opened = ClusterSandbox(**how) if given.executor == "ray" else Sandbox(**how)
-    with opened as sandbox, Progress("problems") as progress:
+    reseeded = Sandbox(**{**how, "workers": 1}, hash_seed=1)
+    with opened as sandbox, reseeded, Progress("problems") as progress:
         rows, summary = audits.audit(
             loaded,
             out=given.out,
@@ -78,14 +79,14 @@ def audit(task: str, given: AuditOptions, as_json: bool) -> dict[str, Any]:
             suite=load(suite) if suite not in ("", "none") else None,
             unreadable=unreadable,
             overlap=_find_overlap(loaded, given.against),
+            reseeded=reseeded,
             on_progress=progress.update,
         )
     if given.harden:
         write_atomic(given.harden, audits.hardened_rows(loaded, rows))
     broken = len(rows) - summary["states"].get("audited", 0)
     faults = {n: broken if n == "reference" else summary[n]["count"] for n in given.fail_on}
-    if not as_json:
-        echo((Path(given.out) / "README.md").read_text(encoding="utf-8"))
+    print_result((Path(given.out) / "README.md").read_text(encoding="utf-8"))
     return {"ok": not any(faults.values()), "out": given.out, **summary}
 
 

@@ -418,16 +418,26 @@ def _print_score(score: Score) -> None:
     type=click.Path(dir_okay=False),
     help="HTML file to write; the JSON and Markdown files go beside it.",
 )
-def report(directories: tuple[str, ...], out: str) -> dict[str, Any]:
+@click.option(
+    "--audit",
+    "audits",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    help="Directory of `codegen audit`: scores on its task are marked. Repeatable.",
+)
+def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> dict[str, Any]:
     """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
 
     Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
     includes the samples.
     """
     from codegen.catalog import shown_size
+    from codegen.evals.audit import read_finding
     from codegen.evals.report import named_folders, read_run, write_report
 
+    found = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]
+    runs = [run.with_note(found[t]) if (t := run.score.task) in found else run for run in runs]
     path = write_report(runs, Path(out))
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size

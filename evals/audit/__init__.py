@@ -17,8 +17,9 @@ from .harden import hardened_rows
 from .problem import Settings
 from .rows import Row, Survivor
 from .run import audit, open_task, suite_of
+from .summary import read_finding
 
 __all__ = [
-    "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task",
+    "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task", "read_finding",
     "suite_of",
 ]  # fmt: skip

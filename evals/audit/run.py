@@ -24,7 +24,7 @@ from codegen.evals.tasks import FILE, Problem, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.evals.tasks.rows import Home, read_rows_of
 from codegen.python_syntax import UNPARSABLE
-from codegen.records import conform, read_rows
+from codegen.records import UNJUDGED, conform, read_rows
 from codegen.runs import RunDirectory
 
 from .problem import MakeJob, Settings, Steps, audit_problem
@@ -131,6 +131,17 @@ def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> 
         done.clear()
 
 
+def _check_seed(
+    task: Task[Any], problems: Sequence[Problem], reseeded: SandboxProtocol
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yields id, state and message of problems whose reference fails with another hash seed."""
+    jobs = ((p.id, task.job(p, task.reference(p) or "")) for p in problems)
+    for id_, outcome in reseeded.map((id_, job) for id_, job in jobs if isinstance(job, Job)):
+        if not outcome.passed and outcome.status not in UNJUDGED:
+            message = f"with another hash seed: {outcome.status}: {outcome.message}"
+            yield id_, ("flaky_reference", message)
+
+
 def audit(
     task: Task[Any],
     *,
@@ -140,6 +151,7 @@ def audit(
     suite: Task[Any] | None = None,
     unreadable: Mapping[str, str] | None = None,
     overlap: Mapping[str, Sequence[str]] | None = None,
+    reseeded: SandboxProtocol | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Sequence[Row], Mapping[str, Any]]:
     """Audits a task and writes the results to ``out``; resumes an earlier audit there.
@@ -148,6 +160,7 @@ def audit(
         suite: a task with stronger tests of the same problems.
         unreadable: reasons by id, of rows that could not be read as problems.
         overlap: similar problems and training examples by problem id.
+        reseeded: a sandbox with another hash seed, in which references run once more.
         on_progress: called with (problems done, problems).
 
     Returns:
@@ -177,6 +190,9 @@ def audit(
                 journal.append(json.dumps(asdict(row)))
             if on_progress:
                 on_progress(len(rows), len(problems))
+        if reseeded:
+            audited = [p for p in problems if rows[p.id].state == "audited"]
+            rows |= {id_: Row(id_, *f) for id_, f in _check_seed(task, audited, reseeded)}
         known = overlap or {}
         found = [replace(rows[p.id], duplicates=tuple(known.get(p.id, ()))) for p in problems]
         found += [Row(id_, "unreadable", reason) for id_, reason in (unreadable or {}).items()]

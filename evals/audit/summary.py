@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import codegen
+from codegen.errors import InputError
 from codegen.evals.report.page import as_text, diff_lines, templates
 from codegen.evals.statistics import wilson
+from codegen.records import read_json
 from codegen.runs import RunDirectory
 
 from .rows import Row
@@ -130,3 +132,22 @@ def badness(row: Row) -> tuple[float, ...]:
     dead = len(row.dead) + len(row.constants)
     others = len(row.forgers), len(row.unstable), len(row.duplicates)
     return len(row.proved) / total, dead, *others
+
+
+def read_finding(folder: str | Path) -> tuple[str, str]:
+    """Returns the task of an audit, and what a report says next to scores on that task.
+
+    Raises:
+        InputError: if the directory has no audit.
+    """
+    try:
+        summary = read_json(Path(folder) / "audit.json", 1 << 24)
+        count, total = int(summary["weak"]["count"]), int(summary["weak"]["of"])
+        return str(summary["task"]), (
+            f"The tests of {count} of {total} problems of this task accept a program that an audit"
+            " proved wrong, so the score may be too high."
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder} has no audit.", "Make one: codegen audit TASK --out DIR."
+        ) from None

@@ -102,3 +102,17 @@ def test_a_killed_audit_resumes_and_workers_do_not_matter(rows_file: Path, tmp_p
         task, _ = open_task(str(rows_file))
         with Sandbox(workers=1) as sandbox:
             audit(task, out=tmp_path / "two", sandbox=sandbox, settings=Settings(mutants=5))
+
+
+@pytest.mark.slow
+def test_a_reference_that_depends_on_the_hash_seed_is_flaky(tmp_path: Path) -> None:
+    program = "def f(words):\n    return list(set(words))\n"
+    with Sandbox(workers=1) as sandbox, Sandbox(workers=1, hash_seed=1) as reseeded:
+        first, other = (each.run(program, calls=["f('abcdefgh')"]) for each in (sandbox, reseeded))
+        assert first.values[0] != other.values[0]
+        row = {"id": "a", "prompt": "Set.", "entry_point": "f", "solution": program}
+        row["tests"] = f"assert f('abcdefgh') == {first.values[0]!r}"
+        (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+        for options, state in (({}, "audited"), ({"reseeded": reseeded}, "flaky_reference")):
+            (found,) = audited(tmp_path / "a.jsonl", tmp_path / state, **options)
+            assert found.state == state

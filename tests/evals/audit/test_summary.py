@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from codegen.errors import InputError
 from codegen.evals.audit.rows import Row, Survivor
-from codegen.evals.audit.summary import fraction, summarize, write_pages
+from codegen.evals.audit.summary import fraction, read_finding, summarize, write_pages
 from codegen.runs import RunDirectory
 
 HOSTILE = "</pre><script>alert(1)</script>"
@@ -63,3 +65,13 @@ def test_pages_show_the_worst_first_and_hostile_text_as_text(tmp_path: Path) -> 
     assert (
         "| accept a program that is proved wrong | 2 | 3 |" in (tmp_path / "README.md").read_text()
     )
+
+
+def test_a_report_says_what_an_audit_found(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text(json.dumps(summarize(ROWS, ABOUT)))
+    task, sentence = read_finding(tmp_path)
+    assert task == "toy" and sentence.startswith("The tests of 2 of 3 problems of this task accept")
+    for text in ("", "[]", '{"task": "toy", "weak": {"count": "x"}}'):
+        (tmp_path / "audit.json").write_text(text)
+        with pytest.raises(InputError, match="has no audit"):
+            read_finding(tmp_path)

@@ -38,13 +38,13 @@ from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import BOUND_TO_LENGTH, find_rotations, rope_settings
 from codegen.decoding.passes import (
     IN_PLACE,
+    Trees,
     check_architecture,
     check_attention_only,
     forward,
     sliding_window,
 )
 from codegen.decoding.rows import CachedRows
-from codegen.decoding.trees import Trees
 from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"

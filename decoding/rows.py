@@ -17,12 +17,12 @@ from codegen.decoding.passes import (
     ModelPass,
     Passes,
     Step,
+    Trees,
     drafts_of,
     forward,
     read_in_place,
 )
 from codegen.decoding.prefill import prefill
-from codegen.decoding.trees import Trees
 from codegen.kernels.tree_attention import MOST_NODES, pack
 
 Finish = Literal["eos", "stop", "length"]

@@ -118,6 +118,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
+        "audit": ("codegen.cli.audit:audit", "Test whether a task's tests can be trusted."),
         "runs": ("codegen.cli.runs:runs", "List runs."),
         "view": ("codegen.cli.runs:view", "Look at data, runs and samples in a browser."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
@@ -254,7 +255,7 @@ _OS_REMEDIES = {
 # Commands that resume when they are run again.
 _RESUMED = (
     *("data", "finetune", "quickstart", "cogex search", "sqlnet train", "sqlnet train-plans"),
-    *("eval run", "eval score", "eval matrix"),
+    *("eval run", "eval score", "eval matrix", "audit"),
 )
 
 

@@ -85,23 +85,24 @@ class SandboxOptions(Config):
         return {
             "workers": self.workers,
             "unsafe_local": self.unsafe_local,
-            "packages": self._packages_for(task),
+            "packages": packages_for(self.packages, task),
             "languages": task.languages,
         }
 
-    def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:
-        """The packages to mount; in place of ``auto`` those that the task's problems import."""
-        from codegen.evals.tasks.base import installed
 
-        if _AUTO not in self.packages:
-            return self.packages
-        wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
-        found = installed(wanted)
-        missing = sorted(wanted - {*found})
-        echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
-        if missing:
-            echo(f"Packages not installed here: {', '.join(missing)}", err=True)
-        return (*(name for name in self.packages if name != _AUTO), *found)
+def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
+    """The packages to mount; in place of ``auto`` those that the task's problems import."""
+    from codegen.evals.tasks.base import installed
+
+    if _AUTO not in packages:
+        return packages
+    wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
+    found = installed(wanted)
+    missing = sorted(wanted - {*found})
+    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+    if missing:
+        echo(f"Packages not installed here: {', '.join(missing)}", err=True)
+    return (*(name for name in packages if name != _AUTO), *found)
 
 
 class DateOptions(SourceOptions):
@@ -417,16 +418,26 @@ def _print_score(score: Score) -> None:
     type=click.Path(dir_okay=False),
     help="HTML file to write; the JSON and Markdown files go beside it.",
 )
-def report(directories: tuple[str, ...], out: str) -> dict[str, Any]:
+@click.option(
+    "--audit",
+    "audits",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    help="Directory of `codegen audit`: scores on its task are marked. Repeatable.",
+)
+def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> dict[str, Any]:
     """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
 
     Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
     includes the samples.
     """
     from codegen.catalog import shown_size
+    from codegen.evals.audit import read_finding
     from codegen.evals.report import named_folders, read_run, write_report
 
+    found = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]
+    runs = [run.with_note(found[t]) if (t := run.score.task) in found else run for run in runs]
     path = write_report(runs, Path(out))
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size

@@ -41,11 +41,16 @@ class CountedTests:
 
     Attributes:
         job: with the rewritten tests.
-        places: of tests in their text.
+        lines: the line of each place of tests in their text.
     """
 
     job: Job
-    places: int
+    lines: tuple[int, ...]
+
+    @property
+    def places(self) -> int:
+        """The number of places."""
+        return len(self.lines)
 
     def notes(self, outcome: Outcome) -> tuple[list[list[bool]], str] | None:
         """The outcomes of each place's tests, and the first error; None if the program ended
@@ -129,20 +134,20 @@ def counted(job: Job) -> CountedTests | None:
 
 
 @lru_cache(maxsize=4096)
-def _rewritten(test: str, entry_point: str) -> tuple[str, int] | None:
+def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[int, ...]] | None:
     try:
         return _rewrite(ast.parse(test), entry_point)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, int] | None:
+def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, tuple[int, ...]] | None:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if any(name.startswith("test") for name in functions) or _has_own_ways(tree):
         return None
     guard = _Guard()
     guard.visit(tree)
-    places, calls = guard.places, ""
+    places, calls = len(guard.lines), ""
     if not 1 <= places <= _MOST_NOTES // 4:
         return None
     if check := functions.get("check"):
@@ -152,7 +157,7 @@ def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, int] | None:
         calls = _CALL.format(entry_point=entry_point)
     start = _START.format(places=places)
     end = calls + _END.format(mark=_MARK, most=_MOST_NOTES // places - 1)
-    return f"{start}\n{ast.unparse(ast.fix_missing_locations(tree))}\n{end}", places
+    return f"{start}\n{ast.unparse(ast.fix_missing_locations(tree))}\n{end}", tuple(guard.lines)
 
 
 def _has_own_ways(tree: ast.Module) -> bool:
@@ -207,7 +212,7 @@ class _Guard(ast.NodeTransformer):
     """Puts each test into a ``try`` that notes whether it passed."""
 
     def __init__(self) -> None:
-        self.places = 0
+        self.lines: list[int] = []
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         return self._guarded([node])
@@ -222,10 +227,10 @@ class _Guard(ast.NodeTransformer):
         return node
 
     def _guarded(self, body: list[ast.stmt]) -> ast.stmt:
-        (guard,) = ast.parse(_TRY.format(place=self.places)).body
+        (guard,) = ast.parse(_TRY.format(place=len(self.lines))).body
         assert isinstance(guard, ast.Try)
         guard.body = [*body, *guard.body]
-        self.places += 1
+        self.lines.append(body[0].lineno)
         return guard
 
 
@@ -255,7 +260,7 @@ def constant_programs(job: Job) -> list[str]:
     The constants are common ones and those that the tests compare with. All names that the tests
     read and nobody defines are functions of the program.
     """
-    names = sorted({job.entry_point} - {""} or set(_free_names(job)))
+    names = sorted({job.entry_point} - {""} or set(free_names(job)))
     texts = [*_CONSTANTS, *_literals(job.test), "args[0] if args else None"]
     return [
         "\n".join(f"def {name}(*args, **kwargs):\n    return {text}\n" for name in names)
@@ -263,7 +268,8 @@ def constant_programs(job: Job) -> list[str]:
     ]
 
 
-def _free_names(job: Job) -> Iterator[str]:
+def free_names(job: Job) -> Iterator[str]:
+    """Yields the names that the tests read and nobody defines, which the program must."""
     nodes = [node for text in (job.setup, job.test) for node in _walk(text)]
     stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     stored |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}

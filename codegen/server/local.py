@@ -25,10 +25,9 @@ import torch
 from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
-from codegen.decoding.passes import Passes
+from codegen.decoding.passes import Passes, Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
-from codegen.decoding.trees import Trees
 from codegen.generation.text import TextStream
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics

@@ -48,8 +48,7 @@ from codegen.decoding.editing.plan import (
     prefix_marks,
 )
 from codegen.decoding.editing.rotation import Support, examine
-from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
-from codegen.decoding.trees import Trees
+from codegen.decoding.passes import Drafts, Pass, Passes, Trees, run_alone
 
 _KNOWN_LOGITS = 8
 _SPARE = 512  # unused slots that are always allowed

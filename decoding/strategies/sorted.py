@@ -38,6 +38,7 @@ from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
 from codegen.decoding.loop import Batch, Walk
 from codegen.decoding.passes import (
+    Trees,
     cache_argument,
     check_architecture,
     check_attention_only,
@@ -47,7 +48,6 @@ from codegen.decoding.passes import (
 )
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
-from codegen.decoding.trees import Trees
 from codegen.errors import ModelError
 
 _CHECKED = 5  # tokens

@@ -22,7 +22,7 @@ from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
-from codegen.decoding.trees import Trees
+from codegen.decoding.passes import Trees
 from codegen.errors import ModelError
 
 _NONE = Draft()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from codegen.decoding.suffix.errors import BudgetError
+from codegen.decoding.suffix.plain import BudgetError
 
 try:
     from codegen.decoding.suffix._core import SuffixIndex

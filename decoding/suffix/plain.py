@@ -16,7 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from codegen.decoding.suffix.errors import BudgetError
+from codegen.errors import CodegenError
+
+
+class BudgetError(CodegenError):
+    """Tokens do not fit: the sequences that still grow fill the index's budget by themselves."""
+
 
 _OVERHEAD = 32
 _CLASSES = 16

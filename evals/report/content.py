@@ -68,6 +68,10 @@ class ScoredRun:
     score: Score
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
 
+    def with_note(self, note: str) -> ScoredRun:
+        """The run with one more sentence next to its score."""
+        return replace(self, score=replace(self.score, notes=(*self.score.notes, note)))
+
 
 @dataclass(frozen=True, slots=True)
 class EditSteps:

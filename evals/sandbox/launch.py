@@ -366,7 +366,6 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
         "USER": "sandbox",
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         # Each of malloc's arenas reserves 64 MiB of address space, which is limited.

@@ -37,6 +37,7 @@ class Packages:
         folders: requested directories, each searched for modules.
         tools: (path here, path in the sandbox) of the toolchains of other languages.
         pytest: its version; empty if it is not installed.
+        hash_seed: Python's, on which the order of sets depends.
     """
 
     names: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class Packages:
     folders: tuple[str, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
     pytest: str = ""
+    hash_seed: int = 0
 
     @property
     def binds(self) -> list[tuple[str, str]]:
@@ -65,12 +67,11 @@ class Packages:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings for their libraries: one thread, since a process with several can't be forked,
-        and a job has one processor.
+        """Settings for Python and for the packages' libraries: one thread, since a process with
+        several can't be forked, and a job has one processor.
         """
-        if not self.names:
-            return {}
-        return {f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD}
+        threads = {f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD if self.names}
+        return {"PYTHONHASHSEED": str(self.hash_seed), **threads}
 
     @functools.cached_property
     def _links(self) -> tempfile.TemporaryDirectory[str]:

@@ -42,6 +42,7 @@ class Sandbox:
         languages: further languages of programs, see :mod:`.languages`; their compilers and
             interpreters are mounted read-only.
         least_trust: as :attr:`Job.least_trust`, for all jobs.
+        hash_seed: Python's hash seed, on which the order of sets depends.
 
     Raises:
         ConfigError: for a package that is not installed, or an unknown language.
@@ -57,6 +58,7 @@ class Sandbox:
         packages: Sequence[str] = (),
         languages: Sequence[str] = (),
         least_trust: Trust = "in_sandbox",
+        hash_seed: int = 0,
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -68,7 +70,7 @@ class Sandbox:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._unsafe_local = unsafe_local
         self._backend = backend
-        self._packages = with_pytest(find_packages(packages))
+        self._packages = replace(with_pytest(find_packages(packages)), hash_seed=hash_seed)
         self._toolchains = toolchains([name for name in languages if name != PYTHON])
         self._builds = Builds()
         self._least_trust: Trust = least_trust
@@ -88,6 +90,8 @@ class Sandbox:
         }
         if self._least_trust != "in_sandbox":
             self._description["least_trust"] = self._least_trust
+        if self._packages.hash_seed:
+            self._description["hash_seed"] = self._packages.hash_seed
         if self._packages.pytest:
             self._description["pytest"] = self._packages.pytest
         if self._packages.versions:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Self
 from codegen.errors import ConfigError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.evals.sandbox.languages import Language, find
-from codegen.evals.sandbox.languages.source import closing_brace, masked
+from codegen.evals.sandbox.languages.base import closing_brace, masked
 from codegen.paths import cache_folder
 from codegen.records import write_atomic
 

@@ -24,11 +24,11 @@ from codegen.decoding.drafts import (
     SuffixDrafter,
 )
 from codegen.decoding.loop import Row, decode
+from codegen.decoding.passes import Trees
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore
-from codegen.decoding.trees import Trees
 from tests.selection import some
 
 PAD = 2  # the tiny model's padding and end; prompts hold it

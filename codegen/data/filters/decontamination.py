@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.data.filters import digest, ngram_hashes, words
+from codegen.data.filters.dedup import Dedup, DedupIndex
 from codegen.data.sources import Rejected
 from codegen.data.sources.rows import MBPP, format_of, hub_rows, sound_rows
 from codegen.errors import ConfigError, InputError
@@ -85,20 +86,28 @@ def open_reference(spec: str) -> ReferenceSet:
     """
     if spec == "humaneval":
         return ReferenceSet(spec, tuple(_humaneval()))
+    name, rows = open_rows(spec)
+    return ReferenceSet(name, _problems(rows, spec))
+
+
+def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
+    """Opens a reference set or training data; returns its name, and its rows with their places.
+
+    Raises:
+        InputError: if it cannot be found or read.
+    """
     if spec == "mbpp":
-        rows = (row for split in _MBPP_SPLITS for row in hub_rows(f"{MBPP}:full:{split}"))
-        return ReferenceSet(spec, _problems(rows, spec))
+        return spec, (row for split in _MBPP_SPLITS for row in hub_rows(f"{MBPP}:full:{split}"))
     if spec.startswith("hub:"):
-        rows = hub_rows(spec.removeprefix("hub:"))
-        return ReferenceSet("_".join(spec.removeprefix("hub:").split()), _problems(rows, spec))
+        argument = spec.removeprefix("hub:")
+        return "_".join(argument.split()), hub_rows(argument)
     path = Path(spec)
     if not path.is_file():
         raise InputError(f"No reference set {spec!r}.", _REMEDY)
     if format_of(path) is None:
         raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
-    name = "_".join(path.name.split()).partition(".")[0]
     rows = ((str(path.parent / place), row) for place, row in sound_rows(path))
-    return ReferenceSet(name, _problems(rows, spec))
+    return "_".join(path.name.split()).partition(".")[0], rows
 
 
 def _humaneval() -> Iterator[Reference]:
@@ -271,3 +280,40 @@ def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, 
             for part in PARTS:
                 for text in getattr(problem, part):
                     yield reference_set.name, problem, part, text
+
+
+def find_overlap(
+    problems: Mapping[str, tuple[str, str]], against: Sequence[str]
+) -> dict[str, list[str]]:
+    """Returns what each problem overlaps with, by id; problems without overlap are left out.
+
+    Args:
+        problems: prompt and solution by id.
+        against: training data: JSONL or Parquet files, or ``hub:org/name[:config][:split]``.
+
+    Raises:
+        InputError: for training data that cannot be read.
+    """
+    found: dict[str, list[str]] = {}
+    dedup = Dedup("near")
+    index = DedupIndex(dedup)
+    for id_, texts in problems.items():
+        if same := index.add(id_, dedup.signature(Example(id_, "", "\n".join(texts)))):
+            found.setdefault(id_, []).append(f"{same.reason.replace('_', ' ')}: {same.detail}")
+    parts = [Reference(id_, (p,), (s,) if s else ()) for id_, (p, s) in problems.items()]
+    contained = Decontamination.build([ReferenceSet("audited", tuple(parts))])
+    rows = (row for spec in against for row in open_rows(spec)[1])
+    for place, text in ((place, text) for place, row in rows for text in _strings(row)):
+        if match := contained.check(Example(place, "", text)):
+            what, _, id_ = match.detail.partition(" set=audited problem=")
+            found.setdefault(id_, []).append(f"{place}: {what}")
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yields the strings of a row, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)

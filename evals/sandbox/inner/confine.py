@@ -27,7 +27,7 @@ import os
 import resource
 import signal
 
-from . import landlock, linux
+from . import linux
 from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
 from .orders import Order
 from .seccomp import Filter
@@ -117,5 +117,5 @@ def confine(
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may look at it too
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if namespaces.rules is not None:
-        landlock.restrict_self(namespaces.rules)
+        linux.landlock_self(namespaces.rules)
     last_filter.load()

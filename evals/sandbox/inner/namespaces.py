@@ -27,7 +27,7 @@ import stat
 import struct
 from typing import Any, Literal
 
-from . import landlock, linux
+from . import linux
 
 Identity = Literal["uids", "userns", "none"]
 INNER_UID = 1000  # what a job in a user namespace of its own sees as its user id
@@ -144,7 +144,7 @@ class NamespaceSet:
         linux.mount(PROC, "/proc", None, linux.MS_BIND | linux.MS_REC)
         fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
         if landlock_abi:
-            fds.append(landlock.ruleset(landlock_abi, READABLE, (WORK, SHARED), DEVICES))
+            fds.append(linux.landlock_rules(landlock_abi, READABLE, (WORK, SHARED), DEVICES))
         return fds
 
 

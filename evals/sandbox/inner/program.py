@@ -29,7 +29,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import arrays, blinded, foreign, linux, returns, suites, wire
+from . import arrays, blinded, foreign, linux, suites, wire
 from .namespaces import WORK
 from .orders import FOREIGN
 
@@ -154,9 +154,9 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, most bytes of all returned files.
     """
-    fds = returns.receive(CHANNEL_FD)
+    fds = foreign.take_descriptors(CHANNEL_FD)
     files = order["files"]
-    returns.put_files({name: content.encode("latin-1") for name, content in files.items()})
+    foreign.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())
     if not fds:
         run_script(order["program"], looked_at=True)
@@ -165,7 +165,7 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
         os.close(fds[0])
         run_script(order["program"], looked_at=True)
     status = os.waitpid(child, 0)[1]
-    returns.tell(fds[0], status, order["fetch"], order["fetch_bytes"])
+    foreign.send_results(fds[0], status, order["fetch"], order["fetch_bytes"])
     os._exit(0)
 
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from . import landlock, linux
+from . import linux
 from .namespaces import WORK
 from .seccomp import Filter
 from .serving import CompiledZygote, Zygote
@@ -88,7 +88,7 @@ def _zygote(config: dict[str, object], own: dict[str, bool], errors: int) -> Zyg
         "uid_base": config["uid_base"],
         "main": main,
         "own_namespaces": own,
-        "landlock_abi": landlock.abi() if config["landlock"] else 0,
+        "landlock_abi": linux.landlock_abi() if config["landlock"] else 0,
         "errors": errors,
     }
     if programs and linux.launcher is not None and config["identity"] != "none":

@@ -3,6 +3,9 @@
 A :class:`Language` is data. A :class:`Toolchain` is a language as installed on this machine: the
 paths of its compiler or interpreter, their version, the directories that a sandbox has to mount,
 and files that all programs share (a precompiled header, an archive of classes).
+
+Programs are untrusted, so each pattern that is searched in them takes linear time: repetitions that
+may begin anywhere are bounded, or extend to the text's end if they are not closed.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codegen.errors import MachineError
+from codegen.errors import InputError, MachineError
 from codegen.evals.sandbox.inner.namespaces import TOOLCHAINS
 from codegen.languages import LANGUAGES
 from codegen.paths import cache_folder
 
-from .source import Guard
+# Makes one text of a program and its tests.
+Guard = Callable[[str, str], str]
 
 # Mounted in every sandbox; see launch._SYSTEM.
 _SHOWN = ("/usr/lib", "/usr/bin", "/usr/local/lib", "/lib", "/bin")
@@ -283,3 +287,83 @@ def _version(language: Language, here: Names) -> str:
 def fill(text: str, names: Names) -> str:
     """``text`` with the names in braces replaced; unknown names stay."""
     return re.sub(r"\{([\w.+-]+)\}", lambda found: names.get(found[1], found[0]), text)
+
+
+# --- a statement at the end of what a program runs ------------------------------------------------
+
+_NO_CODE = re.compile(
+    r"//[^\n]*|/\*.*?(?:\*/|\Z)"  # comments
+    r'|R"([^\s()\\]{0,16})\(.*?(?:\)\1"|\Z)'  # raw strings of C++
+    r'|"(?:\\.|[^"\\\n])*+(?:"|(?P<open>))|`[^`]*`'  # strings; what an open quote begins is none
+    r"|'(?:\\(?:[^\n]|u\{?[0-9a-fA-F]+\}?|x[0-9a-fA-F]+)|[^\\'\n])'",  # one character
+    re.DOTALL,
+)
+
+
+# What follows a program that is tested: statements of ours.
+_WITH_TESTS = re.compile(r"CodegenAnswers\.|codegen_answer|CODEGEN_TOKEN")
+_RETURN = re.compile(r"\breturn\b[^;{}]*;\s*")
+
+
+def masked(text: str) -> str:
+    """``text`` with blanks for comments, strings and characters, at the same positions."""
+
+    def blank(found: re.Match[str]) -> str:
+        return found[0] if found["open"] is not None else re.sub(r"[^\n]", " ", found[0])
+
+    return _NO_CODE.sub(blank, text)
+
+
+def closing_brace(code: str, opening: int) -> int:
+    """The position of the brace that closes the one at ``opening``, in masked code; -1 if none."""
+    depth = 0
+    for found in re.compile(r"[{}]").finditer(code, opening):
+        depth += 1 if found[0] == "{" else -1
+        if depth == 0:
+            return found.start()
+    return -1
+
+
+def appended(statement: str) -> Guard:
+    """Appends a statement to the tests."""
+    return lambda program, test: f"{program}\n{test}\n{statement}\n"
+
+
+def in_main(head: str, statement: str, first: str = "") -> Guard:
+    """Inserts a statement at the end of the last function that ``head`` matches, before its final
+    ``return``; and ``first`` at its beginning.
+
+    If the tests have such a function, nothing in the program can lead to another one. Some tests
+    are only the end of a function that the program begins.
+    """
+    pattern = re.compile(head)
+
+    def body(code: str) -> tuple[int, int] | None:
+        """Where the last such function begins and ends, in masked code."""
+        heads = list(pattern.finditer(code))
+        end = closing_brace(code, heads[-1].end() - 1) if heads else -1
+        return (heads[-1].end(), end) if end >= 0 else None
+
+    def guard(program: str, test: str) -> str:
+        before, text, code = f"{program}\n", test, masked(test)
+        found = body(code)
+        if found is None:
+            before, text, code = "", f"{program}\n{test}", masked(f"{program}\n{test}")
+            found = body(code)
+        if found is None:
+            raise InputError(
+                "The test of a job in mode in_sandbox has no main function that ends.",
+                "Its last statement has to be known, or the verdict would be an exit status.",
+            )
+        start, end = found
+        last = code.rfind("return", start, end)
+        at = last if last >= 0 and _RETURN.fullmatch(code, last, end) else end
+        return f"{before}{text[:start]}{first}{text[start:at]}\n{statement}\n{text[at:]}"
+
+    return guard
+
+
+def main_of(head: str, source: str) -> re.Match[str] | None:
+    """The function ``main`` that runs: the last one if tests follow the program, else the first."""
+    heads = list(re.finditer(head, source))
+    return heads[-1 if _WITH_TESTS.search(source) else 0] if heads else None

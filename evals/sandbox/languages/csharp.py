@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .base import Language, Toolchain, run_tool, support
-from .source import in_main
+from .base import Language, Toolchain, in_main, run_tool, support
 
 # Without /proc, the C library does not know the bounds of the first thread's stack.
 _STACK = "stack.so"

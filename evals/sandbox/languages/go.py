@@ -8,8 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, run_tool, support
-from .source import in_main
+from .base import Language, Names, Toolchain, in_main, run_tool, support
 
 _TESTING = "github.com/stretchr/testify/assert"
 _GOPATH = "/usr/share/gocode"

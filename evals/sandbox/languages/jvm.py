@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, run_tool, support
-from .source import in_main, main_of
+from .base import Language, Names, Toolchain, in_main, main_of, run_tool, support
 
 # One thread for the collector and the compiler, and nothing that only long runs repay.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")

@@ -11,8 +11,7 @@ import platform
 import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, run_tool, support
-from .source import appended, in_main
+from .base import Language, Names, Toolchain, appended, in_main, run_tool, support
 
 _MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"

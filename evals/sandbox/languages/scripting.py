@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from .base import Language, support
-from .source import appended
+from .base import Language, appended, support
 
 BASH = Language(
     name="bash",

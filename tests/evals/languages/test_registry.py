@@ -14,9 +14,14 @@ from codegen.cli.doctor import examine_languages
 from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox, Script
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
-from codegen.evals.sandbox.languages.base import fill, find_toolchain
+from codegen.evals.sandbox.languages.base import (
+    closing_brace,
+    fill,
+    find_toolchain,
+    in_main,
+    masked,
+)
 from codegen.evals.sandbox.languages.programs import MOST_SOURCE, built_files
-from codegen.evals.sandbox.languages.source import closing_brace, in_main, masked
 
 BASH = "bash"
 

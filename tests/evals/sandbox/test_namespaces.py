@@ -7,7 +7,7 @@ from suites import suite
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
-from codegen.evals.sandbox.inner import landlock
+from codegen.evals.sandbox.inner import linux
 from codegen.evals.sandbox.inner.analysis import side_effect_free
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -51,7 +51,7 @@ def test_the_working_directory_has_the_size_of_the_job(sandbox: Sandbox) -> None
         assert outcome.values == (4 * mebibytes << 20,)
 
 
-@pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
+@pytest.mark.skipif(not linux.landlock_abi(), reason="this kernel has no Landlock")
 def test_landlock_stands_where_the_mounts_would_allow(sandbox: Sandbox) -> None:
     program = (
         "import os\ndef f(path):\n    try:\n        return sorted(os.listdir(path))\n"

@@ -1,0 +1,23 @@
+"""Audits of tests: can a set of problems be trusted as an evaluation or as a reward?
+
+    >>> with Sandbox() as sandbox:
+    ...     rows, summary = audit(task, out="audit", sandbox=sandbox, settings=Settings())
+    >>> summary["weak"]["count"]
+    45
+
+For each problem with a reference solution in Python: does the reference pass, always; which
+assertions are dead (:mod:`.tests`); which wrong programs do the tests accept (:mod:`.programs`),
+proved by inputs (:mod:`.inputs`) or a stronger suite; which forgers pass
+(:mod:`.programs`); which tests to add. docs/audit.md has the measurements.
+
+Programs run only in the sandbox; here they are parsed and compiled.
+"""
+
+from .problem import Row, Settings, Survivor
+from .run import audit, hardened_rows, open_task, suite_of
+from .summary import read_finding
+
+__all__ = [
+    "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task", "read_finding",
+    "suite_of",
+]  # fmt: skip

@@ -1,0 +1,238 @@
+"""Inputs of the function under test: recorded from its tests, varied, and made smaller.
+
+Variation preserves types, as in EvalPlus (Liu et al. 2023, arXiv 2305.01210, section 2.2). A
+problem states the inputs that it allows in words, so what the recorded inputs have in common is
+kept, too (as in Daikon, Ernst et al. 2001): signs, kinds of characters, order of the items, and
+relations between arguments such as ``n == len(items)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegen.evals.sandbox import Job
+from codegen.python_syntax import UNPARSABLE, parse
+
+INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+_MAX_RECORDED = 64
+_MAX_TEXT = 2000  # characters of a call
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity
+class Input:
+    """A call of a function with plain values."""
+
+    name: str
+    args: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.args))})"
+
+
+def recorder(job: Job, names: Sequence[str]) -> Job:
+    """Returns a job whose only value is the list of calls of functions that a job's tests make."""
+    parts = [job.setup, job.program, job.test]
+    arguments = [parts, list(names), job.entry_point, [_MAX_RECORDED, _MAX_TEXT]]
+    return Job(INSIDE, mode="calls", calls=[("_audit_record", arguments)], limits=job.limits)
+
+
+def read_calls(recorded: object) -> list[Input]:
+    """Returns the calls of a recorder's value with plain positional arguments."""
+    found = []
+    for text in recorded if isinstance(recorded, list) else ():
+        try:
+            name, args, options = ast.literal_eval(text)
+            found += [Input(name, args)] if not options else []
+        except (*UNPARSABLE, TypeError):
+            continue  # an object is among the arguments
+    return found
+
+
+_VIEWS = frozenset({"dict", "frozenset", "len", "list", "round", "set", "sorted", "str", "tuple"})
+
+
+def find_view(test: str, names: Sequence[str]) -> str:
+    """Returns the form in which the tests compare results, such as ``set({})``; else ``{}``."""
+
+    def view(node: ast.AST) -> str:
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in (*names, "candidate"):
+                return "{}"
+            case ast.Call(func=ast.Name(id=name), args=[inner, *rest], keywords=[]):
+                shown = view(inner) if name in _VIEWS else ""
+                return shown and f"{name}({', '.join([shown, *map(ast.unparse, rest)])})"
+        return ""
+
+    try:
+        nodes = [node for node in ast.walk(parse(test)) if isinstance(node, ast.Compare)]
+    except UNPARSABLE:
+        return "{}"
+    return next((v for n in nodes for s in (n.left, *n.comparators) if (v := view(s))), "{}")
+
+
+class _Domain:
+    """The properties that some values have in common."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.kinds = {type(value) for value in values}
+        numbers = [value for value in values if isinstance(value, (int, float))]
+        low, size = min(numbers, default=0), max(map(abs, numbers), default=0)
+        self.low, self.high = 1 if low >= 1 else min(0, 4 * low), 4 * size + 20
+        self.letters = {_letter(c) for value in values if isinstance(value, str) for c in value}
+        groups = [items for value in values if (items := _items(value)) is not None]
+        self.items = _Domain([item for items in groups for item in items]) if groups else None
+        self.is_sorted = len(groups) > 1 and all(map(_is_sorted, values))
+
+    def __contains__(self, value: Any) -> bool:
+        if type(value) not in self.kinds:
+            return False
+        if isinstance(value, (int, float)):
+            return self.low <= value <= self.high
+        if isinstance(value, str):
+            return {_letter(c) for c in value} <= self.letters
+        if self.is_sorted and not _is_sorted(value):
+            return False
+        return self.items is None or all(item in self.items for item in _items(value) or ())
+
+
+def _items(value: Any) -> list[Any] | None:
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else None
+
+
+def _letter(c: str) -> str:
+    return ("A" if c.isupper() else "a") if c.isalpha() else "0" if c.isdigit() else c
+
+
+def _is_sorted(value: Any) -> bool:
+    try:
+        return list(value) == sorted(value)
+    except TypeError:
+        return False
+
+
+def _measure(value: Any) -> Any:
+    """Returns a number, or the length of a container; None for other values."""
+    if isinstance(value, (int, float)):
+        return value
+    return len(value) if hasattr(value, "__len__") else None
+
+
+class _Contract:
+    """The properties that recorded calls of the function in the first one have in common."""
+
+    def __init__(self, seen: Sequence[Input]) -> None:
+        first = seen[0].name, len(seen[0].args)
+        self.alike = [i for i in seen if (i.name, len(i.args)) == first]
+        rows = [i.args for i in self.alike]
+        self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
+        self.atoms = [part for row in rows for part in _parts(row)]
+        measures = [list(map(_measure, row)) for row in rows] if rows[1:] else []
+        known = [at for at, column in enumerate(zip(*measures, strict=True)) if None not in column]
+        pairs = [(a, b) for a in known for b in known if a != b]
+        self.equal = [(a, b) for a, b in pairs if all(row[a] == row[b] for row in measures)]
+        self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
+
+    def __contains__(self, candidate: Input) -> bool:
+        values = candidate.args
+        if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
+            return False
+        measures = list(map(_measure, values))
+        are_equal = all(measures[a] == measures[b] for a, b in self.equal)
+        return are_equal and all(measures[a] <= measures[b] for a, b in self.ordered)
+
+    def changed(self, parent: Input, at: int, value: Any) -> Input:
+        """Changes one argument, and numbers that always equal its length."""
+        values = list(parent.args)
+        values[at] = value
+        for a, b in self.equal:
+            if a == at and type(values[b]) is int:
+                values[b] = _measure(value)
+        return Input(parent.name, tuple(values))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    for item in _items(value) or ():
+        yield from _parts(item)
+
+
+def vary(
+    seen: Sequence[Input], count: int, rng: random.Random, around: Input | None = None
+) -> list[Input]:
+    """Returns inputs like the recorded ones, the shortest first.
+
+    Args:
+        seen: recorded inputs; those of the first one's function are varied.
+        count: maximum number of variations.
+        around: an input to vary instead.
+    """
+    contract = _Contract([i for i in seen if around is None or i.name == around.name])
+    found = {str(i): i for i in (contract.alike if around is None else [around])}
+    parents = list(found.values())
+    for _ in range(12 * count if parents[0].args else 0):
+        if len(found) >= count + len(contract.alike):
+            break
+        new = rng.choice(parents)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            at = rng.randrange(len(new.args))
+            new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
+        if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
+            found[text] = new
+            parents.append(new)
+    return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
+
+
+def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
+    """Returns another value of the same type."""
+    others = [atom for atom in atoms if type(atom) is type(value)] or [value]
+    other = rng.choice(others)
+    if isinstance(value, bool) or rng.random() < 0.1:
+        return not value if isinstance(value, bool) else other
+    if isinstance(value, (int, float)):
+        half = value // 2 if isinstance(value, int) else round(value / 2, 2)
+        near = (value + 1, value - 1, -value, 2 * value, half, 0, 1, rng.randint(-9, 20))
+        return type(value)(rng.choice((*near, other)))
+    if isinstance(value, str):
+        gap = " " if " " in value and rng.random() < 0.5 else ""
+        known = [p for text in others for p in (text.split(gap) if gap else text)] or ["a"]
+        parts = value.split(gap) if gap else list(value)
+        return gap.join(_rearranged(parts, lambda: rng.choice(known), rng))
+    items = _items(value)
+    if items is None:
+        return value
+    known = items or [item for each in others for item in _items(each) or ()] or [0]
+
+    def make() -> Any:
+        item = rng.choice(known)
+        if isinstance(value, dict) and isinstance(item, tuple):
+            return tuple(_varied(part, atoms, rng) for part in item)
+        return _varied(item, atoms, rng)
+
+    try:
+        return type(value)(_rearranged(items, make, rng))
+    except (TypeError, ValueError):
+        return value  # an item that cannot be hashed
+
+
+def _rearranged(items: list[Any], make: Callable[[], Any], rng: random.Random) -> list[Any]:
+    """Returns a list with items changed, added, removed, repeated or moved."""
+    at, to = (rng.randrange(len(items) + 1) for _ in range(2))
+    return rng.choice(
+        (
+            [*items[:at], make(), *items[at:]],
+            [*items[:at], make(), *items[at + 1 :]],
+            [*items[:at], *items[at + 1 :]],
+            [*items[:at], *items[to : to + 1], *items[at:]],
+            [*items[at:], *items[:at]],
+            items[min(at, to) : max(at, to)],
+            items[::-1],
+            [make() for _ in range(rng.randrange(len(items) + 3))],
+        )
+    )

@@ -1,0 +1,52 @@
+"""The chosen tests kill everything that can be killed, and nearly as few as brute force needs."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.evals.audit.tests import assertion_text, choose_tests, with_assertions
+
+KILLS = st.lists(st.sets(st.integers(0, 5), max_size=4), max_size=6)
+
+
+def smallest_cover(kills: list[set[int]]) -> int:
+    left = [k for k in kills if k]
+    return next(
+        size
+        for size in range(7)
+        for chosen in itertools.combinations(range(6), size)
+        if all(k & set(chosen) for k in left)
+    )
+
+
+@given(KILLS)
+def test_greedy_covers_all_with_few_inputs(kills: list[set[int]]) -> None:
+    chosen = choose_tests(kills)
+    assert all(k & set(chosen) for k in kills if k)
+    assert smallest_cover(kills) <= len(chosen) <= 2 * smallest_cover(kills)
+
+
+def test_the_first_of_equal_inputs_is_chosen() -> None:
+    assert choose_tests([{0, 1, 2}, {1, 2}]) == [1]
+
+
+def test_added_assertions_accept_rounding_and_reject_other_values() -> None:
+    lines = [assertion_text("f(1)", [0.1, "a"]), assertion_text("f(2)", {3})]
+    test = with_assertions("assert True\n", lines)
+    assert test.startswith("assert True\n")
+
+    def passes(one: object, two: object) -> bool:
+        try:
+            exec(test, {"f": {1: one, 2: two}.__getitem__})
+        except AssertionError:
+            return False
+        return True
+
+    assert passes([0.1 + 1e-9, "a"], {3})
+    assert not passes([0.2, "a"], {3})
+    assert not passes([0.1, "a"], {4})
+    assert not passes((0.1, "a"), {3})
+    assert assertion_text("f(1)", float("nan")) == "" == assertion_text("f(1)", "x" * 3000)

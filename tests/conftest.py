@@ -118,9 +118,7 @@ def embedded_gguf() -> Path:
 
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("pip install 'codegen-toolkit[gguf]' to run this test")
-    if not (found := MODELS["embedded"].find_gguf()):
-        pytest.skip("fetch it by `codegen models fetch embedded` to run this test")
-    return found
+    return MODELS["embedded"].ensure_gguf()
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 
-def some(names: Iterable[str], every: int) -> list[Any]:
-    """All names as parameters; every so many-th runs by default, the others are marked ``long``."""
+def some(rows: Iterable[Any], every: int) -> list[Any]:
+    """All rows as parameters, tuples as several; every so many-th runs by default, the others are
+    marked ``long``.
+    """
     return [
-        pytest.param(name, marks=pytest.mark.long if number % every else ())
-        for number, name in enumerate(names)
+        pytest.param(
+            *(row if isinstance(row, tuple) else (row,)),
+            marks=pytest.mark.long if number % every else (),
+        )
+        for number, row in enumerate(rows)
     ]

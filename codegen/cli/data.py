@@ -201,8 +201,8 @@ def edits(
     change (the program column, by default old) and its text after it (new) or a unified diff
     (diff); path, date and subject are optional. Python files are also refactored; the programs of
     other sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp
-    --edit-log` wrote: edits that were kept are trained, and that nothing was due where an edit was
-    turned down and nothing else was changed.
+    -o edit_log=FILE` wrote: edits that were kept are trained, and that nothing was due where an
+    edit was turned down and nothing else was changed.
     """
     defaults = {"instruction_column": "", "program_column": "old"}
     columns: tuple[str, ...] = ("new", "diff", "path", "date", "subject")
@@ -210,7 +210,7 @@ def edits(
         if source.startswith("git:"):
             raise ConfigError(
                 "--from-editor cannot be used with a git repository.",
-                "Name a file that codegen serve lsp --edit-log wrote.",
+                "Name a file that codegen serve lsp -o edit_log=FILE wrote.",
             )
         defaults |= {"program_column": "text", "language_column": "language"}
         columns = LOGGED

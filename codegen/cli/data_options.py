@@ -118,8 +118,8 @@ class EditorOptions(Config):
 
     from_editor: bool = setting(
         False,
-        "SOURCE is a file that `codegen serve lsp --edit-log` wrote. Its text is your own, so "
-        "--licenses does not apply.",
+        "SOURCE is a file that `codegen serve lsp -o edit_log=FILE` wrote. Its text is your own, "
+        "so --licenses does not apply.",
     )
 
 

@@ -161,7 +161,7 @@ class Outcomes:
             os.fchmod(self._file, 0o600)  # it may have been there
         except OSError as error:
             raise InputError(
-                f"Cannot write {path}: {error.strerror}.", "Name another file with --edit-log."
+                f"Cannot write {path}: {error.strerror}.", "Name another file: -o edit_log=FILE."
             ) from None
 
     @property

@@ -203,7 +203,7 @@ class Guard:
         found = _HOST.fullmatch(given.lower())
         if not found or (found[1] not in _LOCAL_HOSTS and found[1] not in self.hosts):
             raise _Refused(
-                421, f"This server has no name {given[:80]!r}; start it with --host-name."
+                421, f"This server has no name {given[:80]!r}; start it with -o host_name=NAME."
             )
 
     def _check_origin(self, origin: str | None) -> dict[str, str]:
@@ -211,7 +211,7 @@ class Guard:
         if origin is None:
             return {}
         if origin not in self.origins:
-            raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with --origin.")
+            raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with -o origin=URL.")
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
     def _signed_in(self, request: Request) -> Response | None:

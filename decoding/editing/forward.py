@@ -471,7 +471,7 @@ def check_agreement(
             raise ModelError(
                 f"Our fast pass for {support.name} computes logits that differ from the model's; "
                 "this version of transformers may have changed the model.",
-                "Run the model without it (codegen serve --precision full), and report this.",
+                "Run the model without it (codegen serve lsp -o precision=full), and report this.",
             )
         raise ModelError(
             f"{support.name} can't be edited in its cache: its logits change when it is "

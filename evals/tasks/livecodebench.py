@@ -1,7 +1,7 @@
 r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated contest problems.
 
 The data is a file of the authors' columns, such as ``test6.jsonl`` of their data set (join the
-files of several releases); ``--since`` and ``--until`` choose problems by the date of their
+files of several releases); ``-o since=`` and ``-o until=`` choose problems by the date of their
 contest, so that none is older than a model. Rows of SandboxFusion's form (``content``, ``test``,
 ``labels``) are accepted too: its samples of LiveCodeBench and of CodeContests.
 
@@ -118,7 +118,8 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         for problem in self._problems:
             if problem.day is None:
                 raise InputError(
-                    f"{problem.place}: the row has no contest_date.", "Leave out --since, --until."
+                    f"{problem.place}: the row has no contest_date.",
+                    "Leave out -o since and -o until.",
                 )
         chosen = [
             problem

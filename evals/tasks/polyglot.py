@@ -3,7 +3,7 @@
 A problem shows the exercise's instructions and the file to complete; the answer is the whole file
 (``aider-polyglot``, aider's format ``whole``) or blocks of search and replace
 (``aider-polyglot-diff``, its format ``diff``). A program has two tries: ``codegen eval run TASK
---retry RUN`` shows what failed with the file as the first try left it and what its tests said, as
+-o retry=RUN`` shows what failed with the file as the first try left it and what its tests said, as
 aider does. Aider's pass_rate_1 is the pass@1 of the first run and pass_rate_2 that of the second,
 which keeps what has passed. ``well_formed`` is the share of answers with a file, or with blocks
 that fit.

@@ -102,8 +102,8 @@ class ServerEngine:
         if not may_write and (power := engine._power()):
             raise ConfigError(
                 f"The role of {engine.name} {power}.",
-                "Connect as a role that can only read, or accept this one with --may-write: each"
-                " statement runs in a read-only transaction all the same.",
+                "Connect as a role that can only read, or accept this one with -o may_write=true:"
+                " each statement runs in a read-only transaction all the same.",
             )
         return engine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -42,6 +43,31 @@ def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> list[tuple[str
 
 
 COMMANDS = commands(cli)
+
+
+def command_of(name: tuple[str, ...]) -> click.Command:
+    found: Any = cli
+    for part in name:
+        found = found.get_command(click.Context(found), part)
+    return found
+
+
+def test_settings_are_not_named_as_options() -> None:
+    """What is given as ``-o NAME=VALUE`` is so in texts, too; once these had options."""
+    found = [command_of(name) for name in COMMANDS]
+    options = {text for each in found for param in each.params for text in param.opts}
+    settings = {name for each in found for name in getattr(each, "settings", {})}
+    former = {f"--{name.replace('_', '-')}" for name in settings} - options
+    root = Path(__file__).parents[2]
+    folders = ("codegen", "cogex", "decoding", "evals", "lintseq", "sqlnet", "docs")
+    texts = [path for name in folders for path in (root / name).rglob("*.[pm][yd]")]
+    assert len(former) > 50 and len(texts) > 300
+    assert [
+        (path.name, word)
+        for path in texts
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", path.read_text(encoding="utf-8"))
+        if word in former and path.name not in ("evidence.md", "numbers.md", "objectives.py")
+    ] == []
 
 
 def test_the_promised_commands_are_there() -> None:

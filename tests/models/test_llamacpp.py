@@ -213,7 +213,7 @@ def test_too_little_memory_names_the_remedy(
         "    raise RuntimeError\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ModelError, match=r"does not load: insufficient memory .*Lower --llama-"):
+    with pytest.raises(ModelError, match=r"does not load: insufficient memory .*Lower -o engine"):
         LlamaServer(embedded_gguf, ONE)
 
 

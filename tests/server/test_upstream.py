@@ -91,8 +91,8 @@ ALL = {"infill", "text", "fim", "chat"}
         ({"llama": True, "routes": ALL}, "chat", "chat", "/v1/chat/completions"),
         ({"routes": ALL}, "route", "fim", "/v1/fim/completions"),
         ({"routes": {"text"}, "sentinels": True}, "deepseek", "sentinels", "/v1/completions"),
-        ({"routes": {"text"}}, "deepseek", "", "no completions by --fim deepseek"),
-        ({"routes": {"text"}}, "suffix", "", "no completions by --fim suffix"),
+        ({"routes": {"text"}}, "deepseek", "", "no completions by -o fim=deepseek"),
+        ({"routes": {"text"}}, "suffix", "", "no completions by -o fim=suffix"),
         ({"routes": set()}, "auto", "", "no way to ask for completions"),
     ],
 )  # fmt: skip

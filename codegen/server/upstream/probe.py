@@ -81,10 +81,10 @@ async def probe(client: Client, model: str, fim: str) -> Offer:
             return Offer(name, way, context)
     except Failure as failure:
         raise _error(client, failure) from None
-    wish = "no way to ask for completions" if fim == "auto" else f"no completions by --fim {fim}"
+    wish = "no way to ask for completions" if fim == "auto" else f"no completions by -o fim={fim}"
     raise ModelError(
         f"The server at {host_of(client.base)} offers {wish} of the model {name!r}.",
-        "Check --upstream (it ends in /v1 for most servers), --model and --fim.",
+        "Check --upstream (it ends in /v1 for most servers), --model and -o fim.",
     )
 
 

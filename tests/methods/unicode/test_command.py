@@ -17,6 +17,8 @@ from openai_server import (
 )
 from unicode_helpers import PROGRAM, write
 
+from tests.selection import some
+
 
 def codegen(*args: str | int | Path, cwd: Path, **popen: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "codegen", "data", "unicode", *map(str, args)]
@@ -39,35 +41,38 @@ def rows(folder: Path, number: int) -> Path:
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [
-        (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
-        (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
-        (
-            ["--cache", "c", "-o", "price_in=1", "--model", "m"],
-            "--model, -o price_in, --cache cannot be used.",
-        ),
-        (["-o", "min_score=4"], "Mode ast calls no model"),
-        (
-            ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
-            "--llm cannot be combined with --endpoint or --model.",
-        ),
-        (
-            ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
-            "--batch-size cannot be combined with --endpoint.",
-        ),
-        (["--language", "a b"], "'a b' is not the name of a language"),
-        (
-            ["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"],
-            "--llm cannot be combined with --endpoint",
-        ),
-        (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
-        (
-            ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],
-            "'h:8' is not an http or https URL",
-        ),
-        (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
-    ],
+    some(
+        [
+            (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
+            (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
+            (
+                ["--cache", "c", "-o", "price_in=1", "--model", "m"],
+                "--model, -o price_in, --cache cannot be used.",
+            ),
+            (["-o", "min_score=4"], "Mode ast calls no model"),
+            (
+                ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
+                "--llm cannot be combined with --endpoint or --model.",
+            ),
+            (
+                ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
+                "--batch-size cannot be combined with --endpoint.",
+            ),
+            (["--language", "a b"], "'a b' is not the name of a language"),
+            (
+                ["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"],
+                "--llm cannot be combined with --endpoint",
+            ),
+            (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
+            (
+                ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],
+                "'h:8' is not an http or https URL",
+            ),
+            (["--objectives", "qa,xx"], "objective 'xx'"),
+            (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
+        ],
+        3,
+    ),
 )
 def test_the_command_refuses_in_one_line(tmp_path: Path, args: list[str], message: str) -> None:
     rows(tmp_path, 2)

@@ -30,6 +30,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_a_run_is_killed_resumed_and_scored(llama_server: Any, tmp_path: Path) -> None:
     from codegen.evals.tasks import find_style, load
 

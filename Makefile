@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# For two cores: a fifth of the time, tests wait. Each takes 1.5 GB.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: quickstart test lint fast docs gpu clean
 

@@ -16,7 +16,9 @@ try:
     from codegen.decoding.suffix._core import SuffixIndex
 
     COMPILED = True
-except ImportError:
+except ImportError as error:
+    if error.name != f"{__name__}._core":  # it is there, but not what it imports
+        raise
     from codegen.decoding.suffix.plain import SuffixIndex
 
     COMPILED = False

@@ -463,7 +463,7 @@ PyMODINIT_FUNC PyInit__core() {
     PyObject* self = PyModule_Create(&module);
     if (self == nullptr) return nullptr;
     // Kept for the life of the process: the methods raise it.
-    PyObject* errors = PyImport_ImportModule("codegen.decoding.suffix.errors");
+    PyObject* errors = PyImport_ImportModule("codegen.decoding.suffix.plain");
     if (errors == nullptr) {
         Py_DECREF(self);
         return nullptr;

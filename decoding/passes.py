@@ -20,7 +20,6 @@ import inspect
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -113,7 +112,7 @@ class Trees:
         """W."""
         return self.tokens.shape[1]
 
-    @cached_property
+    @functools.cached_property
     def ancestors(self) -> torch.Tensor:
         """Whether node j is node i or above it, bool [B, W, W] at (i, j)."""
         number = torch.arange(self.width, device=self.tokens.device)
@@ -124,7 +123,7 @@ class Trees:
             among = (reach := among.float()) @ reach > 0
         return among
 
-    @cached_property
+    @functools.cached_property
     def depths(self) -> torch.Tensor:
         """Distances from node 0, int64 [B, W]."""
         return self.ancestors.sum(-1) - 1

@@ -22,7 +22,7 @@ from .pool import Done, Pool, Task
 Key = TypeVar("Key")
 
 # Increased whenever verdicts may change, since stored verdicts are reused within one revision.
-REVISION = 12
+REVISION = 13
 PATIENCE_S = 5.0  # for a job that has to be run once more, alone
 
 

@@ -16,7 +16,7 @@ from .trees import COMPUTING, FREE, FUNCTIONS, Key, last_name
 _Place = tuple[int, int]
 _NEVER = (1 << 31, 0)  # after all assertions
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
-MAX_SEARCHED = 1 << 14
+MAX_SEARCHED = 1 << 18  # characters
 
 
 class Hiding(Parts):
@@ -146,6 +146,7 @@ class _Shown:
 
     def __init__(self, inside: ast.Module) -> None:
         self.places: dict[Any, _Place] = {}
+        self.last_text: _Place = (-1, -1)
         texts: list[tuple[_Place, str]] = []
         for node in ast.walk(inside):
             if is_telling(node):
@@ -159,7 +160,10 @@ class _Shown:
             elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
                 for number in re.findall(r"\d+", node.name):
                     self._add(float(number), _NEVER)
-        self.texts = texts if sum(len(text) for _, text in texts) < MAX_SEARCHED else []
+        if sum(len(text) for _, text in texts) > MAX_SEARCHED:
+            self.last_text = max(place for place, _ in texts)  # not searched: it could hold any
+            texts = []
+        self.texts = texts
 
     def _add(self, value: Any, place: _Place) -> None:
         self.places[value] = max(place, self.places.get(value, place))
@@ -168,5 +172,6 @@ class _Shown:
         """The last place where a literal occurs, also as a part of another one."""
         found = [self.places.get(literal, (-1, -1))]
         if isinstance(literal, str):
+            found.append(self.last_text)
             found += [place for place, text in self.texts if literal in text]
         return max(found)

@@ -166,3 +166,16 @@ def test_what_open_assertions_read_is_reported_whole(
     outcome = sandbox.run(Job(program, test=f"{head}        {check}\n"))
     assert outcome.passed and len(outcome.open_sites) == 1, outcome
     assert bool(outcome.seen) == is_reported
+
+
+@pytest.mark.parametrize("size", [10, 20_000, 300_000])
+def test_an_expected_text_within_a_later_argument_is_open(size: int) -> None:
+    """Also among so many characters that they are not searched."""
+    test = f"""\
+def test_f():
+    assert f(1) == "the expected answer"
+    other = f("{"x" * size} the expected answer")
+    assert other == "b c d"
+"""
+    blinded = Job("def f(x): return x", test=test, mode="blinded").blinded
+    assert blinded and len(blinded.open) == 1 and "the expected answer" in blinded.open[0]

@@ -256,7 +256,7 @@ def _check_device(device: str) -> None:
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise ModelError(
             f"The device {device!r} cannot be used: {in_one_line(error)}.",
             "Give cpu; or cuda with a build of PyTorch for CUDA and a GPU (codegen doctor).",

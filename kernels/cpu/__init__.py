@@ -361,7 +361,7 @@ class CompiledPass:
 
     Attributes:
         most: number of rows up to which quantized products are faster.
-        helpers: threads that help with passes of more than a few rows while a core is free. They
+        helpers: maximum number of threads that help while a core is free. They
             sleep between passes, and are not used for a while after helping did not pay.
 
     Raises:

@@ -116,13 +116,11 @@ void attend(const typename Set::Number* states, const Part* parts, const Slots* 
     });
 }
 
-constexpr long worth_helping = 4;  // rows; fewer are bound by memory, unless weights are wide
-
 // Ends a team's pass, also after an exception.
 struct Together {
-    Together(long helpers, long rows, bool wide) {
+    explicit Together(long helpers) {
         Team& shared = Team::shared();
-        if ((wide || rows >= worth_helping) && shared.begin(helpers)) team = &shared;
+        if (shared.begin(helpers)) team = &shared;
     }
     ~Together() {
         if (team != nullptr) team->end();
@@ -145,7 +143,7 @@ void run(const Model& model, typename Set::Number* x, const typename Set::Number
     const long stride = (size.heads + 2 * size.kv_heads) * size.dim;
     long rows = 0;
     for (long p = 0; p < count; ++p) rows += parts[p].count;
-    const Together together(helpers, rows, model.head.bits == 16);
+    const Together together(helpers);
     Team* team = together.team;
     const long wide = both > stride ? both : stride;
     const long narrow = model.feed_forward > size.heads * size.dim ? model.feed_forward

@@ -155,7 +155,7 @@ def test_ids(write_rows: Callable[[list[Any]], Path], tmp_path: Path) -> None:
         load(write_rows, rows[0], {**rows[0]}, {**rows[1], "id": 2})
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
-    with pytest.raises(InputError, match="holds no problems"):
+    with pytest.raises(InputError, match="has no problems"):
         tasks.load(f"file:{empty}")
     with pytest.raises(InputError, match="Cannot read"):
         tasks.load("file:none.jsonl")

@@ -80,7 +80,7 @@ def test_evalplus_folders(toy: tasks.Task[Any], tmp_path: Path) -> None:
         ('{"task_id": "Toy/9", "solution": ""}', "has no problem 'Toy/9'"),
         ('{"task_id": "Toy/0"}', "needs 'task_id' and a text"),
         ("[[", "not valid JSON"),
-        ("", "holds no samples"),
+        ("", "has no samples"),
         ("3", "needs 'task_id'"),
     ],
 )

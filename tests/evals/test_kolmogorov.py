@@ -249,8 +249,8 @@ def test_programs_that_open_files_are_blanked() -> None:
         ('{"sequence": [1, 256], "program": "x"}', "needs 'sequence'"),
         ('{"sequence": [true], "program": "x"}', "needs 'sequence'"),
         ('{"sequence": [], "program": "x"}', "needs 'sequence'"),
-        ('{"sequence": [1]}', "needs a text 'program'"),
-        ('{"prompt": "no list", "program": "x"}', "holds no list"),
+        ('{"sequence": [1]}', "needs a string 'program'"),
+        ('{"prompt": "no list", "program": "x"}', "has no list"),
         ('{"prompt": "[1, 999]", "program": "x"}', "999"),
     ],
 )

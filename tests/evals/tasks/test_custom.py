@@ -123,7 +123,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
         ({"prompt": "x"}, "rows.jsonl:1: the row does not say how to judge an answer"),
         ({"prompt": "x", "tests": "", "answer": ""}, "has tests and answer"),
         ({"tests": "x"}, "the field 'prompt' is missing"),
-        ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a text"),
+        ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a string"),
         ({"prompt": "x", "tests": [1]}, "'tests' must be a text or a list of texts"),
         ({"prompt": "x", "expected": [1]}, "calls and expected must both be lists"),
         ({"prompt": "x", "expected": [1], "calls": []}, "0 calls and 1 expected values"),

@@ -564,7 +564,7 @@ def _untimed(path: Path) -> str:
         (["mbpp", "mbpp"], None),
         (
             ["mbpp", "humaneval"],
-            r"several tasks \('humaneval', 'mbpp'\)\. Name it with --task",
+            r"several tasks \('humaneval', 'mbpp'\)\. Pass the task with --task",
         ),
         (["", ""], "name no task"),
         (["file:x.yaml"], "task file:x.yaml, which is not in this directory"),

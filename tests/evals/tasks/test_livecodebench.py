@@ -221,10 +221,10 @@ def test_a_pickle_is_never_loaded(write_rows: Callable[[list[Any]], Path], tmp_p
     ("change", "message"),
     [
         ({"public_test_cases": "[]", "private_test_cases": "[]"}, "has no tests"),
-        ({"public_test_cases": "%%%"}, "can't be read"),
+        ({"public_test_cases": "%%%"}, "cannot be read"),
         ({"public_test_cases": '[{"input": 1, "output": "1"}]'}, "not a string"),
-        ({"private_test_cases": base64.b64encode(b"no zlib").decode()}, "can't be read"),
-        ({"private_test_cases": packed(json.dumps(READS))[:-9]}, "can't be read"),
+        ({"private_test_cases": base64.b64encode(b"no zlib").decode()}, "cannot be read"),
+        ({"private_test_cases": packed(json.dumps(READS))[:-9]}, "cannot be read"),
         ({"metadata": "{"}, "metadata or contest_date"),
         ({"contest_date": "yesterday"}, "metadata or contest_date"),
         ({"metadata": '{"func_name": "a b"}'}, "not a name"),

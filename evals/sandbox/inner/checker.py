@@ -2,10 +2,10 @@
 
 It runs in its own sandbox, so the program can reach neither the tests nor the verdict: it can only
 answer with data over the channel. The verdict is one JSON object for the driver: ``status``,
-``message`` and ``values``: with mode ``calls`` those returned, with ``blinded`` what open sites
-read. Besides the statuses of a
-:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and the
-driver knows how it ended; and ``bad_test``: the setup or the test is unusable.
+``message`` and ``values``: with mode ``calls`` the returned values, with ``blinded`` the values
+that open sites read. Besides the statuses of a :class:`codegen.records.Verdict` there is ``gone``:
+the program's job closed the channel, and the driver knows how it exited; and ``bad_test``: the
+setup or the test is unusable.
 
 Each program has its own process, but jobs' tests share one, one after another, as long as each was
 free of side effects (:mod:`.analysis`) and ended normally; a fork per job would double its cost.
@@ -14,7 +14,7 @@ Messages over the driver's SOCK_SEQPACKET socket:
     driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
             :mod:`marshal` writes it, with the descriptors ``channel``, ``note`` and, with modes
             that have one, ``stdout``; a long payload is None, and in the file ``payload``
-    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
+    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that contains it
 
 ``again`` says whether the process accepts another job.
 """
@@ -59,7 +59,7 @@ from .remote import Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 
 MAX_PACKET = 65536
-# Limits at which a process of tests is replaced.
+# A process of tests is replaced at these limits.
 MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
@@ -87,7 +87,7 @@ def main(_: bytes, __: bool) -> None:
             data = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
         payload = marshal.loads(data)
         start = time.process_time()
-        # The kernel ends this process at the limit; what a test computes in C can't delay it.
+        # The kernel kills this process at the limit, even during a test's C code.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
         verdict, again = judge(payload, fds)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -111,8 +111,8 @@ _end_process = os._exit
 
 
 def _exit(own_pid: int, status: int) -> None:
-    """``os._exit`` of the tests, which would leave their job without a verdict."""
-    if os.getpid() != own_pid:  # a child that they forked
+    """Replaces the tests' ``os._exit``, which would leave their job without a verdict."""
+    if os.getpid() != own_pid:  # a forked child
         _end_process(status)
     raise BadTestError("the tests call os._exit, which ends them before they are judged")
 
@@ -138,8 +138,8 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
 
 
 class _NotedChannel(wire.Channel):
-    """Notes in a file of the driver whether the program has been heard. If this process is ended
-    by a signal afterwards, that is the program's failure.
+    """Notes in a file of the driver whether the program sent data. If a signal kills this process
+    afterwards, that is the program's failure.
     """
 
     def __init__(self, fd: int, note: int) -> None:
@@ -154,7 +154,7 @@ class _NotedChannel(wire.Channel):
         return data
 
     def note(self, is_heard: bool) -> None:
-        """Notes whether the program could be the cause of what happens next."""
+        """Notes whether the program could be the cause of the following events."""
         if is_heard != self._is_heard:
             self._is_heard = is_heard
             os.pwrite(self._note, HEARD if is_heard else b"-", 0)
@@ -174,7 +174,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             again = tests.side_effect_free
             tests.set_up()
             tests.load()
-            channel.note(False)  # tests that end their process before they call are to blame
+            channel.note(False)  # tests that exit before they call the program are to blame
             tests.run()
             remote.settle()
             channel.note(False)
@@ -217,7 +217,7 @@ class _Yes:
 
 # Stand-ins for a program's results. Tests that pass with each of them test nothing.
 _STUBS = (None, wire.Opaque("object"), _Yes())
-_discerning: set[int] = set()  # keys of tests that are known to do
+_discerning: set[int] = set()  # keys of tests that are known to distinguish them
 
 
 def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) -> None:

@@ -136,7 +136,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
         ({"prompt": "x", "answer": "4", "id": True}, "'id' must be a string or a number"),
         ({"prompt": "x", "tests": "a", "mode": "unsafe"}, "the mode 'unsafe' must be"),
         ({"prompt": "x", "tests": "a", "cpu_s": "3"}, "limit cpu_s is"),
-        ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a name"),
+        ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a Python identifier"),
         ({"prompt": "x", "tests": "a", "buggy": 3}, "'buggy' must be a string or a list"),
         ([1], "expected a JSON object, got list"),
     ],

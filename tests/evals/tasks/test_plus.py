@@ -319,7 +319,7 @@ def test_slow_references_get_their_programs_more_time(
         ({"plus_input": [1]}, "'plus_input' must be a list of argument lists"),
         ({"atol": "x"}, "'atol' must be a number"),
         ({"prompt": None}, "'prompt' is not a string"),
-        ({"entry_point": "f(x)"}, "is not a name"),
+        ({"entry_point": "f(x)"}, "is not a Python identifier"),
     ],
 )
 def test_broken_rows_are_named(

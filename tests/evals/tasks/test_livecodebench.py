@@ -227,7 +227,7 @@ def test_a_pickle_is_never_loaded(write_rows: Callable[[list[Any]], Path], tmp_p
         ({"private_test_cases": packed(json.dumps(READS))[:-9]}, "cannot be read"),
         ({"metadata": "{"}, "metadata or contest_date"),
         ({"contest_date": "yesterday"}, "metadata or contest_date"),
-        ({"metadata": '{"func_name": "a b"}'}, "not a name"),
+        ({"metadata": '{"func_name": "a b"}'}, "not a Python identifier"),
         ({"question_id": None}, "question_id"),
     ],
 )

@@ -59,7 +59,7 @@ def write_task(
 
     Args:
         style: name of a built-in prompt style. Chat styles need ``--apply_chat_template``.
-        source: where to read the task's data instead of the default source.
+        source: source of the task's data instead of the default one.
 
     Returns:
         The file's path and the task's name in the harness.

@@ -114,7 +114,7 @@ def run(
             JSON values. They are recorded and must be the same on resuming.
         about: facts that follow from the settings (the model's size); JSON values to record.
         after: directory of a scored run of the same problems, for second tries: samples that passed
-            are kept, the others are requested again with their tests' message.
+            are kept, the others get a new request with their tests' message.
         on_progress: called with (samples done, total samples).
 
     Returns:
@@ -168,7 +168,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The shards in generation order, and the keys in the order of the final file."""
+    """The shards in generation order, and the keys in the final file's order."""
 
     shards: Sequence[Sequence[Request]]
     final: Sequence[_Key]
@@ -182,7 +182,7 @@ class _Plan:
         return len(self.final) - len(self.kept)
 
     def finished(self, sample: Sample, style: PromptStyle) -> Sample:
-        """Returns a sample as it is stored."""
+        """Adds the metadata that a stored sample has."""
         more = self.meta.get(_key(sample), {})
         return replace(sample, meta={**sample.meta, **meta_of(style), **more})
 

@@ -282,7 +282,7 @@ class Comparison:
         low, high: 95% interval of the difference over tasks; None with a single task.
         se: standard error of the difference over tasks; None with a single task.
         p_value: two-sided sign-flip permutation test of "no difference".
-        method: how the p-value was computed; ``exact`` or ``monte-carlo``.
+        method: method for the p-value; ``exact`` or ``monte-carlo``.
         m: number of tasks in both runs.
         clusters: number of independent groups of tasks; signs are flipped by group.
         better, worse: number of tasks on which the second scored higher, lower.

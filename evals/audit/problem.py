@@ -108,7 +108,7 @@ class Row:
         survivors: mutants that pass.
         suite: the stronger suite has the problem and accepts its reference.
         trust: grade of the tests, see :attr:`codegen.evals.sandbox.Job.trust`.
-        sites, open_sites: assertions about the program; those that it could forge.
+        sites, open_sites: number of assertions about the program; ones that it could forge.
         forgers: tricks that pass in the chosen harness.
         duplicates: similar problems of the set, and training examples that contain this one.
         added: assertions of the hardened tests.

@@ -135,7 +135,7 @@ def badness(row: Row) -> tuple[float, ...]:
 
 
 def read_finding(folder: str | Path) -> tuple[str, str]:
-    """Returns the task of an audit, and what a report says next to scores on that task.
+    """Returns the task of an audit, and a report's sentence about scores on that task.
 
     Raises:
         InputError: if the directory has no audit.

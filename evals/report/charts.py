@@ -165,7 +165,7 @@ class Series:
     Attributes:
         points: (x, y) by rising x.
         bands: intervals, drawn below the line.
-        solid_up_to: x from which the line is dashed.
+        solid_up_to: last x of the solid line; the rest is dotted.
     """
 
     name: str

@@ -146,7 +146,7 @@ def read_run(name: str, folder: str | Path) -> ScoredRun:
 
 
 class Programs:
-    """Extracts the programs of a score's samples, as they were extracted for scoring."""
+    """Extracts the programs of a score's samples, in the same way as for scoring."""
 
     def __init__(self, score: Score) -> None:
         self.task = _task(score)

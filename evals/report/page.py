@@ -91,7 +91,7 @@ def write_report(
         runs: scored runs in display order; the first is the baseline of comparisons.
         losses: curves over training steps.
         notes: the caller's sentences, shown with the result's limits.
-        versions: versions of the caller's software, in addition to those in the scores.
+        versions: versions of the caller's software, added to the scores' versions.
 
     Returns:
         The path of the HTML file.

@@ -74,7 +74,7 @@ class Limits:
 
     @property
     def wall_s(self) -> float:
-        """Wall-clock seconds after which a program that uses no CPU time is killed."""
+        """Wall-clock limit in seconds of a program that uses no CPU time."""
         return WALL_FACTOR * self.cpu_s
 
 

@@ -96,7 +96,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
 
     Args:
         name: one of :func:`names`, with a colon and a language if the task has several; or
-            ``file:PATH`` for a task of your own: a JSONL file (``custom``) or a YAML file
+            ``file:PATH`` for a custom task: a JSONL file (``custom``) or a YAML file
             (``yaml_task``).
         source: data to use instead of the default: a path to ``.jsonl`` or ``.json``, optionally
             with ``.gz``, or ``hub:org/name[:config][:split]``.

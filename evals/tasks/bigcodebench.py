@@ -7,7 +7,7 @@ docstring ("complete"), ``chat`` the instruction ("instruct").
 
 The tests are ``unittest`` classes that need the program's own objects, so they run blinded; in most
 problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs may
-import the installed packages in ``--packages`` (``auto``: those that the problems import), and have
+import the installed packages in ``--packages`` (``auto``: all that the problems import), and have
 no network. A problem with other needs is skipped with the reason; then the score is incomplete and
 not comparable with published scores. If an answer lacks the header, it is prepended, as in the
 authors' "calibrated" scores.

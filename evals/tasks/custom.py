@@ -1,4 +1,4 @@
-"""A task of your own from a JSONL file, without code: ``--task file:my.jsonl``.
+"""A custom task from a JSONL file, without code: ``--task file:my.jsonl``.
 
 A row is one problem. Columns:
 

@@ -1,9 +1,9 @@
 """HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs per problem; the expected
-results are what the reference returns.
+results are the reference's.
 
 ``humaneval-plus`` has HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
 MBPP with 35 times the tests. The data is EvalPlus's release files, or its datasets on the hub. A
-sample passes if it passes the base inputs and the new ones; the first failing input ends the job.
+sample passes if it passes the base and the new inputs; the job stops at the first failure.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its datasets on the hub has them as a literal in the string ``test``. The files have no
@@ -181,7 +181,7 @@ def compute(
 
 
 def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
-    """Returns a result as it is cached; for oracle ``not_none``, whether it is not None."""
+    """Returns a result in its cached form; for oracle ``not_none``, whether it is not None."""
     kind, value = answer
     if kind == "digest":
         return answer

@@ -56,7 +56,7 @@ def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
 
 
 def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
-    """Builds a sample of another toolkit, of which only the text is known."""
+    """Builds a sample of another toolkit, from its text alone."""
     return Sample(
         task=task,
         problem_id=problem_id,

@@ -41,7 +41,7 @@ class Extraction:
 
     Attributes:
         program: the program (or other text to score); empty if none was found.
-        reason: why none was found.
+        reason: reason that none was found.
         status: the verdict in that case. ``no_answer``: the model wrote something without a
             program, which may be the fault of the prompt style; ``empty``: it wrote nothing.
     """

@@ -13,7 +13,7 @@ and not part of this package.
 
 Scoring is strict: a program replaces its sequence only if its output equals it, item by item, as a
 list of exact integers. (The paper's released script accepts any program that runs and prints
-integers, from which the sequences cannot be recovered.)
+integers, but these do not determine the sequences.)
 
 A rate is compressed bits / bits of the sequences; lower is better. The correct programs are gzipped
 together, as are the sequences without a correct program, and a list of flags that distinguishes

@@ -6,7 +6,7 @@ Three tasks of one kind:
   Some hunks of each file change are applied, in a random order seeded by the row's id; the answer
   is the rest within a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is
   elsewhere (category ``jump``). Every fourth row also yields a state after the whole change, where
-  the correct answer is no edit (``nothing``). The problems of one repository form one cluster.
+  no edit is the correct answer (``nothing``). The problems of one repository form one cluster.
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
   (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each

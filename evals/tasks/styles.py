@@ -8,8 +8,8 @@ A style is an entry of ``styles.yaml``, or of the user's YAML file (:func:`read_
       read: find
       template: "### Task\n{prompt}\n### Answer\n"
 
-A template contains ``{prompt}``, or for infilling ``{prefix}`` and ``{suffix}`` in the order that
-the model was trained on: prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM, Bavarian et al.
+A template contains ``{prompt}``, or for infilling ``{prefix}`` and ``{suffix}`` in the model's
+training order: prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM, Bavarian et al.
 2022, arXiv 2207.14255 §3, in the variant that puts the prefix after the middle's sentinel, so that
 prefix and middle are contiguous). A tokenizer turns the names of the sentinels into their tokens.
 """

@@ -32,7 +32,7 @@ from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
 from .orders import Order
 from .seccomp import Filter
 
-SIGNALS = 1024  # queued signals and timers, each of which takes kernel memory
+SIGNALS = 1024  # queued signals and timers; each takes kernel memory
 
 Bounds = list[tuple[int, tuple[int, int]]]
 

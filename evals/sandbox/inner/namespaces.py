@@ -7,7 +7,7 @@ which is also ``/dev/shm``; its own devices if root can make them; and only the 
 that a program may know about the machine.
 
 A set is reused if its ``/tmp`` is unchanged. If a job wrote there, its mount namespace is dropped
-with everything in it and a new one is made: there is no cleanup from which files could be hidden.
+with everything in it and a new one is made: there is no cleanup that could miss files.
 The change times of the two directories show it; a job cannot set them back. The processes of a job
 have exited by then (with its PID namespace), and with them its sockets and open files.
 

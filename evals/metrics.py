@@ -462,7 +462,7 @@ class Diversity:
 
 
 def expected_unique(keys: Iterable[Hashable], k: int) -> float:
-    """Rarefaction: returns the expected number of distinct keys among ``k`` of all keys.
+    """Returns the expected number of distinct keys among ``k`` of all keys (rarefaction).
 
     The ``k`` keys are sampled without replacement:
 

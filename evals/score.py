@@ -97,7 +97,7 @@ class Score:
 
     @property
     def counts(self) -> dict[str, Count]:
-        """Returns the counts per problem, for the statistics."""
+        """The counts per problem, for the statistics."""
         return {p.problem_id: Count(p.n, p.c) for p in self.problems if p.n}
 
     def to_json(self) -> str:

@@ -244,7 +244,7 @@ def _samples_interval(
 
 
 def _jackknife_variance(count: Count, k: int) -> float:
-    """Variance of one task's estimate: a after deleting a passed sample, b after a failed one."""
+    """Returns one task's variance: a after deleting a passed sample, b after a failed one."""
     n, c = count.n, count.c
     a = pass_at_k(n - 1, c - 1, k) if c else 0.0
     b = pass_at_k(n - 1, c, k) if c < n else 0.0

@@ -114,7 +114,7 @@ def loss_chart(curves: Sequence[LossCurve], quantity: str = "Loss") -> Markup:
 
 
 def is_thinned(curve: LossCurve) -> bool:
-    """Whether a curve is drawn as averages of bins."""
+    """Returns whether a curve is drawn as averages of bins."""
     return len(curve.points) > _MOST_POINTS
 
 

@@ -408,7 +408,7 @@ class _Explorer:
 
     @property
     def names(self) -> str:
-        """Returns the runs' names as JSON."""
+        """The runs' names as JSON."""
         return json.dumps([run.name for run in self.runs])
 
 

@@ -188,7 +188,7 @@ class Job:
         return "isolated" if mechanism == "calls" else mechanism
 
     def reaches(self, least: Trust) -> bool:
-        """Whether the verdict's grade is at least ``least``."""
+        """Returns whether the verdict's grade is at least ``least``."""
         return is_at_least(self.trust, least)
 
     @property

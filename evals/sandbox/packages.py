@@ -51,7 +51,7 @@ class Packages:
 
     @property
     def binds(self) -> list[tuple[str, str]]:
-        """Returns pairs (path here, path in the sandbox)."""
+        """Pairs (path here, path in the sandbox)."""
         binds = [(source, f"{PACKAGES}/{name}") for source, name in self.entries]
         binds += zip(self.folders, self.search_path[-len(self.folders) :], strict=False)
         # Debian's numpy finds its linear algebra through these links.
@@ -61,13 +61,13 @@ class Packages:
 
     @property
     def search_path(self) -> list[str]:
-        """Returns the sandbox's directories to search for modules."""
+        """The sandbox's directories to search for modules."""
         own = [PACKAGES] if self.entries else []
         return [*own, *(f"{PACKAGES}/.{number}" for number in range(len(self.folders)))]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Returns settings for Python and for the packages' libraries: one thread, since a
+        """Settings for Python and for the packages' libraries: one thread, since a
         multithreaded process cannot be forked, and a job has one processor.
         """
         threads = {f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD if self.names}

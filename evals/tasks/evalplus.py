@@ -87,7 +87,7 @@ class Expected:
 def expected_results(
     problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
 ) -> Iterator[tuple[str, Expected]]:
-    """Returns the expected results of problems, cached or computed; each is cached on arrival.
+    """Yields the expected results of problems, cached or computed; each is cached on arrival.
 
     Args:
         problems: id -> (problem, its reference).

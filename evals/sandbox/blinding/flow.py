@@ -113,7 +113,7 @@ class Flow:
 
     @functools.cached_property
     def parents(self) -> dict[int, ast.AST]:
-        """Returns parent nodes by the ids of their children."""
+        """Parent nodes by the ids of their children."""
         return {
             id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
         }
@@ -141,7 +141,7 @@ class Flow:
 
     @functools.cached_property
     def test_classes(self) -> list[ast.ClassDef]:
-        """Returns test classes and their base classes."""
+        """Test classes and their base classes."""
         own = {node.name: node for node in self.read.classes}
 
         def ancestors(node: ast.ClassDef, depth: int = 0) -> Iterator[ast.ClassDef]:
@@ -251,7 +251,7 @@ class Flow:
 
     @functools.cached_property
     def imported(self) -> set[Key]:
-        """Returns the names that imports bind."""
+        """The names that imports bind."""
         kinds = (ast.Import, ast.ImportFrom)
         found = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
         return {key for node in found for key in self._bound_by(node)}
@@ -333,13 +333,13 @@ class Flow:
 
     @functools.cached_property
     def starts_tests(self) -> bool:
-        """Returns whether the tests load and run their test cases themselves."""
+        """Whether the tests load and run their test cases themselves."""
         nodes = (n for n in ast.walk(self.tree) if isinstance(n, (ast.Name, ast.Attribute)))
         return not STARTS.isdisjoint(last_names(nodes))
 
     @property
     def has_many(self) -> bool:
-        """Returns whether the tests of all functions or classes may run more than once."""
+        """Whether the tests of all functions or classes may run more than once."""
         kinds = [d for node in self.read.classes for d in node.decorator_list]
         if any(map(self._repeats, kinds)) or "parametrize" in last_names(kinds):
             return True

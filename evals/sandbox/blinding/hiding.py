@@ -57,7 +57,7 @@ class Hiding(Parts):
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
-        """Returns variables by the values that they are bound to."""
+        """Variables by the values that they are bound to."""
         found: dict[int, set[Key]] = {}
         for each in self.bindings:
             for value in each.values:

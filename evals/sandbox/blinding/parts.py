@@ -211,7 +211,7 @@ class Parts(Sites):
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:
-        """Returns neutral names for tests, in the same order; none if other code uses the names."""
+        """Neutral names for tests, in the same order; none if other code uses the names."""
         nodes = [n for owned in self.functions.values() for n in owned if id(n) in self.runners]
         names = sorted({node.name for node in nodes if node.name.startswith("test")})
         used = {node.id for node, _, _ in self.read.named if isinstance(node, ast.Name)}

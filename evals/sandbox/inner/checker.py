@@ -356,7 +356,7 @@ class _Tests:
 
     @property
     def codes(self) -> list[types.CodeType]:
-        """Returns the code of the setup and of the tests."""
+        """The code of the setup and of the tests."""
         return [self._setup.code, self._test.code]
 
     def run_again(self) -> None:

@@ -90,7 +90,7 @@ class Program:
 
     @property
     def build(self) -> Command | None:
-        """Returns the command that compiles it; None for an interpreter. It prints the compiled
+        """The command that compiles it; None for an interpreter. It prints the compiled
         files as JSON.
         """
         language = self.toolchain.language
@@ -106,7 +106,7 @@ class Program:
 
     @property
     def check(self) -> Command:
-        """Returns the command that checks it for errors without running it."""
+        """The command that checks it for errors without running it."""
         language = self.toolchain.language
         # The checker runs as a compiler before a program that does nothing.
         commands = self._filled([language.check, _NOTHING])
@@ -130,7 +130,7 @@ class Program:
 
     @functools.cached_property
     def key(self) -> str:
-        """Returns a hash of everything that the build depends on."""
+        """A hash of everything that the build depends on."""
         said = [self.toolchain.cache, self.toolchain.version, sorted(self._files.items())]
         return hashlib.sha256(repr(said).encode()).hexdigest()
 

@@ -65,8 +65,8 @@ class Watch:
         cpu_s = _cpu_s(tree)
         statuses = {pid: _status(pid) for pid in tree}
         if not self._forgets:
-            # The kernel makes the first process of a PID namespace ignore it during its exit, when
-            # its memory is freed.
+            # The kernel makes the first process of a PID namespace ignore SIGCHLD during its exit,
+            # when its memory is freed.
             ignored = any(
                 int(s.get("SigIgn", "0"), 16) & _SIGCHLD_BIT and "VmSize" in s
                 for s in statuses.values()

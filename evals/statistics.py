@@ -258,7 +258,7 @@ def _clip(low: float, high: float) -> tuple[float, float]:
 
 _BASE = re.compile(
     r"(?:^|/)(?P<variant>(?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)"
-    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # moments of one repository are alike
+    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # edit states of one repository are alike
 )
 
 

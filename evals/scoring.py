@@ -140,7 +140,7 @@ def executions_log(out: str | Path) -> Path:
 
 
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
-    """Raises an error if ``out`` has files that would be overwritten and are not a scoring's."""
+    """Raises an error if this scoring would overwrite files of ``out`` that no scoring wrote."""
     try:
         read_score(out)
     except InputError:

@@ -35,7 +35,7 @@ class RepetitionProblem(Problem):
 
 
 class CodeRepetEval(CodeTask[RepetitionProblem]):
-    """CodeRepetEval with a source."""
+    """CodeRepetEval."""
 
     home = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
     asks = ("code",)

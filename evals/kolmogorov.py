@@ -1,20 +1,20 @@
-"""The language of the KoLMogorov test: its programs, their text, what they compute, random ones.
+"""The language of the KoLMogorov test: program syntax, interpreter and random programs.
 
-The test asks whether a model can compress a sequence of bytes by writing a short program that makes
-it; :mod:`codegen.evals.tasks.kolmogorov` has its prompts and scores.
+The test measures whether a model can compress a byte sequence by writing a short program for it;
+:mod:`codegen.evals.tasks.kolmogorov` has its prompts and scores.
 
-A program is lines ``sequence_1 = f(arguments)`` over earlier sequences, and at the end ``output =
-sequence_k``.
+A program consists of lines ``sequence_1 = f(arguments)`` over earlier sequences, followed by
+``output = sequence_k``.
 
-Random programs are for training models and for testing them on data without end. The steps and
-chances are those of the paper's generator: initiators, list updates, arithmetic, running sums, a
-filter, pairs, and a fold into one output. Two runs with one seed give the same programs.
+Random programs supply unlimited training and test data. Steps and probabilities follow the paper's
+generator: initiators, list updates, arithmetic, running sums, a filter, pairs, and a fold into one
+output. The same seed yields the same programs.
 
-Source: Yoran et al., "The KoLMogorov Test", ICLR 2025 (arXiv 2503.13992). Written from the
+Source: Yoran et al., "The KoLMogorov Test", ICLR 2025 (arXiv 2503.13992). Implemented from the
 description; the authors' code and data are CC-BY-NC and not part of this package.
 
-Limits: the paper's generator has some faults (its filter reads leftover loop variables). These are
-not reproduced, but its statistics are, and the tests compare with them.
+Limits: the paper's generator has some bugs (its filter reads leftover loop variables). They are not
+reproduced, but its statistics are, and the tests compare against them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ from typing import Any, Literal
 
 from codegen.errors import InputError
 
-# --- the functions -------------------------------------------------------------------------------
-# Their text stands before a program of the language when it runs in the sandbox, so they know
-# nothing of the rest. Sequences are lists of integers; none is changed in place.
+# The functions' source is prepended to programs that run in the sandbox, so they use nothing else
+# of this module. Sequences are lists of integers; none is changed in place.
 
 
 def range_func_up(first, last):
@@ -167,27 +166,25 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def prelude() -> str:
-    """The functions as text, to put before a program of the language."""
+    """Returns the functions' source, to prepend to a program of the language."""
     return "\n\n".join(map(inspect.getsource, FUNCTIONS.values()))
 
 
-# --- programs ------------------------------------------------------------------------------------
-
 Kind = Literal["ref", "value", "end", "index", "step", "count", "list", "predicate"]
 PREDICATES = ("is_even", "is_odd", "is_not_zero")
-_MOST_ITEMS = 1 << 20  # per sequence: a program's text can be short and its value huge
+_MOST_ITEMS = 1 << 20  # per sequence: a short program can have a huge value
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The sequence that the ``line``-th line (from 0) made."""
+    """A reference to the sequence of the ``line``-th line (from 0)."""
 
     line: int
 
 
 Argument = int | tuple[int, ...] | str | Ref
 
-# The arguments of each function. "end" is a value plus one; "index" is a place in a sequence.
+# The arguments of each function. "end" is a value plus one; "index" is a position in a sequence.
 SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
     "range_func_up": ("value", "value"),
     "range_func_interval": ("value", "end", "step"),
@@ -216,7 +213,7 @@ INITIATORS = tuple(name for name, kinds in SIGNATURES.items() if "ref" not in ki
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One call; the arguments are of the kinds of :data:`SIGNATURES`."""
+    """One call; the arguments have the kinds in :data:`SIGNATURES`."""
 
     function: str
     arguments: tuple[Argument, ...]
@@ -224,11 +221,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Lines, and which of their sequences is the output.
+    """A program: its lines, and which line's sequence is the output.
 
     Raises:
-        InputError: for an unknown function, arguments of wrong kinds, or a sequence that is not
-            there yet.
+        InputError: for an unknown function, arguments of the wrong kind, or a reference to a later
+            sequence.
     """
 
     lines: tuple[Line, ...]
@@ -241,10 +238,10 @@ class Program:
             raise InputError(f"The output is sequence {self.output + 1}, which does not exist.")
 
     def values(self) -> Iterator[list[int]]:
-        """What each line makes, in order.
+        """Yields each line's sequence, in order.
 
         Raises:
-            InputError: naming the line that can't be computed.
+            InputError: if a line cannot be computed; names the line.
         """
         made: list[list[int]] = []
         for number, line in enumerate(self.lines):
@@ -256,11 +253,11 @@ class Program:
             yield made[-1]
 
     def run(self) -> list[int]:
-        """The output sequence."""
+        """Returns the output sequence."""
         return list(self.values())[self.output]
 
     def to_text(self) -> str:
-        """As Python over the names of the functions."""
+        """Returns the program as Python that calls the functions by name."""
         rows = []
         for number, line in enumerate(self.lines):
             arguments = ", ".join(map(_argument_text, line.arguments))
@@ -297,14 +294,14 @@ def _check(number: int, line: Line) -> None:
     place = f"Line {number + 1}"
     kinds = SIGNATURES.get(line.function)
     if kinds is None:
-        raise InputError(f"{place}: there is no function {line.function!r}.")
+        raise InputError(f"{place}: unknown function {line.function!r}.")
     if len(kinds) != len(line.arguments):
         raise InputError(f"{place}: {line.function} takes {len(kinds)} arguments.")
     for kind, argument in zip(kinds, line.arguments, strict=True):
         if not _fits(kind, argument):
-            raise InputError(f"{place}: {line.function} can't take {argument!r} as {kind}.")
+            raise InputError(f"{place}: {line.function} does not accept {argument!r} as {kind}.")
         if isinstance(argument, Ref) and not 0 <= argument.line < number:
-            raise InputError(f"{place}: sequence_{argument.line + 1} is not there yet.")
+            raise InputError(f"{place}: sequence_{argument.line + 1} is not defined yet.")
 
 
 def _fits(kind: Kind, argument: Argument) -> bool:
@@ -321,10 +318,10 @@ _NAME = re.compile(r"sequence_([1-9]\d{0,5})")
 
 
 def parse(text: str) -> Program:
-    """Reads a program's text; nothing is executed.
+    """Parses a program's text without executing it.
 
     Raises:
-        InputError: for whatever is not of the language, naming the line.
+        InputError: for anything outside the language; names the line.
     """
     try:
         body = ast.parse(text).body
@@ -382,23 +379,20 @@ def _number(name: str, node: ast.AST) -> int:
     return int(found[1]) - 1
 
 
-# --- random programs -----------------------------------------------------------------------------
-
-
 LOWEST, HIGHEST = 0, 255
-_SHORTEST, _LONGEST = 5, 25  # initiators
-_GROUP = 0.4  # the chance of each group of changes
+_SHORTEST, _LONGEST = 5, 25  # length of an initiator
+_GROUP = 0.4  # probability of each group of changes
 
 
 class _Draft:
-    """A program being made: its lines, their values, and what has been done to them."""
+    """A program under construction: its lines, their values, and the changes so far."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.lines: list[Line] = []
         self.values: list[list[int]] = []
-        self.excluded: set[int] = set()  # from the output
-        self.reversals: set[int] = set()  # reversed ones, and what they were reversed from
+        self.excluded: set[int] = set()  # lines not used in the output
+        self.reversals: set[int] = set()  # reversed lines and their originals
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
@@ -416,7 +410,7 @@ class _Draft:
         return len(self.lines) - 1
 
     def growing(self) -> Iterator[int]:
-        """The numbers of all lines, including lines added during the iteration."""
+        """Yields all line numbers, including lines added during the iteration."""
         number = 0
         while number < len(self.lines):
             yield number
@@ -424,7 +418,7 @@ class _Draft:
 
 
 def sample_program(rng: random.Random) -> Program:
-    """Draws one program; its output's items are in [0, 255]."""
+    """Generates one program; its output's items are in [0, 255]."""
     draft = _Draft(rng)
     for _ in range(rng.randint(1, 5)):
         _initiate(draft)
@@ -445,7 +439,7 @@ def sample_program(rng: random.Random) -> Program:
 
 
 def sample_programs(count: int, seed: int = 0) -> Iterator[Program]:
-    """``count`` programs; the i-th depends on ``seed`` and i only."""
+    """Yields ``count`` programs; the i-th depends only on ``seed`` and i."""
     for index in range(count):
         yield sample_program(random.Random(f"kolmogorov/{seed}/{index}"))
 
@@ -565,18 +559,16 @@ def _join(draft: _Draft, one: int, other: int) -> int:
     return draft.add(function, Ref(one), Ref(other))
 
 
-# --- the paper's count of bits -------------------------------------------------------------------
-
-_PAPER_FUNCTIONS = 24  # the names of the language, predicates among them
+_PAPER_FUNCTIONS = 24  # the language's names, including predicates
 _VALUE_BITS = 8.0
 _OTHER_BITS = {"step": 3.0, "count": math.log2(20), "predicate": 0.0}
 
 
 def paper_bits(program: Program) -> float:
-    """The bits of a program under the paper's uniform prior over the language.
+    """Returns a program's size in bits under the paper's uniform prior over the language.
 
-    log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a code:
-    lengths of lists and predicates of filters cost nothing.
+    log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a
+    decodable code: lengths of lists and predicates of filters cost nothing.
     """
     bits = 0.0
     for number, line in enumerate(program.lines):

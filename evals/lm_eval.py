@@ -1,13 +1,13 @@
 """Our tasks for lm-evaluation-harness: its models and command line, our prompts and sandbox.
 
-``write_task`` writes a task file of the harness that names the functions below: :func:`documents`
-returns the prompts, :func:`process_results` judges the answers of one problem in the sandbox. The
-harness's own code tasks run programs in its own process.
+``write_task`` writes a task file for the harness that references the functions below:
+:func:`documents` returns the prompts, :func:`process_results` scores the answers to one problem in
+the sandbox. The harness's own code tasks run programs in the harness's process.
 
 Written for the task format of lm-evaluation-harness 0.4.13 (``custom_dataset``,
-``process_results``); nothing of it is imported here.
+``process_results``), which is not imported here.
 
-Limits: one problem is judged at a time, as the harness passes them; the harness has no token
+Limits: problems are scored one at a time, as the harness passes them; the harness has no token
 healing; tasks that need one of our decoders (edit sequences) are not supported.
 """
 
@@ -58,8 +58,8 @@ def write_task(
     """Writes the harness's task file for one of our tasks.
 
     Args:
-        style: the name of a built-in prompt style. A chat style wants ``--apply_chat_template``.
-        source: where the task's data is, in place of its default.
+        style: name of a built-in prompt style. Chat styles need ``--apply_chat_template``.
+        source: source of the task's data instead of the default one.
 
     Returns:
         The file's path and the task's name in the harness.
@@ -81,7 +81,7 @@ def write_task(
     stem = Path(benchmark.removeprefix(tasks.FILE)).stem
     name = "codegen_" + "".join(c if c.isalnum() else "_" for c in stem)
     generation = {
-        # The harness's models take no empty list.
+        # The harness's models reject an empty list.
         **({"until": list(request.stop)} if request.stop else {}),
         **_GENERATION,
     }
@@ -101,7 +101,7 @@ def write_task(
 def documents(
     benchmark: str, style: str, source: str | None = None, **_: object
 ) -> dict[str, Iterable[Any]]:
-    """The problems, for the harness's ``custom_dataset``; its further arguments are ignored."""
+    """Returns the problems for the harness's ``custom_dataset``; extra arguments are ignored."""
     from datasets import Dataset
 
     task = _load(benchmark, source)
@@ -123,11 +123,11 @@ def documents(
 def process_results(
     document: dict[str, object], results: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """pass@k of one problem's answers, for the harness's ``process_results``.
+    """Returns pass@k of one problem's answers, for the harness's ``process_results``.
 
     Raises:
-        SandboxError: if the sandbox failed, or the problem's own reference does not pass here: then
-            a score would say nothing.
+        SandboxError: if the sandbox failed, or the problem's own reference fails here, which makes
+            a score meaningless.
     """
     return judge(document, results[0], _sandbox())
 
@@ -135,7 +135,7 @@ def process_results(
 def judge(
     document: dict[str, Any], answers: Sequence[str], sandbox: SandboxProtocol
 ) -> dict[str, float]:
-    """The same in a given sandbox."""
+    """Implements :func:`process_results` with a given sandbox."""
     task = _load(document["benchmark"], document["source"])
     problem = next(p for p in task.problems() if p.id == document["problem_id"])
     if task.needs_preparation:
@@ -168,7 +168,7 @@ def _load(benchmark: str, source: str | None) -> tasks.Task[Any]:
 
 @functools.cache
 def _sandbox() -> Sandbox:
-    """One for the whole run."""
+    """Returns the sandbox that the whole run shares."""
     sandbox = Sandbox()
     sandbox.__enter__()
     atexit.register(sandbox.close)

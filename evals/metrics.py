@@ -1,9 +1,9 @@
-"""Measures of samples besides whether they pass: repetition and diversity.
+"""Repetition and diversity measures of samples.
 
-How much generated code repeats itself, and how much the samples of one problem differ.
+They measure how much generated code repeats itself and how much the samples of a problem differ.
 
 Repetition: the RPG paper (Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code
-Generation", arXiv 2505.10402). The scripts released with it compute other measures of the same
+Generation", arXiv 2505.10402). The scripts released with it compute other measures under the same
 names.
 
 ``scope`` selects the measured text: the ``output``, or ``prompt+output``. The paper's formulas use
@@ -11,23 +11,23 @@ the output, its scripts both; in CodeRepetEval the prompts already repeat themse
 differ widely.
 
 ``rep_line`` and ``sim_line`` are from "Code Copycat Conundrum" (arXiv 2504.12608). The loop, its
-onset and the structural measure are our own.
+onset and the structural measure are ours.
 
 Limits: the paper does not define its tokens; here they are the lexer's (:func:`lex`), not a
 model's, so that models can be compared. Perplexity needs a model and is not measured.
 
-Diversity: per problem, then the mean over problems. Unique programs are counted after
-*rarefaction*: the number expected among k samples drawn from the n at hand, so that more samples do
-not look more diverse.
+Diversity: computed per problem, then averaged over problems. Unique programs are counted after
+*rarefaction*: the expected number among k samples taken from all n, so that more samples do not
+look more diverse.
 
 Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.03055); the Vendi
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of diversity: similarity is of tokens, not of meaning.
+Limits of diversity: it compares tokens, not meaning.
 
-Tokens and statements are tree-sitter's, which parses any text, even a generation that was cut off.
-Nothing here runs a program.
+Tokens and statements come from tree-sitter, which parses any text, even truncated generations.
+No program is run.
 """
 
 from __future__ import annotations
@@ -50,8 +50,6 @@ from codegen.errors import InputError
 from codegen.evals.statistics import pass_at_k
 from codegen.python_syntax import UNPARSABLE, compiles, parse
 
-# --- programs as tokens, statements and shapes ---------------------------------------------------
-
 _WHOLE = frozenset({"string", "concatenated_string", "integer", "float"})
 _BODIES = frozenset({"block", "module"})
 
@@ -62,7 +60,10 @@ def _parser() -> Parser:
 
 
 def lex(program: str) -> list[str]:
-    """The tokens of a program without comments, newlines and indentation; a string is one token."""
+    """Returns a program's tokens without comments, newlines and indentation.
+
+    A string is one token.
+    """
     return [text for text, _ in _tokens(program)]
 
 
@@ -76,22 +77,22 @@ def _tokens(program: str) -> Iterator[tuple[str, Node]]:
 
 
 def kinds(program: str) -> list[str]:
-    """The tokens by their kind: all names, numbers and strings are alike."""
+    """Returns the tokens by kind: all names, numbers and strings are alike."""
     return [_ALIKE.get(node.type, text) for text, node in _tokens(program)]
 
 
 def statements(program: str) -> list[str]:
-    """The statements of a program in order, each with its white space reduced to single spaces.
+    """Returns a program's statements in order, with whitespace reduced to single spaces.
 
     A compound statement is represented by its header (``for x in y :``), so that its body is not
-    counted twice; ``else`` and its like are statements of their own, and so is a decorator. Where
-    the program is broken, each line of the broken part is one.
+    counted twice. Clauses such as ``else`` and decorators are separate statements. In broken code
+    each line is a statement.
     """
     return [" ".join(text.split()) for text in _statements(program)]
 
 
 def shapes(program: str) -> list[str]:
-    """The statements by their shape: all names, numbers and strings are alike."""
+    """Returns the statements by shape: all names, numbers and strings are alike."""
     return [" ".join(_shape(text)) for text in _statements(program)]
 
 
@@ -118,7 +119,7 @@ def _statements(program: str) -> Iterator[str]:
 
 
 def _end(statement: Node) -> int:
-    """Where a statement ends, or its header, if it has a body."""
+    """Returns the end byte of a statement, or of its header if it has a body."""
     children = statement.children
     body = next((i for i, child in enumerate(children) if child.type == "block"), None)
     colons = [child.end_byte for child in children[:body] if child.type == ":"]
@@ -135,7 +136,7 @@ def _is_statement(node: Node) -> bool:
 
 
 def _walk(root: Node, whole: Callable[[Node], bool]) -> Iterator[Node]:
-    """All nodes in order, without a stack of calls; ``whole(node)`` leaves out what is inside."""
+    """Yields all nodes in order, without recursion; skips the children if ``whole(node)``."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -145,11 +146,11 @@ def _walk(root: Node, whole: Callable[[Node], bool]) -> Iterator[Node]:
 
 
 def normal_form(program: str) -> str:
-    """The program without comments, docstrings and layout, with its local names numbered in order.
+    """Returns the program without comments, docstrings and layout, with numbered local names.
 
-    Programs with the same normal form do the same, unless they read their own text or names
-    (``__doc__``, ``locals()``, arguments passed by name). A program that can't be parsed is its own
-    normal form, stripped.
+    Programs with the same normal form behave alike, unless they read their own text or names
+    (``__doc__``, ``locals()``, arguments passed by name). The normal form of an unparsable program
+    is its stripped text.
     """
     try:
         tree = _Normal().visit(parse(program))
@@ -227,7 +228,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
-    """The names that a function itself binds, in order, without those of inner functions."""
+    """Returns the names that a function binds itself, in order, without inner functions' names."""
     found: dict[str, None] = {}
     outside: set[str] = set()
     arguments = function.args
@@ -253,9 +254,9 @@ def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dic
 
 
 def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
-    """Levenshtein's distance: the fewest insertions, deletions and exchanges of items.
+    """Returns the Levenshtein distance: the fewest insertions, deletions and substitutions.
 
-    Bit-parallel (Myers 1999, in Hyyro's form): the column of the table is two integers.
+    Bit-parallel (Myers 1999, in Hyyro's form): a column of the table is two integers.
     """
     if not one or not other:
         return len(one) + len(other)
@@ -275,12 +276,9 @@ def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
     return distance
 
 
-# --- repetition ----------------------------------------------------------------------------------
-
-
 Scope = Literal["output", "prompt+output"]
 _SIMILAR = 0.8  # threshold of sim-line
-_LEAST_COPIES = 3  # of a loop
+_LEAST_COPIES = 3  # copies in a loop
 _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
 
@@ -289,8 +287,8 @@ class Output:
     """One generation.
 
     Attributes:
-        prompt, text: what the model was given, and what it wrote.
-        finished: whether it ended by itself before its limit.
+        prompt, text: the model's input and output.
+        finished: whether the output ended before the token limit.
     """
 
     prompt: str
@@ -300,22 +298,22 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class PaperRepetition:
-    """The measures as the paper defines them, and some more; shares in [0, 1].
+    """The paper's measures and some others; fractions in [0, 1].
 
     Attributes:
-        scope: which text was measured.
-        egp: share of outputs that ended by themselves (end of generation, higher is better).
+        scope: the measured text.
+        egp: fraction of outputs that ended by themselves (end of generation, higher is better).
         tr_n: 1 - unique / all token 4-grams (lower is better).
         tr_s: 1 - unique / all statements (lower is better).
-        ccp: share that compiles (higher is better).
-        tr_kind: as ``tr_n``, of tokens by kind: names and values don't count. Of all measures this
-            is nearest to the paper's, whose n-grams are of grammar symbols.
-        tr_shape: as ``tr_s``, of statements by shape: names and values don't count.
+        ccp: fraction that compiles (higher is better).
+        tr_kind: ``tr_n`` on token kinds, which ignores names and values. It is the closest to the
+            paper's measure, whose n-grams consist of grammar symbols.
+        tr_shape: ``tr_s`` on statement shapes, which ignores names and values.
         rep_line: 1 - unique / all lines that are not blank.
-        sim_line: share of lines with a token edit similarity above 0.8 to another line.
-        looping: share of outputs that end in a loop: three or more equal copies.
-        loop_onset: mean share of the output before its loop, over outputs with a loop; NaN without
-            any.
+        sim_line: fraction of lines with a token edit similarity above 0.8 to another line.
+        looping: fraction of outputs that end in a loop: three or more equal copies.
+        loop_onset: mean fraction of the output before its loop, over outputs with a loop; NaN
+            without any.
         tokens: mean length of an output in lexer tokens.
     """
 
@@ -339,14 +337,14 @@ def paper_repetition(
     *,
     scope: Scope = "output",
 ) -> PaperRepetition:
-    """The paper's measures, each the mean over outputs.
+    """Returns the paper's measures, each the mean over outputs.
 
     Raises:
-        InputError: with no outputs.
+        InputError: if there are no outputs.
     """
     rows = list(outputs)
     if not rows:
-        raise InputError("There are no outputs whose repetition could be measured.")
+        raise InputError("No outputs to measure.")
     texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
     tokens = [lex(text) for text in texts]
     lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
@@ -378,7 +376,7 @@ def paper_repetition(
 
 
 def _mean_share(counts: Sequence[tuple[int, int]]) -> float:
-    """The mean of repeated / all over outputs; those without items count as 0."""
+    """Returns the mean of repeated / all over outputs; those without items count as 0."""
     return sum(repeated / every if every else 0.0 for repeated, every in counts) / len(counts)
 
 
@@ -387,7 +385,7 @@ def _ngrams(items: Sequence[str], n: int = 4) -> Iterator[tuple[str, ...]]:
 
 
 def _similar_lines(lines: Sequence[str]) -> int:
-    """How many lines are more than 0.8 similar to another one, by tokens."""
+    """Returns the number of lines with a token similarity above 0.8 to another line."""
     counts = Counter(tuple(lex(line)) for line in lines)
     distinct = list(counts)
     alike = {line for line, count in counts.items() if count > 1}
@@ -401,12 +399,9 @@ def _similar_lines(lines: Sequence[str]) -> int:
     return sum(counts[line] for line in alike)
 
 
-# --- the released scripts ----------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """The end of a sequence that repeats one piece: ``copies`` whole copies of ``period`` items.
+    """The repetitive end of a sequence: ``copies`` whole copies of ``period`` items.
 
     ``start`` is the index of the first item of the first copy.
     """
@@ -417,10 +412,10 @@ class Loop:
 
 
 def find_loop(items: Sequence[Hashable]) -> Loop | None:
-    """The loop that a sequence ends in, if it ends in three or more copies of a piece.
+    """Returns the loop at a sequence's end: three or more copies of a subsequence.
 
-    Of several loops the longest (period times copies) counts, then the shortest period. An
-    incomplete copy may follow the last one.
+    The longest loop (period times copies) counts, then the shortest period. The last copy may be
+    followed by an incomplete one.
     """
     size = len(items)
     best: Loop | None = None
@@ -436,25 +431,22 @@ def find_loop(items: Sequence[Hashable]) -> Loop | None:
     return best
 
 
-# --- diversity -----------------------------------------------------------------------------------
-
-
-_MOST_PAIRS = 50  # per problem's samples, for the mean similarity
+_MOST_PAIRS = 50  # pairs of a problem's samples, for the mean similarity
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Means over problems; shares in [0, 1].
+    """Means over problems; fractions in [0, 1].
 
     Attributes:
-        problems: how many had the two samples that it takes.
-        samples: the most samples of a problem that were measured.
-        k: samples that the unique shares are rarefied to: the fewest of any problem.
-        unique_text: expected share of distinct programs among k, as texts.
-        unique_form: the same of their normal forms (no comments, docstrings, names of locals).
+        problems: number of problems with at least two samples.
+        samples: maximum number of samples measured per problem.
+        k: sample size for rarefaction: the smallest number of samples of any problem.
+        unique_text: expected fraction of distinct programs among k, compared as text.
+        unique_form: likewise, compared by normal form (no comments, docstrings, local names).
         distinct_1, distinct_2: distinct / all token n-grams, over a problem's samples.
         dissimilarity: 1 - mean token edit similarity of two samples.
-        vendi: Vendi score divided by the number of samples: 1 where all are wholly different.
+        vendi: Vendi score divided by the number of samples; 1 if all are completely different.
     """
 
     problems: int
@@ -470,7 +462,9 @@ class Diversity:
 
 
 def expected_unique(keys: Iterable[Hashable], k: int) -> float:
-    """Rarefaction: the expected number of distinct keys among ``k`` drawn without replacement.
+    """Returns the expected number of distinct keys among ``k`` of all keys (rarefaction).
+
+    The ``k`` keys are sampled without replacement:
 
     sum over the distinct keys j, with n_j copies of n, of 1 - C(n - n_j, k) / C(n, k).
     """
@@ -486,8 +480,8 @@ def measure_diversity(
 
     Args:
         programs: problem -> the programs of its samples.
-        most: samples of a problem to look at, the first ones.
-        seed: of the pairs that are compared, where there are more than 50.
+        most: maximum number of samples per problem; the first ones are measured.
+        seed: seed of the choice of pairs, if there are more than 50.
     """
     groups = {id_: list(texts)[:most] for id_, texts in programs.items() if len(texts) > 1}
     if not groups:
@@ -537,10 +531,10 @@ def _similarity(lists: Sequence[Sequence[str]], rng: random.Random) -> float:
 
 
 def vendi_score(lists: Sequence[Sequence[str]]) -> float:
-    """The effective number of distinct token lists: exp of the entropy of the eigenvalues of K/n.
+    """Returns the effective number of distinct token lists: exp of the entropy of K/n's spectrum.
 
     K is the cosine of the counts of token bigrams (and of single tokens, so that short lists have
-    some); an empty list is like itself only.
+    some); an empty list is similar only to itself.
     """
     vocabulary: dict[Hashable, int] = {}
     rows = []

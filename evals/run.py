@@ -1,17 +1,17 @@
-"""Generates the samples of a benchmark run; can be killed at any moment and resumed.
+"""Generates the samples of a benchmark run; a killed run can be resumed.
 
-Requests have a fixed order and are cut into fixed shards. A shard is generated and logged as a
-whole: a model's rounding depends on the rest of its batch, so a partial shard is generated again,
-and a resumed run has the same bytes as an uninterrupted one (on the same machine, with a
-deterministic back-end).
+Requests have a fixed order and are split into fixed shards. A shard is generated and logged as a
+whole: a model's rounding depends on the rest of its batch. A partial shard is therefore
+regenerated, and a resumed run has the same bytes as an uninterrupted one (on the same machine, with
+a deterministic backend).
 
-A back-end with independent completions, such as a server, resumes by sample: each is logged when it
-arrives. A failed request gives no sample: it is in ``failed.jsonl`` with the reason, the run is
+A backend with independent completions, such as a server, resumes by sample: each is logged on
+arrival. A failed request has no sample: ``failed.jsonl`` lists it with the reason, the run is
 incomplete (:class:`IncompleteRun`), and the next call repeats the request.
 
-Files in ``out``: ``run.json`` with all settings, which a later call must repeat once there are
-samples; ``samples.partial.jsonl`` while the run lasts, which locks the directory; at the end
-``samples.jsonl``, by problem and index.
+Files in ``out``: ``run.json`` with all settings, which later calls must repeat once there are
+samples; ``samples.partial.jsonl`` during the run, which locks the directory; at the end
+``samples.jsonl``, sorted by problem and index.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class IncompleteRun(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A line of ``failed.jsonl``: a request without a sample, and why."""
+    """A line of ``failed.jsonl``: a request without a sample, and the reason."""
 
     problem_id: str
     index: int
@@ -104,27 +104,27 @@ def run(
     """Generates ``n`` samples of each problem, or resumes a run in ``out``.
 
     Args:
-        task, backend, params, decoder: the problems, and how completions are generated.
+        task, backend, params, decoder: the benchmark, and how completions are generated.
         n: samples per problem.
         style: a prompt style, or the name of a built-in one.
-        limit: use only the first so many problems.
-        shard_size: samples generated and logged at once; at most these are lost by a kill. Best a
-            multiple of the back-end's batch size.
-        settings: further settings that the samples depend on (model, back-end, batch size,
-            precision); JSON values. They are recorded and must be the same on resuming.
+        limit: use only the first ``limit`` problems.
+        shard_size: number of samples generated and logged together, the most that a kill can lose.
+            Best a multiple of the backend's batch size.
+        settings: other settings that affect the samples (model, backend, batch size, precision);
+            JSON values. They are recorded and must be the same on resuming.
         about: facts that follow from the settings (the model's size); JSON values to record.
-        after: the directory of a scored run of the same problems, for second tries: samples that
-            passed there are kept, the others are requested again with the message of their tests.
-        on_progress: called with (samples done, samples in all).
+        after: directory of a scored run of the same problems, for second tries: samples that passed
+            are kept, the others get a new request with their tests' message.
+        on_progress: called with (samples done, total samples).
 
     Returns:
         The path of ``samples.jsonl``.
 
     Raises:
         ConfigError: for a value out of range or an unknown style.
-        ResumeError: if ``out`` holds samples of a run with other settings; names the setting.
-        InputError: if another process writes to ``out``, or its log is damaged.
-        IncompleteRun: if single requests failed.
+        ResumeError: if ``out`` has samples of a run with other settings; names the setting.
+        InputError: if another process writes to ``out``, or its log is corrupt.
+        IncompleteRun: if some requests failed.
     """
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
@@ -147,7 +147,7 @@ def run(
         "prompts_sha256": plan.digest,
         **({"kept": len(plan.kept)} if after else {}),
     }
-    described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
+    described = json.loads(json.dumps(described))  # as read from the file: tuples become lists
     more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
     report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
@@ -168,7 +168,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The shards in the order of generation, and the keys in the order of the final file."""
+    """The shards in generation order, and the keys in the final file's order."""
 
     shards: Sequence[Sequence[Request]]
     final: Sequence[_Key]
@@ -178,11 +178,11 @@ class _Plan:
 
     @property
     def total(self) -> int:
-        """The number of samples to generate."""
+        """Number of samples to generate."""
         return len(self.final) - len(self.kept)
 
     def finished(self, sample: Sample, style: PromptStyle) -> Sample:
-        """A sample as it is stored."""
+        """Adds the metadata that a stored sample has."""
         more = self.meta.get(_key(sample), {})
         return replace(sample, meta={**sample.meta, **meta_of(style), **more})
 
@@ -224,7 +224,7 @@ class _Plan:
         digest = hashlib.sha256()
         for request in requests:
             digest.update(json.dumps(asdict(request)).encode())
-        # Prompts of similar length together, to save padding.
+        # Prompts of similar length are batched together, to save padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
         final = [(problem.id, index) for problem in problems for index in range(n)]
@@ -232,12 +232,12 @@ class _Plan:
 
 
 def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict]]:
-    """The samples of a scored run with their verdicts.
+    """Returns the samples of a scored run with their verdicts.
 
     Raises:
-        InputError: if the run is of another task, or has samples without a verdict.
+        InputError: if the run belongs to another task, or has samples without a verdict.
     """
-    # The scorer knows this module.
+    # The scorer imports this module.
     from codegen.evals.scoring import VERDICTS
 
     remedy = f"Score it first: codegen eval score {folder}"
@@ -250,9 +250,9 @@ def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict
     for sample in read_jsonl(Sample, samples):
         verdict = judged.get(_key(sample))
         if sample.task != task.name:
-            raise InputError(f"{samples} is of the task {sample.task!r}, not {task.name!r}.")
+            raise InputError(f"{samples} belongs to the task {sample.task!r}, not {task.name!r}.")
         if verdict is None or verdict.status == "infra_error":
-            raise InputError(f"Sample {sample.index} of {sample.problem_id} is not judged.", remedy)
+            raise InputError(f"Sample {sample.index} of {sample.problem_id} is not scored.", remedy)
         found[_key(sample)] = (sample, verdict)
     return found
 
@@ -274,7 +274,7 @@ class _Sampling:
     report: Progress
 
     def by_shards(self) -> None:
-        """Generates by shard, since the samples of a batch depend on one another."""
+        """Generates shard by shard, since the samples of a batch depend on each other."""
         logged = _logged(self.log.path)
         first = next(iter(logged.values()), None)
         settings = _sample_at(self.log.path, first).settings if first is not None else None
@@ -298,7 +298,7 @@ class _Sampling:
             done += len(shard)
 
     def each(self) -> None:
-        """Generates independent samples and logs each when it arrives.
+        """Generates independent samples and logs each on arrival.
 
         Raises:
             IncompleteRun: if requests failed.
@@ -333,14 +333,14 @@ class _Sampling:
         if failed:
             raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
         if done < total:
-            raise ModelError(f"The back-end gave {done} of {total} samples.")
+            raise ModelError(f"The backend returned {done} of {total} samples.")
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:
-    """The failed requests of the run that a file of samples belongs to.
+    """Yields the failed requests of the run that wrote a file of samples.
 
     Raises:
-        InputError: if the list is damaged, or a link.
+        InputError: if the list is corrupt, or a link.
     """
     path = child(samples.parent, FAILED, str(samples.parent))
     for where, row in read_rows(path) if path.exists() else ():
@@ -354,7 +354,7 @@ def _take(made: Mapping[_Key, Sample], request: Request) -> Sample:
     if sample := made.get(_key(request)):
         return sample
     raise ModelError(
-        f"The back-end gave no sample for request {request.index} of {request.problem_id}."
+        f"The backend returned no sample for request {request.index} of {request.problem_id}."
     )
 
 
@@ -367,10 +367,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _logged(path: Path) -> dict[_Key, int]:
-    """The offset in the log of each sample's last line.
+    """Returns the offset in the log of each sample's last line.
 
-    A kill during a write leaves a part of a shard; the whole shard is then written again after it,
-    and the later lines count. So a shard whose keys are all here was written whole.
+    A kill during a write leaves a partial shard; the whole shard is then written again after it,
+    and the later lines count. So a shard is complete if all its keys are present.
     """
     offsets: dict[_Key, int] = {}
     for number, (offset, line) in enumerate(_lines(path), 1):
@@ -382,7 +382,7 @@ def _parse(line: bytes, where: str) -> Sample:
     try:
         return from_json(Sample, line.decode("utf-8"), where)
     except UnicodeDecodeError:
-        raise InputError(f"{where}: not valid UTF-8.", "The log is damaged: delete it.") from None
+        raise InputError(f"{where}: not valid UTF-8.", "The log is corrupt: delete it.") from None
 
 
 def _sample_at(path: Path, offset: int) -> Sample:

@@ -22,7 +22,7 @@ _MOST_COUNTED = 10**15
 
 @dataclass(frozen=True, slots=True)
 class ProblemScore:
-    """One problem: ``n`` samples judged, ``c`` of them passed."""
+    """A problem's result: ``n`` samples scored, ``c`` of them passed."""
 
     problem_id: str
     n: int
@@ -31,12 +31,12 @@ class ProblemScore:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The mean of a further number that the task computes for each sample.
+    """The mean of an extra number that the task computes for each sample.
 
     Attributes:
-        mean: over the problems, of the mean over a problem's samples.
-        stderr: its standard error for other problems like these; None with fewer than two.
-        samples: how many samples have the number.
+        mean: mean over problems of the mean over a problem's samples.
+        stderr: standard error for other problems like these; None with fewer than two.
+        samples: number of samples that have the number.
     """
 
     mean: float
@@ -46,11 +46,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a sample, for scores over computation.
+    """The cost of a sample, for plots of score against computation.
 
     Attributes:
         prompt_tokens, completion_tokens: means over problems of their samples' mean.
-        parameters: of the model, if known.
+        parameters: the model's parameter count, if known.
     """
 
     prompt_tokens: float
@@ -63,18 +63,18 @@ class Score:
     """The result of scoring one set of samples.
 
     Attributes:
-        source: where its data came from.
-        complete: whether every sample was judged by a usable test, and the reference gate holds.
+        source: the data's source.
+        complete: whether every sample was scored by a usable test, and the reference gate holds.
             An incomplete score must not be published.
         estimates: k -> pass@k, for every k that all problems have samples for.
-        statuses: how many samples ended in each status, all samples counted.
-        problems: per problem, in the task's order; samples with an infra_error left out.
-        problems_in_task: how many the task has; fewer may have samples.
-        programs: distinct programs among them that were run.
-        settings: those that all samples share: model, decoder, sampling parameters, style; and, if
-            the run recorded them, the model's origin and how it ran.
-        cost: of the samples; None if they have no token counts.
-        groups: pass@1 of groups of problems, by their label (difficulty), if the task has any.
+        statuses: status -> number of samples, over all samples.
+        problems: results per problem, in task order; samples with an infra_error are skipped.
+        problems_in_task: number of the task's problems; fewer may have samples.
+        programs: number of distinct programs that were run.
+        settings: the settings that all samples share: model, decoder, sampling parameters, style;
+            and, if the run recorded them, the model's origin and how it ran.
+        cost: the samples' cost; None if they have no token counts.
+        groups: pass@1 of groups of problems, by label (difficulty), if the task has any.
     """
 
     task: str
@@ -97,11 +97,11 @@ class Score:
 
     @property
     def counts(self) -> dict[str, Count]:
-        """Per problem, for the statistics."""
+        """The counts per problem, for the statistics."""
         return {p.problem_id: Count(p.n, p.c) for p in self.problems if p.n}
 
     def to_json(self) -> str:
-        """The content of ``score.json``."""
+        """Returns the content of ``score.json``."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
@@ -132,7 +132,7 @@ def read_score(path: str | Path) -> Score:
 
 
 def _check(score: Score) -> None:
-    """Refuses numbers that no scoring gives.
+    """Rejects impossible numbers.
 
     Raises:
         ValueError: naming the field.

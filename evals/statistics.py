@@ -14,12 +14,12 @@ closed form. For tasks that are variants of one another (infilling), errors are 
 section 2.2). G-pass@k is from Liu et al. 2024 (arXiv 2412.13147).
 
 Comparisons are paired by task, with Miller's standard error (section 4); the test is the sign-flip
-permutation test, which for one sample a task is McNemar's exact test, with Holm's step-down
+permutation test, which for one sample per task is McNemar's exact test, with Holm's step-down
 adjustment for several comparisons.
 
-Limits: intervals are at level 95 % and approximate; they can be too narrow close to 0 and 1 with
-few tasks, and with few clusters. The null hypothesis of the test is "no difference on tasks like
-these"; with few tasks it can't be significant (with six pairs p is at least 0.03).
+Limits: intervals are at level 95% and approximate; they can be too narrow close to 0 and 1 with few
+tasks, and with few clusters. The null hypothesis of the test is "no difference on tasks like
+these"; with few tasks it cannot be significant (with six pairs p is at least 0.03).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ import numpy as np
 from codegen.errors import InputError
 
 Z95 = 1.959963984540054
-_NORMAL_FROM = 100  # tasks from which on the normal interval is used
+_NORMAL_FROM = 100  # minimum number of tasks for the normal interval
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The samples of one task: ``n`` judged, ``c`` of them correct."""
+    """The samples of one task: ``n`` scored, ``c`` of them correct."""
 
     n: int
     c: int
@@ -53,16 +53,16 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean score over tasks, in [0, 1], with two 95 % intervals.
+    """A mean score over tasks, in [0, 1], with two 95% intervals.
 
     Attributes:
-        value: the mean over tasks.
-        tasks_low, tasks_high: for other tasks like these; None with a single task.
-        samples_low, samples_high: for these tasks with more samples; None where it is undefined,
-            that is if a task has no more than k samples.
+        value: mean over tasks.
+        tasks_low, tasks_high: interval for other tasks like these; None with a single task.
+        samples_low, samples_high: interval for these tasks with more samples; None if a task has no
+            more than k samples.
         m: number of tasks.
-        n: the least number of samples of a task.
-        clusters: groups of tasks taken as independent; ``m`` where all tasks are.
+        n: smallest number of samples of a task.
+        clusters: number of independent groups of tasks; ``m`` if all tasks are independent.
     """
 
     value: float
@@ -80,7 +80,7 @@ class Estimate:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The unbiased estimate of the chance that one of ``k`` samples passes, given ``c`` of ``n``.
+    """Returns the unbiased estimate of P(one of ``k`` samples passes), given ``c`` of ``n`` passed.
 
     1 - C(n-c, k) / C(n, k), computed as 1 - prod_{j=n-c+1..n} (1 - k/j), which neither overflows
     nor cancels.
@@ -93,7 +93,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if not 0 <= c <= n:
         raise InputError(f"{c} correct of {n} samples is impossible.")
     if n < k:
-        raise InputError(f"pass@{k} is undefined for {n} samples.", f"Make at least {k} a task.")
+        raise InputError(
+            f"pass@{k} is undefined for {n} samples.", f"Generate at least {k} per task."
+        )
     if c == 0:
         return 0.0
     if n - c < k:
@@ -102,9 +104,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def pass_hat_k(n: int, c: int, k: int) -> float:
-    """pass^k: the unbiased estimate of the chance that all of ``k`` samples pass.
+    """Returns pass^k: the unbiased estimate of the probability that all of ``k`` samples pass.
 
-    C(c, k) / C(n, k), which is 1 minus the chance that one of ``k`` samples fails.
+    C(c, k) / C(n, k), which is 1 minus the probability that one of ``k`` samples fails.
 
     Raises:
         InputError: as :func:`pass_at_k`.
@@ -117,13 +119,13 @@ def pass_hat_k(n: int, c: int, k: int) -> float:
 def estimate_pass_at_k(
     counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
 ) -> Estimate | None:
-    """The mean pass@k over tasks with both intervals; None if it is undefined for some task.
+    """Returns the mean pass@k over tasks with both intervals; None if undefined for some task.
 
     Args:
-        counts: one a task.
-        k: attempts.
+        counts: one count per task.
+        k: number of attempts.
         clusters: the cluster of each task, such as the task it is a variant of; by default all
-            tasks are independent. Only the interval over tasks depends on it.
+            tasks are independent. Affects only the interval over tasks.
     """
     if not counts or any(count.n < k for count in counts):
         return None
@@ -144,9 +146,9 @@ def estimate_pass_at_k(
 def estimate_pass_hat_k(
     counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
 ) -> Estimate | None:
-    """The mean pass^k over tasks with both intervals; None if it is undefined for some task.
+    """Returns the mean pass^k over tasks with both intervals; None if undefined for some task.
 
-    All of k pass unless one fails, so this is 1 minus pass@k of the failures.
+    All k pass unless one fails, so this is 1 minus pass@k of the failures.
     """
     failures = estimate_pass_at_k([Count(c.n, c.n - c.c) for c in counts], k, clusters)
     if failures is None:
@@ -168,10 +170,10 @@ def estimate_pass_hat_k(
 def clustered_error(
     scores: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | None = None
 ) -> float | None:
-    """The standard error of the mean of ``scores``, clustered; None with a single cluster.
+    """Returns the clustered standard error of the mean of ``scores``; None with a single cluster.
 
     sqrt(G / (G - 1) * sum over clusters g of (sum over i in g of (x_i - mean))^2) / m for m scores
-    in G clusters. With clusters of one it is the usual sd / sqrt(m).
+    in G clusters. With clusters of size one it is the usual sd / sqrt(m).
     """
     values = np.asarray(scores, dtype=float)
     residuals = values - values.mean()
@@ -179,7 +181,7 @@ def clustered_error(
         sums = residuals
     else:
         if len(clusters) != len(values):
-            raise InputError(f"{len(clusters)} clusters were given for {len(values)} scores.")
+            raise InputError(f"Got {len(clusters)} clusters for {len(values)} scores.")
         numbers: dict[Hashable, int] = {}
         places = np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
         sums = np.bincount(places, weights=residuals)
@@ -190,7 +192,7 @@ def clustered_error(
 
 
 def default_ks(n: int) -> tuple[int, ...]:
-    """The values of k to report for ``n`` samples: 1-2-3-5 steps a decade, and ``n`` itself."""
+    """Returns the values of k to report for ``n`` samples: 1-2-3-5 per decade, and ``n`` itself."""
     steps = [step * 10**power for power in range(7) for step in (1, 2, 3, 5)]
     return tuple(sorted({k for k in steps if k <= n} | ({n} if n else set())))
 
@@ -198,12 +200,15 @@ def default_ks(n: int) -> tuple[int, ...]:
 def clustered_interval(
     scores: Sequence[float], value: float, clusters: Sequence[Hashable] | None
 ) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval of ``value``, the mean of ``scores``, clustered; None with one cluster."""
+    """Returns the clustered 95% interval of ``value``, the mean of ``scores``.
+
+    None with one cluster.
+    """
     error = clustered_error(scores, clusters)
     if error is None:
         return None, None
     groups = len(scores) if clusters is None else len(set(clusters))
-    if error < TOLERANCE:  # all tasks alike: the spread says nothing, their number still does
+    if error < TOLERANCE:  # all tasks are alike: use their number instead of their spread
         return wilson(value, groups)
     if groups >= _NORMAL_FROM:
         return _clip(value - Z95 * error, value + Z95 * error)
@@ -211,7 +216,7 @@ def clustered_interval(
 
 
 def wilson(value: float, trials: float) -> tuple[float, float]:
-    """Wilson's 95 % interval for a proportion observed in ``trials``, which may be fractional."""
+    """Returns Wilson's 95% interval for a proportion over ``trials``, which may be fractional."""
     z2 = Z95**2
     centre = (value + z2 / (2 * trials)) / (1 + z2 / trials)
     spread = value * (1 - value) / trials + z2 / (4 * trials**2)
@@ -226,9 +231,9 @@ def _samples_interval(
     if any(count.n - 1 < k for count in counts):
         return None, None
     passed, total = sum(count.c for count in counts), sum(count.n for count in counts)
-    # With all samples alike the jackknife sees no spread. Bound the rate of single samples instead.
-    # By Jensen, tasks whose mean rate is at most u have a mean pass@k of at most 1 - (1 - u)^k, and
-    # tasks whose mean failure rate is at most u one of at least 1 - u.
+    # With all samples alike the jackknife yields no spread. Bound the rate of single samples
+    # instead. By Jensen, tasks whose mean rate is at most u have a mean pass@k of at most
+    # 1 - (1 - u)^k, and tasks whose mean failure rate is at most u have one of at least 1 - u.
     if passed == 0:
         return 0.0, 1 - (1 - wilson(0.0, total)[1]) ** k
     if passed == total:
@@ -239,7 +244,7 @@ def _samples_interval(
 
 
 def _jackknife_variance(count: Count, k: int) -> float:
-    """Variance of one task's estimate: deleting a passed sample gives a, a failed one b."""
+    """Returns one task's variance: a after deleting a passed sample, b after a failed one."""
     n, c = count.n, count.c
     a = pass_at_k(n - 1, c - 1, k) if c else 0.0
     b = pass_at_k(n - 1, c, k) if c < n else 0.0
@@ -251,22 +256,16 @@ def _clip(low: float, high: float) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-# --- variants of one task ------------------------------------------------------------------------
-
-
 _BASE = re.compile(
     r"(?:^|/)(?P<variant>(?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)"
-    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # moments of one repository are alike
+    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # edit states of one repository are alike
 )
 
 
 def base_task(problem_id: str) -> str:
-    """The task that a problem is a variant of; the problem itself if its name says nothing."""
+    """Returns the task that a problem is a variant of; by default the problem itself."""
     found = _BASE.search(problem_id)
     return found[1] or found[2] if found else problem_id
-
-
-# --- comparison ----------------------------------------------------------------------------------
 
 
 _ENUMERATE_UP_TO = 14  # non-zero differences: 2**14 sign patterns
@@ -280,13 +279,13 @@ class Comparison:
 
     Attributes:
         difference: mean over tasks of second minus first, in [-1, 1].
-        low, high: its 95 % interval over tasks; None with a single task.
-        se: its standard error over tasks; None with a single task.
+        low, high: 95% interval of the difference over tasks; None with a single task.
+        se: standard error of the difference over tasks; None with a single task.
         p_value: two-sided sign-flip permutation test of "no difference".
-        method: how the p-value was found; ``exact`` or ``monte-carlo``.
-        m: tasks in both runs.
-        clusters: groups of tasks taken as independent; signs are flipped by group.
-        better, worse: tasks on which the second scored higher, lower.
+        method: method for the p-value; ``exact`` or ``monte-carlo``.
+        m: number of tasks in both runs.
+        clusters: number of independent groups of tasks; signs are flipped by group.
+        better, worse: number of tasks on which the second scored higher, lower.
     """
 
     k: int
@@ -310,13 +309,13 @@ def compare(
     cluster: Callable[[str], Hashable] | None = None,
     seed: int = 0,
 ) -> Comparison | None:
-    """Compares two runs by the tasks they share; None if pass@k is undefined or nothing is shared.
+    """Compares two runs by their common tasks; None without any or if pass@k is undefined.
 
     Args:
         first, second: task -> its samples.
-        cluster: gives the cluster of a task, such as the task it is a variant of; by default all
+        cluster: maps a task to its cluster, such as the task it is a variant of; by default all
             tasks are independent.
-        seed: of the random sign patterns, if the test is not exact.
+        seed: seed of the random sign patterns, if the test is not exact.
     """
     shared = [id_ for id_ in first if id_ in second]
     pairs = [(first[id_], second[id_]) for id_ in shared]
@@ -351,7 +350,7 @@ def compare(
 
 
 def _lattice(pairs: Sequence[tuple[Count, Count]], k: int) -> int | None:
-    """The number q for which all differences are multiples of 1/q, if it is known and small."""
+    """Returns q such that all differences are multiples of 1/q, if q is known and small."""
     if k != 1:
         return None
     q = math.lcm(*(count.n for pair in pairs for count in pair))
@@ -361,11 +360,12 @@ def _lattice(pairs: Sequence[tuple[Count, Count]], k: int) -> int | None:
 def sign_flip_p(
     differences: np.ndarray, *, lattice: int | None = None, seed: int = 0
 ) -> tuple[float, Literal["exact", "monte-carlo"]]:
-    """Two-sided p of the paired sign-flip permutation test on the sum of ``differences``, [m].
+    """Returns the two-sided p of the paired sign-flip permutation test on sum(``differences``).
 
-    Under the null hypothesis each difference could as well have had the other sign. Exact by the
-    distribution over a lattice (``lattice`` q: all differences are multiples of 1/q) or by
-    enumeration; otherwise by 50,000 random sign patterns, the observed one counted among them.
+    ``differences`` has shape [m]. Under the null hypothesis each difference could as well have the
+    other sign. Exact by the distribution over a lattice (``lattice`` q: all differences are
+    multiples of 1/q) or by enumeration; otherwise by 50,000 random sign patterns, including the
+    observed one.
     """
     values = np.abs(differences[np.abs(differences) > TOLERANCE])
     if not len(values):
@@ -389,9 +389,9 @@ def sign_flip_p(
 
 
 def _lattice_p(steps: np.ndarray, observed: int) -> float:
-    """The chance that abs(sum of +-steps) >= observed, by convolving two-point distributions."""
+    """Returns P(abs(sum of +-steps) >= observed), by convolving two-point distributions."""
     reach = int(steps.sum())
-    chance = np.zeros(2 * reach + 1)  # index i stands for the sum i - reach
+    chance = np.zeros(2 * reach + 1)  # index i is the sum i - reach
     chance[reach] = 1.0
     for step in steps:
         chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2
@@ -400,7 +400,7 @@ def _lattice_p(steps: np.ndarray, observed: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number by Holm's step-down method, in the order given."""
+    """Returns Holm's step-down adjusted p-values, in the given order."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])

@@ -399,7 +399,7 @@ def test_a_reward_function_for_trl() -> None:
     )
     assert got == [1.5, 0.0, 0.0]
     assert metrics["solved"] == pytest.approx(1 / 3)
-    with pytest.raises(InputError, match="does not say how to judge an answer"):
+    with pytest.raises(InputError, match="does not say how to score an answer"):
         reward(prompts=["p"], completions=["x"], other=[1])
     assert pickle.loads(pickle.dumps(reward))._judge is None  # noqa: S301
     reward.close()

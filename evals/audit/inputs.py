@@ -169,7 +169,7 @@ def vary(
     """Returns inputs like the recorded ones, the shortest first.
 
     Args:
-        seen: recorded inputs; those of the first one's function are varied.
+        seen: recorded inputs; only calls of the first one's function are varied.
         count: maximum number of variations.
         around: an input to vary instead.
     """

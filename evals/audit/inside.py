@@ -1,14 +1,14 @@
-"""Code that runs in the sandbox with a program. The text of this file is appended to the program.
+"""Code that runs in the sandbox with a program. This file's source is appended to the program.
 
-It imports nothing of this project, and defines as few names as possible beside the program's.
+It imports nothing from this project, and defines as few names as possible.
 """
 
 
 def _audit_call_all(calls: list[str], seconds: float) -> list[tuple[bool, object, str]]:
     """Evaluates calls; returns for each whether it returned, its value, and its error.
 
-    A call that takes more CPU seconds ends with the error ``timeout``; after some of these the
-    others are ``skipped``.
+    A call that takes more CPU seconds fails with the error ``timeout``; after some timeouts the
+    other calls are ``skipped``.
     """
     import copy
     import signal
@@ -39,12 +39,12 @@ def _audit_call_all(calls: list[str], seconds: float) -> list[tuple[bool, object
 
 
 def _audit_record(parts: list, names: list[str], entry_point: str, limits: list) -> list[str]:
-    """Runs tests; returns the calls of functions that they make, not those of recursion.
+    """Runs tests; returns the calls of functions that they make, without recursive ones.
 
     Args:
         parts: setup, program and tests.
-        names: the functions to watch.
-        limits: of the number of calls, and of the characters of each.
+        names: functions to watch.
+        limits: maximum number of calls, and of characters per call.
     """
     import types
     import unittest

@@ -47,8 +47,8 @@ class Settings:
     Attributes:
         mutants: maximum number per problem.
         inputs: maximum number of generated inputs per problem.
-        seed: of mutants and inputs.
-        harness: in which forgers are tried.
+        seed: seed of mutants and inputs.
+        harness: harness in which forgers are tried.
     """
 
     mutants: int = 30
@@ -91,8 +91,8 @@ class Row:
     """The audit of one problem.
 
     Attributes:
-        state: ``audited``; or why not, and the fields below are empty: ``no_reference``,
-            ``reference_fails``, ``flaky_reference`` (it passes some runs only),
+        state: ``audited``; or the reason for no audit, with the fields below empty:
+            ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes some runs only),
             ``tests_nothing`` (the tests pass regardless of the program), ``not_python``,
             ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
             ``sandbox_failed`` (run the audit again).
@@ -108,7 +108,7 @@ class Row:
         survivors: mutants that pass.
         suite: the stronger suite has the problem and accepts its reference.
         trust: grade of the tests, see :attr:`codegen.evals.sandbox.Job.trust`.
-        sites, open_sites: assertions about the program; those that it could forge.
+        sites, open_sites: number of assertions about the program; ones that it could forge.
         forgers: tricks that pass in the chosen harness.
         duplicates: similar problems of the set, and training examples that contain this one.
         added: assertions of the hardened tests.
@@ -221,7 +221,7 @@ class _Subject:
     """A problem with its reference.
 
     Attributes:
-        job: the reference's.
+        job: the reference's job.
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
     """
@@ -234,7 +234,7 @@ class _Subject:
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
         made = self.task.job(self.problem, program)
-        assert isinstance(made, Job)  # as the reference's is
+        assert isinstance(made, Job)  # like the reference's
         return replace(made, plain=self.job.plain)
 
     def calls(self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S) -> Job:

@@ -1,6 +1,6 @@
 """Wrong programs that tests should reject: mutants of a reference, and forgers.
 
-Mutants have one small mistake each, those of mutation testing (DeMillo, Lipton and Sayward 1978;
+Mutants have one small mistake each, as in mutation testing (DeMillo, Lipton and Sayward 1978;
 the operators follow mutmut and Cosmic Ray): another operator or constant, a negated condition, a
 wrong branch, a dropped statement, an index off by one, swapped arguments. Mutants with equal
 bytecode count once. Programs are parsed and compiled here, never run.
@@ -51,7 +51,7 @@ class _Change(NamedTuple):
     new: ast.AST
 
     def render(self, tree: ast.Module) -> str:
-        """Returns the changed program; the tree stays as it was."""
+        """Returns the changed program; the tree is unchanged."""
         value = getattr(self.parent, self.field)
         new = self.new
         if self.at is not None:
@@ -142,7 +142,7 @@ _DROPPED = (
 
 
 def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Yields what could stand instead of a node, each with the class of the mistake."""
+    """Yields replacements of a node, each with the class of the mistake."""
     is_early = isinstance(node, ast.Return) and isinstance(parent, (ast.If, ast.For, ast.While))
     if is_early or isinstance(node, _DROPPED):
         yield "statement", ast.Pass()
@@ -206,8 +206,6 @@ def _of_call(
         swapped = [*arguments[:at], arguments[at + 1], arguments[at], *arguments[at + 2 :]]
         yield "argument", ast.Call(function, swapped, keywords)
 
-
-# --- forgers -------------------------------------------------------------------------------------
 
 Harness = Literal["isolated", "blinded", "human_eval", "in_process"]
 HARNESSES: tuple[Harness, ...] = get_args(Harness)

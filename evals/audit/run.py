@@ -88,7 +88,7 @@ def _number(problem: Problem) -> str:
 def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:
     """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
 
-    A problem is started when no job of those in progress is waiting, so few are open at a time.
+    A problem starts only when no job of the started ones is waiting, so few are open at a time.
 
     Args:
         problems: steps by problem id.

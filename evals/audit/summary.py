@@ -72,7 +72,7 @@ def _count(rows: Sequence[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
 
 
 def _of_class(rows: Sequence[Row], kind: str) -> dict[str, Any]:
-    """Counts the mutants of one class; the fraction is of the problems that have some."""
+    """Counts the mutants of one class, and the fraction of problems with some that accept one."""
     having = [row for row in rows if kind in row.mutants]
     survivors = [s for row in having for s in row.survivors if s.kind == kind]
     return {
@@ -109,7 +109,7 @@ def write_pages(directory: RunDirectory, rows: Sequence[Row], summary: Mapping[s
     """Writes ``audit.html`` and ``README.md``.
 
     Args:
-        rows: in the task's order; the page sorts them.
+        rows: audited problems in task order; the page sorts them.
     """
     worst = sorted(rows, key=badness, reverse=True)
     shown = {
@@ -135,7 +135,7 @@ def badness(row: Row) -> tuple[float, ...]:
 
 
 def read_finding(folder: str | Path) -> tuple[str, str]:
-    """Returns the task of an audit, and what a report says next to scores on that task.
+    """Returns the task of an audit, and a report's sentence about scores on that task.
 
     Raises:
         InputError: if the directory has no audit.

@@ -1,8 +1,7 @@
-"""The report: one HTML file that needs nothing else, and its numbers as JSON and Markdown.
+"""The report: one self-contained HTML file, and its numbers as JSON and Markdown.
 
-``content`` (scored runs, and how they are read), ``numbers`` (what is computed beside the scores),
-``charts`` (SVG), ``page`` (what the templates in ``assets``
-are filled with).
+Modules: ``content`` (scored runs and how they are read), ``numbers`` (measures in addition to the
+scores), ``charts`` (SVG), ``page`` (fills in the templates in ``assets``).
 """
 
 from codegen.evals.report.charts import loss_picture

@@ -1,7 +1,7 @@
-"""The charts of a report as SVG text, and text made safe for a page.
+"""SVG charts for reports, and functions that make text safe for a page.
 
 Charts have classes and no colors: the page's style sheet colors them for light, dark and print, so
-the page can forbid inline styles. Series differ by color, marker and name. Text in a chart is
+the page can forbid inline styles. Series differ by color, marker and name. Text in charts is
 escaped here; functions that return safe markup have the type ``Markup``.
 """
 
@@ -19,21 +19,21 @@ from markupsafe import Markup
 
 from codegen.evals.report.content import LossCurve, ScoredRun
 
-SERIES_STYLES = 6  # colors in the style sheet; later series start again
+SERIES_STYLES = 6  # colors in the style sheet; more series reuse them
 
-# Each chart is drawn for wide and for narrow pages, since text that is scaled down can't be read;
-# the style sheet shows one of the two.
+# Each chart is drawn for wide and for narrow pages, since scaled-down text is unreadable; the style
+# sheet shows one of the two.
 WIDE, NARROW = 720, 350
 _HEIGHT = {WIDE: 350, NARROW: 300}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
-_MOST_POINTS = 300  # per loss curve; longer ones are averaged in bins
+_MOST_POINTS = 300  # maximum points per loss curve; longer curves are averaged in bins
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def visible(value: object) -> str:
-    """The text of a value, with invisible characters written by their numbers.
+    """Returns a value's text, with invisible characters as code points.
 
-    So control characters, direction overrides and lone surrogates can't hide text. Not escaped.
+    So control characters, direction overrides and lone surrogates cannot hide text. Not escaped.
     """
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
@@ -42,20 +42,17 @@ def visible(value: object) -> str:
 
 
 def safe_text(value: object) -> str:
-    """:func:`visible`, escaped for HTML and SVG."""
+    """Returns :func:`visible`, escaped for HTML and SVG."""
     return escape(visible(value))
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """0.125 as ``12.5%``."""
+    """Formats 0.125 as ``12.5%``."""
     return f"{100 * value:.{digits}f}%"
 
 
-# --- the charts of the page --------------------------------------------------------------------
-
-
 def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
-    """pass@k over k; runs need two k each. ``number`` is the task's on the page."""
+    """Returns a chart of pass@k over k; runs need two values of k. ``number`` is the task's."""
     return _both_widths(
         lambda width: line_chart(
             [_pass_series(run) for run in runs],
@@ -70,7 +67,7 @@ def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
 
 
 def _pass_series(run: ScoredRun) -> Series:
-    """pass@k with its intervals."""
+    """Returns pass@k with its intervals."""
     estimates = sorted(run.score.estimates.items())
     bands = []
     for kind in ("tasks", "samples"):
@@ -92,7 +89,7 @@ def _described(run: ScoredRun) -> str:
 
 
 def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
-    """How the samples of each run ended."""
+    """Returns a chart of the runs' numbers of samples by status."""
     rows = [
         (run.name, [(s, count) for s in statuses if (count := run.score.statuses.get(s, 0))])  # type: ignore[call-overload]
         for run in runs
@@ -112,17 +109,17 @@ def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
 
 
 def loss_chart(curves: Sequence[LossCurve], quantity: str = "Loss") -> Markup:
-    """Losses, or another quantity, over the steps; each curve needs a point."""
+    """Returns a chart of losses, or another quantity, over steps; each curve needs a point."""
     return _both_widths(lambda width: _loss_chart(curves, width, quantity))
 
 
 def is_thinned(curve: LossCurve) -> bool:
-    """Whether a curve is drawn as averages of bins."""
+    """Returns whether a curve is drawn as averages of bins."""
     return len(curve.points) > _MOST_POINTS
 
 
 def loss_picture(losses: Sequence[LossCurve], quantity: str = "Loss") -> str:
-    """Curves over the steps as an SVG file of its own; each needs at least one point."""
+    """Returns curves over steps as a standalone SVG file; each needs at least one point."""
     return standalone(_loss_chart(losses, WIDE, quantity))
 
 
@@ -153,12 +150,9 @@ def _both_widths(draw: Callable[[int], str]) -> Markup:
     return Markup(draw(WIDE) + draw(NARROW))
 
 
-# --- lines and bars ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Band:
-    """An interval at each x: (x, low, high). ``kind`` is a class of the style sheet."""
+    """An interval at each x: (x, low, high). ``kind`` is a style sheet class."""
 
     kind: Literal["tasks", "samples"]
     points: Sequence[tuple[float, float, float]]
@@ -170,8 +164,8 @@ class Series:
 
     Attributes:
         points: (x, y) by rising x.
-        bands: drawn below the line.
-        solid_up_to: from this x on the line is dashed.
+        bands: intervals, drawn below the line.
+        solid_up_to: last x of the solid line; the rest is dotted.
     """
 
     name: str
@@ -183,7 +177,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: its label, how a tick is written, and whether it is logarithmic."""
+    """One axis: its label, the format of its ticks, and whether it is logarithmic."""
 
     label: str
     text: Callable[[float], str]
@@ -201,10 +195,11 @@ def line_chart(
     y_from_zero: bool = True,
     width: int = WIDE,
 ) -> str:
-    """A line chart; ``id_`` must be unique on the page, ``description`` is read out.
+    """Returns a line chart.
 
-    ``width`` is :data:`WIDE` or :data:`NARROW`.
-    Without any point it is empty axes.
+    ``id_`` must be unique on the page; screen readers read ``description``.
+
+    ``width`` is :data:`WIDE` or :data:`NARROW`. Without points it has only axes.
     """
     every = [point for s in series for point in s.points] or [(0.0, 0.0)]
     xs, ys = [px for px, _ in every], [py for _, py in every]
@@ -212,7 +207,7 @@ def line_chart(
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
     x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
-    # A short axis of whole numbers has ticks between them, which would read alike.
+    # A short axis of whole numbers would have several ticks with the same label.
     x_ticks = list({x.text(tick): tick for tick in reversed(x_ticks)}.values())[::-1]
     across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
     up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
@@ -243,7 +238,7 @@ def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
 
 
 def marker(number: int, x: float, y: float) -> str:
-    """The mark of the ``number``-th series at (x, y), so that series differ by more than color."""
+    """Returns the mark of the ``number``-th series at (x, y); marks differ without color."""
     shapes = {
         0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
         1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',
@@ -261,7 +256,7 @@ def _closed(x: float, y: float, *corners: tuple[float, float]) -> str:
 
 
 def swatch(number: int) -> Markup:
-    """A line with its mark, for a legend."""
+    """Returns a line with its mark, for a legend."""
     return Markup(
         f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" '
         f'aria-hidden="true">'
@@ -277,13 +272,13 @@ def stacked_bars(
     description: str,
     width: int = WIDE,
 ) -> str:
-    """Horizontal bars of full length: rows of (label, parts), parts of (style class, count)."""
+    """Returns horizontal bars of full length: rows of (label, parts), parts of (class, count)."""
     pitch, thick, top = 52, 22, 20
     parts: list[str] = []
     for number, (label, counts) in enumerate(rows):
         y = top + number * pitch
         total = sum(count for _, count in counts)
-        room = width // 9  # characters; the whole label is in the table of counts
+        room = width // 9  # characters; the table of counts has the whole label
         short = label if len(label) <= room else label[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
         parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(short)}</text>')
         x = 0.0
@@ -305,7 +300,7 @@ def stacked_bars(
 
 
 def standalone(chart: str) -> str:
-    """A chart as a file of its own: with its namespace, the page's style sheet and a background."""
+    """Returns a chart as a standalone file with namespace, style sheet and background."""
     style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     head, _, inside = chart.partition(">")
     font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
@@ -365,7 +360,7 @@ def _scale(
 
 
 def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
-    """About five round values from ``low`` to ``high``; with ``outer`` they enclose both."""
+    """Returns about five round values from ``low`` to ``high``, enclosing both if ``outer``."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     raw = (high - low) / 5
@@ -377,7 +372,7 @@ def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, ... within the range, and both ends unless they would touch a neighbor."""
+    """Returns 1, 2, 5, 10, ... within the range, and both ends unless they touch a neighbor."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return ticks + ([high] if not ticks or high / ticks[-1] > 1.35 else [])

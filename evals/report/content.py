@@ -1,7 +1,7 @@
-"""The content of a report: scored runs, read from their directories, and what a caller may add.
+"""A report's content: scored runs, read from their directories, and the caller's additions.
 
-The task finds the programs in the answers, as it did for scoring. If the task can't be loaded (its
-data is gone), the answers are shown without programs, and a note says so.
+The task extracts the programs from the answers, as it did for scoring. If the task cannot be loaded
+(its data is missing), the answers are shown without programs, and a note says so.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from codegen.records import Sample, Status, Verdict, read_jsonl
 
 @dataclass(frozen=True, slots=True)
 class SampleView:
-    """One sample as a reader sees it.
+    """One sample as the report shows it.
 
     Attributes:
-        status, message: how it was judged, and why it did not pass.
-        program: what was run; empty if none was found in the answer.
-        actions: the actions it wrote, if its tokens stand for actions.
+        status, message: verdict of the sample, and the reason it did not pass.
+        program: the program that was run; empty if none was found in the answer.
+        actions: the sample's actions, if its tokens encode actions.
         finish_reason: ``eos``, ``stop`` or ``length``.
-        cpu_s, memory_mib: what the program used.
-        trust: how far the verdict can be believed.
-        output: the beginning of what the program printed.
+        cpu_s, memory_mib: CPU seconds and MiB of memory that the program used.
+        trust: grade of the verdict.
+        output: the beginning of the program's output.
     """
 
     index: int
@@ -50,7 +50,7 @@ class SampleView:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSamples:
-    """The samples of one problem, and the prompt they answer."""
+    """The samples of one problem, and their prompt."""
 
     prompt: str
     samples: Sequence[SampleView]
@@ -58,10 +58,10 @@ class ProblemSamples:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A score under the name it has in the report.
+    """A score with its name in the report.
 
     Attributes:
-        samples: problem id -> its samples, where known.
+        samples: problem id -> its samples, if known.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ScoredRun:
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
 
     def with_note(self, note: str) -> ScoredRun:
-        """The run with one more sentence next to its score."""
+        """Returns the run with another sentence next to its score."""
         return replace(self, score=replace(self.score, notes=(*self.score.notes, note)))
 
 
@@ -78,10 +78,10 @@ class EditSteps:
     """One sample, action by action.
 
     Attributes:
-        title: what to call it.
-        prompt: what the model was given.
+        title: heading.
+        prompt: the model's input.
         states: the program after each action.
-        verdict: how the last one was judged.
+        verdict: verdict of the last state.
     """
 
     title: str
@@ -98,17 +98,14 @@ class LossCurve:
     points: Sequence[tuple[float, float]]
 
 
-# --- reading a run ----------------------------------------------------------------------------
-
-
 def read_run(name: str, folder: str | Path) -> ScoredRun:
-    """A run from the directory that ``codegen eval score`` wrote.
+    """Reads a run from the directory that ``codegen eval score`` wrote.
 
-    Its samples are in ``scored.jsonl`` or ``samples.jsonl``, if one is there.
+    Its samples are in ``scored.jsonl`` or ``samples.jsonl``, if either exists.
 
     Raises:
-        InputError: if the score or the samples can't be read, or these are not those that were
-            scored.
+        InputError: if the score or the samples cannot be read, or the samples differ from the
+            scored ones.
     """
     folder = Path(folder)
     score = read_score(folder)
@@ -125,7 +122,8 @@ def read_run(name: str, folder: str | Path) -> ScoredRun:
         verdict = judged.pop((sample.problem_id, sample.index), None)
         if verdict is None:
             raise InputError(
-                f"{file} holds sample {sample.index} of {sample.problem_id}, which was not scored.",
+                f"{file} contains sample {sample.index} of {sample.problem_id}, which was not "
+                "scored.",
                 f"Score it into {home}.",
             )
         problem = programs.problems.get(sample.problem_id)
@@ -135,20 +133,20 @@ def read_run(name: str, folder: str | Path) -> ScoredRun:
         prompts.setdefault(sample.problem_id, asked)
     if judged:
         raise InputError(
-            f"{file} lacks {len(judged)} of the samples that were scored.",
+            f"{file} lacks {len(judged)} of the scored samples.",
             "Score the samples again.",
         )
     if programs.task is None:
         note = "The task's data is not available, so answers are shown without their programs."
         score = replace(score, notes=(*score.notes, note))
-    # In the order of the score, which is the task's.
+    # Keep the score's order, which is the task's.
     order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
     ids = sorted(found, key=lambda id_: order.get(id_, len(order)))
     return ScoredRun(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
 
 
 class Programs:
-    """Finds the programs in the samples of a score, as they were found for scoring."""
+    """Extracts the programs of a score's samples, in the same way as for scoring."""
 
     def __init__(self, score: Score) -> None:
         self.task = _task(score)
@@ -157,7 +155,7 @@ class Programs:
         )
 
     def of(self, sample: Sample) -> str:
-        """The program in a sample; empty if none is found, or the task is not available."""
+        """Returns a sample's program; empty if none is found, or the task is not available."""
         problem = self.problems.get(sample.problem_id)
         if self.task is None or problem is None:
             return ""
@@ -168,7 +166,7 @@ class Programs:
 
 
 def _task(score: Score) -> tasks.Task[Any] | None:
-    """The task of a score, with the same data."""
+    """Loads the task of a score, with the same data."""
     for source in (None, score.source):
         try:
             task = tasks.load(score.task, source)
@@ -197,8 +195,8 @@ def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
 
 
 def named_folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
-    """The name and directory of each ``[NAME=]DIR``."""
-    # A directory may have an equals sign in its own name.
+    """Returns the name and directory of each ``[NAME=]DIR``."""
+    # A directory may contain an equals sign.
     parts = [("", a) if "=" not in a or Path(a).exists() else a.split("=", 1) for a in arguments]
     paths = [Path(folder).resolve() for _, folder in parts]
     return [
@@ -208,7 +206,7 @@ def named_folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def _shortest_end(path: Path, others: Sequence[Path]) -> str:
-    """The shortest end of a path that no other path ends with."""
+    """Returns the shortest suffix of a path that no other path ends with."""
     for count in range(1, len(path.parts)):
         end = path.parts[-count:]
         if not any(other.parts[-count:] == end for other in others):

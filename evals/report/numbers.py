@@ -1,4 +1,4 @@
-"""The numbers of a report: the ks to show, comparisons of runs, and measures of the samples."""
+"""The numbers of a report: the values of k to show, comparisons of runs, and sample measures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from codegen.evals import metrics, statistics
 from codegen.evals.report.content import ScoredRun
 
 _SIGNIFICANT = 0.05
-_ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared with the first
-_LOOKED_AT = 20  # samples of a problem that are measured
-_MOST_MEASURED = 4000  # samples of a run that are measured
+_ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared only with the first
+_LOOKED_AT = 20  # maximum samples measured per problem
+_MOST_MEASURED = 4000  # maximum samples measured per run
 
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
-    """Two runs compared; ``p_adjusted`` is Holm's for all comparisons of the report."""
+    """Two runs compared; ``p_adjusted`` is Holm-adjusted for all comparisons of the report."""
 
     task: str
     first: str
@@ -27,12 +27,12 @@ class PairedResult:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is, at the 5 % level, after adjustment."""
+        """Whether the difference is significant at the 5% level, after adjustment."""
         return self.p_adjusted <= _SIGNIFICANT
 
 
 def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
-    """The k worth a column: 1, 10 and 100 as far as there are samples; else 1 and the largest."""
+    """Returns the k to show: 1, 10 and 100 if there are enough samples; else 1 and the largest."""
     known = {k for run in runs for k in run.score.estimates}
     chosen = [k for k in (1, 10, 100) if k in known]
     if len(chosen) < 2 and known:
@@ -41,7 +41,7 @@ def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
 
 
 def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
-    """All pairs of runs of one task (with many runs, each with the first), at the headline ks."""
+    """Compares all pairs of runs of a task (many runs: each with the first) at the headline ks."""
     found: list[tuple[ScoredRun, ScoredRun, statistics.Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
@@ -67,24 +67,21 @@ def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResu
 
 
 def by_task(runs: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
-    """The runs of each task, in their order."""
+    """Groups runs by task, in order."""
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:
         groups.setdefault(run.score.task, []).append(run)
     return groups
 
 
-# --- beyond the score -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Further:
-    """What a report shows of one run in addition to its score.
+    """Measures of one run in addition to its score.
 
     Attributes:
         all_pass: k -> pass^k, for the k of the score's estimates.
-        diversity, repetition: of the samples, if the report has them.
-        measured: how many samples ``repetition`` covers.
+        diversity, repetition: measures of the samples, if the report has them.
+        measured: number of samples that ``repetition`` covers.
     """
 
     all_pass: Mapping[int, statistics.Estimate] = field(default_factory=dict)
@@ -94,7 +91,7 @@ class Further:
 
 
 def compute(run: ScoredRun, *, seed: int = 0) -> Further:
-    """All of it for one run."""
+    """Computes a run's measures."""
     repetition, measured = _repetition(run)
     return Further(
         all_pass=_all_pass(run),
@@ -127,7 +124,7 @@ def _repetition(run: ScoredRun) -> tuple[metrics.PaperRepetition | None, int]:
 
 
 def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:
-    """Problem -> the programs of its samples; the answer where no program was found."""
+    """Returns problem -> its samples' programs, or answers where no program was found."""
     return {
         id_: [view.program or view.answer for view in problem.samples]
         for id_, problem in run.samples.items()

@@ -1,8 +1,8 @@
-"""Writes a report: one HTML file that needs nothing else, and beside it its numbers as JSON and
-Markdown. The pages are Jinja2 templates in ``assets``; here is what they are filled with.
+"""Writes a report: one self-contained HTML file, and its numbers as JSON and Markdown next to it.
+It fills in the Jinja2 templates in ``assets``.
 
-Every value in a template is made visible and escaped, for HTML or for Markdown, unless it is markup
-of this package. The page's content security policy forbids requests and scripts but its own.
+Every value in a template is made visible and escaped, for HTML or for Markdown, unless it is this
+package's markup. The page's content security policy forbids requests and foreign scripts.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _MEANING: Mapping[Status, str] = {
     "passed": "passed all tests",
     "wrong": "a test failed",
     "error": "raised an exception",
-    "timeout": "used up its time",
-    "memory": "used up its memory",
+    "timeout": "exceeded the time limit",
+    "memory": "exceeded the memory limit",
     "crashed": "the interpreter crashed",
-    "exited": "ended itself before the tests were done",
-    "output_limit": "wrote too much",
+    "exited": "exited before the tests were done",
+    "output_limit": "exceeded the output limit",
     "syntax_error": "not valid Python",
     "compile_error": "did not compile",
-    "empty": "nothing was written",
+    "empty": "the answer is empty",
     "no_answer": "no program was found in the answer",
     "bad_test": "the problem's test is unusable or tests nothing",
-    "refused": "not judged: the tests could be forged more easily than --trust allows",
-    "infra_error": "not judged: the sandbox failed",
+    "refused": "not scored: the tests could be forged more easily than --trust allows",
+    "infra_error": "not scored: the sandbox failed",
 }
-# Title, note, and the field of Further.diversity or .repetition; all but the last are shares.
+# Title, note, and the field of Further.diversity or .repetition; all but the last are fractions.
 _SAMPLE_ROWS = (
     ("Distinct programs", "", "unique_text"),
     ("Distinct after renaming locals", "no comments, docstrings, layout", "unique_form"),
     ("Dissimilarity of two samples", "1 − token edit similarity", "dissimilarity"),
-    ("Effective share of samples", "Vendi score / samples", "vendi"),
+    ("Effective fraction of samples", "Vendi score / samples", "vendi"),
     ("Compile", "", "compiles"),
     ("Ended by themselves", "EGP", "egp"),
     ("Repeated 4-grams", "TR-N", "tr_n"),
@@ -83,22 +83,22 @@ def write_report(
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes the report to ``out`` (HTML), and beside it as ``.json`` and as Markdown (``.md``).
+    """Writes the report to ``out`` (HTML), and next to it as JSON and as Markdown (``.md``).
 
-    The JSON holds all numbers; the samples are in the page, and in the runs' own files.
+    The JSON contains all numbers; the samples are in the page, and in the runs' own files.
 
     Args:
-        runs: in the order they are shown; the first is the baseline of comparisons.
+        runs: scored runs in display order; the first is the baseline of comparisons.
         losses: curves over training steps.
-        notes: sentences of the caller, shown with the result's limits.
-        versions: of the caller's software, in addition to those in the scores.
+        notes: the caller's sentences, shown with the result's limits.
+        versions: versions of the caller's software, added to the scores' versions.
 
     Returns:
         The path of the HTML file.
 
     Raises:
-        InputError: if there are no runs, two have one name, or a file that is not an earlier
-            report's JSON would be overwritten by this one's.
+        InputError: if there are no runs, two have the same name, or a file would be overwritten
+            that is not an earlier report's JSON.
     """
     out = Path(out)
     names = [run.name for run in runs]
@@ -163,7 +163,7 @@ def write_report(
 
 
 def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
-    """Refuses to overwrite a file that is not of a report, such as the ``score.json`` of a run."""
+    """Raises an error for a file that is not a report's, such as the ``score.json`` of a run."""
     if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(
             f"The report's {what} would overwrite {path}, which is not a report.",
@@ -188,7 +188,7 @@ def _is_summary(content: bytes) -> bool:
 
 
 def _finite(value: object) -> object:
-    """The same with null in place of NaN and infinities, which JSON lacks."""
+    """Returns the value with null instead of NaN and infinities, which JSON lacks."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -196,16 +196,13 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- templates ---------------------------------------------------------------------------------
-
-
 @functools.cache
 def templates(show: Callable[[object], str], *folders: Path) -> Environment:
-    """The templates; ``show`` is applied to each value that they show.
+    """Returns the templates' environment; ``show`` is applied to each value that they show.
 
     Args:
         show: :func:`as_text` for HTML.
-        folders: of further templates, which may use those of the report.
+        folders: folders of extra templates, which may use the report's templates.
     """
     made: Any = Environment(
         loader=FileSystemLoader([*folders, ASSETS]),
@@ -250,10 +247,10 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
 
 
 def _functions_of(further: Mapping[str, numbers.Further]) -> dict[str, Callable[..., object]]:
-    """Functions of the templates over the further numbers."""
+    """Returns the templates' functions over the extra measures."""
 
     def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
-        """How many samples the shares are based on, if it is the same for all."""
+        """Returns the rarefaction's sample size, if it is the same for all runs."""
         ks = {d.k for run in runs if (d := further[run.name].diversity) is not None}
         return ks.pop() if len(ks) == 1 else None
 
@@ -265,7 +262,7 @@ def _functions_of(further: Mapping[str, numbers.Further]) -> dict[str, Callable[
 
 
 def as_text(value: object) -> str:
-    """A value as a page shows it, not yet escaped."""
+    """Returns a value as the page shows it, not yet escaped."""
     return value if isinstance(value, Markup) else visible(value)
 
 
@@ -273,7 +270,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
 
 
 def _as_markdown(value: object) -> Markup:
-    """One line in which nothing is Markdown or HTML."""
+    """Returns one line in which no character is Markdown or HTML syntax."""
     if isinstance(value, Markup):
         return value
     return Markup(_SPECIAL.sub(r"\\\1", " ".join(visible(value).split())))
@@ -285,14 +282,14 @@ def _csp_hash(content: str) -> Markup:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    """An interval in percent, or that there is none."""
+    """Formats an interval in percent; "not defined" without one."""
     if low is None or high is None:
         return "not defined"
     return f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
 
 
 def _signed(value: float) -> str:
-    """A difference in percentage points with its sign."""
+    """Formats a difference in percentage points with its sign."""
     points = round(100 * value, 1)
     sign = "\N{MINUS SIGN}" if points < 0 else "+" if points else ""
     return f"{sign}{abs(points):.1f}"
@@ -307,9 +304,6 @@ def _p_equals(value: float) -> str:
     return (text if value < 0.001 else f"= {text}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
-# --- what sections are filled with -------------------------------------------------------------
-
-
 def _samples_of_each(run: ScoredRun) -> str:
     sizes = sorted({problem.n for problem in run.score.problems}) or [0]
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
@@ -320,7 +314,7 @@ def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
 
 
 def _measured(further: numbers.Further, name: str) -> str:
-    """A measure of the samples; empty if there is none."""
+    """Returns a measure of the samples; empty if it is missing."""
     for group in (further.diversity, further.repetition):
         if hasattr(group, name):
             value = getattr(group, name)
@@ -329,7 +323,7 @@ def _measured(further: numbers.Further, name: str) -> str:
 
 
 def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The caption and the lines, each with its kind, of each state of a program."""
+    """Yields each state's caption and its lines, each with its kind."""
     before: list[str] = []
     for number, state in enumerate(states, 1):
         lines = list(diff_lines(before, state.splitlines()))
@@ -345,9 +339,9 @@ _MOST_ALIKE = 500_000  # pairs of equal lines
 
 
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``.
+    """Yields the lines of ``after`` as ``keep`` or ``add``, and the removed ones as ``del``.
 
-    All are gone and added where texts repeat themselves so much that comparing them takes minutes.
+    Everything is removed and added if repetitive texts would take minutes to compare.
     """
     counts = Counter(after)
     alike = sum(counts[line] for line in before)
@@ -362,7 +356,7 @@ def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[st
 
 
 def _settings(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
-    """Each setting with its values in all runs."""
+    """Returns each setting with its values in all runs."""
     flat = [_flat_settings(run.score) for run in runs]
     names = dict.fromkeys(name for values in flat for name in values)
     return [(name, [values.get(name, "") for values in flat]) for name in names]
@@ -371,7 +365,7 @@ def _settings(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
 def _flat_settings(score: Score) -> dict[str, str]:
     rows: dict[str, object] = {"task": score.task, "task data": score.source, **score.settings}
     rows["fingerprint of these settings"] = _fingerprint(score)[:16]
-    rows["samples judged"] = score.samples
+    rows["samples scored"] = score.samples
     rows["distinct programs run"] = score.programs
     rows |= {f"sandbox {name.replace('_', ' ')}": value for name, value in score.sandbox.items()}
     rows |= {f"version of {name}": value for name, value in score.versions.items()}
@@ -379,7 +373,7 @@ def _flat_settings(score: Score) -> dict[str, str]:
 
 
 def _fingerprint(score: Score) -> str:
-    """A hash of all that should be equal for two scores to be of one experiment."""
+    """Returns a hash of the settings that two scores of the same experiment share."""
     said = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -394,12 +388,9 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-# --- samples -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A problem: its block of samples, if there is one, its scores in each run, their spread."""
+    """A problem: its block of samples, if any, its scores in each run, their spread."""
 
     id: str
     block: int | None
@@ -422,7 +413,7 @@ class _Explorer:
 
 
 def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
-    """The problems of each task, and the packed samples that their rows name by number."""
+    """Returns each task's problems, and the packed samples that their rows index."""
     blocks: list[str] = []
     explorers = []
     for task, group in numbers.by_task(runs).items():
@@ -442,14 +433,14 @@ def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
 
 
 def pack(runs: Sequence[ProblemSamples | None]) -> str:
-    """The samples of one problem in all runs of its task, as base64 of gzipped JSON.
+    """Packs the samples of one problem in all runs of its task, as base64 of gzipped JSON.
 
-    So a page with tens of thousands of samples opens at once, and base64 holds no character that
-    means anything in HTML; the script lets the text enter the page as text, never as markup.
+    So a page with tens of thousands of samples opens at once, and base64 has no characters that are
+    special in HTML; the script inserts the text as text, never as markup.
 
-    The JSON is one object a run, or null: the prompt, and rows of (index, status, message, program,
-    answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program that is
-    prompt and answer joined is written as 1, one that is the answer as 2.
+    The JSON has one object per run, or null: the prompt, and rows of (index, status, message,
+    program, answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program
+    that is prompt and answer joined is written as 1, one that is the answer as 2.
     """
     rows = [None if run is None else {"p": run.prompt, "s": list(_rows(run))} for run in runs]
     text = json.dumps(rows, separators=(",", ":"))  # lone surrogates become escapes

@@ -1,26 +1,23 @@
-"""Runs model-written programs where they can do no harm and judges them out of their reach.
+"""Runs model-written programs safely and tests them from outside their reach.
 
     >>> program = "def f(x): return x + 1"
     >>> with Sandbox() as sandbox:
     ...     sandbox.run(Job(program, test="assert f(1) == 2")).status
     'passed'
-    >>> Sandbox().run(program, calls=["f(1)", ("f", [2])]).values  # opened for this call alone
+    >>> Sandbox().run(program, calls=["f(1)", ("f", [2])]).values  # opened for this call only
     (2, 3)
 
-Each program runs in a process of its own without network, files or neighbors, under limits of
-time, memory and output. Its tests run in another sandbox and see only the plain values it returns,
-or in its process without the values that they expect.
-``ClusterSandbox`` is the same over a Ray cluster.
+Each program runs in its own process without network, files or neighbors, under limits on time,
+memory and output. Its tests run in another sandbox and get only the plain values it returns, or in
+its process without the values that they expect. ``ClusterSandbox`` does the same on a Ray cluster.
 
 See ``jobs`` for the modes, ``blinding`` for tests without expected values, ``inner.confine`` for
-the layers, ``inner.wire`` for what can be
-returned, ``judge`` for the statuses.
+the layers, ``inner.wire`` for returnable values, ``judge`` for the statuses.
 
-docs/sandbox.md has the design, the measurements, and other harnesses beside it.
+docs/sandbox.md has the design, the measurements, and a comparison with other harnesses.
 
-What it does not protect against: faults of the kernel that a program can reach through the system
-calls left to it, and side channels (timing, load). Verdicts of mode ``in_sandbox`` can be forged by
-the program.
+It does not protect against kernel bugs that a program can reach through the allowed system calls,
+or against side channels (timing, load). A program can forge verdicts of mode ``in_sandbox``.
 """
 
 from .cluster import ClusterSandbox

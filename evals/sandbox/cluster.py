@@ -1,13 +1,12 @@
-"""The sandbox on every CPU of a Ray cluster, for runs of many thousand programs.
+"""The sandbox on every CPU of a Ray cluster, for runs of thousands of programs.
 
-One Ray actor per CPU has a sandbox of one worker; Ray restarts an actor that dies and sends its
-jobs again. Only our own records pass between processes; what a program returns is in them as plain
-values.
+One Ray actor per CPU has a sandbox of one worker; Ray restarts dead actors and resends their jobs.
+Only our own records pass between processes; they contain a program's results as plain values.
 
-A verdict must not depend on the node, so the sandboxes of all nodes must have equal descriptions.
+Verdicts must not depend on the node, so the sandboxes of all nodes must have equal descriptions.
 
 Limits: all outcomes pass through the process that calls :meth:`ClusterSandbox.map`. Every node
-needs this package and Python in the same versions, and a backend of the sandbox.
+needs the same versions of this package and Python, and a sandbox backend.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from .sandbox import Sandbox, refusal
 Key = TypeVar("Key")
 
 BATCH = 16
-BATCHES_AHEAD = 3  # for each actor, so that none waits for the driver
+BATCHES_AHEAD = 3  # per actor, so that none waits for the driver
 TRIES = 3
 
 
 class ClusterSandbox:
-    """As :class:`Sandbox`, over the actors of a Ray cluster. A context manager.
+    """A :class:`Sandbox` over the actors of a Ray cluster. A context manager.
 
     Args:
-        address: of the cluster, see :func:`codegen.cluster.connected`.
-        workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
+        address: cluster address, see :func:`codegen.cluster.connected`.
+        workers: number of actors with one CPU each; None uses all CPUs of the cluster.
         unsafe_local, packages, languages: see :class:`Sandbox`.
 
     Raises:
-        MachineError: on entering, if Ray is not installed or not reached.
-        SandboxError: on entering, if a node has no safe way to run programs, or nodes differ in it.
+        MachineError: on entering, if Ray is not installed or not reachable.
+        SandboxError: on entering, if a node cannot run programs safely, or nodes differ.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class ClusterSandbox:
         languages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
-            raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
+            raise InputError(f"workers is {workers}; it must be at least 1.")
         self._address = address
         self._workers = workers
         self._unsafe_local = unsafe_local
@@ -69,7 +68,7 @@ class ClusterSandbox:
         ray, count = self._connection.enter_context(connected(self._address, self._workers))
         self._ray = ray
         try:
-            # Two threads: while one waits for its last job, the other has begun the next batch.
+            # Two threads: while one waits for its last job, the other has started the next batch.
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
             )(_Worker)
@@ -78,7 +77,7 @@ class ClusterSandbox:
             descriptions = ray.get([actor.describe.remote() for actor in self._actors])
         except ray.exceptions.RayError as error:
             self.close()
-            raise SandboxError(f"Ray's workers can't open a sandbox: {last_line(error)}") from None
+            raise SandboxError(f"Ray's workers cannot open a sandbox: {last_line(error)}") from None
         except BaseException:
             self.close()
             raise
@@ -87,7 +86,7 @@ class ClusterSandbox:
             self.close()
             raise SandboxError(
                 "The sandboxes of the cluster's nodes differ, so verdicts would too.",
-                "Give all nodes the same Python and the same backend (`codegen doctor` on each).",
+                "Install the same Python and backend on all nodes (`codegen doctor` on each).",
             )
         return self
 
@@ -95,7 +94,7 @@ class ClusterSandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends the actors, and with them their sandboxes; safe to call twice."""
+        """Stops the actors and their sandboxes; safe to call twice."""
         ray, self._ray = self._ray, None
         if ray is None:
             return
@@ -105,17 +104,17 @@ class ClusterSandbox:
         self._connection.close()
 
     def describe(self) -> dict[str, Any]:
-        """As :meth:`Sandbox.describe`; the same on every node."""
+        """Returns :meth:`Sandbox.describe`; the same on every node."""
         self._running()
         return dict(self._description)
 
     def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
-        """Runs jobs and yields their outcomes as they finish, in no fixed order.
+        """Runs jobs and yields their outcomes in completion order.
 
         The input is read some batches ahead.
 
         Raises:
-            InputError: if a job can't be used. SandboxError: if the sandbox is not open.
+            InputError: for an unusable job. SandboxError: if the sandbox is not open.
         """
         ray = self._running()
         source = iter(items)
@@ -178,10 +177,10 @@ class _Worker:
         self._sandbox = sandbox.__enter__()
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`Sandbox.describe`."""
+        """Returns :meth:`Sandbox.describe`."""
         return self._sandbox.describe()
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The outcomes of a batch, in its order."""
+        """Returns the outcomes of a batch, in job order."""
         done = dict(self._sandbox.map(enumerate(jobs)))
         return [done[number] for number in range(len(jobs))]

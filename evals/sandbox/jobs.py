@@ -1,4 +1,4 @@
-"""The sandbox's input and output as frozen records, and the payloads of a job's two processes."""
+"""Input and output records of the sandbox, and the payloads of a job's two processes."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Limits:
     """The limits of one job.
 
     Attributes:
-        cpu_s: CPU seconds of the program, beyond which it is a ``timeout``. It may take three times
-            as long on the clock.
+        cpu_s: CPU seconds of the program; more is a ``timeout``. The wall time limit is three times
+            as long.
         memory_mib: address space of each process in addition to the interpreter's; and memory of
             all processes together, with their sockets, pipes and page tables.
         output_bytes: bytes of standard output (``calls``; ``stdio`` allows more, see
             :attr:`Job.most_output`) and of returned values (``calls``).
         file_mib: size of each written file; all files together may be four times as large.
-        processes: processes and threads at a time.
-        open_files: file descriptors of each process.
+        processes: simultaneous processes and threads.
+        open_files: file descriptors per process.
     """
 
     cpu_s: float = 6.0
@@ -74,30 +74,30 @@ class Limits:
 
     @property
     def wall_s(self) -> float:
-        """Seconds on the clock after which a program that uses no CPU time is ended."""
+        """Wall-clock limit in seconds of a program that uses no CPU time."""
         return WALL_FACTOR * self.cpu_s
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One program to run, and how to judge it.
+    """One program to run, and how to score it.
 
     Modes:
         - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each
-          function of the program is a proxy. The test consists of plain statements; what it
-          defines is called then: ``check(entry_point)`` if ``entry_point`` is given, functions
+          function of the program is a proxy. The test consists of plain statements; then its
+          definitions are called: ``check(entry_point)`` if ``entry_point`` is set, functions
           ``test…``, and classes of :mod:`unittest`. Tests that need more than plain values and
           functions are ``blinded`` (:attr:`mechanism`).
-        - ``blinded``: they run in the program's process, without the values that they expect
+        - ``blinded``: the tests run in the program's process, without the values that they expect
           (:mod:`.blinding`).
         - ``stdio``: the program runs as a script, with ``stdin``, to its end (exit status 0); its
           standard output, including its child processes', is compared with ``expected_stdout``,
-          ignoring white space at the ends of lines and blank lines at the end. None: no comparison.
+          ignoring whitespace at the ends of lines and blank lines at the end. None: no comparison.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
-        - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
-          function's name, its arguments and optionally its named arguments; or a name and None, to
-          read a global variable; or an expression of the program's names. After an exception the
+        - ``calls``: evaluates ``calls`` in order and returns the values. A call is a function's
+          name, its arguments and optionally its named arguments; or a name and None, to read a
+          global variable; or an expression of the program's names. After an exception the
           remaining calls are still made.
 
     In another ``language`` (:mod:`.languages`) the modes are
@@ -111,12 +111,12 @@ class Job:
 
     Attributes:
         entry_point: the function under test; the program must define it.
-        setup: text executed before the test, on the test's side.
+        setup: code to execute before the test, on the test's side.
         stdin, expected_stdout: see ``stdio``.
-        language: a name or alias of :mod:`.languages`.
+        language: a name or alias from :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
-        plain: the tests need only plain values and functions, which need not be found out.
-        least_trust: a job whose verdict could be believed less than that is ``refused``.
+        plain: the tests need only plain values and functions, so no analysis is necessary.
+        least_trust: minimum grade; a job whose verdict has a lower one is ``refused``.
     """
 
     program: str
@@ -140,7 +140,7 @@ class Job:
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
             value = getattr(self, name)
             if not isinstance(value, str) and (name, value) != ("expected_stdout", None):
-                raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
+                raise InputError(f"The job's {name} must be a string, got {type(value).__name__}.")
 
     @property
     def is_foreign(self) -> bool:
@@ -149,25 +149,26 @@ class Job:
 
     @property
     def compares_output(self) -> bool:
-        """Whether the verdict compares the program's output once it has ended."""
+        """Whether the verdict compares the program's output after it has exited."""
         return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
 
     @property
     def blinded(self) -> Blinded | None:
-        """Its tests in two parts, if they run in the program's process; this depends on the tests
-        alone.
+        """The tests in two parts, if they run in the program's process; this depends only on the
+        tests.
         """
         if self.plain or self.is_foreign or self.mode not in ("isolated", "blinded"):
             return None
-        if "os._exit" in self.test:  # it would end the program's process; see inner.checker
+        if "os._exit" in self.test:  # it would stop the program's process; see inner.checker
             return None
         found = blind(self.setup, self.test, self.entry_point)
         return None if found is None or (found.plain and self.mode == "isolated") else found
 
     @property
     def mechanism(self) -> Mode:
-        """How it is judged: its mode, or ``blinded`` or ``in_sandbox`` for tests that need more
-        than plain values and functions; ``in_sandbox`` if these assert nothing about the program.
+        """How the job is scored: its mode, or ``blinded`` or ``in_sandbox`` for tests that need
+        more than plain values and functions; ``in_sandbox`` if these have no assertions about the
+        program.
         """
         found = self.blinded
         if found is None:
@@ -176,7 +177,7 @@ class Job:
 
     @property
     def trust(self) -> Trust:
-        """How far its verdict can be believed."""
+        """Grade of the verdict."""
         mechanism = self.mechanism
         if mechanism == "blinded":
             found = self.blinded
@@ -187,12 +188,12 @@ class Job:
         return "isolated" if mechanism == "calls" else mechanism
 
     def reaches(self, least: Trust) -> bool:
-        """Whether its verdict can be believed as far as ``least``."""
+        """Returns whether the verdict's grade is at least ``least``."""
         return is_at_least(self.trust, least)
 
     @property
     def most_output(self) -> int:
-        """Bytes of standard output after which it is ended: more than a right program writes."""
+        """Maximum bytes of standard output: more than a correct program writes."""
         expected = len((self.expected_stdout or "").encode("utf-8", "surrogatepass"))
         return self.limits.output_bytes + (2 * expected if self.compares_output else 0)
 
@@ -206,17 +207,17 @@ class Script:
     """A program to run as a script, without a verdict.
 
     Its outcome has ``stdout``, ``stderr``, ``exit_code`` and ``files``; the status is ``passed`` if
-    its exit code is 0. It may take twice its CPU limit on the clock; a script that is stopped by
-    the clock is not run again.
+    its exit code is 0. Its wall time limit is twice its CPU limit; a script that exceeds it is not
+    rerun.
 
     Attributes:
-        files: the content of its working directory, by relative path.
-        fetch: relative paths of files to return after it has ended by itself; missing files, and
-            files that exceed half of ``Limits.file_mib`` together, are left out.
-        limits: of the script. It is ended after ``output_bytes`` of standard output; the same
-            amount of standard error is kept.
-        language: a name or alias of :mod:`.languages`. Compilers have limits of their own; where
-            one fails, the status is ``compile_error``.
+        files: content of its working directory, by relative path.
+        fetch: relative paths of files to return if it exits by itself; missing files, and files
+            that exceed half of ``Limits.file_mib`` together, are omitted.
+        limits: limits of the script. It is killed after ``output_bytes`` of standard output; the
+            same amount of standard error is kept.
+        language: a name or alias from :mod:`.languages`. Compilers have separate limits; if one
+            fails, the status is ``compile_error``.
 
     Raises:
         InputError: for paths that lead out of the working directory, and too many or too large
@@ -237,14 +238,16 @@ class Script:
     def __post_init__(self) -> None:
         for name in ("program", "stdin"):
             if not isinstance(value := getattr(self, name), str):
-                raise InputError(f"The script's {name} must be a text, got {type(value).__name__}.")
+                raise InputError(
+                    f"The script's {name} must be a string, got {type(value).__name__}."
+                )
         for names, what in ((self.files, "files"), (self.fetch, "fetch")):
             if len(names) > MOST_FILES:
                 raise InputError(f"The script's {what} are {len(names)}; at most {MOST_FILES}.")
             for name in names:
                 inner_path(name, f"The script's {what}")
         if sum(map(len, self.files.values())) > self.limits.file_mib << 20:
-            raise InputError(f"The script's files hold more than {self.limits.file_mib} MiB.")
+            raise InputError(f"The script's files are larger than {self.limits.file_mib} MiB.")
         folders = {str(p) for name in self.files for p in PurePosixPath(name).parents}
         if both := folders.intersection(self.files):
             raise InputError(f"The script's files name {min(both)!r} as a file and as a directory.")
@@ -256,7 +259,7 @@ class Script:
 
     @property
     def most_output(self) -> int:
-        """Bytes of standard output after which it is ended."""
+        """Maximum bytes of standard output."""
         return self.limits.output_bytes
 
 
@@ -266,8 +269,8 @@ class Result:
 
     Attributes:
         ok: whether it returned.
-        value: the returned value; a part that is not a plain value is an opaque token.
-        error: otherwise the exception's type and message.
+        value: the returned value; parts that are not plain values are opaque tokens.
+        error: the exception's type and message, if it raised.
     """
 
     ok: bool
@@ -277,27 +280,27 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended.
+    """The result of a job.
 
     Attributes:
         status: as in :class:`codegen.records.Verdict`; with ``calls``, ``passed`` means all calls
             returned.
-        trust: how far the status can be believed.
-        cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident
-            set.
+        trust: grade of the status.
+        cpu_s, wall_s, memory_mib: resources used by the program's process; memory is its largest
+            resident set.
         stdout: the beginning of its standard output: ``Limits.output_bytes`` with ``stdio`` and
-            ``calls``; otherwise 2000 bytes of ``sys.stdout``. Output that was still buffered when
-            the program was ended is lost.
-        values: what the calls returned, up to the first that failed (``calls``).
-        results: of each call, up to one that ended the program (``calls``).
+            ``calls``; otherwise 2000 bytes of ``sys.stdout``. Output still buffered when the
+            program is killed is lost.
+        values: values returned by the calls, up to the first that failed (``calls``).
+        results: results of the calls, up to one that stopped the program (``calls``).
         stderr: the beginning of its standard error (:class:`Script`).
-        exit_code: as in :mod:`subprocess`, negative for a signal; None if it was ended at a limit
+        exit_code: as in :mod:`subprocess`, negative for a signal; None if it was killed at a limit
             (:class:`Script`).
-        files: the contents of the fetched files (:class:`Script`).
+        files: contents of the fetched files (:class:`Script`).
         compile_s: CPU seconds of its compiler; 0 for a cached build.
         sites: number of assertions about the program (``blinded``).
-        open_sites: the places of assertions that the program could forge (``blinded``).
-        seen: what they read, if it is telling: the index of an open site, and a digest.
+        open_sites: assertions that the program could forge (``blinded``).
+        seen: values that these read, if informative: the index of an open site, and a digest.
     """
 
     status: Status
@@ -327,16 +330,16 @@ class SandboxProtocol(Protocol):
     """An open sandbox, on this machine or on a cluster."""
 
     def describe(self) -> dict[str, Any]:
-        """The properties of the sandbox that verdicts depend on."""
+        """Returns the properties of the sandbox that verdicts depend on."""
         ...
 
     def map(self, items: Iterable[tuple[Any, Job]]) -> Iterator[tuple[Any, Outcome]]:
-        """Runs jobs; yields outcomes as they finish."""
+        """Runs jobs; yields outcomes in completion order."""
         ...
 
 
 def is_empty(job: Job) -> bool:
-    """Whether a job's program holds nothing but blank lines and comments."""
+    """Returns whether a job's program has only blank lines and comments."""
     mark = find(job.language).comment if job.is_foreign else "#"
     lines = (line.lstrip() for line in job.program.splitlines())
     return all(not line or line.startswith(mark) for line in lines)
@@ -346,7 +349,7 @@ MAX_KEPT_TEXT = 1 << 16
 
 
 def program_payload(job: Job | Script, token: str) -> bytes:
-    """See the ``main`` of :mod:`.inner.program`."""
+    """Returns the input of :mod:`.inner.program`'s ``main``."""
     text = job.program
     if isinstance(job, Script):
         files = {name: data.decode("latin-1") for name, data in job.files.items()}
@@ -371,7 +374,7 @@ def program_payload(job: Job | Script, token: str) -> bytes:
 
 
 def tests_payload(job: Job, token: str) -> bytes:
-    """See the ``main`` of :mod:`.inner.checker`."""
+    """Returns the input of :mod:`.inner.checker`'s ``main``."""
     mechanism, blinded = job.mechanism, job.blinded
     payload: dict[str, Any] = {"mode": mechanism, "foreign": job.is_foreign}
     if job.compares_output:
@@ -404,18 +407,18 @@ def tests_payload(job: Job, token: str) -> bytes:
 
 
 def code_of(text: str, file_name: str) -> str | GivenCode:
-    """Compiled code of the data set for a process of tests (``GivenCode`` in
-    :mod:`.inner.analysis`); the text itself if it is too long to cache or does not compile, so that
-    the process reports why.
+    """Compiles code of the dataset for a process of tests (``GivenCode`` in
+    :mod:`.inner.analysis`). Returns the source itself if it is too long to cache or does not
+    compile, so that the process reports the error.
     """
     return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
 
 
-@functools.lru_cache(maxsize=512)  # there are many jobs with the same test
+@functools.lru_cache(maxsize=512)  # many jobs have the same test
 def _compiled(text: str, file_name: str) -> str | GivenCode:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the code belongs to the data set
+            warnings.simplefilter("ignore")  # the code belongs to the dataset
             code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text
@@ -445,10 +448,10 @@ def _collected(text: str) -> list[str]:
 
 
 def pack_calls(job: Job) -> list[object]:
-    """The calls of a job as trees.
+    """Returns a job's calls as trees.
 
     Raises:
-        InputError: for calls that can't be sent.
+        InputError: for calls that cannot be sent.
     """
 
     def refuse(value: Any) -> Any:
@@ -458,13 +461,13 @@ def pack_calls(job: Job) -> list[object]:
         if isinstance(call, str):
             return [call, False, {}]
         if not isinstance(call, (tuple, list)) or len(call) not in (2, 3):
-            raise TypeError(f"{call!r:.80} has not two or three parts")
+            raise TypeError(f"{call!r:.80} does not have two or three parts")
         name, arguments = call[:2]
         options = call[2] if len(call) > 2 else {}
         if not isinstance(name, str) or isinstance(arguments, (str, bytes)):
             raise TypeError("a call begins with a name, and its arguments are a list or a tuple")
         if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-            raise TypeError("named arguments are a dictionary with texts as keys")
+            raise TypeError("named arguments are a dictionary with strings as keys")
         if arguments is None:
             return [name, None, {}]
         trees = [wire.pack(value, refuse) for value in arguments]
@@ -474,7 +477,7 @@ def pack_calls(job: Job) -> list[object]:
         return [packed(call) for call in job.calls]
     except (wire.WireError, TypeError, ValueError) as error:
         raise InputError(
-            f"A call of the job can't be sent: {error}.",
-            "A call is an expression, or a name with a list of plain values and, if need be, a "
+            f"A call of the job cannot be sent: {error}.",
+            "A call is an expression, or a name with a list of plain values and optionally a "
             "dictionary of named ones, or a name with None.",
         ) from None

@@ -1,8 +1,8 @@
-"""The verdict on a job, as a pure function of the reports of the two sandboxes.
+"""Computes the verdict on a job from the reports of the two sandboxes, as a pure function.
 
-Three sources, in order of trust: how the program's process ended (from its zygote), how the tests'
-process ended (from the other zygote), and the verdict of the tests' process. Nothing that the
-program wrote is read here.
+Three sources, in order of trust: how the program's process exited (from its zygote), how the tests'
+process exited (from the other zygote), and the verdict of the tests' process. Data that the program
+wrote is not read here.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Judgement:
     """A status with its message.
 
     Attributes:
-        wall: run it again, alone, before recording ``timeout``.
-        again: run it again, in another process of tests, before recording it.
+        wall: whether to rerun it alone before recording ``timeout``.
+        again: whether to rerun it in another process of tests before recording it.
     """
 
     status: Status
@@ -64,11 +64,11 @@ def judge(
     *,
     heard: bool = False,
 ) -> Judgement:
-    """Decides the status of a job.
+    """Computes the status of a job.
 
     Args:
         output_bytes: size of its standard output.
-        heard: whether the tests' process heard the program, which could have broken it.
+        heard: whether the tests' process received data from the program, which could break it.
     """
     if report is not None and report.status == "bad_test":
         return Judgement("bad_test", report.message)
@@ -96,7 +96,7 @@ def judge(
 
 
 def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement:
-    """The status of a program without tests: how it ended."""
+    """Returns the status of a program without tests, by how it exited."""
     if program.reason == "output" or output_bytes > script.most_output:
         return Judgement("output_limit", f"more than {script.most_output} bytes of output")
     if ended := _ended_at_a_limit(script, program):
@@ -119,7 +119,7 @@ def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
 
 
 def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
-    """The status of a program that ended; None if it ended normally."""
+    """Returns the status of a program that exited; None if it exited normally."""
     number = program.signal
     if number and program.reason == "exit":
         if number == signal.SIGKILL and program.rss_mib >= _NEAR_LIMIT * job.limits.memory_mib:
@@ -137,7 +137,7 @@ def _no_report(tests: Ended, heard: bool) -> Judgement:
         return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
     if tests.reason == "wall":
         return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)
-    # The kernel ends a process by SIGKILL if the machine's memory is exhausted.
+    # The kernel sends SIGKILL if the machine's memory is exhausted.
     if heard and tests.signal not in (0, signal.SIGKILL):
         name = signal_name(tests.signal)
         message = f"an answer of the program ended the tests' process with signal {name}"
@@ -147,7 +147,7 @@ def _no_report(tests: Ended, heard: bool) -> Judgement:
 
 
 def signal_name(number: int) -> str:
-    """``SIGSEGV`` for 11; the number itself for one without a name."""
+    """Returns ``SIGSEGV`` for 11; the number itself for a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:

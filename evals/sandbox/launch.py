@@ -1,14 +1,14 @@
-"""Starts zygotes: which backend works on this machine, what it mounts, and its command.
+"""Starts zygotes: selects the machine's backend, the mounts and the command.
 
-Backends, tried in this order unless one is named:
+Backends, tried in this order unless one is selected:
 
 - ``bwrap``: bubblewrap;
 - ``namespaces``: the same layers by plain system calls (:mod:`.inner.newroot`);
 - ``unsafe_local``: no sandbox, only on request.
 
-With each of them, the sandbox's root has the Python runtime at a path that everybody can traverse
-and the system's libraries and tools, all read-only, and nothing else of the host. Directories of
-installed Python packages are left out, since they may hold the data sets' solutions.
+With each of them, the sandbox's root has the Python runtime at a world-traversable path and the
+system's libraries and tools, all read-only, and nothing else of the host. Directories of installed
+Python packages are excluded, since they may contain the datasets' solutions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Role = Literal["program", "checker"]
 
 START_TIMEOUT_S = 60.0
 NO_PACKAGES = Packages()
-SLOTS = 8  # jobs in one zygote at a time, including ending ones
+SLOTS = 8  # simultaneous jobs per zygote, including exiting ones
 PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
 REMEDY = (
@@ -58,7 +58,7 @@ _zygote_numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class RootDirectory:
-    """The content of the sandbox's root directory, and how Python starts in it."""
+    """The content of the sandbox's root directory, and Python's command line in it."""
 
     binds: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
@@ -71,7 +71,7 @@ class RootDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to run zygotes: the backend and how its jobs become unprivileged (see
+    """A way to run zygotes: the backend, and the method that makes its jobs unprivileged (see
     ``inner.confine``).
     """
 
@@ -91,13 +91,13 @@ class ZygoteProcess:
         self._errors = errors
 
     def last_words(self) -> str:
-        """The last line it wrote to its standard error."""
+        """Returns the last line of its standard error."""
         self._errors.seek(0)
         lines = self._errors.read()[-2000:].decode("utf-8", "replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def close(self, grace_s: float = 2.0) -> None:
-        """Ends the zygote, and with it everything in its sandbox."""
+        """Stops the zygote and everything in its sandbox."""
         self.control.close()
         try:
             self.process.wait(grace_s)
@@ -108,7 +108,7 @@ class ZygoteProcess:
 
 
 def ways(backend: str) -> Iterator[Way]:
-    """The ways to try, best first, for a backend's name or ``auto``.
+    """Yields the ways to try, best first, for a backend's name or ``auto``.
 
     Raises:
         SandboxError: for an unknown name.
@@ -116,13 +116,13 @@ def ways(backend: str) -> Iterator[Way]:
     if backend not in ("auto", "bwrap", "namespaces", "unsafe_local"):
         raise SandboxError(
             f"Unknown sandbox backend {backend!r}.",
-            "Backends are: auto, bwrap, namespaces, unsafe_local.",
+            "Choose one of: auto, bwrap, namespaces, unsafe_local.",
         )
     if backend == "unsafe_local":
         yield Way("unsafe_local", "none")
         return
-    # Root never falls back to a user namespace: its jobs would be the host's uid 0, which no
-    # process limit binds.
+    # Root never falls back to a user namespace: its jobs would be the host's uid 0, which has no
+    # process limit.
     identity = "uids" if os.geteuid() == 0 and _job_uids() is not None else "userns"
     for name in ("bwrap", "namespaces"):
         if backend in ("auto", name) and (name != "bwrap" or shutil.which("bwrap")):
@@ -132,10 +132,10 @@ def ways(backend: str) -> Iterator[Way]:
 def start(
     way: Way, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
 ) -> ZygoteProcess:
-    """Starts a zygote and waits until a test job of it reports the layers in force.
+    """Starts a zygote and waits until its test job reports the layers in force.
 
-    The calling thread must live as long as the zygote: the kernel ends the sandbox with that
-    thread. With ``core``, all its processes begin on that processor. ``packages`` can be imported.
+    The calling thread must live as long as the zygote: the kernel kills the sandbox with that
+    thread. With ``core``, all its processes start on that processor. ``packages`` are importable.
 
     Raises:
         SandboxError: if it does not start, with the reason.
@@ -163,12 +163,12 @@ def start(
                 pass_fds=[theirs.fileno(), *texts],
                 env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **layout.environment},
                 cwd="/",
-                start_new_session=True,  # a Ctrl-C at the terminal is for the driver alone
+                start_new_session=True,  # only the driver handles a terminal's Ctrl-C
             )
     except OSError as error:
         ours.close()
         errors.close()
-        raise SandboxError(f"{way.backend} can't be started: {error}.") from None
+        raise SandboxError(f"{way.backend} cannot be started: {error}.") from None
     finally:
         theirs.close()
         for fd in texts:
@@ -187,7 +187,7 @@ def start(
     if "seccomp" in missing and os.uname().machine not in ("x86_64", "aarch64"):
         missing.remove("seccomp")
     if "landlock" in missing and not message.get("landlock_abi"):
-        missing.remove("landlock")  # an older kernel, or it is switched off: the mounts stand alone
+        missing.remove("landlock")  # an old kernel, or disabled: the mounts suffice
     if message.get("op") != "ready" or missing:
         zygote.process.kill()
         zygote.process.wait()
@@ -201,7 +201,7 @@ def start(
 
 
 def memory_file(data: bytes, *, append: bool = False) -> int:
-    """A file in memory with ``data``, positioned at its start, to pass data to a sandbox."""
+    """Returns a file in memory with ``data``, positioned at its start, to send to a sandbox."""
     fd = os.memfd_create("job", os.MFD_CLOEXEC)
     written = 0
     while written < len(data):
@@ -213,12 +213,12 @@ def memory_file(data: bytes, *, append: bool = False) -> int:
 
 @contextlib.contextmanager
 def _on(core: int | None) -> Iterator[None]:
-    """Has the calling thread, and what it starts, run on one processor; None changes nothing."""
+    """Runs the calling thread, and what it starts, on one processor; None changes nothing."""
     if core is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    with contextlib.suppress(OSError):  # it has gone offline, or is taken from this process
+    with contextlib.suppress(OSError):  # it is offline, or not available to this process
         os.sched_setaffinity(0, {core})
     try:
         yield
@@ -230,10 +230,10 @@ def _on(core: int | None) -> Iterator[None]:
 def choose(
     backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
 ) -> tuple[Way, ZygoteProcess]:
-    """Finds the first way that works and returns it with a running zygote for programs.
+    """Returns the first working way with a running zygote for programs.
 
     Raises:
-        SandboxError: if none works, with the reason of each.
+        SandboxError: if none works, with the reason for each.
     """
     reasons = []
     if backend in ("auto", "bwrap") and not shutil.which("bwrap"):
@@ -274,8 +274,7 @@ def _command(
 
 
 def _python_arguments(module: str, path: str) -> list[str]:
-    # As -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets the same in every
-    # run.
+    # Like -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets reproducible.
     code = (
         f"import sys; sys.path.insert(0, {path!r}); "
         f"from inner.{module} import main; main(sys.argv[1])"
@@ -305,13 +304,13 @@ def _zygote_config(way: Way, role: Role) -> dict[str, Any]:
 
 
 def _job_uids() -> range | None:
-    """User ids that root can give to jobs: the upper half of the largest mapped range; None if too
-    small.
+    """Returns user ids that root can assign to jobs: the upper half of the largest mapped range;
+    None if it is too small.
     """
     best = range(0)
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         start, _, length = (int(field) for field in line.split())
-        # In a full mapping, avoid the ids that distributions give to containers and services.
+        # In a full mapping, avoid the ids that distributions assign to containers and services.
         usable = range(start + length // 2, min(start + length, (1 << 32) - 16))
         if len(usable) > len(best):
             best = usable
@@ -349,7 +348,7 @@ def _bwrap_options(way: Way, layout: RootDirectory, texts: Sequence[int]) -> lis
 
 
 def _files(uids: range) -> dict[str, str]:
-    """The files that programs expect: in ``/etc`` the names of the machine and its users."""
+    """Returns files that programs expect: in ``/etc`` the names of the machine and its users."""
     users = [(0, "root"), (INNER_UID, "sandbox"), *((uid, "sandbox") for uid in uids)]
     return {
         "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
@@ -370,7 +369,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
         "PYTHONDONTWRITEBYTECODE": "1",
         # Each of malloc's arenas reserves 64 MiB of address space, which is limited.
         "MALLOC_ARENA_MAX": "2",
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would use up a job's CPU time
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would use up a job's CPU time
         **packages.environment,
     }
     if way.backend == "unsafe_local":
@@ -387,7 +386,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
             binds.append((path, path))
     python = _host_python()
     if prefix != "/usr":
-        # Elsewhere, often below a private home: mounted where an unprivileged job can reach it.
+        # Elsewhere, often in a private home: mount it where an unprivileged job can reach it.
         for name in ("bin", "lib", "lib64"):
             if Path(prefix, name).is_dir():
                 binds.append((f"{prefix}/{name}", f"{PYTHON_AT}/{name}"))
@@ -402,7 +401,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
     ]
     links += [(f"{PROC}/1", "self"), (f"{PROC}/thread-self", "self")]
     targets = [PurePosixPath(target) for target in (*(target for _, target in binds), *files)]
-    # Parents first and each by name: bubblewrap creates unnamed ones for root alone.
+    # Parents first and each by name: bubblewrap creates unnamed ones with access only for root.
     dirs = sorted(
         {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
         | {str(p) for target in targets for p in target.parents} - {"/"}
@@ -419,7 +418,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
 
 
 def _package_directories(source: str, target: str) -> Iterator[str]:
-    """Directories of installed packages below a bind mount, as the sandbox sees them."""
+    """Yields directories of installed packages in a bind mount, by their sandbox paths."""
     if Path(source).name not in ("lib", "lib64"):
         return
     for pattern in ("python*/site-packages", "python*/dist-packages"):
@@ -429,10 +428,10 @@ def _package_directories(source: str, target: str) -> Iterator[str]:
 
 
 def _host_python() -> str:
-    """The interpreter, not a virtual environment's link to it.
+    """Returns the interpreter, not a virtual environment's link to it.
 
     Raises:
-        SandboxError: if it can't be found below ``sys.base_prefix``.
+        SandboxError: if it is missing below ``sys.base_prefix``.
     """
     prefix = os.path.realpath(sys.base_prefix)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

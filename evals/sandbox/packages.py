@@ -1,8 +1,8 @@
 """Installed packages that programs may import, and their files in this environment.
 
-A sandbox has only the standard library, since directories of installed packages may hold the
-solutions of a data set. A named package is mounted read-only, with the packages that it requires
-and nothing else of its directory. So is pytest, where it is installed: tests use its fixtures.
+A sandbox has only the standard library, since directories of installed packages may contain the
+solutions of a dataset. A requested package is mounted read-only, with the packages that it requires
+and nothing else from its directory. So is pytest, if installed: tests use its fixtures.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Packages:
     """The packages that programs may import besides the standard library.
 
     Attributes:
-        modules: imported before a program starts, so that programs need no time for it.
-        versions: of all distributions; "directory" for a directory.
-        entries: (path here, name below the sandbox's directory of packages).
+        modules: modules to import before a program starts, so that programs save the time.
+        versions: versions of all distributions; "directory" for a directory.
+        entries: (path here, name in the sandbox's package directory).
         folders: requested directories, each searched for modules.
         tools: (path here, path in the sandbox) of the toolchains of other languages.
-        pytest: its version; empty if it is not installed.
-        hash_seed: Python's, on which the order of sets depends.
+        pytest: version of pytest; empty if it is not installed.
+        hash_seed: Python's hash seed, which determines the order of sets.
     """
 
     names: tuple[str, ...] = ()
@@ -51,24 +51,24 @@ class Packages:
 
     @property
     def binds(self) -> list[tuple[str, str]]:
-        """(path here, path in the sandbox)."""
+        """Pairs (path here, path in the sandbox)."""
         binds = [(source, f"{PACKAGES}/{name}") for source, name in self.entries]
         binds += zip(self.folders, self.search_path[-len(self.folders) :], strict=False)
-        # Debian's numpy finds its linear algebra by these links.
+        # Debian's numpy finds its linear algebra through these links.
         if self.names and Path("/etc/alternatives").is_dir():
             binds.append(("/etc/alternatives", "/etc/alternatives"))
         return list(dict.fromkeys([*binds, *self.tools]))
 
     @property
     def search_path(self) -> list[str]:
-        """Directories of the sandbox to search for modules."""
+        """The sandbox's directories to search for modules."""
         own = [PACKAGES] if self.entries else []
         return [*own, *(f"{PACKAGES}/.{number}" for number in range(len(self.folders)))]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings for Python and for the packages' libraries: one thread, since a process with
-        several can't be forked, and a job has one processor.
+        """Settings for Python and for the packages' libraries: one thread, since a
+        multithreaded process cannot be forked, and a job has one processor.
         """
         threads = {f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD if self.names}
         return {"PYTHONHASHSEED": str(self.hash_seed), **threads}
@@ -81,7 +81,7 @@ class Packages:
         return folder
 
     def search_path_without_sandbox(self) -> list[str]:
-        """The same without mounts: links in a directory that exists until :meth:`close`."""
+        """Returns a search path without mounts: links in a directory until :meth:`close`."""
         return [*([self._links.name] if self.entries else []), *self.folders]
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Packages:
         if not found or not _is_installed(found[1]):
             return message
         return (
-            f"{message} (it is installed here, but programs see only the packages that are named: "
+            f"{message} (it is installed here, but programs can import only requested packages: "
             f"--packages {','.join((*self.names, found[1]))})"
         )
 
@@ -113,7 +113,7 @@ def find_packages(names: Sequence[str]) -> Packages:
     requirements; and directories (a name with a slash).
 
     Raises:
-        ConfigError: for one that is not installed, or is an editable installation.
+        ConfigError: for a package that is not installed, or an editable installation.
     """
     entries: dict[str, str] = {}
     versions: dict[str, str] = {}
@@ -123,7 +123,7 @@ def find_packages(names: Sequence[str]) -> Packages:
         if "/" in name:
             folder = Path(name).expanduser()
             if not folder.is_dir():
-                raise ConfigError(f"{name} is not a directory.", "Name one that holds modules.")
+                raise ConfigError(f"{name} is not a directory.", "Pass a directory with modules.")
             folders.append(str(folder.resolve()))
             versions[str(folder.resolve())] = "directory"
             continue
@@ -142,7 +142,7 @@ def find_packages(names: Sequence[str]) -> Packages:
 
 
 def with_pytest(packages: Packages) -> Packages:
-    """The same with pytest, where it is installed; only what uses it imports it."""
+    """Adds pytest, if installed; only code that uses it imports it."""
     try:
         own = _distribution(PYTEST)
         entries = {
@@ -167,7 +167,7 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
     if not providers:
         raise ConfigError(
             f"The package {name!r} is not installed in this environment.",
-            f"Install it (pip install {name}), or name a directory that holds it, with a slash.",
+            f"Install it (pip install {name}), or pass its directory, with a slash.",
         )
     return importlib.metadata.distribution(providers[0])
 
@@ -175,7 +175,7 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
 def _with_required(
     distribution: importlib.metadata.Distribution,
 ) -> Iterable[importlib.metadata.Distribution]:
-    """A distribution and those it requires that are installed, without its extras."""
+    """Yields a distribution and its installed requirements, without its extras."""
     seen: set[str] = set()
     waiting = [distribution]
     while waiting:
@@ -192,11 +192,11 @@ def _with_required(
             try:
                 waiting.append(importlib.metadata.distribution(name[1] if name else ""))
             except (importlib.metadata.PackageNotFoundError, ValueError):
-                continue  # for another platform or version of Python
+                continue  # for another platform or Python version
 
 
 def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
-    """Name -> path of a distribution's top-level files and folders."""
+    """Returns name -> path of a distribution's top-level files and folders."""
     found = {}
     for file in distribution.files or ():
         name = file.parts[0]
@@ -208,13 +208,13 @@ def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
     ):
         raise ConfigError(
             f"The package {distribution.metadata['Name']!r} is installed in editable mode.",
-            "Install it without -e, or name the directory that holds its modules, with a slash.",
+            "Install it without -e, or pass the directory of its modules, with a slash.",
         )
     return found
 
 
 def _modules(distribution: importlib.metadata.Distribution) -> list[str]:
-    """The importable names that a distribution provides at the top."""
+    """Returns the importable top-level names that a distribution provides."""
     names = []
     for name, path in _entries(distribution).items():
         module = name.removesuffix(".py")

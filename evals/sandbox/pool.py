@@ -1,15 +1,14 @@
 """The driver: a thread that sends jobs to pairs of zygotes and collects the results.
 
 A *worker* is a pair of sandboxes: one forks a process for each program, the other forks processes
-for their tests, which take one job after another (:mod:`.inner.checker`). For each job the driver
-makes a socket pair, gives one end to each side, and waits until the program has ended and the tests
-have sent their verdict over a socket that only they have. The programs' zygote enforces the time
-limits of programs; the driver's own deadline is for a sandbox that does not answer.
+for their tests, which run one job after another (:mod:`.inner.checker`). For each job the driver
+makes a socket pair, passes one end to each side, and waits until the program has exited and the
+tests have sent their verdict over a socket that only they have. The programs' zygote enforces the
+programs' time limits; the driver's own deadline is for unresponsive sandboxes.
 
-A job that was stopped by the wall-clock limit alone runs once more, with twice the time and nothing
-beside it but other jobs that only wait; on a pool that is never idle, after ``Task.patience_s``
-beside others. A job whose sandbox broke runs once more in a new worker, then becomes
-``infra_error``.
+A job that was stopped only by the wall-clock limit is rerun once, with twice the time and no other
+jobs except ones that only wait; on a pool that is never idle, after ``Task.patience_s`` with
+others. A job whose sandbox broke is rerun once in a new worker, then becomes ``infra_error``.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ TESTER_CPU_S = 86400.0
 TESTER_WALL_S = 10 * 86400.0
 ANSWER_GRACE_S = 20.0
 END_GRACE_S = 1.0
-ALONE_WALL_FACTOR = 2  # others may load the machine too
+ALONE_WALL_FACTOR = 2  # other processes may load the machine too
 RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
-MAX_INLINE_BYTES = 60_000  # per order to a process of tests; it reads 64 KiB at a time
+MAX_INLINE_BYTES = 60_000  # per order to a process of tests, which reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
 MAX_RESULTS_HEAD = 1 << 18
 
@@ -77,14 +76,14 @@ class Task:
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
-    patience_s: float = math.inf  # how long it waits to be run alone
+    patience_s: float = math.inf  # maximum wait for a run alone
     command: Command | None = None  # for a program in another language
-    owner: str = ""  # of the tests; those of different owners never share a process
+    owner: str = ""  # owner of the tests; different owners never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
     alone_by: float = math.inf
-    rested: bool = False  # it used hardly any CPU time until the clock ended it
+    rested: bool = False  # it used hardly any CPU time before the wall-clock limit
     cancelled: bool = False
 
 
@@ -102,9 +101,9 @@ class _Run:
     report: Report | None = None
     tests_late: bool = False
     stderr: int | None = None
-    results: int | None = None  # what the process of a script writes at its end
-    end_by: float | None = None  # when to end the program, whose tests are done
-    note: int | None = None  # where the tests' process notes that it heard the program
+    results: int | None = None  # file that a script's process writes at its end
+    end_by: float | None = None  # deadline of a program whose tests are done
+    note: int | None = None  # file in which the tests' process notes data from the program
 
 
 @dataclass(eq=False)
@@ -125,14 +124,14 @@ class _Worker:
     core: int | None
     runs: dict[int, _Run] = field(default_factory=dict)
     testers: dict[int, _Tester] = field(default_factory=dict)
-    ending: dict[int, int] = field(default_factory=dict)  # ended testers -> their jobs
+    ending: dict[int, int] = field(default_factory=dict)  # exiting testers -> their jobs
 
     @property
     def zygotes(self) -> tuple[launch.ZygoteProcess, launch.ZygoteProcess]:
         return self.programs, self.tests
 
     def close(self) -> None:
-        """Ends both sandboxes and forgets what was running."""
+        """Stops both sandboxes and forgets their jobs."""
         for tester in self.testers.values():
             tester.control.close()
         for zygote in self.zygotes:
@@ -145,11 +144,11 @@ class _Worker:
 
 
 class Pool:
-    """Runs tasks in at most ``workers`` workers, started as they are needed.
+    """Runs tasks in at most ``workers`` workers, started on demand.
 
     Args:
         backend: see :mod:`.launch`.
-        workers: most pairs of sandboxes.
+        workers: maximum number of pairs of sandboxes.
     """
 
     def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:
@@ -159,24 +158,24 @@ class Pool:
         self._most_workers = workers
         self._workers: list[_Worker] = []
         self._pending: deque[Task] = deque()
-        self._later: deque[Task] = deque()  # to be run alone
+        self._later: deque[Task] = deque()  # to rerun alone
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
         self._woken = False
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
-        self._closing = threading.Lock()  # no job enters the inbox after the last look at it
+        self._closing = threading.Lock()  # no job enters the inbox after its last check
         self._started: Future[launch.ZygoteProcess] = Future()
-        # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it
-        # ends.
+        # One thread starts all sandboxes: the kernel kills a sandbox when the thread that started
+        # it exits.
         self._thread = threading.Thread(target=self._main, name="sandbox", daemon=True)
 
     def start(self) -> launch.ZygoteProcess:
-        """Starts the first sandbox; returns it, for what it says about itself.
+        """Starts and returns the first sandbox, which describes itself.
 
         Raises:
-            SandboxError: if this machine offers none.
+            SandboxError: if this machine has none.
         """
         self._thread.start()
         try:
@@ -187,7 +186,7 @@ class Pool:
 
     def submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
         """Queues a job; ``done`` is called once with its outcome, in the pool's thread unless the
-        pool has ended.
+        pool is closed.
         """
         task = self.task(job, done)
         task.owner = owner
@@ -195,7 +194,7 @@ class Pool:
         return task
 
     def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
-        """A task to be queued; ``command`` says how to run a program in another language."""
+        """Builds a task to queue; ``command`` runs a program in another language."""
         is_beside = isinstance(job, Job) and job.mechanism == "in_sandbox"
         token = secrets.token_hex(16) if is_beside else ""
         tests = b"" if isinstance(job, Script) else tests_payload(job, token)
@@ -211,7 +210,7 @@ class Pool:
             task.done(SandboxError("The sandbox was closed."))
 
     def close(self) -> None:
-        """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
+        """Stops everything. Unfinished jobs get a :class:`SandboxError`."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -221,12 +220,12 @@ class Pool:
         self._packages.close()
 
     def _wake(self) -> None:
-        if not self._woken:  # it has not looked since the last time
+        if not self._woken:  # the pool has not checked its inbox since the last wake-up
             self._woken = True
             with contextlib.suppress(OSError):
                 self._wake_write.send(b"\0")
 
-    # --- the pool's thread ---------------------------------------------------------------------
+    # Methods of the pool's thread:
 
     def _main(self) -> None:
         error = SandboxError("The sandbox was closed.")
@@ -280,7 +279,7 @@ class Pool:
             self._check_deadlines()
 
     def _patience_s(self) -> float:
-        """How long to wait before the next look at the clock."""
+        """Returns the time until the next check of deadlines."""
         ending = any(run.end_by for worker in self._workers for run in worker.runs.values())
         return 0.1 if ending else 1.0
 
@@ -295,11 +294,11 @@ class Pool:
             self._pending.append(task)
 
     def _next_core(self) -> int | None:
-        """The processor for the next worker; None leaves that to the kernel.
+        """Returns the processor for the next worker; None leaves the choice to the kernel.
 
         A program and its tests take turns, so sharing a processor costs nothing and keeps shared
-        data in its caches (8 % less CPU time). Only if every processor gets the same number of
-        workers; otherwise some would stay on busy processors beside idle ones.
+        data in its caches (8% less CPU time). Only if every processor gets the same number of
+        workers; otherwise some would stay on busy processors while others are idle.
         """
         if len(self._cores) == 1 or self._most_workers % len(self._cores):
             return None
@@ -321,7 +320,7 @@ class Pool:
         return worker
 
     def _discard(self, worker: _Worker, reason: str) -> None:
-        """Closes a worker; its jobs are tried again elsewhere."""
+        """Closes a worker; its jobs are retried elsewhere."""
         if worker not in self._workers:
             return
         tasks = [run.task for run in worker.runs.values()]
@@ -347,8 +346,8 @@ class Pool:
             self._dispatch_later()
 
     def _dispatch_later(self) -> None:
-        """Starts one job that has to run alone; or as many as fit of the jobs that only wait, since
-        these don't slow each other down.
+        """Starts one job that must run alone; or as many as possible of the jobs that only wait,
+        since these do not slow each other down.
         """
         tasks = [task for task in self._later if task.rested] or [self._later[0]]
         for task in tasks:
@@ -360,13 +359,13 @@ class Pool:
                 self._send(worker, task)
 
     def _free_worker(self) -> _Worker | None:
-        """The least busy worker with room; a new one if all are busy and one may be added."""
+        """Returns the least busy worker with a free slot, or a new one if all are busy."""
         best = min(self._workers, key=lambda worker: len(worker.runs), default=None)
         if best is None or (best.runs and len(self._workers) < self._most_workers):
             try:
                 return self._add_worker()
             except SandboxError as error:
-                if best is None:  # no worker is left: fail instead of waiting for ever
+                if best is None:  # no worker is left: fail instead of blocking forever
                     self._fail_pending(f"no sandbox can be started: {error.message}")
                     return None
         if best is not None and len(best.runs) < IN_FLIGHT:
@@ -386,7 +385,7 @@ class Pool:
         try:
             self._start(worker, task, self._next_id, to_close)
         except OSError as error:  # this process may have no descriptors left
-            self._broken(task, f"a job can't be sent: {error.strerror}")
+            self._broken(task, f"a job cannot be sent: {error.strerror}")
         finally:
             for fd in to_close:
                 os.close(fd)
@@ -469,7 +468,7 @@ class Pool:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
     def _tester(self, worker: _Worker, memory_mib: int, owner: str) -> _Tester:
-        """An idle process of the worker for the owner's tests; a new one if there is none."""
+        """Returns the worker's idle process for the owner's tests; a new one if none is idle."""
         idle = [tester for tester in worker.testers.values() if tester.job is None]
         for tester in idle:
             if (tester.memory_mib, tester.owner) == (memory_mib, owner):
@@ -496,7 +495,7 @@ class Pool:
         return tester
 
     def _dismiss(self, worker: _Worker, tester: _Tester) -> None:
-        """Closes a tester's socket, which ends its process."""
+        """Closes a tester's socket, which stops its process."""
         del worker.testers[tester.number]
         self._selector.unregister(tester.control)
         tester.control.close()
@@ -516,7 +515,7 @@ class Pool:
         ended = read_ended(packet)
         if ended.reason == "failed":
             text = ended.text.decode("utf-8", "replace")
-            self._discard(worker, f"a job can't be started: {text}")
+            self._discard(worker, f"a job cannot be started: {text}")
             return
         if speaker.role == "program":
             if run := worker.runs.get(ended.id):
@@ -524,7 +523,7 @@ class Pool:
                 self._finish_if_done(worker, ended.id)
         else:
             if tester := worker.testers.get(ended.id):
-                self._hear_tester(worker, tester)  # its verdict may have come before its end
+                self._hear_tester(worker, tester)  # its verdict may have arrived before its exit
             number = worker.ending.pop(ended.id, None)
             if number is not None:
                 run = worker.runs[number]
@@ -537,7 +536,7 @@ class Pool:
         except OSError:
             return
         number = tester.job
-        if not packet:  # it has ended; its zygote reports how
+        if not packet:  # it has exited; its zygote reports how
             self._dismiss(worker, tester)
             if number is not None:
                 worker.ending[tester.number] = number
@@ -561,8 +560,8 @@ class Pool:
         if run.program is not None:
             self._finish_if_done(worker, number)
             return
-        # The verdict is known; the program matters only if its end or output does. It sees that the
-        # channel is closed.
+        # The verdict is known; the program matters only if its exit or output does. It sees that
+        # the channel is closed.
         gone = run.report is not None and run.report.status == "gone"
         if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
@@ -633,7 +632,7 @@ _NO_VERDICT = Report("bad_test", "the tests sent something that is not a verdict
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:
-    """The message of a process of tests: the verdict, its CPU seconds, and whether it can take
+    """Reads the message of a process of tests: the verdict, its CPU seconds, and whether it can run
     another job. A program may make its tests send anything. Closes the descriptors.
     """
     try:
@@ -658,7 +657,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
     The program controls them, so only requested names are accepted.
 
     Returns:
-        The status, the files, and the names; a status of failure if it can't be read.
+        The status, the files, and the names; a failure status if they are unreadable.
     """
     head, _, rest = data.partition(b"\n")
     try:
@@ -675,7 +674,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
 
 
 def _looks_at_itself(job: Job | Script) -> bool:
-    """Whether a program may read ``/proc/self``, which costs time; see :mod:`.inner.namespaces`."""
+    """Returns whether a program may read ``/proc/self``, which takes time (:mod:`.namespaces`)."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 
@@ -688,7 +687,7 @@ def _order(
     fds: dict[str, int],
     task: Task | None = None,
 ) -> None:
-    """Orders a process of a zygote: for a program's task, or for tests."""
+    """Orders a process from a zygote: for a program's task, or for tests."""
     names = in_order(fds)
     command = task and task.command
     order = Order(

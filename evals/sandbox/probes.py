@@ -1,8 +1,8 @@
-"""Ten hostile programs that test the sandbox of this machine.
+"""Ten hostile programs that test this machine's sandbox.
 
-Where possible each probe checks from outside: a listening socket that must see no connection, a
-file that must stay unread and unchanged, the child processes of this one. The programs run only
-inside the sandbox.
+If possible a probe checks from outside: a listening socket that must get no connection, a file that
+must stay unread and unchanged, the child processes of this process. The programs run only inside
+the sandbox.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .jobs import Job, Limits, Outcome
 from .sandbox import Sandbox
 
 _LIMITS = Limits(cpu_s=1.0, memory_mib=256)
-# A limit of CPU time that is not what ends the memory bomb, however slow the machine is.
+# A CPU limit that the memory bomb never reaches, even on slow machines.
 _MEMORY_ALONE = Limits(cpu_s=60.0, memory_mib=256)
-_GONE_S = 20.0  # the kernel takes its time with many processes on a busy machine
+_GONE_S = 20.0  # the kernel is slow with many processes on a busy machine
 _SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
 
 
@@ -46,7 +46,7 @@ _HELD = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing a hostile program tried: whether the sandbox held, and what was seen."""
+    """One attempt of a hostile program: whether the sandbox withstood it, and the evidence."""
 
     name: str
     ok: bool
@@ -54,9 +54,9 @@ class Probe:
 
 
 def probe() -> list[Probe]:
-    """Runs the ten probes in a sandbox of one worker; a few seconds.
+    """Runs the ten probes in a sandbox of one worker; takes a few seconds.
 
-    On a machine without a safe backend the list holds one failed probe that says why.
+    On a machine without a safe backend the list has one failed probe with the reason.
     """
     with _secret_in_environment() as secret, contextlib.ExitStack() as stack:
         try:
@@ -171,7 +171,7 @@ def _nothing_left(sandbox: Sandbox, run: Callable[[], Outcome]) -> tuple[bool, s
 
 
 def _below(sandbox: Sandbox) -> set[int]:
-    """Ids on the host of the processes in the sandboxes of programs. (In sandboxes of tests,
+    """Returns host ids of the processes in the programs' sandboxes. (In sandboxes of tests,
     processes come and go.)
     """
     assert sandbox._pool is not None  # it is open
@@ -185,7 +185,7 @@ def _below(sandbox: Sandbox) -> set[int]:
 
 
 def _children_of_ours() -> set[int]:
-    """Ids of the children of this process: the sandboxes."""
+    """Returns the ids of this process's children: the sandboxes."""
     return {pid for pid, parent in _parents().items() if parent == os.getpid()}
 
 
@@ -194,8 +194,8 @@ def _parents() -> dict[int, int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                # The command's name, in parentheses, may hold anything; the parent is the second
-                # field after it.
+                # The command's name, in parentheses, may contain anything; the parent is the
+                # second field after it.
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 parents[int(entry.name)] = int(fields[1])
     return parents

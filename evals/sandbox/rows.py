@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
-    """A job as the body of ``/v1/judge``; fields with their defaults are left out.
+    """Returns a job as the body of ``/v1/judge``; default fields are omitted.
 
     Raises:
         InputError: for a call with arguments that JSON lacks, and for a job without expected
@@ -45,7 +45,7 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
         row["calls"] = [call if isinstance(call, str) else list(call) for call in job.calls]
         if not _is_json(row["calls"]):
             raise InputError(
-                "A call has an argument that JSON can't represent, such as a tuple or a set.",
+                "A call has an argument that JSON cannot represent, such as a tuple or a set.",
                 "Write the call as an expression: 'f((1, 2))'.",
             )
     if key:
@@ -56,7 +56,7 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
 
 
 def outcome_row(outcome: Outcome, cached: bool = False) -> Row:
-    """An outcome as JSON."""
+    """Returns an outcome as JSON."""
     row: Row = {
         "status": outcome.status,
         "passed": outcome.passed,
@@ -91,7 +91,7 @@ def _token(value: object) -> object:
 
 
 def _is_json(value: object) -> bool:
-    """Whether the value survives a round trip through JSON."""
+    """Returns whether the value survives a round trip through JSON."""
     if value is None or type(value) in (bool, str):
         return True
     if type(value) is int:
@@ -106,7 +106,7 @@ def _is_json(value: object) -> bool:
 
 
 def read_outcome(row: Mapping[str, Any]) -> Outcome:
-    """The outcome in a server's row.
+    """Parses the outcome in a server's row.
 
     Raises:
         InputError: if it is malformed.
@@ -155,7 +155,7 @@ to_json: Callable[[object], str] = json.JSONEncoder(
 
 
 def script_row(script: Script) -> Row:
-    """A script as the body of ``/run_code``."""
+    """Returns a script as the body of ``/run_code``."""
     return {
         "code": script.program,
         "language": script.language,
@@ -168,10 +168,10 @@ def script_row(script: Script) -> Row:
 
 
 def script_outcome(row: Mapping[str, Any]) -> Outcome:
-    """The outcome of a script, from the answer of ``/run_code``.
+    """Parses the outcome of a script from the response of ``/run_code``.
 
     Raises:
-        SandboxError: if the sandbox failed. InputError: if the answer is malformed.
+        SandboxError: if the sandbox failed. InputError: if the response is malformed.
     """
     try:
         if row["status"] == "SandboxError":

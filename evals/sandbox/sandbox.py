@@ -23,31 +23,31 @@ Key = TypeVar("Key")
 
 # Increased whenever verdicts may change, since stored verdicts are reused within one revision.
 REVISION = 13
-PATIENCE_S = 5.0  # for a job that has to be run once more, alone
+PATIENCE_S = 5.0  # maximum wait of a job that must be rerun alone
 
 
 class Sandbox:
-    """Runs untrusted programs where they can do no harm. A context manager.
+    """Runs untrusted programs safely. A context manager.
 
-    Leaving it, or any end of this process, ends everything that runs in it.
+    Leaving it, or any exit of this process, stops everything that runs in it.
 
     Args:
-        workers: pairs of sandboxes, each with a few jobs in flight; by default one for each core
-            that this process may use. They are started on demand.
-        unsafe_local: whether to run programs without a sandbox if the machine offers none.
+        workers: number of pairs of sandboxes, each with a few jobs in flight; by default one per
+            core that this process may use. They are started on demand.
+        unsafe_local: whether to run programs without a sandbox if the machine has none.
         backend: ``auto``, or ``bwrap``, ``namespaces`` or ``unsafe_local`` to use only that one;
             the last requires ``unsafe_local=True`` as well.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
             their requirements; or directories, by names with a slash. They are mounted read-only.
-        languages: further languages of programs, see :mod:`.languages`; their compilers and
+        languages: languages of programs besides Python, see :mod:`.languages`; their compilers and
             interpreters are mounted read-only.
-        least_trust: as :attr:`Job.least_trust`, for all jobs.
-        hash_seed: Python's hash seed, on which the order of sets depends.
+        least_trust: :attr:`Job.least_trust` for all jobs.
+        hash_seed: Python's hash seed, which determines the order of sets.
 
     Raises:
         ConfigError: for a package that is not installed, or an unknown language.
         MissingToolchainError: for a language that is not installed.
-        SandboxError: on entering, if there is no safe way to run programs here.
+        SandboxError: on entering, if programs cannot run safely here.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Sandbox:
         hash_seed: int = 0,
     ) -> None:
         if workers is not None and workers < 1:
-            raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
+            raise InputError(f"workers is {workers}; it must be at least 1.")
         if backend == "unsafe_local" and not unsafe_local:
             raise SandboxError(
                 "Backend unsafe_local runs programs without a sandbox.",
@@ -119,14 +119,14 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends all sandboxes; safe to call twice."""
+        """Stops all sandboxes; safe to call twice."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
 
     @property
     def capacity(self) -> int:
-        """How many jobs run at the same time."""
+        """The number of simultaneous jobs."""
         return self._running().capacity
 
     @property
@@ -135,9 +135,9 @@ class Sandbox:
         return (PYTHON, *self._toolchains)
 
     def describe(self) -> dict[str, Any]:
-        """The backend, the layers in force and the Python version, as JSON values.
+        """Returns the backend, the layers in force and the Python version, as JSON values.
 
-        Two sandboxes with equal descriptions give the same verdicts, so it is part of their keys.
+        Sandboxes with equal descriptions return the same verdicts, so it is part of their keys.
         """
         self._running()
         return dict(self._description)
@@ -148,32 +148,32 @@ class Sandbox:
         calls: Sequence[Call] = (),
         limits: Limits | None = None,
     ) -> Outcome:
-        """Runs one program. A sandbox that is not open is opened for it alone.
+        """Runs one program. A sandbox that is not open is opened for this call only.
 
             >>> outcome = Sandbox().run("def f(x): return x * 2", calls=["f(21)", ("f", ["ab"])])
             >>> outcome.values
             (42, 'abab')
 
         Args:
-            program: a job, a script, or the text of a program.
-            calls: for a text, what to evaluate once it has been executed; see mode ``calls`` of
+            program: a job, a script, or the source of a program.
+            calls: for source, calls to evaluate after executing it; see mode ``calls`` of
                 :class:`Job`. The outcome's ``results`` has an entry for each.
-            limits: for a text, what it may use.
+            limits: for source, the limits.
 
         Raises:
-            InputError: if the job can't be used (an argument of ``calls`` that is not a plain
-            value). SandboxError: if the sandbox broke, or none can be opened.
+            InputError: for an unusable job (an argument of ``calls`` that is not a plain value).
+            SandboxError: if the sandbox broke, or none can be opened.
         """
         if not isinstance(program, (Job, Script, str)):
             raise InputError(
-                f"A program is a text, a Job or a Script, not {type(program).__name__}."
+                f"program must be a string, a Job or a Script, not {type(program).__name__}."
             )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
-            raise InputError("The calls must be a list of calls.", "For a single one: calls=[...].")
+            raise InputError("calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
             job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
         elif calls or limits is not None:
-            raise InputError("A job includes its calls and limits; do not give them again.")
+            raise InputError("A job includes its calls and limits; do not pass them again.")
         else:
             job = program
         if self._pool is not None:
@@ -186,8 +186,8 @@ class Sandbox:
     def check(self, program: str, language: str) -> Outcome:
         """Checks a program in another language for errors without running it.
 
-        The language's own checker finds errors of syntax, in compiled languages also of types. The
-        status is ``passed`` if there are none, else ``compile_error`` with a message.
+        The language's own checker finds syntax errors, in compiled languages also type errors. The
+        status is ``passed`` without errors, else ``compile_error`` with a message.
 
         Raises:
             ConfigError, InputError: for an unknown language, or one that the sandbox was not
@@ -207,10 +207,10 @@ class Sandbox:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
 
         A job whose future is canceled before it starts does not run. Tests of different owners run
-        in different processes, so that they can't reach each other.
+        in different processes, so that they cannot reach each other.
 
         Raises:
-            InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
+            InputError: for an unusable job. SandboxError: if the sandbox is not open.
         """
         self._running()
         future: Future[Outcome] = Future()
@@ -238,12 +238,12 @@ class Sandbox:
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
-        """Runs jobs and yields their outcomes as they finish, in no fixed order.
+        """Runs jobs and yields their outcomes in completion order.
 
         The input is read a few jobs ahead; closing the iterator drops unfinished jobs.
 
         Raises:
-            InputError: as :meth:`run`. SandboxError: if the sandbox is not open, or broke.
+            InputError: for an unusable job. SandboxError: if the sandbox is not open, or broke.
         """
         pool = self._running()
         results: queue.SimpleQueue[tuple[int, Outcome | SandboxError]] = queue.SimpleQueue()
@@ -304,7 +304,7 @@ class Sandbox:
 
 
 def refusal(job: Job | Script, least: Trust = "in_sandbox") -> Outcome | None:
-    """The outcome of a job that does not run: it has no code, or could be forged too easily."""
+    """Returns the outcome of a job that does not run: it has no code, or is too easily forged."""
     if not isinstance(job, Job):
         return None
     if is_empty(job):
@@ -312,6 +312,6 @@ def refusal(job: Job | Script, least: Trust = "in_sandbox") -> Outcome | None:
     if short := [each for each in (job.least_trust, least) if not job.reaches(each)]:
         found = job.blinded
         sites, named = (found.sites, found.open) if found else (0, ())
-        message = f"its tests reach the trust {job.trust}; {short[0]} was asked for"
+        message = f"its tests reach trust {job.trust}, but {short[0]} is required"
         return Outcome("refused", job.trust, message=message, sites=sites, open_sites=named)
     return None

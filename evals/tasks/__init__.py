@@ -1,4 +1,4 @@
-"""The benchmarks, by name. One file per benchmark; a task's module and data are loaded on demand.
+"""The benchmarks, by name. One module per benchmark; tasks and their data are loaded on demand.
 
 The table of names is in :mod:`codegen.plugins`, which adds the tasks of other packages.
 """
@@ -15,69 +15,69 @@ from .extraction import Extraction
 from .rows import FILE, Problem
 from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
 
-# A line about each built-in task.
+# One line of description per built-in task.
 _ABOUT = {
     "humaneval": "164 Python functions from signature and docstring (Chen et al. 2021)",
     "humaneval-short": "the 40 problems of humaneval with the shortest reference solutions",
     "humaneval-plus": (
-        "HumanEval with 80 times the tests, 757 inputs a problem (EvalPlus, Liu et al. 2023)"
+        "HumanEval with 80 times the tests, 757 inputs per problem (EvalPlus, Liu et al. 2023)"
     ),
-    "mbpp": "974 small Python problems in a sentence (Austin et al. 2021)",
+    "mbpp": "974 small Python problems, each stated in a sentence (Austin et al. 2021)",
     "mbpp-test": "the 500 problems of mbpp's test split",
     "mbpp-sanitized": "the 427 problems of mbpp that its authors verified by hand",
     "mbpp-plus": "378 problems of mbpp with 35 times the tests (EvalPlus, Liu et al. 2023)",
     "humaneval-single-line": "1033 missing lines of HumanEval's functions (Bavarian et al. 2022)",
     "humaneval-multi-line": "5815 missing blocks of lines of the same functions",
     "humaneval-random-span": "1640 missing spans of characters of the same functions",
-    "humaneval-random-span-light": "164 of these, one a function",
+    "humaneval-random-span-light": "164 of these spans, one per function",
     "humanevalfix": (
         "164 functions with a bug to repair, shown with their tests (Muennighoff et al. 2023)"
     ),
     "humanevalfix-docs": "the same, shown with their docstrings",
-    "cruxeval-o": "what 800 functions return for an input (Gu et al. 2024)",
-    "cruxeval-i": "for what input they return an output",
-    "bigcodebench": "1140 functions that use many libraries, tests beside the program",
+    "cruxeval-o": "predict what 800 functions return for an input (Gu et al. 2024)",
+    "cruxeval-i": "predict an input for which 800 functions return an output",
+    "bigcodebench": "1140 functions that use many libraries, tests in the program's process",
     "bigcodebench-hard": (
-        "148 functions that use many libraries, tests beside the program (Zhuo et al. 2024)"
+        "148 functions that use many libraries, tests in the program's process (Zhuo et al. 2024)"
     ),
-    "editeval": "194 instructed edits, answered by the whole program (Li et al. 2024)",
-    "editeval-diff": "the same by blocks of search and replace",
-    "canitedit": "105 detailed instructed edits, by the whole program (Cassano et al. 2024)",
-    "canitedit-diff": "the same by blocks of search and replace",
+    "editeval": "194 instructed edits, answered with the whole program (Li et al. 2024)",
+    "editeval-diff": "the same, answered with search-and-replace blocks",
+    "canitedit": "105 detailed instructed edits, answered with the program (Cassano et al. 2024)",
+    "canitedit-diff": "the same, answered with search-and-replace blocks",
     "canitedit-lazy": "the same with a short instruction",
     "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
-    "aider-polyglot-diff": "the same by blocks of search and replace",
+    "aider-polyglot-diff": "the same, answered with search-and-replace blocks",
     "livecodebench": (
-        "contest problems by date, read and print or a method to complete (Jain et al. 2024)"
+        "dated contest problems: programs with input and output, or methods (Jain et al. 2024)"
     ),
     "coderepeteval": (
-        "512 prompts after which models repeat themselves: does the answer end? (Dong et al. 2025)"
+        "512 prompts that make models repeat themselves: does the answer end? (Dong et al. 2025)"
     ),
     "humaneval-edits": (
         "humaneval by edit sequences: valid states, round trip, malformed hunks, tokens"
     ),
     "next-edit": (
-        "next edits of real commits and moments at which nothing is to change (docs/next_edits.md)"
+        "next edits of real commits, and states where no edit is expected (docs/next_edits.md)"
     ),
-    "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
+    "next-edit-refactorings": "next edits of refactorings in files from unseen repositories",
     "next-edit-scenarios": "recorded and written editing sessions in seven languages",
-    "spider": "questions on databases as SQL, by the rows they give (Yu et al. 2018)",
+    "spider": "questions on databases as SQL, compared by rows (Yu et al. 2018)",
     "bird": "the same with hints, on large databases: --source dev.json (Li et al. 2023)",
-    "everyday": "40 everyday questions on three small databases, some without an answer",
+    "everyday": "40 everyday questions on three small databases, some unanswerable",
     "kolmogorov": (
-        "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"
+        "500 sequences to reproduce with short programs (Yoran et al. 2025), random or from a file"
     ),
     "multipl_e": (
-        "multipl_e:LANGUAGE, HumanEval in 12 languages, tests out of reach (Cassano et al. 2023)"
+        "multipl_e:LANGUAGE, HumanEval in 12 languages, tests hidden (Cassano et al. 2023)"
     ),
-    "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, the same of mbpp",
+    "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, MBPP in the same languages",
     "humanevalpack": "humanevalpack:LANGUAGE, HumanEval in 5 languages (Muennighoff et al. 2023)",
-    "mceval": "mceval:LANGUAGE, 50 problems in each of 14 languages (Chai et al. 2024)",
+    "mceval": "mceval:LANGUAGE, 50 problems per language in 14 languages (Chai et al. 2024)",
 }
 
 
 def names() -> list[tuple[str, str]]:
-    """Every task's name with one line about it. Loads no data."""
+    """Returns every task's name with a one-line description. Loads no data."""
     return [(name, _about(name)) for name in plugins.names("tasks")]
 
 
@@ -86,20 +86,20 @@ def _about(name: str) -> str:
         return _ABOUT[name]
     try:
         kind = plugins.load("tasks", name)
-    except CodegenError as error:  # the list shows the others all the same
+    except CodegenError as error:  # one broken package must not hide the other tasks
         return str(error)
-    return getattr(kind, "about", "") or f"of the package {plugins.package_of('tasks', name)}"
+    return getattr(kind, "about", "") or f"from the package {plugins.package_of('tasks', name)}"
 
 
 def load(name: str, source: str | None = None) -> Task[Any]:
     """Loads a task.
 
     Args:
-        name: one of :func:`names`, with a colon and a language where the task has several; or
-            ``file:PATH`` for a task of your own: a JSONL file (``custom``) or a YAML file
+        name: one of :func:`names`, with a colon and a language if the task has several; or
+            ``file:PATH`` for a custom task: a JSONL file (``custom``) or a YAML file
             (``yaml_task``).
-        source: where its data is, in place of the default: a path to ``.jsonl`` or ``.json``, with
-            or without ``.gz``, or ``hub:org/name[:config][:split]``.
+        source: data to use instead of the default: a path to ``.jsonl`` or ``.json``, optionally
+            with ``.gz``, or ``hub:org/name[:config][:split]``.
 
     Raises:
         ConfigError: for an unknown name.
@@ -121,7 +121,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         )
     kind = plugins.load("tasks", task)
     if colon and not getattr(kind, "takes_language", False):
-        raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
+        raise ConfigError(f"The task {task!r} does not accept a language.", f"Use {task}.")
     return kind.load(name, _about(task), source)
 
 

@@ -1,7 +1,7 @@
 """The interface between a benchmark and the runner and scorer.
 
 :class:`Task` is that interface. :class:`CodeTask` implements it for tasks whose answer is Python
-code: prompts in every style, and how an answer becomes a program. Most tasks add a few lines to it.
+code: it builds prompts in every style and turns answers into programs. Most tasks extend it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Key = TypeVar("Key")
 
 
 class Task(ABC, Generic[AnyProblem]):
-    """A set of problems, each with a prompt for a program and a way to judge it.
+    """A set of problems, each with a prompt for a program and a way to score it.
 
     Attributes:
-        name: as on the command line.
+        name: name on the command line.
         reference_exceptions: problems whose own reference is known to fail, with the reason. They
-            don't stop a score from being published, and the report lists them.
-        needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
-        passing: what makes a sample pass, for tasks that don't run tests.
+            do not stop a score from being published, and the report lists them.
+        needs_preparation: whether :meth:`prepare` must be called before :meth:`job`.
+        passing: the condition for a sample to pass, for tasks that do not run tests.
         style: the default prompt style; empty for the model's own.
         decoder: the decoder that the task requires; empty for any.
-        languages: what the sandbox has to run beside Python.
+        languages: languages that the sandbox must run besides Python.
     """
 
     name: str
@@ -57,40 +57,40 @@ class Task(ABC, Generic[AnyProblem]):
 
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:
-        """All problems in the benchmark's order."""
+        """Returns all problems in the benchmark's order."""
 
     def style_for(self, vocabulary: Container[str]) -> str:
-        """The default style for a tokenizer's tokens; empty for the model's own."""
+        """Returns the default style for a tokenizer's tokens; empty for the model's own."""
         return self.style
 
     @abstractmethod
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
-        """The ``index``-th request for a completion of ``problem``.
+        """Returns the ``index``-th request for a completion of ``problem``.
 
         Raises:
-            ConfigError: if the task does not support the style; names those that it does.
+            ConfigError: if the task does not support the style; names the supported styles.
         """
 
     @abstractmethod
     def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
-        """Finds the whole program in a sample, by the style in ``sample.meta["style"]``.
+        """Extracts the whole program from a sample, by the style in ``sample.meta["style"]``.
 
         Raises:
-            InputError: if the sample does not say its style.
+            InputError: if the sample lacks its style.
         """
 
     def program(self, problem: AnyProblem, sample: Sample) -> str:
-        """The program of :meth:`extract`; empty if none was found."""
+        """Returns the program of :meth:`extract`; empty if none was found."""
         return self.extract(problem, sample).program
 
     @abstractmethod
     def job(self, problem: AnyProblem, program: str) -> Job | Verdict:
-        """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
+        """Returns the sandbox job that scores ``program``, or the verdict if no job is needed."""
 
     def judge(
         self, programs: Iterable[tuple[Key, AnyProblem, str]], sandbox: SandboxProtocol
     ) -> Iterator[tuple[Key, Verdict | Outcome]]:
-        """Judges programs by :meth:`job`; yields them with their keys as they are done.
+        """Scores programs by :meth:`job`; yields results with their keys in completion order.
 
         Args:
             programs: (key, problem, program).
@@ -113,47 +113,47 @@ class Task(ABC, Generic[AnyProblem]):
 
     @abstractmethod
     def reference(self, problem: AnyProblem) -> str:
-        """A whole program that is known to be right; empty if there is none."""
+        """Returns a whole correct program; empty if unknown."""
 
     def buggy(self, problem: AnyProblem) -> Sequence[str]:
-        """Whole programs that are known to be wrong."""
+        """Returns whole programs that are known to be wrong."""
         return ()
 
     def prepare(self, problems: Sequence[AnyProblem], sandbox: SandboxProtocol) -> None:
-        """Computes what judging ``problems`` needs and the data lacks, such as expected outputs."""
+        """Computes what scoring ``problems`` needs and the data lacks, such as expected outputs."""
 
     def measure(self, problem: AnyProblem, sample: Sample) -> Mapping[str, float]:
-        """Further numbers about one sample, by name; the report shows their means."""
+        """Returns extra measures of one sample, by name; the report shows their means."""
         return {}
 
     def measure_verdict(self, problem: AnyProblem, verdict: Verdict) -> Mapping[str, float]:
-        """Numbers computed from one sample's verdict, by name; the report shows their means."""
+        """Returns measures of one sample's verdict, by name; the report shows their means."""
         return {}
 
     def modules(self, problem: AnyProblem) -> frozenset[str]:
-        """The modules outside the standard library that a solution and its tests import."""
+        """Returns the third-party modules that a solution and its tests import."""
         return frozenset()
 
     def labels(self, problem: AnyProblem) -> Sequence[str]:
-        """The groups that a problem belongs to, such as its difficulty; each gets a score."""
+        """Returns the problem's groups, such as its difficulty; each group gets a score."""
         return ()
 
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """The request for another try; it shows the failed one and what its tests said.
+        """Returns the request for another try, with the failed one and its tests' message.
 
         Raises:
             ConfigError: if the task or the style does not support it.
         """
-        raise ConfigError(f"The task {self.name!r} has no second tries.")
+        raise ConfigError(f"The task {self.name!r} does not support second tries.")
 
     def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
-        """Sentences about the scored problems, for the notes of their score."""
+        """Returns sentences about the scored problems, for the notes of their score."""
         return ()
 
     def dated(self, since: date | None, until: date | None) -> Self:
-        """The task over the problems published from ``since`` to ``until``, both included.
+        """Returns the task limited to problems published from ``since`` to ``until``, inclusive.
 
         Raises:
             ConfigError: if its problems have no dates, or none is in that range.
@@ -162,17 +162,17 @@ class Task(ABC, Generic[AnyProblem]):
 
 
 class CodeTask(Task[AnyProblem]):
-    """A task over given problems; subclasses define the prompts and how programs are assembled.
+    """A task over given problems; subclasses define prompts and how programs are assembled.
 
     Attributes:
-        asks: the kinds of prompt it supports.
+        asks: the supported kinds of prompt.
         whole_programs: whether the prompt requests a whole program, not the rest of one function;
             this selects the stop strings.
-        blank_is_code: whether a completion of white space alone may be right.
-        home: where the data is by default.
-        problem_type, columns: the class of its problems, and field -> column where the names
-            differ; see :func:`.rows.problem_of_columns`.
-        about: a line for the list of tasks.
+        blank_is_code: whether a completion of only whitespace may be correct.
+        home: default location of the data.
+        problem_type, columns: class of the problems, and field -> column for names that differ;
+            see :func:`.rows.problem_of_columns`.
+        about: description for the list of tasks.
     """
 
     home: ClassVar[Home]
@@ -193,76 +193,74 @@ class CodeTask(Task[AnyProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The task over all rows of its data.
+        """Loads the task with all rows of its data.
 
         Raises:
-            InputError: for data that can't be found or read, naming file, line and field.
+            InputError: for missing or unreadable data, naming file, line and field.
         """
         rows = read_rows_of(source, cls.home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> AnyProblem:
-        """The problem of a row; ``place`` is its file and line.
+        """Parses a row into a problem; ``place`` is its file and line.
 
         Raises:
-            InputError: naming what is wrong with the row.
+            InputError: for an invalid row; names the fault.
         """
         return cast(AnyProblem, problem_of_columns(cls.problem_type, place, row, **cls.columns))
 
     @property
     def by_blocks(self) -> bool:
-        """Whether the answer is blocks of search and replace: so for a name in ``-diff``."""
+        """Whether answers are search-and-replace blocks: true if the name ends in ``-diff``."""
         return self.name.endswith("-diff")
 
     def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
-        """Why problems can't be judged: missing packages, and the reasons in ``broken``."""
+        """Returns reasons to skip problems: missing packages, and the reasons in ``broken``."""
         described = sandbox.describe()
         found = {p.id: why_not(self.modules(p), described) for p in self._problems}
         return {**{id_: reason for id_, reason in found.items() if reason}, **broken}
 
     def problems(self) -> Sequence[AnyProblem]:
-        """All problems in order."""
+        """Returns all problems in order."""
         return self._problems
 
-    # --- for subclasses to override ------------------------------------------------------------
+    # Methods that subclasses override:
 
     def code(self, problem: AnyProblem) -> str:
-        """The code shown for the model to continue."""
+        """Returns the code shown for the model to continue."""
         return problem.prompt
 
     def instruction(self, problem: AnyProblem) -> str:
-        """The problem in words."""
+        """Returns the problem in words."""
         return problem.prompt
 
     def few_shot(self, problem: AnyProblem) -> str:
-        """The problem behind solved examples."""
+        """Returns the problem after solved examples."""
         raise NotImplementedError
 
     def hole(self, problem: AnyProblem) -> tuple[str, str]:
-        """The code before and after the gap."""
+        """Returns the code before and after the gap."""
         raise NotImplementedError
 
     def entry_point(self, problem: AnyProblem) -> str:
-        """The function that the program must define; empty if there is none."""
+        """Returns the function that the program must define; empty if any program may do."""
         return getattr(problem, "entry_point", "")
 
     def preamble(self, problem: AnyProblem) -> str:
-        """Code that an answer may rely on: the prompt's imports and helpers."""
+        """Returns code that an answer may rely on: the prompt's imports and helpers."""
         return ""
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
-        """The whole program of a completion that continues the prompt."""
+        """Returns the whole program of a completion that continues the prompt."""
         return self.code(problem) + completion
 
-    # --- prompts and answers -------------------------------------------------------------------
-
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
-        """The ``index``-th request for ``problem``."""
+        """Returns the ``index``-th request for ``problem``."""
         if style.ask not in self.asks:
             raise ConfigError(
                 f"The task {self.name!r} has no prompts in the style {style.name!r}.",
-                f"Choose a style that asks by: {', '.join(self.asks)}.",
+                f"Choose a style with ask: {', '.join(self.asks)}.",
             )
         if style.ask == "infill":
             before, behind = self.hole(problem)
@@ -274,7 +272,7 @@ class CodeTask(Task[AnyProblem]):
                 "few_shot": self.few_shot,
             }[style.ask]
             shown = show(problem)
-            # In a chat the code is quoted, so its outer white space means nothing.
+            # In a chat the code is quoted, so its outer whitespace is irrelevant.
             is_quoted = style.chat and style.ask == "code"
             prompt = style.render(prompt=shown.strip() if is_quoted else shown)
         return Request(
@@ -291,17 +289,17 @@ class CodeTask(Task[AnyProblem]):
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """The request for another try, for styles that ask by instruction."""
+        """Returns the request for another try, for styles with instructions."""
         if style.ask != "instruction":
             raise ConfigError(
-                f"A second try can't be requested in the style {style.name!r}.",
-                "Use a style that asks by instruction, such as chat.",
+                f"Second tries are not supported in the style {style.name!r}.",
+                "Use a style with instructions, such as chat.",
             )
         asked = self.request(problem, style, sample.index)
         return replace(asked, prompt=style.render(prompt=self.again(problem, sample, verdict)))
 
     def again(self, problem: AnyProblem, sample: Sample, verdict: Verdict) -> str:
-        """The prompt of another try: the problem, the failed answer, and why it failed."""
+        """Returns the prompt of another try: the problem, the failed answer, and the failure."""
         return (
             f"{self.instruction(problem)}\n\nThis answer failed:\n\n{sample.completion}\n\n"
             f"What the tests said:\n\n{verdict.status}: {verdict.message}\n\nAnswer again."
@@ -311,7 +309,7 @@ class CodeTask(Task[AnyProblem]):
         return style.program_stop if self.whole_programs else style.stop
 
     def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
-        """The whole program of a sample."""
+        """Extracts the whole program from a sample."""
         style = style_of(sample)
         if sample.completion.strip() or self._may_be_blank(style):
             return self.read(problem, style, sample.completion)
@@ -321,7 +319,7 @@ class CodeTask(Task[AnyProblem]):
         return self.blank_is_code and style.read == "append"
 
     def read(self, problem: AnyProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The whole program of an answer that is not empty."""
+        """Extracts the whole program from a non-empty answer."""
         if style.read in ("find", "sanitize"):
             found = find_code(answer, self.entry_point(problem))
             if style.read == "sanitize":
@@ -329,30 +327,28 @@ class CodeTask(Task[AnyProblem]):
             return self.placed(problem, found) if found.program else found
         answer = cut_at_stop(answer, self._stops(style))
         if not answer.strip() and not self._may_be_blank(style):
-            return Extraction("", "the answer holds nothing before its stop string", "empty")
+            return Extraction("", "the answer has no text before its stop string", "empty")
         if style.read == "append":
             return Extraction(self.joined(problem, answer))
         return Extraction(answer)
 
     def placed(self, problem: AnyProblem, found: Extraction) -> Extraction:
-        """The program of code that was found in an answer."""
+        """Returns the whole program for code found in an answer."""
         return Extraction(with_preamble(self.preamble(problem), found.program))
 
     def reference(self, problem: AnyProblem) -> str:
-        """The prompt with the problem's ``canonical_solution``; empty if it has none."""
+        """Returns the prompt with the problem's ``canonical_solution``; empty if it has none."""
         solution = getattr(problem, "canonical_solution", "")
         return problem.prompt + solution if solution else ""
 
-
-# --- packages that problems need besides the standard library -----------------------------------
 
 _provided = functools.cache(importlib.metadata.packages_distributions)
 
 
 def modules_of(*programs: str) -> frozenset[str]:
-    """The modules outside the standard library that programs import.
+    """Returns the third-party modules that programs import.
 
-    Imports whose failure the program catches don't count.
+    Imports whose failure the program catches do not count.
     """
     seen: set[str] = set()
     for program in programs:
@@ -378,16 +374,16 @@ def _needed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def installed(modules: Iterable[str]) -> list[str]:
-    """The modules that this environment provides, sorted."""
+    """Returns the modules that this environment provides, sorted."""
     provided = _provided()
     return sorted(name for name in modules if name in provided)
 
 
 def why_not(modules: Collection[str], described: Mapping[str, Any]) -> str:
-    """Which modules a sandbox lacks, as a reason; empty if it has all."""
+    """Returns a reason that names the modules a sandbox lacks; empty if it has all."""
     offered = set(described.get("packages", {}))
     if any("/" in name for name in offered):
-        return ""  # directories, whose content is not known here
+        return ""  # packages are directories, whose content is unknown here
     provided = _provided()
     known = {_same(name) for name in offered}
     missing = sorted(

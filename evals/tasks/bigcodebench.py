@@ -1,16 +1,16 @@
 """BigCodeBench (Zhuo et al. 2024, arXiv 2406.15877): functions that use many libraries.
 
-``bigcodebench`` has 1140, ``bigcodebench-hard`` the 148 hardest. The data is a file of the authors'
-columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1.4`` and
+``bigcodebench`` has 1140, ``bigcodebench-hard`` the 148 hardest. The data is a file with the
+authors' columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1.4`` and
 ``hub:bigcode/bigcodebench-hard:default:v0.1.4``. The style ``continue`` shows the code with its
 docstring ("complete"), ``chat`` the instruction ("instruct").
 
-The tests are ``unittest`` classes that need the program's own objects, so they are judged blinded;
-of most problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs
-may import the installed packages that ``--packages`` names (``auto``: those that the problems
-import), and have no network. A problem that needs anything else is left out with the reason; then
-the score is incomplete and not comparable with a published one. An answer without the header gets
-it prepended, as in the authors' "calibrated" scores.
+The tests are ``unittest`` classes that need the program's own objects, so they run blinded; in most
+problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs may
+import the installed packages in ``--packages`` (``auto``: all that the problems import), and have
+no network. A problem with other needs is skipped with the reason; then the score is incomplete and
+not comparable with published scores. If an answer lacks the header, it is prepended, as in the
+authors' "calibrated" scores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from codegen.records import Verdict
 from .base import CodeTask, modules_of
 from .rows import Home, Problem
 
-# Problems that need something else that the sandbox lacks.
+# Problems with other needs that the sandbox does not meet.
 _NEEDS: Mapping[str, str] = {"BigCodeBench/1040": "needs a network (resolves localhost)"}
 
 
@@ -41,7 +41,7 @@ class BigCodeProblem(Problem):
 
 
 class BigCodeBench(CodeTask[BigCodeProblem]):
-    """The task over given problems."""
+    """BigCodeBench-Hard."""
 
     home = Home(
         "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
@@ -54,23 +54,23 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     needs_preparation = True
 
     def prepare(self, problems: Sequence[BigCodeProblem], sandbox: SandboxProtocol) -> None:
-        """Determines which problems need what the sandbox lacks."""
+        """Determines the problems whose needs the sandbox does not meet."""
         self.reference_exceptions = self.lacking(sandbox, _NEEDS)
 
     def modules(self, problem: BigCodeProblem) -> frozenset[str]:
-        """What the prompt, its solution and the tests import."""
+        """Returns the modules that the prompt, its solution and the tests import."""
         return modules_of(problem.prompt + problem.canonical_solution, problem.test)
 
     def instruction(self, problem: BigCodeProblem) -> str:
-        """The row's instruction, which names the header to begin with."""
+        """Returns the row's instruction, which names the header to begin with."""
         return problem.instruction
 
     def preamble(self, problem: BigCodeProblem) -> str:
-        """The imports and the header with an empty body, which an answer's function replaces."""
+        """Returns the imports and the header with an empty body, which an answer replaces."""
         return f"{problem.header.rstrip()}\n    pass\n"
 
     def job(self, problem: BigCodeProblem, program: str) -> Job | Verdict:
-        """The test class, beside the program; nothing where a package is missing."""
+        """Returns a job with the test class in the program's process, if no package is missing."""
         if reason := self.reference_exceptions.get(problem.id):
             return Verdict(problem.id, 0, "infra_error", message=reason)
         return Job(

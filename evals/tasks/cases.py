@@ -1,9 +1,9 @@
-"""Many inputs for one program: each runs in a process of its own and is judged out of its reach.
+"""Many inputs for one program: each runs in a separate process and is compared outside it.
 
 The program's side of the sandbox forks for each input. So a program may read descriptor 0, leave
-threads behind, end itself or change its modules without affecting the next input, and each input
-has its own time limit. The program's output, or the value that its function returns, goes to the
-tests' side, which has the expected results.
+threads behind, exit or change its modules without affecting the next input, and each input has its
+own time limit. The program's output, or the value that its function returns, goes to the tests'
+side, which has the expected results.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TIMED_OUT = "TimeoutError: more than "
 
 
 def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
-    """Runs a program in a process of its own.
+    """Runs a program in a separate process.
 
     Only its source is used, in the sandbox: see :func:`with_runner`.
 
     Args:
-        text: its standard input; with ``call``, the arguments as JSON, one a line.
-        call: an expression of the function to call; empty for a program that reads and prints.
-        cpu_s: CPU seconds it may take, and three times as many on the clock; 0 for no limit.
+        text: standard input; with ``call``, the arguments as JSON, one per line.
+        call: expression of the function to call; empty for a program that reads and prints.
+        cpu_s: CPU time limit in seconds; the wall time limit is three times as long; 0 for none.
 
     Returns:
-        What it printed, or what the function returned.
+        The printed output, or the function's result.
     """
     import atexit
     import builtins
@@ -125,7 +125,7 @@ _RUNNER = inspect.getsource(run_case)
 
 
 def with_runner(program: str, *, modules: str = "", call: str = "", cpu_s: float = 0.0) -> str:
-    """A program with two functions: ``feed(part)`` adds to the input, ``run()`` runs the given
+    """Wraps a program in two functions: ``feed(part)`` adds to the input, ``run()`` runs the given
     program on it.
 
     Args:
@@ -141,12 +141,12 @@ def with_runner(program: str, *, modules: str = "", call: str = "", cpu_s: float
 
 
 def cases_test(cases: Sequence[tuple[str, Any]], rule: str) -> str:
-    """The test of a program of :func:`with_runner`.
+    """Returns the test of a :func:`with_runner` program.
 
     Args:
         cases: inputs, each with its expected result.
-        rule: how they are compared: ``lines`` (white space at the ends of lines and of the output
-            doesn't count), ``decimals`` or ``value``, see ``RULES`` in this file.
+        rule: comparison rule: ``lines`` (ignores whitespace at the ends of lines and of the
+            output), ``decimals`` or ``value``, see ``RULES`` in this file.
     """
     return f"{SOURCE}\n\nCASES = read_value({write_value(list(cases))!r})\n{RULES}\n" + (
         f"run_cases(CASES, {rule}, feed, run)\n"
@@ -213,7 +213,7 @@ def run_cases(cases, rule, feed, run):
 
 
 def with_timeouts(found: Verdict | Outcome) -> Verdict | Outcome:
-    """The same with the status ``timeout`` if an input exceeded the limit of :func:`run_case`.
+    """Sets the status ``timeout`` if an input exceeded the limit of :func:`run_case`.
 
     A program that raises the same error itself gets the same status; it has failed as well.
     """

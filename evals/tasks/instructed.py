@@ -1,18 +1,18 @@
-"""Instructed edits: EditEval and CanItEdit. The tests are out of the program's reach.
+"""Instructed edits: EditEval and CanItEdit, with tests outside the program's process.
 
 ``editeval`` (Li et al. 2024, CodeInstruct, arXiv 2310.20329) has 194 edits, ``canitedit`` (Cassano
-et al. 2024, arXiv 2312.12450) 105 with a descriptive instruction each, ``canitedit-lazy`` the same
-with a short one. The answer is the whole program; with the suffix ``-diff`` it is blocks of search
-and replace, which must fit (:mod:`.extraction`). The data are the authors' files, for CanItEdit
-also ``hub:nuprl/CanItEdit``.
+et al. 2024, arXiv 2312.12450) 105 with descriptive instructions, ``canitedit-lazy`` the same with
+short ones. The answer is the whole program; with the suffix ``-diff`` it is search-and-replace
+blocks, which must match (:mod:`.extraction`). The data are the authors' files; CanItEdit is also
+``hub:nuprl/CanItEdit``.
 
 Some programs of EditEval are parts that are inserted into a context. Some of its tests read the
-answer's text, ``edited_code``; these run beside the program.
+answer's text, ``edited_code``; these run in the program's process.
 
-Further measures: ``unchanged`` (the answer is the original program), ``changed_lines`` (lines
-removed and added, without blank ones), ``excess_lines`` (original lines that the answer removes or
-changes and the reference keeps) and, with ``-diff``, ``well_formed``. ExcessCode of CanItEdit's
-paper is different: it counts changed lines that the tests don't reach.
+Measures: ``unchanged`` (the answer is the original program), ``changed_lines`` (number of non-blank
+lines removed and added), ``excess_lines`` (original lines that the answer removes or changes and
+the reference keeps) and, with ``-diff``, ``well_formed``. ExcessCode of CanItEdit's paper is
+different: it counts changed lines that the tests do not reach.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .rows import Home, Problem, optional_text, text_fields
 from .styles import PromptStyle, style_of
 
 _WHOLE = "Answer with the whole program after the edit, in one code block."
-# These tests ask about classes, generators and modules themselves, or measure time.
+# These tests inspect classes, generators and modules themselves, or measure time.
 _BESIDE = frozenset(f"EditEval/{number}" for number in (58, 159, 161, 186))
 _BROKEN = {
     "EditEval/56": "its test passes for anything that is not callable",
@@ -57,7 +57,7 @@ class EditProblem(Problem):
 
     Attributes:
         instruction: the edit in words.
-        context: the program with ``{{Code}}`` where the answer goes; empty if the answer is all.
+        context: program with ``{{Code}}`` where the answer goes; empty if the answer is all.
     """
 
     instruction: str
@@ -67,7 +67,7 @@ class EditProblem(Problem):
 
 
 class InstructedEdits(CodeTask[EditProblem]):
-    """The task over given problems."""
+    """A task of instructed edits."""
 
     whole_programs = True
     needs_preparation = True
@@ -77,41 +77,41 @@ class InstructedEdits(CodeTask[EditProblem]):
         self.reference_exceptions = self.lacking(sandbox, _BROKEN)
 
     def modules(self, problem: EditProblem) -> frozenset[str]:
-        """What the reference and its tests import."""
+        """Returns the modules that the reference and its tests import."""
         return modules_of(self._whole(problem, problem.after), problem.test)
 
     def request(self, problem: EditProblem, style: PromptStyle, index: int) -> Request:
-        """The ``index``-th request; decoders may draft from the program before."""
+        """Returns the ``index``-th request; decoders may draft from the original program."""
         return replace(super().request(problem, style, index), original=problem.prompt)
 
     def instruction(self, problem: EditProblem) -> str:
-        """The program, the edit, and how to answer."""
+        """Returns the program, the edit, and the answer format."""
         how = BLOCKS if self.by_blocks else _WHOLE
         code = problem.prompt.strip("\n")
         return f"Edit this program.\n\n```python\n{code}\n```\n\n{problem.instruction}\n\n{how}"
 
     def code(self, problem: EditProblem) -> str:
-        """The form of CanItEdit's authors for models that continue text."""
+        """Returns CanItEdit's prompt for models that continue text."""
         return (
             f"## Code Before:\n{problem.prompt.strip(chr(10))}\n## Instruction:\n"
             f"{problem.instruction}\n## Code After:\n"
         )
 
     def joined(self, problem: EditProblem, completion: str) -> str:
-        """The completion alone."""
+        """Returns the completion alone."""
         return completion
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return ("## Code Before:", "## Instruction:") if style.ask == "code" else ()
 
     def extract(self, problem: EditProblem, sample: Sample) -> Extraction:
-        """The code after the edit, without its context."""
+        """Extracts the code after the edit, without its context."""
         if not self.by_blocks or style_of(sample).read == "whole":
             return super().extract(problem, sample)
         return apply_blocks(problem.prompt, sample.completion)
 
     def job(self, problem: EditProblem, program: str) -> Job | Verdict:
-        """The row's tests; beside the program if they need its classes."""
+        """Returns the row's tests; in the program's process if they need its classes."""
         if (reason := self.reference_exceptions.get(problem.id, "")).startswith("needs "):
             return Verdict(problem.id, 0, "infra_error", message=reason)
         is_beside = problem.id in _BESIDE or _TEXT in problem.test
@@ -127,24 +127,24 @@ class InstructedEdits(CodeTask[EditProblem]):
         return f"{whole}\n\n{_TEXT} = {code!r}\n" if _TEXT in problem.test else whole
 
     def reference(self, problem: EditProblem) -> str:
-        """The code after the row's own edit."""
+        """Returns the code after the row's own edit."""
         return problem.after
 
     def buggy(self, problem: EditProblem) -> Sequence[str]:
-        """The code before it."""
+        """Returns the code before the edit."""
         return () if problem.id in self.reference_exceptions else (problem.prompt,)
 
     def measure(self, problem: EditProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring."""
+        """Returns the measures that the module docstring lists."""
         program = self.extract(problem, sample).program
         found = {"well_formed": float(bool(program))} if self.by_blocks else {}
         return found | (edit_sizes(problem.prompt, program, problem.after) if program else {})
 
 
 def edit_sizes(before: str, after: str, reference: str) -> dict[str, float]:
-    """``unchanged``, ``changed_lines`` and ``excess_lines`` of an edit; see the module's docstring.
+    """Returns ``unchanged``, ``changed_lines`` and ``excess_lines`` of an edit.
 
-    Lines are compared without white space at their ends, and blank ones are not counted.
+    Lines are compared without whitespace at their ends, and blank lines are not counted.
     """
     old, new, right = (
         [line.rstrip() for line in text.splitlines() if line.strip()]
@@ -160,7 +160,7 @@ def edit_sizes(before: str, after: str, reference: str) -> dict[str, float]:
 
 
 def _changes(old: Sequence[str], new: Sequence[str]) -> tuple[set[int], int]:
-    """The places of the old lines that are gone, and how many lines are new."""
+    """Returns the indices of the removed old lines, and the number of new lines."""
     gone: set[int] = set()
     added = 0
     for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -171,13 +171,13 @@ def _changes(old: Sequence[str], new: Sequence[str]) -> tuple[set[int], int]:
 
 
 class EditEval(InstructedEdits):
-    """EditEval's rows."""
+    """EditEval."""
 
     home = Home("languages/editeval/edit_eval.jsonl.gz")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> EditProblem:
-        """The problem of a row."""
+        """Parses a row into a problem."""
         names = ("task_id", "instruction", "input", "output", "test")
         id_, instruction, before, after, test = text_fields(place, row, names)
         context = optional_text(place, row, "context")
@@ -188,22 +188,22 @@ class EditEval(InstructedEdits):
 
 
 class CanItEdit(InstructedEdits):
-    """CanItEdit's rows; ``kind`` is that of the instruction."""
+    """CanItEdit; ``kind`` is the kind of instruction."""
 
     home = Home("next_edit/can_it_edit.jsonl.gz", "nuprl/CanItEdit")
     kind = "descriptive"
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> EditProblem:
-        """The problem of a row."""
+        """Parses a row into a problem."""
         names = ("before", f"instruction_{cls.kind}", "after", "tests")
         id_ = row.get("id")
         if not isinstance(id_, (int, str)):
-            raise InputError(f"{place}: the field 'id' must be a number or a text.")
+            raise InputError(f"{place}: the field 'id' must be a number or a string.")
         return EditProblem(f"CanItEdit/{id_}", *text_fields(place, row, names))
 
 
 class CanItEditLazy(CanItEdit):
-    """The same with the short instruction."""
+    """CanItEdit with short instructions."""
 
     kind = "lazy"

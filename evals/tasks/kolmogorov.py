@@ -1,24 +1,23 @@
-"""The KoLMogorov test (Yoran et al., ICLR 2025, arXiv 2503.13992): programs that make a sequence.
+"""The KoLMogorov test (Yoran et al., ICLR 2025, arXiv 2503.13992): programs that output a sequence.
 
-Without a source the sequences are drawn from the test's own language
-(``codegen.evals.kolmogorov``): no data is needed, and no model has seen them. With one, they are
-pieces of 128 bytes of that file, spread evenly over it.
+Without a source the sequences are random programs' outputs in the test's own language
+(``codegen.evals.kolmogorov``): this needs no data, and no model has seen them. With a source, they
+are chunks of 128 bytes of that file, spread evenly over it.
 
 A sample passes if the variable ``output`` of its program is exactly the sequence, a list of exact
 integers. ``codegen eval kolmogorov score`` computes from the samples how well the programs
 compress.
 
-Sequences are outputs of random programs of the language (unlimited, no data needed) or pieces of
-any file's bytes, such as the paper's (text, DNA, audio). The paper's files are CC-BY-NC-4.0 and not
-part of this package.
+Files can be any bytes, such as the paper's (text, DNA, audio). The paper's files are CC-BY-NC-4.0
+and not part of this package.
 
 Scoring is strict: a program replaces its sequence only if its output equals it, item by item, as a
 list of exact integers. (The paper's released script accepts any program that runs and prints
-integers, from which the sequences cannot be recovered.)
+integers, but these do not determine the sequences.)
 
-A rate is compressed bits / bits of the sequences; lower is better. The texts of right programs are
-gzipped together, as are the sequences without a right program, and a list of flags that tells
-them apart. The decoder (Python) is not counted, as usual.
+A rate is compressed bits / bits of the sequences; lower is better. The correct programs are gzipped
+together, as are the sequences without a correct program, and a list of flags that distinguishes
+them. The decoder (Python) is not counted, as usual.
 """
 
 from __future__ import annotations
@@ -50,17 +49,14 @@ from .rows import Problem
 from .styles import PromptStyle
 
 _PROBLEMS = 500
-_LONGEST = 256  # items of a drawn sequence
+_LONGEST = 256  # maximum number of items of a random sequence
 _SEED = 0
 CPU_S = 2.0
 
 
-# --- prompts and answers --------------------------------------------------------------------------
-
-
 END = "###"
-LENGTH = 128  # bytes of a piece in the paper's main experiments
-MOST_OUTPUT = 256  # the most items of an output there
+LENGTH = 128  # bytes per chunk in the paper's main experiments
+MOST_OUTPUT = 256  # maximum number of items of an output there
 
 _ASK = """\
 Write a short Python program that assigns a given list of integers to the variable `output`.
@@ -80,32 +76,32 @@ _MARK = "The Python program that generates the sequence is:"  # from the paper's
 
 
 def instruction(sequence: Sequence[int]) -> str:
-    """The prompt in words, with the requirements of the paper's prompt."""
+    """Returns the prompt in words, with the requirements of the paper's prompt."""
     return _ASK.format(end=END, sequence=list(sequence))
 
 
 def as_comment(sequence: Sequence[int]) -> str:
-    """The prompt as the head of a program, for models that continue code."""
+    """Returns the prompt as the head of a program, for models that continue code."""
     return _CODE.format(sequence=list(sequence))
 
 
 def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
-    """The sequence in a prompt: the longest list of integers in it.
+    """Returns the sequence in a prompt: its longest list of integers.
 
     Raises:
-        InputError: if there is none, or its items are not bytes.
+        InputError: if it has no list, or its items are not bytes.
     """
     found = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
     if found is None:
-        raise InputError(f"{where} holds no list of integers.")
+        raise InputError(f"{where} has no list of integers.")
     values = tuple(int(part) for part in re.findall(r"\d{1,9}", found))
     if max(values) > 255:
-        raise InputError(f"{where} holds a list with {max(values)}; items are from 0 to 255.")
+        raise InputError(f"{where} has a list with {max(values)}; items must be from 0 to 255.")
     return values
 
 
 def find_program(answer: str) -> str:
-    """The program in an answer; empty if there is none, or if it would open a file.
+    """Extracts the program from an answer; empty if it has none, or if it would open a file.
 
     As in the paper: the text after its marker sentence, up to the end mark, without fences.
     """
@@ -117,14 +113,14 @@ def find_program(answer: str) -> str:
 
 
 def pieces(data: bytes, count: int, length: int = LENGTH) -> list[tuple[int, bytes]]:
-    """At most ``count`` pieces of ``length`` bytes, spread evenly: (offset, piece).
+    """Returns at most ``count`` chunks of ``length`` bytes, spread evenly: (offset, chunk).
 
     Raises:
-        InputError: if there is not even one.
+        InputError: if the data is shorter than one chunk.
     """
     whole = len(data) // length
     if not whole:
-        raise InputError(f"{len(data)} bytes are less than one piece of {length}.")
+        raise InputError(f"{len(data)} bytes are less than one chunk of {length}.")
     count = min(count, whole)
     offsets = [whole * number // count * length for number in range(count)]
     return [(offset, data[offset : offset + length]) for offset in offsets]
@@ -139,15 +135,15 @@ class Answer:
 
 
 def read_answers(path: str | Path) -> Iterator[Answer]:
-    """The answers of a JSONL file, packed as ``.gz`` or not.
+    """Yields the answers of a JSONL file, optionally gzipped (``.gz``).
 
     A row is a sample of ``codegen eval run kolmogorov``; or an object with ``sequence`` (integers)
-    or ``prompt`` or ``instruction`` (a text with the list in it), and ``program`` or ``generation``
-    (an answer in which the program is found). The paper's files hold such objects written into JSON
+    or ``prompt`` or ``instruction`` (strings with the list), and ``program`` or ``generation`` (an
+    answer that contains the program). The paper's files contain such objects written into JSON
     strings.
 
     Raises:
-        InputError: naming the file and the line.
+        InputError: for an invalid row; names the file and the line.
     """
     for where, row in read_rows(path):
         yield _answer(where, row)
@@ -173,26 +169,23 @@ def _answer(where: str, row: object) -> Answer:
     for name, is_program in (("program", True), ("generation", False), ("completion", False)):
         if isinstance(text := row.get(name), str):
             return Answer(tuple(sequence), text if is_program else find_program(text))  # type: ignore[arg-type]
-    raise InputError(f"{where}: a row needs a text 'program', 'generation' or 'completion'.")
-
-
-# --- scoring -------------------------------------------------------------------------------------
+    raise InputError(f"{where}: a row needs a string 'program', 'generation' or 'completion'.")
 
 
 _SEPARATOR = b"\n"
-_FLAG_BITS = 2  # of an item in the best-of code: program, gzip or raw
+_FLAG_BITS = 2  # bits per item in the best-of code: program, gzip or raw
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One answer, run.
+    """The result of running one answer.
 
     Attributes:
         status: ``passed`` if it ran to its end and its output is the sequence; ``wrong`` if it ran
             and the output differs.
-        output: its output, if that is a list of integers of allowed length.
+        output: the output, if it is a list of integers of allowed length.
     """
 
     answer: Answer
@@ -208,24 +201,24 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a set of answers did.
+    """The scores of a set of answers.
 
     Attributes:
-        items, symbols: number of sequences, and of their items together.
-        accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95% interval
+        items, symbols: number of sequences, and total number of their items.
+        accuracy, accuracy_low, accuracy_high: fraction with the exact output, with its 95% interval
             for other sequences like these (Wilson).
-        execution: share whose program ran and gave a list of integers.
-        precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
-            gzip; None without right programs.
+        execution: fraction whose program ran and output a list of integers.
+        precision: gzipped correct programs / gzipped sequences that they solve; below 1 they beat
+            gzip; None without correct programs.
         rate: the strict compression rate.
         best_rate: each item by its program, gzip or raw, whichever is shortest, plus 2 bits to
-            say which.
-        gzip, gzip_each: the sequences gzipped together, and each by itself.
+            identify it.
+        gzip, gzip_each: the sequences gzipped together, and separately.
         bz2, lzma: the sequences compressed together.
-        paper_rate: as ``rate`` with right programs by the paper's count of bits; None unless all
-            right programs are of the language.
-        program_characters: mean length of the right programs.
-        statuses: how many answers ended in which status.
+        paper_rate: ``rate`` with correct programs in the paper's bits; None unless all correct
+            programs are in the language.
+        program_characters: mean length of the correct programs.
+        statuses: status -> number of answers.
     """
 
     items: int
@@ -295,13 +288,13 @@ def _judge(answer: Answer, outcome: Outcome | None) -> Result:
 
 
 def score_results(results: Sequence[Result]) -> Scores:
-    """Computes the test's numbers.
+    """Computes the test's scores.
 
     Raises:
-        InputError: with no results, or some that the sandbox failed to judge.
+        InputError: for no results, or some that the sandbox failed to score.
     """
     if not results:
-        raise InputError("There are no answers to score.")
+        raise InputError("No answers to score.")
     statuses = Counter(result.status for result in results)
     if failed := statuses["infra_error"]:
         raise InputError(
@@ -347,12 +340,12 @@ def _gzip(data: bytes) -> int:
 
 
 def _gzipped(parts: Sequence[bytes]) -> int:
-    """Parts joined and gzipped; nothing takes nothing."""
+    """Returns the size of the joined parts after gzip; 0 without parts."""
     return _gzip(_SEPARATOR.join(parts)) if parts else 0
 
 
 def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequence[bool]) -> int:
-    """Bytes of the programs, the other sequences, and the flags that tell them apart."""
+    """Returns the bytes of programs, other sequences, and the flags that distinguish them."""
     programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
     others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
     flags = "".join("1" if flag else "0" for flag in replaced)
@@ -367,7 +360,7 @@ def _best(result: Result, sequence: bytes) -> Iterator[int]:
 
 
 def _paper_rate(results: Sequence[Result], whole: int) -> float | None:
-    """The paper's rate for the language: program bits, failing sequences, one flag per item."""
+    """Returns the paper's rate: program bits, failing sequences, one flag per item."""
     try:
         programs = [parse(result.answer.program) for result in results if result.correct]
     except InputError:
@@ -379,12 +372,9 @@ def _paper_rate(results: Sequence[Result], whole: int) -> float | None:
     return math.ceil(total) / (8 * whole)
 
 
-# --- the task ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class SequenceProblem(Problem):
-    """A sequence; ``program`` is one that is known to make it."""
+    """A sequence; ``program`` is a program known to output it."""
 
     sequence: tuple[int, ...]
     program: str
@@ -394,11 +384,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
     """The task over given sequences."""
 
     whole_programs = True
-    passing = "its program makes exactly the sequence, however long the program is"
+    passing = "its program outputs exactly the sequence, regardless of the program's length"
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Sequences drawn from the language, or pieces of a file."""
+        """Loads random sequences of the language, or chunks of a file."""
         if source is None:
             return cls(name, description, _drawn(), "drawn from the language")
         found = pieces(read_packed(Path(source)), _PROBLEMS)
@@ -412,18 +402,18 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         return cls(name, description, problems, source)
 
     def instruction(self, problem: SequenceProblem) -> str:
-        """The question in words."""
+        """Returns the question in words."""
         return instruction(problem.sequence)
 
     def code(self, problem: SequenceProblem) -> str:
-        """The question as a comment at the head of a program."""
+        """Returns the question as a comment at the head of a program."""
         return as_comment(problem.sequence)
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return ("###", "\n# ")
 
     def read(self, problem: SequenceProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The program in the answer."""
+        """Extracts the program from the answer."""
         if style.read == "append":
             answer = cut_at_stop(answer, self._stops(style))
         program = find_program(answer)
@@ -432,7 +422,7 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         return Extraction(program)
 
     def job(self, problem: SequenceProblem, program: str) -> Job:
-        """Reads the variable ``output`` and compares it outside the program's reach."""
+        """Reads the variable ``output`` and compares it outside the program's process."""
         test = (
             f"output, expected = read_output(), {list(problem.sequence)}\n"
             "assert type(output) is list, 'output is not a list'\n"
@@ -443,11 +433,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         return Job(program, test=test, limits=Limits(cpu_s=CPU_S), plain=True)
 
     def reference(self, problem: SequenceProblem) -> str:
-        """The sequence as a list, or the program that it was drawn from."""
+        """Returns the program that generated the sequence, or the sequence as a list."""
         return problem.program
 
     def buggy(self, problem: SequenceProblem) -> Sequence[str]:
-        """A sequence that is one item too long, one that is a tuple, one of strings."""
+        """Returns programs that output one item too many, a tuple, and strings."""
         items = list(problem.sequence)
         return (
             f"output = {[*items, 0]}",

@@ -1,20 +1,20 @@
 r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated contest problems.
 
-The data is a file of the authors' columns, such as ``test6.jsonl`` of their data set (join the
-files of several releases); ``-o since=`` and ``-o until=`` choose problems by the date of their
-contest, so that none is older than a model. Rows of SandboxFusion's form (``content``, ``test``,
-``labels``) are accepted too: its samples of LiveCodeBench and of CodeContests.
+The data is a file with the authors' columns, such as ``test6.jsonl`` of their dataset (concatenate
+the files of several releases); ``-o since=`` and ``-o until=`` select problems by contest date, so
+that none is older than a model. Rows in SandboxFusion's format (``content``, ``test``, ``labels``)
+are accepted too: its samples of LiveCodeBench and of CodeContests.
 
-A problem with starter code is judged by calling ``Solution().NAME`` with the JSON values of each
+A problem with starter code is scored by calling ``Solution().NAME`` with the JSON values of each
 line of a test's input; the others read standard input and print. Results are compared as in the
-authors' ``testing_util.py``: text line by line without white space at the ends of lines, or word by
-word as decimal numbers; values by ``==``, with a returned tuple taken for a list. As there, each
-test has 6 seconds (here of CPU time), the names of common modules are imported for the program, and
-the last fenced block of an answer is the program. The prompt is their general one.
+authors' ``testing_util.py``: text line by line without trailing whitespace, or word by word as
+decimal numbers; values by ``==``, where a returned tuple counts as a list. As there, each test has
+6 seconds (here of CPU time), common modules are imported for the program, and the last fenced block
+of an answer is the program. The prompt is their general one.
 
-Some private tests are base64 of zlib of a pickle. It is never unpickled: its texts are read from
-the list of its operations, and a pickle that would build anything but texts and dictionaries is
-refused.
+Some private tests are base64 of zlib of a pickle. It is never unpickled: its strings are read from
+its list of operations, and a pickle that would build anything but strings and dictionaries is
+rejected.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .styles import PromptStyle
 
 CPU_S = 6.0  # per test
 _MEMORY_MIB = 2048
-_MOST_BYTES = 512 << 20  # of the tests of a problem, unpacked
+_MOST_BYTES = 512 << 20  # maximum size of a problem's unpacked tests
 _TEXT_OPERATIONS = {
     *("PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "EMPTY_DICT", "MARK"),
     *("SETITEM", "SETITEMS", "STOP", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
@@ -50,7 +50,7 @@ _MODULES = [
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
     *("statistics", "itertools", "functools", "operator", "io", "sys", "json"),
 ]
-# What the authors put in front of each program.
+# Code that the authors prepend to each program.
 PREAMBLE = "\n".join(
     [
         *(f"from {name} import *" for name in [*_MODULES, "builtins", "typing"]),
@@ -78,12 +78,12 @@ class ContestProblem(Problem):
     """One row; ``prompt`` is the whole instruction.
 
     Attributes:
-        question: the problem alone.
-        starter: the code to complete; empty for a program that reads and prints.
-        function: the name of the method of ``Solution``; likewise.
-        tests: columns of tests as the row has them.
-        day: of the contest.
-        difficulty, platform: as the row says.
+        question: the problem statement.
+        starter: code to complete; empty for a program that reads and prints.
+        function: name of the method of ``Solution``; empty likewise.
+        tests: the row's columns of tests, unparsed.
+        day: contest date.
+        difficulty, platform: the row's values.
         place: the row's file and line.
     """
 
@@ -98,28 +98,28 @@ class ContestProblem(Problem):
 
 
 class LiveCodeBench(CodeTask[ContestProblem]):
-    """The task over given problems."""
+    """Contest problems of LiveCodeBench."""
 
     home = Home("languages/samples/live_code_bench_v1.jsonl.gz")
     whole_programs = True
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> ContestProblem:
-        """The problem of a row of either form; its tests are read when they are needed."""
+        """Parses a row of either format; its tests are read when they are needed."""
         return _official(place, row) if "question_content" in row else _of_fusion(place, row)
 
     def dated(self, since: date | None, until: date | None) -> Self:
-        """The task over the problems of contests from ``since`` to ``until``, both included.
+        """Returns the task limited to contests from ``since`` to ``until``, inclusive.
 
         Raises:
-            ConfigError: if no problem is of that time.
+            ConfigError: if no problem is in that range.
             InputError: if a row has no date.
         """
         for problem in self._problems:
             if problem.day is None:
                 raise InputError(
                     f"{problem.place}: the row has no contest_date.",
-                    "Leave out -o since and -o until.",
+                    "Remove -o since and -o until.",
                 )
         chosen = [
             problem
@@ -135,21 +135,21 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         return type(self)(self.name, self.description, chosen, self.source)
 
     def labels(self, problem: ContestProblem) -> Sequence[str]:
-        """Difficulty and platform."""
+        """Returns difficulty and platform."""
         return [label for label in (problem.difficulty, problem.platform) if label]
 
     def remarks(self, problems: Sequence[ContestProblem]) -> Sequence[str]:
-        """The range of contest dates."""
+        """Returns a sentence with the range of contest dates."""
         days = sorted(problem.day for problem in problems if problem.day)
-        return [f"The problems are of contests from {days[0]} to {days[-1]}."] if days else []
+        return [f"The problems are from contests from {days[0]} to {days[-1]}."] if days else []
 
     def code(self, problem: ContestProblem) -> str:
-        """The question as a docstring, and the starter code."""
+        """Returns the question as a docstring, and the starter code."""
         question = problem.question.replace('"""', "'''").strip()
         return f'"""\n{question}\n"""\n\n{problem.starter.rstrip()}\n'.rstrip("\n") + "\n"
 
     def read(self, problem: ContestProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The last fenced block, as the authors do; without one, by the general rules."""
+        """Extracts the last fenced block, as the authors do; without one, by the general rules."""
         if style.read == "find" and (blocks := fenced_blocks(answer)):
             return Extraction(blocks[-1])
         return super().read(problem, style, answer)
@@ -157,12 +157,12 @@ class LiveCodeBench(CodeTask[ContestProblem]):
     def judge(
         self, programs: Iterable[tuple[Key, ContestProblem, str]], sandbox: SandboxProtocol
     ) -> Iterator[tuple[Key, Verdict | Outcome]]:
-        """By :meth:`job`; a test that takes too long is a ``timeout``."""
+        """Scores by :meth:`job`; a test that takes too long is a ``timeout``."""
         for key, found in super().judge(programs, sandbox):
             yield key, with_timeouts(found)
 
     def job(self, problem: ContestProblem, program: str) -> Job | Verdict:
-        """All tests, each in a process of its own."""
+        """Returns a job with all tests, each in a separate process."""
         if not parses(program):
             return Verdict(problem.id, 0, "syntax_error", message="not valid Python")
         cases = read_tests(problem)
@@ -187,9 +187,6 @@ def _test_of(cases: tuple[tuple[str, str], ...], is_call: bool) -> str:
     return cases_test([(given, json.loads(expected)) for given, expected in cases], "value")
 
 
-# --- rows --------------------------------------------------------------------------------------
-
-
 def _official(place: str, row: Mapping[str, Any]) -> ContestProblem:
     question = text_field(place, row, "question_content")
     starter = optional_text(place, row, "starter_code")
@@ -199,7 +196,7 @@ def _official(place: str, row: Mapping[str, Any]) -> ContestProblem:
         function = str(known.get("func_name") or "")
         day = date.fromisoformat(str(row["contest_date"])[:10]) if row.get("contest_date") else None
     except (ValueError, AttributeError, RecursionError):
-        raise InputError(f"{place}: metadata or contest_date can't be read.") from None
+        raise InputError(f"{place}: metadata or contest_date cannot be read.") from None
     tests = [text_field(place, row, "public_test_cases")]
     if row.get("private_test_cases"):
         tests.append(text_field(place, row, "private_test_cases"))
@@ -249,23 +246,20 @@ def _of_fusion(place: str, row: Mapping[str, Any]) -> ContestProblem:
 
 def _named(place: str, name: str) -> str:
     if not name.isidentifier():
-        raise InputError(f"{place}: the function's name is {name!r}, which is not a name.")
+        raise InputError(f"{place}: the function's name {name!r} is not a Python identifier.")
     return name
 
 
-# --- tests -------------------------------------------------------------------------------------
-
-
 def read_tests(problem: ContestProblem) -> tuple[tuple[str, str], ...]:
-    """The inputs and expected outputs of a problem, public ones first.
+    """Returns a problem's inputs and expected outputs, public ones first.
 
     Raises:
-        InputError: naming the row, for tests that can't be read, or none.
+        InputError: naming the row, for unreadable or missing tests.
     """
     return _read_tests(problem.place, problem.tests)
 
 
-@functools.lru_cache(maxsize=16)  # they are large, and needed once for each sample
+@functools.lru_cache(maxsize=16)  # tests are large, and needed once per sample
 def _read_tests(place: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     cases = [case for column in columns for case in _cases(place, _unpacked(place, column))]
     if not cases:
@@ -276,21 +270,21 @@ def _read_tests(place: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], 
 def _cases(place: str, tests: Any) -> list[tuple[str, str]]:
     pairs: list[tuple[Any, Any]] = []
     try:
-        if isinstance(tests, dict):  # APPS's form
+        if isinstance(tests, dict):  # APPS's format
             pairs = list(zip(tests.get("inputs", ()), tests.get("outputs", ()), strict=False))
         elif isinstance(tests, list):
             pairs = [(test["input"], test["output"]) for test in tests]
-        # SandboxFusion has objects of texts.
+        # SandboxFusion has objects of strings.
         pairs = [(i["stdin"], o["stdout"]) if isinstance(i, dict) else (i, o) for i, o in pairs]
     except (TypeError, LookupError):
         pairs = [(None, None)]
     if not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise InputError(f"{place}: a test has an input or an output that is not a text.")
+        raise InputError(f"{place}: a test has an input or an output that is not a string.")
     return pairs
 
 
 def _unpacked(place: str, text: str) -> Any:
-    """The tests of a column: JSON, or base64 of zlib of a pickle of JSON."""
+    """Parses a column's tests: JSON, or base64 of zlib of a pickle of JSON."""
     try:
         if text.lstrip()[:1] in ("[", "{"):
             return json.loads(text)
@@ -301,11 +295,11 @@ def _unpacked(place: str, text: str) -> Any:
         tests = json.loads(_pickled_text(data))
         return tests["input_output"] if isinstance(tests, dict) and len(tests) == 1 else tests
     except (ValueError, TypeError, KeyError, zlib.error, RecursionError) as error:
-        raise InputError(f"{place}: the tests can't be read ({error}).") from None
+        raise InputError(f"{place}: the tests cannot be read ({error}).") from None
 
 
 def _pickled_text(data: bytes) -> str:
-    """The last text in a pickle that holds nothing but texts in dictionaries.
+    """Returns the last string in a pickle that contains only strings in dictionaries.
 
     Raises:
         ValueError: if it would build anything else.
@@ -317,5 +311,5 @@ def _pickled_text(data: bytes) -> str:
         if isinstance(argument, str):
             text = argument
     if text is None:
-        raise ValueError("its pickle holds no text")
+        raise ValueError("its pickle has no string")
     return text

@@ -32,7 +32,7 @@ from .rows import (
 )
 
 _HUB = "google-research-datasets/mbpp"
-# The splits of the hub's data sets.
+# The splits of the hub's datasets.
 _SPLITS = ("prompt", "test", "validation", "train")
 _SHOTS = (2, 3, 4)
 
@@ -44,8 +44,8 @@ class MbppProblem(Problem):
     """One row of the data; ``prompt`` is its sentence.
 
     Attributes:
-        number: the row's ``task_id``; ``id`` is "MBPP/" and this.
-        tests: the assert statements.
+        number: the row's ``task_id``; ``id`` is "MBPP/" followed by it.
+        tests: assert statements.
         setup: code that the tests need.
         solution: the reference.
     """
@@ -57,13 +57,13 @@ class MbppProblem(Problem):
 
 
 class Mbpp(CodeTask[MbppProblem]):
-    """The task over given problems.
+    """MBPP.
 
     Args:
-        shots: the solved examples of the style ``few-shot``.
+        shots: solved examples for the style ``few-shot``.
 
     Attributes:
-        numbers: the problems of the data to take; None for all.
+        numbers: numbers of the problems to use; None for all.
     """
 
     home = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
@@ -84,7 +84,7 @@ class Mbpp(CodeTask[MbppProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The problems by rising number."""
+        """Loads the problems in order of their number."""
         where = source or cls.home.source()
         if where == f"hub:{cls.home.hub}":
             parts = [read_rows_of(f"{where}:{split}", cls.home).items for split in _SPLITS]
@@ -95,12 +95,12 @@ class Mbpp(CodeTask[MbppProblem]):
         shots = [p for p in problems if p.number in _SHOTS]
         kept = [p for p in problems if cls.numbers is None or p.number in cls.numbers]
         if not kept:
-            raise InputError(f"{rows.source} holds no problems of {name}.")
+            raise InputError(f"{rows.source} has no problems of {name}.")
         return cls(name, description, kept, rows.source, shots if len(shots) == len(_SHOTS) else ())
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> MbppProblem:
-        """The problem of a row, of either file."""
+        """Parses a row of either file."""
         number = row.get("task_id")
         if not isinstance(number, int) or isinstance(number, bool):
             raise InputError(f"{place}: the field 'task_id' must be a number.")
@@ -118,11 +118,11 @@ class Mbpp(CodeTask[MbppProblem]):
         )
 
     def code(self, problem: MbppProblem) -> str:
-        """A docstring with the problem and its first test."""
+        """Returns a docstring with the problem and its first test."""
         return f'"""\n{problem.prompt.strip()}\n{problem.tests[0]}\n"""\n'
 
     def instruction(self, problem: MbppProblem) -> str:
-        """The paper's prompt."""
+        """Returns the paper's prompt."""
         tests = "\n".join(problem.tests)
         return (
             f"You are an expert Python programmer, and here is your task: {problem.prompt.strip()} "
@@ -130,11 +130,11 @@ class Mbpp(CodeTask[MbppProblem]):
         )
 
     def few_shot(self, problem: MbppProblem) -> str:
-        """The paper's prompt after solved examples."""
+        """Returns the paper's prompt after solved examples."""
         if not self._shots:
             raise ConfigError(
                 f"{self.source} lacks the solved examples (problems 2, 3 and 4) of few-shot.",
-                "Choose another prompt style, or give the whole file with --source.",
+                "Choose another prompt style, or pass the whole file with --source.",
             )
         solved = [
             f"{self.instruction(shot)}\n[BEGIN]\n{shot.solution.strip()}\n[DONE]\n\n"
@@ -143,11 +143,11 @@ class Mbpp(CodeTask[MbppProblem]):
         return f"{''.join(solved)}{self.instruction(problem)}\n[BEGIN]\n"
 
     def entry_point(self, problem: MbppProblem) -> str:
-        """The function that the first test calls."""
+        """Returns the function that the first test calls."""
         return called_function(problem.tests, problem.solution)
 
     def job(self, problem: MbppProblem, program: str) -> Job:
-        """Runs the asserts."""
+        """Returns a job that runs the asserts."""
         return Job(
             program,
             test="\n".join(problem.tests),
@@ -157,12 +157,12 @@ class Mbpp(CodeTask[MbppProblem]):
         )
 
     def reference(self, problem: MbppProblem) -> str:
-        """The row's solution."""
+        """Returns the row's solution."""
         return problem.solution
 
 
 def called_function(tests: Iterable[str], solution: str) -> str:
-    """The function of the solution that the tests call; empty if it is not clear."""
+    """Returns the solution's function that the tests call; empty if it is ambiguous."""
     try:
         body = ast.parse(solution).body
         called = {

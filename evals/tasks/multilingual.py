@@ -1,17 +1,17 @@
 """Tasks in many languages: MultiPL-E, HumanEvalPack and McEval.
 
-A task's name ends with a colon and a language: ``multipl_e:js``, ``mceval:java``. The data sets
+A task's name ends with a colon and a language: ``multipl_e:js``, ``mceval:java``. The datasets
 differ in their columns; otherwise they are one task: a prompt that the model continues to the end
 of a function, followed by tests in the same language.
 
-- MultiPL-E (Cassano et al. 2023, arXiv 2208.08227): HumanEval and MBPP by translation, without
+- MultiPL-E (Cassano et al. 2023, arXiv 2208.08227): translated HumanEval and MBPP, without
   reference solutions. Its tests are split (:mod:`.translated`), so a program cannot reach the
   expected values.
 - HumanEvalPack (Muennighoff et al. 2023, arXiv 2308.07124, task HumanEvalSynthesize) and McEval
-  (Chai et al. 2024, arXiv 2406.07436): their own tests beside the program. The tests' last
+  (Chai et al. 2024, arXiv 2406.07436): their own tests in the program's process. The tests' last
   statement, not an exit status, shows that they ran to their end; a program can still forge it.
 
-``console.assert``, which only prints, throws here.
+``console.assert``, which only prints, raises here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .translated import FORMS, Halves, take_apart
 
 _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"
-# The lines of a prompt that a function needs around it.
+# The lines of a prompt that its function needs.
 _HEAD = re.compile(
     r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*(?:class|object) "
     r"|\)|\(|\t?\s*\")"
@@ -60,7 +60,7 @@ _IMPORT = re.compile(r"^(?:using|import)[ \t][^\n(]*\n?", re.M)
 class TranslatedProblem(Problem):
     """One problem; ``test`` follows a program.
 
-    ``solution`` and ``bug`` are completions of the prompt, empty if there are none.
+    ``solution`` and ``bug`` are completions of the prompt, empty if missing.
     """
 
     entry_point: str
@@ -74,8 +74,8 @@ class Translated(CodeTask[TranslatedProblem]):
 
     Attributes:
         codes: language -> its name in file names.
-        hub: the data set on the hub, ``{}`` for that name.
-        file: likewise its path in the folder of data sets.
+        hub: dataset on the hub, with ``{}`` for that name.
+        file: path in the folder of datasets, likewise.
     """
 
     asks = ("code", "instruction")
@@ -100,10 +100,10 @@ class Translated(CodeTask[TranslatedProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The task in the language that its name ends with.
+        """Loads the task in the language that its name ends with.
 
         Raises:
-            ConfigError: if it names no language, or one that the task lacks.
+            ConfigError: if the name has no language, or one that the task lacks.
         """
         language = cls._language(name)
         code = cls.codes[language.name]
@@ -133,15 +133,15 @@ class Translated(CodeTask[TranslatedProblem]):
     def problem_in(
         cls, language: Language, place: str, row: Mapping[str, object], /
     ) -> TranslatedProblem:
-        """The problem of a row.
+        """Parses a row into a problem.
 
         Raises:
-            InputError: naming what is wrong with the row.
+            InputError: for an invalid row; names the fault.
         """
         raise NotImplementedError
 
     def instruction(self, problem: TranslatedProblem) -> str:
-        """The instruction to complete the prompt."""
+        """Returns the instruction to complete the prompt."""
         title = self.language.title
         return (
             f"Complete the {title} function {problem.entry_point}. Answer with the whole function "
@@ -152,7 +152,7 @@ class Translated(CodeTask[TranslatedProblem]):
         return self.stop if style.stop and style.read == "append" else super()._stops(style)
 
     def read(self, problem: TranslatedProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The whole program of an answer, up to where its tests begin."""
+        """Extracts the whole program from an answer, without the answer's own tests."""
         if style.read != "find":
             return super().read(problem, style, answer)
         name = problem.entry_point
@@ -165,7 +165,7 @@ class Translated(CodeTask[TranslatedProblem]):
         return Extraction(self._whole(problem, found))
 
     def _whole(self, problem: TranslatedProblem, code: str) -> str:
-        """Code with the prompt's lines around its function, without the end that tests supply."""
+        """Adds the prompt's lines around the function, without the end that tests supply."""
         prompt = problem.prompt
         head = [line for line in prompt.splitlines() if _HEAD.match(line)]
         missing = [line for line in head if line.strip() and line.strip() not in code]
@@ -184,28 +184,26 @@ class Translated(CodeTask[TranslatedProblem]):
         return program[:end].rstrip(" ") if end > 0 else program
 
     def job(self, problem: TranslatedProblem, program: str) -> Job:
-        """The row's tests beside the program."""
+        """Returns a job with the row's tests in the program's process."""
         return self._job(program, test=problem.test, mode="in_sandbox")
 
     def _job(self, program: str, **how: Any) -> Job:
         return Job(program, limits=_LIMITS, language=self.language.name, **how)
 
     def reference(self, problem: TranslatedProblem) -> str:
-        """The prompt with the solution."""
+        """Returns the prompt with the solution."""
         return problem.prompt + problem.solution if problem.solution else ""
 
     def buggy(self, problem: TranslatedProblem) -> Sequence[str]:
-        """The prompt with the bug."""
+        """Returns the prompt with the bug."""
         return (problem.prompt + problem.bug,) if problem.bug else ()
 
 
 @cache
 def _broken() -> dict[str, dict[str, str]]:
-    """Task -> problem -> why its reference fails the data set's own tests."""
+    """Returns task -> problem -> the reason its reference fails the dataset's own tests."""
     return json.loads(_BROKEN.read_text(encoding="utf-8"))
 
-
-# --- MultiPL-E ---------------------------------------------------------------------------------
 
 _BOUND = re.compile(
     r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
@@ -217,7 +215,7 @@ _BOUND = re.compile(
 
 
 class MultiPLE(Translated):
-    """HumanEval by MultiPL-E; its tests are split where they have the expected form."""
+    """MultiPL-E's HumanEval; its tests are split where they have the expected form."""
 
     needs_preparation = True
     file = "languages/multipl_e/humaneval-{}.jsonl.gz"
@@ -230,7 +228,7 @@ class MultiPLE(Translated):
 
     @classmethod
     def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
-        """The problem of a row; the function's name is in its tests."""
+        """Parses a row into a problem; the function's name is in its tests."""
         id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
         found = _BOUND.search(test)
         name = next((part for part in found.groups() if part), "") if found else ""
@@ -242,14 +240,14 @@ class MultiPLE(Translated):
         self._expected: dict[str, str] = {}
 
     def halves(self, problem: TranslatedProblem) -> Halves | None:
-        """The problem's test, split; None if it does not have the form."""
+        """Splits the problem's test; None if it does not have the form."""
         if problem.id not in self._halves:
             form, texts = FORMS.get(self.language.name), (problem.prompt, problem.test)
             self._halves[problem.id] = take_apart(form, *texts) if form else None
         return self._halves[problem.id]
 
     def prepare(self, problems: Sequence[TranslatedProblem], sandbox: SandboxProtocol) -> None:
-        """Computes the expected values, once for each version of the language's tools.
+        """Computes the expected values, once per version of the language's tools.
 
         Raises:
             SandboxError: if the sandbox fails.
@@ -278,15 +276,15 @@ class MultiPLE(Translated):
         for (problem, path), outcome in sandbox.map(jobs):
             if outcome.status == "infra_error":
                 raise SandboxError(
-                    f"The expected values of {problem.id} can't be computed: {outcome.message}."
+                    f"The expected values of {problem.id} cannot be computed: {outcome.message}."
                 )
-            # An empty file: the values can't be written, and the problem keeps its own tests.
+            # An empty file: the values cannot be written, and the problem keeps its own tests.
             text = outcome.stdout if outcome.passed else ""
             write_atomic(path, text)
             yield problem, text
 
     def job(self, problem: TranslatedProblem, program: str) -> Job:
-        """The calls alone, compared outside; or the row's tests beside the program."""
+        """Returns a job with the calls, compared outside; or with the row's own tests."""
         expected, halves = self._expected.get(problem.id), self.halves(problem)
         if expected is None or halves is None:
             return super().job(problem, program)
@@ -296,13 +294,11 @@ class MultiPLE(Translated):
 
 
 class MultiPLEMbpp(MultiPLE):
-    """MBPP by MultiPL-E."""
+    """MultiPL-E's MBPP."""
 
     file = "languages/multipl_e/mbpp-{}.jsonl.gz"
     hub = "nuprl/MultiPL-E:mbpp-{}:test"
 
-
-# --- HumanEvalPack and McEval ------------------------------------------------------------------
 
 _STRICT_ASSERT = 'console.assert = require("node:assert");\n'
 # Crates that all rows import and few use.
@@ -327,13 +323,13 @@ def _with_imports(setup: str, prompt: str) -> str:
 
 
 class OwnTests(Translated):
-    """A task with the data set's own tests; ``names`` are its columns, in the fields' order."""
+    """A task with the dataset's own tests; ``names`` are its columns, in the fields' order."""
 
     names: ClassVar[tuple[str, ...]]
 
     @classmethod
     def problem_in(cls, language, place, row):
-        """The problem of a row."""
+        """Parses a row into a problem."""
         id_, prompt, name, test, solution, *bug = text_fields(place, row, cls.names)
         if language.name in ("javascript", "typescript"):
             test = _STRICT_ASSERT + test
@@ -345,7 +341,7 @@ class OwnTests(Translated):
 
 
 class HumanEvalPack(OwnTests):
-    """HumanEvalSynthesize: a function from its docstring; the known bugs are for the gate."""
+    """HumanEvalSynthesize: a function from its docstring; the known bugs serve the gate."""
 
     names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
     file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"
@@ -356,7 +352,7 @@ class HumanEvalPack(OwnTests):
 
     @classmethod
     def problem_in(cls, language, place, row):
-        """The problem of a row."""
+        """Parses a row into a problem."""
         problem = super().problem_in(language, place, row)
         if language.name != "go":
             return problem
@@ -365,7 +361,7 @@ class HumanEvalPack(OwnTests):
 
 
 class McEval(OwnTests):
-    """Fifty problems in each language, with a reference each."""
+    """McEval: fifty problems per language, each with a reference."""
 
     names = HumanEvalPack.names[:5]
     file = "languages/mceval/{}.jsonl.gz"
@@ -378,11 +374,11 @@ class McEval(OwnTests):
 
     @classmethod
     def problem_in(cls, language, place, row):
-        """The problem of a row."""
+        """Parses a row into a problem."""
         problem = super().problem_in(language, place, row)
         prompt, test = f"{problem.prompt}\n", problem.test
         if language.name == "csharp":
             prompt = _USINGS + prompt
-        if language.name == "kotlin":  # it calls main as a script does
+        if language.name == "kotlin":  # its tests call main, as scripts do
             test = re.sub(r"\nmain\(\)\s*\Z", "\n", test)
         return replace(problem, prompt=prompt, test=test)

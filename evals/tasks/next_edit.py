@@ -1,34 +1,34 @@
-"""The next edit: given a file, the edits so far and the cursor, predict the next change.
+"""Next edit: given a file, the edits so far and the cursor, predict the next change.
 
 Three tasks of one kind:
 
 - ``next-edit``: real commits (rows of ``repository``, ``path``, ``commit``, ``old``, ``diff``).
-  Some hunks of each file change are applied, in an order drawn by the row's id; the answer is the
-  rest within a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is elsewhere
-  (category ``jump``). Every fourth row also gives a moment after the whole change, where the right
-  answer is no edit (``nothing``). The problems of one repository are one cluster.
+  Some hunks of each file change are applied, in a random order seeded by the row's id; the answer
+  is the rest within a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is
+  elsewhere (category ``jump``). Every fourth row also yields a state after the whole change, where
+  no edit is the correct answer (``nothing``). The problems of one repository form one cluster.
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
   (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
-  has one or several right answers, or none.
+  has zero or more correct answers.
 
 Use a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
-after its edit is the expected one apart from white space at the ends of lines. Further measures:
+after its edit is the expected one except for whitespace at line ends. Other measures:
 
 - ``parsed``: the answer is in its format;
-- ``exact``, and ``exact_CATEGORY`` of each category; ``exact_blind``: without regard to any white
-  space;
+- ``exact``, and ``exact_CATEGORY`` per category; ``exact_blind``: ignores all whitespace;
 - ``similarity``: 1 - d(answer, expected) / d(before, expected), at least 0, with the Levenshtein
   distance d of words in the window (so that doing nothing is 0, not 0.9);
-- ``location``: the first changed line is one that should change;
-- ``kept``: share of the characters of inserted words that are in the expected text;
-- ``shown``: the answer changes something, where a change is due; ``quiet``: it changes nothing,
-  where none is due; ``no_op_precision``: share of the answers without a change that are right;
-- of the answers that change something, ``undoes``: the share that takes the last edit back, and
+- ``location``: the first changed line should change;
+- ``kept``: fraction of the characters of inserted words that are in the expected text;
+- ``shown``: the answer changes something where a change is expected; ``quiet``: it changes nothing
+  where no change is expected; ``no_op_precision``: fraction of answers without a change that are
+  correct;
+- of the answers that change something, ``undoes``: the fraction that reverts the last edit, and
   ``breaks``: a Python file parses before and not after it.
 
-A source may also hold moments: rows of :class:`codegen.records.Edit`, or the data directory that
-``codegen data edits --keep-moments`` wrote, such as to train on by their rewards.
+A source may also contain edit states: rows of :class:`codegen.records.Edit`, or the data directory
+that ``codegen data edits --keep-moments`` wrote, for example for training with their rewards.
 
 Limits: a user could have continued differently, so ``exact`` is a lower bound; a model may have
 seen the commits in training.
@@ -57,19 +57,19 @@ from .rows import Home, Problem, read_rows_of, text_field, text_fields
 from .styles import PromptStyle, style_of
 
 VIEW = sessions.View()
-_EVERY = 4  # one row in so many gives a moment at which nothing is to change
+_EVERY = 4  # every fourth row also yields a state where no edit is expected
 _KINDS = 2  # refactorings of a file
-_LATER = ("test",)  # kinds made after the problems, whose draws they would change
+_LATER = ("test",)  # kinds added after the problems, which would change their random choices
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
 class NextEditProblem(Problem):
-    """One moment; ``prompt`` is the file's text.
+    """One edit state; ``prompt`` is the file's text.
 
     Attributes:
-        edit: the moment, with its target.
-        accepted: whole files that are right; the first is the reference's.
+        edit: the edit state, with its target.
+        accepted: correct whole files; the first is the reference's.
     """
 
     edit: Edit
@@ -77,31 +77,31 @@ class NextEditProblem(Problem):
 
 
 class NextEdit(CodeTask[NextEditProblem]):
-    """Moments of real commits."""
+    """Edit states of real commits."""
 
     home = Home("next_edit/commits_test.jsonl.gz")
     asks = ("edit",)
     style = "edit-blocks"
-    passing = "the file after its edit is the expected one, but for white space at line ends"
+    passing = "the file after its edit is the expected one, except for whitespace at line ends"
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The moments of all rows that every format can show."""
+        """Loads the edit states of all rows that every format can show."""
         rows = read_rows_of(source, cls.home)
         edits = [edit for place, row in rows.items for edit in cls.moments(place, row)]
         problems = [problem for problem in map(cls.problem, edits) if _can_be_shown(problem.edit)]
         if not problems:
-            raise InputError(f"{rows.source} holds no problems.")
+            raise InputError(f"{rows.source} has no problems.")
         if len({problem.id for problem in problems}) < len(problems):
-            raise InputError(f"{rows.source} has two rows with one id.")
+            raise InputError(f"{rows.source} has two rows with the same id.")
         return cls(name, description, problems, rows.source)
 
     @classmethod
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
-        """The moments of a row.
+        """Yields a row's edit states.
 
         Raises:
-            InputError: naming what is wrong with it.
+            InputError: for an invalid row; names the fault.
         """
         if (stored := _stored(place, row)) is not None:
             yield stored
@@ -115,17 +115,17 @@ class NextEdit(CodeTask[NextEditProblem]):
 
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
-        """The problem of a moment."""
+        """Builds the problem of an edit state."""
         return NextEditProblem(
             edit.id, edit.text, edit, (formats.with_window(edit, edit.target or ""),)
         )
 
     def style_for(self, vocabulary: Container[str]) -> str:
-        """See :meth:`Task.style_for`: the format whose special tokens the tokenizer has."""
+        """Returns the style of the format whose special tokens the tokenizer has."""
         return f"edit-{formats.format_for(formats.AUTO, vocabulary).name}"
 
     def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
-        """The ``index``-th request for ``problem``."""
+        """Returns the ``index``-th request for ``problem``."""
         if style.ask != "edit":
             raise ConfigError(
                 f"The task {self.name!r} has no prompts in the style {style.name!r}.",
@@ -145,7 +145,7 @@ class NextEdit(CodeTask[NextEditProblem]):
         )
 
     def extract(self, problem: NextEditProblem, sample: Sample) -> Extraction:
-        """The whole file after the edit."""
+        """Returns the whole file after the edit."""
         try:
             window = _window(problem, sample)
         except formats.Unreadable as error:
@@ -153,21 +153,21 @@ class NextEdit(CodeTask[NextEditProblem]):
         return Extraction(formats.with_window(problem.edit, window))
 
     def job(self, problem: NextEditProblem, program: str) -> Verdict:
-        """Compares the file; nothing has to run."""
+        """Compares the files; runs nothing."""
         is_right = any(_stripped(program) == _stripped(text) for text in problem.accepted)
         return Verdict(problem.id, 0, "passed" if is_right else "wrong")
 
     def reference(self, problem: NextEditProblem) -> str:
-        """The file after the right edit."""
+        """Returns the file after the expected edit."""
         return problem.accepted[0]
 
     def buggy(self, problem: NextEditProblem) -> Sequence[str]:
-        """The file as it is where it should change, and changed where it should not."""
+        """Returns the unchanged file if an edit is expected, else a changed one."""
         is_due = problem.edit.category != "nothing"
         return (problem.edit.text if is_due else f"{problem.edit.text}# more\n",)
 
     def measure(self, problem: NextEditProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring."""
+        """Returns the measures that the module docstring lists."""
         try:
             window = _window(problem, sample)
         except formats.Unreadable:
@@ -176,11 +176,11 @@ class NextEdit(CodeTask[NextEditProblem]):
 
 
 def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
-    """The numbers of one answer.
+    """Returns the measures of one answer.
 
     Args:
-        problem: the moment and what is right.
-        window: the window's text after the edit; None if the answer can't be read.
+        problem: the edit state and its correct answers.
+        window: the window's text after the edit; None if the answer is unparsable.
     """
     edit = problem.edit
     before = "".join(formats.window_lines(edit))
@@ -225,7 +225,7 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
 
 
 def _is_there(before: str, after: str, target: str) -> bool:
-    """Whether the first change begins in, or at the edge of, an expected change."""
+    """Returns whether the first change begins in, or at the edge of, an expected change."""
     lines = lines_of(before)
     first = difference(lines, lines_of(after))[0]
     return any(
@@ -235,9 +235,9 @@ def _is_there(before: str, after: str, target: str) -> bool:
 
 
 def kept_rate(before: str, after: str, settled: str) -> float | None:
-    """The share of the characters of inserted words that are in the settled text.
+    """Returns the fraction of the characters of inserted words that are in the settled text.
 
-    None if nothing is inserted. Words are matched by the longest blocks (difflib).
+    None without insertions. Words are matched by the longest blocks (difflib).
     """
     old, new, end = (_WORDS.findall(text) for text in (before, after, settled))
     inserted: set[int] = set()
@@ -283,29 +283,29 @@ def _can_be_shown(edit: Edit) -> bool:
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
-    """The moment with its id, if its window has something to change."""
+    """Yields the edit state with its id, if its window has something to change."""
     if edit.target != "".join(formats.window_lines(edit)):
         yield replace(edit, id=id_)
 
 
 def _stored(place: str, row: Mapping[str, object]) -> Edit | None:
-    """The moment that a row holds; None for other rows.
+    """Reads the edit state that a row contains; None for other rows.
 
     Raises:
-        InputError: naming what is wrong with it.
+        InputError: for an invalid edit state; names the fault.
     """
     meta = row.get("meta")
     moment = meta.get("moment") if isinstance(meta, Mapping) else row
     if moment is None:
         raise InputError(
-            f"{place}: a training text without its moment.",
+            f"{place}: a training text without its edit state.",
             "Make the data with: codegen data edits --keep-moments.",
         )
     if not isinstance(moment, Mapping) or "window" not in moment:
         return None
     edit = from_dict(Edit, dict(moment), place)
     if edit.target is None:
-        raise InputError(f"{place}: the moment {edit.id!r} has no target.", "Give its right edit.")
+        raise InputError(f"{place}: the edit state {edit.id!r} has no target.", "Add a target.")
     if not edit.category:
         is_due = edit.target != "".join(formats.window_lines(edit))
         edit = replace(edit, category="edit" if is_due else "nothing")
@@ -324,15 +324,12 @@ def _session(place: str, row: Mapping[str, object]) -> tuple[sessions.Session, r
     return sessions.ordered(path, old, new, rng), rng, prefix
 
 
-# --- the other tasks -----------------------------------------------------------------------------
-
-
 class Refactorings(NextEdit):
-    """Refactorings of the files of unseen repositories."""
+    """Refactorings of files from unseen repositories."""
 
     @classmethod
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
-        """Up to two refactorings of a row's file before the change, and at times the end of one."""
+        """Yields up to two refactorings of a row's old file, and sometimes the end of one."""
         if row.get("split", "test_repository") != "test_repository":
             return
         session, rng, prefix = _session(place, row)
@@ -364,7 +361,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The scenarios of a file; by default those of cursortab and of Copilot."""
+        """Loads the scenarios of a file; by default cursortab's and Copilot's."""
         found = super().load(name, description, source)
         if source:
             return found
@@ -375,7 +372,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
-        """The problem of a moment; alternatives are behind NULs in the target."""
+        """Builds the problem of an edit state; alternatives follow NULs in the target."""
         first, *more = (edit.target or "").split("\0")
         edit = replace(edit, target=first)
         return NextEditProblem(
@@ -387,7 +384,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
-        """The moment of one scenario; the window is around the cursor, or the whole of a change."""
+        """Yields the scenario's edit state; its window surrounds the cursor or the whole change."""
         id_ = f"NextEdit/{text_field(place, row, 'id')}"
         try:
             found = _recorded(row) if "log" in row else _written(row)
@@ -433,7 +430,7 @@ def _written(row: Mapping[str, Any]) -> _Moment:
 
 
 def _recorded(row: Mapping[str, Any]) -> _Moment | None:
-    """The state at the end of a log; None where the next edit is not in the file last changed."""
+    """Returns the state at the end of a log; None if the next edit is in another file."""
     texts: dict[int, str] = {}
     paths: dict[int, str] = {}
     first: dict[int, str] = {}
@@ -464,7 +461,7 @@ def _recorded(row: Mapping[str, Any]) -> _Moment | None:
 
 
 def _units(text: str) -> list[bytes]:
-    """A text's UTF-16 code units."""
+    """Returns a text's UTF-16 code units."""
     data = text.encode("utf-16-le", "surrogatepass")
     return [data[i : i + 2] for i in range(0, len(data), 2)]
 
@@ -474,7 +471,7 @@ def _text(units: Sequence[bytes]) -> str:
 
 
 def _edited(text: str, edit: Sequence[Sequence[Any]]) -> str:
-    """A text after replacements [start, end, text] in UTF-16 units, all of the text before."""
+    """Applies replacements [start, end, text], in UTF-16 units of the original text."""
     units = _units(text)
     for start, end, new in sorted(edit, key=lambda e: e[0], reverse=True):
         units[start:end] = _units(new)

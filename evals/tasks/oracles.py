@@ -1,7 +1,7 @@
-"""How results are compared. The text of this file is prepended to the tests that use it.
+"""Comparison of results. The source of this file is prepended to the tests that use it.
 
-So it runs on the tests' side of the sandbox, where a program can't reach it. It imports nothing of
-this project, and nothing from ``__future__``, which would have to be the tests' first line.
+So it runs on the tests' side of the sandbox, out of a program's reach. It imports nothing from this
+project, and nothing from ``__future__``, which would have to be the tests' first line.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def read_value(text: str) -> Any:
-    """The value of a text of :func:`write_value`."""
+    """Returns the value that :func:`write_value` wrote as text."""
 
     def read(tree: dict[str, object]) -> Any:
         ((tag, content),) = tree.items()
@@ -32,7 +32,7 @@ def read_value(text: str) -> Any:
 
 
 def close(got: Any, expected: Any, atol: float) -> bool:
-    """Whether two results are equal up to rounding: floats by numpy's rule with rtol 1e-7."""
+    """Returns whether results are equal up to rounding: floats by numpy's rule with rtol 1e-7."""
     if type(got) is not type(expected):
         return bool(got == expected)
     if isinstance(expected, float):
@@ -53,12 +53,12 @@ def close(got: Any, expected: Any, atol: float) -> bool:
 
 
 def _near(got: complex, expected: complex, atol: float) -> bool:
-    # Relative to infinity everything would be near.
+    # Relative to infinity every number would be near.
     return abs(expected) < math.inf and abs(got - expected) <= atol + 1e-7 * abs(expected)
 
 
 def as_json(value: object) -> object:
-    """A value with lists for its tuples, as JSON would give it back."""
+    """Returns a value with its tuples turned into lists, as in JSON."""
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
     if isinstance(value, dict):
@@ -67,16 +67,16 @@ def as_json(value: object) -> object:
 
 
 def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -> bool:
-    """Whether a result is right.
+    """Returns whether a result is correct.
 
-    Oracles besides ``equal``, all for problems that leave their answer open:
-        - ``set``: the order and number of the items don't matter.
-        - ``not_none``: whether there is a result at all (the reference returns a match object).
-        - ``root``: a root of the polynomial given (HumanEval/32).
-        - ``any``: whatever it returns, but something (Mbpp/164, whose reference is wrong).
-        - ``or_zero``: or zero (Mbpp/295).
-        - ``pyramid``: or what follows if ``height`` is the pyramid's own (Mbpp/581).
-        - ``digits``: or what follows if the shorter number is padded (Mbpp/558).
+    Oracles besides ``equal``, all for problems with several correct answers:
+        - ``set``: the order and number of the items are ignored.
+        - ``not_none``: only whether the result is None (the reference returns a match object).
+        - ``root``: a root of the given polynomial (HumanEval/32).
+        - ``any``: any result except None (Mbpp/164, whose reference is wrong).
+        - ``or_zero``: also zero (Mbpp/295).
+        - ``pyramid``: also the area if ``height`` is the pyramid's own (Mbpp/581).
+        - ``digits``: also the distance if the shorter number is padded (Mbpp/558).
     """
     tolerance = atol or 1e-6
     if oracle == "set":
@@ -105,9 +105,9 @@ def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -
 
 
 def digest(value: object) -> str:
-    """A digest that is equal for equal values: a whole float counts as the integer.
+    """Returns a digest that is equal for equal values: a whole float counts as the integer.
 
-    Not for values with dictionaries or sets in them, since it depends on their order.
+    Not for values that contain dictionaries or sets, since it depends on their order.
     """
     made = hashlib.sha256(type(value).__name__.encode())
     for part in value if isinstance(value, (list, tuple)) else [value]:
@@ -119,13 +119,13 @@ def digest(value: object) -> str:
 def _normal(part: object) -> object:
     if isinstance(part, (list, tuple)):
         if set(map(type, part)) <= {str, int}:
-            return part  # as it is, for speed
+            return part  # unchanged, for speed
         return type(part)(map(_normal, part))
     return int(part) if isinstance(part, (bool, float)) and part == part // 1 else part
 
 
 def is_large(value: object, most: int = 1_000_000) -> bool:
-    """Whether a text, or a list of whatever depth, is too large to be kept: about a megabyte."""
+    """Returns whether a string, or a nested list, is too large to store: about a megabyte."""
     weight = 0
     waiting = [value]
     while waiting:
@@ -142,7 +142,7 @@ def is_large(value: object, most: int = 1_000_000) -> bool:
 
 
 def is_digest(expected: object) -> bool:
-    """Whether an expected result is kept as its digest."""
+    """Returns whether an expected result is stored as its digest."""
     return type(expected) is tuple and len(expected) == 2 and expected[0] == "digest"
 
 
@@ -159,10 +159,10 @@ def check_all(
     """Calls a function on all inputs and raises an AssertionError at the first wrong result.
 
     Args:
-        digest_call: the same for the digest of its result; only needed if one is expected. It runs
-            on the program's side, which can't compute the right digest from a wrong result.
+        digest_call: the function with digests as results; only needed if one is expected. It runs
+            on the program's side, which cannot compute the correct digest from a wrong result.
         inputs, expected: argument lists and results.
-        base: how many of them belong to the base tests.
+        base: number of base tests, which come first.
         oracle, atol: see :func:`matches`.
     """
     for number, (arguments, result) in enumerate(zip(inputs, expected, strict=True)):
@@ -202,7 +202,7 @@ def kept_call(*arguments, _source={source!r}):
 
 
 def with_digests(program: str, name: str) -> str:
-    """A program with two further functions besides its function ``name``.
+    """Adds two functions to a program with the function ``name``.
 
     ``digest_call`` returns the digest of a result; ``kept_call`` returns "digest" and the digest of
     a large result, or "value" and the result.
@@ -210,13 +210,11 @@ def with_digests(program: str, name: str) -> str:
     return f"{program}\n{_DIGESTS.format(source=SOURCE, name=name)}"
 
 
-# --- values as text ---------------------------------------------------------------------------
-
-_JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python refuses to read many
+_JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python rejects long ones
 
 
 def write_value(value: object) -> str:
-    """A value as JSON text: lists, text and numbers as in JSON, ``{"t": [...]}`` a tuple, ...
+    """Returns a value as JSON text: lists and scalars as in JSON, ``{"t": [...]}`` a tuple, ...
 
     Equal values have equal texts (sets are sorted), since the text is part of a verdict's key.
 

@@ -1,22 +1,22 @@
 """Aider's polyglot benchmark (Gauthier 2024), the Python part: 34 exercises of Exercism.
 
 A problem shows the exercise's instructions and the file to complete; the answer is the whole file
-(``aider-polyglot``, aider's format ``whole``) or blocks of search and replace
+(``aider-polyglot``, aider's format ``whole``) or search-and-replace blocks
 (``aider-polyglot-diff``, its format ``diff``). A program has two tries: ``codegen eval run TASK
--o retry=RUN`` shows what failed with the file as the first try left it and what its tests said, as
-aider does. Aider's pass_rate_1 is the pass@1 of the first run and pass_rate_2 that of the second,
-which keeps what has passed. ``well_formed`` is the share of answers with a file, or with blocks
-that fit.
+-o retry=RUN`` shows what failed with the file after the first try and its tests' output, as aider
+does. Aider's pass_rate_1 is pass@1 of the first run and pass_rate_2 is pass@1 of the second, which
+keeps passed samples. ``well_formed`` is the fraction of answers with a file, or with matching
+blocks.
 
 The data is a copy of the repository Aider-AI/polyglot-benchmark (``--source DIR``), or a file with
-one exercise a row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
+one exercise per row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
 and ``example``.
 
-Differences from aider: one conversation turn instead of two, no repository map, and no further
+Differences from aider: one conversation turn instead of two, no repository map, and no other
 requests after a malformed answer. Tests that need more than plain values and functions run in the
 program's process (``in_sandbox``) and could be forged, as in aider: blinded tests report only the
-first failure. The second prompt reports the
-tests as pytest does: the failing tests' text and the difference, at most 50 lines.
+first failure. The second prompt reports the tests like pytest: the failing tests' source and the
+difference, at most 50 lines.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ The tests are correct, don't try and change them.
 Fix the code in {name} to resolve the errors.
 """
 _WHOLE = "Answer with the whole file {name}, in one code block."
-_LINES = 50  # shown of the tests' output
-_MOST_BYTES = 16 << 20  # per file of an exercise
+_LINES = 50  # maximum lines shown of the tests' output
+_MOST_BYTES = 16 << 20  # maximum size of an exercise's file
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
 # Exercises whose tests catch the program's own exceptions, patch what it calls, or pass it objects.
 _BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
@@ -89,7 +89,7 @@ class Exercise(Problem):
 
 
 class Polyglot(CodeTask[Exercise]):
-    """The task over given exercises."""
+    """The Python exercises of Aider's polyglot benchmark."""
 
     home = Home("languages/aider_polyglot/python.jsonl.gz")
     asks = ("instruction",)
@@ -99,7 +99,7 @@ class Polyglot(CodeTask[Exercise]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """One of the tasks, by its name."""
+        """Loads one of the tasks, by its name."""
         if source and Path(source).is_dir():
             rows = Rows(_exercises(Path(source)), Path(source).name)
         else:
@@ -108,10 +108,10 @@ class Polyglot(CodeTask[Exercise]):
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> Exercise:
-        """The exercise of a row."""
+        """Parses a row into an exercise."""
         files = row.get("files")
         if not isinstance(files, Mapping) or not all(isinstance(t, str) for t in files.values()):
-            raise InputError(f"{place}: the field 'files' must be an object of texts by path.")
+            raise InputError(f"{place}: the field 'files' must be an object of strings by path.")
 
         def texts(column: str) -> list[tuple[str, str]]:
             names = texts_field(place, row, column)
@@ -137,7 +137,7 @@ class Polyglot(CodeTask[Exercise]):
         )
 
     def instruction(self, problem: Exercise) -> str:
-        """The instructions, the file, and how to answer."""
+        """Returns the instructions, the file, and the answer format."""
         addendum = _ADDENDUM.format(name=problem.name)
         return f"{problem.instructions}\n\n{addendum}\n{self._shown(problem, problem.prompt)}"
 
@@ -146,7 +146,7 @@ class Polyglot(CodeTask[Exercise]):
         return f"{problem.name}\n```python\n{code.strip(chr(10))}\n```\n\n{how}"
 
     def again(self, problem: Exercise, sample: Sample, verdict: Verdict) -> str:
-        """The instructions, the file as the first try left it, and what its tests said."""
+        """Returns the instructions, the file after the first try, and its tests' output."""
         said = "\n".join(verdict.message.splitlines()[:_LINES])
         code = self.extract(problem, sample).program or self._before(problem, sample)
         failed = _FAILED.format(name=problem.name)
@@ -155,7 +155,7 @@ class Polyglot(CodeTask[Exercise]):
         return f"{problem.instructions}\n\n{addendum}\n{said}\n\n{failed}\n{shown}"
 
     def extract(self, problem: Exercise, sample: Sample) -> Extraction:
-        """The file after the answer."""
+        """Extracts the file after the answer."""
         if not self.by_blocks or style_of(sample).read == "whole":
             return super().extract(problem, sample)
         return apply_blocks(self._before(problem, sample), sample.completion)
@@ -165,38 +165,35 @@ class Polyglot(CodeTask[Exercise]):
         return before if isinstance(before, str) and before else problem.prompt
 
     def job(self, problem: Exercise, program: str) -> Job:
-        """The exercise's tests."""
+        """Returns a job with the exercise's tests."""
         limits = Limits(cpu_s=30.0)
         if problem.id not in _BESIDE:
             own = Job(program, test=problem.test.partition(_RUN)[0])
             plain = own.mechanism == "isolated"
-            # Not blinded: the second try is shown what each failed test says.
+            # Not blinded: the second try shows the message of each failed test.
             mode: Mode = "isolated" if plain else "in_sandbox"
             return Job(program, test=problem.test, mode=mode, limits=limits, plain=plain)
         module = _AS_MODULE.format(module=problem.name.removesuffix(".py"))
         return Job(program, test=module + problem.test, mode="in_sandbox", limits=limits)
 
     def reference(self, problem: Exercise) -> str:
-        """The exercise's example."""
+        """Returns the exercise's example."""
         return problem.example
 
     def buggy(self, problem: Exercise) -> Sequence[str]:
-        """The file as it is before, which has no body."""
+        """Returns the original file, which has no body."""
         return (problem.prompt,)
 
     def measure(self, problem: Exercise, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring."""
+        """Returns the measures that the module docstring lists."""
         return {"well_formed": float(bool(self.extract(problem, sample).program))}
 
 
-# --- tests -------------------------------------------------------------------------------------
-
-
 def test_of(tests: Sequence[tuple[str, str]], module: str) -> str:
-    """One test of several modules, in which names of the program and of each other are global.
+    """Joins test modules into one, with names of the program and of each other as globals.
 
     Args:
-        tests: name and text of each module; the first one has the test cases.
+        tests: name and source of each module; the first one has the test cases.
     """
     names = {module, *(name for name, _ in tests)}
     texts = []
@@ -221,7 +218,7 @@ class _Imports(ast.NodeTransformer):
         self._imported: set[str] = set()
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
-        """``from m import a as b`` becomes ``b = a``."""
+        """Replaces ``from m import a as b`` with ``b = a``."""
         if node.module not in self._modules:
             return node
         return [
@@ -231,20 +228,20 @@ class _Imports(ast.NodeTransformer):
         ] or ast.Pass()
 
     def visit_Import(self, node: ast.Import) -> Any:
-        """``import m`` is removed."""
+        """Removes ``import m``."""
         self._imported |= self._modules & {alias.name for alias in node.names}
         node.names = [alias for alias in node.names if alias.name not in self._modules]
         return node if node.names else ast.Pass()
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
-        """``m.a`` becomes ``a``."""
+        """Replaces ``m.a`` with ``a``."""
         self.generic_visit(node)
         if isinstance(node.value, ast.Name) and node.value.id in self._imported:
             return ast.copy_location(ast.Name(node.attr, node.ctx), node)
         return node
 
 
-# Reports each failed test as pytest does: its text, and the difference.
+# Reports each failed test like pytest: its source, and the difference.
 _RUN = """
 def run_all():
     import traceback
@@ -283,17 +280,14 @@ run_all()
 """
 
 
-# --- a copy of the repository -------------------------------------------------------------------
-
-
 def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The exercises of a copy of the repository, as rows."""
+    """Yields the exercises of a copy of the repository, as rows."""
     pattern = "python/exercises/practice/*/.meta/config.json"
     found = sorted(folder.glob(pattern))
     if not found:
         raise InputError(
-            f"{folder} holds no {pattern}.",
-            "Give the directory of a copy of Aider-AI/polyglot-benchmark.",
+            f"{folder} contains no {pattern}.",
+            "Pass the directory of a copy of Aider-AI/polyglot-benchmark.",
         )
     for config in found:
         place, exercise = str(config), config.parent.parent
@@ -308,6 +302,6 @@ def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
             file = (exercise / path).resolve()
             if file.is_relative_to(exercise.resolve()) and file.is_file():
                 if file.stat().st_size > _MOST_BYTES:
-                    raise InputError(f"{file} holds more than {_MOST_BYTES >> 20} MiB.")
+                    raise InputError(f"{file} is larger than {_MOST_BYTES >> 20} MiB.")
                 files[path] = read_text(file)
         yield place, {"id": f"python/{exercise.name}", "files": files, **paths}

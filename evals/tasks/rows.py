@@ -1,8 +1,8 @@
-"""Reads a task's rows from a file, a data set on the hub, or the folder of data sets.
+"""Reads a task's rows from a file, a dataset on the hub, or the folder of datasets.
 
-A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), either with
-``.gz``; a data directory; or ``hub:org/name[:config][:split]``. Without one, a task uses its file
-in the folder that ``CODEGEN_TEST_DATA`` names, if it is there, else its data set on the hub.
+A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), optionally
+with ``.gz``; a data directory; or ``hub:org/name[:config][:split]``. Without a source, a task uses
+its file in the folder ``CODEGEN_TEST_DATA``, if it exists, else its dataset on the hub.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from codegen.paths import read_packed
 from codegen.records import read_rows
 
 FILE = "file:"
-"""How the name of a task of your own begins; its path follows."""
+"""Prefix of a custom task's name; its path follows."""
 DATA_FOLDER = "CODEGEN_TEST_DATA"
 _REMEDY = (
-    "Check the name, the network, and HF_TOKEN; or give a file with --source, or a folder of files "
-    f"with {DATA_FOLDER}."
+    "Check the name, the network, and HF_TOKEN; or pass a file with --source, or set "
+    f"{DATA_FOLDER} to a folder of files."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where a task's data is by default.
+    """Default location of a task's data.
 
     Attributes:
-        file: its path in the folder of data sets.
-        hub: its data set as ``org/name[:config][:split]``; empty if it has none.
+        file: path in the folder of datasets.
+        hub: dataset as ``org/name[:config][:split]``; empty if the hub has none.
     """
 
     file: str
     hub: str = ""
 
     def source(self) -> str:
-        """The source to read: the file in the folder of data sets, else the data set on the hub.
+        """Returns the file in the folder of datasets if it exists, else the hub's dataset.
 
         Raises:
-            InputError: if there is none.
+            InputError: if neither exists.
         """
         folder = os.environ.get(DATA_FOLDER)
         if folder and Path(folder, self.file).is_file():
@@ -53,28 +53,28 @@ class Home:
             return f"hub:{self.hub}"
         raise InputError(
             f"The data of this task ({self.file}) is not on the hub.",
-            f"Give its file with --source, or its folder with {DATA_FOLDER}.",
+            f"Pass its file with --source, or set {DATA_FOLDER} to its folder.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a source, each with its place ("file:line"), and the source's name in reports."""
+    """A source's rows, each with its place ("file:line"), and the source's name in reports."""
 
     items: Iterable[tuple[str, Mapping[str, object]]]
     source: str
 
 
 def read_rows_of(source: str | None, home: Home) -> Rows:
-    """The rows of a source, or of the default one.
+    """Returns the rows of a source, or of the default one.
 
     Raises:
-        InputError: if it can't be read, naming file and line. Rows are read lazily.
+        InputError: if it cannot be read, naming file and line. Rows are read lazily.
     """
     where = source or home.source()
     if where.startswith("hub:"):
         return Rows(_objects(_hub_rows(where)), where)
-    # The default goes into settings and reports, where a machine's paths have no place.
+    # The default is shown in settings and reports, which must not contain a machine's paths.
     return Rows(_objects(_file_rows(Path(where))), source or home.file)
 
 
@@ -92,10 +92,10 @@ AnyProblem = TypeVar("AnyProblem", bound=Problem)
 def make_problems(
     rows: Rows, make: Callable[[str, Mapping[str, object]], AnyProblem]
 ) -> list[AnyProblem]:
-    """One problem a row, in order.
+    """Builds one problem per row, in order.
 
     Raises:
-        InputError: for no rows, or an id that appears twice.
+        InputError: for no rows, or a duplicate id.
     """
     problems: dict[str, AnyProblem] = {}
     for place, row in rows.items:
@@ -104,15 +104,15 @@ def make_problems(
             raise InputError(f"{place}: the id {problem.id!r} appears twice.")
         problems[problem.id] = problem
     if not problems:
-        raise InputError(f"{rows.source} holds no problems.")
+        raise InputError(f"{rows.source} has no problems.")
     return list(problems.values())
 
 
 def text_fields(place: str, row: Mapping[str, object], names: Sequence[str]) -> list[str]:
-    """The values of columns that must hold text.
+    """Returns the values of columns that must be strings.
 
     Raises:
-        InputError: naming the first column that is missing or holds something else.
+        InputError: naming the first column that is missing or not a string.
     """
     return [text_field(place, row, name, names) for name in names]
 
@@ -120,38 +120,38 @@ def text_fields(place: str, row: Mapping[str, object], names: Sequence[str]) -> 
 def text_field(
     place: str, row: Mapping[str, object], name: str, expected: Sequence[str] = ()
 ) -> str:
-    """The value of one such column."""
+    """Returns the value of one column that must be a string."""
     value = row.get(name)
     if isinstance(value, str):
         return value
-    state = "is missing" if name not in row else "is not a text"
+    state = "is missing" if name not in row else "is not a string"
     remedy = f"The rows of this task have: {', '.join(expected)}." if expected else ""
     raise InputError(f"{place}: the field {name!r} {state}.", remedy)
 
 
 def optional_text(place: str, row: Mapping[str, object], name: str) -> str:
-    """The value of a column of text; empty if it is missing or null."""
+    """Returns the value of a string column; empty if it is missing or null."""
     return "" if row.get(name) is None else text_field(place, row, name)
 
 
 def texts_field(place: str, row: Mapping[str, object], name: str) -> tuple[str, ...]:
-    """The value of a column with a list of texts; nothing if there is no such column."""
+    """Returns the value of a column with a list of strings; empty if it is missing."""
     value = row.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InputError(f"{place}: the field {name!r} must be a list of texts.")
+        raise InputError(f"{place}: the field {name!r} must be a list of strings.")
     return tuple(value)
 
 
 def problem_of_columns(
     kind: type[AnyProblem], place: str, row: Mapping[str, object], **columns: str
 ) -> AnyProblem:
-    """A problem whose fields are columns of text.
+    """Builds a problem whose fields are string columns.
 
     Args:
-        columns: field -> column, where the names differ; the field ``id`` is ``task_id``.
+        columns: field -> column, where the names differ; the column of ``id`` is ``task_id``.
 
     Raises:
-        InputError: naming the first column that is missing or holds something else.
+        InputError: naming the first column that is missing or not a string.
     """
     columns = {"id": "task_id", **columns}
     named = {f.name: columns.get(f.name, f.name) for f in fields(kind)}
@@ -162,14 +162,11 @@ def problem_of_columns(
 
 
 def entry_point_field(place: str, row: Mapping[str, object], name: str = "entry_point") -> str:
-    """The value of the column with a function's name."""
+    """Returns the value of the column with a function's name."""
     value = text_field(place, row, name)
     if not value.isidentifier():
-        raise InputError(f"{place}: the {name} {value!r} is not a name.")
+        raise InputError(f"{place}: the {name} {value!r} is not a Python identifier.")
     return value
-
-
-# --- files -------------------------------------------------------------------------------------
 
 
 def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -182,7 +179,7 @@ def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[
 def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
     if path.is_dir():
         if not (path / "manifest.json").is_file():
-            raise InputError(f"{path} is no finished data directory.", "Name a file or another.")
+            raise InputError(f"{path} is not a finished data directory.", "Choose another.")
         for file in sorted(path.glob("data-*.jsonl")):
             yield from read_rows(file)
         return
@@ -199,10 +196,10 @@ def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file, packed with gzip or not.
+    """Parses a JSON file, optionally gzipped.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it cannot be read.
     """
     try:
         return json.loads(read_text(path))
@@ -211,18 +208,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, packed with gzip or not.
+    """Reads a text file, optionally gzipped.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it cannot be read.
     """
     try:
         return read_packed(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text or is damaged: {error}.") from None
-
-
-# --- the hub -----------------------------------------------------------------------------------
+        raise InputError(f"{path} is not UTF-8 text or is corrupt: {error}.") from None
 
 
 def _hub_rows(source: str) -> Iterator[tuple[str, object]]:
@@ -234,7 +228,7 @@ def _hub_rows(source: str) -> Iterator[tuple[str, object]]:
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, DatasetsError) as error:
-        # datasets wraps network, authorization and spelling errors in these three.
+        # datasets raises these three for network, authorization and spelling errors.
         raise cannot_open(source, error, _REMEDY) from None
     for number, row in enumerate(rows, 1):
         yield f"{source}:{number}", row

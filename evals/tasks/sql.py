@@ -1,15 +1,15 @@
-"""Questions about databases of several tables, as SQL, judged by the rows: execution accuracy.
+"""SQL for questions about databases of several tables, scored by execution accuracy.
 
 ``spider`` (Yu et al. 2018, arXiv 1809.08887), ``bird`` (Li et al. 2023, arXiv 2305.03111; with its
-hints) and ``everyday`` (40 questions on three small databases, some of which can't be answered).
-A row has ``question``, ``db_id`` and ``query`` (BIRD: ``SQL``), or the expected ``answer``.
+hints) and ``everyday`` (40 questions on three small databases, some unanswerable). A row has
+``question``, ``db_id`` and ``query`` (BIRD: ``SQL``), or the expected ``answer``.
 
-The databases are beside the questions: ``DB.sqlite`` or ``DB/DB.sqlite``, there or in
+The databases are next to the questions: ``DB.sqlite`` or ``DB/DB.sqlite``, there or in
 ``database``, ``databases``, ``dev_databases`` or ``test_database``; ``everyday_DB.sql``; or an
-archive ``databases*.tar.xz``. A model's statement runs in a process of its own that can only read,
-with limits of time and rows. A model may decline; that is right if the question has no answer.
+archive ``databases*.tar.xz``. A model's statement runs in a separate read-only process with limits
+on time and rows. A model may decline, which is correct for unanswerable questions.
 
-BIRD's own script compares sets; here a row that occurs twice counts twice.
+BIRD's own script compares sets; here duplicate rows count.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from .styles import PromptStyle
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
-_MOST_BYTES = 4 << 30  # all databases of an archive
-_PRAGMA, _ATTACH = 19, 24  # SQLite's codes of the actions
-_SCRIPT_S, _SCRIPT_PAGES = 30, 1 << 16  # of a database that a script makes; pages of 4 KiB
-_SCRIPT_VALUE = 1 << 24  # bytes of one value
+_MOST_BYTES = 4 << 30  # total size of an archive's databases
+_PRAGMA, _ATTACH = 19, 24  # SQLite's action codes
+_SCRIPT_S, _SCRIPT_PAGES = 30, 1 << 16  # limits of a script's database; pages of 4 KiB
+_SCRIPT_VALUE = 1 << 24  # maximum bytes of one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class SqlProblem(Problem):
     """One question; ``prompt`` is its text.
 
     Attributes:
-        database: the file.
-        query: gold SQL; "" if the question can't be answered.
+        database: the database file.
+        query: gold SQL; "" if the question is unanswerable.
         hint: facts that the question assumes (BIRD's evidence).
-        level: its difficulty, if the data has one.
-        answers: right rows; by default those of the gold SQL.
-        may_decline: whether declining is right.
+        level: difficulty, if the data has one.
+        answers: correct rows; by default the gold SQL's.
+        may_decline: whether declining is correct.
     """
 
     database: Path
@@ -71,31 +71,31 @@ class SqlProblem(Problem):
 
 
 class Spider(CodeTask[SqlProblem]):
-    """Spider's development questions; other data in its form by ``--source``."""
+    """Spider's development questions; pass other data in its format with ``--source``."""
 
     home = Home("sql/spider/dev.jsonl.gz")
     asks = ("instruction", "code")
-    passing = "its statement gives the rows of the gold SQL (execution accuracy)"
+    passing = "its statement returns the gold SQL's rows (execution accuracy)"
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """All questions of a file; their databases are beside it."""
+        """Loads the questions of a file that have their databases next to it."""
         folder = Path(source or cls.home.source()).resolve().parent
         rows = read_rows_of(source, cls.home)
         problems = make_problems(rows, lambda place, row: _problem(place, row, folder))
         if not (there := [problem for problem in problems if problem.database.is_file()]):
             raise InputError(
-                f"None of the databases of {rows.source} is beside it.",
+                f"None of the databases of {rows.source} is next to it.",
                 f"Expected {folder / problems[0].database.name}; docs/tasks.md has other places.",
             )
         return cls(name, description, there, rows.source)
 
     def instruction(self, problem: SqlProblem) -> str:
-        """The tables, the question, and the form of the answer."""
+        """Returns the tables, the question, and the answer format."""
         return prompt_of(_asked(problem), schema_of(problem.database), "sqlite")
 
     def code(self, problem: SqlProblem) -> str:
-        """The tables and the question as comments, and the first word of a statement."""
+        """Returns the tables and the question as comments, and the first word of a statement."""
         text = f"{schema_text(_asked(problem), schema_of(problem.database))}\n{_asked(problem)}"
         return "".join(f"-- {line}\n" for line in text.splitlines()) + "SELECT"
 
@@ -103,7 +103,7 @@ class Spider(CodeTask[SqlProblem]):
         return (";", "\n\n", "\n--") if style.read == "append" else ()
 
     def read(self, problem: SqlProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The statement in an answer; CANNOT for one that declines."""
+        """Extracts the statement from an answer; CANNOT if it declines."""
         if style.read == "append" and style.name != "completion":
             return Extraction(f"SELECT{cut_at_stop(answer, self._stops(style))}")
         answer = answer.rpartition("</think>")[2]
@@ -116,24 +116,24 @@ class Spider(CodeTask[SqlProblem]):
         return _judged(problem, program)
 
     def reference(self, problem: SqlProblem) -> str:
-        """The gold SQL."""
+        """Returns the gold SQL."""
         return problem.query or CANNOT
 
     def buggy(self, problem: SqlProblem) -> Sequence[str]:
-        """A statement that gives other rows."""
+        """Returns a statement with other rows."""
         return ("SELECT 'nothing is called this'",)
 
     def measure(self, problem: SqlProblem, sample: Sample) -> Mapping[str, float]:
-        """Whether the answer declines."""
+        """Returns whether the answer declines."""
         return {"declined": float(self.program(problem, sample) == CANNOT)}
 
     def labels(self, problem: SqlProblem) -> Sequence[str]:
-        """Its difficulty."""
+        """Returns the difficulty."""
         return (problem.level,) if problem.level else ()
 
 
 class Bird(Spider):
-    """BIRD's development questions with its hints, by ``--source dev.json``."""
+    """BIRD's development questions with its hints; pass ``--source dev.json``."""
 
     home = Home("sql/bird/dev.jsonl.gz")
 
@@ -145,7 +145,7 @@ class Everyday(Spider):
 
 
 def find_query(answer: str) -> Extraction:
-    """The query in an answer: in its last fenced block, else from its first SELECT on."""
+    """Extracts the query from an answer: its last fenced block, else from its first SELECT."""
     if blocks := fenced_blocks(answer):
         answer = blocks[-1]
     begun = re.search(r"\bSELECT\b", answer, re.IGNORECASE)
@@ -160,7 +160,7 @@ def _asked(problem: SqlProblem) -> str:
 
 @lru_cache(maxsize=4)
 def schema_of(path: Path) -> Schema:
-    """The schema of a problem's database, which stays open for the next problem."""
+    """Returns the schema of a problem's database, which stays open for the next problem."""
     return Schema.open(path)
 
 
@@ -170,13 +170,13 @@ def _judged(problem: SqlProblem, program: str) -> Verdict:
     assert database
     if program.strip() == CANNOT:
         declines = problem.may_decline or not (problem.query or problem.answers)
-        message = "" if declines else "it declines a question that can be answered"
+        message = "" if declines else "it declines an answerable question"
         return Verdict(problem.id, 0, "passed" if declines else "wrong", message=message)
     expected = problem.answers
     if not expected and problem.query:
         gold = ran(database, problem.query, _LIMITS)
         if gold is None:
-            return Verdict(problem.id, 0, "bad_test", message="the gold SQL can't be run")
+            return Verdict(problem.id, 0, "bad_test", message="the gold SQL cannot be run")
         expected = (gold,)
     try:
         rows = database.engine.query(Statement(program, (), database.dialect), _LIMITS)
@@ -190,9 +190,6 @@ def _judged(problem: SqlProblem, program: str) -> Verdict:
     return Verdict(
         problem.id, 0, "wrong", message=f"{plural(len(rows.rows), 'row')}, expected {wanted}"
     )
-
-
-# --- the data -------------------------------------------------------------------------------------
 
 
 def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
@@ -223,7 +220,7 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
 
 @lru_cache(maxsize=1024)
 def _database(folder: Path, name: str) -> Path:
-    """The file of a database; where it would be, if there is none."""
+    """Returns the file of a database; its expected path if the file is missing."""
     for below in _FOLDERS:
         for path in (folder / below / f"{name}.sqlite", folder / below / name / f"{name}.sqlite"):
             if path.is_file():
@@ -238,7 +235,7 @@ def _database(folder: Path, name: str) -> Path:
 
 
 def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
-    """A folder of the cache that ``fill(source, folder)`` filled; another if the source changes."""
+    """Returns a cache folder filled by ``fill(source, folder)``, keyed by the source's state."""
     about = source.stat()
     key = f"{source}\0{about.st_size}\0{about.st_mtime_ns}"
     place = cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
@@ -256,7 +253,7 @@ def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
 
 
 def _run_script(script: Path, folder: Path) -> None:
-    """Makes ``made.sqlite`` by a script of SQL, which can open no other file and has to end."""
+    """Creates ``made.sqlite`` with an SQL script that cannot open other files, in limited time."""
     connection = sqlite3.connect(folder / "made.sqlite")
     connection.execute(f"PRAGMA max_page_count = {_SCRIPT_PAGES}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SCRIPT_VALUE)
@@ -266,7 +263,7 @@ def _run_script(script: Path, folder: Path) -> None:
     try:
         connection.executescript(script.read_text("utf-8"))
     except sqlite3.Error as error:
-        raise InputError(f"{script} makes no database: {error}.") from None
+        raise InputError(f"{script} does not create a database: {error}.") from None
     finally:
         connection.close()
 
@@ -280,10 +277,10 @@ def _unpack(archive: Path, folder: Path) -> None:
                 name = Path(member.name).name
                 left -= member.size
                 if left < 0:
-                    raise InputError(f"{archive} holds more than {_MOST_BYTES >> 30} GiB.")
+                    raise InputError(f"{archive} contains more than {_MOST_BYTES >> 30} GiB.")
                 if member.isfile() and name.endswith(".sqlite") and "suite" not in member.name:
                     content = opened.extractfile(member)
                     assert content
                     (folder / plain_name(name, str(archive))).write_bytes(content.read())
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise InputError(f"{archive} can't be unpacked: {error}.") from None
+        raise InputError(f"{archive} cannot be unpacked: {error}.") from None

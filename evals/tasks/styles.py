@@ -1,6 +1,6 @@
-r"""Prompt styles as data: how a problem becomes a prompt, and how an answer becomes a program.
+r"""Prompt styles as data: templates from problems to prompts, and rules to read answers.
 
-A style is a row of ``styles.yaml``, or of a YAML file of the user's (:func:`read_styles`):
+A style is an entry of ``styles.yaml``, or of the user's YAML file (:func:`read_styles`):
 
     my-model:
       about: the instruction format of My-Model
@@ -8,11 +8,10 @@ A style is a row of ``styles.yaml``, or of a YAML file of the user's (:func:`rea
       read: find
       template: "### Task\n{prompt}\n### Answer\n"
 
-A template holds ``{prompt}``, or for infilling ``{prefix}`` and ``{suffix}`` in the order in which
-the model was trained: prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM, Bavarian et al.
-2022, arXiv 2207.14255 §3, in the variant that puts the prefix behind the sentinel of the middle, so
-that prefix and middle are one text). A tokenizer turns the names of the sentinels into their
-tokens.
+A template contains ``{prompt}``, or for infilling ``{prefix}`` and ``{suffix}`` in the model's
+training order: prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM, Bavarian et al.
+2022, arXiv 2207.14255 §3, in the variant that puts the prefix after the middle's sentinel, so that
+prefix and middle are contiguous). A tokenizer turns the names of the sentinels into their tokens.
 """
 
 from __future__ import annotations
@@ -39,40 +38,40 @@ Read = Literal[
 class PromptStyle(Config):
     """One prompt style."""
 
-    name: Text = setting(..., "as on the command line and in a sample's meta")
-    about: str = setting("", "one line for the help")
+    name: Text = setting(..., "name on the command line and in a sample's meta")
+    about: str = setting("", "one-line description for the help")
     ask: Ask = setting(
         ...,
-        "code shows the code to continue, instruction asks for it in words, infill shows the code "
-        "before and after, few_shot shows solved examples first, edit asks for the next edit",
+        "code shows the code to continue, instruction states the task in words, infill shows the "
+        "code before and after, few_shot shows solved examples first, edit requests the next edit",
     )
     read: Read = setting(
         ...,
         "how the program is obtained from the answer: append puts it after the prompt, find finds "
-        "the code in it, sanitize finds it and keeps its definitions, whole takes it as it is, "
+        "the code in it, sanitize finds it and keeps its definitions, whole uses it unchanged, "
         "edit-FORMAT reads it as the next edit",
     )
-    chat: bool = setting(False, "put the model's chat template around the prompt")
+    chat: bool = setting(False, "wrap the prompt in the model's chat template")
     template: str = setting("{prompt}", "the text of the prompt")
-    prefill: str = setting("", "the beginning of the answer, which the model continues; for chat")
+    prefill: str = setting("", "beginning of the answer, which the model continues; for chat")
     stop: tuple[Text, ...] = setting(
         (), "strings that end the answer when the prompt requests one function"
     )
     program_stop: tuple[Text, ...] = setting(
-        (), "strings that end the answer when the prompt requests a whole program or a text"
+        (), "strings that end the answer when the prompt requests a whole program or other text"
     )
-    max_new_tokens: int = setting(256, "tokens of an answer if no number is given", ge=1)
+    max_new_tokens: int = setting(256, "maximum tokens per answer if no number is given", ge=1)
     heal: bool = setting(
         True,
-        "token healing: the completion may begin with the prompt's last token; off for models "
-        "trained with a token boundary there",
+        "token healing: the completion may begin with the prompt's last token; disable it for "
+        "models trained with a token boundary there",
     )
 
     def _check(self) -> None:
         if (self.ask == "edit") != self.read.startswith("edit-"):
             raise ConfigError(
                 f"Prompt style {self.name!r} has ask: {self.ask} and read: {self.read}.",
-                "ask: edit goes with read: edit-FORMAT, and with nothing else.",
+                "Use ask: edit with read: edit-FORMAT, and only with that.",
             )
         if self.prefill and not self.chat:
             raise ConfigError(
@@ -83,11 +82,11 @@ class PromptStyle(Config):
         for part in needed:
             if self.template.count(part) != 1:
                 raise ConfigError(
-                    f"The template of prompt style {self.name!r} must hold {part} once."
+                    f"The template of prompt style {self.name!r} must contain {part} once."
                 )
 
     def render(self, **parts: str) -> str:
-        """The template with its parts filled in; the parts are not templates."""
+        """Fills in the template; the parts themselves are not templates."""
         return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), self.template)
 
 
@@ -109,7 +108,7 @@ STYLES: Mapping[str, PromptStyle] = {
     for form in FORMATS.values()
 }
 
-# The formats of other toolkits, read without stop strings as in their own harness.
+# Other toolkits' formats, read without stop strings as in their own harness.
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
@@ -127,7 +126,7 @@ OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
 
 
 def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> PromptStyle:
-    """Looks up a style to ask in, in ``more`` (of :func:`read_styles`) first.
+    """Looks up a prompt style, in ``more`` (of :func:`read_styles`) first.
 
     Raises:
         ConfigError: for an unknown name; names the nearest one.
@@ -139,14 +138,11 @@ def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> Prom
     return known[name]
 
 
-# --- a user's styles ---------------------------------------------------------------------------
-
-
 def read_styles(path: str | Path) -> dict[str, PromptStyle]:
-    """The styles of a YAML file: a mapping from names to the keys of :class:`PromptStyle`.
+    """Reads the styles in a YAML file: a mapping from names to the keys of :class:`PromptStyle`.
 
     Raises:
-        InputError: if it can't be read. ConfigError: for a key that is unknown, missing or wrong,
+        InputError: if it cannot be read. ConfigError: for a key that is unknown, missing or wrong,
             or the name of a built-in style.
     """
     rows = read_yaml(path, "file of prompt styles")
@@ -163,14 +159,14 @@ def _style_of_row(name: object, row: object, where: str) -> PromptStyle:
 
 
 def meta_of(style: PromptStyle) -> dict[str, object]:
-    """A sample's record of its style: the name, and the definition if it is not built in."""
+    """Returns a sample's record of its style: the name, and the definition if not built in."""
     if STYLES.get(style.name) == style:
         return {"style": style.name}
     return {"style": style.name, "style_definition": style.model_dump()}
 
 
 def style_of(sample: Sample) -> PromptStyle:
-    """The style that a sample was made in.
+    """Returns a sample's prompt style.
 
     Raises:
         InputError: if the sample has no style, or an unknown one.

@@ -1,13 +1,13 @@
-"""Splits translated tests into two programs: one makes the calls, one holds the expected values.
+"""Splits translated tests into two programs: one makes calls, one has the expected values.
 
-MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) judges a program by the exit status of a file that
-holds it and its tests, which a program forges by ending itself. But in each language its tests are
+MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) scores a program by the exit status of a file that
+contains it and its tests, which a program forges by exiting. But in each language its tests are
 statements of one form: a call with literal arguments, and a literal value. So each test becomes two
-programs. One follows the program under test, makes the calls and writes what they return. The other
+programs. One follows the program under test, makes the calls and writes their results. The other
 writes the expected values in the same way. The two outputs are compared outside the sandbox, so a
 program under test never has access to an expected value.
 
-Tests of any other form run as the data set has them.
+Tests in any other form run unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Halves:
     Attributes:
         calls: code that follows the program under test.
         expected: a whole program that writes the expected values.
-        count: how many values each of them writes.
+        count: number of values that each of them writes.
     """
 
     calls: str
@@ -37,21 +37,21 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of a language's tests.
+    """The syntax of a language's tests.
 
     Attributes:
-        start: the beginning of an assert. Its content ends with the bracket that closes the last
-            one opened here.
-        between: what separates the call and the value.
-        answer: the statement that writes a value, ``{}``.
-        end: what follows the content.
-        stop: what ends the content, if it is not a bracket.
+        start: beginning of an assert. Its content ends with the bracket that closes the last one
+            opened here.
+        between: separator of the call and the value.
+        answer: statement that writes a value, ``{}``.
+        end: text after the content.
+        stop: end of the content, if it is not a bracket.
         call: the call in the statement, ``{}``.
-        frame: the program that writes the expected values: ``{head}`` is the prompt's lines of
-            imports, ``{answers}`` the statements.
+        frame: program that writes the expected values: ``{head}`` is the prompt's import lines,
+            ``{answers}`` the statements.
         swapped: whether the expected value comes first.
-        head: matches a line of imports.
-        dropped: matches what only the original asserts need.
+        head: regex of an import line.
+        dropped: regex of code that only the original asserts need.
         added: code to append to the calls.
     """
 
@@ -69,7 +69,7 @@ class Form:
 
 
 def _inside(*blocks: str, before: str = "{head}") -> str:
-    """A frame whose answers are inside nested blocks."""
+    """Returns a frame with the answers inside nested blocks."""
     opened = "".join(f"{block} {{{{\n" for block in blocks)
     return f"{before}\n{opened}{{answers}}\n" + "}}\n" * len(blocks)
 
@@ -159,9 +159,9 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
     """Splits a test; None if it does not have the form.
 
     Args:
-        form: of the data set and the language.
-        prompt: of the problem; the expected values get its lines of imports.
-        test: the data set's.
+        form: syntax of the dataset and the language.
+        prompt: the problem's prompt; the expected values get its import lines.
+        test: the dataset's test.
     """
     code = _TEXT.sub(lambda found: "_" * len(found[0]), test)  # strings masked
     calls: list[str] = []
@@ -185,7 +185,7 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
     if form is FORMS["go"]:
         bound = re.findall(r"candidate := \w+", test)
         text = "func main() {\n" + "\n".join([*bound, *calls]) + "\n}\n"
-        # Uses the imports that only the original tests need; Go rejects unused ones.
+        # Use the imports that only the original tests need; Go rejects unused ones.
         uses = {"testing": "testing.Short", "fmt": "fmt.Sprint"}
         text += "".join(f"var _ = {use}\n" for name, use in uses.items() if f'"{name}"' in prompt)
     head = "\n".join(re.findall(form.head, prompt, re.MULTILINE)) if form.head else ""
@@ -194,7 +194,7 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
 
 
 def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[str, str, int] | None:
-    """The call and the expected value of an assert, and where it ends."""
+    """Returns the call and the expected value of an assert, and the position of its end."""
     depth = 0
     at = found.end()
     splits: list[int] = []
@@ -229,7 +229,7 @@ def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[st
 
 
 def _equals(code: str) -> int | None:
-    """Where the last method of a chain begins, if it is ``equals`` of Java, or ``Equals``."""
+    """Returns where a chain's last method begins, if it is Java's ``equals``, or ``Equals``."""
     depth = 0
     for at in range(len(code) - 1, -1, -1):
         if code[at] in _CLOSE:

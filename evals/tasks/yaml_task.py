@@ -1,23 +1,23 @@
 """A task that is one YAML file: ``codegen eval run file:my.yaml``.
 
     about: sums in words
-    problems: sums.jsonl          # beside this file; or hub:org/name[:config][:split]; or rows here
-    id: number                    # a column as it is ...
+    problems: sums.jsonl          # next to this file; or hub:org/name[:config][:split]; or rows
+    id: number                    # a column, unchanged ...
     prompt: |                     # ... or a Jinja2 template over the columns
       Write a Python function {{ name }}(values) that returns {{ text }}.
     entry_point: name
     tests: |
       assert {{ name }}([1, 2]) == {{ expected }}
     solution: code
-    style: plain                  # the prompt style, unless the run names one
+    style: plain                  # the prompt style, unless the run sets one
 
-``prompt`` and a way to judge (``tests``; ``calls`` and ``expected``; ``stdin`` and ``stdout``;
-``answer``) make a row of :mod:`codegen.evals.tasks.custom`. All of its columns can be keys here;
-columns of the data that already have such a name are used as they are. ``instruction`` is the
-prompt of styles that ask in words, if it differs. ``program`` is a template that builds the program
-from the columns and ``completion``, the code that was found in the answer.
+``prompt`` and a scoring method (``tests``; ``calls`` and ``expected``; ``stdin`` and ``stdout``;
+``answer``) form a row of :mod:`codegen.evals.tasks.custom`. All of its columns can be keys here;
+columns of the data that already have such a name are used directly. ``instruction`` is the prompt
+of instruction styles, if it differs. ``program`` is a template that builds the program from the
+columns and ``completion``, the code that was found in the answer.
 
-Templates compute text from a row's columns and reach nothing else (:mod:`.templates`).
+Templates compute text from a row's columns and access nothing else (:mod:`.templates`).
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ from .styles import PromptStyle, find_style
 
 
 class TaskFile(Config):
-    """The keys of the file. Text is the name of a column, or a Jinja2 template over the columns."""
+    """The keys of the file. Values are column names, or Jinja2 templates over the columns."""
 
     problems: str | list[dict[str, Any]] = setting(
-        ..., "file of rows beside this one, hub:org/name[:config][:split], or the rows"
+        ..., "file of rows next to this one, hub:org/name[:config][:split], or the rows"
     )
-    about: str = setting("", "one line about the task")
-    style: str = setting("", "prompt style, unless the run names one")
+    about: str = setting("", "one-line description of the task")
+    style: str = setting("", "prompt style, unless the run sets one")
     stop: tuple[str, ...] | None = setting(
-        None, "strings that end an answer, in place of the style's"
+        None, "strings that end an answer, instead of the style's"
     )
     prompt: str = setting("prompt", "the prompt")
-    instruction: str = setting("", "the prompt of instruction styles, if it differs")
-    program: str = setting("", "the program, built from the columns and completion")
-    id: str | None = setting(None, "the problem's id; by default its line")
-    entry_point: str | None = setting(None, "the function that tests call")
+    instruction: str = setting("", "prompt of instruction styles, if it differs")
+    program: str = setting("", "program, built from the columns and completion")
+    id: str | None = setting(None, "problem id; by default the line number")
+    entry_point: str | None = setting(None, "function that tests call")
     setup: str | None = setting(None, "code before the tests")
     tests: str | list[str] | None = setting(None, "Python statements")
-    calls: str | None = setting(None, "calls, with what they return in expected")
-    expected: str | None = setting(None, "what the calls return")
-    stdin: str | None = setting(None, "standard input, one text or a list")
+    calls: str | None = setting(None, "calls, with their results in expected")
+    expected: str | None = setting(None, "results of the calls")
+    stdin: str | None = setting(None, "standard input, a string or a list")
     stdout: str | None = setting(None, "expected standard output")
-    answer: str | None = setting(None, "the answer, if it is a text")
-    solution: str | None = setting(None, "a correct program")
+    answer: str | None = setting(None, "answer, if it is a string")
+    solution: str | None = setting(None, "correct program")
     buggy: str | list[str] | None = setting(None, "incorrect programs")
     mode: str | None = setting(None, "isolated or in_sandbox")
     cpu_s: float | None = setting(None, "maximum CPU seconds of a program")
     memory_mib: int | None = setting(None, "maximum memory of a program")
 
 
-# The keys that are columns of ``custom``; the others are about the task.
+# Keys that are columns of ``custom``; the others describe the task.
 _COLUMNS = tuple(
     name
     for name in TaskFile.model_fields
@@ -86,7 +86,7 @@ class YamlProblem(CustomProblem):
 
 
 class YamlTask(Custom):
-    """The task of a file."""
+    """The task that a YAML file defines."""
 
     def __init__(
         self,
@@ -103,11 +103,11 @@ class YamlTask(Custom):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The task of ``file:PATH``; ``source`` in place of the file's problems, if given.
+        """Loads the task of ``file:PATH``, with ``source`` instead of its problems if given.
 
         Raises:
             ConfigError: for an unknown or wrong key, or an invalid template.
-            InputError: for rows that can't be read or used; names the line.
+            InputError: for unreadable or unusable rows; names the line.
         """
         path = Path(name.removeprefix(FILE))
         file = read_config(TaskFile, path, what="task")
@@ -119,14 +119,14 @@ class YamlTask(Custom):
         return cls(f"{FILE}{path.name}", about, problems, rows.source, file, fill)
 
     def instruction(self, problem: CustomProblem) -> str:
-        """The file's instruction, else the prompt."""
+        """Returns the file's instruction, else the prompt."""
         return (isinstance(problem, YamlProblem) and problem.instruction) or problem.prompt
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return super()._stops(style) if self._file.stop is None else self._file.stop
 
     def read(self, problem: CustomProblem, style: PromptStyle, answer: str) -> Extraction:
-        """The program by the file's template, if it has one."""
+        """Builds the program with the file's template, if it has one."""
         if not self._file.program or not isinstance(problem, YamlProblem):
             return super().read(problem, style, answer)
         if style.read == "find":
@@ -150,7 +150,7 @@ def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
     if source is None and not named.startswith("hub:"):
         named = str(path.parent / plain_name(named, str(path)))
     rows = read_rows_of(named, Home(named))
-    # A machine's paths have no place in settings and reports.
+    # Settings and reports must not contain a machine's paths.
     return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
 
 
@@ -159,10 +159,10 @@ def _problem(
 ) -> YamlProblem:
     given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
     if file.prompt == "prompt" and "prompt" not in row:
-        del given["prompt"]  # the error says that the row lacks it
+        del given["prompt"]  # the error then reports that the row lacks it
     made = {name: _value(value, row, name, place, templates) for name, value in given.items()}
     columns = dict(row)
-    if any(kind in made for kind in JUDGED_BY):  # columns of another kind do not judge
+    if any(kind in made for kind in JUDGED_BY):  # drop columns of other kinds
         columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
     problem = Custom.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
@@ -173,7 +173,7 @@ def _problem(
 def _value(
     text: object, row: Mapping[str, object], key: str, place: str, templates: Templates
 ) -> object:
-    """A column as it is, or a template filled in; lists item by item, numbers as they are."""
+    """Returns a column unchanged or fills in a template; item by item in lists, keeps numbers."""
     if isinstance(text, (list, tuple)):
         return [_value(item, row, key, place, templates) for item in text]
     if not isinstance(text, str):
@@ -182,7 +182,7 @@ def _value(
         return row[text]
     if text.isidentifier() and "{" not in text and key != "mode":
         raise InputError(
-            f"{place}: there is no column {text!r}, which {key} names.",
-            f"The row has: {', '.join(map(str, row))}. Write a word itself as {{{{ '{text}' }}}}.",
+            f"{place}: unknown column {text!r} in {key}.",
+            f"The row has: {', '.join(map(str, row))}. For a literal, write {{{{ '{text}' }}}}.",
         )
     return templates.fill(text, row, key, place)

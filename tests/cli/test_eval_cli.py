@@ -156,8 +156,8 @@ def test_directories_without_a_sound_score(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "s.jsonl holds no samples"),
-        (b"\n\n", "s.jsonl holds no samples"),
+        (b"", "s.jsonl has no samples"),
+        (b"\n\n", "s.jsonl has no samples"),
         (b"\xff\xfe\n", "s.jsonl:1: not valid UTF-8"),
         (b"{\n", "s.jsonl:1: not valid JSON"),
         (b'{"task_id": "Mbpp/2", "completion": "x"}\n', "the task 'humaneval' does not have"),

@@ -122,9 +122,9 @@ def test_each_function_as_the_specification_has_it(call: str, expected: list[int
         ("output = 3", "last line"),
         ("sequence_1 = set_list([1])", "last line"),
         ("sequence_1 = __import__('os')\noutput = sequence_1", "not an integer"),
-        ("sequence_1 = eval(1)\noutput = sequence_1", "no function 'eval'"),
+        ("sequence_1 = eval(1)\noutput = sequence_1", "unknown function 'eval'"),
         ("sequence_1 = set_list([1], [2])\noutput = sequence_1", "takes 1"),
-        ("sequence_1 = reverse_list(sequence_1)\noutput = sequence_1", "not there yet"),
+        ("sequence_1 = reverse_list(sequence_1)\noutput = sequence_1", "not defined yet"),
         ("sequence_2 = set_list([1])\noutput = sequence_2", "must assign sequence_1"),
         ("sequence_1 = set_list([1])\noutput = sequence_2", "does not exist"),
         ("sequence_1 = set_list([True])\noutput = sequence_1", "not an integer"),
@@ -249,8 +249,8 @@ def test_programs_that_open_files_are_blanked() -> None:
         ('{"sequence": [1, 256], "program": "x"}', "needs 'sequence'"),
         ('{"sequence": [true], "program": "x"}', "needs 'sequence'"),
         ('{"sequence": [], "program": "x"}', "needs 'sequence'"),
-        ('{"sequence": [1]}', "needs a text 'program'"),
-        ('{"prompt": "no list", "program": "x"}', "holds no list"),
+        ('{"sequence": [1]}', "needs a string 'program'"),
+        ('{"prompt": "no list", "program": "x"}', "has no list"),
         ('{"prompt": "[1, 999]", "program": "x"}', "999"),
     ],
 )
@@ -318,7 +318,7 @@ def test_bits_of_programs_of_the_language() -> None:
 
 
 def test_failures_of_the_sandbox_and_nothing_are_no_scores() -> None:
-    with pytest.raises(InputError, match="no answers"):
+    with pytest.raises(InputError, match="No answers"):
         kt_task.score_results([])
     with pytest.raises(InputError, match="sandbox failed on 1 of 1"):
         kt_task.score_results([result([1], "x", None, "infra_error")])

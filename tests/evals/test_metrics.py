@@ -167,7 +167,7 @@ def test_the_papers_measures_by_hand() -> None:
     both = paper_repetition(outputs, scope="prompt+output")
     assert both.scope == "prompt+output"
     assert both.tr_s == pytest.approx((1 / 4 + 0) / 2)
-    with pytest.raises(InputError, match="no outputs"):
+    with pytest.raises(InputError, match="No outputs"):
         paper_repetition([])
 
 

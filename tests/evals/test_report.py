@@ -521,7 +521,7 @@ def test_samples_that_were_not_scored_are_refused(scored_folder: Path) -> None:
     file = scored_folder / "samples.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match="lacks 1 of the samples"):
+    with pytest.raises(InputError, match="lacks 1 of the scored samples"):
         read_run("a", scored_folder)
     file.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
     with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):

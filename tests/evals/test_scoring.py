@@ -164,7 +164,7 @@ def test_an_infra_error_is_left_out_said_and_tried_again(
     assert not result.complete
     assert [(p.n, p.c) for p in result.problems] == [(1, 1), (2, 1)]
     assert result.statuses["infra_error"] == 1
-    assert any("could not be judged" in note for note in result.notes)
+    assert any("could not be scored" in note for note in result.notes)
     assert list(result.estimates) == [1]
 
     def mended(job: Job) -> Outcome:
@@ -290,7 +290,7 @@ def test_no_code_has_a_status_and_a_reason_and_is_not_run(
     sandbox = FakeSandbox(judge)
     result = score(samples, toy, out=tmp_path, sandbox=sandbox)
     assert result.statuses == {"empty": 1, "no_answer": 1}
-    assert any("In 1 of 2 samples no program was found" in note for note in result.notes)
+    assert any("No program was found in 1 of 2 samples" in note for note in result.notes)
     assert len(sandbox.ran) == 1  # the reference
     first, second = read_jsonl(Verdict, tmp_path / VERDICTS)
     assert "no code block" in first.message
@@ -331,7 +331,7 @@ def test_a_completion_of_another_toolkit_is_not_cut(toy: tasks.Task[Any]) -> Non
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
-        ([], "holds no samples"),
+        ([], "has no samples"),
         ([{"task_id": "Nope/1", "completion": "x"}], "Nope/1"),
         ([{"task_id": "Toy/1"}], "rows.jsonl:1.*completion"),
         ([{"task_id": 3, "completion": "x"}], "rows.jsonl:1"),
@@ -564,7 +564,7 @@ def _untimed(path: Path) -> str:
         (["mbpp", "mbpp"], None),
         (
             ["mbpp", "humaneval"],
-            r"several tasks \('humaneval', 'mbpp'\)\. Name it with --task",
+            r"several tasks \('humaneval', 'mbpp'\)\. Pass the task with --task",
         ),
         (["", ""], "name no task"),
         (["file:x.yaml"], "task file:x.yaml, which is not in this directory"),

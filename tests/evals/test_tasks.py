@@ -282,7 +282,7 @@ def test_files_plain_compressed_missing_and_damaged(tmp_path: Path) -> None:
     for path, named in [
         (packed, "damaged"),
         (tmp_path / "no", "Cannot read"),
-        (tmp_path, "is no finished data directory"),
+        (tmp_path, "is not a finished data directory"),
     ]:
         with pytest.raises(InputError, match=named):
             tasks.load("humaneval", str(path))

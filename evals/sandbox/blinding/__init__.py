@@ -1,6 +1,6 @@
-"""Takes the expected values out of tests before they run in the program's process.
+"""Removes the expected values from tests before they run in the program's process.
 
-A *site* is an assertion about something that the program computed. :func:`blind` splits a module of
+A *site* is an assertion about a value that the program computed. :func:`blind` splits a module of
 tests into two:
 
 - *inside*, for the program's process: full Python, in which each site only reports the operands
@@ -8,15 +8,15 @@ tests into two:
 - *outside*, for the tests' process: the same control flow over the tests' own values, in which each
   site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
-What is outside runs as ordinary Python, so the number and order of reports follow from the tests
-alone: loops over tables, ``parametrize``, :mod:`unittest`. A value of the tests is inside
-only if something there reads it; columns of tables that nothing inside reads are blanked.
+The outside part runs as ordinary Python, so the number and order of reports depend only on the
+tests: loops over tables, ``parametrize``, :mod:`unittest`. A value of the tests is inside only if
+code inside reads it; columns of tables that no code inside reads are blanked.
 
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
 expected value depends on the program or is inside anyway, if the program decides whether the site
 is reached, or if it is in a function that the tests call themselves. An expression depends on the
-program unless it consists of literals, operators, pure functions and names bound to such; this is
-conservative, so mistakes cost a verdict of a right program, not a secret.
+program unless it consists of literals, operators, pure functions and names bound to them; this is
+conservative, so mistakes cost a verdict of a correct program, not a secret.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Blinded(NamedTuple):
     """Tests in two parts.
 
     Attributes:
-        inside: text for the program's process.
+        inside: source for the program's process.
         outside: module for the tests' process.
-        sites: number of assertions about the program, wherever they are in loops.
-        open: the places and the texts of open ones.
+        sites: number of assertions about the program; one in a loop counts once.
+        open: places and source of the open sites.
         plain: whether the tests need only plain values and functions of the program.
     """
 
@@ -54,7 +54,7 @@ class Blinded(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
-    """Splits tests; None if they cannot be, so that they are isolated."""
+    """Splits tests; None if they cannot be split, so they are isolated."""
     if len(setup) + len(test) > MAX_TEXT:
         return None
     try:
@@ -72,7 +72,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
 
 class _Split(Hiding):
     def result(self) -> Blinded:
-        """The two parts."""
+        """Returns the two parts."""
         self.settle()
         plain = Plainness(self).holds()
         for site in self.read.sites:

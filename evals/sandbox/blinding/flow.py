@@ -1,4 +1,4 @@
-"""Tells what depends on the program."""
+"""Data flow: finds values that depend on the program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Flow:
             for scope, name, rest in read.bound
         ]
         for index, scope in enumerate(read.scopes):
-            if scope.is_class:  # attributes of the class are read by way of self, too
+            if scope.is_class:  # attributes of the class are also read through self
                 self.bindings += [
                     Binding((SELF, key[1]), values, guards)
                     for key, values, guards, _ in self.bindings
@@ -64,7 +64,7 @@ class Flow:
         self.known = self.bindings_of.keys()
         self.runners = {id(node) for node in self._runners()}
         self.called = {id(call.func) for call in read.calls}
-        self.calls_of: dict[Key, list[ast.Call]] = {}  # of functions of the tests
+        self.calls_of: dict[Key, list[ast.Call]] = {}  # calls of the tests' functions
         for call in read.calls:
             if (key := self.variable(call.func)) in self.functions:
                 self.calls_of.setdefault(key, []).append(call)
@@ -75,10 +75,10 @@ class Flow:
         for node in read.attributes:
             self.uses.setdefault((SELF, node.attr), []).append(node)
 
-    # What depends on the program.
+    # Dependence on the program:
 
     def key(self, scope: int, name: str) -> Key:
-        """The variable that a name means in a scope."""
+        """Returns the variable that a name means in a scope."""
         first = True
         while scope != FREE:
             found = self.read.scopes[scope]
@@ -91,45 +91,45 @@ class Flow:
         return FREE, name
 
     def key_of(self, node: Any) -> Key:
-        """The variable that a name means."""
+        """Returns the variable that a name means."""
         return self.keys.get(id(node), (FREE, node.id))
 
     def variable(self, node: Any) -> Key | None:
-        """The variable that a name, or an attribute of ``self``, means; None for other nodes."""
+        """Returns the variable of a name, or of an attribute of ``self``; None for other nodes."""
         if isinstance(node, ast.Name):
             return self.key_of(node)
         return (SELF, node.attr) if is_self(node) else None
 
     def variables_in(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[Any, Key]]:
-        """The names, and attributes of ``self``, that occur in nodes."""
+        """Yields the names, and attributes of ``self``, that occur in nodes."""
         for node in nodes:
             for each in ast.walk(node):
                 if (key := self.variable(each)) is not None:
                     yield each, key
 
     def read_in(self, *nodes: ast.AST) -> set[Key]:
-        """The variables that are read in nodes."""
+        """Returns the variables that are read in nodes."""
         return {key for node, key in self.variables_in(nodes) if isinstance(node.ctx, ast.Load)}
 
     @functools.cached_property
     def parents(self) -> dict[int, ast.AST]:
-        """Nodes by the ids of their parts."""
+        """Parent nodes by the ids of their children."""
         return {
             id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
         }
 
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
-        """What a variable is bound to, not what changes its value."""
+        """Returns the values that a variable is bound to, without later changes of them."""
         found = self.bindings_of.get(key, ()) if key else ()
         return [value for each in found if not each.is_change for value in each.values]
 
     def only_value(self, key: Key | None) -> ast.AST | None:
-        """What a variable is bound to, once and for all; None if that may change."""
+        """Returns the only value that a variable is ever bound to; None if it may change."""
         found = self.bindings_of.get(key, []) if key else []
         return found[0].values[0] if len(found) == 1 and len(found[0].values) == 1 else None
 
     def _runners(self) -> Iterator[Any]:
-        """Functions that the runner of the tests calls."""
+        """Yields functions that the test runner calls."""
         for node in self.read.functions.get(0, ()):
             is_check = node.name == "check" and self.read.entry_point
             if node.name.startswith("test") or is_check:
@@ -141,7 +141,7 @@ class Flow:
 
     @functools.cached_property
     def test_classes(self) -> list[ast.ClassDef]:
-        """Classes of tests, and those that they derive from."""
+        """Test classes and their base classes."""
         own = {node.name: node for node in self.read.classes}
 
         def ancestors(node: ast.ClassDef, depth: int = 0) -> Iterator[ast.ClassDef]:
@@ -165,11 +165,11 @@ class Flow:
         return any(each is node for each in self.test_classes)
 
     def settle(self) -> None:
-        """Finds what depends on the program, to a fixed point."""
+        """Finds the values that depend on the program, to a fixed point."""
         self.dependent: set[Key] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Any]] = {}  # fixtures by the parameters that they give
+        self.arguments: dict[Key, list[Any]] = {}  # parameter -> fixtures that supply it
         self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
         self.memo: dict[int, bool] = {}
@@ -257,7 +257,7 @@ class Flow:
         return {key for node in found for key in self._bound_by(node)}
 
     def depends(self, node: ast.AST | None) -> bool:
-        """Whether a value depends on the program."""
+        """Returns whether a value depends on the program."""
         if node is None:
             return True
         found = self.memo.get(id(node))
@@ -298,11 +298,11 @@ class Flow:
         fails = any(isinstance(each, FAILURES) for each in ast.walk(node))
         uses = self.uses.get(self._key_of(node), ())
         if fails and any(id(use) not in self.called for use in uses):
-            return False  # others may call it
+            return False  # other code may call it
         return not decorators and not any(map(self.depends, node.body))
 
     def _gets_functions(self, node: Any) -> bool:
-        """Whether a call gives it a function of the program."""
+        """Returns whether a call passes it a function of the program."""
         calls = self.calls_of.get(self._key_of(node), ())
         given = [a for call in calls for _, a in given_arguments(node, call)]
         return any(
@@ -310,7 +310,7 @@ class Flow:
         )
 
     def _is_live(self, node: Any) -> bool:
-        """Whether it is run outside, too, whenever it is run inside."""
+        """Returns whether it also runs outside whenever it runs inside."""
         if id(node) in self.pure:
             return True
         if may_fail(node):
@@ -327,7 +327,7 @@ class Flow:
         return id(node) in self.runners and not any(call.args or call.keywords for call in calls)
 
     def _repeats(self, node: ast.AST) -> bool:
-        """Whether a decorator may call a test more than once, or not at all."""
+        """Returns whether a decorator may call a test more than once, or not at all."""
         names = {last_name(each) for each in ast.walk(node)}
         return self.depends(node) and "patch" not in names and not is_fixture(node)
 
@@ -339,7 +339,7 @@ class Flow:
 
     @property
     def has_many(self) -> bool:
-        """Whether something runs the tests of all functions or classes more often than once."""
+        """Whether the tests of all functions or classes may run more than once."""
         kinds = [d for node in self.read.classes for d in node.decorator_list]
         if any(map(self._repeats, kinds)) or "parametrize" in last_names(kinds):
             return True
@@ -357,12 +357,12 @@ class Flow:
         return (SELF if self.read.scopes[scope].is_class else scope), node.name
 
     def runs_test(self, call: ast.Call) -> bool:
-        """Whether it calls a test, in both parts."""
+        """Returns whether it calls a test, in both parts."""
         found = self.functions.get(self.variable(call.func) or (FREE, ""), [])
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:
-        """Parameters depend on the program but for those of tables and pure fixtures."""
+        """Marks parameters as dependent on the program, except from tables or pure fixtures."""
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         own = {"self", "cls"}
@@ -377,7 +377,7 @@ class Flow:
         self.dependent |= {(scope, name) for name in names - own}
 
     def controlled(self, guards: tuple[Any, ...]) -> bool:
-        """Whether the tests alone decide that a statement is reached."""
+        """Returns whether only the tests decide that a statement is reached."""
         return all(map(self.is_controlled, guards))
 
     def is_controlled(self, guard: Any) -> bool:
@@ -401,7 +401,7 @@ class Flow:
         )
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
-        """Whether a value is what a function or an object of the program returns."""
+        """Returns whether a value is the result of a function or an object of the program."""
         root = root_of(node)
         key = self.variable(root)
         if key is None or key in self.functions:
@@ -412,7 +412,7 @@ class Flow:
         if self._is_candidate(key):
             return True
         found = self.bound_values(key)
-        if not found and key in self.dependent:  # an argument that a fixture gives
+        if not found and key in self.dependent:  # an argument from a fixture
             fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
             returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, RETURNS)]
             found = [each.value for each in returns]
@@ -429,7 +429,7 @@ class Flow:
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
     def is_error(self, node: ast.AST | None, depth: int = 0) -> bool:
-        """Whether a value is, or contains, an exception that the tests made."""
+        """Returns whether a value is, or contains, an exception that the tests made."""
         if isinstance(node, ast.Call):
             kind = getattr(builtins, last_name(node), None)
             return isinstance(kind, type) and issubclass(kind, BaseException)
@@ -439,7 +439,7 @@ class Flow:
         return depth < 4 and any(self.is_error(value, depth + 1) for value in found)
 
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
-        """Whether a value is an object of a class, as far as its name tells."""
+        """Returns whether a value is an object of a class, judging by its name."""
         if isinstance(node, ast.Call):
             name = last_name(node)
             known = getattr(builtins, name, None) or not self.depends(node.func)

@@ -1,4 +1,4 @@
-"""Tells whether the program could read what an assertion expects before the tests get to it."""
+"""Checks whether the program could read an assertion's expected value before the tests do."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_SEARCHED = 1 << 18  # characters
 
 
 class Hiding(Parts):
-    """What is expected, and what the inside part shows of it."""
+    """The expected values, and the ones among them that the inside part reveals."""
 
     def revealed(self, sites: list[Site], inside: ast.Module, needed: set[Key]) -> list[Site]:
-        """Sites that expect something which the inside part shows.
+        """Returns sites whose expected value the inside part reveals.
 
         Args:
-            needed: the variables that it reads.
+            needed: variables that the inside part reads.
         """
         shown = _Shown(inside)
         return [site for site in sites if not self._is_hidden(site, needed, shown)]
@@ -44,7 +44,7 @@ class Hiding(Parts):
         )
 
     def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
-        """Variables that the program is given, and from which something else is computed."""
+        """Returns variables passed to the program that a value uses only to compute others."""
         computed = [
             value
             for call in ast.walk(node)
@@ -67,23 +67,23 @@ class Hiding(Parts):
 
 @dataclass
 class _Look:
-    """A look for what a value is made of: names that are read inside, literals that stand there."""
+    """A search through a value's sources: names that are read inside, and literals inside."""
 
     tests: Hiding
     needed: set[Key]
-    given: set[Key]  # to the program
+    given: set[Key]  # variables passed to the program
     shown: _Shown
     seen: set[Any] = field(default_factory=set)
 
     def hides(self, node: ast.AST, end: _Place | None) -> bool:
-        """Whether nothing that a value is made of can be read inside.
+        """Returns whether no source of a value can be read inside.
 
         Args:
-            end: where the value has been compared; None if its literals need not be hidden.
+            end: place where the value has been compared; None if its literals need not be hidden.
         """
         loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
-        longer = {  # what is expected is not a part of these
+        longer = {  # the expected value is not a part of these
             id(part)
             for text in ast.walk(node)
             if isinstance(text, ast.JoinedStr) and any(map(is_telling, text.values))
@@ -113,7 +113,7 @@ class _Look:
             if value is None:
                 continue
             if (tests.bound_with[id(value)] - {key}) & self.needed:
-                return False  # a part of the value that another name has
+                return False  # a part of the value that has another name
             if not self.hides(value, _end(value) if id(value) in tests.read.cells else end):
                 return False
         fixtures = tests.arguments.get(key, ())
@@ -142,7 +142,7 @@ def _end(node: ast.AST) -> _Place:
 
 
 class _Shown:
-    """Literals of the inside part, with the places where the program gets them at the latest."""
+    """Literals of the inside part, with the last places where the program receives them."""
 
     def __init__(self, inside: ast.Module) -> None:
         self.places: dict[Any, _Place] = {}
@@ -161,7 +161,7 @@ class _Shown:
                 for number in re.findall(r"\d+", node.name):
                     self._add(float(number), _NEVER)
         if sum(len(text) for _, text in texts) > MAX_SEARCHED:
-            self.last_text = max(place for place, _ in texts)  # not searched: it could hold any
+            self.last_text = max(place for place, _ in texts)  # not searched: may contain any
             texts = []
         self.texts = texts
 
@@ -169,7 +169,7 @@ class _Shown:
         self.places[value] = max(place, self.places.get(value, place))
 
     def last(self, literal: Any) -> _Place:
-        """The last place where a literal occurs, also as a part of another one."""
+        """Returns the last place where a literal occurs, also as a part of another one."""
         found = [self.places.get(literal, (-1, -1))]
         if isinstance(literal, str):
             found.append(self.last_text)

@@ -1,8 +1,8 @@
-"""Tells whether an operand of an assertion consists of the program's results alone.
+"""Checks whether an operand of an assertion consists only of the program's results.
 
 An operand is reported to the tests' process only if the literals of the tests reach it as arguments
-of the program's calls. Otherwise code inside may have compared a result with what is expected, and
-the report would be easily guessed: a flag, a count of failures, an empty difference.
+of the program's calls. Otherwise code inside may have compared a result with the expected value,
+and the report would be easy to guess: a flag, a count of failures, an empty difference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .trees import (
     root_of,
 )
 
-# Methods of plain values that compare them with their arguments: applied outside if they can be.
+# Methods of plain values that compare them with their arguments: applied outside if possible.
 OUTER_METHODS = words(
     "startswith endswith issubset issuperset isdisjoint equals symmetric_difference removeprefix "
     "removesuffix"
@@ -55,7 +55,7 @@ _PARTS = (
 
 
 def is_telling(node: ast.AST) -> bool:
-    """Whether a node is a literal that is not easily guessed."""
+    """Returns whether a node is a literal that is hard to guess."""
     if not isinstance(node, ast.Constant) or isinstance(node.value, (bool, type(None))):
         return False
     value = node.value
@@ -77,7 +77,7 @@ class Origins:
     """Follows operands through the variables, functions and fixtures of the tests.
 
     Args:
-        split: the tests, with what depends on the program.
+        split: the tests, with the dependence of values on the program.
     """
 
     def __init__(self, split: Any) -> None:
@@ -86,7 +86,7 @@ class Origins:
         self.classes = {node.name: node for node in split.read.classes}
 
     def tells(self, node: ast.AST, depth: int = 0) -> bool:
-        """Whether the tests' own value contains a literal that is not easily guessed."""
+        """Returns whether the tests' own value contains a literal that is hard to guess."""
         split = self.split
         if depth > 6:
             return True
@@ -103,10 +103,10 @@ class Origins:
     def is_made(
         self, node: ast.AST, seen: set[Any] | None = None, is_argument: bool = False
     ) -> bool:
-        """Whether a value consists of what calls of the program return or change.
+        """Returns whether a value consists of results or changes by calls of the program.
 
         Args:
-            is_argument: the program is given it, so functions and classes may do anything.
+            is_argument: it is passed to the program, so functions and classes may do anything.
         """
         split, seen = self.split, set() if seen is None else seen
         if isinstance(node, _CHOICES):
@@ -145,7 +145,7 @@ class Origins:
         return not split.depends(node)
 
     def _all(self, nodes: Iterable[ast.AST], seen: set[Any], is_argument: bool = False) -> bool:
-        """Whether those of the nodes that depend on the program are its results."""
+        """Returns whether all dependent nodes are the program's results."""
         split = self.split
         return all(
             self.is_made(node, seen, is_argument)
@@ -214,7 +214,7 @@ class Origins:
         return guard[0] != "try" or bool(split.is_controlled(guard))
 
     def _use(self, use: ast.AST, seen: set[Any]) -> bool:
-        """Whether a use of an object only has it changed by the program's results."""
+        """Returns whether a use of an object only lets the program's results change it."""
         split, parent = self.split, self.split.parents.get(id(use))
         while isinstance(parent, (ast.Attribute, ast.Subscript)) and parent.value is use:
             use, parent = parent, split.parents.get(id(parent))
@@ -283,7 +283,7 @@ class Origins:
         return self._body(node, seen)
 
     def _body(self, node: Any, seen: set[Any]) -> bool:
-        """Whether a function or class of the tests compares nothing."""
+        """Returns whether a function or class of the tests compares nothing."""
         split = self.split
 
         def fine(each: ast.AST, is_shown: bool = False) -> bool:
@@ -303,7 +303,7 @@ class Origins:
         return all(map(fine, parts))
 
     def _fixture(self, node: Any, seen: set[Any]) -> bool:
-        """Whether what a fixture returns is made by the program."""
+        """Returns whether a fixture's result comes from the program."""
         if id(node) in seen:
             return True
         seen.add(id(node))
@@ -321,5 +321,5 @@ def _is_node(guard: Any) -> bool:
 
 
 def _is_loose(guard: Any, split: Any) -> bool:
-    """Whether a statement is in a function that the program may call."""
+    """Returns whether a statement is in a function that the program may call."""
     return type(guard) is tuple and guard[0] == "function" and not split.is_controlled(guard)

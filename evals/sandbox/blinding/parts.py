@@ -50,7 +50,7 @@ class Parts(Sites):
 
     by_node: dict[int, Site]
 
-    # The two parts.
+    # Construction of the two parts:
 
     def _inside_part(self) -> tuple[ast.Module, set[Key]]:
         needed: set[Key] = set()
@@ -66,13 +66,13 @@ class Parts(Sites):
             needed = now
 
     def _is_own(self, node: ast.AST) -> bool:
-        """Whether a statement concerns the tests' values alone."""
+        """Returns whether a statement concerns only the tests' values."""
         return not self.depends(node) and self._bound_by(node).isdisjoint(self.dependent)
 
     def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
         return [made for node in nodes for made in self._inner(node)]
 
-    is_caught = False  # what is raised there reaches the program, or other code inside
+    is_caught = False  # exceptions raised there reach the program, or other code inside
 
     def _inner_compound(self, node: Any) -> list[ast.stmt]:
         before = self.is_caught
@@ -92,7 +92,7 @@ class Parts(Sites):
         return made.body if needs_no_head(made) else [made]
 
     def _rebuilt(self, node: Any, inner: Callable[[list[ast.stmt]], list[ast.stmt]]) -> Any:
-        """A compound statement with what ``inner`` makes of the statements in it."""
+        """Rebuilds a compound statement, with ``inner`` applied to the statements in it."""
         parts = {n: inner(getattr(node, n)) for n in BLOCKS if hasattr(node, n)}
         parts["body"] = parts["body"] or [ast.Pass()]
         if isinstance(node, ast.Try):
@@ -162,7 +162,7 @@ class Parts(Sites):
         return result
 
     def _inner_open(self, node: Any) -> list[ast.stmt]:
-        """An open site as it is; if it fails, that is told at once."""
+        """Returns an open site unchanged; its failure is reported immediately."""
         if isinstance(node, ast.Raise):
             return [node]
         if isinstance(node, (ast.With, ast.AsyncWith)):
@@ -183,9 +183,9 @@ class Parts(Sites):
         return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
 
     def _seen(self, node: Any, site: ast.stmt) -> Any:
-        """An expression whose parts that the program computed are reported when they are read.
+        """Returns an expression that reports parts computed by the program when they are read.
 
-        Of a call of the tests' own, every argument: one that is not reported could be forged.
+        Every argument of the tests' own calls is reported: another could be forged.
         """
         if not self.depends(node):
             return node
@@ -211,7 +211,7 @@ class Parts(Sites):
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:
-        """Names of tests that tell nothing, in the same order; none if something else uses them."""
+        """Neutral names for tests, in the same order; none if other code uses the names."""
         nodes = [n for owned in self.functions.values() for n in owned if id(n) in self.runners]
         names = sorted({node.name for node in nodes if node.name.startswith("test")})
         used = {node.id for node, _, _ in self.read.named if isinstance(node, ast.Name)}
@@ -222,7 +222,7 @@ class Parts(Sites):
                 used.add(node.value)
         if not used.isdisjoint(("request", "_testMethodName", "id")) or not used.isdisjoint(names):
             return {}
-        letters = itertools.product(string.ascii_lowercase, repeat=4)  # in order, and no digits
+        letters = itertools.product(string.ascii_lowercase, repeat=4)  # sorted, without digits
         return {name: "test_" + "".join(part) for name, part in zip(names, letters, strict=False)}
 
     def _inner_function(self, node: Any) -> list[ast.stmt]:
@@ -249,10 +249,10 @@ class Parts(Sites):
         return [made]
 
     def _table(self, table: ast.expr, target: ast.expr, scope: int | None = None) -> ast.expr:
-        """A loop's table inside, without the columns that nothing there reads.
+        """Returns a loop's table inside, without the columns that no code inside reads.
 
         Args:
-            scope: of the target's names, if they are parameters of a function.
+            scope: scope of the target's names, if they are parameters of a function.
         """
         parts = target.elts if isinstance(target, ast.Tuple) else []
         name = last_name(table) if isinstance(table, ast.Call) else ""
@@ -273,7 +273,7 @@ class Parts(Sites):
         return table
 
     def is_read(self, fixture: str, needed: set[Key]) -> bool:
-        """Whether something inside reads what a fixture returns."""
+        """Returns whether code inside reads a fixture's result."""
         return any(name == fixture and (scope, name) in needed for scope, name in self.arguments)
 
     def _with(self, node: Any, **changes: Any) -> Any:
@@ -330,7 +330,7 @@ class Parts(Sites):
         return [node] if self._is_own(node) else []
 
     def _may_raise(self, node: ast.stmt) -> bool:
-        """Whether a statement of the tests alone is there for what it raises."""
+        """Returns whether a statement of the tests alone serves to raise something."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return not self.runs_test(node.value)
         return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))

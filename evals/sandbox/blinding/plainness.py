@@ -1,4 +1,4 @@
-"""Tells whether tests need only plain values and functions of the program."""
+"""Checks whether tests need only plain values and functions of the program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .trees import (
     raised_by,
 )
 
-# What tests may do with a value of the program, so that it need not be more than a plain one.
+# What tests may do with a value of the program that is only a plain value.
 PLAIN_USES = words(
     "abs all any float fabs int isclose isinstance len list map max min round set sorted sum tuple "
     "zip approx"
@@ -45,7 +45,7 @@ NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Globa
 
 
 class Plainness:
-    """Whether tests need only plain values and functions of the program.
+    """A check whether tests need only plain values and functions of the program.
 
     Args:
         split: the tests; :meth:`Flow.settle` has been called.
@@ -85,7 +85,7 @@ class Plainness:
                         self.made.add((scope, name))
 
     def _is_program_function(self, node: ast.AST) -> bool:
-        """Whether it is a global name of the program, or an argument that is one."""
+        """Returns whether it is a global name of the program, or an argument that is one."""
         if not isinstance(node, ast.Name):
             return False
         key = self.split.key_of(node)
@@ -95,7 +95,7 @@ class Plainness:
         return is_free or key in self.given
 
     def _uses(self, node: ast.AST) -> bool:
-        """Whether something of the program occurs in an expression or statement."""
+        """Returns whether a value of the program occurs in an expression or statement."""
         return any(
             self._is_program_function(each) or self.split.variable(each) in self.made
             for each in ast.walk(node)
@@ -103,7 +103,7 @@ class Plainness:
         )
 
     def holds(self) -> bool:
-        """True if no statement needs more."""
+        """Returns True if no statement needs more."""
         return all(map(self._is_plain, ast.walk(self.split.tree)))
 
     def _is_plain(self, node: ast.AST) -> bool:
@@ -161,7 +161,7 @@ class Plainness:
         return not parameter_tables(node) and all(a.arg in ("self", "cls") for a in node.args.args)
 
     def _is_plain_use(self, node: ast.Name) -> bool:
-        """Whether a function of the program is only called, and its results compared."""
+        """Returns whether a function of the program is only called, and its results compared."""
         key, parent = self.split.key_of(node), self.split.parents[id(node)]
         if key in self.split.functions:
             return isinstance(parent, ast.Call) and parent.func is node
@@ -185,13 +185,13 @@ class Plainness:
         return parent is not user.func and (known or self._uses(user.func))
 
     def _is_own_call(self, node: ast.Call) -> bool:
-        """Whether it calls a function of the tests."""
+        """Returns whether it calls a function of the tests."""
         return isinstance(node.func, ast.Name) and (
             self.split.key_of(node.func) in self.split.functions
         )
 
     def _is_plain_value(self, node: ast.AST, is_sent: bool = True) -> bool:
-        """Whether an argument is a plain value, and changes of it in place would not be seen.
+        """Returns whether an argument is a plain value without visible changes in place.
 
         Args:
             is_sent: whether the program gets the object itself, or a part of it.
@@ -220,8 +220,8 @@ class Plainness:
         return True
 
     def _is_shared(self, node: ast.AST, key: Key) -> bool:
-        """Whether the tests could see a change of a variable, which is read later or has parts that
-        others share.
+        """Returns whether the tests could see a change of a variable, which is read later or has
+        parts that others share.
         """
         split = self.split
         others = [use for use in split.uses.get(key, ()) if use is not node]

@@ -40,7 +40,7 @@ from .trees import (
 
 
 class Simpler(ast.NodeTransformer):
-    """Writes what can be written in several ways in one."""
+    """Normalizes equivalent forms of statements to one."""
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
@@ -58,7 +58,7 @@ class Simpler(ast.NodeTransformer):
         return body[0]
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        """Makes two statements of ``a, b = 1, 2``."""
+        """Splits ``a, b = 1, 2`` into two statements."""
         (target, *others), value = node.targets, node.value
         if others or not (is_column(target) and is_column(value)):
             return [node]
@@ -71,7 +71,7 @@ class Simpler(ast.NodeTransformer):
         return [each for assignment in made for each in self.visit_Assign(assignment)]
 
     def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
-        """Writes an expected exception as ``with raises(Error): f()``, the handler behind it."""
+        """Rewrites an expected exception as ``with raises(Error): f()``, then the handler."""
         self.generic_visit(node)
         handler = expected_by(node)
         if handler is None or handler.type is None:
@@ -96,7 +96,7 @@ def with_imports(flow: Any) -> ast.Module:
     """Adds imports of pure modules that tests use, but leave to the program to import."""
     for (scope, name), uses in flow.uses.items():
         if scope == FREE and name in PURE_MODULES - {"random"}:
-            # Another name, as of the class datetime, is not of the module.
+            # Another name, such as the class datetime, is not the module's.
             known = dir(importlib.import_module(name))
             if all(getattr(flow.parents[id(use)], "attr", "") in known for use in uses):
                 flow.tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
@@ -112,16 +112,16 @@ def without_lines(tree: ast.Module) -> ast.Module:
 
 
 class Columns(ast.NodeTransformer):
-    """Writes tables of literals as columns, ``zip([1, 2], [3, 4])``, where several names are bound
+    """Rewrites tables of literals as columns, ``zip([1, 2], [3, 4])``, if several names are bound
     to their rows, so that each name has its values.
 
     Args:
-        flow: the names of the tests.
+        flow: names of the tests.
     """
 
     def __init__(self, flow: Any) -> None:
         self.flow = flow
-        self.places = {  # names in the place of a table
+        self.places = {  # names used as a table
             id(each)
             for node in ast.walk(flow.tree)
             for table in _tables_of(node)
@@ -158,7 +158,7 @@ class Columns(ast.NodeTransformer):
         return table
 
     def _value(self, table: Any) -> Any:
-        """The literal that a name means which is used as a table alone."""
+        """Returns the literal of a name that is used only as a table."""
         key = self.flow.variable(table)
         value = self.flow.only_value(key)
         uses = {id(use) for use in self.flow.uses.get(key, ())}
@@ -169,7 +169,7 @@ class Columns(ast.NodeTransformer):
         return copy.deepcopy(value) if is_known else table
 
     def _rows(self, table: Any, parts: list[ast.expr]) -> list[tuple[ast.expr, list[ast.expr]]]:
-        """The rows of a literal, each with its cells; none if it has another shape."""
+        """Returns the rows of a literal, each with its cells; none if it has another shape."""
         if isinstance(table, ast.Call) and last_name(table) == "items" and not table.args:
             owner = self._value(table.func.value)  # type: ignore[attr-defined]
             if not isinstance(owner, ast.Dict) or None in owner.keys or len(parts) != 2:
@@ -201,7 +201,7 @@ def _tables_of(node: ast.AST) -> list[ast.expr]:
 
 
 def _names_of(table: ast.expr) -> Iterator[ast.expr]:
-    """The names whose items a loop over a table binds."""
+    """Yields the names whose items a loop over a table binds."""
     if not isinstance(table, ast.Call):
         yield table
     elif last_name(table) in ("zip", "enumerate"):
@@ -222,7 +222,7 @@ class Scope:
 
 @dataclass(eq=False)
 class Site:
-    """An assertion: its statement and the conditions under which it is reached."""
+    """An assertion: its statement and the conditions for reaching it."""
 
     node: ast.stmt
     guards: tuple[Any, ...]
@@ -230,7 +230,7 @@ class Site:
     number: int = -1
     is_open: bool = False
     operands: list[ast.expr] = field(default_factory=list)
-    pure: list[ast.expr] = field(default_factory=list)  # what is compared with operands
+    pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
     outside: list[ast.stmt] = field(default_factory=list)
     inside: list[ast.stmt] = field(default_factory=list)
 
@@ -260,7 +260,7 @@ class Reader(ast.NodeVisitor):
         self.classes: list[ast.ClassDef] = []
         self.modules: dict[str, str] = {}  # by the names that imports bind
         self.attributes: list[ast.Attribute] = []  # of ``self``
-        self.exits: list[tuple[Any, ...]] = []  # the guards of return, break and continue
+        self.exits: list[tuple[Any, ...]] = []  # guards of return, break and continue
         self.cells: set[int] = set()  # ids of the items of tables
         self.entry_point = entry_point
         for node in tree.body:
@@ -401,8 +401,8 @@ class Reader(ast.NodeVisitor):
     visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
 
     def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
-        """Binds the names of a loop: those of ``zip`` and ``enumerate`` each to its part, one to
-        all items of a display.
+        """Binds the names of a loop: for ``zip`` and ``enumerate`` each name to its part, for a
+        display one name to all items.
         """
         name = last_name(table) if isinstance(table, ast.Call) else ""
         parts = target.elts if isinstance(target, ast.Tuple) else []
@@ -452,7 +452,7 @@ class Reader(ast.NodeVisitor):
         elif raised_by(node) is not None:
             guard = ("raises", node)
         elif {last_name(item.context_expr) for item in node.items} <= WHOLE:
-            guard = ast.Constant(True)  # reached in any case
+            guard = ast.Constant(True)  # always reached
         self._guarded(guard, node.body)
 
     visit_AsyncWith = visit_With

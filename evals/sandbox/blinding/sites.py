@@ -1,4 +1,4 @@
-"""Closes assertions: operands inside, comparisons outside."""
+"""Closes assertions: evaluates operands inside and comparisons outside."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sites(Flow):
         return Origins(self)
 
     def _close(self, site: Site) -> None:
-        """Finds the operands of a site and what is done with them outside."""
+        """Finds the operands of a site and their use outside."""
         node = site.node
         leaves = {
             id(g[1])
@@ -86,7 +86,7 @@ class Sites(Flow):
         )
 
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
-        """What a site becomes outside; None if it is not one."""
+        """Returns a site's statement outside; None if it is not one."""
         if isinstance(node, ast.Assert):
             if self.depends(node.test) or self.reads_touched(node.test):
                 return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
@@ -147,7 +147,7 @@ class Sites(Flow):
         return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
-        """The same assertion of another mock, which is called outside as the first was inside."""
+        """Returns the same assertion on another mock, which is called outside like the first."""
         expected = [*call.args, *(k.value for k in call.keywords)]
         if any(self.depends(value) or self.is_error(value) for value in expected):
             raise OpenError
@@ -185,7 +185,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Expr(check), node)
 
     def _compared(self, parts: list[ast.expr], identity: bool = False) -> list[ast.expr]:
-        """The operands of a comparison: what depends on the program is reported."""
+        """Returns the operands of a comparison, with reports for the dependent ones."""
         reported = [self.depends(part) for part in parts]
         if not any(reported):
             reported = [self.reads_touched(part) for part in parts]
@@ -210,7 +210,7 @@ class Sites(Flow):
         return node
 
     def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
-        """What an expression becomes outside.
+        """Returns an expression's form outside.
 
         Args:
             is_truth: only its truth value matters.
@@ -255,7 +255,7 @@ class Sites(Flow):
         return self._operand(node, is_truth)
 
     def _is_outer_method(self, node: ast.Call) -> bool:
-        """Whether it compares a plain result with its arguments, which is done outside."""
+        """Returns whether it compares a plain result with its arguments, which is done outside."""
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         if owner is None or last_name(node) not in OUTER_METHODS or not node.args:
             return False
@@ -304,7 +304,7 @@ class Sites(Flow):
         if not known and not is_truth and self.is_object(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
-            raise OpenError  # two values are easily guessed
+            raise OpenError  # two values are easy to guess
         truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
         self.current.operands.append(truth if is_truth else node)
         value = ast.Constant(len(self.current.operands) - 1)
@@ -318,10 +318,10 @@ class Sites(Flow):
             if isinstance(each, ast.Constant) and each.value == "__number":
                 each.value = number
 
-    # Assertions in other forms.
+    # Assertions in other forms:
 
     def uncounted(self, sites: list[Site]) -> list[ast.stmt]:
-        """Statements that may fail because of the program, but are not among the sites."""
+        """Returns statements that may fail because of the program, but are not sites."""
         handled: set[int] = set()
         for site in self.read.sites:
             node = site.node
@@ -362,7 +362,7 @@ class Sites(Flow):
         return next((each for each in self._up(node) if isinstance(each, ast.stmt)), None)
 
     def _is_decided(self, node: ast.AST) -> bool:
-        """Whether results of the program decide that the tests' own code gets there."""
+        """Returns whether the program's results decide that the tests' own code gets there."""
         decided = False
         for each in self._up(node):
             if isinstance(each, _DECISIONS):

@@ -1,4 +1,4 @@
-"""Helpers for syntax trees of tests, and the names that they know."""
+"""Helpers for syntax trees of tests, and sets of known names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODULES = (PURE_MODULES - {"random"}) | words(
     "base64 binascii calendar decimal json numpy pandas struct types sys unicodedata unittest "
     "pytest collections.abc string"
 )
-# Of the surroundings, or what may write a file.
+# Names that depend on the environment, or may write a file.
 IMPURE_ATTRIBUTES = words(
     "now today utcnow mock random seed importorskip stdin stdout stderr modules argv environ path "
     "settrace getrecursionlimit to_csv to_excel to_json to_pickle to_parquet to_html to_sql to_xml "
@@ -41,7 +41,7 @@ SET_UP = words(
     "setUp tearDown setUpClass tearDownClass asyncSetUp asyncTearDown setup_method teardown_method "
     "setup_class teardown_class"
 )
-# What loads and runs test cases, which are run anyway.
+# Names that load and run test cases, which are run anyway.
 STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader TestResult")
 RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
 # Calls whose operands are compared outside, not within the program's process.
@@ -56,14 +56,14 @@ WHOLE = words(
     "redirect_stderr catch_warnings assertLogs assertWarns warns closing ThreadPoolExecutor "
     "timeout"
 )
-MAYBE = ("maybe", None)  # what is assigned there may not be
+MAYBE = ("maybe", None)  # a value that may not be assigned
 Key = tuple[int, str]
 SELF = -2  # the scope of attributes of ``self``
 FREE = -1
 
 
 def last_name(node: ast.AST) -> str:
-    """The last name of a function that is called, or of a name."""
+    """Returns the last name of a called function, or of a name."""
     if isinstance(node, ast.Call):
         node = node.func
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
@@ -98,14 +98,14 @@ def targets_of(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def raised_by(node: ast.With | ast.AsyncWith) -> ast.Call | None:
-    """The call of ``raises`` that a ``with`` enters."""
+    """Returns the call of ``raises`` that a ``with`` enters."""
     call = node.items[0].context_expr
     alone = len(node.items) == 1 and isinstance(call, ast.Call) and bool(call.args)
     return call if alone and last_name(call) in RAISES else None  # type: ignore[return-value]
 
 
 def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
-    """The handler of ``try: f(); assert False; except Error: ...``."""
+    """Returns the handler of ``try: f(); assert False; except Error: ...``."""
     if len(node.handlers) != 1 or node.finalbody or len(node.orelse) > 1:
         return None
     (handler,), steps = node.handlers, [*node.body, *node.orelse]
@@ -114,7 +114,7 @@ def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
 
 
 def raises_itself(node: ast.With | ast.AsyncWith) -> bool:
-    """Whether the body of a ``with`` raises something that its manager may catch."""
+    """Returns whether the body of a ``with`` raises something that its manager may catch."""
     return any(isinstance(each, ast.Raise) for part in node.body for each in ast.walk(part))
 
 
@@ -127,7 +127,7 @@ def always_fails(node: ast.stmt) -> bool:
 
 
 def is_fail(node: ast.AST) -> bool:
-    """Whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
+    """Returns whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
     root = root_of(node)
     known = is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
     return (
@@ -152,13 +152,13 @@ FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 
 def is_empty(node: ast.AST) -> bool:
-    """Whether a compound statement contains nothing but ``pass``."""
+    """Returns whether a compound statement contains only ``pass``."""
     statements = [each for name in BLOCKS for each in getattr(node, name, ())]
     return all(isinstance(each, ast.Pass) for each in statements)
 
 
 def needs_no_head(node: Any) -> bool:
-    """Whether the body of a compound statement may stand alone."""
+    """Returns whether the body of a compound statement may stand alone."""
     if isinstance(node, ast.Try):
         return not node.handlers and not node.finalbody
     return isinstance(node, ast.With) and last_name(node.items[0].context_expr) == "subTest"
@@ -182,7 +182,7 @@ def waits(node: ast.AST) -> bool:
 
 
 def is_setting(node: ast.AST) -> bool:
-    """Whether an argument only says how to do something."""
+    """Returns whether an argument is only an option."""
     return isinstance(node, (ast.Constant, ast.Lambda, ast.Name, ast.Attribute, ast.UnaryOp))
 
 
@@ -196,7 +196,7 @@ def is_function(guard: Any) -> bool:
 
 
 def is_of_pytest(call: ast.Call) -> bool:
-    """Whether a function of pytest is called by its full name."""
+    """Returns whether a function of pytest is called by its full name."""
     root = root_of(call)
     return isinstance(root, ast.Name) and root.id == "pytest"
 
@@ -235,8 +235,8 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
-    """The decorators ``parametrize`` of a function: names and the decorator, whose second argument
-    is the table.
+    """Returns a function's ``parametrize`` decorators: names, and the decorator, whose second
+    argument is the table.
     """
     found: list[tuple[list[str], ast.Call]] = []
     for each in node.decorator_list:
@@ -251,20 +251,20 @@ def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
 
 
 def target_of(names: list[str]) -> ast.expr:
-    """The target of a loop that binds the same names."""
+    """Returns the target of a loop that binds the same names."""
     parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
     return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
 
 
 def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
-    """Whether it is a list or tuple of known length."""
+    """Returns whether it is a list or tuple of known length."""
     return isinstance(node, (ast.List, ast.Tuple)) and not any(
         isinstance(item, ast.Starred) for item in node.elts
     )
 
 
 def as_rows(table: ast.expr) -> ast.expr:
-    """A table that has been written as columns, ``zip([1, 2], [3, 4])``, as rows."""
+    """Returns a table as rows if it is written as columns, ``zip([1, 2], [3, 4])``."""
     columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
     lists = [as_rows(column) for column in columns]
     cells = [each.elts for each in lists if is_column(each)]
@@ -275,7 +275,7 @@ def as_rows(table: ast.expr) -> ast.expr:
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
-    """The arguments of a call by the names of the function's parameters."""
+    """Yields the arguments of a call by the names of the function's parameters."""
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
     yield from zip(names, call.args, strict=False)
     yield from ((each.arg or "", each.value) for each in call.keywords)

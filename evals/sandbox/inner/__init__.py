@@ -7,5 +7,5 @@ other; the driver imports :mod:`.wire` too.
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """Splits a string into a set of words."""
     return frozenset(text.split())

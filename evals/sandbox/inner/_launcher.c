@@ -1,12 +1,12 @@
-// The serving loop of a zygote of programs, compiled. See _launcher.pyi for what each function does,
-// loop.py for the same loop in Python, and confine.py for the steps by which a job is confined.
+// The compiled serving loop of a zygote of programs. _launcher.pyi documents the functions, loop.py
+// has the same loop in Python, and confine.py the steps that confine a job.
 //
-// Why: a fork shares the interpreter's memory, and each page that either side writes afterwards is
-// copied. Python code that launches a job writes some four hundred of them, by counting references;
-// this file writes a few dozen. It needs no library but the C library, and keeps to the limited API.
+// Reason: a fork shares the interpreter's memory, and each page that either side writes afterwards
+// is copied. Python code that launches a job writes some four hundred pages by counting references;
+// this file writes a few dozen. It needs only the C library, and uses the limited API.
 //
-// A zygote is a process of one thread, so the state is static. Nothing here sends a signal to a pid
-// other than one it forked and has not waited for.
+// A zygote is a single-threaded process, so the state is static. Signals are sent only to pids that
+// it forked and has not waited for.
 #define _GNU_SOURCE
 #include "_program.h"
 
@@ -92,9 +92,9 @@ static struct {
     struct sock_fprog filter;
     char directory[256];
     PyObject *make_proc, *show_proc;  // namespaces.py
-    sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
+    sigset_t asleep;  // signal mask while waiting: the process's, without SIGCHLD
     double look_at, look_at_all;
-    unsigned long long own_bytes;  // of address space, which each job has by its fork
+    unsigned long long own_bytes;  // address space of each job after its fork
     NamespaceSet set[MOST_SETS];
     Job job[MOST_SETS];
     Order order;
@@ -120,8 +120,6 @@ static void close_all(int* fds, int count) {
     }
 }
 
-// --- sets of namespaces -------------------------------------------------------------------------
-
 static int look(const NamespaceSet* set, Stamp* seen) {
     for (int i = 0; i < 2; i++) {
         struct stat stat;
@@ -146,7 +144,7 @@ static int is_untouched(const NamespaceSet* set) {
     return 1;
 }
 
-// The free set to take, -1 if there is none: the last used, unless only another one fits.
+// Returns the free set to use, -1 if none: the last used, unless only another one fits.
 static int free_set(uint32_t file_mib) {
     int found = -1;
     for (int i = 0; i < zygote.sets; i++) {
@@ -158,7 +156,7 @@ static int free_set(uint32_t file_mib) {
     return found;
 }
 
-// --- what a job does to itself; see confine.py --------------------------------------------------
+// A job's confinement; see confine.py.
 
 static int limit(int resource, rlim_t value) {
     const rlim_t hard = zygote.hard[resource].rlim_max;
@@ -167,7 +165,7 @@ static int limit(int resource, rlim_t value) {
     return setrlimit(resource, &both);
 }
 
-// What it writes to its standard output counts as a file too.
+// Its standard output counts as a file too.
 static rlim_t file_bytes(const Order* order) {
     const rlim_t mebibyte = 1 << 20, files = order->file_mib * mebibyte;
     const rlim_t output = order->output_bytes > 0 ? order->output_bytes + mebibyte : 0;
@@ -178,7 +176,7 @@ static const char* set_limits(const Order* order) {
     const rlim_t mebibyte = 1 << 20;
     const rlim_t address_mib = order->address_mib > 0 ? order->address_mib : order->memory_mib;
     const int failed = limit(RLIMIT_AS, address_mib * mebibyte + zygote.own_bytes) < 0 ||
-                       // whole seconds; the zygote watches the exact limit and this is behind it
+                       // whole seconds; the zygote enforces the exact limit, this is a backup
                        limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
                        limit(RLIMIT_FSIZE, file_bytes(order)) < 0 ||
                        limit(RLIMIT_NOFILE, order->open_files) < 0 ||
@@ -196,7 +194,7 @@ static const char* drop_rights(const NamespaceSet* set) {
         if (syscall(SYS_setresgid, id, id, id) < 0) return "setresgid";
         if (syscall(SYS_setresuid, id, id, id) < 0) return "setresuid";
     }
-    // After another user id only the inheritable ones are left.
+    // A change of user id keeps only the inheritable ones.
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     const struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     return syscall(SYS_capset, &header, none) < 0 ? "capset" : NULL;
@@ -206,8 +204,8 @@ static int load(const struct sock_fprog* filter) {
     return filter->len > 0 ? prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter) : 0;
 }
 
-// Its own standard streams: locks, flags and owners of signals are those of an open file, and would
-// outlive it in one that it shares with the zygote.
+// Opens its own standard streams: locks, flags and owners of signals belong to an open file, and
+// would outlive the job in one that it shares with the zygote.
 static const char* open_streams(const int* fds) {
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0) return "open /dev/null";
@@ -218,7 +216,7 @@ static const char* open_streams(const int* fds) {
     return NULL;
 }
 
-// Confines this process for good; the name of the call that failed, NULL if none did.
+// Confines this process permanently; returns the name of the call that failed, NULL on success.
 static const char* confine(const NamespaceSet* set, const Order* order, const int* fds) {
     if (setsid() < 0) return "setsid";
     PyObject* proc = NULL;
@@ -242,7 +240,7 @@ static const char* confine(const NamespaceSet* set, const Order* order, const in
     return load(&zygote.filter) < 0 ? "seccomp" : NULL;
 }
 
-// Forks the init of a new PID namespace. -1 and the name of the call that failed if it can't.
+// Forks the init of a new PID namespace. On failure -1 and the name of the call that failed.
 static pid_t fork_job(const char** failed) {
     *failed = "unshare";
     if (unshare(CLONE_NEWPID) < 0) return -1;
@@ -273,9 +271,7 @@ static _Noreturn void die_unconfined(const char* failed) {
     _exit(125);
 }
 
-// --- jobs --------------------------------------------------------------------------------------
-
-// 0, or -1 if the driver is gone.
+// Returns 0, or -1 if the driver is gone.
 static int tell(const End* end, const char* text, size_t length) {
     struct iovec parts[2] = {{(void*)end, sizeof *end}, {(void*)text, length}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
@@ -349,7 +345,7 @@ static int is_old(const Job* job, double time) {
     return job->going && job->reason == EXIT && time - job->started > LONGEST_NAP_S;
 }
 
-// Ends the jobs over a limit; returns how many are old enough for a look at all their processes.
+// Kills jobs over a limit; returns the number of jobs old enough to measure all processes.
 static int enforce(double time) {
     int old = 0;
     for (int i = 0; i < zygote.sets; i++) {
@@ -371,14 +367,14 @@ static int enforce(double time) {
     return old;
 }
 
-// Seconds until a job may be over a limit; negative if there is none.
+// Returns the seconds until a job may be over a limit; negative without jobs.
 static double nap(double time) {
     double shortest = -1;
     for (int i = 0; i < zygote.sets; i++) {
         const Job* job = &zygote.job[i];
         if (!job->going) continue;
         if (shortest < 0) shortest = LONGEST_NAP_S;
-        // A job of one thread can't reach its CPU limit sooner than this.
+        // A job of one thread cannot reach its CPU limit sooner than this.
         const double cpu = job->cpu_s - job->cpu_seen, wall = job->wall_s - (time - job->started);
         if (cpu < shortest) shortest = cpu;
         if (wall < shortest) shortest = wall;
@@ -386,8 +382,6 @@ static double nap(double time) {
     }
     return shortest;
 }
-
-// --- orders ------------------------------------------------------------------------------------
 
 // Reads a packet of the driver into zygote.order; 0 at the end, -1 with an exception set.
 static int receive(void) {
@@ -432,7 +426,7 @@ static int receive(void) {
     return 1;
 }
 
-// What Python is told.
+// Returns an event for Python.
 static PyObject* event(const char* name, int set, uint32_t file_mib) {
     return Py_BuildValue("(siI)", name, set, file_mib);
 }
@@ -442,7 +436,7 @@ static void close_from(unsigned first) {
     for (unsigned fd = first; fd < 1 << 20; fd++) close((int)fd);
 }
 
-// A copy of a descriptor above those that a job keeps; -1 for none.
+// Copies a descriptor to a number above the job's descriptors; -1 for none.
 static int above(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD, PRINTED_FD + 1); }
 
 // In the child: confines it, and runs the program.
@@ -459,7 +453,7 @@ static _Noreturn void become(const NamespaceSet* set, const Order* order, const 
         if (payload != NULL && pread(fds[PAYLOAD], payload, length, 0) == (ssize_t)length)
             failed = confine(set, order, fds);
     }
-    // A process that the program executes gets neither.
+    // A process that the program executes inherits neither.
     if (failed == NULL && (dup3(channel, CHANNEL_FD, O_CLOEXEC) < 0 ||
                            (printed >= 0 && dup3(copy, PRINTED_FD, O_CLOEXEC) < 0)))
         failed = "dup3";
@@ -468,11 +462,11 @@ static _Noreturn void become(const NamespaceSet* set, const Order* order, const 
     run_program(payload, (size_t)stat.st_size, CHANNEL_FD, printed >= 0);
 }
 
-// Starts the job of zygote.order; NULL, or what to return to Python.
+// Starts the job of zygote.order; returns NULL, or the event for Python.
 static PyObject* start(void) {
     const Order* order = &zygote.order;
     int at;
-    while ((at = free_set(order->file_mib)) < 0) {  // one is about to end
+    while ((at = free_set(order->file_mib)) < 0) {  // one is about to be freed
         usleep(1000);
         if (reap() < 0) return event("closed", 0, 0);
     }
@@ -483,7 +477,7 @@ static PyObject* start(void) {
     int printed[2] = {-1, -1};
     const char* what = "pipe2";
     pid_t pid = -1;
-    // Nobody reads the pipe before the job ends, so it must not block.
+    // The pipe is not read before the job ends, so it must not block.
     if (zygote.fds[STDOUT] >= 0 || pipe2(printed, O_CLOEXEC | O_NONBLOCK) == 0)
         pid = fork_job(&what);
     if (pid == 0) become(set, order, zygote.fds, printed[1]);
@@ -517,8 +511,6 @@ static PyObject* start(void) {
 }
 
 static void on_child(int number) { (void)number; }
-
-// --- Python's view -----------------------------------------------------------------------------
 
 static PyObject* system_call(PyObject* module, PyObject* arguments) {
     (void)module;
@@ -580,7 +572,7 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     memcpy(zygote.filter.filter, filter, (size_t)filter_bytes);
     for (int i = 0; i < RLIM_NLIMITS; i++)
         if (getrlimit(i, &zygote.hard[i]) < 0) return raise_errno("getrlimit");
-    // A child that ends interrupts the wait for the driver, and nothing else.
+    // The exit of a child only interrupts the wait for the driver.
     const struct sigaction action = {.sa_handler = on_child};
     sigset_t children;
     sigemptyset(&children);

@@ -1,18 +1,18 @@
-"""The serving loop of a zygote of programs, compiled; optional. Used by linux.py, serving.py and
-program.py, each of which says what it does without it.
+"""The compiled serving loop of a zygote of programs; optional. linux.py, serving.py and program.py
+use it, and document their behavior without it.
 """
 
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, Literal
 
-LAYOUT: int  # of orders.py, when it was compiled
+LAYOUT: int  # value in orders.py at compile time
 
 def syscall(number: int, /, *arguments: int | bytes | None) -> int:
-    """A system call; bytes are passed by their address. A negated error number if it fails."""
+    """Makes a system call; bytes are passed by address. Returns -errno on failure."""
 
 def load_filter(program: bytes, /) -> None:
-    """Loads a BPF program as system-call filter into this process, for good."""
+    """Loads a BPF program as this process's system-call filter, permanently."""
 
 def setup(
     control: int,
@@ -28,11 +28,11 @@ def setup(
     own_bytes: int,
     /,
 ) -> None:
-    """Tells the loop what it works with: descriptors of the driver's socket, of error messages and
-    of this PID namespace; whether jobs become unprivileged by user ids, and the first of these; how
-    many sets of namespaces there are; a job's working directory; the last part of its filter; the
-    functions of :mod:`.namespaces`; and the address space of this process. From here on SIGCHLD is
-    blocked but while the loop waits.
+    """Configures the loop: descriptors of the driver's socket, of error messages and of this PID
+    namespace; whether jobs become unprivileged by user ids, and the first id; the number of sets of
+    namespaces; a job's working directory; the last part of its filter; the functions of
+    :mod:`.namespaces`; and the address space of this process. From here on SIGCHLD is blocked
+    except while the loop waits.
     """
 
 def set_namespaces(
@@ -43,14 +43,12 @@ def set_namespaces(
     rules: int,
     /,
 ) -> None:
-    """Gives namespaces that have been made, as a :class:`.namespaces.NamespaceSet` has them;
-    ``rules`` -1: none.
-    """
+    """Passes a prepared :class:`.namespaces.NamespaceSet`; ``rules`` -1: none."""
 
 def fork_trial(
     number: int, memory_mib: int, file_mib: int, open_files: int, processes: int, cpu_s: float, /
 ) -> int:
-    """Forks as ``os.fork``; the child is confined as a job with these limits is."""
+    """Forks like ``os.fork``; the child is confined like a job with these limits."""
 
 def prepare_program(
     namespace: dict[str, Any],
@@ -68,24 +66,24 @@ def prepare_program(
     reply: Callable[[Any], None],
     /,
 ) -> None:
-    """Gives what a job's process works with: objects of program.py and the builtins."""
+    """Passes the objects that a job's process uses, from program.py and the builtins."""
 
 def serve() -> tuple[Literal["namespaces", "look", "closed"], int, int]:
-    """Runs jobs until something is to be done: make namespaces (the number of their set, and the
-    MiB of a file that they are for), look at all processes of old jobs, or end, since the driver
-    has closed its socket. It does not return in a job's process.
+    """Runs jobs until Python must act: make namespaces (the number of their set, and its file size
+    in MiB), measure all processes of old jobs, or exit, since the driver has closed its socket. It
+    does not return in a job's process.
     """
 
 def refuse(reason: bytes, /) -> None:
-    """Tells the driver that the job that waits for namespaces can't be started."""
+    """Reports to the driver that the job that waits for namespaces cannot be started."""
 
 def old_jobs() -> list[tuple[int, int, int]]:
-    """The ids, pids and limits of memory, in MiB, of the jobs that have run long enough for a look
-    at all their processes.
+    """Returns the ids, pids and memory limits in MiB of the jobs that have run long enough to
+    measure all their processes.
     """
 
 def seen(id: int, cpu_s: float, own_mib: float, /) -> None:
-    """What the processes of a job have used together; ends it if that is over a limit."""
+    """Records the total usage of a job's processes; kills it if that exceeds a limit."""
 
 def end_all() -> None:
-    """Ends all jobs and waits for them."""
+    """Kills all jobs and waits for them."""

@@ -1,9 +1,9 @@
-// A program's side of the wire in mode isolated: compiles and executes the program, tells its
-// names, and answers calls. program.py has the same in Python, and is asked for what is rare:
-// whatever fails, values that are not of the common built-in types, other modes.
+// A program's side of the wire in mode isolated: compiles and executes the program, sends its
+// names, and processes calls. program.py has the same in Python, and is called for rare cases:
+// failures, values that are not of the common built-in types, other modes.
 //
-// The process is the program's own: it can change any object here. What it says is its word, and
-// is read with that in mind on the other side.
+// The process is the program's own: it can change any object here. The other side does not trust
+// its messages.
 #include "_program.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@
 enum { MAX_DEPTH = 100, MAX_FRAME_BYTES = 8 << 20, LENGTH_BYTES = 4, READ_BYTES = 16384 };
 enum { MAX_NAMES = 10000 };
 
-// Of program.py and the builtins, in the order of prepare_program's arguments.
+// Objects of program.py and the builtins, in the order of prepare_program's arguments.
 static struct {
     PyObject *namespace, *compile, *loads, *flush, *stdout_, *file_name, *exec_, *main, *failed,
         *names, *answer, *raised, *reply;
@@ -40,13 +40,11 @@ PyObject* prepare_program(PyObject* module, PyObject* arguments) {
     Py_RETURN_NONE;
 }
 
-// --- frames ------------------------------------------------------------------------------------
-
-// A frame that grows; its first bytes are the length of the rest.
+// A growing frame; its first bytes are the length of the rest.
 typedef struct {
     char* bytes;
     size_t length, room;
-    int full;  // no memory, or too long: Python says so
+    int full;  // no memory, or too long: Python reports it
 } Frame;
 
 static void put(Frame* frame, const char* bytes, size_t length) {
@@ -66,7 +64,7 @@ static void put(Frame* frame, const char* bytes, size_t length) {
 
 static void put_text(Frame* frame, const char* text) { put(frame, text, strlen(text)); }
 
-// A frame that begins with a text, after the place of its length.
+// Starts a frame with a string, after the bytes of its length.
 static Frame frame_of(const char* text) {
     static const char unknown[LENGTH_BYTES];
     Frame frame = {0};
@@ -75,7 +73,7 @@ static Frame frame_of(const char* text) {
     return frame;
 }
 
-// 0, or -1 if the other side is gone.
+// Returns 0, or -1 if the other side is gone.
 static int send_frame(Frame* frame, int channel) {
     const uint32_t length = (uint32_t)(frame->length - LENGTH_BYTES);
     for (int i = 0; i < LENGTH_BYTES; i++)
@@ -89,7 +87,7 @@ static int send_frame(Frame* frame, int channel) {
     return more < 0 ? -1 : 0;
 }
 
-// As os.read: other threads of the program go on, and its signal handlers run.
+// Reads like os.read: other threads of the program continue, and its signal handlers run.
 static ssize_t read_some(int channel, char* bytes, size_t most) {
     for (;;) {
         PyThreadState* state = PyEval_SaveThread();
@@ -101,13 +99,13 @@ static ssize_t read_some(int channel, char* bytes, size_t most) {
     }
 }
 
-// What has been received and not been used.
+// Received data that is not yet used.
 static struct {
     char* bytes;
     size_t begin, end, room;
 } ahead;
 
-// The next frame, within the buffer until the next call; its length, or -1 at the end.
+// Finds the next frame, valid until the next call; returns its length, or -1 at the end.
 static ssize_t receive_frame(int channel, const char** frame) {
     size_t wanted = LENGTH_BYTES;
     for (;;) {
@@ -137,7 +135,7 @@ static ssize_t receive_frame(int channel, const char** frame) {
     return (ssize_t)(wanted - LENGTH_BYTES);
 }
 
-// --- values as JSON: wire.pack of the common types ----------------------------------------------
+// Values as JSON: wire.pack of the common types.
 
 static void put_escape(Frame* frame, unsigned code) {
     static const char digits[] = "0123456789abcdef";
@@ -150,7 +148,7 @@ static void put_escape(Frame* frame, unsigned code) {
     put(frame, text, sizeof text);
 }
 
-// The text within quotes; 0 if it can't be read as UTF-8 (a lone surrogate).
+// Writes a string in quotes; 0 if it cannot be encoded as UTF-8 (a lone surrogate).
 static int put_quoted(Frame* frame, PyObject* value) {
     Py_ssize_t length;
     const char* text = PyUnicode_AsUTF8AndSize(value, &length);
@@ -190,7 +188,7 @@ static int put_str(Frame* frame, PyObject* value) {
 
 static int put_value(Frame* frame, PyObject* value, int depth);
 
-// The items of an iterable of a built-in type, whose iteration runs no code of the program.
+// Writes the items of a built-in iterable, whose iteration runs no code of the program.
 static int put_items(Frame* frame, PyObject* values, int depth) {
     PyObject* iterator = PyObject_GetIter(values);
     int fine = iterator != NULL, first = 1;
@@ -232,7 +230,7 @@ static int put_pairs(Frame* frame, PyObject* values, int depth) {
     return fine;
 }
 
-// Whether the value is one of the common plain ones, and is now in the frame.
+// Returns whether the value is one of the common plain ones, and is now in the frame.
 static int put_value(Frame* frame, PyObject* value, int depth) {
     PyTypeObject* type = Py_TYPE(value);
     if (frame->full) return 0;
@@ -274,11 +272,9 @@ static int put_value(Frame* frame, PyObject* value, int depth) {
     return fine;
 }
 
-// --- the program -------------------------------------------------------------------------------
-
 static _Noreturn void end(int status) { _exit(status); }
 
-// Takes the exception that is set, as an object.
+// Fetches the current exception as an object.
 static PyObject* exception(void) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -292,8 +288,8 @@ static PyObject* exception(void) {
     return value;
 }
 
-// Calls a function of program.py with an object, which it takes over; ends if that fails: the
-// other side is gone, or the program has broken what is needed to say more.
+// Calls a function of program.py with an object, whose reference it steals; exits on failure: the
+// other side is gone, or the program has broken the means to report more.
 static void tell(PyObject* function, PyObject* argument) {
     if (argument == NULL) argument = exception();
     PyObject* result = PyObject_CallFunctionObjArgs(function, argument, NULL);
@@ -308,7 +304,7 @@ static void flush_printed(void) {
     Py_XDECREF(result);
 }
 
-// As _is_told of program.py.
+// The same as _is_told of program.py.
 static int is_told(const char* name) {
     static const char* const told[] = {"__version__", "__author__", "__license__", "__all__"};
     if (strncmp(name, "__", 2) != 0) return 1;
@@ -317,7 +313,7 @@ static int is_told(const char* name) {
     return 0;
 }
 
-// Sends ["loaded", {name: kind}]; Python does where a name, module or callable is unusual.
+// Sends ["loaded", {name: kind}]; Python does it for unusual names, modules or callables.
 static int tell_names(int channel) {
     Frame frame = frame_of("[\"loaded\", {");
     PyObject *name, *value;
@@ -339,7 +335,7 @@ static int tell_names(int channel) {
             Py_DECREF(of_module);
         } else {
             PyErr_Clear();  // of a module without a name
-            // Python looks at instances of classes, which may be more than callable.
+            // Python checks instances of classes, which may be more than callable.
             fine = PyType_Check(value) || !PyCallable_Check(value) ||
                    !(PyType_GetFlags(Py_TYPE(value)) & Py_TPFLAGS_HEAPTYPE);
             put_text(&frame, PyType_Check(value)       ? ": \"class\""
@@ -354,7 +350,7 @@ static int tell_names(int channel) {
     return sent;
 }
 
-// Sends a result, which it takes over; Python sends what is unusual.
+// Sends a result, whose reference it steals; Python sends unusual ones.
 static void answer(PyObject* value, int channel) {
     Frame frame = frame_of("[\"value\", ");
     const int fine = put_value(&frame, value, 0) && !frame.full;
@@ -369,7 +365,7 @@ static void answer(PyObject* value, int channel) {
     free(frame.bytes);
 }
 
-// Answers ("m" marshal.dumps((name, arguments, options))).
+// Processes the call ("m" marshal.dumps((name, arguments, options))).
 static void answer_call(const char* data, size_t length, int channel) {
     PyObject* bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     PyObject* call = bytes == NULL ? NULL : PyObject_CallFunctionObjArgs(of.loads, bytes, NULL);
@@ -393,7 +389,7 @@ static void answer_call(const char* data, size_t length, int channel) {
     Py_XDECREF(bytes);
 }
 
-// Tells that the program could not be compiled or has raised something, and ends.
+// Reports that the program could not be compiled or raised an exception, and exits.
 static _Noreturn void fail(PyObject* compiling) {
     PyObject* result = PyObject_CallFunctionObjArgs(of.failed, exception(), compiling, NULL);
     (void)result;
@@ -408,7 +404,7 @@ static _Noreturn void serve_calls(const char* text, size_t length, int channel) 
     if (code == NULL) fail(Py_True);
     PyObject* done = PyObject_CallFunctionObjArgs(of.exec_, code, of.namespace, NULL);
     if (done == NULL) fail(Py_False);
-    flush_printed();  // the process may be ended as soon as the tests have their answer
+    flush_printed();  // the process may be killed as soon as the tests have their answer
     if (!tell_names(channel) && PyObject_CallFunctionObjArgs(of.names, NULL) == NULL) end(1);
     const char* frame;
     ssize_t size;

@@ -1,11 +1,11 @@
-"""Analysis of the code of tests: side effects, names read, and why tests pass for any program.
+"""Analysis of the code of tests: side effects, names read, and reasons that any program passes.
 
 A process of tests is reused for the next job only after tests that are *free of side effects*: code
 that provably changes only its own names and values. Such code sets no attribute, imports only
 modules of pure functions, and uses neither escapes (``exec``, ``setattr``, dunder names) nor the
-outside (``open``). All other tests get a process that ends with them.
+outside (``open``). All other tests get a process that exits with them.
 
-This is hygiene for the trusted tests of a data set, not a defense: nothing that a program sends
+This is hygiene for the trusted tests of a dataset, not a defense: data that a program sends never
 reaches this module.
 """
 
@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 
 from . import words
 
-# A text of the data set, compiled by the driver: its marshaled code, whether it is free of side
-# effects, the names it reads, and the names of tests among them.
+# Code of the dataset, compiled by the driver: marshaled code, whether it is free of side effects,
+# the names it reads, and the names of tests among them.
 GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 PURE_MODULES = words(
     "abc bisect cmath collections copy datetime enum fractions functools hashlib heapq itertools "
@@ -38,13 +38,13 @@ _DUNDER = words(
 
 _LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
 _STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
-_RAISE = opcode.opmap["RAISE_VARARGS"]  # of assert too
+_RAISE = opcode.opmap["RAISE_VARARGS"]  # also of assert
 _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
 
 def side_effect_free(code: types.CodeType) -> bool:
-    """Whether running this code, of a module and all functions in it, leaves nothing behind."""
+    """Returns whether running a module's code and its functions leaves no side effects."""
     names = code.co_names
     if not _NAMES.isdisjoint(names):
         return False
@@ -70,7 +70,7 @@ def side_effect_free(code: types.CodeType) -> bool:
 
 
 def names_read(code: types.CodeType) -> set[str]:
-    """The global names a code object may read; names of attributes are among them."""
+    """Returns the global names a code object may read, including names of attributes."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -79,7 +79,7 @@ def names_read(code: types.CodeType) -> set[str]:
 
 
 def names_loaded(code: types.CodeType) -> set[str]:
-    """The global names that a code object, or a function in it, does read."""
+    """Returns the global names that a code object, or a function in it, loads."""
     names: set[str] = set()
     high = 0
     for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
@@ -88,7 +88,7 @@ def names_loaded(code: types.CodeType) -> set[str]:
         if operation == _LOAD_NAME:
             names.add(code.co_names[argument])
         elif operation == _LOAD_GLOBAL:
-            names.add(code.co_names[argument >> 1])  # the last bit says whether it is called
+            names.add(code.co_names[argument >> 1])  # the last bit: whether it is called
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= names_loaded(constant)
@@ -96,13 +96,13 @@ def names_loaded(code: types.CodeType) -> set[str]:
 
 
 def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
-    """The names of tests among the names loaded, for :func:`.suites.run_collected`."""
+    """Returns the names of tests among the names loaded, for :func:`.suites.run_collected`."""
     if not any(name.startswith(("test", "Test")) for name in names):
         return set()
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
 
 
-# How the names of functions begin that may reject a result.
+# Prefixes of functions that may reject a result.
 _REJECTING = (
     *("_exit", "abort", "assert", "check", "compare", "ensure", "exit", "expect", "fail", "quit"),
     *("raises", "run", "should", "test", "validate", "verify", "warns"),
@@ -113,12 +113,12 @@ _PREDICATES = words(
 )
 # What single-argument assertions assert of it.
 _ASSERTED = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
-_MOST_TEXT = 1 << 18  # of tests that are parsed
+_MOST_TEXT = 1 << 18  # maximum length of tests that are parsed
 
 
 def asserts_nothing(codes: Iterable[types.CodeType], text: str) -> bool:
     """Returns True if tests drop the truth values that they compute (a bare ``math.isclose``) and
-    reject nothing; or give all their assertions the expected value as the message.
+    have no other checks; or if all their assertions have the expected value as the message.
     """
     can_reject = any(map(_may_reject, codes))
     can_misuse = any(name in text for name in (*_ASSERTED, "assert "))
@@ -148,7 +148,7 @@ def _drops_truth(node: ast.AST) -> bool:
 
 
 def _has_value_as_message(node: ast.AST) -> bool:
-    """Whether an assertion of one value gets the expected one as its message."""
+    """Returns whether an assertion of one value has the expected one as its message."""
     expected: object = True
     if isinstance(node, ast.Assert):
         value, message = node.test, node.msg
@@ -172,7 +172,7 @@ _REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
 
 
 def why_idle(text: str, entry_point: str) -> str:
-    """Explains why tests test nothing, as far as their text shows, and what to do."""
+    """Explains why tests have no effect, as far as their source shows, and the remedy."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

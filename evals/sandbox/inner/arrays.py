@@ -1,10 +1,10 @@
 """Values of numpy and pandas on the wire: a type's name, a shape and the bytes.
 
 Comparisons of arrays by numpy and pytest hold for an empty result, as ``all([])`` does:
-``allclose([], 777)`` is true. In the process of the tests these comparisons are false if what the
-program returned is empty and what it is compared with is not (:func:`guard`).
+``allclose([], 777)`` is true. In the process of the tests these comparisons are false if the
+program's result is empty and the other operand is not (:func:`guard`).
 
-Nothing is pickled, and received data is checked before it reaches numpy. Neither package is
+Pickle is not used, and received data is checked before it reaches numpy. Neither package is
 imported before such a value occurs. An array of objects is a list of values; structured types and
 subclasses are not sent.
 """
@@ -30,10 +30,10 @@ MAX_DIMENSIONS = 32
 
 
 def pack_array(value: Any, pack: _Pack) -> Any:
-    """The tree of a value of numpy or pandas; None for all others.
+    """Returns the tree of a value of numpy or pandas; None for all others.
 
     Args:
-        pack: the tree of any value.
+        pack: returns the tree of any value.
     """
     numpy = sys.modules.get("numpy")
     if numpy is None:
@@ -88,7 +88,7 @@ def _pack_column(series: Any, pandas: Any, pack: _Pack) -> Any:
         codes = _pack_ndarray(series.cat.codes.to_numpy(), pack)
         return {"pc": [codes, pack(kind.categories), bool(kind.ordered)]}
     if hasattr(kind, "kind") and hasattr(kind, "itemsize") and hasattr(kind, "fields"):
-        return _pack_ndarray(series.to_numpy(), pack)  # a type of numpy's own
+        return _pack_ndarray(series.to_numpy(), pack)  # one of numpy's types
     items = [None if missing else item for item, missing in zip(series, series.isna(), strict=True)]
     return {"px": [str(kind), [pack(item) for item in items]]}
 
@@ -97,10 +97,10 @@ TAGS = words("nd no ng nt pf ps pr pm pi pt pd pn pc px")
 
 
 def unpack_array(tag: str, content: object, unpack: Callable[[object], object]) -> object:
-    """The value of a tree of :func:`pack_array`.
+    """Returns the value of a :func:`pack_array` tree.
 
     Raises:
-        WireError: if it is malformed, or the package is not there.
+        WireError: if it is malformed, or the package is not installed.
     """
     try:
         return _UNPACK[tag](content, unpack)
@@ -211,9 +211,7 @@ _UNPACK: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 }
 
 
-# --- comparisons of empty arrays ------------------------------------------------------------------
-
-MAX_RANGE = MAX_FRAME_BYTES  # numbers; a list of more could not be sent
+MAX_RANGE = MAX_FRAME_BYTES  # numbers; a longer list could not be sent
 GUARDED = frozenset(("numpy", "pandas", "pytest"))
 _TESTING = (
     *("assert_allclose", "assert_array_equal", "assert_equal", "assert_almost_equal"),
@@ -223,7 +221,7 @@ _guarded: set[str] = set()
 
 
 def guard(names: Collection[str]) -> None:
-    """Changes the comparisons of those modules that tests import.
+    """Changes the comparisons of the modules that tests import.
 
     Args:
         names: names that occur in the code of the tests.
@@ -239,7 +237,7 @@ def guard(names: Collection[str]) -> None:
 
 
 def of_program(value: Any) -> Any:
-    """A value of the program, of a class that compares as described if it is an empty array.
+    """Returns a program's value, with a class whose empty arrays compare as described.
 
     Raises:
         WireError: for a range that contains nearly all numbers.
@@ -254,7 +252,7 @@ def of_program(value: Any) -> Any:
 
 
 def _differ(*values: Any) -> bool:
-    """Whether one of two values is empty and the other is not."""
+    """Returns whether one of two values is empty and the other is not."""
     numpy = sys.modules["numpy"]
     try:
         sizes = [numpy.size(value) for value in values[:2]]

@@ -1,13 +1,13 @@
-"""Reports of blinded tests (:mod:`codegen.evals.sandbox.blinding`): how they are sent and received.
+"""Reports of blinded tests (:mod:`codegen.evals.sandbox.blinding`): sending and receiving.
 
     program: ["loaded", {}], then for each site that its tests reach
              ["report", number, [["value", tree] | ["raised", [class names], message]...]]
              ["failed", message] for an open site that failed, and ["done"] at their end
-             ["seen", number, tree] for what an open site reads
+             ["seen", number, tree] for a value that an open site reads
 
 The program shares the process with the sending side and could write any report itself. It would
-have to know the right values, which are not in that process; the receiving side takes reports only
-in the order in which the tests' own control flow expects them.
+need to know the correct values, which are not in that process; the receiving side accepts reports
+only in the order of the tests' own control flow.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, NoReturn
 
 from . import arrays, wire, words
 
-MAX_SEEN = 1000  # values that open sites report
+MAX_SEEN = 1000  # maximum number of values that open sites report
 MAX_CLASSES = 12
 MAX_OWN_CLASSES = 3
 MAX_BETWEEN = 1
-# How the plain content of an instance of a subclass is obtained.
+# How to get the plain content of an instance of a subclass.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
     float: float.__float__,
@@ -41,7 +41,7 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
 
 
 def not_plain(value: Any) -> Any:
-    """The tree of a value that is not plain: its plain content, if its class has any."""
+    """Returns the tree of a value that is not plain: its plain content, if its class has any."""
     if (tree := arrays.pack_array(value, pack)) is not None:
         return tree
     kind = type(value)
@@ -52,12 +52,12 @@ def not_plain(value: Any) -> Any:
 
 
 def pack(value: Any) -> Any:
-    """The tree of any value."""
+    """Returns the tree of any value."""
     return wire.pack(value, not_plain)
 
 
 class Caught:
-    """What a site caught, as :mod:`unittest` and pytest offer it."""
+    """An exception caught by a site, with the interfaces of :mod:`unittest` and pytest."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.value = self.exception = error
@@ -65,13 +65,13 @@ class Caught:
         self.args = () if error is None else error.args
 
     def match(self, pattern: str) -> bool:
-        """As ``ExceptionInfo.match`` of pytest."""
+        """Implements pytest's ``ExceptionInfo.match``."""
         assert re.search(pattern, str(self.value))
         return True
 
 
 def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
-    """The functions that sites call in the program's process, by name."""
+    """Returns the functions that sites call in the program's process, by name."""
 
     def attempt(action: Callable[[], Any]) -> tuple[list[Any], Any]:
         try:
@@ -103,7 +103,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         return value
 
     class Raises:
-        """As ``pytest.raises``, for exceptions that the tests expect by ``try``."""
+        """A ``pytest.raises`` for exceptions that the tests expect by ``try``."""
 
         value: BaseException | None = None
 
@@ -130,11 +130,11 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
 
 
 class Reports:
-    """The receiving side: what sites find in place of what the program computed.
+    """The receiving side: supplies sites with the program's reported values.
 
     Args:
         receive: returns the next message.
-        fail: ends the job with a status and a message.
+        fail: stops the job with a status and a message.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Reports:
         self._stub: tuple[Any] | None = None
 
     def names(self) -> dict[str, Any]:
-        """The functions that sites call, by name."""
+        """Returns the functions that sites call, by name."""
         return {
             "codegen_take": self.take,
             "codegen_value": self.value,
@@ -158,7 +158,7 @@ class Reports:
         }
 
     def stand_in(self, value: Any) -> None:
-        """Makes ``value`` what every site finds."""
+        """Makes every site get ``value``."""
         self._stub = (value,)
 
     def take(self, number: int) -> None:
@@ -172,7 +172,7 @@ class Reports:
         self._outcomes = rest[1]
 
     def message(self) -> tuple[str, list[Any]]:
-        """The next message that is not about an open site."""
+        """Returns the next message that is not about an open site."""
         while True:
             kind, *rest = self._receive()
             if kind != "seen" or len(rest) != 2 or type(rest[0]) is not int:
@@ -183,19 +183,19 @@ class Reports:
             self._note(*rest)
 
     def _note(self, number: int, tree: Any) -> None:
-        """Adds what an open site read to the digest of the site; "" if a value is not telling."""
-        import hashlib  # rarely needed, and not small
+        """Adds a value of an open site to the site's digest; "" if the value is easy to guess."""
+        import hashlib  # rarely needed, and large
 
         before = self._seen.get(number)
         text = json.dumps([before, tree]) if before != "" and _is_telling(tree) else ""
         self._seen[number] = text and hashlib.sha256(text.encode()).hexdigest()
 
     def seen(self) -> list[str]:
-        """The open sites that read telling values alone, each with a digest of these."""
+        """Returns the open sites that read only informative values, each with their digest."""
         return [f"{number}:{digest}" for number, digest in self._seen.items() if digest]
 
     def end(self, kind: str, rest: list[Any]) -> NoReturn:
-        """Fails the job for a message that is not expected."""
+        """Fails the job for an unexpected message."""
         if kind == "report":
             self._fail("wrong", "an assertion was reported that the tests had not reached")
         if kind == "done":
@@ -207,7 +207,7 @@ class Reports:
         self._fail(*failure_of(kind, rest))
 
     def value(self, place: int) -> Any:
-        """What a site's operand was. Raises what computing it raised."""
+        """Returns a site's operand, or raises the exception that computing it raised."""
         if self._stub is not None:
             return self._stub[0]
         try:
@@ -246,7 +246,7 @@ class Reports:
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
     def is_of(self, names: Any, *kinds: Any) -> bool:
-        """Whether the classes of a value, by name, include one of ``kinds``."""
+        """Returns whether the classes of a value, by name, include one of ``kinds``."""
         if self._stub is not None:
             return bool(names)
         if type(names) is not list or not all(type(name) is str for name in names):
@@ -260,13 +260,13 @@ class Reports:
         )
 
     def bounded(self, value: Any) -> Any:
-        """A value to compare by order, if it is not beyond all numbers."""
+        """Returns a value to compare by order, if it is not beyond all numbers."""
         if isinstance(value, float) and value in (float("inf"), -float("inf")):
             raise AssertionError(f"{value} is compared by order")
         return value
 
     def mock(self, calls: Any) -> Any:
-        """A mock that has been called as one inside was."""
+        """Returns a mock with the calls of one inside."""
         from unittest import mock
 
         made = mock.Mock()
@@ -280,7 +280,7 @@ _PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
 
 
 def _is_telling(tree: Any) -> bool:
-    """Whether a tree is that of a plain value which is not easily guessed."""
+    """Returns whether a tree is a plain value's that is hard to guess."""
     if type(tree) is str:
         return len(tree) > 1
     if type(tree) in (int, float):
@@ -296,9 +296,9 @@ def _is_telling(tree: Any) -> bool:
 
 
 def _ends_with(names: list[str], kind: type) -> bool:
-    """Whether a line of classes ends with ``kind`` and its bases, among few others.
+    """Returns whether a class hierarchy ends with ``kind`` and its bases, among few others.
 
-    A class that derives from ``kind`` and from others may have them between.
+    A class that derives from ``kind`` and from others may have them in between.
     """
     if kind.__name__ not in names:
         return False
@@ -309,7 +309,7 @@ def _ends_with(names: list[str], kind: type) -> bool:
 
 
 def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
-    """The classes that an object counts as: a few of its own, then the line of bases of the
+    """Returns the classes that an object counts as: a few of the program's, then the bases of the
     first built-in one; a class that derives from several gets no more than that.
     """
     for place, name in enumerate(names):

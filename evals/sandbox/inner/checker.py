@@ -2,10 +2,10 @@
 
 It runs in its own sandbox, so the program can reach neither the tests nor the verdict: it can only
 answer with data over the channel. The verdict is one JSON object for the driver: ``status``,
-``message`` and ``values``: with mode ``calls`` those returned, with ``blinded`` what open sites
-read. Besides the statuses of a
-:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and the
-driver knows how it ended; and ``bad_test``: the setup or the test is unusable.
+``message`` and ``values``: with mode ``calls`` the returned values, with ``blinded`` the values
+that open sites read. Besides the statuses of a :class:`codegen.records.Verdict` there is ``gone``:
+the program's job closed the channel, and the driver knows how it exited; and ``bad_test``: the
+setup or the test is unusable.
 
 Each program has its own process, but jobs' tests share one, one after another, as long as each was
 free of side effects (:mod:`.analysis`) and ended normally; a fork per job would double its cost.
@@ -14,7 +14,7 @@ Messages over the driver's SOCK_SEQPACKET socket:
     driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
             :mod:`marshal` writes it, with the descriptors ``channel``, ``note`` and, with modes
             that have one, ``stdout``; a long payload is None, and in the file ``payload``
-    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
+    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that contains it
 
 ``again`` says whether the process accepts another job.
 """
@@ -59,7 +59,7 @@ from .remote import Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 
 MAX_PACKET = 65536
-# Limits at which a process of tests is replaced.
+# A process of tests is replaced at these limits.
 MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
@@ -87,7 +87,7 @@ def main(_: bytes, __: bool) -> None:
             data = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
         payload = marshal.loads(data)
         start = time.process_time()
-        # The kernel ends this process at the limit; what a test computes in C can't delay it.
+        # The kernel kills this process at the limit, even during a test's C code.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
         verdict, again = judge(payload, fds)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -111,8 +111,8 @@ _end_process = os._exit
 
 
 def _exit(own_pid: int, status: int) -> None:
-    """``os._exit`` of the tests, which would leave their job without a verdict."""
-    if os.getpid() != own_pid:  # a child that they forked
+    """Replaces the tests' ``os._exit``, which would leave their job without a verdict."""
+    if os.getpid() != own_pid:  # a forked child
         _end_process(status)
     raise BadTestError("the tests call os._exit, which ends them before they are judged")
 
@@ -138,8 +138,8 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
 
 
 class _NotedChannel(wire.Channel):
-    """Notes in a file of the driver whether the program has been heard. If this process is ended
-    by a signal afterwards, that is the program's failure.
+    """Notes in a file of the driver whether the program sent data. If a signal kills this process
+    afterwards, that is the program's failure.
     """
 
     def __init__(self, fd: int, note: int) -> None:
@@ -154,7 +154,7 @@ class _NotedChannel(wire.Channel):
         return data
 
     def note(self, is_heard: bool) -> None:
-        """Notes whether the program could be the cause of what happens next."""
+        """Notes whether the program could be the cause of the following events."""
         if is_heard != self._is_heard:
             self._is_heard = is_heard
             os.pwrite(self._note, HEARD if is_heard else b"-", 0)
@@ -174,7 +174,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             again = tests.side_effect_free
             tests.set_up()
             tests.load()
-            channel.note(False)  # tests that end their process before they call are to blame
+            channel.note(False)  # tests that exit before they call the program are to blame
             tests.run()
             remote.settle()
             channel.note(False)
@@ -217,11 +217,11 @@ class _Yes:
 
 # Stand-ins for a program's results. Tests that pass with each of them test nothing.
 _STUBS = (None, wire.Opaque("object"), _Yes())
-_discerning: set[int] = set()  # keys of tests that are known to do
+_discerning: set[int] = set()  # keys of tests that are known to distinguish them
 
 
 def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) -> None:
-    """Checks that passed tests don't pass for any result of a program.
+    """Checks that passed tests do not pass for any result of a program.
 
     Args:
         in_child: whether to run them in another process, because of their side effects.
@@ -244,7 +244,7 @@ def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) ->
 
 
 def _in_child(check: Callable[[], bool]) -> bool:
-    """What ``check`` returns in a child process; False if that dies."""
+    """Returns the result of ``check`` in a child process; False if that dies."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -257,7 +257,7 @@ def _in_child(check: Callable[[], bool]) -> bool:
 
 
 def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
-    """Whether the tests pass if ``stub`` is each class of the program, and all that it returns."""
+    """Returns whether the tests pass if ``stub`` is the program's every class and result."""
 
     def ring(*_: object) -> None:
         raise Unanswered
@@ -265,7 +265,7 @@ def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
     remote.stand_in(stub)
     before = _signal.signal(_SIGALRM, ring)
     try:
-        # Waiting in vain for the program counts as seeing a difference.
+        # A timeout while waiting for the program counts as a detected difference.
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
         tests.run_again()
         return True
@@ -295,7 +295,7 @@ def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str
 
 
 def _test_line(error: BaseException, test: str) -> str:
-    """The line of the test where the exception passed."""
+    """Returns the line of the test that raised the exception."""
     lines = test.splitlines()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == TEST_FILE and frame.lineno and frame.lineno <= len(lines):
@@ -321,7 +321,7 @@ class _Tests:
 
     def set_up(self) -> None:
         """Executes the setup."""
-        module = types.ModuleType("__main__")  # as in a script
+        module = types.ModuleType("__main__")  # like a script
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
@@ -370,7 +370,7 @@ class _Tests:
     def _execute(self) -> None:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
-        calls = self._remote.calls  # made for classes too
+        calls = self._remote.calls  # counted for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
@@ -399,13 +399,13 @@ def _may_use_random(names: AbstractSet[str]) -> None:
 
 
 class _Code(NamedTuple):
-    """The code of a text.
+    """Compiled code of setup or tests.
 
     Attributes:
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: the names of tests that it does read.
-        modules: those of its names that :mod:`.arrays` guards.
+        modules: the names among them that :mod:`.arrays` guards.
     """
 
     code: types.CodeType
@@ -417,10 +417,10 @@ class _Code(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _loaded(given: str | GivenCode, file_name: str) -> _Code:
-    """The code of a text from the driver. Cached, since samples of one problem come in a row.
+    """Loads code from the driver. Cached, since samples of one problem arrive consecutively.
 
     Raises:
-        BadTestError: if it can't be compiled.
+        BadTestError: if it cannot be compiled.
     """
     if isinstance(given, tuple):
         data, is_free, names, collected = given
@@ -451,13 +451,13 @@ def names_to_bind(
     defined: Mapping[str, object],
     entry_point: str,
 ) -> list[str]:
-    """The program's names that are visible to the test.
+    """Returns the program's names that are visible to the test.
 
-    The entry point, and each name that the test reads and neither its setup nor builtins define.
-    Modules are limited to pure ones of the standard library, of which the tests import their own
-    copy: the program says which it is.
+    These are the entry point, and names that the test reads and neither its setup nor builtins
+    define. Modules are limited to pure ones of the standard library; the tests import their own
+    copy of a module that the program names.
 
-    A name of the program hides a builtin only if it must be what is tested: it is the entry point,
+    A name of the program hides a builtin only if it must be the tested name: it is the entry point,
     or there is no entry point and the test reads nothing else of the program but modules (Mbpp/126
     defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or ``set``, or by
     claiming that its function is a value.
@@ -488,7 +488,7 @@ def _bind(remote: Remote, name: str, kind: str) -> object:
 
 
 def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:
-    """Makes the calls; adds ``[true, tree]`` or ``[false, error]`` to ``results`` for each."""
+    """Evaluates the calls; adds ``[true, tree]`` or ``[false, error]`` to ``results`` for each."""
     remote.load()
     size, first_error = 0, None
     for call in payload["calls"]:
@@ -499,7 +499,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> No
             text = "".join(traceback.format_exception_only(error)).strip()
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
-            # Packed again, so that the driver unpacks only what this process wrote.
+            # Repacked, so that the driver unpacks only this process's data.
             tree = wire.pack(value, _for_driver)
             results.append([True, tree])
         size += len(json.dumps(results[-1]))
@@ -511,7 +511,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> No
 
 
 def _for_driver(value: object) -> object:
-    """The tree of a part of a result that is not plain."""
+    """Returns the tree of a part of a result that is not plain."""
     if isinstance(value, Iterator):
         return wire.drained(value, lambda item: wire.pack(item, _for_driver))
     return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
@@ -529,7 +529,7 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
 
 
 def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
-    last = remote.finish()  # nothing, if it has run to its end
+    last = remote.finish()  # None, if it has run to its end
     if isinstance(last, list) and last:
         remote.fail(*failure_of(str(last[0]), last[1:]))
     if payload["expected_stdout"] is None:
@@ -540,7 +540,7 @@ def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
 
 
 def normalize(text: str) -> list[str]:
-    """The lines of an output without white space at their ends and blank lines at its end."""
+    """Returns an output's lines without trailing whitespace, and without blank lines at the end."""
     lines = [line.rstrip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -548,7 +548,7 @@ def normalize(text: str) -> list[str]:
 
 
 def first_difference(written: str, expected: str) -> str:
-    """Says where an output first differs from the expected one."""
+    """Describes the first difference between an output and the expected one."""
     ours, theirs = normalize(written), normalize(expected)
     for number, (got, want) in enumerate(zip(ours, theirs, strict=False), 1):
         if got != want:
@@ -557,7 +557,7 @@ def first_difference(written: str, expected: str) -> str:
 
 
 def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: list[Any]) -> None:
-    """Runs what is outside of blinded tests on the reports of the program's process."""
+    """Runs the outside part of blinded tests on the reports of the program's process."""
     given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
     names = remote.load()
@@ -587,7 +587,7 @@ def _passes_blinded(tests: _Tests, reports: Reports, stub: object) -> bool:
 
 
 def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
-    """Waits for the tests that run beside the program, and checks that they test something."""
+    """Waits for the tests in the program's process, and checks that they test something."""
     if payload["foreign"]:
         remote.load()
         if remote.receive() != ["done", payload["token"]]:

@@ -1,26 +1,26 @@
 """The job of a program in another language: writes its files, runs its commands in order, and
-reports how they ended.
+reports their exits.
 
 This process is the first of the job's PID namespace, under the job's limits, and acts as a shell
-for its program. Like the whole job it is untrusted. The verdict depends on what the other side
-compares: the standard output, the file of answers, the token.
+for its program. Like the whole job it is untrusted. The verdict depends on the data that the other
+side compares: the standard output, the file of answers, the token.
 
 The order, which the driver writes with :mod:`marshal`, has
 
 - ``files``: name -> bytes, written to the working directory, executable;
 - ``commands``: lists of arguments; the last one runs the program, the others prepare it;
-- ``environment``: of all commands;
+- ``environment``: environment of all commands;
 - ``keep``: patterns of the files that a build keeps for later jobs; empty if it is not a build;
-- ``mode``: as of a :class:`..jobs.Job`;
-- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to return;
-- ``fetch``, ``fetch_bytes``: in mode ``run``, names of files to return, and most bytes of them.
+- ``mode``: mode of a :class:`..jobs.Job`;
+- ``token``: in mode ``in_sandbox``, the value that the tests' last statement must return;
+- ``fetch``, ``fetch_bytes``: in mode ``run``, names of files to return, and their maximum bytes.
 
 In mode ``stdio`` the program has its standard input and output, in mode ``run`` its standard error
 as well: such a script has no tests, so the driver is at the other end of its channel. The driver
 sends descriptors, one for standard error and one for the results at the script's end, a line of
 JSON and the contents of files (:func:`codegen.evals.sandbox.pool.read_results`). In the other modes
 the program's output is dropped and the file :data:`ANSWERS` counts: with ``isolated`` it is sent as
-the standard output, with ``in_sandbox`` it must hold the token.
+the standard output, with ``in_sandbox`` it must contain the token.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from . import wire
 ANSWERS = ".answers"
 TOKEN = "CODEGEN_TOKEN"
 _ERRORS = ".stderr"
-_MOST_ERRORS = 4000  # characters of a compiler's or a program's complaints
-_RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
+_MOST_ERRORS = 4000  # maximum characters of a compiler's or a program's error output
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # signals that Python ignores
 
 
 class _FailedError(Exception):
@@ -49,7 +49,7 @@ class _FailedError(Exception):
 
 
 def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
-    """Runs the commands; ends the process."""
+    """Runs the commands and exits the process."""
     status = 1
     try:
         _run(order, channel)
@@ -62,7 +62,7 @@ def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
 
 
 def _tell(channel: wire.Channel, message: list[str]) -> None:
-    with contextlib.suppress(OSError, wire.WireError):  # the tests' job is gone: nobody listens
+    with contextlib.suppress(OSError, wire.WireError):  # the tests' job is gone
         channel.send(message)
 
 
@@ -99,9 +99,9 @@ def _run(order: dict[str, Any], channel: wire.Channel) -> None:
 
 
 def _copy_input(path: str) -> None:
-    """Copies the standard input, whose place stays where it is."""
+    """Copies the standard input without moving its position."""
     size = 0
-    with contextlib.suppress(OSError), open(path, "wb") as file:  # more than a file may have
+    with contextlib.suppress(OSError), open(path, "wb") as file:  # larger than a file may be
         while data := os.pread(0, 1 << 20, size):
             size += file.write(data)
 
@@ -125,7 +125,7 @@ def _run_script(order: dict[str, Any]) -> None:
 def _command(
     command: list[str], environment: dict[str, str], streams: tuple[int, int], otherwise: str
 ) -> None:
-    """Runs one to its end. Its standard output is its standard error's file if it is 2."""
+    """Runs a command to its end. Standard output goes to standard error's file if it is 2."""
     with open(_ERRORS, "wb") as errors:
         fd = errors.fileno()
         stdin, stdout = streams
@@ -137,7 +137,7 @@ def _command(
         child = os.posix_spawn(
             command[0], command, environment, file_actions=actions, setsigdef=_RESET
         )
-    while True:  # also reaps orphans, which would count against the limit of processes
+    while True:  # also reaps orphans, which would count against the process limit
         pid, status = os.wait()
         if pid == child:
             break
@@ -148,13 +148,13 @@ def _command(
         names = {int(each): each.name for each in signal.Signals}
         raise _FailedError("crashed", f"{names.get(number, number)} {_complaints()}".strip())
     code = os.WEXITSTATUS(status)
-    # A program may end itself without a word; one that fails says why.
+    # A program may exit without output; one that fails reports why.
     text = _complaints()
     raise _FailedError(otherwise if text else "exited", f"exit code {code} {text}".strip())
 
 
 def _complaints() -> str:
-    """The standard error; of a long one the beginning and the end."""
+    """Returns the standard error; only the beginning and the end if it is long."""
     data = _read(_ERRORS)
     text = data.decode("utf-8", "replace").strip()
     if len(text) <= _MOST_ERRORS:
@@ -167,7 +167,7 @@ def _answers() -> bytes:
 
 
 def _read(name: str) -> bytes:
-    """The content of a plain file; nothing if the program has made something else of it."""
+    """Returns the content of a plain file; empty if the program replaced it by something else."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -177,7 +177,7 @@ def _read(name: str) -> bytes:
 
 
 def _kept(patterns: list[str]) -> dict[str, str]:
-    """The files that a build made: name -> content in base64."""
+    """Returns the files that a build made: name -> content in base64."""
     kept = {}
     for name in sorted(os.listdir(".")):
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
@@ -194,7 +194,7 @@ def _write_out(data: bytes) -> None:
 
 
 def take_descriptors(channel: int) -> list[int]:
-    """Takes the driver's descriptors and closes the channel; the first becomes standard error."""
+    """Receives the driver's descriptors and closes the channel; the first is standard error."""
     driver = _socket.socket(fileno=channel)
     _, ancillary, _, _ = driver.recvmsg(1, _socket.CMSG_SPACE(2 * 4))
     driver.close()
@@ -217,10 +217,10 @@ def send_results(fd: int, status: int, names: list[str], most: int) -> None:
     """Writes the script's status and files.
 
     Args:
-        fd: where to.
-        status: as from ``os.wait``.
-        names: of the files to return; anything but plain files is left out.
-        most: bytes of all of them; files that do not fit are reported by name.
+        fd: descriptor to write to.
+        status: wait status, as from ``os.wait``.
+        names: names of the files to return; only plain files are returned.
+        most: maximum total bytes; files that do not fit are reported by name.
     """
     found, too_large = [], []
     for name in names:
@@ -239,10 +239,10 @@ def send_results(fd: int, status: int, names: list[str], most: int) -> None:
 
 
 def _content(name: str, most: int) -> bytes | None:
-    """The bytes of a plain file; None if there are more than ``most``.
+    """Returns the bytes of a plain file; None if there are more than ``most``.
 
     Raises:
-        OSError: if there is none.
+        OSError: if it is missing or not a plain file.
     """
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

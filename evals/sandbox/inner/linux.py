@@ -1,6 +1,6 @@
-"""The Linux calls that the sandbox needs and Python 3.11 lacks. Each raises OSError on failure.
+"""Linux calls that the sandbox needs and Python 3.11 lacks. Each raises OSError on failure.
 
-They use the ``syscall`` of ``_launcher`` if that is compiled, otherwise ctypes, whose two libraries
+They use the ``syscall`` of ``_launcher`` if it is compiled, otherwise ctypes, whose two libraries
 make each fork slower.
 """
 
@@ -19,7 +19,7 @@ try:
 
     if launcher.LAYOUT != LAYOUT:  # built from older sources
         launcher = None
-except ImportError:  # there was no compiler
+except ImportError:  # not compiled
     launcher = None
 
 CLONE_NEWNS = 0x00020000
@@ -57,7 +57,7 @@ CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_MODE_FILTER = 2
 
-# name: (number on x86_64, number on the machines of the newer, common table)
+# name: (number on x86_64, number on machines with the newer, common table)
 _NUMBERS = {
     "ioctl": (16, 29),
     "mount": (165, 40),
@@ -80,7 +80,7 @@ _COLUMN = 0 if os.uname().machine == "x86_64" else 1
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
-    """A system call of ``_NUMBERS`` and its result; bytes are passed by their address."""
+    """Makes a system call from ``_NUMBERS`` and returns its result; bytes are passed by address."""
     number = _NUMBERS[name][_COLUMN]
     if launcher is not None:
         result = launcher.syscall(number, *arguments)
@@ -117,19 +117,19 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def set_mount_flags(target: str, flags: int) -> None:
-    """Gives flags (``MS_RDONLY``, ``MS_NOSUID``, ``MS_NODEV``) to a mount and all below it."""
+    """Sets flags (``MS_RDONLY``, ``MS_NOSUID``, ``MS_NODEV``) of a mount and all below it."""
     at_cwd, recursive = -100, 0x8000
     attributes = struct.pack("=4Q", flags, 0, 0, 0)  # to set, to clear, propagation, userns
     call("mount_setattr", at_cwd, target.encode(), recursive, attributes, len(attributes))
 
 
 def umount(target: str, flags: int) -> None:
-    """Takes the mount at ``target`` away."""
+    """Removes the mount at ``target``."""
     call("umount2", target.encode(), flags)
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Makes the mount ``new`` the root and puts the old root at ``old``."""
+    """Makes the mount ``new`` the root and moves the old root to ``old``."""
     call("pivot_root", new.encode(), old.encode())
 
 
@@ -139,7 +139,7 @@ def prctl(option: int, *arguments: int) -> int:
 
 
 def load_filter(program: bytes) -> None:
-    """Loads a BPF program as system-call filter into this process, for good."""
+    """Loads a BPF program as this process's system-call filter, permanently."""
     if launcher is not None:
         launcher.load_filter(program)
         return
@@ -185,13 +185,12 @@ def drop_bounding_set(kept: frozenset[int]) -> None:
                 return  # past the last capability this kernel knows
 
 
-# --- Landlock: the list of the only files that a job may open -------------------------------------
-#
-# A second layer behind the mount namespace. A job may read the sandbox's root except the harness's
-# own files, and write below its /tmp and to harmless devices, even if a fault of the sandbox left
-# other mounts in reach. On newer kernels it also confines signals and abstract sockets to the job
-# and denies device controls. A ruleset is created once for each set of namespaces; a job enters it
-# with one call. Source: landlock(7), Linux include/uapi/linux/landlock.h.
+# Landlock: the list of the only files that a job may open, a second layer after the mount
+# namespace. A job may read the sandbox's root except the harness's own files, and write below its
+# /tmp and to harmless devices, even if a bug of the sandbox left other mounts in reach. On newer
+# kernels it also confines signals and abstract sockets to the job and denies device controls. A
+# ruleset is created once for each set of namespaces; a job enters it with one call. Source:
+# landlock(7), Linux include/uapi/linux/landlock.h.
 
 _LANDLOCK_VERSION = 1
 _PATH_BENEATH = 1
@@ -200,17 +199,17 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 IOCTL_DEV = 1 << 15
 _SCOPES = 0b11  # abstract UNIX sockets, signals
 
-# How many file rights each version of the interface knows (they are numbered without gaps).
+# Number of file rights in each version of the interface (they are numbered without gaps).
 _RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SCOPES_SINCE_ABI = 6
 
 READ = EXECUTE | READ_FILE | READ_DIR
-# The kernel refuses a rule for a file that has rights of directories.
+# The kernel rejects a rule for a file with rights of directories.
 DEVICE = READ_FILE | WRITE_FILE
 
 
 def landlock_abi() -> int:
-    """The version of Landlock this kernel offers; 0 if none."""
+    """Returns the version of Landlock this kernel has; 0 if none."""
     try:
         return call("landlock_create_ruleset", None, 0, _LANDLOCK_VERSION)
     except OSError:
@@ -218,29 +217,29 @@ def landlock_abi() -> int:
 
 
 def _rights(version: int) -> int:
-    """All file rights of a version of the interface."""
+    """Returns all file rights of a version of the interface."""
     return (1 << _RIGHTS_OF_ABI.get(version, 16)) - 1
 
 
 def landlock_rules(
     version: int, readable: Sequence[str], writable: Sequence[str], devices: Sequence[str]
 ) -> int:
-    """A descriptor of a set of rules.
+    """Returns a descriptor of a ruleset.
 
     Args:
-        version: as :func:`landlock_abi` says, at least 1.
+        version: version from :func:`landlock_abi`, at least 1.
         readable: directories whose files may be read and executed.
         writable: directories where everything but creating devices is allowed.
         devices: files that may be read and written.
 
-    Paths that do not exist are left out.
+    Paths that do not exist are skipped.
 
     Raises:
-        OSError: if the kernel refuses.
+        OSError: if the kernel rejects a rule.
     """
     handled = _rights(version)
     attributes = struct.pack("@QQQ", handled, 0, _SCOPES if version >= _SCOPES_SINCE_ABI else 0)
-    # Older kernels know a shorter structure, and take a longer one only if the rest is zero.
+    # Older kernels have a shorter structure, and accept a longer one only if the rest is zero.
     fd = call("landlock_create_ruleset", attributes, len(attributes), 0)
     make_char, make_block = 1 << 6, 1 << 11
     everything = handled & ~(make_char | make_block | IOCTL_DEV)
@@ -267,5 +266,5 @@ def _allow(ruleset_fd: int, path: str, rights: int) -> None:
 
 
 def landlock_self(ruleset_fd: int) -> None:
-    """Puts the rules in force for this process, for good. Needs no_new_privs."""
+    """Enforces the rules for this process, permanently. Needs no_new_privs."""
     call("landlock_restrict_self", ruleset_fd, 0)

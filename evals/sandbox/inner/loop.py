@@ -47,27 +47,27 @@ class _Job:
     watch: Watch = field(default_factory=Watch)
 
     def cpu_used(self) -> float:
-        """CPU seconds of the job's first process, all threads, so far."""
+        """Returns the CPU seconds of the job's first process so far, over all threads."""
         clock_of_process = (~self.pid << 3) | 2  # clock_getcpuclockid(3): CPUCLOCK_SCHED of a pid
         try:
             return time.clock_gettime(clock_of_process)
-        except OSError:  # it has just ended; wait4 will tell
+        except OSError:  # it has just exited; wait4 reports it
             return 0.0
 
     def output(self) -> bytes:
-        """The beginning of the job's output; call it once, at its end."""
+        """Returns the beginning of the job's output; call it once, at its end."""
         if self.printed is None:
             return b""
         try:
             return os.read(self.printed, PRINTED_BYTES)
-        except BlockingIOError:  # nothing; without a PID namespace a process of it may be left
+        except BlockingIOError:  # empty; without a PID namespace a process may still be running
             return b""
 
     def exceeded(self, now: float) -> Reason | None:
-        """The limit the job is over, if any."""
+        """Returns the limit that the job exceeds, if any."""
         order = self.order
         used = self.cpu_used()
-        # Looking at all processes costs; a job that has just started can't have used much.
+        # Measuring all processes is slow; a job that has just started cannot have used much.
         if now > max(self.started + LONGEST_NAP_S, self.look_at):
             self.look_at = now + LONGEST_NAP_S
             by_all, own_mib = self.watch.look(self.pid, order.memory_mib)
@@ -88,7 +88,7 @@ class PythonZygote(Zygote):
     """The serving process with its loop in Python.
 
     Args:
-        programs: whether its jobs are programs, which it watches; the driver watches tests.
+        programs: whether its jobs are programs, whose limits it enforces; the driver watches tests.
         **rest: see :class:`Zygote`.
     """
 
@@ -105,7 +105,7 @@ class PythonZygote(Zygote):
         self._free_sets = list(self.namespace_sets)
 
     def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
-        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and exits."""
         namespaces = self._take_namespaces(TRIAL.file_mib)
         self._free_sets.append(namespaces)
         directory = "/" if self.identity == "none" else WORK
@@ -151,7 +151,7 @@ class PythonZygote(Zygote):
         now = time.monotonic()
         nap = LONGEST_NAP_S
         for job in self._jobs.values():
-            # A job of one thread can't reach its CPU limit sooner than this.
+            # A job of one thread cannot reach its CPU limit sooner than this.
             order = job.order
             nap = min(nap, order.cpu_s - job.cpu_seen, order.wall_s - (now - job.started))
         return int(1000 * max(nap, SHORTEST_NAP_S))
@@ -180,7 +180,7 @@ class PythonZygote(Zygote):
             if self.identity == "none":
                 directory = tempfile.mkdtemp(prefix="codegen-job-")
             if self._programs and "stdout" not in fds:
-                # A pipe for each job. Nobody reads it before the job ends, so it must not block.
+                # A pipe for each job. It is not read before the job ends, so it must not block.
                 printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             namespaces = self._take_namespaces(order.file_mib)
             limits = bounds(order, self.own_bytes)
@@ -199,8 +199,8 @@ class PythonZygote(Zygote):
         self._jobs[order.id] = _Job(order, pid, namespaces, started, watched, printed, directory)
 
     def _take_namespaces(self, file_mib: int) -> NamespaceSet:
-        """Takes a free set of namespaces and prepares it; the last used one is likeliest to fit."""
-        while not self._free_sets:  # one is about to end
+        """Prepares and returns a free set of namespaces; the last used one is likeliest to fit."""
+        while not self._free_sets:  # one is about to be freed
             time.sleep(0.001)
             self._reap()
         namespaces = self._free_sets[-1]
@@ -213,7 +213,7 @@ class PythonZygote(Zygote):
         return namespaces
 
     def _fork(self, child: Callable[..., None], *arguments: object) -> int:
-        """Forks a child, the init of a new PID namespace, that runs ``child`` and ends."""
+        """Forks a child, the init of a new PID namespace, that runs ``child`` and exits."""
         if self.identity == "none":
             pid = os.fork()
         else:
@@ -236,16 +236,16 @@ class PythonZygote(Zygote):
         directory: str,
         own_proc: bool,
     ) -> None:
-        # signal.signal would make enumeration members of its arguments and results first.
+        # signal.signal would first make enumeration members of its arguments and results.
         _signal.set_wakeup_fd(-1)
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         stdin, stdout = fds.pop("stdin", None), fds.pop("stdout", None)
-        # Copies above the places that they get, so that neither overwrites the other.
+        # Copies above their final numbers, so that neither overwrites the other.
         channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
         printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
         payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
         confine(namespaces, limits, self.last_filter, stdin, stdout, directory, own_proc)
-        # A process that the program executes gets neither.
+        # A process that the program executes inherits neither.
         os.dup2(channel, CHANNEL_FD, inheritable=False)
         if printed is not None:
             os.dup2(printed, PRINTED_FD, inheritable=False)
@@ -261,7 +261,7 @@ class PythonZygote(Zygote):
                 self._kill(job, reason)
 
     def _kill(self, job: _Job, reason: Reason) -> None:
-        # The pid is ours: it stays reserved until _reap waits for it. Its namespace dies with it.
+        # The pid stays reserved until _reap waits for it. Its namespace dies with it.
         if job.reason == "exit":
             job.reason = reason
         os.kill(job.pid, signal.SIGKILL)
@@ -295,6 +295,6 @@ class PythonZygote(Zygote):
             shutil.rmtree(job.directory, ignore_errors=True)
 
     def _tell(self, ended: Ended) -> None:
-        # If the driver is gone, the loop sees it next.
+        # If the driver is gone, the loop notices next.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._driver.send(ended.pack())

@@ -1,21 +1,21 @@
-"""Sets of namespaces prepared in advance, which a job only has to enter.
+"""Sets of namespaces prepared in advance, so that a job only has to enter them.
 
 Creating namespaces, mounts and access rules takes longer than entering them, so a zygote keeps a
 few sets, one for each job in flight. A set has its own network and IPC namespace (for an ordinary
 user also a user namespace), and a mount namespace with an empty ``/tmp``, its working directory,
-which is ``/dev/shm`` as well; its own devices if root can make them; and of ``/proc`` only what a
-program may know about the machine.
+which is also ``/dev/shm``; its own devices if root can make them; and only the part of ``/proc``
+that a program may know about the machine.
 
 A set is reused if its ``/tmp`` is unchanged. If a job wrote there, its mount namespace is dropped
-with everything in it and a new one is made: nothing is cleaned, so nothing can be hidden from the
-cleaning. The change times of the two directories show it; a job cannot set them back. The processes
-of a job have ended by then (with its PID namespace), and with them its sockets and open files.
+with everything in it and a new one is made: there is no cleanup that could miss files.
+The change times of the two directories show it; a job cannot set them back. The processes of a job
+have exited by then (with its PID namespace), and with them its sockets and open files.
 
 ``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
 (:class:`.orders.Order`) a job also gets ``/proc/self``: files of its first process, bound one by
-one from a procfs of its own PID namespace. Not all of procfs, since ``mountinfo`` and others show
-where the sandbox's mounts are on the host. ``/dev/stdin`` and its like lead there too. The mount
-namespace has to be made again afterwards, so this is only for programs that name these paths.
+one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo`` and others show
+where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead there too. The
+mount namespace must be remade afterwards, so this is only for programs that contain these paths.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from typing import Any, Literal
 from . import linux
 
 Identity = Literal["uids", "userns", "none"]
-INNER_UID = 1000  # what a job in a user namespace of its own sees as its user id
+INNER_UID = 1000  # a job's user id in its user namespace
 WORK = "/tmp"
 SHARED = "/dev/shm"
 EMPTY = "/opt/sandbox/empty"
-PROC = "/opt/sandbox/proc"  # what a job sees as /proc
+PROC = "/opt/sandbox/proc"  # mounted as a job's /proc
 OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
-# Files of /proc that a job sees of its own processes; the last is a directory.
+# A job's files in /proc about its own processes; the last is a directory.
 OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
 PACKAGES = "/opt/packages"
-TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters from elsewhere, and what they share
+TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters from elsewhere, and their shared files
 READABLE = (
     *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
     *("/etc", "/proc", "/var/lib", TOOLCHAINS),
@@ -58,11 +58,11 @@ class NamespaceSet:
 
     Attributes:
         identity: see :mod:`.confine`.
-        uid: the user id of its jobs, with identity ``uids``.
-        file_mib: the size its ``/tmp`` was made for.
+        uid: user id of its jobs, with identity ``uids``.
+        file_mib: file size that its ``/tmp`` was made for.
         to_enter: (descriptor, kind) in the order to enter them.
-        rules: the descriptor of its Landlock rules; None where there are none.
-        watched: descriptors of the two directories whose change times tell that a job wrote there.
+        rules: descriptor of its Landlock rules; None without Landlock.
+        watched: descriptors of the two directories whose change times show that a job wrote there.
     """
 
     def __init__(self, identity: Identity, uid: int) -> None:
@@ -79,7 +79,7 @@ class NamespaceSet:
         """Prepares it for a job that may write files of this size.
 
         Raises:
-            OSError: if namespaces, mounts or rules can't be made.
+            OSError: if namespaces, mounts or rules cannot be made.
         """
         if self.identity == "none" or (
             self.file_mib == file_mib and self._look() == self._untouched
@@ -116,7 +116,7 @@ class NamespaceSet:
         self.to_enter, self.watched, self.rules, self.file_mib = (), (), None, 0
 
     def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
-        """Run by a child that ends afterwards; returns descriptors of what it made."""
+        """Makes namespaces and returns their descriptors; runs in a child that exits afterwards."""
         user = self.identity == "userns"
         if _USER in wanted:
             outer_uid, outer_gid = os.geteuid(), os.getegid()
@@ -138,7 +138,7 @@ class NamespaceSet:
             _own_devices()
         shared = f"{WORK}/.shm"
         os.mkdir(shared)
-        os.chmod(shared, 0o1777)  # the umask cuts the mode that mkdir gives
+        os.chmod(shared, 0o1777)  # the umask restricts mkdir's mode
         linux.mount(shared, SHARED, None, linux.MS_BIND)
         # Covered last: the maps above are written through it.
         linux.mount(PROC, "/proc", None, linux.MS_BIND | linux.MS_REC)
@@ -158,7 +158,7 @@ _FILE_OF = {
 
 
 def _in_child(make: Any) -> list[int]:
-    """Runs ``make`` in a child process and takes over the descriptors it returns."""
+    """Runs ``make`` in a child process and receives the descriptors it returns."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -181,8 +181,8 @@ def _in_child(make: Any) -> list[int]:
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 
 
-# For a network namespace. By default the kernel keeps the port of a closed connection for a minute,
-# which the next job may want, and buffers of ten megabytes per socket, which no limit counts.
+# For a network namespace. By default the kernel reserves the port of a closed connection for a
+# minute, which the next job may need, and buffers of ten megabytes per socket, without a limit.
 _SOCKET_SETTINGS = {
     "tcp_max_tw_buckets": "0",
     "tcp_rmem": "4096 65536 131072",
@@ -191,9 +191,9 @@ _SOCKET_SETTINGS = {
 
 
 def _bound_sockets() -> None:
-    """Has this network namespace forget closed connections, and hold little for open ones.
+    """Makes this network namespace forget closed connections and use small buffers.
 
-    Where an ordinary user made the sandbox with bubblewrap, the kernel's settings are out of reach.
+    If an ordinary user made the sandbox with bubblewrap, the kernel's settings are not writable.
     """
     folder = "/proc/sys/net/ipv4"
     with contextlib.suppress(OSError):
@@ -204,8 +204,8 @@ def _bound_sockets() -> None:
 
 
 def _own_devices() -> None:
-    """Mounts a ``/dev`` with devices of its own: locks on an inode are visible to all who share it,
-    and the sandbox shares its inodes with the host.
+    """Mounts a separate ``/dev``: locks on an inode are visible to all who share it, and the
+    sandbox shares its inodes with the host.
 
     A container may not be allowed to make devices; then the sandbox's remain.
     """
@@ -232,12 +232,12 @@ def _write(path: str, text: str) -> None:
 
 
 def make_own_proc() -> int:
-    """A descriptor of a procfs of this PID namespace, not mounted yet; -1 if the kernel can't. Call
-    it while this process still has the sandbox's rights.
+    """Returns a descriptor of an unmounted procfs of this PID namespace; -1 if unsupported. Call it
+    while this process still has the sandbox's rights.
     """
     try:
         fd = linux.call("fsopen", b"proc", 1)
-        # Processes alone: nothing of the kernel's settings.
+        # Only processes, without the kernel's settings.
         linux.call("fsconfig", fd, _FSCONFIG_SET_STRING, b"subset", b"pid", 0)
         linux.call("fsconfig", fd, _FSCONFIG_CMD_CREATE, None, None, 0)
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
@@ -258,6 +258,6 @@ def show_own_proc(fd: int) -> None:
         with contextlib.suppress(OSError):  # an older kernel, or one made without it
             linux.mount(f"{EMPTY}/1/{name}", f"/proc/self/{name}", None, linux.MS_BIND)
     linux.umount(EMPTY, linux.MNT_DETACH)
-    # Has the mount namespace dropped when the job has ended.
+    # Makes the mount namespace be dropped when the job has ended.
     os.mkdir(f"{WORK}/.seen")
     os.rmdir(f"{WORK}/.seen")

@@ -1,4 +1,4 @@
-"""Makes a sandbox without bubblewrap: the same namespaces and root directory, by plain system
+"""Creates a sandbox without bubblewrap: the same namespaces and root directory, by plain system
 calls.
 
 The driver runs it in a fresh interpreter. It unshares (as an ordinary user: first a user
@@ -48,8 +48,8 @@ _FIXED_FLAGS = {
 
 
 def main(config_text: str) -> NoReturn:
-    """Entry point. ``config_text`` is JSON of: identity, binds, files, links, masks, dirs, command,
-    env, control_fd.
+    """Runs the zygote in a new root. ``config_text`` is JSON of: identity, binds, files, links,
+    masks, dirs, command, env, control_fd.
     """
     config = json.loads(config_text)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -89,7 +89,7 @@ def _become_init(config: dict[str, Any]) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     socket.sethostname("sandbox")
-    linux.loopback_up()  # as bubblewrap does
+    linux.loopback_up()  # like bubblewrap
     _pivot_into_new_root(config)
     linux.drop_bounding_set(KEPT)
     linux.keep_capabilities(KEPT)
@@ -142,10 +142,10 @@ def _bind(source: str, target: str, *, is_directory: bool) -> None:
 
 
 def _read_only(target: str, *, keep_devices: bool = False) -> None:
-    """Makes a mount and all mounts below it read-only; a recursive bind includes these."""
+    """Makes a mount and all mounts below it, as of a recursive bind, read-only."""
     added = linux.MS_RDONLY | linux.MS_NOSUID | (0 if keep_devices else linux.MS_NODEV)
     try:
-        linux.set_mount_flags(target, added)  # the flags of mount(2) and mount_setattr(2) are alike
+        linux.set_mount_flags(target, added)  # mount(2) and mount_setattr(2) have the same flags
     except OSError as error:
         if error.errno != errno.ENOSYS:  # a kernel older than 5.12
             raise
@@ -154,10 +154,10 @@ def _read_only(target: str, *, keep_devices: bool = False) -> None:
 
 
 def mounts_at_or_below(target: str) -> list[str]:
-    """The mount points of this namespace at or below a path, parents first."""
+    """Returns the mount points of this namespace at or below a path, parents first."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        # Spaces and the like are written as a backslash and three octal digits.
+        # Spaces and similar characters are written as a backslash and three octal digits.
         point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), line.split(" ")[4])
         if target == "/" or point == target or point.startswith(f"{target}/"):
             found.append(point)

@@ -1,8 +1,8 @@
 """The protocol between the driver and a zygote: packets of a fixed layout, with descriptors.
 
-The driver orders a job to run or to end; the zygote reports how a job ended. (Only its first packet
-is JSON: that it is ready, or why not.) The compiled zygote (``_launcher.c``) reads and writes the
-same layouts, in the machine's byte order.
+The driver orders a job to run or to stop; the zygote reports how a job ended. (Only its first
+packet is JSON: it is ready, or the reason it is not.) The compiled zygote (``_launcher.c``) reads
+and writes the same layouts, in the machine's byte order.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 HEARD = b"h"
-"""In a file that a process of tests shares with the driver: it has heard the program."""
+"""Mark in a file shared by a process of tests and the driver: the program sent data."""
 
-# The descriptors that an order may bring, in the order in which they are attached.
+# Descriptors that may be attached to an order, in their order of attachment.
 FDS = ("payload", "channel", "stdin", "stdout")
-# How a job ended: by itself or its own signal ("exit"); by the zygote at a limit ("cpu" to
-# "output"); by the driver's order; or it could not be started ("failed").
+# Reasons of a job's end: its own exit or signal ("exit"); the zygote at a limit ("cpu" to
+# "output"); the driver's order; or a failed start ("failed").
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
@@ -28,23 +28,23 @@ FOREIGN = b"foreign\n"
 LAYOUT = 5
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc,
-# MiB of address space, nothing; CPU seconds, seconds on the clock; bytes of output to watch for
+# MiB of address space, unused; CPU seconds, wall-clock seconds; bytes of output to watch for
 _ORDER = struct.Struct("=9I4x2dQ")
-# id, reason, wait status, nothing; CPU seconds, seconds on the clock, MiB resident at most; what
-# the job printed, or why it was not started
+# id, reason, wait status, unused; CPU seconds, wall-clock seconds, maximum resident MiB; the job's
+# output, or the reason it was not started
 _END = struct.Struct("=2Ii4x3d")
 _KINDS = {kind: 1 << number for number, kind in enumerate(FDS)}
 
 
 class Order(NamedTuple):
-    """A job to run (or, with ``kill``, to end): its limits, and the descriptors it brings.
+    """A job to run (or, with ``kill``, to stop): its limits, and its descriptors.
 
     Attributes:
         id: the driver's number of the job.
-        fds: names, of ``FDS``.
-        wall_s: seconds on the clock before it is ended.
-        output_bytes: most bytes in the file ``stdout``; 0 watches none.
-        own_proc: whether it sees itself in ``/proc``; see :mod:`.namespaces`.
+        fds: names from ``FDS``.
+        wall_s: wall-clock limit in seconds.
+        output_bytes: maximum bytes in the file ``stdout``; 0 for no limit.
+        own_proc: whether it has itself in ``/proc``; see :mod:`.namespaces`.
         address_mib: address space of each process beyond the interpreter's; 0 for ``memory_mib``.
     """
 
@@ -62,7 +62,7 @@ class Order(NamedTuple):
     address_mib: int = 0
 
     def pack(self) -> bytes:
-        """The packet."""
+        """Returns the packet."""
         return _ORDER.pack(
             _KILL if self.kill else _RUN,
             self.id,
@@ -80,7 +80,7 @@ class Order(NamedTuple):
 
 
 def read_order(packet: bytes) -> Order:
-    """The order in a packet of the driver."""
+    """Parses an order from the driver's packet."""
     operation, number, mask, memory, size, files, processes, own_proc, address, *rest = (
         _ORDER.unpack(packet)
     )
@@ -95,11 +95,11 @@ def read_order(packet: bytes) -> Order:
 
 
 class Ended(NamedTuple):
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
         id: the driver's number of the job.
-        status: as of ``os.wait``.
+        status: wait status, as from ``os.wait``.
         text: the beginning of its printed output; with reason ``failed``, why it did not start.
     """
 
@@ -113,27 +113,27 @@ class Ended(NamedTuple):
 
     @property
     def signal(self) -> int:
-        """The signal that ended it, or 0."""
+        """The signal that killed it, or 0."""
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
     @property
     def exit_code(self) -> int:
-        """Its exit code, or 0 if a signal ended it."""
+        """Its exit code, or 0 if a signal killed it."""
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
 
     def pack(self) -> bytes:
-        """The packet."""
+        """Returns the packet."""
         reason = REASONS.index(self.reason)
         figures = (self.cpu_s, self.wall_s, self.rss_mib)
         return _END.pack(self.id, reason, self.status, *figures) + self.text
 
 
 def read_ended(packet: bytes) -> Ended:
-    """The end of a job in a packet of a zygote."""
+    """Parses the end of a job from a zygote's packet."""
     number, reason, status, cpu_s, wall_s, rss_mib = _END.unpack_from(packet)
     return Ended(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of descriptors in the order in which they are attached."""
+    """Returns names of descriptors in their order of attachment."""
     return tuple(sorted(names, key=FDS.index))

@@ -1,7 +1,7 @@
 """The job of the program under test: executes it, then answers the calls of the tests' job.
 
 The program can change any object here, so no message of this process is trusted: the other side
-decides. The messages below are those of an honest program.
+decides. An honest program sends these messages:
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
@@ -34,10 +34,10 @@ from .namespaces import WORK
 from .orders import FOREIGN
 
 FILE_NAME = "<program>"
-# The file of a program in mode stdio, in its working directory, if its text suggests it reads it.
+# The file of a program in mode stdio, in its working directory, if its source suggests it reads it.
 SCRIPT = "main.py"
 _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy", "sys.argv")
-# A thread's stack is address space, which is limited: of 8 MiB, a hundred would not fit.
+# A thread's stack is address space, which is limited: a hundred of 8 MiB would not fit.
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
@@ -63,7 +63,7 @@ class _Printed(io.RawIOBase):
                 self.left -= len(first)
                 try:
                     os.write(PRINTED_FD, first)
-                except OSError:  # full or closed by the program's doing
+                except OSError:  # filled or closed by the program
                     self.left = 0
             return len(view)
 
@@ -86,7 +86,7 @@ def main(payload: bytes, printed: bool) -> None:
     """Runs one program.
 
     Args:
-        payload: the mode, a line break, and the program. With mode ``in_sandbox``, in place of the
+        payload: the mode, a newline, and the program. With mode ``in_sandbox``, instead of the
             program, JSON of program, setup, test, entry_point, token and ``collected``, the names
             of tests that the test runs itself; with mode ``run`` the order of
             :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
@@ -113,7 +113,7 @@ def main(payload: bytes, printed: bool) -> None:
         report = execute(program, namespace)
         if report is None and beside:
             report = run_tests(beside, namespace)
-        _flush_printed()  # the process may be ended as soon as the tests have their answer
+        _flush_printed()  # the process may be killed as soon as the tests have their answer
         if report is None:
             _tell_names()
             if mode in ("isolated", "calls"):
@@ -124,7 +124,7 @@ def main(payload: bytes, printed: bool) -> None:
         if beside and report is None:
             _channel.send(["done", beside["token"]])
     except (OSError, EOFError, wire.WireError):
-        status = 1  # the tests' job is gone: nobody listens
+        status = 1  # the tests' job is gone
     finally:
         _flush()
     os._exit(status)
@@ -147,12 +147,12 @@ def prepare() -> None:
 
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
-    """Mode ``run``: a script with files beside it; its standard error is kept and files may be
-    returned, see :mod:`.returns`. In that case it runs in a child, so that it may end in any way.
+    """Mode ``run``: a script with other files; its standard error is kept and files may be
+    returned, see :mod:`.returns`. In that case it runs in a child, so that it may exit in any way.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
-            ``fetch_bytes``, most bytes of all returned files.
+            ``fetch_bytes``, maximum bytes of all returned files.
     """
     fds = foreign.take_descriptors(CHANNEL_FD)
     files = order["files"]
@@ -170,15 +170,15 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
 
 
 def run_script(source: str, looked_at: bool = False) -> NoReturn:
-    """Mode ``stdio``: runs a program as the interpreter runs a script, and ends as it does.
+    """Mode ``stdio``: runs a program like the interpreter runs a script, and exits like it.
 
     The tests' side compares its output, and the kernel reports its exit status, so a program that
     ran to its end sends nothing over the channel.
 
     Args:
         source: the program.
-        looked_at: mode ``run``: an exception is printed to standard error, and nothing is sent over
-            the channel.
+        looked_at: mode ``run``: an exception is printed to standard error, and the channel is
+            unused.
     """
     path = os.path.join(os.getcwd(), SCRIPT)
     if looked_at and os.path.lexists(path):
@@ -207,21 +207,21 @@ def run_script(source: str, looked_at: bool = False) -> NoReturn:
     else:
         report = []
     _end_of_interpreter("__del__" in source)
-    if status and not looked_at and os.getpid() == own:  # not a child that it forked
+    if status and not looked_at and os.getpid() == own:  # not a forked child
         with contextlib.suppress(OSError):
             _channel.send(report)
     os._exit(status)
 
 
 def _show(error: BaseException, source: str, path: str) -> None:
-    """Writes an exception to standard error, as the interpreter does."""
+    """Writes an exception to standard error, like the interpreter."""
     linecache = sys.modules.get("linecache")
-    with contextlib.suppress(BaseException):  # whatever the program has made of all that
+    with contextlib.suppress(BaseException):  # the program may have changed any of these objects
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, error.__traceback__)
             return
-        if linecache is not None:  # the script need not be on disk
+        if linecache is not None:  # the script may be missing on disk
             linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
         import traceback
 
@@ -235,20 +235,20 @@ def _exit_status(code: object) -> int:
 
 
 def _end_of_interpreter(has_finalizers: bool) -> None:
-    """Ends as the interpreter does: waits for threads, runs exit handlers, clears the script's
-    names, flushes buffers.
+    """Exits like the interpreter: waits for threads, runs exit handlers, clears the script's names,
+    flushes buffers.
     """
     threads = sys.modules.get("threading")
     forget = vars(sys.modules["__main__"]).clear if has_finalizers else None
     for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs, forget):
-        with contextlib.suppress(BaseException):  # the interpreter continues with the next too
+        with contextlib.suppress(BaseException):  # the interpreter also continues with the next
             if step is not None:
                 step()
     _flush()
 
 
 def execute(source: str, namespace: dict[str, object]) -> list[object] | None:
-    """Compiles and executes a program; returns None or the message that says how it failed."""
+    """Compiles and executes a program; returns None or the message that reports the failure."""
     try:
         code = compile(source, FILE_NAME, "exec", dont_inherit=True)
     except BaseException as error:  # noqa: BLE001 - also ValueError (NUL), RecursionError, UnicodeError
@@ -257,7 +257,7 @@ def execute(source: str, namespace: dict[str, object]) -> list[object] | None:
 
 
 def attempt(action: Any) -> list[object] | None:
-    """Runs ``action`` of the program; returns None or the message that says how it failed."""
+    """Runs ``action`` of the program; returns None or the message that reports the failure."""
     try:
         action()
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
@@ -280,8 +280,8 @@ def _failure(error: BaseException) -> list[object]:
 
 
 def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
-    """Mode ``in_sandbox``: the tests beside the program, in a namespace that sees the program's
-    names.
+    """Mode ``in_sandbox``: runs the tests in the program's process, in a namespace with the
+    program's names.
     """
     entry_point = payload["entry_point"]
     beside = vars(_module("__main__"))
@@ -304,8 +304,8 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
 
 
 def run_blinded(payload: dict[str, Any]) -> NoReturn:
-    """Mode ``blinded``: the program and what is left of its tests in one module, as a harness in
-    one process has it. The channel's functions are made before the program runs.
+    """Mode ``blinded``: runs the program and the inside part of its tests in one module, like a
+    harness in one process. The channel's functions are made before the program runs.
     """
     sites = blinded.reporting(_channel.send)
     namespace, entry_point = _namespace, payload["entry_point"]
@@ -332,14 +332,14 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
         _flush_printed()
         _channel.send(["done"] if report is None else report)
     except (OSError, wire.WireError):
-        pass  # the tests' job is gone: nobody listens
+        pass  # the tests' job is gone
     finally:
         _flush()
     os._exit(0)
 
 
 def serve() -> None:
-    """Answers calls until the other side closes the channel."""
+    """Processes calls until the other side closes the channel."""
     while True:
         try:
             frame = _channel.receive_bytes()
@@ -349,7 +349,7 @@ def serve() -> None:
 
 
 def _answer_other(frame: bytes) -> None:
-    """Answers a request; in C, those of :func:`wire.encode_call` do not come here."""
+    """Processes a request; the C version handles :func:`wire.encode_call` requests itself."""
     try:
         value = _value(wire.decode_request(frame))
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
@@ -378,14 +378,14 @@ def _value(request: list[Any]) -> Any:
 
 
 def _special(tag: str, content: Any) -> Any:
-    """The value of a tree of the tests that is not plain."""
+    """Returns the value of a tests' tree that is not plain."""
     if tag == "p":
         return _named(content)
     return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
 
 
 def _not_plain(value: Any) -> Any:
-    """The tree of a value that is not plain."""
+    """Returns the tree of a value that is not plain."""
     if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
         return wire.drained(value, _pack)
     return blinded.not_plain(value)
@@ -429,7 +429,7 @@ def _tell_raised(error: BaseException) -> None:
 
 
 def _tell_failed(error: BaseException, compiling: bool) -> None:
-    """Reports how the program failed, and ends."""
+    """Reports the program's failure, and exits."""
     _flush_printed()
     _channel.send(_compile_failure(error) if compiling else _failure(error))
     _flush()
@@ -461,12 +461,12 @@ def _tell_names() -> None:
 
 def _flush_printed() -> None:
     # The initial stream, by its type's method, so that no code of the program runs.
-    with contextlib.suppress(BaseException):  # it may have closed or detached it
+    with contextlib.suppress(BaseException):  # the program may have closed or detached it
         io.TextIOWrapper.flush(_stdout)
 
 
 def _flush() -> None:
-    # A program may have replaced, removed or closed its streams; what it did not write is its loss.
+    # A program may have replaced, removed or closed its streams; unwritten output is then lost.
     for name in ("stdout", "__stdout__", "stderr"):
-        with contextlib.suppress(BaseException):  # whatever the program made of it
+        with contextlib.suppress(BaseException):  # streams may be any object
             getattr(sys, name).flush()

@@ -1,10 +1,10 @@
-"""The program as its tests see it in mode ``isolated``: its functions, called over the channel.
+"""The program from its tests' side in mode ``isolated``: its functions, called over the channel.
 
 Requests of the tests:     "m" and marshal's (name, args, kwargs)
                            | ["call", name, [trees], {name: tree}]
                            | ["get", name] | ["eval", expression]
 Answers of the program:    ["value", tree] | ["raised", name, message]
-                           | a message that ends the job
+                           | a message that stops the job
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _set = object.__setattr__
 
 
 class Unanswered(BaseException):
-    """A call got no usable answer. Not an Exception, so that tests don't catch it as the
+    """A call got no usable answer. Not an Exception, so that tests do not catch it as the
     program's.
     """
 
@@ -42,7 +42,7 @@ class Proxy:
 
     @property
     def __class__(self) -> Any:  # type: ignore[override]
-        """As tests expect of a function."""
+        """The class that tests expect of a function."""
         return types.FunctionType
 
     def __repr__(self) -> str:
@@ -50,7 +50,7 @@ class Proxy:
 
 
 class Remote:
-    """The program as the tests see it. The first failure is final: tests can't catch it away."""
+    """The program from the tests' side. The first failure is final: tests cannot catch it."""
 
     def __init__(self, channel: wire.Channel) -> None:
         self._channel = channel
@@ -59,15 +59,15 @@ class Remote:
         self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
         self.settled = True  # whether the tests are known to have caught it
-        self._stub: tuple[Any] | None = None  # the answer in the program's place
+        self._stub: tuple[Any] | None = None  # the answer instead of the program's
 
     def stand_in(self, value: Any) -> None:
-        """Makes ``value`` the answer to every request, in the program's place."""
+        """Makes ``value`` the answer to every request, instead of the program's."""
         self._stub = (value,)
         self.calls = 0
 
     def stand_in_ends(self) -> None:
-        """Undoes :meth:`stand_in`; failures meanwhile are ignored."""
+        """Undoes :meth:`stand_in`; failures in between are ignored."""
         self._stub = None
         self.failure = None
         self.settled = True
@@ -80,7 +80,7 @@ class Remote:
         return self.fail(*failure_of(kind, rest))
 
     def finish(self) -> Any:
-        """Reads to the end of the channel; returns the last message, or None if there was none."""
+        """Reads to the end of the channel; returns the last message, or None without one."""
         last = None
         while True:
             try:
@@ -104,11 +104,11 @@ class Remote:
         return self._ask(["call", name, trees, {k: self._pack(v) for k, v in kwargs.items()}])
 
     def get(self, name: str) -> Any:
-        """The value of a global variable of the program."""
+        """Returns the value of a global variable of the program."""
         return self._ask(["get", name])
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression of the program's names."""
+        """Returns the value of an expression of the program's names."""
         return self._ask(["eval", expression])
 
     def _ask(self, request: list[Any] | bytes) -> Any:
@@ -174,7 +174,7 @@ class Remote:
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
 
     def special(self, tag: str, content: Any) -> Any:
-        """The value of a tree that is not plain."""
+        """Returns the value of a tree that is not plain."""
         if tag in arrays.TAGS:
             return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, self.special))
         if tag == "o" and isinstance(content, str):
@@ -182,7 +182,7 @@ class Remote:
         raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
 
     def receive(self) -> list[Any]:
-        """The program's next message: a list whose first item is its kind."""
+        """Returns the program's next message: a list whose first item is its kind."""
         if self.failure is not None:
             raise Unanswered
         message: Any = None
@@ -199,7 +199,7 @@ class Remote:
         return message
 
     def fail(self, status: str, message: str) -> NoReturn:
-        """Records the job's final failure and ends the tests."""
+        """Records the job's final failure and stops the tests."""
         self.failure = (status, message)
         raise Unanswered
 
@@ -211,21 +211,21 @@ _TEST_FILES = frozenset(("<test>", "<setup>"))
 
 
 def is_swallowed(error: BaseException) -> bool:
-    """Whether an exception that was raised into the tests vanished without their catching it.
+    """Returns whether an exception raised into the tests vanished without their catching it.
 
     ``all(map(f, items))`` takes a StopIteration of ``f`` for the end of ``items``; an old-style
-    iteration does so with an IndexError, and ``hasattr`` answers False on an AttributeError. So a
+    iteration does so with an IndexError, and ``hasattr`` returns False on an AttributeError. So a
     program could end its tests' loops early and pass. The tests catch an exception of the program
     only explicitly: by ``except``, by ``with``, or by the context managers and futures of the
     standard library.
 
-    An exception's traceback lists the frames that it has reached (all of them as of Python 3.12,
-    those with a handler before). If a protocol swallows the exception, it leaves the last
+    An exception's traceback lists the frames that it has reached (since Python 3.12 all of them,
+    before only frames with a handler). If a protocol swallows the exception, it leaves the last
     function's frame without reaching a handler in the next.
     """
     traceback = error.__traceback__
     if traceback is None:
-        return False  # assertRaises takes it off
+        return False  # assertRaises removes the traceback
     module = str(traceback.tb_frame.f_globals.get("__name__"))
     code = traceback.tb_frame.f_code
     if module == __name__:
@@ -240,7 +240,7 @@ def is_swallowed(error: BaseException) -> bool:
 
 
 def _has_handler(code: types.CodeType, offset: int) -> bool:
-    """Whether an instruction is within a ``try`` or a ``with``."""
+    """Returns whether an instruction is within a ``try`` or a ``with``."""
     import dis
 
     table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
@@ -251,7 +251,7 @@ _ENDINGS = words("syntax_error compile_error crashed error wrong memory exited t
 
 
 def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
-    """The status and message for a message of the program that ends the job."""
+    """Returns the status and message for a program's message that stops the job."""
     if kind not in _ENDINGS or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
         return "error", "the program broke the protocol: an unexpected message"
     name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]

@@ -1,15 +1,15 @@
 """The system-call filter of a job: a BPF program that allows the calls that programs may need.
 
-The older part of the kernel's call table is closed, so a list of refused calls is complete there.
+The older part of the kernel's call table is closed, so a list of denied calls is complete there.
 The newer part (from :data:`FIRST_COMMON` on, with the same numbers on all machines) still grows, so
-there only the calls of :data:`NEWER` are allowed, and future calls are refused.
+only the calls of :data:`NEWER` are allowed there, and future calls are denied.
 
-Refused calls get one of three results:
+Denied calls get one of three results:
 
 - EPERM: calls for administrators, debuggers and namespaces (:data:`REFUSED`).
-- ENOSYS: features of the kernel that hold its memory, reach inodes that other processes share, or
-  tell about the host; a C library or Python takes another way (:data:`ABSENT`). ``clone3`` too,
-  since the flags of ``clone`` can be read.
+- ENOSYS: features of the kernel that keep its memory, reach inodes that other processes share, or
+  reveal the host; a C library or Python falls back to another call (:data:`ABSENT`). ``clone3``
+  too, since the flags of ``clone`` can be read.
 - success, without effect: flushing and hints, which would only reach files of the host
   (:data:`NO_OPERATION`), and the sizes of socket buffers.
 
@@ -17,7 +17,7 @@ Some calls are filtered by argument: sockets are UNIX, TCP or UDP; of ``fcntl``,
 ``setsockopt`` the common operations are allowed. A call of another architecture's table kills the
 process.
 
-A zygote needs a few of the refused calls to make and enter namespaces. So it loads a filter of all
+A zygote needs a few of the denied calls to make and enter namespaces. So it loads a filter of all
 others for itself and its jobs, and a job adds a short filter of the rest. (Loading a filter takes
 time, since the kernel evaluates it for every call number.)
 
@@ -41,7 +41,7 @@ Code = list[tuple[int, int, int, int]]
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# name: (number on x86_64, number on aarch64); None where that machine has no such call.
+# name: (number on x86_64, number on aarch64); None if the machine lacks the call.
 REFUSED: Numbers = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -65,7 +65,7 @@ REFUSED: Numbers = {
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
-    "seccomp": (317, 277),  # filters of its own would hold memory of the kernel
+    "seccomp": (317, 277),  # a job's own filters would take memory of the kernel
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -136,7 +136,7 @@ ABSENT: Numbers = {
     "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),
     "inotify_rm_watch": (255, 28),
-    # Pages in pipes stay when the memory that they come from is given back.
+    # Pages in pipes stay when their source memory is freed.
     "splice": (275, 76),
     "tee": (276, 77),
     "vmsplice": (278, 75),
@@ -152,8 +152,8 @@ ABSENT: Numbers = {
     "clone3": (435, 435),
 }
 NO_OPERATION: Numbers = {
-    # A job writes to memory file systems alone, where these do nothing; of a file of the root they
-    # would have the host write to its disk, or drop what it has in memory.
+    # A job writes only to memory file systems, where these do nothing; on a file of the root they
+    # would make the host write to its disk, or drop its cached data.
     "sync": (162, 81),
     "syncfs": (306, 267),
     "fsync": (74, 82),
@@ -162,7 +162,7 @@ NO_OPERATION: Numbers = {
     "fadvise64": (221, 223),
     "readahead": (187, 213),
 }
-# Refused to jobs alone, since a zygote needs them.
+# Denied only to jobs, since a zygote needs them.
 OF_ZYGOTE = frozenset(
     (
         *("mount", "umount2", "unshare", "setns"),
@@ -211,15 +211,15 @@ NEW_NAMESPACES = (
     | linux.CLONE_NEWNET
 )
 # fcntl(2): descriptors, flags, locks of a process, owners of signals, and queries. Not: leases and
-# notifications (of inodes shared with the host), locks of a description (which can't be assigned to
-# a process), larger pipes, hints of a file's lifetime.
+# notifications (of inodes shared with the host), locks of a description (which cannot be assigned
+# to a process), larger pipes, hints of a file's lifetime.
 FCNTL_LAST_OLD = 17  # F_GETOWNER_UIDS
 FCNTL_NEWER = (1025, 1027, 1028, 1030, 1032, 1033, 1034)
 # setsockopt(2) of SOL_SOCKET
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and their _FORCE variants
-# SO_ATTACH_FILTER and its like, SO_BUSY_POLL and its like, SO_ZEROCOPY, SO_TXTIME, SO_RESERVE_MEM
+# SO_ATTACH_FILTER and similar, SO_BUSY_POLL and similar, SO_ZEROCOPY, SO_TXTIME, SO_RESERVE_MEM
 SOCKET_REFUSED = (26, 46, 50, 51, 52, 60, 61, 69, 70, 73)
-# of TCP: not TCP_ULP (which loads modules), TCP_REPAIR, keys
+# TCP options, without TCP_ULP (which loads modules), TCP_REPAIR, keys
 TCP_LAST_OLD = 13
 TCP_NEWER = (18, 23, 25, 30)  # TCP_USER_TIMEOUT, _FASTOPEN, _NOTSENT_LOWAT, _FASTOPEN_CONNECT
 _SOL_SOCKET, _IP, _TCP, _UDP, _IPV6 = 1, 0, 6, 17, 41
@@ -247,7 +247,7 @@ def _end(result: int) -> tuple[int, int, int, int]:
 
 
 def _when(condition: int, value: int, then: Code) -> Code:
-    """``then``, which must end with a return, if the condition holds of what is loaded."""
+    """Returns ``then``, which must end with a return, under a condition on the loaded value."""
     return [(condition, 0, len(then), value), *then]
 
 
@@ -256,10 +256,10 @@ def _among(values: Collection[int], result: int) -> Code:
 
 
 def filter_program(machine: str, part: Part = "whole") -> bytes | None:
-    """The BPF program for a machine; None where it is not one we know.
+    """Returns the BPF program for a machine; None for an unknown machine.
 
     Args:
-        machine: as ``os.uname().machine`` says.
+        machine: name from ``os.uname().machine``.
         part: all of it; all but the calls that a zygote needs; or only these, for its jobs.
     """
     if machine not in AUDIT_ARCH:
@@ -297,7 +297,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
 
 
 def _ranges(results: Mapping[int, int]) -> Code:
-    """Ends the calls of these numbers with these results."""
+    """Returns code that ends calls of these numbers with these results."""
     code: Code = []
     numbers = sorted(results)
     while numbers:
@@ -313,7 +313,7 @@ def _ranges(results: Mapping[int, int]) -> Code:
 
 
 def _unknown(machine: str, of_zygote: Collection[int | None]) -> Code:
-    """Ends the calls with ENOSYS that neither table has or :data:`NEWER` does not name."""
+    """Returns code that ends unknown calls and ones missing from :data:`NEWER` with ENOSYS."""
     known = {number for number in (*NEWER.values(), *of_zygote) if number is not None}
     newer = _among(sorted(n for n in known if n >= FIRST_COMMON), _ALLOW)
     return [
@@ -398,17 +398,17 @@ class Filter:
     """A filter prepared once, so that a forked job only has to load it.
 
     Args:
-        machine: by default this one.
-        part: see :func:`filter_program`.
+        machine: machine name; by default this machine's.
+        part: part of the filter, see :func:`filter_program`.
 
     Attributes:
-        program: the BPF program; None where the machine is not one we know.
+        program: the BPF program; None for an unknown machine.
     """
 
     def __init__(self, machine: str | None = None, part: Part = "whole") -> None:
         self.program = filter_program(machine or os.uname().machine, part)
 
     def load(self) -> None:
-        """Loads the filter into this process, for good. Needs no_new_privs."""
+        """Loads the filter into this process, permanently. Needs no_new_privs."""
         if self.program is not None:
             linux.load_filter(self.program)

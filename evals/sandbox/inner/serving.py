@@ -27,11 +27,11 @@ from .usage import Watch, own_pages
 MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
-# A test job, confined like all others, to see which layers are in force. Its file size is the most
+# A test job, confined like all others, to check the layers in force. Its file size is the most
 # common one, so the first job can reuse its namespaces.
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
-# What a job runs once it is confined. Arguments: its payload, and whether there is a pipe for the
+# Main function of a confined job. Arguments: its payload, and whether there is a pipe for the
 # beginning of its output. Its channel and that pipe are at the descriptors of program.py.
 Main = Callable[[bytes, bool], None]
 
@@ -40,8 +40,8 @@ HIDDEN = EMPTY.replace("/empty", "/inner")  # readable by its mode, but not by t
 
 
 def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
-    """Which layers are in force, as seen by a confined process: a test job at a sandbox's start."""
-    import resource  # a library that no other job needs
+    """Returns which layers are in force in a confined process: a test job at a sandbox's start."""
+    import resource  # no other job needs this library
 
     identity = namespaces.identity
     return {
@@ -60,7 +60,7 @@ def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
 
 def _can_unshare() -> bool:
     try:
-        linux.unshare(0)  # changes nothing, and is refused by the filter alone
+        linux.unshare(0)  # changes nothing; only the filter rejects it
     except OSError:
         return False
     return True
@@ -79,9 +79,9 @@ class Zygote:
 
     Args:
         control: the driver's socket.
-        identity: how jobs become unprivileged.
+        identity: method that makes jobs unprivileged.
         uid_base: the first user id of jobs.
-        main: what a job does once it is confined.
+        main: function that a confined job runs.
         own_namespaces: which namespaces this process has to itself.
         landlock_abi: the version of Landlock to use; 0 for none.
         errors: the descriptor for error messages.
@@ -113,7 +113,7 @@ class Zygote:
 
     def serve(self, slots: int) -> None:
         """Runs jobs, at most ``slots`` at a time, until the driver closes the control socket."""
-        # A job's limit is on what it takes itself.
+        # A job's limit counts only memory it allocates itself.
         self.own_bytes = own_pages(0) * os.sysconf("SC_PAGE_SIZE")
         self.namespace_sets = [NamespaceSet(self.identity, self.uid_base + n) for n in range(slots)]
         if self.identity != "none":
@@ -127,7 +127,7 @@ class Zygote:
         raise NotImplementedError
 
     def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
-        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and exits."""
         raise NotImplementedError
 
     def loop(self) -> None:
@@ -135,20 +135,20 @@ class Zygote:
         raise NotImplementedError
 
     def do_and_end(self, child: Callable[..., None], *arguments: object) -> None:
-        """Runs ``child`` in this process, and ends it."""
+        """Runs ``child`` in this process, and exits."""
         status = 125
         try:
             child(*arguments)
             status = 0
         except BaseException as error:  # noqa: BLE001 - told to the driver
-            with contextlib.suppress(OSError):  # once the job is confined, there is nobody to tell
+            with contextlib.suppress(OSError):  # a confined job cannot report errors
                 text = f"job: {type(error).__name__}: {error}\n"
                 os.write(self.errors, text.encode("utf-8", "replace"))
         finally:
             os._exit(status)
 
     def _self_test(self) -> dict[str, object]:
-        """Confines one child like every job and asks it which layers are in force."""
+        """Confines one child like every job and returns the layers in force."""
         read, write = os.pipe()
 
         def child(namespaces: NamespaceSet) -> None:
@@ -201,7 +201,7 @@ class CompiledZygote(Zygote):
         )
 
     def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
-        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and exits."""
         self._make_namespaces(0, TRIAL.file_mib)
         pid = linux.launcher.fork_trial(
             0, TRIAL.memory_mib, TRIAL.file_mib, TRIAL.open_files, TRIAL.processes, TRIAL.cpu_s

@@ -1,5 +1,5 @@
 """Runs the tests that a module defines: ``check``, :mod:`unittest` classes, and functions as pytest
-collects them. Tests that use pytest or take fixtures are run by pytest itself, if it is installed.
+collects them. Tests that use pytest or fixtures are run by pytest itself, if it is installed.
 
 Used by the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, by the process of
 the program (:mod:`.program`), whose memory it shares: so it imports no large modules.
@@ -17,7 +17,7 @@ TEST_FILE = "<test>"
 
 
 class BadTestError(Exception):
-    """The setup or the test is unusable for any program; the text says what to do."""
+    """The setup or the test is unusable for any program; the message has the remedy."""
 
 
 def execute(
@@ -25,7 +25,7 @@ def execute(
     namespace: dict[str, object],
     raised_by_program: Callable[[], object] = lambda: None,
 ) -> None:
-    """Executes a module of tests. Exiting with code 0 is a normal end.
+    """Executes a module of tests. Exiting with code 0 is normal.
 
     Raises:
         AssertionError: if it exits with another code.
@@ -56,13 +56,13 @@ def run_collected(
     """Runs the tests that an executed module defines.
 
     Args:
-        namespace: the module's.
-        loaded: the global names that its code reads; the module calls these functions itself.
-        bound: the names that come from the program; a ``check`` or a test among them is not run.
-        entry_point: the name of the argument of ``check``; empty if there is none.
+        namespace: the module's namespace.
+        loaded: global names that its code reads; the module calls these functions itself.
+        bound: names that come from the program; a ``check`` or a test among them is not run.
+        entry_point: name of the argument of ``check``; empty if it takes none.
 
     Raises:
-        BadTestError: for a test that can't be run. Whatever the tests raise.
+        BadTestError: for a test that cannot be run. Any exception of the tests.
     """
     check = namespace.get("check")
     if entry_point and callable(check) and check is not bound.get("check"):
@@ -82,14 +82,14 @@ def run_collected(
 
 
 def _is_own(value: object) -> bool:
-    """Whether it is a function that the test's text defines."""
+    """Returns whether it is a function that the test's source defines."""
     function = getattr(value, "__wrapped__", value) if callable(value) else value
     code = function.__code__ if type(function) is types.FunctionType else None
     return code is not None and code.co_filename == TEST_FILE
 
 
 def _takes(function: Any, given: int) -> str:
-    """The name of the first argument that a function needs besides the ``given`` ones, or none."""
+    """Returns the name of the first argument that a function needs besides ``given``, or none."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ""
@@ -100,7 +100,7 @@ def _takes(function: Any, given: int) -> str:
 
 
 def _finish(result: Any, name: str) -> None:
-    """Has an asynchronous test run."""
+    """Runs an asynchronous test to its end."""
     if isinstance(result, types.CoroutineType):
         import asyncio
 
@@ -110,7 +110,7 @@ def _finish(result: Any, name: str) -> None:
 
 
 def _run_class(name: str, kind: type) -> None:
-    """A class as pytest collects them: a fresh instance for each method."""
+    """Runs a class like pytest: a fresh instance for each method."""
     for method, value in list(vars(kind).items()):
         if method.startswith("test") and _is_own(value):
             instance = kind()
@@ -154,19 +154,16 @@ def _run_test_case(kind: Any) -> None:
         raise raised[0]
 
 
-# --- pytest -------------------------------------------------------------------------------------
-
-
 def _pytest() -> Any:
-    """The module, where the sandbox has it: only what names it pays for its import."""
+    """Returns pytest, if the sandbox has it; only code that uses it pays for its import."""
     import pytest
 
     return pytest
 
 
 def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
-    """Whether the names that a module of tests defines come from pytest, or a test takes arguments,
-    which are its fixtures.
+    """Returns whether names that a module of tests defines come from pytest, or a test takes
+    arguments, which are its fixtures.
     """
     for name, value in own.items():
         module = value.__module__ if type(value) in (types.FunctionType, type) else ""
@@ -184,8 +181,8 @@ def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
 
 
 class _Collected(types.ModuleType):
-    """A module of tests as pytest looks at it: without the names of the program, and without the
-    functions that the module calls itself.
+    """A module of tests for pytest: without the names of the program, and without the functions
+    that the module calls itself.
     """
 
     def __init__(self, namespace: dict[str, Any], own: dict[str, Any]) -> None:
@@ -201,11 +198,11 @@ class _Collected(types.ModuleType):
 def _run_by_pytest(
     namespace: dict[str, Any], own: Mapping[str, Any], loaded: Collection[str]
 ) -> None:
-    """Has pytest collect and run the tests of a module.
+    """Runs the tests of a module with pytest.
 
     Raises:
-        BadTestError: if there is no pytest, a fixture is unknown, or a test can't be collected.
-        Whatever the first test that fails raises.
+        BadTestError: if pytest is missing, a fixture is unknown, or a test cannot be collected.
+        Any exception of the first failing test.
     """
     try:
         pytest = _pytest()
@@ -228,7 +225,7 @@ def _run_by_pytest(
 
 
 def _runner(pytest: Any, module: types.ModuleType) -> Any:
-    """A plugin of pytest that collects one module and keeps the first failure."""
+    """Returns a pytest plugin that collects one module and keeps the first failure."""
 
     class Module(pytest.Module):
         def _getobj(self) -> types.ModuleType:
@@ -238,7 +235,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
         failure: BaseException | None = None
 
         def pytest_collection(self, session: Any) -> bool:
-            path = session.config.rootpath / "tests.py"  # nothing reads it
+            path = session.config.rootpath / "tests.py"  # never read
             session.items = list(session.genitems(Module.from_parent(session, path=path)))
             hook = session.config.hook
             hook.pytest_collection_modifyitems(
@@ -286,7 +283,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
 
         @pytest.fixture
         def tmp_path(self, tmp_path_factory: Any) -> Any:
-            """Pytest's own is named after the test, parameters included: the program sees it."""
+            """Replaces pytest's, which the program could see: it is named after the test."""
             return tmp_path_factory.mktemp("test")
 
     return Runner()

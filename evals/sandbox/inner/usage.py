@@ -1,13 +1,13 @@
 """The resources that all processes of a job use together, measured by its zygote.
 
 The kernel's limits apply to each process, and some memory counts for none. So a zygote checks all
-processes of a job that runs longer than a moment, many times a second, and adds up what they hold:
-resident memory, page tables and mappings; shared memory that no process has touched lately; socket
-buffers; file locks. Without cgroups, which ordinary users often lack, this bounds a job to its
-limit plus what it can allocate between two checks.
+processes of a long-running job many times per second, and adds up their resident memory, page
+tables and mappings; shared memory that no process has touched recently; socket buffers; file locks.
+Without cgroups, which ordinary users often lack, this bounds a job to its limit plus its
+allocations between two checks.
 
-CPU time is of living processes and of those that were waited for. If a process ignores SIGCHLD, the
-kernel forgets its children's time; the job is then charged the time on the clock.
+CPU time is counted for living processes and for ones that were waited for. If a process ignores
+SIGCHLD, the kernel forgets its children's time; the job is then charged wall-clock time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import NamedTuple
 _MIB = 1 << 20
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / _MIB
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-# What a process costs at least, by the pages that it and its parent no longer share; and what a
-# descriptor holds at most, be it a pipe or a list of events, by the size of the process's table.
+# Minimum cost of a process: the pages that it and its parent no longer share; and maximum memory of
+# a descriptor, be it a pipe or a list of events, by the size of the process's table.
 _PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
-# What the kernel holds for a process's mappings at most: 256 bytes for each page of its addresses,
-# up to the most mappings that it allows. It does not say cheaply how many there are, so this is
-# charged to children alone, without which it is not much.
+# Maximum kernel memory for a process's mappings: 256 bytes for each page of its addresses, up to
+# the maximum number of mappings. Counting them is slow, so this is charged only to children;
+# without children it is small.
 _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB = 1 / 16, 16.0
-# A socket that is not TCP: what it may hold in both directions, by net.core.wmem_default.
+# Buffers of a non-TCP socket in both directions, by net.core.wmem_default.
 _SOCKET_MIB = 0.22
-_TCP_SOCKET_MIB = 10.0  # the kernel's usual limits, where they are not ours
+_TCP_SOCKET_MIB = 10.0  # the kernel's usual limits, if ours are not set
 _LOCK_MIB = 256 / _MIB
-_MOST_LOCKS_BYTES = 1 << 18  # of /proc/locks: some four thousand locks
+_MOST_LOCKS_BYTES = 1 << 18  # maximum size of /proc/locks: some four thousand locks
 _SIGCHLD_BIT = 1 << 16
-_FORGOTTEN_S = 0.03  # more than is lost by counting in ticks
+_FORGOTTEN_S = 0.03  # larger than the rounding error of ticks
 
 
 class _Process(NamedTuple):
@@ -54,25 +54,25 @@ class Watch:
         self._forgets = False
 
     def look(self, root: int, memory_mib: int) -> tuple[float, float]:
-        """CPU seconds used so far, and the MiB held beyond what each process got by its fork.
+        """Returns CPU seconds so far, and MiB beyond each process's memory after its fork.
 
         Args:
-            root: the job's first process, whose descendants are the others.
-            memory_mib: the job's limit; where the sizes of its processes stay below it, what they
-                share needs no look.
+            root: the job's first process, the ancestor of the others.
+            memory_mib: the job's limit; while the sizes of its processes stay below it, shared
+                memory is not measured.
         """
         tree = _tree(root)
         cpu_s = _cpu_s(tree)
         statuses = {pid: _status(pid) for pid in tree}
         if not self._forgets:
-            # The kernel has the first process of a PID namespace ignore it while it ends, when it
-            # has no memory any more.
+            # The kernel makes the first process of a PID namespace ignore SIGCHLD during its exit,
+            # when its memory is freed.
             ignored = any(
                 int(s.get("SigIgn", "0"), 16) & _SIGCHLD_BIT and "VmSize" in s
                 for s in statuses.values()
             )
             come_and_gone = self._pids and self._pids != tree.keys()
-            # A process that ends between two readings is missing once, but not again.
+            # A process that exits between two measurements is missing once, but not twice.
             fell = all(
                 _cpu_s(again) < self._most_cpu_s - _FORGOTTEN_S
                 for again in (tree, _tree(root), _tree(root))
@@ -101,19 +101,19 @@ def _memory_mib(
         if pid != root:
             total += min(grown_mib * _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB)
     if len(tree) > 1 and sizes > limit_mib:
-        # Shared memory lasts as long as one process maps it, whether it uses it or not.
+        # Shared memory lasts as long as one process maps it, even if unused.
         touched = sum(_count(status, "RssShmem") for status in statuses.values()) / 1024
         total += max(0.0, _shared_mib(tree) - touched)
     return total + _sockets_mib(root) + _locks_mib(tree)
 
 
 def own_pages(field: int) -> int:
-    """The size (0) or resident size (1) of this process in pages."""
+    """Returns the size (0) or resident size (1) of this process in pages."""
     return int(_read("/proc/self/statm").split()[field])
 
 
 def _tree(root: int) -> dict[int, _Process]:
-    """The process ``root`` and its descendants."""
+    """Returns the process ``root`` and its descendants."""
     found: dict[int, _Process] = {}
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
@@ -122,7 +122,7 @@ def _tree(root: int) -> dict[int, _Process]:
         text = _read(f"/proc/{name}/stat")
         if not text:
             continue
-        # The command's name, in parentheses, may hold anything.
+        # The command's name, in parentheses, may contain anything.
         fields = text.rpartition(")")[2].split()
         # proc(5), from the state on: parent, ..., utime, stime, cutime, cstime, ..., vsize, rss
         process = _Process(
@@ -158,7 +158,7 @@ def _count(status: dict[str, str], name: str) -> int:
 
 
 def _shared_mib(tree: dict[int, _Process]) -> float:
-    """Anonymous shared memory that the processes map, each once."""
+    """Returns the anonymous shared memory that the processes map, each segment once."""
     sizes: dict[str, int] = {}
     for pid in tree:
         for line in _read(f"/proc/{pid}/maps").splitlines():
@@ -170,7 +170,7 @@ def _shared_mib(tree: dict[int, _Process]) -> float:
 
 
 def _sockets_mib(root: int) -> float:
-    """At most what the sockets of the job's network namespace hold.
+    """Returns an upper bound of the memory of sockets in the job's network namespace.
 
     The kernel counts the sockets there, but TCP's memory for the whole machine.
     """
@@ -191,10 +191,10 @@ def _sockets_mib(root: int) -> float:
 
 
 def _locks_mib(tree: dict[int, _Process]) -> float:
-    """What the file locks of the processes hold; as much as there can be, if they are too many."""
+    """Returns the memory of the processes' file locks; the maximum if they are too many to read."""
     with open("/proc/locks", "rb") as file:
         text = file.read(_MOST_LOCKS_BYTES)
-    # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; those who wait have an arrow
+    # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; waiting processes have an arrow
     count = sum(
         fields[-4].isdigit() and int(fields[-4]) in tree
         for fields in (line.split() for line in text.decode("ascii", "replace").splitlines())
@@ -206,7 +206,7 @@ def _locks_mib(tree: dict[int, _Process]) -> float:
 
 
 def _read(path: str) -> str:
-    """The text of a file of ``/proc``; empty if the process has ended."""
+    """Returns the text of a file of ``/proc``; empty if the process has exited."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read()

@@ -1,15 +1,15 @@
 """The wire format between a program's job and its tests' job: length-prefixed frames of JSON with
-type tags. (A call to the program may be in marshal's format, see :func:`encode_call`; nothing that
-comes from the program is.)
+type tags. (A call to the program may be in marshal's format, see :func:`encode_call`; data from the
+program never is.)
 
 A value is *plain* if it consists of exact built-in types or a few exact types of the standard
 library. JSON scalars and arrays represent ``None``, ``bool``, ``int``, finite ``float``, ``str``
 and ``list``; every other type is an object with one key, its tag. Everything else, including
-instances of subclasses, is not plain: the caller decides what is sent for it. Nothing here can run
-code from the wire, and every size is capped, so the reader of a hostile frame gets a
+instances of subclasses, is not plain: the caller decides how to represent it. No code from the wire
+can run here, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
-Identity and aliasing are lost: a list that holds another list twice comes back with two lists.
+Identity and aliasing are lost: a list that contains another list twice comes back with two lists.
 ``not_plain`` and ``special`` handle values that are not plain.
 """
 
@@ -53,7 +53,7 @@ class FrameTooLargeError(WireError):
 
 
 class Opaque:
-    """Stands for a value that is not plain. It equals nothing, itself included."""
+    """Represents a value that is not plain. It equals nothing, including itself."""
 
     __slots__ = ("type_name",)
 
@@ -81,9 +81,9 @@ def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
     """Turns ``value`` into a JSON tree.
 
     Args:
-        value: what to send.
-        not_plain: gives the tree for each part that is not plain.
-        depth: how deep the value is nested in another.
+        value: the value to send.
+        not_plain: returns the tree for each part that is not plain.
+        depth: nesting depth of the value in another.
 
     Raises:
         WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
@@ -118,7 +118,7 @@ def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
         place = global_name(value)
         return not_plain(value) if place is None else {"gl": place}
     rare = _RARE_OF_NAME.get(kind.__name__)
-    # Who has a value of the type has imported its module.
+    # A process with a value of the type has imported its module.
     if rare is not None and kind is getattr(sys.modules.get(rare.module), rare.name, None):
         parts = rare.to_parts(value)
         if parts is not None:
@@ -135,13 +135,13 @@ def _pack_int(value: int) -> Any:
 
 
 def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> object:
-    """The tree of an iterator that is read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
+    """Returns the tree of an iterator read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
     read, error = _drain(values)
     return {"g": [[pack_item(item) for item in read], error]}
 
 
 def global_name(value: object) -> list[str] | None:
-    """The module and the name within it of a class of the standard library's pure modules."""
+    """Returns the module and qualified name of a class in the standard library's pure modules."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
         return None
@@ -149,7 +149,7 @@ def global_name(value: object) -> list[str] | None:
 
 
 def find_global(module: str, name: str) -> Any:
-    """What :func:`global_name` named; None if there is no such thing here."""
+    """Returns the object that :func:`global_name` named; None if it is missing here."""
     found = sys.modules.get(module)
     for part in name.split("."):
         found = None if part.startswith("_") else getattr(found, part, None)
@@ -256,7 +256,7 @@ def _counter(pairs: list[tuple[object, object]]) -> collections.Counter[object]:
 
 
 def _default_dict(pairs: list[tuple[object, object]]) -> collections.defaultdict[object, object]:
-    return collections.defaultdict(None, pairs)  # the factory is code and stays behind
+    return collections.defaultdict(None, pairs)  # the factory is code and is not sent
 
 
 _TAG_OF_SEQUENCE: dict[type, str] = {
@@ -302,9 +302,9 @@ class _Rare(NamedTuple):
     """A type whose module is imported on demand, since each module makes every fork slower.
 
     Attributes:
-        types: the type of each part: one, or several of which one must be.
-        to_parts: the parts of a value; None if it has something that can't be sent.
-        make: makes a value of the module and the parts.
+        types: the type of each part: one, or several alternatives.
+        to_parts: returns the parts of a value; None if a part cannot be sent.
+        make: makes a value from the module and the parts.
     """
 
     tag: str
@@ -326,11 +326,11 @@ def _is_of(part: object, expected: object) -> bool:
 
 
 _ZONE = object()
-_DATETIME = "_datetime"  # tests replace names in datetime, which takes them from there
+_DATETIME = "_datetime"  # datetime imports its names from there, and tests replace datetime's
 
 
 def _by_text(tag: str, module: str, name: str) -> _Rare:
-    """A type whose value is made of its text."""
+    """Returns a type whose value is made from its text."""
     return _Rare(
         *(tag, module, name, (str,)),
         to_parts=lambda value: (str(value),),
@@ -455,7 +455,7 @@ _RARE: dict[str, _Rare] = {
 }
 _RARE_OF_NAME = {rare.name: rare for rare in _RARE.values()}
 _RARE_OF_NAME["mappingproxy"] = _RARE["mp"]
-# Whose classes are the same on either side: importing them does no more than define something.
+# Modules whose classes are the same on either side: importing them only defines names.
 GLOBAL_MODULES = words(
     "array builtins collections collections.abc datetime decimal enum fractions functools "
     "itertools ipaddress math numbers operator pathlib re sqlite3 string types typing uuid abc"
@@ -476,12 +476,12 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
 
 
 def _one_nan(number: float) -> float:
-    """The number; for NaN always the same object, as containers compare their items by identity."""
+    """Returns the number; for NaN a single object, as containers compare items by identity."""
     return number if number == number else math.nan
 
 
 def describe_exception(error: BaseException) -> tuple[str, str]:
-    """The name of the nearest built-in class of an exception, and its message, capped."""
+    """Returns the name of the nearest built-in class of an exception, and its capped message."""
     name = "Exception"
     for base in type(error).__mro__:
         if getattr(builtins, base.__name__, None) is base:
@@ -497,7 +497,7 @@ def describe_exception(error: BaseException) -> tuple[str, str]:
 
 
 def exception_from(name: Any, message: object) -> Exception:
-    """A built-in exception rebuilt from its description; ``RuntimeError`` for names that are not
+    """Rebuilds a built-in exception from its description; ``RuntimeError`` for names that are not
     one.
     """
     text = _text(message)[:MAX_MESSAGE_CHARS]
@@ -505,13 +505,13 @@ def exception_from(name: Any, message: object) -> Exception:
     if isinstance(kind, type) and issubclass(kind, Exception):
         try:
             return kind(_key_in(text)) if kind is KeyError else kind(text)
-        except TypeError:  # UnicodeDecodeError and its like take other arguments
+        except TypeError:  # UnicodeDecodeError and others take other arguments
             pass
     return RuntimeError(f"{name[:80]}: {text}")
 
 
 def _key_in(text: str) -> object:
-    """The key in the text of a KeyError, which is its representation; the text for others."""
+    """Returns the key of a KeyError from its text, the key's representation; else the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -522,7 +522,7 @@ class Channel:
     """Sends and receives frames over a stream socket: four bytes of length, then the frame.
 
     Args:
-        fd: the socket's descriptor; it stays the caller's to close.
+        fd: the socket's descriptor; the caller closes it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -533,13 +533,13 @@ class Channel:
         """Sends one frame.
 
         Raises:
-            FrameTooLargeError: if it is longer than the cap; nothing is sent then.
+            FrameTooLargeError: if it is longer than the cap; then it is not sent.
             OSError: if the other side is gone.
         """
         self.send_bytes(_encoder.encode(tree).encode("ascii"))
 
     def send_bytes(self, frame: bytes) -> None:
-        """Sends one frame, made by the caller; raises as :meth:`send`."""
+        """Sends one frame, made by the caller; raises the same errors as :meth:`send`."""
         if len(frame) > MAX_FRAME_BYTES:
             raise FrameTooLargeError(f"{len(frame)} bytes in one message")
         data = _LENGTH.pack(len(frame)) + frame
@@ -560,7 +560,7 @@ class Channel:
             raise WireError(f"not a frame: {type(error).__name__}") from None
 
     def receive_bytes(self) -> bytes:
-        """Receives one frame, as it came.
+        """Receives one frame, undecoded.
 
         Raises:
             EOFError: if the other side is gone.
@@ -594,7 +594,7 @@ class Channel:
 
 
 def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> bytes | None:
-    """The frame of a call whose arguments all have common built-in types; None for others.
+    """Returns the frame of a call whose arguments have common built-in types; None for others.
 
     Frames to the program come from the trusted side, so they need not be JSON: marshal's format is
     faster.
@@ -605,7 +605,7 @@ def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) 
 
 
 def _is_common(value: Any, depth: int) -> bool:
-    """Whether a value is of the exact types that marshal writes as they are."""
+    """Returns whether a value has only exact types that marshal writes unchanged."""
     kind = type(value)
     if kind in _COMMON_SCALARS:
         return True
@@ -627,7 +627,7 @@ _COMMON_SEQUENCES = frozenset((tuple, list, set, frozenset))
 
 
 def decode_request(frame: bytes) -> list[Any]:
-    """A request to the program. It comes from the trusted side, so it is not checked."""
+    """Decodes a request to the program. It comes from the trusted side, so it is not checked."""
     if frame[:1] == b"m":
         return ["plain", *marshal.loads(frame[1:])]
     return _decoder.decode(frame.decode("ascii"))

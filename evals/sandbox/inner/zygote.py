@@ -1,13 +1,13 @@
 """The process in a sandbox that forks a child per job, watches it, and reports how it ended.
 
-It is trusted code, but runs with the sandbox's view of the system. It reads no text of a job: the
-job's program or tests come in a memory file that only the child opens. The driver sends orders over
+It is trusted code, but runs with the sandbox's view of the system. It does not read jobs' code: the
+job's program or tests are in a memory file that only the child opens. The driver sends orders over
 a SOCK_SEQPACKET socket (:mod:`.orders`), with the job's descriptors attached. When the socket
-closes, the zygote ends, and with it the kernel ends everything in its PID namespace.
+closes, the zygote exits, and the kernel kills everything in its PID namespace.
 
-Every job inherits what is imported here and pays for it: a fork copies the page tables, and each
-shared library adds five mappings. So this module and its imports for programs avoid much of the
-standard library.
+Every job inherits the imports of this process and pays for them: a fork copies the page tables, and
+each shared library adds five mappings. So this module and its imports for programs avoid much of
+the standard library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .namespaces import WORK
 from .seccomp import Filter
 from .serving import CompiledZygote, Zygote
 
-# The most common imports of programs and tests. Rare ones are left out, since each shared library
+# The most common imports of programs and tests. Rare ones are omitted, since each shared library
 # makes every fork slower: hashlib alone loads OpenSSL, 26 mappings.
 PRELOAD = (
     *("abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum"),
@@ -35,7 +35,7 @@ PRELOAD = (
 
 
 def main(config_text: str) -> None:
-    """Entry point; ``config_text`` is JSON of the fields below, written by the driver's ``launch``
+    """Serves jobs; ``config_text`` is JSON of the fields below, written by the driver's ``launch``
     module.
     """
     config = json.loads(config_text)
@@ -53,7 +53,7 @@ def main(config_text: str) -> None:
         raise SystemExit("refusing to serve: this is the driver's PID namespace")
     errors = _streams()
     os.umask(0o077)
-    # Keeps jobs of the same user from looking into this process.
+    # Prevents jobs of the same user from reading this process.
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     Filter(part="zygote").load()
@@ -64,7 +64,7 @@ def main(config_text: str) -> None:
         from . import program
 
         program.prepare()
-    del sys.path[0], sys.argv[1:]  # what only this process needed
+    del sys.path[0], sys.argv[1:]  # only this process needed them
     gc.collect()
     gc.freeze()
     try:
@@ -114,8 +114,8 @@ def _streams() -> int:
 def _import(names: Iterable[str]) -> None:
     """Imports modules without their hooks for forks.
 
-    ``random`` would seed itself again after a fork; so every job starts with the same state, and a
-    program or test that draws random numbers gets the same verdict each time.
+    ``random`` would reseed itself after a fork; so every job starts with the same state, and a
+    program or test that uses random numbers gets the same verdict each time.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **_: None
@@ -130,9 +130,9 @@ def _import(names: Iterable[str]) -> None:
 
 
 def _import_packages(config: dict[str, Any]) -> None:
-    """Imports the packages that programs may use, so that programs need no time for it.
+    """Imports the packages that programs may use, so that programs save the time.
 
-    A fork does not copy threads. If a package starts threads, or can't be imported, this process
+    A fork does not copy threads. If a package starts threads, or cannot be imported, this process
     restarts without packages, and each program imports them itself.
     """
     try:

@@ -24,7 +24,7 @@ LANGUAGES: Mapping[str, Language] = {
         *(RUST, SCALA, SWIFT, TYPESCRIPT),
     )
 }
-# A program in each that prints "hello".
+# A program in each language that prints "hello".
 HELLO: Mapping[str, str] = {
     "bash": "echo hello\n",
     "c": '#include <stdio.h>\nint main() { puts("hello"); }\n',
@@ -51,21 +51,21 @@ _BY_NAME = {
 
 
 def find(name: str) -> Language:
-    """A language by its name or an alias, in any case.
+    """Returns a language by its name or an alias, in any case.
 
     Raises:
-        ConfigError: for an unknown one, with the known ones.
+        ConfigError: for an unknown language; lists the known ones.
     """
     if found := _BY_NAME.get(name.lower()):
         return found
     raise ConfigError(
         f"The sandbox does not support the language {name!r}.",
-        f"{nearest(name, list(_BY_NAME))} Languages are: python, {', '.join(LANGUAGES)}.".lstrip(),
+        f"{nearest(name, list(_BY_NAME))} Choose one of: python, {', '.join(LANGUAGES)}.".lstrip(),
     )
 
 
 def installed() -> Iterator[Toolchain]:
-    """Those that are installed here."""
+    """Yields the toolchains that are installed here."""
     for language in LANGUAGES.values():
         try:
             yield find_toolchain(language)
@@ -74,7 +74,7 @@ def installed() -> Iterator[Toolchain]:
 
 
 def toolchains(names: Sequence[str]) -> dict[str, Toolchain]:
-    """The toolchains of languages, by canonical name.
+    """Returns the toolchains of languages, by canonical name.
 
     Raises:
         ConfigError: for an unknown language. MissingToolchainError: for one that is not installed.

@@ -1,11 +1,11 @@
 """Programming languages of the sandbox, and their installed toolchains.
 
 A :class:`Language` is data. A :class:`Toolchain` is a language as installed on this machine: the
-paths of its compiler or interpreter, their version, the directories that a sandbox has to mount,
-and files that all programs share (a precompiled header, an archive of classes).
+paths of its compiler or interpreter, their version, the directories that a sandbox must mount, and
+files that all programs share (a precompiled header, an archive of classes).
 
-Programs are untrusted, so each pattern that is searched in them takes linear time: repetitions that
-may begin anywhere are bounded, or extend to the text's end if they are not closed.
+Programs are untrusted, so each regex on them takes linear time: repetitions that may begin anywhere
+are bounded, or extend to the end of the text if they are not closed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from codegen.evals.sandbox.inner.namespaces import TOOLCHAINS
 from codegen.languages import LANGUAGES
 from codegen.paths import cache_folder
 
-# Makes one text of a program and its tests.
+# Combines a program and its tests.
 Guard = Callable[[str, str], str]
 
 # Mounted in every sandbox; see launch._SYSTEM.
@@ -43,35 +43,35 @@ class Language:
 
     In commands, ``{tool}`` is the path of a tool, ``{tool.home}`` the parent of its executable's
     directory, ``{cache}`` the directory that :attr:`prepare` filled, ``{memory_mib}`` the job's
-    limit; :attr:`names` gives further names for a program.
+    limit; :attr:`names` returns other names for a program.
 
     Attributes:
-        name: as in :data:`codegen.languages.LANGUAGES`.
+        name: name in :data:`codegen.languages.LANGUAGES`.
         file: the program's file in the working directory.
         tools: required executables.
-        install: Debian's packages of the tools.
-        version: the command that prints a version.
-        compile: the commands that compile; none for an interpreter.
-        keep: patterns of the files that they make.
-        run: the command that runs a program.
-        check: the command that checks for errors without running; errors give an exit status.
-        root: the command that prints the toolchain's directory, ``{root}``, if the tool on the path
-            only leads to it.
-        shares: further paths of the host, with ``*``, that the tools read.
-        environment: further variables of its commands.
+        install: Debian packages of the tools.
+        version: command that prints a version.
+        compile: commands that compile; empty for an interpreter.
+        keep: patterns of the compiled files.
+        run: command that runs a program.
+        check: command that checks for errors without running; its exit status reports errors.
+        root: command that prints the toolchain's directory, ``{root}``, if the tool on the path is
+            only a link to it.
+        shares: other paths of the host, with ``*``, that the tools read.
+        environment: extra variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
         stop: strings that can only follow the requested function.
         answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
-            answers; equal values give equal lines. It comes before the program.
+            answers; equal values produce equal lines. It comes before the program.
         answers_last: whether it comes after the program instead.
-        support: file -> text of further files that ``answers`` and ``guard`` need.
+        support: file -> content of other files that ``answers`` and ``guard`` need.
         closing: an optional end of a program that must be removed if tests follow.
         header: text that :attr:`prepare` compiles for all programs.
-        guard: inserts the statement that returns the token at the end of what a program with its
-            tests runs; see :mod:`..inner.foreign`.
-        names: further names in braces for a program.
-        prepare: makes the files that all programs share, once per version of the tools.
+        guard: inserts the statement that returns the token at the end of a program with its tests;
+            see :mod:`..inner.foreign`.
+        names: other names in braces for a program.
+        prepare: creates the files that all programs share, once per version of the tools.
     """
 
     name: str
@@ -109,12 +109,12 @@ class Language:
 
     @property
     def comment(self) -> str:
-        """What begins a comment line."""
+        """The prefix of a comment line."""
         return LANGUAGES[self.name].comment
 
 
 def support(name: str) -> str:
-    """The text of a file in the directory ``support``."""
+    """Returns the text of a file in the directory ``support``."""
     return Path(__file__).with_name("support").joinpath(name).read_text("utf-8")
 
 
@@ -152,10 +152,10 @@ class Toolchain:
         return f"{TOOLCHAINS}/{self.language.name}.cache"
 
     def prepared_binds(self) -> tuple[tuple[str, str], ...]:
-        """All paths to mount; makes the shared files the first time.
+        """Returns all paths to mount; creates the shared files the first time.
 
         Raises:
-            MachineError: if they can't be made.
+            MachineError: if they cannot be created.
         """
         prepare = self.language.prepare
         if prepare is None:
@@ -170,7 +170,7 @@ class Toolchain:
                     prepare(self, made)
                 except (OSError, subprocess.SubprocessError) as error:
                     raise MachineError(
-                        f"The shared files for {self.language.title} can't be made: {error}.",
+                        f"The shared files for {self.language.title} cannot be made: {error}.",
                         f"Reinstall it: apt install {self.language.install}",
                     ) from None
                 try:
@@ -182,7 +182,7 @@ class Toolchain:
 
 
 def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
-    """The output of a command of an installed, trusted toolchain.
+    """Returns the output of a command of an installed, trusted toolchain.
 
     Raises:
         OSError, subprocess.SubprocessError: if it fails.
@@ -203,7 +203,7 @@ def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def find_toolchain(language: Language) -> Toolchain:
-    """The installed toolchain of a language.
+    """Finds the installed toolchain of a language.
 
     Raises:
         MissingToolchainError: naming the package to install.
@@ -246,8 +246,8 @@ def find_toolchain(language: Language) -> Toolchain:
 
 
 def _holds_more(top: Path) -> bool:
-    """Whether a directory holds more than a tool's installation: it is a home, above one, or a data
-    directory in it. Then only the tool itself is mounted.
+    """Returns whether a directory has more than a tool's installation: a home, a parent of one, or
+    a data directory in one. Then only the tool itself is mounted.
     """
     home = Path.home().resolve()
     own = (".ssh", ".gnupg", ".config", ".cache", ".profile", ".bashrc", ".bash_history")
@@ -285,28 +285,26 @@ def _version(language: Language, here: Names) -> str:
 
 
 def fill(text: str, names: Names) -> str:
-    """``text`` with the names in braces replaced; unknown names stay."""
+    """Replaces the names in braces in ``text``; unknown names stay."""
     return re.sub(r"\{([\w.+-]+)\}", lambda found: names.get(found[1], found[0]), text)
 
-
-# --- a statement at the end of what a program runs ------------------------------------------------
 
 _NO_CODE = re.compile(
     r"//[^\n]*|/\*.*?(?:\*/|\Z)"  # comments
     r'|R"([^\s()\\]{0,16})\(.*?(?:\)\1"|\Z)'  # raw strings of C++
-    r'|"(?:\\.|[^"\\\n])*+(?:"|(?P<open>))|`[^`]*`'  # strings; what an open quote begins is none
+    r'|"(?:\\.|[^"\\\n])*+(?:"|(?P<open>))|`[^`]*`'  # strings; an unclosed quote begins no string
     r"|'(?:\\(?:[^\n]|u\{?[0-9a-fA-F]+\}?|x[0-9a-fA-F]+)|[^\\'\n])'",  # one character
     re.DOTALL,
 )
 
 
-# What follows a program that is tested: statements of ours.
+# Our statements after a tested program.
 _WITH_TESTS = re.compile(r"CodegenAnswers\.|codegen_answer|CODEGEN_TOKEN")
 _RETURN = re.compile(r"\breturn\b[^;{}]*;\s*")
 
 
 def masked(text: str) -> str:
-    """``text`` with blanks for comments, strings and characters, at the same positions."""
+    """Blanks comments, strings and characters in ``text``, at the same positions."""
 
     def blank(found: re.Match[str]) -> str:
         return found[0] if found["open"] is not None else re.sub(r"[^\n]", " ", found[0])
@@ -315,7 +313,7 @@ def masked(text: str) -> str:
 
 
 def closing_brace(code: str, opening: int) -> int:
-    """The position of the brace that closes the one at ``opening``, in masked code; -1 if none."""
+    """Returns the index of the brace that closes ``opening``, in masked code; -1 if none."""
     depth = 0
     for found in re.compile(r"[{}]").finditer(code, opening):
         depth += 1 if found[0] == "{" else -1
@@ -325,21 +323,21 @@ def closing_brace(code: str, opening: int) -> int:
 
 
 def appended(statement: str) -> Guard:
-    """Appends a statement to the tests."""
+    """Returns a guard that appends a statement to the tests."""
     return lambda program, test: f"{program}\n{test}\n{statement}\n"
 
 
 def in_main(head: str, statement: str, first: str = "") -> Guard:
-    """Inserts a statement at the end of the last function that ``head`` matches, before its final
-    ``return``; and ``first`` at its beginning.
+    """Returns a guard that inserts a statement at the end of the last function that ``head``
+    matches, before its final ``return``; and ``first`` at its beginning.
 
-    If the tests have such a function, nothing in the program can lead to another one. Some tests
-    are only the end of a function that the program begins.
+    If the tests have such a function, the program cannot switch to another one. Some tests are only
+    the end of a function that the program begins.
     """
     pattern = re.compile(head)
 
     def body(code: str) -> tuple[int, int] | None:
-        """Where the last such function begins and ends, in masked code."""
+        """Returns the span of the last such function's body, in masked code."""
         heads = list(pattern.finditer(code))
         end = closing_brace(code, heads[-1].end() - 1) if heads else -1
         return (heads[-1].end(), end) if end >= 0 else None
@@ -353,7 +351,7 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
         if found is None:
             raise InputError(
                 "The test of a job in mode in_sandbox has no main function that ends.",
-                "Its last statement has to be known, or the verdict would be an exit status.",
+                "Its last statement must be known, or the verdict would be an exit status.",
             )
         start, end = found
         last = code.rfind("return", start, end)
@@ -364,6 +362,6 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
 
 
 def main_of(head: str, source: str) -> re.Match[str] | None:
-    """The function ``main`` that runs: the last one if tests follow the program, else the first."""
+    """Finds the ``main`` that runs: the last one if tests follow the program, else the first."""
     heads = list(re.finditer(head, source))
     return heads[-1 if _WITH_TESTS.search(source) else 0] if heads else None

@@ -1,4 +1,4 @@
-"""Builds programs of compiled languages, once for all jobs with the same text, before they run."""
+"""Builds programs of compiled languages before they run, once for all jobs with the same source."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Builds:
             try:
                 files = built_files(outcome.stdout) if outcome.passed else None
             except (ValueError, TypeError, RecursionError):
-                outcome = replace(outcome, message="what the compiler has made can't be read")
+                outcome = replace(outcome, message="the compiler's output files are unreadable")
             failed = None if files else _not_built(outcome)
         with self._lock:
             if files:
@@ -79,7 +79,7 @@ class Builds:
                 pool.enqueue(task)
 
     def _put(self, key: str, files: dict[str, bytes]) -> None:
-        """Keeps the files of a build, and drops the least recently used ones."""
+        """Stores the files of a build, and drops the least recently used ones."""
         self._files[key] = files
         self._bytes += sum(map(len, files.values()))
         while self._bytes > _MOST_KEPT and len(self._files) > 1:
@@ -88,7 +88,7 @@ class Builds:
 
 
 def _not_built(outcome: Outcome) -> Outcome:
-    """How the jobs end whose compiler failed."""
+    """Returns the outcome of jobs whose compiler failed."""
     if outcome.status == "infra_error":
         return outcome
     message = outcome.message

@@ -1,5 +1,5 @@
-"""Go by its compiler and linker alone: the standard library is compiled once, for all programs, and
-its build tool, which would want a cache to write to, is not needed.
+"""Go by its compiler and linker. The standard library is compiled once for all programs, and the
+build tool, which would need a writable cache, is not used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _GOPATH = "/usr/share/gocode"
 _LIST = ("list", "-e", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}")
 
 
-# Packages of the standard library that programs of one file import, with all that these need.
+# Packages of the standard library that single-file programs import, with their dependencies.
 _LIBRARY = (
     *("bufio", "bytes", "container/heap", "container/list", "container/ring", "context"),
     *("crypto/md5", "crypto/rand", "crypto/sha1", "crypto/sha256", "crypto/sha512"),
@@ -29,8 +29,8 @@ _LIBRARY = (
 
 
 def _build_library(toolchain: Toolchain, folder: Path) -> None:
-    """Compiles the standard library, and testify where Debian's package of it is installed; writes
-    where the result for each import is.
+    """Compiles the standard library, and testify if Debian's package is installed; writes the
+    location of each import's result.
     """
     go = toolchain.here["go"]
     environment = {
@@ -64,7 +64,7 @@ _TEST = re.compile(r"^func\s+(Test\w*)\s*\(\s*\w+\s+\*testing\.T\s*\)", re.M)
 
 
 def _guard(program: str, test: str) -> str:
-    """The tests of a file for ``go test`` are run by ``main``."""
+    """Makes ``main`` run the tests of a file for ``go test``."""
     tests = _TEST.findall(test)
     if not tests:
         return in_main(_MAIN, "codegen_done()")(program, test)
@@ -79,7 +79,7 @@ def _guard(program: str, test: str) -> str:
     return f"{text}\n{_GO_MAIN.replace('RUNS', runs)}"
 
 
-# testing.RunTests, called alone, runs nothing and reports success: only testing.Main sets it up.
+# testing.RunTests alone runs nothing and reports success: only testing.Main sets it up.
 # The inner group ends when its parallel tests have ended.
 _GO_MAIN = """\
 func main() {

@@ -1,4 +1,4 @@
-"""Java, Kotlin and Scala. Each compiler starts from an archive of its own loaded classes, which all
+"""Java, Kotlin and Scala. Each compiler starts from an archive of its loaded classes, which all
 programs share.
 """
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from .base import Language, Names, Toolchain, in_main, main_of, run_tool, support
 
-# One thread for the collector and the compiler, and nothing that only long runs repay.
+# One thread for the collector and the compiler, without optimizations for long runs.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")
 _RUN = (
     *("{java}", "-Xshare:auto", *_JVM, "-XX:ReservedCodeCacheSize=32m"),
     *("-XX:CompressedClassSpaceSize=64m", "-Xss16m", "-Xmx{memory_mib}m"),
 )
-# Without /proc its launcher does not find its libraries by itself.
+# Without /proc its launcher does not find its libraries.
 _LIBRARIES = {"LD_LIBRARY_PATH": "{java.home}/lib:{java.home}/lib/jli"}
 
 
 def _compiler(archive: str) -> tuple[str, ...]:
-    """How a compiler is started whose classes are in an archive."""
+    """Returns the command of a compiler whose classes are in an archive."""
     shared = f"-XX:SharedArchiveFile={{cache}}/{archive}"
     return ("{java}", shared, "-Xshare:auto", *_JVM, "-Xmx512m", "-Xss16m")
 
@@ -30,11 +30,11 @@ def _compiler(archive: str) -> tuple[str, ...]:
 def _archived(
     archive: str, compiler: tuple[str, ...], file: str, program: str
 ) -> Callable[[Toolchain, Path], None]:
-    """Runs a compiler once and keeps its classes as the JVM has them in memory.
+    """Runs a compiler once and stores its classes as the JVM has them in memory.
 
     Args:
-        compiler: its options; it takes ``-d`` and files.
-        file: the name of the program to compile, ``program`` its text.
+        compiler: options; it takes ``-d`` and files.
+        file: name of the program to compile; ``program`` is its source.
     """
 
     def prepare(toolchain: Toolchain, folder: Path) -> None:
@@ -45,8 +45,6 @@ def _archived(
 
     return prepare
 
-
-# --- Java ---------------------------------------------------------------------------------------
 
 _CLASS = re.compile(r"\b(?:class|enum|record|interface)\s+([A-Za-z_$][\w$]*)")
 _PUBLIC = re.compile(
@@ -68,7 +66,7 @@ _JAVA_COMPILER = (
 
 
 def _java_names(source: str) -> Names:
-    """The class that has ``main``, and the file, which has the name of its public class."""
+    """Returns the class that has ``main``, and the file, named after its public class."""
     found = main_of(_JAVA_MAIN, source)
     classes = [m[1] for m in _CLASS.finditer(source, 0, found.start() if found else len(source))]
     public = _PUBLIC.search(source)
@@ -95,8 +93,6 @@ JAVA = Language(
     prepare=_archived("javac.jsa", _JAVAC, "A.java", _JAVA_HELLO),
 )
 
-
-# --- Kotlin -------------------------------------------------------------------------------------
 
 _KOTLIN = "/usr/share/kotlin/kotlinc"
 _KOTLIN_JARS = (
@@ -142,8 +138,6 @@ KOTLIN = Language(
 )
 
 
-# --- Scala --------------------------------------------------------------------------------------
-
 _SCALA = "/usr/share/java/scala-{}.jar"
 _SCALA_JARS = (
     *("library-2.11", "reflect-2.11", "compiler-2.11", "xml_2.11", "parser-combinators_2.11"),
@@ -166,7 +160,7 @@ _SCALA_COMPILE = (*_compiler("scalac.jsa"), *_SCALAC, "-d", "/tmp", "main.scala"
 
 
 def _scala_names(source: str) -> Names:
-    """The object that has ``main``."""
+    """Returns the object that has ``main``."""
     found = main_of(_SCALA_MAIN, source)
     objects = [m[1] for m in _OBJECT.finditer(source, 0, found.end() if found else len(source))]
     return {"main": objects[-1] if objects else "Main"}

@@ -1,8 +1,8 @@
 """C and C++ by GCC; Rust by rustc, without crates; Haskell by GHC and Swift, without optimization.
 
-All programs in C++ share one precompiled header of the standard library, which takes three quarters
-off the time to compile one. The parts of Swift's compiler are called one by one, since its driver
-does not start without ``/proc``.
+All C++ programs share one precompiled header of the standard library, which saves three quarters of
+the compile time. The parts of Swift's compiler are called one by one, since its driver does not
+start without ``/proc``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .base import Language, Names, Toolchain, appended, in_main, run_tool, suppo
 _MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"
 _HEADER = "codegen.h"
-# What the guard's statement needs, in programs that include less.
+# Includes that the guard's statement needs, if the program lacks them.
 _GUARDED = ("-include", "stdio.h", "-include", "stdlib.h")
 _DONE = (
     '{ FILE* codegen_file = fopen(".answers", "w"); if (codegen_file) { '
@@ -25,7 +25,7 @@ _DONE = (
 
 
 def _precompile(toolchain: Toolchain, folder: Path) -> None:
-    """The standard library's headers and what writes answers, parsed once."""
+    """Parses the standard library's headers and the code that writes answers, once."""
     header = folder / _HEADER
     header.write_text(toolchain.language.header)
     compiled = folder / f"{_HEADER}.gch"
@@ -35,8 +35,8 @@ def _precompile(toolchain: Toolchain, folder: Path) -> None:
 
 
 def _names(source: str) -> Names:
-    """The precompiled header has to come first. To read it takes longer than to compile a program
-    that includes little.
+    """Puts the precompiled header first. Reading it takes longer than compiling a program that
+    includes little.
     """
     whole = "bits/stdc++.h" in source or f'"{_HEADER}"' in source
     return {"first": _HEADER if whole else "stdlib.h"}
@@ -76,7 +76,6 @@ CPP = Language(
     prepare=_precompile,
 )
 
-# --- Rust ---------------------------------------------------------------------------------------
 
 _RUST_MAIN = r"\bfn\s+main\s*\(\s*\)\s*\{"
 _RUST_DONE = 'std::fs::write(".answers", std::env::var("CODEGEN_TOKEN").unwrap()).unwrap();'
@@ -87,7 +86,7 @@ _RUST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub\s+)?mod\s+(\w+)")
 
 
 def _rust_guard(program: str, test: str) -> str:
-    """The functions of a module of tests are called by ``main``, one after another."""
+    """Makes ``main`` call the functions of a module of tests, one after another."""
     module = _RUST_MODULE.search(test)
     tests = [found[2] for found in _RUST_TEST.finditer(test)]
     if not tests:
@@ -126,8 +125,6 @@ RUST = Language(
 )
 
 
-# --- Haskell ------------------------------------------------------------------------------------
-
 _HS_MAIN = re.compile(r"^main\b", re.M)
 _HS_IMPORT = re.compile(r"^import\b", re.M)
 _HS_MODULE = re.compile(r"^module\b", re.M)
@@ -139,7 +136,7 @@ main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".
 
 
 def _haskell_guard(program: str, test: str) -> str:
-    """``main`` is called by another, which gives back the token."""
+    """Calls ``main`` from a new ``main`` that returns the token."""
     text = _HS_MAIN.sub("codegenMain", f"{program}\n{test}")
     found, module = _HS_IMPORT.search(text), _HS_MODULE.search(text)
     where = _HS_WHERE.search(text, module.end()) if module else None
@@ -167,14 +164,12 @@ HASKELL = Language(
     shares=("/var/lib/ghc", "/usr/share/ghc*", "/usr/include"),
     any_address=True,
     stop=("\n\n",),
-    # Without /proc its compiler does not find its libraries by itself.
+    # Without /proc its compiler does not find its libraries.
     environment={"LD_LIBRARY_PATH": "{libraries}"},
     names=_haskell_names,
     guard=_haskell_guard,
 )
 
-
-# --- Swift --------------------------------------------------------------------------------------
 
 _SWIFT = "{swiftc.home}"
 _SWIFT_LIB = f"{_SWIFT}/lib/swift/linux"
@@ -212,7 +207,7 @@ SWIFT = Language(
     run=("/tmp/main",),
     check=(*_SWIFT_FRONTEND, "-typecheck"),
     shares=("/usr/libexec/swift", "/usr/include"),
-    # Without /proc its tools do not find their libraries by themselves.
+    # Without /proc its tools do not find their libraries.
     environment={"LD_LIBRARY_PATH": f"{_SWIFT_LIB}:{_SWIFT}/lib/swift/host:{_SWIFT}/lib"},
     any_address=True,
     stop=("\n}",),

@@ -18,9 +18,9 @@ from codegen.evals.sandbox.jobs import Job, Limits, Script
 
 from .base import Toolchain, fill
 
-# For runtimes that are limited by resident memory alone: more than any machine has.
+# For runtimes that are limited only by resident memory: more than any machine has.
 ANY_ADDRESS_MIB = 1 << 24
-# Bounds how far a native program's memory can grow between two checks.
+# Bounds a native program's memory growth between two checks.
 _ADDRESS_FACTOR = 4
 # A program may make its compiler loop, or fill memory and disks.
 COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
@@ -36,18 +36,18 @@ _ENVIRONMENT = {
 
 
 # Replaces /dev/stdin in programs, a link that only the job's first process may follow. It has the
-# same length, so that positions in the text stay.
+# same length, which preserves positions in the source.
 INPUT = "/tmp/stdin"
 
 
 @dataclass(frozen=True)
 class Command:
-    """What the first process of a job does; see :mod:`..inner.foreign`.
+    """The orders for the first process of a job; see :mod:`..inner.foreign`.
 
     Attributes:
-        mode, files, commands, environment, keep, fetch, fetch_bytes: as there.
+        mode, files, commands, environment, keep, fetch, fetch_bytes: as in that module.
         address_mib: address space of each process.
-        copies_input: whether the first process makes :data:`INPUT` of its standard input.
+        copies_input: whether the first process copies its standard input to :data:`INPUT`.
     """
 
     mode: str
@@ -61,7 +61,7 @@ class Command:
     copies_input: bool = False
 
     def payload(self, token: str) -> bytes:
-        """What the process reads."""
+        """Returns the process's input."""
         order = {
             "mode": self.mode,
             "files": dict(self.files),
@@ -81,7 +81,7 @@ class Program:
     """A job's program together with its tests.
 
     Attributes:
-        source: the whole text.
+        source: the program's source with its tests.
     """
 
     toolchain: Toolchain
@@ -90,8 +90,8 @@ class Program:
 
     @property
     def build(self) -> Command | None:
-        """The command that compiles it; None for an interpreter. It prints the files it makes as
-        JSON.
+        """The command that compiles it; None for an interpreter. It prints the compiled
+        files as JSON.
         """
         language = self.toolchain.language
         if not language.compile:
@@ -113,7 +113,7 @@ class Program:
         return Command("stdio", self._files, commands, self._environment)
 
     def run(self, built: Mapping[str, bytes]) -> Command:
-        """The command that runs it, with the files of its build."""
+        """Returns the command that runs it, with the files of its build."""
         job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
         files = built if language.compile else self._files
         script = job if isinstance(job, Script) else None
@@ -163,17 +163,17 @@ class Program:
 
 
 def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
-    """The program of a job, with its tests and what they need.
+    """Returns a job's program with its tests and their requirements.
 
     Raises:
-        InputError: for a job that can't be judged in its language.
+        InputError: for a job that its language does not support.
     """
     language, source = toolchain.language, job.program
     length = len(source) + (len(job.test) if isinstance(job, Job) else 0)
     if length > MOST_SOURCE:
         raise InputError(
             f"The program is too long: {length} characters.",
-            f"At most {MOST_SOURCE} can be compiled or run.",
+            f"At most {MOST_SOURCE} characters are allowed.",
         )
     if job.mode in ("isolated", "in_sandbox") and language.closing:
         source = source.rstrip().removesuffix(language.closing)
@@ -185,8 +185,8 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         source = language.guard(source, job.test)
     elif job.mode not in ("stdio", "run"):
         raise InputError(
-            f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
-            "Every language has the mode stdio, most have isolated and in_sandbox.",
+            f"The sandbox does not run programs in {language.title} in mode {job.mode}.",
+            "Every language supports the mode stdio, most support isolated and in_sandbox.",
         )
     else:
         source = source.replace("/dev/stdin", INPUT)
@@ -194,12 +194,12 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
 
 
 def build_job(source: str, language: str) -> Job:
-    """The job that compiles or checks a program, under limits of its own."""
+    """Returns the job that compiles or checks a program, with separate limits."""
     return Job(source, mode="stdio", expected_stdout=None, limits=COMPILE, language=language)
 
 
 def built_files(output: str) -> dict[str, bytes]:
-    """The files of a build, by name, from its untrusted output.
+    """Returns the files of a build, by name, from its untrusted output.
 
     Raises:
         ValueError: if it is malformed.

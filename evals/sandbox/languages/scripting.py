@@ -1,6 +1,6 @@
 """Interpreted languages, each with its own equality of values.
 
-TypeScript runs as JavaScript: esbuild takes its types away, and nothing checks them.
+TypeScript runs as JavaScript: esbuild removes its types without checking them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ PHP = Language(
     shares=("/etc/php", "/usr/share/php"),
     any_address=True,
     stop=("\nfunction", "\n?>", "\n//", "\n#"),
-    # As ===, which tells 1 from 1.0: serialize writes types.
+    # Like ===, which distinguishes 1 from 1.0: serialize writes types.
     answers=support("answers.php"),
     answers_last=True,
     closing="?>",
@@ -86,7 +86,7 @@ _LUA_DONE = (
 
 
 def _lua_guard(program: str, test: str) -> str:
-    """Tests of luaunit end with a call of exit, with its status."""
+    """Handles tests of luaunit, which end with a call of exit with its status."""
     text = f"{program}\n{test}"
     found = _LUA_EXIT.search(text)
     if found is None:
@@ -133,7 +133,7 @@ JAVASCRIPT = Language(
     tools=("node",),
     install="nodejs",
     version=("{node}", "--version"),
-    # One thread for V8's own work; its heap ends where the job's memory does.
+    # One thread for V8's own work; its heap is limited by the job's memory.
     run=(
         *("{node}", "--single-threaded", "--stack-size=900"),
         *("--max-old-space-size={memory_mib}", "main.js"),

@@ -175,7 +175,7 @@ def test_names_of_tasks() -> None:
         tasks.load("humanevalpack:lua")
     with pytest.raises(ConfigError, match="'cobol'"):
         tasks.load("mceval:cobol")
-    with pytest.raises(ConfigError, match="takes no language"):
+    with pytest.raises(ConfigError, match="does not accept a language"):
         tasks.load("humaneval:js")
     with pytest.raises(InputError, match=r"missing\.jsonl"):
         tasks.load("multipl_e:js", "missing.jsonl")

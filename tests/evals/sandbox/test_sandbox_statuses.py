@@ -371,7 +371,7 @@ def test_bad_settings_are_refused() -> None:
         Sandbox(workers=0)
     with pytest.raises(SandboxError, match="not open"):
         next(Sandbox().map([(1, Job("x"))]))
-    with pytest.raises(InputError, match="do not give them again"):
+    with pytest.raises(InputError, match="do not pass them again"):
         Sandbox().run(Job("x"), calls=["x"])
     with pytest.raises(SandboxError, match="unsafe_local"):
         Sandbox(backend="unsafe_local")

@@ -165,7 +165,7 @@ def test_submit_gives_the_outcome_of_run(sandbox: Sandbox) -> None:
     futures = [sandbox.submit(job) for job in jobs]
     statuses = [future.result(30).status for future in futures]
     assert statuses == ["wrong", "passed"] * 3 + ["empty"]
-    with pytest.raises(InputError, match="can't be sent"):
+    with pytest.raises(InputError, match="cannot be sent"):
         sandbox.submit(Job("x = 1\n", mode="calls", calls=[("f", [object()])]))
     with pytest.raises(SandboxError, match="not open"):
         Sandbox().submit(jobs[0])

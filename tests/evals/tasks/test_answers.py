@@ -367,7 +367,7 @@ def test_bigcodebench(
     assert sum(result.statuses.values()) == 6
     assert [p.problem_id for p in result.problems if p.n] == ["BigCodeBench/1"]
     assert not result.complete
-    assert any("1 of 6 samples could not be judged" in n for n in result.notes)
+    assert any("1 of 6 samples could not be scored" in n for n in result.notes)
     assert any(missing in note for note in result.notes)
 
 

@@ -120,24 +120,24 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "x"}, "rows.jsonl:1: the row does not say how to judge an answer"),
+        ({"prompt": "x"}, "rows.jsonl:1: the row does not say how to score an answer"),
         ({"prompt": "x", "tests": "", "answer": ""}, "has tests and answer"),
         ({"tests": "x"}, "the field 'prompt' is missing"),
-        ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a text"),
-        ({"prompt": "x", "tests": [1]}, "'tests' must be a text or a list of texts"),
+        ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a string"),
+        ({"prompt": "x", "tests": [1]}, "'tests' must be a string or a list of strings"),
         ({"prompt": "x", "expected": [1]}, "calls and expected must both be lists"),
         ({"prompt": "x", "expected": [1], "calls": []}, "0 calls and 1 expected values"),
-        ({"prompt": "x", "expected": [1], "calls": [[1]]}, r"the call \[1\] can't be read"),
-        ({"prompt": "x", "expected": [1], "calls": [["a b", []]]}, "can't be read"),
-        ({"prompt": "x", "stdout": ["a"], "stdin": ["b", "c"]}, "2 texts in stdin and 1"),
-        ({"prompt": "x", "stdout": []}, "0 texts in stdin and 0 in stdout"),
+        ({"prompt": "x", "expected": [1], "calls": [[1]]}, r"the call \[1\] cannot be read"),
+        ({"prompt": "x", "expected": [1], "calls": [["a b", []]]}, "cannot be read"),
+        ({"prompt": "x", "stdout": ["a"], "stdin": ["b", "c"]}, "2 strings in stdin and 1"),
+        ({"prompt": "x", "stdout": []}, "0 strings in stdin and 0 in stdout"),
         ({"prompt": "x", "answer": []}, "'answer' is empty"),
-        ({"prompt": "x", "answer": 4}, "'answer' must be a text or a list"),
-        ({"prompt": "x", "answer": "4", "id": True}, "'id' must be a text or a number"),
-        ({"prompt": "x", "tests": "a", "mode": "unsafe"}, "the mode is 'unsafe'"),
+        ({"prompt": "x", "answer": 4}, "'answer' must be a string or a list"),
+        ({"prompt": "x", "answer": "4", "id": True}, "'id' must be a string or a number"),
+        ({"prompt": "x", "tests": "a", "mode": "unsafe"}, "the mode 'unsafe' must be"),
         ({"prompt": "x", "tests": "a", "cpu_s": "3"}, "limit cpu_s is"),
-        ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a name"),
-        ({"prompt": "x", "tests": "a", "buggy": 3}, "'buggy' must be a text or a list"),
+        ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a Python identifier"),
+        ({"prompt": "x", "tests": "a", "buggy": 3}, "'buggy' must be a string or a list"),
         ([1], "expected a JSON object, got list"),
     ],
 )
@@ -155,7 +155,7 @@ def test_ids(write_rows: Callable[[list[Any]], Path], tmp_path: Path) -> None:
         load(write_rows, rows[0], {**rows[0]}, {**rows[1], "id": 2})
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
-    with pytest.raises(InputError, match="holds no problems"):
+    with pytest.raises(InputError, match="has no problems"):
         tasks.load(f"file:{empty}")
     with pytest.raises(InputError, match="Cannot read"):
         tasks.load("file:none.jsonl")

@@ -78,9 +78,9 @@ def test_evalplus_folders(toy: tasks.Task[Any], tmp_path: Path) -> None:
     ("content", "said"),
     [
         ('{"task_id": "Toy/9", "solution": ""}', "has no problem 'Toy/9'"),
-        ('{"task_id": "Toy/0"}', "needs 'task_id' and a text"),
+        ('{"task_id": "Toy/0"}', "needs 'task_id' and a string"),
         ("[[", "not valid JSON"),
-        ("", "holds no samples"),
+        ("", "has no samples"),
         ("3", "needs 'task_id'"),
     ],
 )
@@ -95,7 +95,7 @@ def test_broken_files_are_named(
 
 def test_what_can_not_be_written(toy: tasks.Task[Any], tmp_path: Path) -> None:
     path = tmp_path / "out"
-    with pytest.raises(ConfigError, match="no format 'x'"):
+    with pytest.raises(ConfigError, match="Unknown format 'x'"):
         write_samples_for(path, [], toy, "x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no problem 'Other/1'"):
         write_samples_for(path, [sample("Other/1", 0, "")], toy, "evalplus")

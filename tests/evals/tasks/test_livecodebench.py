@@ -118,7 +118,7 @@ def test_both_kinds_are_scored_by_difficulty(
     page = write_report([ScoredRun("run", result)], tmp_path / "report.html").read_text()
     assert "Groups of problems" in page
     assert '<th scope="row" class="">hard</th>' in page
-    assert "The problems are of contests from 2024-03-02 to 2024-09-01." in result.notes
+    assert "The problems are from contests from 2024-03-02 to 2024-09-01." in result.notes
 
 
 def test_each_input_finds_the_program_as_it_began(sandbox: Sandbox) -> None:
@@ -212,7 +212,7 @@ def test_a_pickle_is_never_loaded(write_rows: Callable[[list[Any]], Path], tmp_p
         for protocol in (0, 2, 4):
             bad = {**READS, "private_test_cases": packed(value, protocol)}
             task = load(write_rows, bad)
-            with pytest.raises(InputError, match=r"rows\.jsonl:1: the tests can't be read"):
+            with pytest.raises(InputError, match=r"rows\.jsonl:1: the tests cannot be read"):
                 task.job(task.problems()[0], "print(1)")
     assert not canary.exists()
 
@@ -221,13 +221,13 @@ def test_a_pickle_is_never_loaded(write_rows: Callable[[list[Any]], Path], tmp_p
     ("change", "message"),
     [
         ({"public_test_cases": "[]", "private_test_cases": "[]"}, "has no tests"),
-        ({"public_test_cases": "%%%"}, "can't be read"),
-        ({"public_test_cases": '[{"input": 1, "output": "1"}]'}, "not a text"),
-        ({"private_test_cases": base64.b64encode(b"no zlib").decode()}, "can't be read"),
-        ({"private_test_cases": packed(json.dumps(READS))[:-9]}, "can't be read"),
+        ({"public_test_cases": "%%%"}, "cannot be read"),
+        ({"public_test_cases": '[{"input": 1, "output": "1"}]'}, "not a string"),
+        ({"private_test_cases": base64.b64encode(b"no zlib").decode()}, "cannot be read"),
+        ({"private_test_cases": packed(json.dumps(READS))[:-9]}, "cannot be read"),
         ({"metadata": "{"}, "metadata or contest_date"),
         ({"contest_date": "yesterday"}, "metadata or contest_date"),
-        ({"metadata": '{"func_name": "a b"}'}, "not a name"),
+        ({"metadata": '{"func_name": "a b"}'}, "not a Python identifier"),
         ({"question_id": None}, "question_id"),
     ],
 )

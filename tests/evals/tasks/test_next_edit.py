@@ -144,13 +144,13 @@ def test_stored_moments_are_problems(tmp_path: Path) -> None:
         p.edit.category == "nothing" for p in problems
     ]
     (out / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"out is no finished data directory"):
+    with pytest.raises(InputError, match=r"out is not a finished data directory"):
         tasks.load("next-edit", str(out))
     write_jsonl(rows, [replace(problems[0].edit, target=None)])
-    with pytest.raises(InputError, match=r"rows.jsonl:1: the moment .* has no target"):
+    with pytest.raises(InputError, match=r"rows.jsonl:1: the edit state .* has no target"):
         tasks.load("next-edit", str(rows))
     write_jsonl(rows, [replace(texts[0], meta={})])
-    with pytest.raises(InputError, match=r"rows.jsonl:1: .*without its moment.*--keep-moments"):
+    with pytest.raises(InputError, match=r"rows.jsonl:1: .*without its edit state.*--keep-moments"):
         tasks.load("next-edit", str(rows))
 
 

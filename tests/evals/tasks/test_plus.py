@@ -294,7 +294,7 @@ def test_a_reference_that_fails_is_named(
     plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
 ) -> None:
     task = plus(plus_input=[[1, 0]])
-    with pytest.raises(SandboxError, match="HumanEval/900 can't be run on its inputs"):
+    with pytest.raises(SandboxError, match="HumanEval/900 cannot be run on its inputs"):
         task.prepare(task.problems(), sandbox)
 
 
@@ -318,8 +318,8 @@ def test_slow_references_get_their_programs_more_time(
         ({"base_input": 3}, "'base_input' must be a list of argument lists"),
         ({"plus_input": [1]}, "'plus_input' must be a list of argument lists"),
         ({"atol": "x"}, "'atol' must be a number"),
-        ({"prompt": None}, "'prompt' is not a text"),
-        ({"entry_point": "f(x)"}, "is not a name"),
+        ({"prompt": None}, "'prompt' is not a string"),
+        ({"entry_point": "f(x)"}, "is not a Python identifier"),
     ],
 )
 def test_broken_rows_are_named(
@@ -418,7 +418,7 @@ def test_the_rows_of_the_hub(plus: Callable[..., tasks.Task[Any]], sandbox: Sand
     assert (problem.id, problem.entry_point, problem.inputs[0]) == ("Mbpp/2", "f", [(1, 2), 2])
     assert problem.prompt == '"""\nDivide.\nassert f(1, 2) == 0.5\n"""\n'
     Path(path).write_text(json.dumps({**mbpp, "test": "inputs = open('x')"}))
-    with pytest.raises(InputError, match="inputs in 'test' can't be read"):
+    with pytest.raises(InputError, match="inputs in 'test' cannot be read"):
         tasks.load("mbpp-plus", path)
 
 

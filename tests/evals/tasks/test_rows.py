@@ -43,7 +43,7 @@ def test_files_of_every_form(tmp_path: Path, form: str, packed: bool) -> None:
         ("a.jsonl", b'{"id": 1}\nnope\n', "a.jsonl:2: not valid JSON"),
         ("a.jsonl", b"[1]\n", "a.jsonl:1: expected a JSON object, got list"),
         ("a.jsonl", b"\xff\xfe", "a.jsonl:1: not valid UTF-8"),
-        ("a.json", b"\xff\xfe", "is not UTF-8 text or is damaged"),
+        ("a.json", b"\xff\xfe", "is not UTF-8 text or is corrupt"),
         ("a.jsonl.gz", b"\x1f\x8bbroken", "a.jsonl.gz"),
         ("a.json", b"3", "expected an array of rows, got int"),
         ("a.json", b"[" * 100_000, "not valid JSON"),

@@ -112,7 +112,7 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
     assert [verdict.status for verdict in judged if isinstance(verdict, Verdict)] == ["passed"] * 2
     assert not (tmp_path / "databases").exists()
     source.write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
-    with pytest.raises(InputError, match="makes no database"):
+    with pytest.raises(InputError, match="does not create a database"):
         tasks.load("spider", str(source))
     assert not outside.exists()
     source.write_text(json.dumps({**ROWS[0], "db_id": "../zoo"}))
@@ -142,7 +142,7 @@ def test_a_script_that_makes_a_database_has_to_end(
     monkeypatch.setattr("codegen.evals.tasks.sql._SCRIPT_PAGES", 100)
     (tmp_path / "everyday_bad.sql").write_text(script)
     (tmp_path / "dev.jsonl").write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
-    with pytest.raises(InputError, match="makes no database"):
+    with pytest.raises(InputError, match="does not create a database"):
         tasks.load("spider", str(tmp_path / "dev.jsonl"))
 
 

@@ -148,8 +148,8 @@ def test_a_changed_style_of_the_same_name_is_another_run(
         ("a: {ask: code, read: append, chat: 3}", "chat is 3.* must be true or false"),
         ("a: {ask: code, read: append, stop: x}", "stop is .*must be a list of texts"),
         ("a: {ask: code, read: append, stop: ['']}", "stop is .*must be a list of texts"),
-        ("a: {ask: code, read: append, template: x}", r"must hold \{prompt\} once"),
-        ("a: {ask: infill, read: append}", r"must hold \{prefix\} once"),
+        ("a: {ask: code, read: append, template: x}", r"must contain \{prompt\} once"),
+        ("a: {ask: infill, read: append}", r"must contain \{prefix\} once"),
         ("chat: {ask: code, read: append}", "name of a built-in one"),
     ],
 )

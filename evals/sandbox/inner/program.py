@@ -148,7 +148,7 @@ def prepare() -> None:
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
     """Mode ``run``: a script with other files; its standard error is kept and files may be
-    returned, see :mod:`.returns`. In that case it runs in a child, so that it may exit in any way.
+    returned, see :mod:`.foreign`. In that case it runs in a child, so that it may exit in any way.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and

@@ -138,7 +138,7 @@ class PanicException(BaseException):
     ("raised", "said"),
     [
         # click takes an EOFError, as of numpy or gzip, for Ctrl-D.
-        (EOFError("No data left in file"), "A file ends too early: No data left in file."),
+        (EOFError("No data left in file"), "Unexpected end of file: No data left in file."),
         (
             PanicException("Regex search error:\nretry-limit-in-match over"),
             "retry-limit-in-match over. The model's tokenizer.json",

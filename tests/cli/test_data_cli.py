@@ -173,7 +173,7 @@ def test_inspect_by_id_and_json(made: Path, tmp_path: Path) -> None:
     codegen("whole", "rows.jsonl", "--out", "out", "--workers", 1, cwd=tmp_path)
     rejected = codegen("inspect", "out", "--id", "odd", cwd=tmp_path)
     assert rejected.returncode == 1
-    assert "left out of out (failed, missing_column: no column 'program'" in rejected.stderr
+    assert "rejected in out (failed, missing_column: no column 'program'" in rejected.stderr
     whole = codegen("inspect", "out/data-00000.jsonl", cwd=tmp_path)
     assert whole.returncode == 0 and "def f(x):" in whole.stdout
 

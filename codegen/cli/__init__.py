@@ -43,7 +43,7 @@ class Group(click.Group):
         self.lazy = dict(lazy or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns all names in the order they were added."""
+        """Returns all names, in order of addition."""
         return [*self.commands, *self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -252,7 +252,7 @@ _OS_REMEDIES = {
 }
 
 
-# Commands that resume when they are run again.
+# Commands that resume an interrupted run.
 _RESUMED = (
     *("data", "finetune", "quickstart", "cogex search", "sqlnet train", "sqlnet train-plans"),
     *("eval run", "eval score", "eval matrix", "audit"),

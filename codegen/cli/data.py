@@ -203,7 +203,7 @@ def edits(
     path, date and subject are optional. Python files are also refactored; the programs of other
     sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp -o
     edit_log=FILE` wrote. Edits that you kept become targets. Where you rejected an edit and changed
-    nothing else, the target is no edit.
+    nothing else, the target is empty.
     """
     defaults = {"instruction_column": "", "program_column": "old"}
     columns: tuple[str, ...] = ("new", "diff", "path", "date", "subject")

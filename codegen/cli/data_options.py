@@ -1,4 +1,4 @@
-"""Options of ``codegen data``: those of each generator, and the common ones."""
+"""Options of ``codegen data``, common ones and for each generator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunOptions(Config):
     language_column: str = keyed("", "Column of each row's programming language.")
     keep_docstring: bool = keyed(False, "Keep docstrings in the programs.")
     dedup_threshold: float = keyed(
-        0.7, "Jaccard similarity of word 5-grams at which programs are near duplicates.", gt=0, le=1
+        0.7, "Minimum Jaccard similarity of word 5-grams for near duplicates.", gt=0, le=1
     )
     filter: tuple[str, ...] = keyed((), "Filters from other packages.", metavar="NAME[:TEXT],...")
     shard: str | None = keyed(

@@ -105,7 +105,7 @@ def command(
     help: str | None = None,
     cls: type[Command] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Makes a command with an example in its help, and ``--json``.
+    """Creates a command with an example in its help, and ``--json``.
 
     The function prints its human-readable result with :func:`print_result`. With ``--json`` the
     mapping that it returns is printed instead, as one JSON object on standard output; None prints
@@ -114,7 +114,7 @@ def command(
     Args:
         example: one or more calls, printed verbatim.
         has_json: false for servers, which have no result.
-        help: by default the function's docstring.
+        help: defaults to the function's docstring.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -183,7 +183,7 @@ def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
 
 
 def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterator[str]:
-    """Yields the command-line words of the settings passed with ``-o``, except those in ``but``."""
+    """Yields the command-line words of settings passed with ``-o``, except the names in ``but``."""
     for name, value in context.meta.get(_SETTINGS, {}).items():
         if name in but:
             continue

@@ -82,9 +82,9 @@ def test_whole(tmp_path: Path) -> None:
         (
             ["lintseq", "bad.jsonl", "--out", "o"],
             1,
-            "Error: Nothing was kept of bad.jsonl (1 bad_json); see o/rejects.jsonl.",
+            "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl.",
         ),
-        (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "Nothing was kept"),
+        (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "No examples kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
         (["inspect", "."], 1, "holds no data-*.jsonl"),
         (["lintsek"], 2, "No such command 'lintsek'"),

@@ -132,7 +132,7 @@ def test_names_are_listed_replaced_and_removed(codegen: Codegen) -> None:
     assert code == 2 and "no endpoint 'a'" in err
     code, _, err = codegen("models", "add", "b", "--url", "http://h", "--api-key-env", KEY)
     assert code == 2 and "looks like an API key" in err and KEY not in err
-    assert "No endpoints" in codegen("models", "list")[1]
+    assert "No named endpoints" in codegen("models", "list")[1]
 
 
 def test_an_explicit_back_end_goes_before_a_name(codegen: Codegen, server: Model) -> None:

@@ -107,7 +107,7 @@ def test_one_line_for_whatever_a_file_holds(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("sqlnet eval empty.jsonl tables.jsonl", "empty.jsonl holds no questions"),
+        ("sqlnet eval empty.jsonl tables.jsonl", "empty.jsonl has no questions"),
         ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
         ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
         ("sqlnet train a b --out o --seed -1", "--seed"),

@@ -179,7 +179,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
     code, out, _ = call("run", "new", "c d", *options)
     assert code == 1 and "no answer: no_output" in out
     code, _, err = call("run", "new", "c d", *options, "--mode", "hybrid")
-    assert code == 1 and "What the model wrote is not a pseudo-program" in err
+    assert code == 1 and "The model's response is not a pseudo-program" in err
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             kept = f" They are cached in {cache}." if cache and totals.answers else ""
             if ended and totals.kept and totals == Totals(kept=totals.kept):
                 echo(
-                    f"All {totals.kept} responses came from the cache {cache}. To request new "
+                    f"All responses ({totals.kept}) came from the cache {cache}. To request new "
                     "ones, add --cache ''.",
                     err=True,
                 )

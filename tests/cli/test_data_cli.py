@@ -168,7 +168,7 @@ def test_inspect_by_id_and_json(made: Path, tmp_path: Path) -> None:
     assert [text["example_id"] for text in found["texts"]] == ["HumanEval/3"]
     assert found["manifest"]["counts"]["kept"] == 5
     missing = codegen("inspect", made, "--id", "HumanEval/9", cwd=tmp_path)
-    assert missing.returncode == 1 and "no text 'HumanEval/9'" in missing.stderr
+    assert missing.returncode == 1 and "No record 'HumanEval/9'" in missing.stderr
     (tmp_path / "rows.jsonl").write_text(GOOD + '{"id": "odd", "instruction": "a"}\n')
     codegen("whole", "rows.jsonl", "--out", "out", "--workers", 1, cwd=tmp_path)
     rejected = codegen("inspect", "out", "--id", "odd", cwd=tmp_path)

@@ -316,7 +316,7 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
     assert "New responses: 1 " in err
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
-    assert "All responses (1) were kept" in err and "New responses" not in err
+    assert "All responses (1) came from the cache" in err and "New responses" not in err
     first, again = (Path(name, "samples.jsonl").read_bytes() for name in ("run", "again"))
     assert first == again  # the server's usage included
     assert json.loads(first.splitlines()[0])["meta"]["usage"]["total_tokens"] == 12

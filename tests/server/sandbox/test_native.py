@@ -144,7 +144,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),
-    ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
+    ("/v1/nothing", {}, 404, "No route POST /v1/nothing"),
 ]
 
 

@@ -134,7 +134,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge", {"program": "", "tset": "x"}, 400, "tset"),
     ("/v1/judge", {"program": "", "mode": "exec"}, 400, "mode"),
     ("/v1/judge", {"program": "x=1", "limits": {"cpu_s": "x"}}, 400, "limits.cpu_s"),
-    ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "this server runs: python"),
+    ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "choose from python"),
     ("/v1/judge", {"program": "x=1", "mode": "calls", "calls": [5]}, 400, "call"),
     ("/v1/judge", [], 400, "must be a JSON object"),
     ("/v1/judge_many", {"jobs": []}, 400, "jobs must be a list"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AuditOptions(SourceOptions):
-    """The options of ``codegen audit``."""
+    """Options of ``codegen audit``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     harden: str | None = setting(

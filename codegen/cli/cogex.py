@@ -41,7 +41,7 @@ cogex_command = partial(command, group=cogex)
 
 
 class SearchOptions(Config):
-    """The options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
+    """Options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
 
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="runs/cogex/TASK")
     budget: int = setting(
@@ -211,7 +211,7 @@ def _share(count: int, total: int) -> str:
 
 
 class RunOptions(Config):
-    """The options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
+    """Options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
     instruction: str = setting("", "The task's instruction; the directory of a search has one.")
     call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")

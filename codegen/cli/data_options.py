@@ -10,7 +10,7 @@ _ROWS = "Rows of the source"
 
 
 class RunOptions(Config):
-    """The options that all generators share."""
+    """Options that all generators share."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
@@ -121,7 +121,7 @@ class EditorOptions(Config):
 
 
 class UniCodeOptions(Config):
-    """The options of ``codegen data unicode``."""
+    """Options of ``codegen data unicode``."""
 
     mode: Literal["ast", "llm", "hybrid"] = setting(
         "ast",
@@ -153,7 +153,7 @@ class UniCodeOptions(Config):
 
 
 class CogexOptions(Config):
-    """The options of ``codegen data cogex``."""
+    """Options of ``codegen data cogex``."""
 
     mode: Literal["records", "run", "llm"] = setting(
         "records",
@@ -188,7 +188,7 @@ class InstalledOptions(Config):
 
 
 class PreferenceOptions(Config):
-    """The options of ``codegen data preferences``."""
+    """Options of ``codegen data preferences``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     rejected: tuple[str, ...] = setting(

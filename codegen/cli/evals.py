@@ -140,7 +140,7 @@ def _day(name: str, text: str | None) -> date | None:
 
 
 class RunOptions(DateOptions, BackendOptions):
-    """The options of ``codegen eval run``."""
+    """Options of ``codegen eval run``."""
 
     model: str = setting(
         ...,
@@ -280,7 +280,7 @@ def sample_cell(
 
 
 class ScoreOptions(SourceOptions, SandboxOptions):
-    """The options of ``codegen eval score``."""
+    """Options of ``codegen eval score``."""
 
     task: str | None = setting(None, "Task of the samples.", shown="named in the samples")
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run directory")
@@ -517,7 +517,7 @@ def styles() -> dict[str, Any]:
 
 
 class CheckOptions(DateOptions, SandboxOptions):
-    """The options of ``codegen eval check``."""
+    """Options of ``codegen eval check``."""
 
     limit: int | None = keyed(None, "Check only this many problems.", ge=1)
     every: int = keyed(1, "Check only every N-th problem.", ge=1)
@@ -558,7 +558,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
 
 
 class ExchangeOptions(SourceOptions):
-    """The options of ``codegen eval import``."""
+    """Options of ``codegen eval import``."""
 
     out: str = setting(..., "File to write.", metavar="FILE")
 
@@ -585,7 +585,7 @@ def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
 
 
 class ExportOptions(ExchangeOptions):
-    """The options of ``codegen eval export``."""
+    """Options of ``codegen eval export``."""
 
     format: Literal["human-eval", "evalplus"] = setting(..., "Harness to write for.")
 
@@ -608,7 +608,7 @@ def export(task: str, samples: str, given: ExportOptions) -> dict[str, Any]:
 
 
 class LmEvalOptions(SourceOptions):
-    """The options of ``codegen eval lm-eval``."""
+    """Options of ``codegen eval lm-eval``."""
 
     style: str = setting("continue", "Prompt style; `codegen eval styles` lists them.")
     out: str = setting(..., "Output directory.", metavar="DIR")

@@ -92,7 +92,7 @@ class BackendOptions(Config):
 
 
 class GenerateOptions(BackendOptions):
-    """The options of ``codegen generate``."""
+    """Options of ``codegen generate``."""
 
     model: str = setting(
         "embedded", "Model: embedded, coder, a directory, a hub id, a GGUF file or an endpoint."

@@ -270,7 +270,7 @@ _DRAWN_SEED = 1  # the task uses seed 0
 
 
 class DrawOptions(Config):
-    """The options of ``codegen eval kolmogorov sample``."""
+    """Options of ``codegen eval kolmogorov sample``."""
 
     n: int = setting(1000, "Number of programs to generate.", flags=("-n",), ge=1)
     out: str = setting(..., "JSONL file to write.", metavar="FILE")

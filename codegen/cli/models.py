@@ -33,7 +33,7 @@ models_command = partial(command, group=models)
 
 
 class AddOptions(backends.NamedEndpoint):
-    """The options of ``codegen models add``."""
+    """Options of ``codegen models add``."""
 
     replace: bool = setting(False, "Replace an endpoint of this name.")
 
@@ -82,7 +82,7 @@ def list_() -> dict[str, Any]:
 
 
 class FetchOptions(Config):
-    """The options of ``codegen models fetch``."""
+    """Options of ``codegen models fetch``."""
 
     weights: bool = setting(
         False, "Fetch the weights for transformers (finetune, decoders), not the GGUF file."

@@ -52,7 +52,7 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
 
 
 class ViewOptions(SocketOptions):
-    """The options of ``codegen view``."""
+    """Options of ``codegen view``."""
 
     port: int = setting(8015, "Port; 0 chooses a free one.", ge=0, le=65535)
 

@@ -104,7 +104,7 @@ class ModelOptions(Config):
 
 
 class EngineOptions(LogOptions, ModelOptions):
-    """The options of servers that complete code."""
+    """Options of servers that complete code."""
 
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     exclude: tuple[str, ...] = keyed(
@@ -162,7 +162,7 @@ class EngineOptions(LogOptions, ModelOptions):
 
 
 class LspOptions(EngineOptions):
-    """The options of ``codegen serve lsp``."""
+    """Options of ``codegen serve lsp``."""
 
     edit_log: Path | None = keyed(
         None,
@@ -279,7 +279,7 @@ class ListenOptions(SocketOptions):
 
 
 class HttpOptions(ListenOptions, EngineOptions):
-    """The options of ``codegen serve http``."""
+    """Options of ``codegen serve http``."""
 
 
 @serve_command(
@@ -309,13 +309,13 @@ def http(given: HttpOptions) -> None:
 
 
 class SandboxOptions(LogOptions, ListenOptions):
-    """The options of ``codegen serve sandbox``."""
+    """Options of ``codegen serve sandbox``."""
 
     port: int = setting(
         8080, "Port; 0 chooses a free one. The default is SandboxFusion's.", ge=0, le=65535
     )
     workers: int = setting(
-        0, "Number of sandbox pairs, of three programs at a time each.", ge=0, shown="one per core"
+        0, "Sandbox pairs; each pair runs three programs at a time.", ge=0, shown="one per core"
     )
     packages: tuple[str, ...] = setting(
         (),
@@ -366,7 +366,7 @@ def sandbox(given: SandboxOptions) -> None:
 
 
 class McpOptions(ListenOptions, ModelOptions):
-    """The options of ``codegen serve mcp``."""
+    """Options of ``codegen serve mcp``."""
 
     port: int = setting(8013, "Port; 0 chooses a free one.", ge=0, le=65535)
     root: tuple[Path, ...] = setting(

@@ -39,7 +39,7 @@ sqlnet_command = partial(command, group=sqlnet)
 
 
 class AskOptions(Config):
-    """The options of ``codegen sqlnet ask``."""
+    """Options of ``codegen sqlnet ask``."""
 
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
@@ -343,7 +343,7 @@ def table_lines(rows: Rows) -> Iterator[str]:
 
 
 class DescribeOptions(Config):
-    """The options of ``codegen sqlnet describe``."""
+    """Options of ``codegen sqlnet describe``."""
 
     out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
     may_write: bool = keyed(False, "Accept a database role that may write; nothing is written.")

@@ -23,7 +23,7 @@ _ALPHA = {"shared": 1.0, "paper": 3.0}
 
 
 class TrainOptions(Config):
-    """The options of ``codegen sqlnet train``."""
+    """Options of ``codegen sqlnet train``."""
 
     out: str = setting(..., "Directory for the model.", metavar="DIR")
     vectors: str | None = setting(
@@ -141,7 +141,7 @@ _ABOUT = {
 
 
 class EvalOptions(Config):
-    """The options of ``codegen sqlnet eval``."""
+    """Options of ``codegen sqlnet eval``."""
 
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
@@ -213,7 +213,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
 
 
 class PlansOptions(Config):
-    """The options of ``codegen sqlnet plans``."""
+    """Options of ``codegen sqlnet plans``."""
 
     out: str = setting(..., "Directory for the questions.", metavar="DIR")
     databases: tuple[str, ...] = setting(
@@ -256,7 +256,7 @@ def plans(questions: tuple[str, ...], given: PlansOptions) -> dict[str, Any]:
 
 
 class TrainPlansOptions(Config):
-    """The options of ``codegen sqlnet train-plans``."""
+    """Options of ``codegen sqlnet train-plans``."""
 
     out: str = setting(..., "Directory for the model.", metavar="DIR")
     databases: tuple[str, ...] = setting(

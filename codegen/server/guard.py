@@ -212,7 +212,7 @@ class Guard:
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
     def _signed_in(self, request: Request) -> Response | None:
-        """For a URL with the correct token, redirects to the URL without it and sets the cookie."""
+        """Redirects a URL with the correct token to the one without, and sets the cookie."""
         given = request.query_params.get("token", "")
         if self.token is None or not same_token(given, self.token):
             return None

@@ -442,7 +442,7 @@ class _Chosen(Speculation):
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
         self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
-        if request.least:  # not the drafter, whose drafts are cut by cost, which may vary
+        if request.least:  # not the drafter: it cuts drafts by cost, which must not matter
             self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
 

@@ -30,7 +30,7 @@ _NAMES = (
 _FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".kube"})
 
 _KNOWN = re.compile(
-    # A key up to its end, or its last line if truncated.
+    # A key up to its end, or up to its last line if truncated.
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.{0,20000}?-----END [A-Z ]*PRIVATE KEY-----"
     r"|[^\n]*(?:\n[ \t\"'#]*[A-Za-z0-9+/=]+(?:[\"'][ \t,+\\]*)?[ \t\r]*(?=\n|\Z))*)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"

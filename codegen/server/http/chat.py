@@ -165,7 +165,7 @@ async def conversation_request(
 
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/chat/completions``."""
+    """Handles ``/v1/chat/completions``."""
     given = await wire.read_object(request)
     body = ChatBody.read(given)
     turns = turns_of(body.messages)
@@ -191,7 +191,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
 
 
 async def fim_completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/fim/completions``."""
+    """Handles ``/v1/fim/completions``."""
     body = FimBody.read(await wire.read_object(request))
     wire.check_model(body.model, service.engine.model)
     text = openai.TextBody(

@@ -171,7 +171,7 @@ def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
 def command_result(
     late: bool, code: int | None, seconds: float, stdout: str = "", stderr: str = ""
 ) -> CommandRunResult:
-    """Builds a command's result; ``late``: it hit the time limit, so ``code`` is None."""
+    """Builds a command's result, without exit code if it hit the time limit (``late``)."""
     return CommandRunResult(
         status="TimeLimitExceeded" if late else "Finished",
         execution_time=seconds,

@@ -32,7 +32,7 @@ _NAMES = (
     ("codestral", r"codestral|mistral"),
     ("qwen", r"qwen|codegemma"),
 )
-_RAW_TOKENS = 6  # more than in "a = 1": with more, the server adds a template
+_RAW_TOKENS = 6  # more than in "a = 1"; beyond it, the server adds a template
 _EXTRA_TOKENS = 5  # maximum other tokens in a prompt of sentinels
 _PROMPT = "def add(a, b):\n    return"
 _SUFFIX = "\n\n\nprint(add(1, 2))\n"

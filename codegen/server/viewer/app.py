@@ -283,7 +283,7 @@ _SELECTION = ("filters", "text", "sort")
 def _source(library: Library, name: str) -> Source:
     found = library.sources().get(name)
     if found is None:
-        raise NotThere(f"There is no run or file {name!r} here.")
+        raise NotThere(f"Unknown run or file {name!r}.")
     return found
 
 

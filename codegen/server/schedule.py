@@ -275,7 +275,7 @@ class JobQueue:
         self._listener()
 
     def _pop(self) -> Job | None:
-        """Removes and returns the next job: warm-ups last, then the client served least recently."""
+        """Removes and returns the next job: real ones first, clients in turn, warm-ups last."""
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
         free, spare = self._together - len(running), 2 * self._together - len(running)

@@ -140,7 +140,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge_many", {"jobs": []}, 400, "jobs must be a list"),
     ("/v1/judge_many", {"jobs": [{"program": ""}, {}]}, 400, "jobs.1: program is required"),
     ("/v1/judge_many", {"jobs": ["x"]}, 400, "jobs.0"),
-    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
+    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "the limit is 4096"),
     ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),

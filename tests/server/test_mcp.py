@@ -157,7 +157,7 @@ async def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> No
             ({"path": "link/texts.jsonl"}, "outside of this server"),
             ({"path": "/etc/passwd"}, "outside of this server"),
             ({"path": "no\0thing"}, "outside of this server"),
-            ({"path": "nothing"}, "There is no"),
+            ({"path": "nothing"}, "not found"),
             ({"path": "data", "number": 10**6}, "number"),
             ({}, "path"),
         ):

@@ -1,9 +1,9 @@
-"""The ``codegen`` command line: wiring only, and nothing heavy at import, so ``--help`` is fast.
+"""The ``codegen`` command line. It imports no heavy modules, so ``--help`` is fast.
 
-A module of this package holds the commands of one group and loads on demand. Every command prints
-one JSON object on standard output with ``--json``, and nothing else there; writes progress to
-standard error; and exits with 0 for done, 1 for failed, 2 for misuse. A user's mistake gives one
-line with the remedy. :mod:`codegen.cli.options` makes commands and options.
+Each module of this package contains the commands of one group and is imported on demand. With
+``--json``, a command prints one JSON object and nothing else on standard output. Progress goes to
+standard error. Exit codes: 0 success, 1 failure, 2 usage error. A user's mistake prints one line
+with the remedy. :mod:`codegen.cli.options` builds commands and options.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Group(click.Group):
     """A group that lists its commands in order and suggests the nearest one for a typo.
 
     Args:
-        lazy: command name -> ("module:attribute", one-line help) of commands that are imported when
-            they are run or asked for help.
+        lazy: command name -> ("module:attribute", one-line help) of commands that are imported only
+            to run them or to print their help.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Group(click.Group):
         self.lazy = dict(lazy or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order in which they were added."""
+        """Returns all names, in order of addition."""
         return [*self.commands, *self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; imports its module if it is a lazy one."""
+        """Returns the command; imports the module of a lazy one."""
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         module, attribute = self.lazy[cmd_name][0].split(":")
@@ -56,7 +56,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Adds the nearest command to the message for a mistyped one."""
+        """Suggests the nearest command if the name is unknown."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -66,17 +66,17 @@ class Group(click.Group):
             raise click.UsageError(f"{error.message} {hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command. click takes an EOFError for Ctrl-D; here it is a file that was cut."""
+        """Runs the command; click would treat the EOFError of a truncated file as Ctrl-D."""
         try:
             return super().invoke(ctx)
         except EOFError as error:
             raise InputError(
-                f"A file ends too early: {in_one_line(error) or 'it is empty or cut off'}.",
-                "Fetch or make it again; --traceback shows where it is read.",
+                f"Unexpected end of file: {in_one_line(error) or 'it is empty or truncated'}.",
+                "Fetch or create it again; --traceback shows where it is read.",
             ) from error
 
     def _of_a_group(self, ctx: click.Context, name: str) -> str:
-        """A hint at the groups that have a command of this name, or nothing."""
+        """Suggests the groups that have a command of this name; empty if none has."""
         groups = ((one, self.get_command(ctx, one)) for one in self.list_commands(ctx))
         homes = [one for one, g in groups if isinstance(g, Group) and name in g.list_commands(ctx)]
         calls = " or ".join(f"'{ctx.command_path} {home} {name}'" for home in homes)
@@ -91,7 +91,7 @@ class Group(click.Group):
 
 
 def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
-    """``--traceback``, which may come before the command's name or after it."""
+    """Adds ``--traceback``, which is accepted before and after the command's name."""
 
     def show(_: click.Context, __: click.Parameter, value: bool) -> None:
         if value:
@@ -104,7 +104,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         expose_value=False,
         hidden=hidden,
         callback=show,
-        help=f"Also print the Python traceback of an error. Same as {_TRACEBACK}=1.",
+        help=f"Also print an error's Python traceback. Same as {_TRACEBACK}=1.",
     )
 
 
@@ -115,24 +115,24 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),
         "data": ("codegen.cli.data:data", "Make and inspect training data."),
         "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model from a recipe."),
-        "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
+        "models": ("codegen.cli.models:models", "Name servers and test their features."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
-        "audit": ("codegen.cli.audit:audit", "Test whether a task's tests can be trusted."),
+        "audit": ("codegen.cli.audit:audit", "Check whether a task's tests can be trusted."),
         "runs": ("codegen.cli.runs:runs", "List runs."),
-        "view": ("codegen.cli.runs:view", "Look at data, runs and samples in a browser."),
+        "view": ("codegen.cli.runs:view", "Browse data, runs and samples."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
         "serve": ("codegen.cli.serve:serve", "Run servers for editors, trainers and agents."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
-        "bench": ("codegen.cli.bench:bench", "Run a benchmark against its peers."),
-        "plugins": ("codegen.cli.doctor:list_plugins", "List the parts to choose from."),
+        "bench": ("codegen.cli.bench:bench", "Run a benchmark against other libraries."),
+        "plugins": ("codegen.cli.doctor:list_plugins", "List the built-in and installed plugins."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @traceback_option()
 @click.version_option(__version__, prog_name="codegen")
 def cli() -> None:
-    """Train, run and score code language models whose programs are sequences of actions.
+    """Train, run and evaluate code language models that write programs as sequences of actions.
 
     Start with `codegen quickstart`. If something does not work, run `codegen doctor`.
     """
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     terminated = False
 
-    def terminate(*_: object) -> None:  # what batch schedulers send before they kill
+    def terminate(*_: object) -> None:  # batch schedulers send SIGTERM before SIGKILL
         nonlocal terminated
         terminated = True
         raise KeyboardInterrupt
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         _interrupted(sys.argv[1:] if argv is None else argv, terminated)
     except BrokenPipeError:
-        # The reader of our output has stopped (`codegen ... | head`), which is not an error.
+        # The reader has closed the pipe (`codegen ... | head`), which is not an error.
         sys.stdout = None
         sys.exit(141)
     except BaseException as error:  # the last resort
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
         elif type(error).__name__ == "PanicException":  # from the tokenizers' Rust code
             known = CodegenError(
                 f"A library failed on an input: {in_one_line(error)}.",
-                "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",
+                "The model's tokenizer.json may be corrupt or malicious; fetch it again.",
             )
         else:
             raise
@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _misuse(error: click.ClickException) -> str:
-    """A wrong call in one line: what is wrong, the nearest option, and where to look."""
+    """Returns one line for a usage error: the mistake, the nearest option, and the help command."""
     message = error.format_message()
     if isinstance(error, click.exceptions.NoSuchOption):
         message = f"{error.message} {nearest(error.option_name, error.possibilities or ())}".strip()
@@ -193,14 +193,14 @@ def _misuse(error: click.ClickException) -> str:
 
 
 def _known(error: Exception) -> CodegenError | None:
-    """The message for an error with a known cause; None for any other."""
+    """Returns an error with a remedy if the cause is known, else None."""
     from codegen import extras, plugins
 
     if lacking := extras.explain(error):
         return lacking
     if isinstance(error, CodegenError):
         return error
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it costs
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, whose import would be slow
         return CodegenError(
             "The GPU is out of memory.", "Lower --batch-size, or micro_batch_size in a recipe."
         )
@@ -210,8 +210,8 @@ def _known(error: Exception) -> CodegenError | None:
         )
     if isinstance(error, RecursionError):
         return CodegenError(
-            "An input is nested too deeply to be read.",
-            "A file that the command reads is damaged; --traceback shows where it is read.",
+            "An input is nested too deeply.",
+            "An input file is corrupt; --traceback shows where it is read.",
         )
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
@@ -222,13 +222,13 @@ def _known(error: Exception) -> CodegenError | None:
 
 
 def _own_fault(error: Exception) -> CodegenError:
-    """The message for an unforeseen error: where it was raised, and that it is a bug."""
+    """Returns the message for an unexpected error, with the line that raised it."""
     reason = in_one_line(f"{type(error).__name__}: {error}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
     return CodegenError(
         f"Unexpected {reason} ({place}).",
-        "This is a bug in codegen; please report it with what the same command prints with "
+        "This is a bug in codegen; please report it with the output of the same command with "
         "--traceback.",
     )
 
@@ -237,22 +237,22 @@ _OS_REMEDIES = {
     errno.ENOSPC: "Free some space, then run the same command again to resume.",
     errno.EDQUOT: "Free some space, then run the same command again to resume.",
     errno.EFBIG: "The file-size limit (ulimit -f) is too low; raise it and run the command again.",
-    errno.ELOOP: "The path has symbolic links that lead in a circle; choose another path.",
-    errno.ENXIO: "Give a file that can be read.",
+    errno.ELOOP: "The path contains a cycle of symbolic links; choose another path.",
+    errno.ENXIO: "Pass a readable file.",
     errno.EIO: "Check the disk.",
-    errno.EMFILE: "Raise the limit of open files (ulimit -n) and run the command again.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n) and run the command again.",
     errno.EADDRINUSE: "Choose another port.",
     errno.EACCES: "Check the permissions or choose another path.",
     errno.EPERM: "Check the permissions or choose another path.",
     errno.EROFS: "Choose a path on a writable file system.",
     errno.ENOENT: "Check the path.",
     errno.ENOTDIR: "Check the path.",
-    errno.EISDIR: "Give a file, not a directory.",
+    errno.EISDIR: "Pass a file, not a directory.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
 }
 
 
-# Commands that resume when they are run again.
+# Commands that resume an interrupted run.
 _RESUMED = (
     *("data", "finetune", "quickstart", "cogex search", "sqlnet train", "sqlnet train-plans"),
     *("eval run", "eval score", "eval matrix", "audit"),
@@ -260,7 +260,7 @@ _RESUMED = (
 
 
 def _interrupted(argv: list[str], terminated: bool) -> None:
-    """Ends the process after Ctrl-C or SIGTERM; stopping a server is not a failure."""
+    """Exits after Ctrl-C or SIGTERM; stopping a server is not a failure."""
     words = [word for word in argv if not word.startswith("-")]
     if words[:1] and words[0] in ("serve", "view"):
         click.echo("Stopped.", err=True)
@@ -273,24 +273,25 @@ def _interrupted(argv: list[str], terminated: bool) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps notices and bars of libraries off the terminal; the user's settings come first."""
+    """Hides libraries' notices and progress bars, unless the user has configured them."""
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries without a switch of their own
+    os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries without their own switch
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 
 
 def _color() -> bool | None:
-    """False with NO_COLOR (https://no-color.org); None: colors in a terminal."""
+    """Returns False with NO_COLOR (https://no-color.org); None means colors in a terminal."""
     return False if os.environ.get("NO_COLOR") else None
 
 
 def _fail(message: str, code: int) -> None:
-    # One line without control characters, whatever names and texts of files are in it.
+    # The message may quote file names and contents, so it needs line ends and control characters
+    # removed.
     message = visible(" ".join(message.splitlines()).replace("\t", " "))
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True, color=_color())
     sys.exit(code)

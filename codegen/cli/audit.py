@@ -1,4 +1,4 @@
-"""``codegen audit``: tests whether a set of problems can be trusted."""
+"""``codegen audit``: checks whether a set of problems can be trusted."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class AuditOptions(SourceOptions):
-    """The options of ``codegen audit``."""
+    """Options of ``codegen audit``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     harden: str | None = setting(
-        None, "Also write the problems with tests that kill the wrong programs.", metavar="FILE"
+        None, "Also write the problems with tests that reject the mutants.", metavar="FILE"
     )
     fail_on: tuple[Literal["weak", "dead", "forgeable", "reference"], ...] = setting(
         (), "Exit with 1 if a problem has this fault. Repeatable."
     )
     against: tuple[str, ...] = setting(
-        (), "Training data to search for the problems: a file or hub:org/name. Repeatable."
+        (), "Search this training data for the problems: a file or hub:org/name. Repeatable."
     )
     mutants: int = setting(30, "Maximum mutants per problem.", ge=1)
     harness: Literal["isolated", "blinded", "human_eval", "in_process"] = setting(
-        "isolated", "Harness in which forgers are tried."
+        "isolated", "Harness for the programs that forge verdicts."
     )
     stronger: str = setting("auto", "Task with stronger tests, auto or none.", key=True)
     seed: int = setting(0, "Random seed of mutants and inputs.", key=True)
     packages: tuple[str, ...] = setting(
-        ("auto",), "Packages that programs may import; auto: as they need.", commas=True, key=True
+        ("auto",), "Packages that programs may import; auto: detected.", commas=True, key=True
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
     executor: Literal["local", "ray"] = setting("local", "Where the sandboxes run.", key=True)
@@ -50,11 +50,11 @@ class AuditOptions(SourceOptions):
 @click.argument("task", shell_complete=completes(lambda: plugins.names("tasks"), files=True))
 @options(AuditOptions, "given")
 def audit(task: str, given: AuditOptions) -> dict[str, Any]:
-    """Test whether TASK can be trusted as an evaluation or as a reward.
+    """Check whether TASK can be trusted as an evaluation or as a reward.
 
     TASK is one of `codegen eval tasks`, a JSONL file of your own problems, or hub:org/name. Each
-    problem needs a reference solution in Python. Small mistakes are put into it: tests that accept
-    one are weak, and an input with different results is the proof. No language model is used.
+    problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
+    accept a mistake are weak; an input with different results proves it. No language model is used.
     """
     from codegen.evals import audit as audits
     from codegen.evals.sandbox import ClusterSandbox, Sandbox

@@ -1,9 +1,9 @@
-"""``codegen bench``: the benchmarks of ``benchmarks/``, ours and its peers side by side.
+"""``codegen bench``: runs the benchmarks of ``benchmarks/`` against other libraries.
 
-A benchmark is a file ``codegen/benchmarks/NAME.py``. Its docstring describes it, and its
+A benchmark is a file ``codegen/benchmarks/NAME.py``. Its docstring describes it. Its
 ``run(quick, **options)`` returns the results under keys that the docstring explains, with
-``samples``, ``seed``, ``versions``, ``intervals`` (95 %, by key), ``notes`` and ``install`` (how to
-install a missing peer, whose results are null). This module adds the machine.
+``samples``, ``seed``, ``versions``, ``intervals`` (95%, by key), ``notes`` and ``install`` (the
+command that installs a missing peer, whose results are null). This module adds the machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from codegen.cli.options import command, completes, print_result
 from codegen.errors import ConfigError, nearest
 
 _PACKAGE = "codegen.benchmarks"
-# Keys that are not figures.
+# Keys that are not results.
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
 
@@ -40,28 +40,28 @@ _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machi
 )
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
 def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool) -> dict[str, Any]:
-    """Run the benchmark NAME; --list names them.
+    """Run the benchmark NAME; --list lists them.
 
-    Costs are CPU time where the machine may be shared. Results of a peer that is not installed are
-    null, with the command that installs it. Progress goes to standard error.
+    Where the machine may be shared, costs are CPU time. Results of a library that is not installed
+    are null, with the command that installs it. Progress goes to standard error.
     """
     if listing:
         return _list()
     if name is None:
-        raise ConfigError("Name a benchmark.", f"Choose from {', '.join(benchmarks())}.")
+        raise ConfigError("No benchmark given.", f"Choose from {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
     print_result("\n".join(_lines(figures)))
     return figures
 
 
 def benchmarks() -> dict[str, str]:
-    """The names of all benchmarks with the first lines of their docstrings; imports none."""
+    """Returns benchmark name -> first line of its docstring, without importing the benchmarks."""
     try:
         folders = importlib.import_module(_PACKAGE).__path__
     except ModuleNotFoundError:
         raise ConfigError(
             "The benchmarks are not part of the installed package.",
-            "Clone the repository and run `pip install -e .` there.",
+            "Clone the repository and run `pip install -e .` in it.",
         ) from None
     found = {}
     for folder in folders:
@@ -101,7 +101,7 @@ def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
     from codegen.benchmarks.tools.timing import measured
 
     facts = machine()
-    # Only the JSON object goes to standard output, whatever a library prints.
+    # The output of libraries must not mix with the JSON object.
     with contextlib.redirect_stdout(sys.stderr), measured() as spent:
         figures = run(quick, **keywords)
     facts["load_average_after"] = list(load_average())
@@ -117,7 +117,7 @@ def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
 
 
 def _defaults(run: Callable[..., Any]) -> dict[str, Any]:
-    """A benchmark's options with their default values."""
+    """Returns a benchmark's options with their defaults."""
     return {
         parameter.name: parameter.default
         for parameter in inspect.signature(run).parameters.values()
@@ -156,7 +156,7 @@ def _value(name: str, key: str, text: str, kind: type) -> Any:
 
 
 def _lines(figures: Mapping[str, Any]) -> Iterable[str]:
-    """The figures as a table, then the facts about them."""
+    """Yields a table of the results, then the facts about them."""
     intervals, samples = figures.get("intervals") or {}, figures.get("samples") or {}
     rows = [key for key in figures if key not in _ABOUT]
     width = max(map(len, rows))

@@ -1,4 +1,4 @@
-"""How commands call models: the options, the client, and the cost of the responses."""
+"""Options of commands that call models, the model's client, and the cost of its responses."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ if TYPE_CHECKING:
     from codegen.generation.plans import ModelClient
 
 SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
-"""How completions are constrained to a grammar of SQL: in this process (``decoder``) or by a field
-of the request that llama.cpp or vLLM understands. ``auto``: only for models on this machine.
+"""Constraint of completions to a SQL grammar: in this process (``decoder``) or by a request field
+of llama.cpp or vLLM. ``auto``: only for models on this machine.
 """
 
-_TEMPERATURE = 0.8  # of the second and later statements; the first is greedy
-_NO_MODEL = "embedded"  # the default of --model, which never names a server's model
-_SHOTS = 2  # example records in the prompt of a model that was not trained on such records
+_TEMPERATURE = 0.8  # from the second statement on; the first is greedy
+_NO_MODEL = "embedded"  # the default of --model, never a server's model
+_SHOTS = 2  # example records in the prompts of a model that was not trained on them
 
 
 class _Server(Config):
     endpoint: str | None = setting(
         None,
-        "Base URL of an OpenAI-compatible server, such as http://host/v1. Not needed for a name of "
+        "Base URL of an OpenAI-compatible server, such as http://host/v1. Not needed for a name in "
         "`codegen models list`.",
         metavar="URL",
     )
 
 
 class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endpoint
-    """The options of all commands that can call a server."""
+    """Options of all commands that can call a server."""
 
     max_cost: float = setting(
         0.0, "Stop when the new responses cost this much; 0 for no limit.", ge=0
     )
     cache: str | None = setting(
         None,
-        "File that keeps the responses; '' for none.",
+        "Cache file for responses; '' disables the cache.",
         metavar="FILE",
         shown="in the cache directory",
     )
 
     def find(self, model: str, at_once: int | None = None) -> Endpoint | None:
-        """The model on a server that a name and these options select; None for a local model.
+        """Returns the model on a server that a name and these options select; None if local.
 
         Args:
-            model: the value of --model or --llm: the name of an endpoint, or with --endpoint the
-                model's name there; ``embedded``, the default, or "" select the server's only model.
+            model: value of --model or --llm: the name of an endpoint, or with --endpoint the
+                model's name there; ``embedded`` (the default) and "" select the server's only
+                model.
             at_once: requests in flight, unless these options or the endpoint set them.
 
         Raises:
-            ModelError: if the name cannot be a model's.
-            ConfigError: if the options do not fit together, need a server and none is named, or
-                name no model and the server does not have exactly one.
+            ModelError: if the model's name is invalid.
+            ConfigError: if the options contradict each other, require a server but have none, or
+                have no model and the server does not have exactly one.
         """
         named = None if self.endpoint else find_endpoint(model)
         if named is None and self.endpoint is None:
             if self.model_fields_set:
                 raise ConfigError(
                     f"{self.given()} cannot be used without a server.",
-                    "Give --endpoint URL, or the name of an endpoint (`codegen models list`).",
+                    "Pass --endpoint URL, or the name of an endpoint (`codegen models list`).",
                 )
             check_name(model)
             return None
         if self.endpoint and find_endpoint(self.endpoint):
             raise ConfigError(
                 f"{self.endpoint!r} is the name of an endpoint, not a URL.",
-                f"Give it as --model {self.endpoint} (or --llm {self.endpoint}), "
-                "without --endpoint.",
+                f"Pass --model {self.endpoint} (or --llm {self.endpoint}) without --endpoint.",
             )
         found = named or NamedEndpoint(url=self.endpoint or "", model=model)
         given = {
@@ -99,27 +99,27 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
         return replace(endpoint, max_cost=self.max_cost)
 
     def given(self) -> str:
-        """The options given, for an error."""
+        """Lists the options that the user passed, for errors."""
         return _flags([name for name in type(self).model_fields if name in self.model_fields_set])
 
     def cache_file(self) -> str:
-        """The file that keeps the responses; empty for none."""
+        """Returns the path of the response cache; empty for none."""
         from codegen.paths import cache_folder
 
         return str(cache_folder() / "responses-2.sqlite") if self.cache is None else self.cache
 
 
 class ClientOptions(Config):
-    """The model of a generator; :class:`EndpointOptions` has the options of its server."""
+    """Model of a generator; :class:`EndpointOptions` has the options of its server."""
 
-    model: str = setting("", "An endpoint's name, or with --endpoint the model's name there.")
+    model: str = setting("", "Name of an endpoint, or with --endpoint the model's name there.")
     llm: str | None = setting(
         None,
-        "A model: embedded, a directory, a hub id, a GGUF file or the name of an endpoint.",
+        "Model: embedded, a directory, a hub id, a GGUF file or the name of an endpoint.",
         metavar="MODEL",
     )
     batch_size: int = setting(
-        1, "Requests that a local --llm runs at once; above 1, results depend on the batch.", ge=1
+        1, "Batch size of a local --llm; above 1, results depend on the batch.", ge=1
     )
     temperature: float = setting(0.0, "Sampling temperature.", ge=0)
     max_tokens: int = setting(2048, "Maximum tokens per response.", ge=1)
@@ -132,14 +132,14 @@ def model_client(
     modes: Sequence[str],
     more: Sequence[str] = (),
 ) -> ModelClient | None:
-    """The model that the options select, and its settings; None if the mode calls no model.
+    """Returns the selected model and its settings; None if the mode calls no model.
 
     Args:
-        modes: those that call a model.
-        more: names of further options given that require a model.
+        modes: modes that call a model.
+        more: names of other options given that require a model.
 
     Raises:
-        ConfigError: if the options do not fit the mode and one another.
+        ConfigError: if the options contradict the mode or each other.
     """
     from codegen.generation.backends import Endpoint, LocalModel
     from codegen.generation.cached import Prices
@@ -156,11 +156,11 @@ def model_client(
             )
         return None
     if client.llm and (server.endpoint or client.model):
-        raise ConfigError("--llm cannot be combined with --endpoint or --model.", "Leave one out.")
+        raise ConfigError("--llm cannot be combined with --endpoint or --model.", "Remove one.")
     if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
-            "Give --endpoint URL and --model NAME, --llm embedded, or --llm NAME of "
+            "Pass --endpoint URL and --model NAME, --llm embedded, or --llm with a NAME from "
             "`codegen models list`.",
         )
     local = client.llm if client.llm and not find_endpoint(client.llm) else None
@@ -172,13 +172,13 @@ def model_client(
         refused = ["model", *(name for name in of_server if name not in kept)]
     if unused := [name for name in (*given, *of_server) if name in refused]:
         kind = "--llm" if local else "--endpoint"
-        raise ConfigError(f"{_flags(unused)} cannot be combined with {kind}.", "Leave it out.")
+        raise ConfigError(f"{_flags(unused)} cannot be combined with {kind}.", "Remove it.")
     name = client.llm or client.model
     spec = LocalModel(local, client.batch_size) if local else server.find(name)
     if spec is None:
         raise ConfigError(
-            f"There is no endpoint {name!r}.",
-            "Add it with `codegen models add`, give --endpoint URL, or name a local model with "
+            f"Unknown endpoint {name!r}.",
+            "Add it with `codegen models add`, or pass --endpoint URL, or a local model with "
             "--llm.",
         )
     priced = spec if isinstance(spec, Endpoint) else server
@@ -187,7 +187,7 @@ def model_client(
 
 
 def _flags(names: Sequence[str]) -> str:
-    """Options as the user gave them."""
+    """Writes options as on the command line."""
     fields = EndpointOptions.model_fields
     keyed = {name for name, info in fields.items() if Option.of(info).key}
     return ", ".join(f"-o {name}" if name in keyed else flag(name) for name in names)
@@ -195,12 +195,12 @@ def _flags(names: Sequence[str]) -> str:
 
 @contextmanager
 def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """A ledger file, and its totals, which are filled in and printed at the end.
+    """Yields a ledger file and a dict for its totals, which are filled in and printed at the end.
 
     If any response is new, they are also printed after Ctrl-C and errors.
 
     Args:
-        cache: the file that keeps the responses, for the message; empty for none.
+        cache: path of the response cache, for the message; empty for none.
     """
     from codegen.generation.cached import Totals, read_ledger
 
@@ -218,12 +218,12 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            again = f", {plural(totals.retries, 'request')} sent again" if totals.retries else ""
-            kept = f" They are kept in {cache}." if cache and totals.answers else ""
+            again = f", {plural(totals.retries, 'request')} retried" if totals.retries else ""
+            kept = f" They are cached in {cache}." if cache and totals.answers else ""
             if ended and totals.kept and totals == Totals(kept=totals.kept):
                 echo(
-                    f"All responses ({totals.kept}) were kept from earlier runs: {cache}. "
-                    "To request new ones, add --cache ''.",
+                    f"All responses ({totals.kept}) came from the cache {cache}. To request new "
+                    "ones, add --cache ''.",
                     err=True,
                 )
             elif totals.answers or any(tokens):
@@ -238,7 +238,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
 def opened_endpoint(
     endpoint: Endpoint, server: EndpointOptions
 ) -> Iterator[tuple[Backend, dict[str, int]]]:
-    """A server's model behind the response cache, and the tokens and cost of new responses.
+    """Yields a server's model with the response cache, and the tokens and cost of new responses.
 
     The totals are filled in and printed at the end.
     """
@@ -253,7 +253,7 @@ def opened_endpoint(
 
 
 class PseudoModelOptions(Config):
-    """The options that name a model to write and emulate pseudo-programs."""
+    """Model that writes and emulates pseudo-programs."""
 
     model: str = setting(
         "embedded",
@@ -262,15 +262,15 @@ class PseudoModelOptions(Config):
     )
     shots: int | None = keyed(
         None,
-        "Example records in each prompt.",
+        "Number of example records in each prompt.",
         shown=f"0 if fine-tuned with format: plain, else {_SHOTS}",
         ge=0,
         le=5,
     )
     chat: bool | None = keyed(
-        None, "Send prompts as the user's turn of a chat.", shown="only with --endpoint"
+        None, "Send prompts as a user's chat message.", shown="only with --endpoint"
     )
-    batch_size: int = keyed(16, "Requests at once.", ge=1)
+    batch_size: int = keyed(16, "Maximum concurrent requests.", ge=1)
 
 
 @contextmanager
@@ -280,10 +280,10 @@ def opened_model(
     seed: int = 0,
     avoid: Sequence[str] = (),
 ) -> Iterator[tuple[PseudoModel, dict[str, Any]]]:
-    """The model that the options name, and the settings of it that decide the responses.
+    """Yields the selected model, and its settings that affect the responses.
 
     Args:
-        avoid: families of problems whose records are not shown: the task itself.
+        avoid: problem families, such as the task itself, to exclude from the example records.
     """
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
@@ -318,11 +318,11 @@ def opened_model(
 
 
 def check_model(model: str, server: EndpointOptions) -> None:
-    """Refuses a name that cannot be a model's, without loading it or calling a server.
+    """Checks a model's name, without loading the model or calling a server.
 
     Raises:
-        ModelUnusable: if there is no such model; a hub id is not looked up.
-        ConfigError: if the options do not fit.
+        ModelUnusable: if the model does not exist; hub ids are not looked up.
+        ConfigError: if the options contradict each other.
     """
     from codegen.generation.backends import local_backend
     from codegen.generation.protocol import ModelUnusable
@@ -341,11 +341,11 @@ def check_model(model: str, server: EndpointOptions) -> None:
 def sql_writer(
     model: str, server: EndpointOptions, gbnf: str = "", style: SqlGrammar = "auto"
 ) -> Iterator[Callable[[str, int], list[str]]]:
-    """A function from a prompt and a number n to n completions, for ``codegen sqlnet ask``.
+    """Yields a function (prompt, n) -> n completions, for ``codegen sqlnet ask``.
 
     Args:
         model, server: see :meth:`EndpointOptions.find`.
-        gbnf: the grammar that constrains the completions; empty for none.
+        gbnf: grammar that constrains the completions; empty for none.
     """
     from codegen.generation import Decoder, Request, SamplingParams
     from codegen.generation.backends import local_backend, open_backend

@@ -1,4 +1,4 @@
-"""``codegen cogex``: search for the program that a model emulates best, and emulate programs."""
+"""``codegen cogex``: finds the program that a model emulates best, and emulates programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = 10  # programs in the table
 
 @click.group(cls=Group)
 def cogex() -> None:
-    """Pseudo-programs that a model writes and emulates (CoGEX).
+    """Have a model write and emulate pseudo-programs (CoGEX).
 
     Make training data with `codegen data cogex`, and a model with `codegen finetune cogex`.
     """
@@ -41,7 +41,7 @@ cogex_command = partial(command, group=cogex)
 
 
 class SearchOptions(Config):
-    """The options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
+    """Options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
 
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="runs/cogex/TASK")
     budget: int = setting(
@@ -52,12 +52,12 @@ class SearchOptions(Config):
     )
     test: int = setting(50, "Held-out problems to score the best programs on.", ge=0)
     instruction: str = setting("", "The task's instruction, for a file.")
-    candidates: int | None = keyed(None, "Programs to choose from.", ge=1)
-    items: int | None = keyed(None, "Problems to search on.", ge=2)
+    candidates: int | None = keyed(None, "Number of candidate programs.", ge=1)
+    items: int | None = keyed(None, "Number of problems for the search.", ge=2)
     share: float = keyed(0.2, "Halving: fraction of full's emulations.", gt=0, le=1)
     threshold: float = keyed(0.0, "Full: rewrite programs that score less.", ge=0, le=1)
     tries: int = keyed(5, "Maximum attempts per program.", ge=1)
-    best: int = keyed(3, "Programs that vote.", ge=1)
+    best: int = keyed(3, "Number of programs that vote.", ge=1)
     input_column: str = keyed("input", "Input column of a file's rows.")
     answer_column: str = keyed("answer", "Answer column of a file's rows.")
     seed: int = keyed(0, "Random seed.")
@@ -82,7 +82,7 @@ def search(
 
     TASK is a family of problems (word_sorting, coin_flip, large_sum, arithmetic, ...) or a JSONL
     file with an input and an answer per line. The model writes programs and emulates them on other
-    problems; none of its code is executed. Run the same command again to resume an interrupted
+    problems; its code is never executed. Run the same command again to resume an interrupted
     search.
     """
     from codegen.cogex.search import ProgramSearch, SearchLog, scores_on, split_items
@@ -126,7 +126,7 @@ def search(
 
 
 def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSettings]:
-    """The task's problems, and the settings of the search: as given, or what the budget allows."""
+    """Loads the task's problems; search settings that are not given follow from the budget."""
     from codegen.cogex.search import CANDIDATES, ITEMS, SearchSettings, within_budget
     from codegen.cogex.tasks import load_task
 
@@ -136,8 +136,8 @@ def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSetting
     number, size = given.candidates or number, given.items or size
     if number >= size:
         raise ConfigError(
-            f"{number} candidates need more than {size} problems: each is written for one problem "
-            "and ranked on others.",
+            f"{number} candidates need more than {size} problems, because each is written for one "
+            "problem and ranked on others.",
             "Raise -o items= or lower -o candidates=.",
         )
     shared = given.model_dump(include={"method", "share", "threshold", "tries", "best", "seed"})
@@ -167,7 +167,7 @@ def _row(candidate: RankedProgram) -> dict[str, Any]:
 def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     yield from _reasons("{} programs broke a rule", found.rejected, found)
     if not found.ranking:
-        yield "No candidate keeps the rules, so there is nothing to choose from."
+        yield "All candidates break a rule, so there is no ranking."
         yield "Raise -o tries= or -o shots=, or use a model trained by `codegen finetune cogex`."
         return
     yield f"{'rank':>4}  {'score':>6}  {'95% interval':>14}  {'tried':>5}  {'written':>7}  program"
@@ -179,11 +179,11 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
         )
     yield (
         f"{found.emulations} emulations; the published method would take {found.emulations_full}, "
-        "counting each program as often as it was written."
+        "counting repeated programs repeatedly."
     )
     yield from _reasons("{} of them gave no answer", found.failures, found)
     if not any(candidate.right for candidate in found.ranking):
-        yield "No program got any problem right, so the order means nothing."
+        yield "No program solved any problem, so the ranking is meaningless."
     if tested := summary["test"]:
         items = tested["items"]
         yield (
@@ -194,7 +194,7 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reasons(text: str, counts: Mapping[str, int], found: Found) -> Iterator[str]:
-    """Counts by reason, with an example for each reason that has one."""
+    """Yields the counts by reason, then the examples of reasons that have one."""
     if counts:
         listed = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
         yield f"{text.format(sum(counts.values()))}: {listed}."
@@ -211,7 +211,7 @@ def _share(count: int, total: int) -> str:
 
 
 class RunOptions(Config):
-    """The options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
+    """Options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
     instruction: str = setting("", "The task's instruction; the directory of a search has one.")
     call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")
@@ -241,7 +241,7 @@ def run(
     """Have a model emulate PROGRAM on INPUT.
 
     PROGRAM is a Python file with one function, the directory of a search (its best program is
-    used), or new: the model writes a program for --instruction. The exit code is 1 if there is no
+    used), or new: the model writes a program for --instruction. The exit code is 1 without an
     answer.
     """
     from codegen.cogex.hybrid import emulated_leaf, run_hybrid
@@ -261,7 +261,7 @@ def run(
         ((_, emulation),) = work([query], given.temperature)
         ran = None
         if given.mode == "hybrid":
-            parsed = _parsed("What the model wrote", emulation.program)
+            parsed = _parsed("The model's response", emulation.program)
             with Sandbox(workers=1) as sandbox:
                 answer = partial(emulated_leaf, model, given.temperature)
                 ran = run_hybrid(parsed, given.call or emulation.call, sandbox, answer)
@@ -286,7 +286,7 @@ def _parsed(name: str, text: str) -> PseudoProgram:
 
 
 def _read(path: str) -> tuple[str, str]:
-    """The program's text, and its instruction if the path is the directory of a search."""
+    """Returns the program's code, and its instruction if the path is the directory of a search."""
     place = Path(path)
     try:
         if not place.is_dir():
@@ -298,12 +298,12 @@ def _read(path: str) -> tuple[str, str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"Cannot read {path} ({type(error).__name__}: {error}).",
-            "Give a Python file (UTF-8) or the directory of a finished search.",
+            "Pass a Python file (UTF-8) or the directory of a finished search.",
         ) from None
 
 
 def _plain(value: Any) -> Any:
-    """A literal as a JSON value, or its repr where JSON has no such value."""
+    """Converts a literal to a JSON value, or to its repr if JSON cannot represent it."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -317,12 +317,12 @@ def _run_lines(emulation: Emulation, ran: HybridRun | None) -> Iterator[str]:
 
     yield f">>> {emulation.call}"
     if emulation.failure:
-        yield f"The emulation has no answer: {emulation.failure}"
+        yield f"The emulation gave no answer: {emulation.failure}"
         if emulation.text:
             yield f"The model wrote: {emulation.text[:500]}"
     for key, value in emulation.output.items():
         differs = ran is not None and not same_value(value, {**ran.values, **ran.output}.get(key))
-        mark = "   (not as in the partial run)" if differs else ""
+        mark = "   (differs from the partial run)" if differs else ""
         yield f"  {key}: {value!r}{mark}"
     if ran is None:
         return

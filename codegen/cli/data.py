@@ -1,4 +1,4 @@
-"""``codegen data``: make training data, look at it, and publish it."""
+"""``codegen data``: makes, inspects and publishes training data."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _OF_THE_SOURCE = (
     "instruction_column", "program_column", "id_column", "license_column", "license", "language",
     "language_column", "keep_docstring",
 )  # fmt: skip
-# With a model, an example takes as long as its requests, which have time limits of their own. To
-# stop it earlier would waste responses that have been paid for.
+# A model's requests have their own time limits. Stopping an example earlier would waste responses
+# that have been paid for.
 _ITEM_TIMEOUT_S = 86_400.0
 
 
@@ -66,7 +66,7 @@ def _add(
     about: str,
     example: str,
 ) -> None:
-    """Adds the command of a generator whose options are passed on unchanged."""
+    """Adds the command of a generator that takes its options unchanged."""
 
     @data_command(name=name, example=example, short_help=about, help=kind.__doc__)
     @click.argument("source")
@@ -108,8 +108,8 @@ def unicode(
 ) -> Mapping[str, Any]:
     """Insert pseudo-code between questions and programs (UniCoder).
 
-    Modes llm and hybrid require a model. Its responses are cached: after an interruption, or with
-    other objectives, run the command again and nothing is paid for twice.
+    Modes llm and hybrid require a model. Its responses are cached, so running the command again
+    after an interruption, or with other objectives, pays for none of them twice.
     """
     settings = dict(method)
     own = ("min_score", "snippets")
@@ -117,7 +117,7 @@ def unicode(
     llm = model_client(client, server, method.mode, ("llm", "hybrid"), given)
     if llm is None:
         settings = {name: value for name, value in settings.items() if name not in own}
-    elif method.snippets:  # the model invents the instruction
+    elif method.snippets:  # the model writes the instructions
         run = run.model_copy(update={"instruction_column": ""})
     return generate("unicode", settings, source, run, llm=llm)
 
@@ -145,7 +145,8 @@ def cogex(
 
     SOURCE may also be families[:NAME,...][:COUNT]: built-in problems with programs that solve them
     (word_sorting, coin_flip, large_sum, arithmetic and others). The program column defaults to
-    code_prompt, program or output, by mode. Records that break a rule are dropped and counted.
+    code_prompt, program or output, depending on the mode. Records that break a rule are dropped
+    and counted.
     """
     llm = model_client(client, server, method.mode, ("llm",))
     program, *extra = {
@@ -195,14 +196,14 @@ def edits(
     editor: data_options.EditorOptions,
     run: data_options.RunOptions,
 ) -> Mapping[str, Any]:
-    """Make next edits: moments of editing, each with the edit that comes next.
+    """Make next edits: states of an editing session, each with the edit that follows.
 
-    SOURCE may also be git:PATH, a repository or a directory of several. Rows hold a file before a
-    change (the program column, by default old) and its text after it (new) or a unified diff
-    (diff); path, date and subject are optional. Python files are also refactored; the programs of
-    other sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp
-    -o edit_log=FILE` wrote: edits that were kept are trained, and that nothing was due where an
-    edit was turned down and nothing else was changed.
+    SOURCE may also be git:PATH, a repository or a directory of several. Rows contain a file before
+    a change (the program column, by default old) and after it (new), or a unified diff (diff);
+    path, date and subject are optional. Python files are also refactored; the programs of other
+    sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp -o
+    edit_log=FILE` wrote. Edits that you kept become targets. Where you rejected an edit and changed
+    nothing else, the target is empty.
     """
     defaults = {"instruction_column": "", "program_column": "old"}
     columns: tuple[str, ...] = ("new", "diff", "path", "date", "subject")
@@ -210,7 +211,7 @@ def edits(
         if source.startswith("git:"):
             raise ConfigError(
                 "--from-editor cannot be used with a git repository.",
-                "Name a file that codegen serve lsp -o edit_log=FILE wrote.",
+                "Pass a file that codegen serve lsp -o edit_log=FILE wrote.",
             )
         defaults |= {"program_column": "text", "language_column": "language"}
         columns = LOGGED
@@ -227,7 +228,7 @@ _add(
 _add(
     "plain",
     data_options.PlainOptions,
-    "Make texts of the examples as they are.",
+    "Make one record per example, unchanged.",
     "codegen data plain puzzles:star-easy:train:1000 --out data/star_easy",
 )
 for _name in plugins.names("generators"):
@@ -241,16 +242,16 @@ for _name in plugins.names("generators"):
 
 
 @data_command(
-    short_help="Make preference pairs from a scored run.",
+    short_help="Make preference pairs (DPO) from a scored run.",
     example="codegen data preferences runs/mbpp --out data/mbpp_pairs",
 )
 @click.argument("run", metavar="RUN")
 @options(data_options.PreferenceOptions, "given")
 def preferences(run: str, given: data_options.PreferenceOptions) -> Mapping[str, Any]:
-    """Make pairs of a passed and a failed answer (DPO) from a scored run.
+    """Make preference pairs (DPO), a passed and a failed answer each, from a scored run.
 
     RUN is the output directory of `codegen eval run` after `codegen eval score`. Train on the pairs
-    with a recipe with objective: dpo, or with TRL's DPOTrainer.
+    with a recipe that has objective: dpo, or with TRL's DPOTrainer.
     """
     from codegen.data import is_finished
     from codegen.data import run as run_engine
@@ -279,21 +280,21 @@ def preferences(run: str, given: data_options.PreferenceOptions) -> Mapping[str,
 
 
 @data_command(
-    short_help="Show counts and texts.", example="codegen data inspect data/lintseq -n 1 --step"
+    short_help="Show counts and records.", example="codegen data inspect data/lintseq -n 1 --step"
 )
 @click.argument("directory", metavar="DIR")
-@click.option("--id", "id_", metavar="ID", help="Show the texts with this id or example id.")
+@click.option("--id", "id_", metavar="ID", help="Show the records with this id or example id.")
 @click.option(
     "-n",
     "number",
     type=click.IntRange(0),
     default=3,
     show_default=True,
-    help="Number of texts to show.",
+    help="Number of records to show.",
 )
 @click.option("--step", is_flag=True, help="Show the program after each edit, or each mistake.")
 def inspect(directory: str, id_: str | None, number: int, step: bool) -> Mapping[str, Any]:
-    """Show a data directory: its counts and some of its texts."""
+    """Show a data directory: its counts and some of its records."""
     from codegen.data import load_manifest, read_data, view
     from codegen.records import to_json
 
@@ -305,7 +306,7 @@ def inspect(directory: str, id_: str | None, number: int, step: bool) -> Mapping
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if not texts and number and manifest is None:
         raise InputError(
-            f"{directory} holds no texts.", "Give a data directory or one of its files."
+            f"{directory} has no records.", "Pass a data directory or one of its files."
         )
     if wants_json():
         return {
@@ -343,13 +344,13 @@ def merge(shards: tuple[str, ...], out: str) -> Mapping[str, Any]:
     return summary(manifest, out, was_finished, 0)
 
 
-@data_command(short_help="Write the texts as Parquet.", example="codegen data export data/lintseq")
+@data_command(short_help="Export to Parquet.", example="codegen data export data/lintseq")
 @click.argument("directory", metavar="DIR")
 @click.option("--out", metavar="DIR", help="Output directory.  [default: DIR/parquet]")
 def export(directory: str, out: str | None) -> Mapping[str, Any]:
-    """Write the texts of a finished data directory as Parquet, one file per data file.
+    """Write the records of a finished data directory as Parquet, one file per data file.
 
-    The rows are the same. The column meta, whose keys differ between generators, is JSON text.
+    The rows are the same. The column meta, whose keys differ between generators, is a JSON string.
     """
     from codegen.data.publish import export_parquet
 
@@ -381,9 +382,9 @@ def push(directory: str, target: str, private: bool) -> Mapping[str, Any]:
 
 
 def command_line(context: click.Context) -> str:
-    """The command with the given options that decide the data, for the card.
+    """Returns the command with the passed options that affect the data, for the card.
 
-    The output directory is written as ``DIR``. Hidden input, such as a password, is left out.
+    The output directory is written as ``DIR``. Hidden input, such as a password, is omitted.
     """
     words = [*context.command_path.split()]
     for parameter in context.command.params:
@@ -404,12 +405,11 @@ def generate(
     columns: tuple[str, ...] = (),
     llm: ModelClient | None = None,
 ) -> Mapping[str, Any]:
-    """Runs a generator over a source and prints what it made.
+    """Runs a generator over a source and prints a summary.
 
     Args:
-        columns: further columns of the rows that it reads.
-        llm: the model of a generator that requires one; the summary then also holds the tokens and
-            their cost.
+        columns: other columns that it reads.
+        llm: the model of a generator that requires one; adds its tokens and cost to the summary.
 
     Returns:
         The JSON summary.
@@ -437,10 +437,12 @@ def generate(
         generator = make(name, **settings, llm=replace(llm, ledger=ledger))
         summary = _run(generator, source, run, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
-        others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
+        others = (
+            f"all other responses come from {llm.cache}" if llm.cache else "you pay for all again"
+        )
         echo(
             f"{plural(failed, 'example')} got no response (RequestFailed in rejects.jsonl). "
-            f"To request them again, run the command with another --out; {others}.",
+            f"To retry them, run the command with another --out; {others}.",
             err=True,
         )
     return {**summary, "llm": spent}
@@ -502,14 +504,14 @@ def _run(
 
 
 def _nothing(manifest: Manifest, source: str) -> str:
-    """Why nothing was kept; empty if something was."""
+    """Returns the reason that no record was kept; empty if any was."""
     if manifest.counts["inputs"] == 0:
-        return f"There was no input: {source or 'the source'} holds no examples, or --limit is 0"
+        return f"No input: {source or 'the source'} has no examples, or --limit is 0"
     if manifest.kept:
         return ""
     reasons = {**manifest.counts["skipped"], **manifest.counts["failed"]}
     listed = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1]))
-    return f"Nothing was kept{f' of {source}' if source else ''} ({listed})"
+    return f"No examples kept{f' from {source}' if source else ''} ({listed})"
 
 
 def summary(
@@ -519,11 +521,11 @@ def summary(
     resumed: int,
     source: str = "",
 ) -> dict[str, Any]:
-    """Prints what a finished run made, and returns the JSON summary.
+    """Prints the summary of a finished run, and returns it for JSON.
 
     Args:
-        resumed: inputs that an interrupted run had done.
-        source: what was read, for a message.
+        resumed: number of inputs that an interrupted run had processed.
+        source: name of the source, for messages.
     """
     from codegen.data.view import summary_lines
 
@@ -551,14 +553,14 @@ def summary(
 
 
 class Shown:
-    """Shows an engine's progress on a bar; ``resumed`` is what an interrupted run had done."""
+    """Progress bar of an engine; ``resumed``: inputs that an interrupted run had processed."""
 
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
         self.resumed = 0
 
     def __call__(self, progress: EngineProgress) -> None:
-        """What the engine calls after each chunk."""
+        """Updates the bar; called after each chunk."""
         if progress.resumed and not self.resumed:
             self.resumed = progress.resumed
             self.bar.say(f"Resuming after {plural(self.resumed, 'input')} of an interrupted run.")
@@ -568,10 +570,10 @@ class Shown:
 
 
 def _find(directory: str, id_: str) -> list[DataRecord]:
-    """The texts with an id or example id.
+    """Returns the records with an id or example id.
 
     Raises:
-        InputError: if there are none; with the reason, if the example was left out.
+        InputError: if absent; with the reason if the example was rejected.
     """
     from codegen.data import read_data, read_rejects
 
@@ -582,5 +584,5 @@ def _find(directory: str, id_: str) -> list[DataRecord]:
         for row in read_rejects(directory):
             if row["id"] == id_:
                 why = ": ".join(part for part in (row["reason"], row["detail"]) if part)
-                raise InputError(f"{id_!r} was left out of {directory} ({row['outcome']}, {why}).")
-    raise InputError(f"There is no text {id_!r} in {directory}.", "List the ids with: -n 10")
+                raise InputError(f"{id_!r} was rejected in {directory} ({row['outcome']}, {why}).")
+    raise InputError(f"No record {id_!r} in {directory}.", "List ids with: -n 10")

@@ -1,4 +1,4 @@
-"""The options of ``codegen data``: of each generator, of a run, and of its source."""
+"""Options of ``codegen data``, common ones and for each generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ROWS = "Rows of the source"
 
 
 class RunOptions(Config):
-    """The options that all generators share."""
+    """Options that all generators share."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
@@ -21,7 +21,7 @@ class RunOptions(Config):
     )
     decontaminate: tuple[str, ...] = setting(
         (),
-        "Drop examples that contain a problem of this test set: humaneval, mbpp, hub:... or a "
+        "Drop examples that contain a problem from this test set: humaneval, mbpp, hub:... or a "
         "file. Repeatable.",
         metavar="SET",
     )
@@ -36,25 +36,22 @@ class RunOptions(Config):
     language_column: str = keyed("", "Column of each row's programming language.")
     keep_docstring: bool = keyed(False, "Keep docstrings in the programs.")
     dedup_threshold: float = keyed(
-        0.7, "Jaccard similarity of word 5-grams at which programs are near duplicates.", gt=0, le=1
+        0.7, "Minimum Jaccard similarity of word 5-grams for near duplicates.", gt=0, le=1
     )
-    filter: tuple[str, ...] = keyed(
-        (), "Apply filters of other packages.", metavar="NAME[:TEXT],..."
-    )
+    filter: tuple[str, ...] = keyed((), "Filters from other packages.", metavar="NAME[:TEXT],...")
     shard: str | None = keyed(
         None,
-        "Process only part I (from 0) of N, as one job of a batch scheduler. Join the parts with "
+        "Process only shard I (from 0) of N, as one job of a batch scheduler. Join the shards with "
         "codegen data merge.",
         metavar="I/N",
     )
     ray: str = keyed(
         "",
-        "Run on the Ray cluster at host:port, auto (the one on this machine), or local (start "
-        "one).",
+        "Ray cluster: host:port, auto (the one on this machine), or local (start one).",
         metavar="ADDRESS",
     )
-    item_timeout: float = keyed(60.0, "Time limit for one example in seconds.", gt=0)
-    max_characters: int = keyed(2**20, "Skip programs longer than this.", ge=1)
+    item_timeout: float = keyed(60.0, "Time limit per example in seconds.", gt=0)
+    max_characters: int = keyed(2**20, "Skip programs with more characters than this.", ge=1)
     chunk_size: int = keyed(
         32, "Examples sent to a worker at a time. Does not change the data.", ge=1
     )
@@ -63,7 +60,7 @@ class RunOptions(Config):
 class LintSeqOptions(Config):
     """Turn programs into sequences of edits that keep them lint-clean (LintSeq).
 
-    Rows may also hold programs in C, C++, Go, Java, JavaScript, Rust or TypeScript (--language).
+    Rows may also contain programs in C, C++, Go, Java, JavaScript, Rust or TypeScript (--language).
     For these, --verify ruff checks the syntax, and strict runs the compiler on every intermediate
     program.
     """
@@ -76,20 +73,20 @@ class LintSeqOptions(Config):
     )
     granularity: Literal["line", "statement"] | None = keyed(
         None,
-        "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
+        "Unit that edits insert: lines, as in the paper, or whole statements.",
         shown="line",
     )
     verify: Literal["static", "compile", "ruff", "pylint", "strict"] | None = setting(
         None,
         "Checker of every intermediate program: none (static), Python's compiler, ruff (also "
         "finds undefined names) or pylint (as in the paper, about 10 times slower). strict: "
-        "pylint, in another language its compiler, in the sandbox.",
+        "pylint, or in another language its compiler in the sandbox.",
         shown="ruff",
     )
     audit: float | None = keyed(
         None,
-        "Share of the intermediate programs in Python that pylint checks as well, to report how "
-        "many it rejects.",
+        "Fraction of the intermediate Python programs that pylint also checks, to report how many "
+        "it rejects.",
         metavar="SHARE",
         shown="0.005; 0 with --verify pylint",
         ge=0,
@@ -107,32 +104,32 @@ class LintSeqOptions(Config):
     )
     format: Literal["diff", "anchored", "chat", "pairs"] = setting(
         "diff",
-        "diff: one text per sequence, in the published form. anchored: the same with the line "
-        "above in place of line numbers and counts. chat: diff as chat messages. "
-        "pairs: one text per edit, from a program to the next diff.",
+        "diff: one record per sequence, in the published form. anchored: the same with the line "
+        "above instead of line numbers and counts. chat: diff as chat messages. "
+        "pairs: one record per edit, from a program to the next diff.",
     )
 
 
 class EditorOptions(Config):
-    """Next edits that an editor was shown."""
+    """Next edits recorded in an editor."""
 
     from_editor: bool = setting(
         False,
-        "SOURCE is a file that `codegen serve lsp -o edit_log=FILE` wrote. Its text is your own, "
+        "SOURCE is a file that `codegen serve lsp -o edit_log=FILE` wrote. You own its contents, "
         "so --licenses does not apply.",
     )
 
 
 class UniCodeOptions(Config):
-    """The options of ``codegen data unicode``."""
+    """Options of ``codegen data unicode``."""
 
     mode: Literal["ast", "llm", "hybrid"] = setting(
         "ast",
-        "Who writes the pseudo-code: the syntax tree, a model, or both (the model adds comments).",
+        "Pseudo-code from the syntax tree, from a model, or from both (the model adds comments).",
     )
     objectives: tuple[str, ...] = setting(
         ("qa", "qp", "pa", "uot"),
-        "Texts per example: question to answer (qa), question to pseudo-code (qp), pseudo-code "
+        "Records per example: question to answer (qa), question to pseudo-code (qp), pseudo-code "
         "to answer (pa), and all three (uot).",
         commas=True,
     )
@@ -145,22 +142,22 @@ class UniCodeOptions(Config):
     template: Literal["plain", "alpaca"] = keyed("plain", "Prompt template.")
     min_score: int = keyed(
         0,
-        "Mode llm: have the model grade each text, and keep texts with at least this grade; 4 is "
-        "strict, 0 turns grading off.",
+        "Mode llm: minimum grade (by the model) of the records to keep; 4 is strict, 0 disables "
+        "grading.",
         ge=0,
         le=5,
     )
     snippets: bool = keyed(
-        False, "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read."
+        False, "Mode llm: write new tasks from programs (OSS-Instruct) and ignore instructions."
     )
 
 
 class CogexOptions(Config):
-    """The options of ``codegen data cogex``."""
+    """Options of ``codegen data cogex``."""
 
     mode: Literal["records", "run", "llm"] = setting(
         "records",
-        "What the rows hold: finished records to check, functions to run in the sandbox with a "
+        "Content of the rows: finished records to check, functions to run in the sandbox with a "
         "call, or instructions with answers that a model turns into programs.",
     )
     input_column: str = keyed("input", "Column of the input.")
@@ -173,11 +170,11 @@ class CogexOptions(Config):
 
 
 class WholeOptions(Config):
-    """Make the baseline of lintseq: the same programs as whole texts."""
+    """Make the baseline of lintseq: the same programs, each as a whole."""
 
 
 class PlainOptions(Config):
-    """Make one text per example: its instruction, then its program as the trained part.
+    """Make one record per example: the instruction as the prompt, the program as the target.
 
     Works for any language, and for puzzles: puzzles:star-easy, star-medium or star-hard, followed
     by :train, :validation or :test and a number.
@@ -185,34 +182,33 @@ class PlainOptions(Config):
 
 
 class InstalledOptions(Config):
-    """Make training texts with a generator of another package."""
+    """Make training data with a generator from another package."""
 
     option: dict[str, Any] = setting({}, "An option of the generator.", rest=True)
 
 
 class PreferenceOptions(Config):
-    """The options of ``codegen data preferences``."""
+    """Options of ``codegen data preferences``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     rejected: tuple[str, ...] = setting(
         ("wrong",),
-        "Verdicts of answers to reject, such as wrong,error,syntax_error; not infra_error, which "
-        "means that the sandbox failed.",
+        "Verdicts of the answers to reject, such as wrong,error,syntax_error; not infra_error, "
+        "which means that the sandbox failed.",
         metavar="STATUS,...",
         commas=True,
     )
     decontaminate: tuple[str, ...] = setting(
         (),
-        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
+        "Drop problems in this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
         metavar="SET",
     )
-    task: str = keyed("", "Task of the samples.", metavar="NAME", shown="the one that they name")
+    task: str = keyed("", "Task of the samples.", metavar="NAME", shown="named in the samples")
     source: str | None = keyed(None, "Path of the task's data, or hub:org/name.")
     pairs: int = keyed(4, "Maximum pairs per problem.", ge=1)
-    ratio: float = keyed(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    ratio: float = keyed(1.5, "Maximum ratio of the lengths of paired answers.", ge=1)
     alike: int = keyed(
         2,
-        "Keep at most this many programs that differ only in names, numbers and strings, per "
-        "problem and verdict.",
+        "Maximum programs that differ only in names, numbers and strings, per problem and verdict.",
         ge=1,
     )

@@ -1,6 +1,6 @@
-"""``codegen doctor``: checks of this machine, each with a remedy for what does not work.
+"""``codegen doctor``: checks this machine and suggests a remedy for each failure.
 
-``codegen plugins``: the parts that can be chosen by name.
+``codegen plugins``: lists everything that can be chosen by name.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 @click.option(
     "--languages",
     is_flag=True,
-    help="Check the sandbox's languages instead, with a program in each.",
+    help="Check only the sandbox's languages, with a program in each.",
 )
 def doctor(languages: bool) -> dict[str, Any]:
-    """Check what works on this machine and suggest a remedy for what does not.
+    """Check this machine and suggest a remedy for each failure.
 
     Runs ten hostile programs in the sandbox. The exit code is 1 if a required part fails.
     """
@@ -54,9 +54,9 @@ def doctor(languages: bool) -> dict[str, Any]:
 
 @command(name="plugins", example="codegen plugins")
 def list_plugins() -> dict[str, Any]:
-    """List all generators, sources, filters, tasks, back-ends, decoders and rewards.
+    """List all generators, sources, filters, tasks, backends, decoders and rewards.
 
-    Shows which package adds each; imports them. The exit code is 1 if one cannot be imported.
+    Imports each and shows the package that adds it. The exit code is 1 if an import fails.
     """
     parts: list[dict[str, str]] = []
     ok = True
@@ -70,7 +70,7 @@ def list_plugins() -> dict[str, Any]:
 
 
 def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
-    """Each part's name, the package that adds it, and its description or the error on import."""
+    """Yields each name, the package that adds it, and its description or the import error."""
     from codegen.evals.tasks import names as task_names
     from codegen.generation.decoders import READERS, STRATEGIES
 
@@ -96,11 +96,11 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check's result.
+    """Result of one check.
 
     Attributes:
         ok: None for an optional part that is missing.
-        remedy: what to do where ``ok`` is not true.
+        remedy: command or advice if ``ok`` is not true.
     """
 
     name: str
@@ -135,7 +135,7 @@ def examine() -> Iterator[Check]:
 
 
 def examine_languages() -> Iterator[Check]:
-    """Yields a check for each language: a program that prints something, in the sandbox."""
+    """Yields a check for each language: runs a program that prints something in the sandbox."""
     from codegen.evals.sandbox import Job, Sandbox
     from codegen.evals.sandbox.languages import (
         HELLO,
@@ -161,7 +161,7 @@ def examine_languages() -> Iterator[Check]:
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
-    """The result of a check; an exception counts as a failure."""
+    """Runs a check; an exception is a failure."""
     try:
         return check()
     except (ImportError, OSError, RuntimeError, CodegenError) as error:
@@ -178,7 +178,7 @@ def _memory() -> Check:
 
 
 def _compiled() -> Iterator[Check]:
-    """The parts in C and C++, which have slower stand-ins in Python."""
+    """Yields the checks of the C and C++ extensions, which have slower fallbacks in Python."""
     from codegen.decoding.suffix import COMPILED
     from codegen.evals.sandbox.inner.linux import launcher
 
@@ -199,13 +199,13 @@ def _gpu_kernels() -> Check:
     from codegen.kernels.backend import KERNELS, known, triton_installed
 
     if not torch.cuda.is_available():
-        return Check("GPU kernels", None, "no GPU; tested only in the interpreter")
+        return Check("GPU kernels", None, "no GPU; testable only in the interpreter")
     if not triton_installed():
         remedy = "Install triton (optional)."
-        return Check("GPU kernels", None, "no Triton; PyTorch does their work", remedy)
+        return Check("GPU kernels", None, "no Triton; PyTorch is used instead", remedy)
     facts = known(torch.device("cuda", torch.cuda.current_device()))
     proved = {form.partition(" ")[0] for form in facts.proved}
-    detail = f"{len(proved)} of {len(KERNELS)} have agreed with PyTorch on {facts.device}"
+    detail = f"{len(proved)} of {len(KERNELS)} agree with PyTorch on {facts.device}"
     if missing := [name for name in KERNELS if name not in proved]:
         remedy = "Check and time them: codegen bench gpu (optional)."
         return Check("GPU kernels", None, f"{detail}; not yet {', '.join(missing)}", remedy)
@@ -251,11 +251,11 @@ def _pretrained(model: Pretrained) -> Check:
     name = f"model {model.name}"
     if state := model.state():
         return Check(name, True, state)
-    remedy = f"Its first use fetches it, or: codegen models fetch {model.name}"
-    return Check(name, None, f"not here ({model.gguf_bytes / 1e6:.0f} MB or more)", remedy)
+    remedy = f"It is fetched at first use, or run: codegen models fetch {model.name}"
+    return Check(name, None, f"not fetched ({model.gguf_bytes / 1e6:.0f} MB or more)", remedy)
 
 
-# Layers that the sandbox omits where the kernel lacks them.
+# Layers that the sandbox omits if the kernel lacks them.
 _KERNEL_LAYERS = {
     "landlock": "Use Linux 5.13 or newer with landlock in the kernel's list lsm= (optional).",
     "seccomp": "The filter supports x86_64 and aarch64 (optional).",
@@ -273,11 +273,11 @@ def _sandbox() -> Iterator[Check]:
         yield Check("sandbox", False, error.message, error.remedy)
         return
     layers = described["layers"]
-    detail = f"back-end {described['backend']}, Python {described['python']}, {len(layers)} layers"
+    detail = f"backend {described['backend']}, Python {described['python']}, {len(layers)} layers"
     yield Check("sandbox", True, f"{detail}: {', '.join(layers)}")
     for layer, remedy in _KERNEL_LAYERS.items():
         if layer not in layers:
-            detail = "unavailable on this machine; the other layers hold"
+            detail = "unavailable on this machine; the other layers are active"
             yield Check(f"sandbox: {layer}", None, detail, remedy)
     for result in probes:
         remedy = "Do not run untrusted programs on this machine; install bubblewrap."

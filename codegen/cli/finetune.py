@@ -39,7 +39,7 @@ def _print_needs(needs: Needs) -> None:
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override a key of the recipe; dots reach into sections. Repeatable.",
+    help="Override a recipe key; dots separate section and key. Repeatable.",
 )
 @click.option("--check", is_flag=True, help="Check the recipe, print its settings and stop.")
 @click.option(
@@ -76,10 +76,10 @@ def finetune(
 
         check_trackers(settings)
         needs = estimate(settings)
-        try:  # the plan may be for another machine, so it needs none of them
+        try:  # the plan may be for another machine, so this is only a warning
             check_packages(settings)
         except ConfigError as error:
-            echo(f"Before you train here: {error}", err=True)
+            echo(f"Before training here: {error}", err=True)
         _print_needs(needs)
         return needs.to_json()
 

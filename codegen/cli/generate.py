@@ -26,55 +26,54 @@ _TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")
 
 
 class BackendOptions(Config):
-    """Which back-end runs the model, and how tokens are chosen and read."""
+    """Options of the backend and the decoder."""
 
     backend: str = setting(
         "transformers",
-        "What runs the model: transformers (in this process), llamacpp (llama.cpp; the default for "
-        "a GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; the "
-        "default with --endpoint or the name of an endpoint).",
+        "Backend: transformers (in this process), llamacpp (llama.cpp; the default for a GGUF "
+        "file), vllm (docs/vllm.md), or openai (an OpenAI-compatible server; the default with "
+        "--endpoint or the name of an endpoint).",
     )
     engine: dict[str, Any] = keyed(
         {},
-        "How the model is run: transformers' dtype, device, device_map, bits or compile "
+        "Backend options: dtype, device, device_map, bits or compile of transformers "
         "(docs/gpu.md); options of vLLM (docs/vllm.md); context, threads, slots or gpu_layers of "
         "llama.cpp (docs/models.md).",
     )
     decoder: str | None = setting(
         None,
-        "sample, edit_sequence, backspace or insertion; or, alone or joined by +: rpg, "
+        "Decoder: sample, edit_sequence, backspace or insertion; or, alone or joined by +: rpg, "
         "repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, rsd, "
-        "sorted (the same text, faster), superposed (-n samples of a prompt in one pass per "
-        "token).",
+        "sorted (same output, faster), superposed (all -n samples of a prompt in one forward pass "
+        "per token).",
         metavar="NAME",
-        shown="as the model was tuned",
+        shown="the model's training format",
     )
     decoder_option: dict[str, Any] = setting(
         {},
-        "An option of the decoder, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR "
-        "(rsd, sorted).",
+        "Decoder option, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR (rsd, sorted).",
         rest=True,
     )
 
     def backend_of(self, model: str) -> str:
-        """The back-end that runs a model: the one given, else by the model's name."""
+        """Returns the backend given, or the default for the model's name."""
         is_chosen = "backend" in self.model_fields_set
         return self.backend if is_chosen else local_backend(model, self.decoder)
 
     def own_options(self, backend: str) -> dict[str, Any]:
-        """The options of one back-end, as ``open_backend`` takes them."""
+        """Returns the options of one backend as arguments of ``open_backend``."""
         return {"options": self.engine} if backend in _TAKES_OPTIONS else {}
 
     def server_of(
         self, model: str, server: EndpointOptions, at_once: int | None = None
     ) -> Endpoint | None:
-        """The model on a server that the options select; None if another back-end runs the model.
+        """Returns the model on a server that the options select; None for another backend.
 
         Args:
             model, server, at_once: see :meth:`EndpointOptions.find`.
 
         Raises:
-            ConfigError: if the options do not fit.
+            ConfigError: if the options contradict each other.
         """
         is_chosen = "backend" in self.model_fields_set
         if is_chosen and self.backend != "openai":
@@ -88,12 +87,12 @@ class BackendOptions(Config):
             )
         found = server.find(model, at_once)
         if found and self.engine:
-            raise ConfigError("-o engine cannot be combined with a server.", "Leave it out.")
+            raise ConfigError("-o engine cannot be combined with a server.", "Remove it.")
         return found
 
 
 class GenerateOptions(BackendOptions):
-    """The options of ``codegen generate``."""
+    """Options of ``codegen generate``."""
 
     model: str = setting(
         "embedded", "Model: embedded, coder, a directory, a hub id, a GGUF file or an endpoint."
@@ -101,15 +100,15 @@ class GenerateOptions(BackendOptions):
     prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
     file: str | None = setting(None, "Read the prompt from a file; - is standard input.")
     chat: bool | None = setting(
-        None, "Wrap the prompt in the model's chat template.", shown="as the model was tuned"
+        None, "Use the model's chat template.", shown="the model's training format"
     )
     original: str | None = keyed(
-        None, "The file that the completion rewrites, for the decoder edit.", metavar="FILE"
+        None, "Decoder edit: file that the completion rewrites.", metavar="FILE"
     )
     lm_infinite: tuple[str, ...] = keyed(
         (),
-        "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
-        "tokens, for example 10,2048 (docs/context.md).",
+        "Exceed the model's context length by attending to the first GLOBAL and the latest LOCAL "
+        "tokens: GLOBAL,LOCAL, such as 10,2048 (docs/context.md).",
         commas=True,
     )
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
@@ -117,18 +116,16 @@ class GenerateOptions(BackendOptions):
     temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     top_p: float = keyed(1.0, "Probability mass of the nucleus.", gt=0, le=1)
     seed: int = setting(0, "Random seed.")
-    stop: tuple[str, ...] = setting(
-        (), "End the completion before this text. Repeatable.", metavar="TEXT"
-    )
+    stop: tuple[str, ...] = setting((), "Stop before this string. Repeatable.", metavar="TEXT")
 
     def _check(self) -> None:
         is_pair = len(self.lm_infinite) == 2 and all(map(str.isdecimal, self.lm_infinite))
         if self.lm_infinite and not is_pair:
-            raise ConfigError("-o lm_infinite needs two whole numbers, such as 10,2048.")
+            raise ConfigError("-o lm_infinite requires two integers, such as 10,2048.")
         if "" in self.stop:
             raise ConfigError("--stop must not be empty.")
         if (self.prompt is None) == (self.file is None):
-            raise ConfigError("Give the prompt with either --prompt or --file.")
+            raise ConfigError("Pass the prompt with either --prompt or --file.")
 
 
 @command(example="codegen generate --chat --prompt 'Write a Python function that adds.'")
@@ -173,7 +170,7 @@ def _generate(given: GenerateOptions, backend: Backend) -> list[Sample]:
     use_chat = style == "chat" if given.chat is None else given.chat
     inserts = backend.decoder == "insertion"
     if style == "plain" and not use_chat and not text.endswith("\n") and not inserts:
-        text += "\n"  # the border between prompt and response that the model was trained on
+        text += "\n"  # separates prompt and response in the training data
     heal = style != "plain"
     before = _read(given.original) if given.original else ""
     requests = [
@@ -213,7 +210,7 @@ def _generate(given: GenerateOptions, backend: Backend) -> list[Sample]:
 
 
 def _printable(text: str) -> str:
-    """Text for a terminal, without control characters; unchanged for files and pipes."""
+    """Removes control characters if standard output is a terminal."""
     return visible(text) if sys.stdout.isatty() else text
 
 

@@ -1,6 +1,6 @@
 """``codegen eval matrix`` and ``codegen eval kolmogorov``.
 
-The matrix: tasks x models x seeds of one YAML file, and one table at the end.
+The matrix runs tasks x models x seeds from one YAML file and prints one table.
 
 ::
 
@@ -12,8 +12,8 @@ The matrix: tasks x models x seeds of one YAML file, and one table at the end.
     options: {n: 5, temperature: 0.8}     # options of `codegen eval run`, for all cells
     score: {workers: 2}                   # options of `codegen eval score`
 
-A model's options override a task's, which override the general ones. A cell is a run directory,
-``OUT/TASK/MODEL/seed-N``, that the other commands of ``codegen eval`` read.
+A model's options override a task's, which override the general ones. Each cell is a run directory,
+``OUT/TASK/MODEL/seed-N``, which the other commands of ``codegen eval`` can read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _OWN = ("out", "retry", "seed")  # options that a cell sets itself
 
 
 class Matrix(Config):
-    """A YAML file of runs."""
+    """Contents of the YAML file."""
 
     tasks: tuple[str | dict[str, Any], ...] = setting(
         ..., "tasks by name, or a mapping of task and options of `codegen eval run`"
@@ -59,9 +59,7 @@ class Matrix(Config):
         ..., "models by name, or a mapping of model, options, and a name for the table"
     )
     seeds: tuple[int, ...] = setting((0,), "random seeds, one run each")
-    tries: int = setting(
-        1, "attempts per problem; above 1, failed samples are tried again", ge=1, le=9
-    )
+    tries: int = setting(1, "attempts per problem; above 1, failed samples are retried", ge=1, le=9)
     options: dict[str, Any] = setting({}, "options of `codegen eval run` for all cells")
     score: dict[str, Any] = setting({}, "options of `codegen eval score`")
 
@@ -73,12 +71,12 @@ class Matrix(Config):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run to make.
+    """One run of the matrix.
 
     Attributes:
-        label, model, seed: as the table calls them.
-        run: the options of its first try.
-        server: which server runs the model, and how it is called.
+        label, model, seed: names in the table.
+        run: options of its first attempt.
+        server: options of the server that runs the model.
     """
 
     label: str
@@ -90,15 +88,15 @@ class Cell:
     server: EndpointOptions
 
     def at(self, number: int) -> Path:
-        """The directory of a try, from 1."""
+        """Returns the directory of an attempt, from 1."""
         return self.folder if number == 1 else self.folder / f"try-{number}"
 
 
 def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
-    """The runs of a file, by model, so that a model's runs follow one another.
+    """Returns the runs of a file, grouped by model, so that each model is loaded once.
 
     Raises:
-        ConfigError: for an unknown or wrong option, or two rows of one name; names the row.
+        ConfigError: for an unknown or wrong option, or two rows with one name; names the row.
     """
     tasks = _rows(matrix.tasks, "task", where)
     models = _rows(matrix.models, "model", where)
@@ -122,7 +120,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         server = parse_config(EndpointOptions, of_server, place)
         cells.append(Cell(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
-        raise ConfigError(f"{where}: two rows have the same name.", "Give each its own `name`.")
+        raise ConfigError(f"{where}: two rows have the same name.", "Set a `name` in each.")
     return cells
 
 
@@ -134,14 +132,14 @@ def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict
             raise ConfigError(f"{where}: a row of {key}s has no key {key!r}.")
         name = str(options.pop("name", options[key]))
         if name in found:
-            raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Give one a `name`.")
-        # YAML reads an unquoted day as a date.
+            raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Set `name` in one.")
+        # YAML parses an unquoted day as a date.
         found[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
     return found
 
 
 def _plain(name: str) -> str:
-    """A name as a directory's; one that had to be changed gets a part of its hash."""
+    """Converts a name to a directory name, with a part of its hash if it had to be changed."""
     short = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if short == name:
         return name
@@ -151,7 +149,7 @@ def _plain(name: str) -> str:
 def run_cell(
     cell: Cell, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
 ) -> Score:
-    """Samples and scores a cell, or resumes what is there; the score of its last try.
+    """Samples and scores a cell, or resumes it; returns the score of its last attempt.
 
     Args:
         opened: see :func:`codegen.cli.evals.sample_cell`.
@@ -185,10 +183,10 @@ def run_cell(
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
 def matrix(file: str, out: str) -> dict[str, Any]:
-    """Sample and score every task with every model and seed that FILE names.
+    """Sample and score every task in FILE with every model and seed.
 
-    Run the same command again to resume: cells that are done are not run again. A cell that fails
-    is reported, and the others are run.
+    Run the same command again to resume: finished cells are not rerun. If a cell fails, the command
+    reports it and runs the others.
     """
     found = parse_config(Matrix, read_yaml(file, "matrix"), file)
     score = parse_config(ScoreOptions, found.score, f"{file}: score")
@@ -218,7 +216,7 @@ def matrix(file: str, out: str) -> dict[str, Any]:
 
 
 def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
-    """A row of the table: pass@k over the samples of all seeds, and the spread of the seeds."""
+    """Returns a table row: pass@k over the samples of all seeds, and the spread of the seeds."""
     pooled: dict[str, Count] = {}
     for score in scores:
         for id_, count in score.counts.items():
@@ -256,9 +254,6 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         print_result(line if row["complete"] else f"{line}, incomplete")
 
 
-# --- the KoLMogorov test --------------------------------------------------------------------------
-
-
 @click.group(cls=Group)
 def kolmogorov() -> None:
     """The KoLMogorov test: compress sequences with programs that generate them.
@@ -271,13 +266,13 @@ def kolmogorov() -> None:
 kolmogorov_command = partial(command, group=kolmogorov)
 
 
-_DRAWN_SEED = 1  # the task has the programs of seed 0
+_DRAWN_SEED = 1  # the task uses seed 0
 
 
 class DrawOptions(Config):
-    """The options of ``codegen eval kolmogorov sample``."""
+    """Options of ``codegen eval kolmogorov sample``."""
 
-    n: int = setting(1000, "Programs to draw.", flags=("-n",), ge=1)
+    n: int = setting(1000, "Number of programs to generate.", flags=("-n",), ge=1)
     out: str = setting(..., "JSONL file to write.", metavar="FILE")
 
 
@@ -286,11 +281,10 @@ class DrawOptions(Config):
 )
 @options(DrawOptions, "given")
 def draw(given: DrawOptions) -> dict[str, Any]:
-    """Draw programs of the test's language, with their sequences, as training data.
+    """Generate random programs in the test's language, with their sequences, as training data.
 
     Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
-    file. For each sequence only the shortest program is kept; the sequences of the task are left
-    out.
+    file. Only the shortest program for each sequence is kept; sequences of the task are omitted.
     """
     from codegen.evals import kolmogorov as kt
     from codegen.evals.tasks import load
@@ -323,13 +317,13 @@ def draw(given: DrawOptions) -> dict[str, Any]:
 
 @kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
 @click.argument("answers", type=click.Path(dir_okay=False))
-@click.option("--language", is_flag=True, help="Programs may call the test's own functions.")
+@click.option("--language", is_flag=True, help="Allow calls of the test's own functions.")
 def compressed(answers: str, language: bool) -> dict[str, Any]:
-    """Run the programs of a JSONL file and report how well they compress.
+    """Run the programs in a JSONL file and report how well they compress.
 
     Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
-    (or prompt) and program (or generation), and the paper's files of generations, packed or not.
-    Each sample counts as one item.
+    (or prompt) and program (or generation), and the paper's files of generations, compressed or
+    not. Each sample counts as one item.
     """
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.tasks import kolmogorov as kt

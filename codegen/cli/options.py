@@ -1,4 +1,4 @@
-"""Options of commands from the fields of a configuration, and commands with this package's rules.
+"""Command-line options generated from the fields of a configuration, and command decorators.
 
 ::
 
@@ -41,7 +41,7 @@ def options(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds an option for each field; the command gets the configuration as argument ``name``.
 
-    Its ``model_fields_set`` holds the names of the options that the user gave.
+    Its ``model_fields_set`` contains the names of the options that the user passed.
 
     Args:
         heading: the section of ``--help`` that lists them, after the options without one.
@@ -91,7 +91,7 @@ def _is_keyed(info: FieldInfo) -> bool:
 
 
 def _spelling(keyed: Sequence[str]) -> Callable[[str], str]:
-    """How errors write a field: as its option, or as the key of ``-o``."""
+    """Returns a function that writes a field in errors: as its option, or as a key of ``-o``."""
     return lambda field: f"-o {field}" if field in keyed else flag(field)
 
 
@@ -105,16 +105,16 @@ def command(
     help: str | None = None,
     cls: type[Command] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with an example in its help, and ``--json``.
+    """Creates a command with an example in its help, and ``--json``.
 
     The function prints its human-readable result with :func:`print_result`. With ``--json`` the
-    mapping that it returns goes to standard output instead, as one JSON object; None prints
-    nothing. A mapping whose ``ok`` is false makes the exit code 1.
+    mapping that it returns is printed instead, as one JSON object on standard output; None prints
+    nothing. If the mapping's ``ok`` is false, the exit code is 1.
 
     Args:
-        example: one or several calls, shown as they are.
+        example: one or more calls, printed verbatim.
         has_json: false for servers, which have no result.
-        help: by default the function's docstring.
+        help: defaults to the function's docstring.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -140,7 +140,7 @@ def command(
 
 def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
     def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
-        # With --json, only the summary goes to standard output, whatever a library prints.
+        # With --json, the output of libraries must not mix with the summary.
         with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
             summary = function(*args, **kwargs)
         if as_json and summary is not None:
@@ -152,19 +152,19 @@ def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable
 
 
 def wants_json() -> bool:
-    """True if the running command was called with ``--json``."""
+    """Returns True if the running command was called with ``--json``."""
     context = click.get_current_context(silent=True)
     return bool(context and context.params.get("as_json"))
 
 
 def print_result(text: str, *, err: bool = False) -> None:
-    """Prints a part of a command's result, unless ``--json`` requests the summary alone."""
+    """Prints a part of a command's result, except with ``--json``."""
     if not wants_json():
         echo(text, err=err)
 
 
 def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
-    """The command-line words that set a parameter to this value."""
+    """Yields the command-line words that set a parameter to this value."""
     if not isinstance(parameter, click.Option):
         yield from map(str, value if isinstance(value, (list, tuple)) else [value])
         return
@@ -183,7 +183,7 @@ def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
 
 
 def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterator[str]:
-    """The command-line words of the settings that were given by ``-o``, without some."""
+    """Yields the command-line words of settings passed with ``-o``, except the names in ``but``."""
     for name, value in context.meta.get(_SETTINGS, {}).items():
         if name in but:
             continue
@@ -198,7 +198,7 @@ def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterato
 
 
 class _Option(click.Option):
-    """An option of a field.
+    """Option of a configuration's field.
 
     Attributes:
         heading: the section of ``--help`` that lists it.
@@ -211,14 +211,14 @@ class _Option(click.Option):
         self.rest = rest
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Shows a default given as text without click's parentheses."""
+        """Shows a default that is a string without click's parentheses."""
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):
             extra["default"] = self.show_default
         return extra
 
     def key_help(self, ctx: click.Context) -> tuple[str, str]:
-        """The row of ``--help`` for a field that ``-o`` sets."""
+        """Returns the ``--help`` row of a field that ``-o`` sets."""
         parts = self.get_help_record(ctx) or ("", "")
         is_mapping = self.callback is _pairs
         name = ("KEY" if self.rest else f"{self.name}.KEY") if is_mapping else str(self.name)
@@ -226,16 +226,16 @@ class _Option(click.Option):
 
 
 class Command(click.Command):
-    """A command that lists its options under headings.
+    """Command that lists its options under headings.
 
     Attributes:
-        settings: the fields that ``-o NAME=VALUE`` sets, by name.
+        settings: name -> field that ``-o NAME=VALUE`` sets.
     """
 
     settings: Mapping[str, _Option] = {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Names the setting that was given as an option."""
+        """Suggests ``-o`` where a setting was passed as an option."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -253,7 +253,7 @@ class Command(click.Command):
         rows: dict[str, list[tuple[str, str]]] = {"": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record and any(record[1:]):  # an argument is described by the command's text
+            if record and any(record[1:]):  # arguments are described in the command's docstring
                 rows.setdefault(getattr(parameter, "heading", ""), []).append(record)
         rows["Settings (-o NAME=VALUE)"] = [
             option.key_help(ctx) for option in self.settings.values()
@@ -265,7 +265,7 @@ class Command(click.Command):
 
 
 def _settings_option(settings: Mapping[str, _Option]) -> click.Option:
-    """``-o NAME=VALUE``; its values, converted, go to ``ctx.meta``."""
+    """Builds ``-o NAME=VALUE``, which stores the converted values in ``ctx.meta``."""
     rest = next((name for name, option in settings.items() if option.rest), "")
 
     def read(
@@ -280,7 +280,7 @@ def _settings_option(settings: Mapping[str, _Option]) -> click.Option:
             if name not in settings or (bool(inner) != (settings[name].callback is _pairs)):
                 if not rest:
                     hint = f"{nearest(key, list(settings))} See --help for the settings.".strip()
-                    raise click.BadParameter(f"there is no setting {key!r}. {hint}", ctx, option)
+                    raise click.BadParameter(f"unknown setting {key!r}. {hint}", ctx, option)
                 name, inner = rest, key
             texts.setdefault(name, []).append(f"{inner}={value}" if inner else value)
         found: dict[str, Any] = {}
@@ -303,16 +303,16 @@ def _settings_option(settings: Mapping[str, _Option]) -> click.Option:
         metavar="NAME=VALUE",
         callback=read,
         shell_complete=complete,
-        help="A setting; --help lists them last. Repeatable.",
+        help="Set a setting; they are listed last. Repeatable.",
     )
 
 
 def _setting(field: _Option, values: Sequence[str], ctx: click.Context) -> Any:
-    """The values of one ``-o NAME=...`` as the field's type."""
+    """Converts the values of one ``-o NAME=...`` to the field's type."""
     if field.callback is _pairs:
         return _pairs(ctx, field, tuple(values))
     if len(values) > 1 and not field.multiple:
-        raise click.BadParameter("it is given twice")
+        raise click.BadParameter("passed twice")
     if field.is_flag:
         return click.BOOL.convert(values[0], None, ctx)
     if field.callback is _comma_list:
@@ -326,7 +326,7 @@ def _setting(field: _Option, values: Sequence[str], ctx: click.Context) -> Any:
 def completes(
     names: Callable[[], Iterable[str]], *, files: bool = False
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """For ``shell_complete``: the names that begin with the typed text, and files if wanted."""
+    """Returns a ``shell_complete`` function that offers names, or with ``files`` file paths."""
 
     def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
         found = [CompletionItem(name) for name in names() if name.startswith(typed)]
@@ -336,12 +336,12 @@ def completes(
 
 
 def flag(field: str) -> str:
-    """The option of a field: ``--batch-size``."""
+    """Returns the option of a field: ``--batch-size``."""
     return "--" + field.replace("_", "-")
 
 
 def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]]:
-    """The names and settings of a field's option, as :func:`click.option` takes them."""
+    """Returns the names and settings of a field's option, the arguments of :func:`click.option`."""
     marker = Option.of(info)
     (kind, *_) = [arm for arm in arms(info.annotation) if arm is not type(None)]
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -401,14 +401,14 @@ def _comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tup
 
 
 def _pairs(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE options as a mapping; values are read as JSON where they can be."""
+    """Parses KEY=VALUE options to a mapping; values that are not JSON stay strings."""
     pairs: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise click.BadParameter(f"{text!r} is not {option.metavar}")
         if key in pairs:
-            raise click.BadParameter(f"{key!r} is given twice")
+            raise click.BadParameter(f"{key!r} is passed twice")
         try:
             pairs[key] = json.loads(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""``codegen quickstart``: the main job, end to end."""
+"""``codegen quickstart``: runs the whole pipeline once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def quickstart(settings: Settings) -> dict[str, Any]:
     """Score a code model, make edit sequences, train a small model, and write one report.
 
-    Measures this machine and prints a plan that ends within --minutes. Run the same command again
+    Measures this machine and prints a plan that fits within --minutes. Run the same command again
     to resume an interrupted run; it keeps its plan.
     """
     view = _View()
@@ -70,7 +70,7 @@ class _View:
         if total > budget:
             echo(
                 f"This machine needs more than {budget / 60:g} minutes even for this smallest "
-                "run. Ctrl-C ends it; finished stages are kept.",
+                "run. Ctrl-C stops it; finished stages are kept.",
                 err=True,
             )
 
@@ -107,6 +107,6 @@ def _print_scores(scores: dict[str, Score]) -> None:
 
 
 def _minutes(seconds: float) -> str:
-    """``3:20``."""
+    """Formats a duration as ``3:20``."""
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02}"

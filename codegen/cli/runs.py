@@ -1,4 +1,4 @@
-"""``codegen runs`` lists runs; ``codegen view`` shows them in pages."""
+"""``codegen runs`` lists runs; ``codegen view`` shows them in a browser."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from codegen.terminal import columns, echo, one_line
 def runs(places: tuple[str, ...]) -> dict[str, Any]:
     """List the runs in and below directories, by default the current one.
 
-    Data, samples and scores, trainings, searches. A run is running (a process holds it), done, or
-    stopped; a stopped run resumes when the command that started it is run again.
+    Lists data, samples and scores, trainings, and searches. A run is running (a process holds its
+    lock), done, or stopped. To resume a stopped run, run the command that started it again.
     """
     found = catalog.find_runs(places or ["."])
     _print_table(found)
@@ -51,11 +51,8 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
             print_result(f"{run.name} stopped. To resume it, run again: {run.resume}")
 
 
-# --- codegen view --------------------------------------------------------------------------------
-
-
 class ViewOptions(SocketOptions):
-    """The options of ``codegen view``."""
+    """Options of ``codegen view``."""
 
     port: int = setting(8015, "Port; 0 chooses a free one.", ge=0, le=65535)
 
@@ -64,11 +61,11 @@ class ViewOptions(SocketOptions):
 @click.argument("places", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
 @options(ViewOptions, "given")
 def view(places: tuple[str, ...], given: ViewOptions) -> None:
-    """Serve pages over the data sets and runs in and below DIR, and over JSONL files.
+    """Serve web pages about the datasets and runs in and below DIR, and JSONL files.
 
     Filter, search and compare samples with their verdicts, step through edits, follow a training
-    run. Open the address that is printed: it holds the token. Nothing is written to the
-    directories, and a run that is still being written is read again.
+    run. Open the URL that is printed: it contains the token. The directories are only read, and
+    pages follow runs in progress.
     """
     require("starlette", "uvicorn", "prometheus_client")
     from codegen.server.guard import make_server, serve

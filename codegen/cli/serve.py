@@ -1,4 +1,4 @@
-"""``codegen serve``: completions for editors, the sandbox for programs, tools for agents."""
+"""``codegen serve``: serves completions to editors, the sandbox, and tools for agents."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ serve_command = partial(command, group=serve, has_json=False)
 
 
 class LogOptions(Config):
-    """What a server logs."""
+    """Options of a server's log."""
 
     log_file: Path | None = setting(
         None,
-        "Log latencies and warnings to this file, but no text of documents or programs.",
+        "Log latencies and warnings to this file, but no contents of documents or programs.",
         metavar="FILE",
     )
 
     def start_log(self) -> None:
-        """Sets up the log of this package; logs of libraries may quote prompts and are omitted."""
+        """Sets up this package's log. Other libraries may log prompts, so theirs are omitted."""
         logger = logging.getLogger("codegen")
         logger.setLevel(logging.INFO if self.log_file else logging.WARNING)
         logger.propagate = False
@@ -69,55 +69,55 @@ class LogOptions(Config):
         except OSError as error:
             raise ConfigError(
                 f"Cannot write the log {self.log_file}: {error.strerror}.",
-                "Name another --log-file.",
+                "Choose another --log-file.",
             ) from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
 
 
 class ModelOptions(Config):
-    """The model that completes code, on this machine or on another server."""
+    """Model that completes code, on this machine or on another server."""
 
     model: str = setting(
         "embedded",
         "Model: embedded, coder, a directory, a hub id or a GGUF file; with --upstream, its name "
         "there.",
-        shown="embedded, or the only one of the upstream",
+        shown="embedded, or the upstream's only model",
     )
     upstream: str = setting(
         "",
-        "Server that runs the model and speaks OpenAI's protocol: its URL, or a name of "
-        "`codegen models`.",
+        "OpenAI-compatible server that runs the model: its URL, or a name from `codegen models`.",
         metavar="URL",
     )
     api_key_env: str = setting(
-        "", "Environment variable that holds the upstream's API key.", metavar="VAR"
+        "", "Environment variable with the upstream's API key.", metavar="VAR"
     )
     next_edits: str = setting(
         "",
-        "Also propose next edits, in this format, which the model must have been trained on: "
+        "Also propose next edits in this format, which the model must have been trained on: "
         "auto (by the model's tokens), blocks, window, rows, zeta, zeta2, sweep and others "
-        "(docs/next_edits.md), or off. With "
-        "the embedded model they come from an adapter that was trained for it.",
+        "(docs/next_edits.md), or off. The embedded model uses an adapter that was trained for "
+        "next edits.",
         metavar="FORMAT",
         shown="blocks with the embedded model, else off",
     )
 
 
 class EngineOptions(LogOptions, ModelOptions):
-    """The options of servers that complete code."""
+    """Options of servers that complete code."""
 
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     exclude: tuple[str, ...] = keyed(
-        (), "Patterns of paths that get no completions, in addition to keys and other secrets."
+        (), "Path patterns without completions, in addition to keys and other secrets."
     )
     fim: Fim = keyed(
         "auto",
-        "How the upstream gets the text after the cursor: a route of its own (infill, suffix, "
-        "route), a model family's sentinels (qwen, starcoder, ...), chat, or none; auto tries.",
+        "How to send the text after the cursor to the upstream: a separate route or field (infill, "
+        "suffix, route), a model family's sentinels (qwen, starcoder, ...), chat, or none; auto "
+        "probes the server.",
     )
     precision: Literal["auto", "full"] = keyed(
-        "auto", "auto: quantized weights where they are faster; full: the model's own."
+        "auto", "Weights; auto: quantized where faster, full: the model's own precision."
     )
     threads: int = keyed(
         1, "CPU threads of the model.", ge=1, le=512, shown="1; one per core for a GGUF file"
@@ -130,27 +130,27 @@ class EngineOptions(LogOptions, ModelOptions):
             kind, unused = "--upstream", ("precision", "threads")
         elif backends.find_endpoint(self.model):
             raise ConfigError(
-                f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
+                f"{self.model!r} is the name of a server.", f"Pass --upstream {self.model}."
             )
         else:
             backends.check_name(self.model)
             if self.api_key_env:
-                raise ConfigError("--api-key-env requires --upstream.", "Leave it out.")
+                raise ConfigError("--api-key-env requires --upstream.", "Remove it.")
             is_gguf = backends.local_backend(self.model) == "llamacpp"
             kind = "a GGUF file" if is_gguf else "a transformers model"
             unused = ("precision",) if is_gguf else ("fim",)
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ConfigError(f"-o {name} cannot be used with {kind}.", "Leave it out.")
+                raise ConfigError(f"-o {name} cannot be used with {kind}.", "Remove it.")
 
     def endpoint(self) -> backends.NamedEndpoint:
-        """The upstream, with its address checked; its model may be empty."""
+        """Returns the upstream with a valid URL; its model may be empty."""
         named = backends.find_endpoint(self.upstream)
         if named is None and not {":", "/"}.intersection(self.upstream):
             raise ConfigError(
-                f"There is no endpoint {self.upstream!r}.",
+                f"Unknown endpoint {self.upstream!r}.",
                 backends.hint(self.upstream, backends.named_endpoints())
-                + " Or give the server's URL.",
+                + " Or pass the server's URL.",
             )
         named = named or backends.NamedEndpoint(url=self.upstream)
         return named.model_copy(
@@ -162,13 +162,13 @@ class EngineOptions(LogOptions, ModelOptions):
 
 
 class LspOptions(EngineOptions):
-    """The options of ``codegen serve lsp``."""
+    """Options of ``codegen serve lsp``."""
 
     edit_log: Path | None = keyed(
         None,
-        "Append to this file each proposed next edit, with the text around it and whether you "
-        "accepted and kept it: training data for `codegen data edits --from-editor`.",
-        shown="only counted",
+        "Append each proposed next edit to this file, with the text around it and whether you "
+        "accepted and kept it, as training data for `codegen data edits --from-editor`.",
+        shown="not written",
     )
 
 
@@ -180,19 +180,19 @@ class LspOptions(EngineOptions):
 def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
-    Editors start this command themselves; see docs/editor.md. It opens no port.
+    Editors start this command; see docs/editor.md. It opens no port.
     """
     require(*_NEEDED)
     engine.start_log()
     from codegen.server.lsp import serve_stdio
 
     if engine.upstream:
-        engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
+        engine.endpoint().endpoint("any").api_key()  # fails early if the key is missing
     editor = _next_editor(engine, engine.edit_log)
     if editor is None and engine.edit_log:
         raise ConfigError("-o edit_log requires next edits.", "Add --next-edits FORMAT.")
     if sys.stdin.isatty():
-        echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
+        echo("Waiting for an editor. Editors start this command; Ctrl-C stops it.", err=True)
 
     def leave(*_: object) -> None:
         echo("Stopped.", err=True)
@@ -205,13 +205,13 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
 
 
 class SocketOptions(Config):
-    """Where a server listens, and whom it answers."""
+    """Address and authentication of a server."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
     token_file: Path | None = setting(
         None,
-        "Read the access token from this file, or write it there if it is new.",
+        "File of the access token; a missing file is created with a new token.",
         metavar="FILE",
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
@@ -220,7 +220,7 @@ class SocketOptions(Config):
     def _check(self) -> None:
         super()._check()
         if self.no_token and self.token_file:
-            raise ConfigError("Give --token-file or --no-token, not both.")
+            raise ConfigError("Pass --token-file or --no-token, not both.")
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -229,7 +229,7 @@ class SocketOptions(Config):
 
     @contextmanager
     def listening(self) -> Iterator[tuple[str | None, socket]]:
-        """The token, None if authentication is disabled, and the listening socket."""
+        """Yields the token (None if authentication is disabled) and the listening socket."""
         from codegen.server import guard
 
         token = None
@@ -244,19 +244,19 @@ class SocketOptions(Config):
         echo("Stopped.", err=True)
 
     def address(self, sock: socket) -> str:
-        """The URL at which clients find the server."""
+        """Returns the server's URL."""
         host, port, *_ = sock.getsockname()
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def announce(self, token: str | None, *lines: str) -> None:
-        """Prints what is served where, and how clients authenticate."""
+        """Prints the lines, and how clients authenticate."""
         where = f"The token is in {self.token_file}" if self.token_file else f"Token: {token}"
         for line in (*lines, where if token else "Authentication is disabled."):
             echo(line, err=True)
 
 
 class ListenOptions(SocketOptions):
-    """Where a server of API clients listens, and whom it answers."""
+    """Address, authentication and allowed origins of a server for API clients."""
 
     origin: tuple[str, ...] = keyed(
         (), "Web origins whose pages may send requests, such as http://localhost:8888."
@@ -269,17 +269,17 @@ class ListenOptions(SocketOptions):
             if scheme not in ("http", "https") or not host or path or query:
                 raise ConfigError(
                     f"{origin!r} is not an origin.",
-                    "Give scheme, host and port: http://localhost:8888",
+                    "Write scheme, host and port: http://localhost:8888",
                 )
 
     @property
     def access(self) -> dict[str, frozenset[str]]:
-        """The host names and origins of requests, as the applications take them."""
+        """The allowed host names and origins, as arguments of the applications."""
         return {"hosts": self.hosts, "origins": frozenset(self.origin)}
 
 
 class HttpOptions(ListenOptions, EngineOptions):
-    """The options of ``codegen serve http``."""
+    """Options of ``codegen serve http``."""
 
 
 @serve_command(
@@ -288,11 +288,11 @@ class HttpOptions(ListenOptions, EngineOptions):
 )
 @options(HttpOptions, "given")
 def http(given: HttpOptions) -> None:
-    """Serve plug-ins and API clients over HTTP: completions, infilling and chat.
+    """Serve editor plugins and API clients over HTTP: completions, infilling and chat.
 
-    Routes of OpenAI, Mistral, DeepSeek, llama.cpp, Ollama and Tabby; docs/editor.md lists them.
+    Has routes of OpenAI, Mistral, DeepSeek, llama.cpp, Ollama and Tabby; docs/editor.md lists them.
 
-    Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
+    Clients authenticate with the token printed at startup: Authorization: Bearer TOKEN.
     """
     require(*_NEEDED)
     given.start_log()
@@ -309,41 +309,41 @@ def http(given: HttpOptions) -> None:
 
 
 class SandboxOptions(LogOptions, ListenOptions):
-    """The options of ``codegen serve sandbox``."""
+    """Options of ``codegen serve sandbox``."""
 
     port: int = setting(
-        8080, "Port, by default SandboxFusion's; 0 chooses a free one.", ge=0, le=65535
+        8080, "Port; 0 chooses a free one. The default is SandboxFusion's.", ge=0, le=65535
     )
     workers: int = setting(
-        0, "Pairs of sandboxes; each runs three programs at a time.", ge=0, shown="one per core"
+        0, "Sandbox pairs; each pair runs three programs at a time.", ge=0, shown="one per core"
     )
     packages: tuple[str, ...] = setting(
         (),
-        "Installed packages that programs may import, comma-separated: numpy,pandas.",
+        "Installed packages that programs may import, such as numpy,pandas.",
         metavar="NAMES",
         commas=True,
     )
     languages: tuple[str, ...] = setting(
         (),
-        "Additional programming languages, comma-separated: cpp,java,rust.",
+        "Programming languages in addition to Python, such as cpp,java,rust.",
         metavar="NAMES",
         commas=True,
     )
-    max_cpu_s: float = keyed(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
-    max_memory_mib: int = keyed(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
-    requests_per_s: float = keyed(1000.0, "Mean request rate of one client.", gt=0)
+    max_cpu_s: float = keyed(120.0, "Maximum CPU seconds per program.", ge=0.05, le=86400)
+    max_memory_mib: int = keyed(4096, "Maximum memory per program in MiB.", ge=128, le=1 << 20)
+    requests_per_s: float = keyed(1000.0, "Requests per second allowed per client.", gt=0)
 
 
 @serve_command(
-    short_help="HTTP server: runs and judges programs in the sandbox.",
+    short_help="HTTP server: runs and tests programs in the sandbox.",
     example="codegen serve sandbox --workers 4",
 )
 @options(SandboxOptions, "given")
 def sandbox(given: SandboxOptions) -> None:
-    """Run and judge programs for clients, by our own routes and SandboxFusion's /run_code.
+    """Run and test programs for clients, with our own routes and SandboxFusion's /run_code.
 
-    Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN,
-    or http://any:TOKEN@host:port in place of the URL.
+    Clients authenticate with the token printed at startup: Authorization: Bearer TOKEN, or a URL
+    with the token: http://any:TOKEN@host:port.
     """
     require("starlette", "uvicorn", "prometheus_client")
     given.start_log()
@@ -366,27 +366,27 @@ def sandbox(given: SandboxOptions) -> None:
 
 
 class McpOptions(ListenOptions, ModelOptions):
-    """The options of ``codegen serve mcp``."""
+    """Options of ``codegen serve mcp``."""
 
     port: int = setting(8013, "Port; 0 chooses a free one.", ge=0, le=65535)
     root: tuple[Path, ...] = setting(
         (),
-        "Directory of data and runs that the agent may read, and write runs into. Repeatable.",
+        "Directory where the agent may read data and runs, and write runs. Repeatable.",
         metavar="DIR",
     )
     database: tuple[str, ...] = setting(
         (),
-        "Database that the agent may query, read-only: a file, or a server's address as for "
-        "`codegen sqlnet ask`. Repeatable.",
+        "Database that the agent may query, read-only: a file, or a server's URL as for `codegen "
+        "sqlnet ask`. Repeatable.",
         metavar="[NAME=]DB",
     )
     model: str = setting(
         "",
-        "Model that completes code and is evaluated: embedded, a directory, a hub id or a GGUF "
-        "file; with --upstream, its name there.",
+        "Model for completions and evaluations: embedded, a directory, a hub id or a GGUF file; "
+        "with --upstream, its name there.",
         shown="none",
     )
-    languages: tuple[str, ...] = keyed((), "Languages of programs besides Python.")
+    languages: tuple[str, ...] = keyed((), "Programming languages in addition to Python.")
     http: bool = setting(
         False, "Serve streamable HTTP at --port instead of standard input and output."
     )
@@ -398,24 +398,24 @@ class McpOptions(ListenOptions, ModelOptions):
             raise ConfigError(f"{flag(given[0])} requires --http.", "Add --http.")
         for root in self.root:
             if not root.is_dir():
-                raise ConfigError(f"There is no directory {root}.", "Make it, or name another.")
+                raise ConfigError(f"{root} is not a directory.", "Create it, or choose another.")
 
     def databases(self) -> dict[str, str]:
-        """Name -> file or address; the name of a file is its stem."""
+        """Returns name -> file or URL; the default name of a file is its stem."""
         found: dict[str, str] = {}
         for given in self.database:
             name, equals, where = given.partition("=")
             if not equals or not name.isidentifier():
                 name, where = Path(given.partition("?")[0]).stem, given
             if name in found:
-                raise ConfigError(f"Two databases are called {name!r}.", "Give names: NAME=FILE.")
+                raise ConfigError(f"Two databases are called {name!r}.", "Pass NAME=FILE.")
             if "://" not in where and not Path(where).is_file():
-                raise ConfigError(f"There is no file {where} (database {name}).", "Check the path.")
+                raise ConfigError(f"{where} (database {name}) is not a file.", "Check the path.")
             found[name] = where if "://" in where else str(Path(where).resolve())
         return found
 
     def engine(self) -> EngineOptions | None:
-        """The options of the engine that completes code; None without a model."""
+        """Returns the options of the completion engine; None without a model."""
         if not (self.model or self.upstream):
             return None
         return EngineOptions(
@@ -425,7 +425,7 @@ class McpOptions(ListenOptions, ModelOptions):
         )
 
     def of_evaluation(self) -> tuple[str, ...]:
-        """The options of ``codegen eval run`` that name the model; empty without a model."""
+        """Returns the model's options for ``codegen eval run``; empty without a model."""
         if not self.upstream:
             return ("--model", self.model) if self.model else ()
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
@@ -441,11 +441,11 @@ class McpOptions(ListenOptions, ModelOptions):
 )
 @options(McpOptions, "given")
 def mcp(given: McpOptions) -> None:
-    """Give an agent tools over the Model Context Protocol, on standard input and output.
+    """Serve tools to an agent over the Model Context Protocol, on standard input and output.
 
-    It can inspect data, list, read and score runs, run and judge programs in the sandbox, and ask
-    databases. With a model, it can also evaluate it and complete code. It reads only what you name.
-    docs/mcp.md has configurations for editors.
+    The agent can inspect data, list, read and score runs, run and test programs in the sandbox, and
+    query databases. With a model, it can also evaluate it and complete code. It can access only the
+    directories and databases that you pass. docs/mcp.md has configurations for editors.
     """
     require("mcp", "prometheus_client")
     LogOptions().start_log()
@@ -478,7 +478,7 @@ def mcp(given: McpOptions) -> None:
 
 
 async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
-    """Serves until the client leaves, or Ctrl-C or SIGTERM."""
+    """Serves until the client disconnects, or Ctrl-C or SIGTERM."""
     import asyncio
 
     stop = asyncio.Event()
@@ -490,17 +490,17 @@ async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
     if serving.done():
         return serving.result()
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:  # a tool's child process ends with its task
+    for task in tasks:  # a cancelled task kills its tool's child process
         task.cancel()
     await asyncio.wait(tasks, timeout=5)
     tools.close()
     echo("Stopped.", err=True)
-    os._exit(0)  # a thread reads standard input, which nothing can interrupt
+    os._exit(0)  # the thread that reads standard input cannot be interrupted
 
 
 @contextmanager
 def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
-    """Stops an engine at the end, and logs what it has done."""
+    """Stops an engine at the end, and logs its metrics."""
     try:
         yield engine
     finally:
@@ -509,12 +509,13 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
 
 
 def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEditor | None:
-    """What proposes next edits in the chosen format; None for "off".
+    """Returns the next editor for the chosen format; None for "off".
 
-    The embedded model has an adapter for the format blocks, which is the default with it.
+    The embedded model has an adapter for the format blocks, which is its default.
 
     Raises:
-        ConfigError: if the format does not fit the model's tokenizer or the context.
+        ConfigError: if the model's tokenizer lacks the format's tokens, or the context is too
+            short.
     """
     name = given.next_edits
     has_adapter = (
@@ -535,8 +536,8 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
         form = format_for(name, load_tokenizer(given.model).get_vocab())
     elif name == AUTO:
         raise ConfigError(
-            "--next-edits auto needs the tokenizer of a model that transformers runs here.",
-            "Name the format that the model was trained on.",
+            "--next-edits auto requires the tokenizer of a transformers model on this machine.",
+            "Set --next-edits to the format that the model was trained on.",
         )
     else:
         form = find_format(name)
@@ -552,7 +553,7 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
-    """Opens the model; with ``patient`` an upstream may be down and is tried again later."""
+    """Opens the model; with ``patient`` an upstream that is down is retried later."""
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
 
@@ -574,7 +575,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     from codegen.server.model import CompletionModel
 
     torch.set_num_threads(given.threads)
-    # In float32 the adapter is merged into the weights, for which there is a pass for few tokens.
+    # In float32 the adapter is merged into the weights, which have a fast path for few tokens.
     dtype = torch.float32 if given.model == NEXT_EDIT else None
     model = CompletionModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
     return CompletionEngine(model, limits)

@@ -1,4 +1,4 @@
-"""``codegen sqlnet``: query a database in English; train and score the model for it."""
+"""``codegen sqlnet``: queries a database in English; trains and scores the model for it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 @click.group(
     cls=Group,
     lazy={
-        "train": ("codegen.cli.sqltrain:train", "Train a model on questions with queries."),
-        "eval": ("codegen.cli.sqltrain:evaluate", "Score a model on questions with queries."),
+        "train": ("codegen.cli.sqltrain:train", "Train a model on questions with SQL."),
+        "eval": ("codegen.cli.sqltrain:evaluate", "Score a model on questions with SQL."),
         "plans": ("codegen.cli.sqltrain:plans", "Make training questions for several tables."),
         "train-plans": ("codegen.cli.sqltrain:train_plans", "Train a model for several tables."),
     },
 )
 def sqlnet() -> None:
-    """Query a database or a file of tables in English; it is only read."""
+    """Query a database or a file of tables in English, read-only."""
 
 
 sqlnet_command = partial(command, group=sqlnet)
 
 
 class AskOptions(Config):
-    """The options of ``codegen sqlnet ask``."""
+    """Options of ``codegen sqlnet ask``."""
 
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
     )
     layer: str | None = setting(
         None,
-        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
+        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a template.",
         metavar="FILE",
     )
     table: str | None = setting(None, "Table to query.", metavar="NAME", shown="any")
@@ -54,7 +54,7 @@ class AskOptions(Config):
     rows: int = setting(20, "Maximum number of rows to show.", ge=1)
     min_confidence: float | None = setting(
         None,
-        "Give no answer below this confidence; 0 always answers.",
+        "Minimum confidence of an answer; 0 always answers.",
         shown="the model's",
         ge=0,
         le=1,
@@ -62,19 +62,19 @@ class AskOptions(Config):
     explain: bool = setting(False, "Show how each word of the question was understood.")
     llm: str | None = setting(
         None,
-        "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
-        "directory, a hub id, a GGUF file or an endpoint, or with --endpoint its name there.",
+        "Model that writes the SQL where the SQL sketch fails: embedded, a directory, a hub id, a "
+        "GGUF file or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
     llm_samples: int = keyed(
         5,
-        "Statements that the model writes; their most frequent result is the answer.",
+        "Number of statements that the model writes; their most frequent result is the answer.",
         ge=1,
         le=32,
     )
     llm_grammar: SqlGrammar = keyed(
         "auto",
-        "How the model is constrained to the grammar of allowed SQL: auto (only if it runs on this "
+        "Constrain the model to the grammar of allowed SQL: auto (only if it runs on this "
         "machine), decoder, a server's own option (llama.cpp, vllm), or none.",
     )
     dialect: str = keyed("", "Show the SQL in this sqlglot dialect.", shown="the database's")
@@ -96,8 +96,7 @@ def ask(database: str, question: str, given: AskOptions, server: EndpointOptions
     DATABASE is a SQLite, DuckDB, Parquet, .csv or .tsv file, or a server: postgresql://USER@HOST/DB
     or mysql://USER@HOST/DB, its password in PGPASSWORD or MYSQL_PWD.
 
-    Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
-    trusted.
+    Only a single SELECT on its tables can run. The exit code is 1 without a reliable answer.
     """
     from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.schema import Layer, Schema
@@ -107,11 +106,9 @@ def ask(database: str, question: str, given: AskOptions, server: EndpointOptions
         check_dialect(given.dialect)
     of_llm = {"llm_samples", "llm_grammar"} & given.model_fields_set
     if of_llm and not given.llm:
-        raise ConfigError("llm_samples and llm_grammar require --llm.", "Name a model.")
+        raise ConfigError("llm_samples and llm_grammar require --llm.", "Add --llm MODEL.")
     if server.model_fields_set and not given.llm:
-        raise ConfigError(
-            f"{server.given()} requires --llm.", "Name the server's model with --llm."
-        )
+        raise ConfigError(f"{server.given()} requires --llm.", "Pass the server's model as --llm.")
     if given.llm:
         check_model(given.llm, server)
     limits = StatementLimits(given.timeout, given.rows)
@@ -150,7 +147,7 @@ def _measured(
     schema: Schema,
     limits: StatementLimits,
 ) -> dict[str, Any]:
-    """Answers with a measure of the layer."""
+    """Answers the question with a measure from the layer file."""
     assert schema.database
     rows = schema.database.execute(statement, limits)
     print_result(f"Asked       the measure {one_line(name)}")
@@ -172,13 +169,13 @@ def _ask_model(
     server: EndpointOptions,
     limits: StatementLimits,
 ) -> dict[str, Any]:
-    """Has a language model write the SQL."""
+    """Requests the SQL from a language model."""
     from codegen.sqlnet.fallback import gbnf_of, write
     from codegen.sqlnet.plan_features import LinkedSchema
 
     gbnf, linked = gbnf_of(schema.tables), LinkedSchema(schema.tables, schema.database)
     with sql_writer(given.llm or "", server, gbnf, given.llm_grammar) as complete:
-        echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
+        echo("The SQL sketch has no answer; requesting one from the language model.", err=True)
         samples = given.llm_samples
         written = write(parse.question, schema, complete, limits, samples=samples, linked=linked)
     print_result("\n".join(_written_lines(parse, written)))
@@ -233,7 +230,7 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
 
 
 def statement_row(statement: Statement | None) -> dict[str, Any]:
-    """A statement in a JSON summary."""
+    """Returns a statement for the JSON summary."""
     if statement is None:
         return {"sql": None, "parameters": [], "dialect": None}
     return {
@@ -244,7 +241,7 @@ def statement_row(statement: Statement | None) -> dict[str, Any]:
 
 
 def rows_row(rows: Rows | None) -> dict[str, Any] | None:
-    """Rows in a JSON summary."""
+    """Returns rows for the JSON summary."""
     if rows is None:
         return None
     return {
@@ -255,7 +252,7 @@ def rows_row(rows: Rows | None) -> dict[str, Any] | None:
 
 
 def _json_value(value: Any) -> Any:
-    """A value, as text where JSON has no such type (dates, decimals, bytes, infinities)."""
+    """Converts values that JSON lacks to strings (dates, decimals, bytes, infinities)."""
     plain = isinstance(value, (str, int, bool)) or value is None
     finite = isinstance(value, float) and abs(value) < float("inf")
     return value if plain or finite else str(value)
@@ -286,7 +283,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     yield ""
     if parse.abstained:
         yield f"No answer: {one_line(parse.abstained, 600)}"
-        yield "--min-confidence 0 answers anyway; --llm MODEL has a language model write the SQL."
+        yield "Add --min-confidence 0 to answer anyway, or --llm MODEL to have a model write it."
     elif parse.failure:
         yield f"No answer: {parse.failure}"
     elif parse.rows is not None:
@@ -296,11 +293,11 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
 def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
     from codegen.sqlnet.fallback import MOST_SHOWN
 
-    yield f"The SQL sketch gave no answer: {parse.abstained}"
+    yield f"The SQL sketch has no answer: {parse.abstained}"
     if written.statement:
         yield "The SQL below was written by a language model and may be wrong."
         if written.samples > 1:
-            yield f"Votes       {written.votes} of {written.samples} statements give this result"
+            yield f"Votes       {written.votes} of {written.samples} statements return this result"
         yield from statement_lines(written.statement)
     elif written.text:
         yield f"The language model wrote: {one_line(written.text, MOST_SHOWN)}"
@@ -312,7 +309,7 @@ def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
 
 
 def statement_lines(statement: Statement) -> Iterator[str]:
-    """A statement and its values for the terminal."""
+    """Yields a statement and its values for the terminal."""
     yield f"SQL         {one_line(statement.text, 2000)}"
     if statement.parameters:
         yield f"Values      {_values(statement)}"
@@ -323,7 +320,7 @@ def _values(statement: Statement) -> str:
 
 
 def table_lines(rows: Rows) -> Iterator[str]:
-    """The rows in columns; numbers to the right."""
+    """Yields the rows in columns; numbers are right-aligned."""
     if not rows.rows:
         yield "(no rows)"
         return
@@ -346,14 +343,14 @@ def table_lines(rows: Rows) -> Iterator[str]:
 
 
 class DescribeOptions(Config):
-    """The options of ``codegen sqlnet describe``."""
+    """Options of ``codegen sqlnet describe``."""
 
     out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
     may_write: bool = keyed(False, "Accept a database role that may write; nothing is written.")
 
 
 @sqlnet_command(
-    short_help="Write a first file of synonyms for a database.",
+    short_help="Write a template of synonyms for a database.",
     example="codegen sqlnet describe shop.db --out shop.yaml",
 )
 @click.argument("database", type=click.Path())
@@ -361,7 +358,7 @@ class DescribeOptions(Config):
 def describe(database: str, given: DescribeOptions) -> dict[str, Any]:
     """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
-    The file lists tables, columns and guessed joins. Add the words that people use for them.
+    The file lists tables, columns and guessed joins. Add the words that users have for them.
     """
     from codegen.records import write_new
     from codegen.sqlnet.schema import Schema

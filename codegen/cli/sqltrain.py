@@ -23,7 +23,7 @@ _ALPHA = {"shared": 1.0, "paper": 3.0}
 
 
 class TrainOptions(Config):
-    """The options of ``codegen sqlnet train``."""
+    """Options of ``codegen sqlnet train``."""
 
     out: str = setting(..., "Directory for the model.", metavar="DIR")
     vectors: str | None = setting(
@@ -31,11 +31,11 @@ class TrainOptions(Config):
     )
     layout: Literal["shared", "paper"] = setting(
         "shared",
-        "shared: encoders that read each other, and span pointers. paper: the paper's twelve "
+        "shared: encoders that attend to each other, and span pointers. paper: the paper's twelve "
         "encoders.",
     )
     seed: int = setting(0, "Random seed.", ge=0)
-    max_words: int = keyed(50_000, "Vectors to keep besides those of the questions' words.", ge=1)
+    max_words: int = keyed(50_000, "Word vectors to keep beyond the questions' words.", ge=1)
     held_out: float = keyed(
         0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9
     )
@@ -45,9 +45,9 @@ class TrainOptions(Config):
     batch_size: int = keyed(64, "Questions per step.")
     learning_rate: float = keyed(2e-3, "Learning rate.")
     alpha: float | None = keyed(
-        None, "Weight of columns that appear in a condition.", shown="1; paper: 3"
+        None, "Loss weight of columns that appear in a condition.", shown="1; paper: 3"
     )
-    frozen_epochs: int = keyed(0, "Epochs before the word vectors are trained too.")
+    frozen_epochs: int = keyed(0, "Epochs with frozen word vectors.")
     patience: int = keyed(4, "Epochs without improvement before training stops.")
 
 
@@ -60,7 +60,7 @@ class TrainOptions(Config):
 @click.argument("tables", type=click.Path())
 @options(TrainOptions, "given")
 def train(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
-    """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+    """Train on QUESTIONS about TABLES, both JSON lines in WikiSQL's format.
 
     Uses one thread. Run the same command again to resume an interrupted run.
     """
@@ -93,7 +93,7 @@ def train(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
             losses = sum(epoch.losses.values())
             progress.say(
                 f"epoch {epoch.epoch}: loss {losses:.3f}, query match"
-                f" {100 * epoch.scores['query_match']:.1f} % of {len(development)}"
+                f" {100 * epoch.scores['query_match']:.1f}% of {len(development)}"
             )
 
         network = run(
@@ -107,7 +107,7 @@ def train(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
             on_step=progress.update,
         )
     best = dict(network.info["best"])
-    print_result(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
+    print_result(", ".join(f"{name} {100 * value:.1f}%" for name, value in best.items()))
     print_result(
         f"The model is in {given.out}; use it with: codegen sqlnet ask --model {given.out}"
     )
@@ -132,28 +132,28 @@ def _vectors(path: str | None, items: list[Labelled], most: int, seed: int) -> W
 
 
 _ABOUT = {
-    "query_match": "the whole query, by WikiSQL's rule",
-    "aggregate": "its aggregate",
-    "select": "its SELECT column",
-    "where": "its set of conditions",
-    "execution": "the result of the query",
+    "query_match": "whole query, by WikiSQL's rule",
+    "aggregate": "aggregate function",
+    "select": "SELECT column",
+    "where": "set of conditions",
+    "execution": "result of the query",
 }
 
 
 class EvalOptions(Config):
-    """The options of ``codegen sqlnet eval``."""
+    """Options of ``codegen sqlnet eval``."""
 
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
     )
     guided: bool = setting(
-        False, "Link values to those in the table, and choose among queries by executing them."
+        False, "Link values to the table's, and choose among queries by executing them."
     )
-    greedy: bool = setting(False, "Fill slot by slot, as in the paper.")
+    greedy: bool = setting(False, "Fill the slots one by one, as in the paper.")
 
     def _check(self) -> None:
         if self.guided and self.greedy:
-            raise ConfigError("--guided and --greedy exclude each other.", "Pass one of them.")
+            raise ConfigError("--guided cannot be combined with --greedy.", "Remove one.")
 
 
 @command(name="eval", example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided")
@@ -161,7 +161,7 @@ class EvalOptions(Config):
 @click.argument("tables", type=click.Path())
 @options(EvalOptions, "given")
 def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
-    """Score a model on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+    """Score a model on QUESTIONS about TABLES, both JSON lines in WikiSQL's format.
 
     Executes the queries if the tables have rows. For questions on whole databases, use `codegen
     eval run spider --model sqlnet`.
@@ -186,10 +186,10 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
     held = read_tables(tables)
     items = label(read_questions(questions, held))
     if not items:
-        raise InputError(f"{questions} holds no questions.", "Give a file with at least one.")
+        raise InputError(f"{questions} has no questions.", "Pass a file with at least one.")
     databases = databases_of(items, held)
     if given.guided and databases is None:
-        raise ConfigError(f"{tables} holds no rows to execute queries on.", "Leave --guided out.")
+        raise ConfigError(f"{tables} has no rows to execute queries on.", "Remove --guided.")
     if given.guided and databases is not None:
         choices = predict_guided(network, items, databases, link=True)
         predicted = [choice.candidate.query for choice in choices]
@@ -207,13 +207,13 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
         if value is not None:
             bounds = intervals.get(name)
             text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
-            print_result(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
+            print_result(f"{name:<12} {100 * value:5.1f}%  {text:<16} {about}")
     print_result(plural(n, "question"))
     return {**scores, "intervals": intervals}
 
 
 class PlansOptions(Config):
-    """The options of ``codegen sqlnet plans``."""
+    """Options of ``codegen sqlnet plans``."""
 
     out: str = setting(..., "Directory for the questions.", metavar="DIR")
     databases: tuple[str, ...] = setting(
@@ -231,22 +231,22 @@ class PlansOptions(Config):
 @click.argument("questions", nargs=-1, required=True, type=click.Path())
 @options(PlansOptions, "given")
 def plans(questions: tuple[str, ...], given: PlansOptions) -> dict[str, Any]:
-    """Turn QUESTIONS with gold SQL (JSON lines in Spider's format) into questions with plans.
+    """Convert QUESTIONS with gold SQL (JSON lines in Spider's format) to questions with plans.
 
-    A gold query is kept if its plan gives the same result.
+    A gold query is kept if its plan returns the same result.
     """
     from codegen.sqlnet.plan_data import prepare, read_gold
 
     golds = [gold for path in questions for gold in read_gold(path)]
     if not golds:
         raise InputError(
-            f"No questions in {', '.join(questions)}.", "Give a file with at least one."
+            f"No questions in {', '.join(questions)}.", "Pass a file with at least one."
         )
     found = prepare(golds, given.databases, given.out, held_out=given.held_out)
     listed = ", ".join(f"{count} {source}" for source, count in found.sources.items())
     print_result(f"{listed}; {found.held_out} held out.")
     for reason, count in sorted(found.left.items(), key=lambda pair: -pair[1]):
-        print_result(f"{count:6}  left out: {reason}")
+        print_result(f"{count:6}  skipped: {reason}")
     return {
         "out": given.out,
         "questions": dict(found.sources),
@@ -256,7 +256,7 @@ def plans(questions: tuple[str, ...], given: PlansOptions) -> dict[str, Any]:
 
 
 class TrainPlansOptions(Config):
-    """The options of ``codegen sqlnet train-plans``."""
+    """Options of ``codegen sqlnet train-plans``."""
 
     out: str = setting(..., "Directory for the model.", metavar="DIR")
     databases: tuple[str, ...] = setting(

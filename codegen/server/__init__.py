@@ -1,18 +1,18 @@
-"""The editor back-end: completions that keep up with typing.
+"""Servers for editors, API clients and agents: completions that keep up with typing.
 
-A :class:`~codegen.server.engine.CompletionEngine` serves both protocols. In reading order:
+A :class:`~codegen.server.engine.CompletionEngine` serves both LSP and HTTP. In reading order:
 
-- ``requests``: requests, answers and limits. ``text``: where a suggestion ends and which part is
-  shown. ``prompts``: sentinels, window and layout. ``secrets``: what the model must not see.
-- ``engine``: limits, the latest request of a document, earlier suggestions. ``schedule``: which
-  requests run, and together. ``metrics``: counters and latencies.
+- ``requests``: requests, completions and limits. ``text``: stop rules and cleanup of suggestions.
+  ``prompts``: sentinels, window and layout. ``secrets``: files and strings to hide from the model.
+- ``engine``: limits, the latest request per document, earlier suggestions. ``schedule``: the queue
+  and continuous batching. ``metrics``: counters and latencies.
 - ``model``: the loaded model. ``local``: its worker thread, with the documents' caches and the
-  search for candidates. ``upstream``: a server in place of the model.
+  search for candidates. ``upstream``: a server instead of the model.
 - ``document``: an open document's text. ``session``: one editor's documents and settings. ``lsp``:
-  the language server. ``next_edits``: edits beyond the cursor; ``edit_answers`` asks the model,
-  ``edit_history`` knows what was edited and what became of proposals.
-- ``workspace``: pieces of other files; ``sources`` and ``outline`` read and describe them,
-  ``pieces`` finds and orders them.
+  the language server. ``next_edits``: edits beyond the cursor; ``edit_answers`` requests them from
+  the model, ``edit_history`` records edits and the outcomes of proposals.
+- ``workspace``: snippets of other files; ``sources`` and ``outline`` read and describe them,
+  ``pieces`` selects and ranks them.
 - ``guard``: access to the HTTP servers. ``service``: the engine for HTTP clients. ``http``: the
-  dialects. ``sandbox``, ``viewer`` and ``mcp``: the other servers.
+  API dialects. ``sandbox``, ``viewer`` and ``mcp``: the other servers.
 """

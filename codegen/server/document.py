@@ -1,11 +1,11 @@
-r"""An open document: its lines, positions and changes, and how fast the user types.
+r"""An open document: its lines, positions and changes, and the user's typing speed.
 
-pygls's own document is not used: it splits lines as Python's ``splitlines`` does, also at form
-feeds, U+2028 and others, which puts later edits on wrong lines; it silently clamps positions beyond
-the text; and it reads the file of a document that was never opened. Here lines end at ``\n``,
-``\r\n`` and ``\r`` only, as the Language Server Protocol says, a change that does not fit the text
-is an error, and no file is opened. Columns count bytes (utf-8), 16-bit units (utf-16) or characters
-(utf-32), as the editor and the server agreed.
+This replaces pygls's document, which splits lines like Python's ``splitlines``, also at form feeds,
+U+2028 and others, so that later edits hit wrong lines; silently clamps positions beyond the text;
+and reads the file of a document that was never opened. Here lines end only at ``\n``, ``\r\n`` and
+``\r``, as in the Language Server Protocol, a change that does not fit the text is an error, and no
+file is opened. Columns count bytes (utf-8), 16-bit units (utf-16) or characters (utf-32), as
+negotiated with the editor.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class OutOfStep(InputError):
 
 
 class TextDocument:
-    """The text of one open document.
+    """Text of one open document.
 
     Args:
-        encoding: what columns count.
-        version: the editor's number for it.
+        encoding: unit of columns.
+        version: the editor's version number.
 
     Attributes:
         lines: lines with their ends; at least one, and the last has no end.
-        size: characters of the whole text.
+        size: number of characters.
     """
 
     def __init__(self, text: str = "", encoding: Encoding = "utf-16", version: int = 0) -> None:
@@ -63,10 +63,10 @@ class TextDocument:
     def apply(
         self, changes: Sequence[TextDocumentContentChangeEvent], version: int | None = None
     ) -> None:
-        """Applies changes in order, each to the text that the one before left.
+        """Applies changes in order, each to the result of the previous one.
 
         Raises:
-            OutOfStep: if a range is beyond the text. The changes before it have been applied.
+            OutOfStep: if a range is beyond the text; the changes before it remain applied.
         """
         for change in changes:
             if isinstance(change, TextDocumentContentChangeWholeDocument):
@@ -78,28 +78,28 @@ class TextDocument:
             self.version = version
 
     def offset_in_line(self, position: Position) -> int:
-        """The character offset of a position in its line: a column beyond the line's end means its
-        end, a column within a character the character's beginning.
+        """Returns a position's character offset in its line: a column beyond the line means its
+        end, a column within a character means the character's start.
 
         Raises:
-            OutOfStep: if there is no such line.
+            OutOfStep: if the line does not exist.
         """
         if position.line >= len(self.lines):
             raise OutOfStep(
-                f"There is no line {position.line} in a text of {len(self.lines)} lines."
+                f"Line {position.line} is beyond the document's {len(self.lines)} lines."
             )
         line = self.lines[position.line].rstrip("\r\n")
         return _characters(line, position.character, self.encoding)
 
     def position(self, line: int, offset: int) -> Position:
-        """The position of a character of a line."""
+        """Returns the position of a character offset in a line."""
         return Position(line, units(self.lines[line][:offset], self.encoding))
 
     def around(self, position: Position, before: int, after: int) -> tuple[str, str]:
-        """The text before and after a position: whole lines, with at least this many characters.
+        """Returns the text before and after a position: whole lines, at least this many characters.
 
         Raises:
-            OutOfStep: if there is no such line.
+            OutOfStep: if the line does not exist.
         """
         at = self.offset_in_line(position)
         line = self.lines[position.line]
@@ -120,20 +120,20 @@ class TextDocument:
     def _replace(self, start: Position, end: Position, text: str) -> None:
         if end < start:
             start, end = end, start
-        if end == Position(len(self.lines), 0):  # how some editors name the end of the text
+        if end == Position(len(self.lines), 0):  # some editors send this as the end of the text
             end = Position(end.line - 1, _LINE_END)
             start = min(start, end)
         head_end, tail_start = self.offset_in_line(start), self.offset_in_line(end)
         first, last = start.line, end.line
         head, tail = self.lines[first][:head_end], self.lines[last][tail_start:]
         if first and self.lines[first - 1].endswith("\r"):
-            first -= 1  # a line feed that now follows belongs to it
+            first -= 1  # a line feed that now follows is part of the same line end
             head = self.lines[first] + head
         old = sum(map(len, self.lines[first : last + 1]))
         block = head + text + tail
         lines = split_lines(block)
         if last + 1 < len(self.lines):
-            lines.pop()  # an empty one: the block ends in a line end, and another line follows
+            lines.pop()  # empty: the block ends in a line end, and another line follows
         self.lines[first : last + 1] = lines
         self.size += len(block) - old
 
@@ -141,7 +141,7 @@ class TextDocument:
 def moved(
     position: Position, change: TextDocumentContentChangeEvent, encoding: Encoding
 ) -> Position:
-    """A position after a change; the end of the change for a position within it."""
+    """Returns a position after a change; a position within the change moves to its end."""
     if isinstance(change, TextDocumentContentChangeWholeDocument):
         return position
     start, end = change.range.start, change.range.end
@@ -158,7 +158,7 @@ def moved(
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines with their ends; the last one has none, and is empty after a final line end."""
+    """Returns the lines with their ends; the last has none, and is empty after a final line end."""
     lines = _LINE.findall(text)
     if not lines or lines[-1][-1] in "\r\n":
         lines.append("")
@@ -166,13 +166,13 @@ def split_lines(text: str) -> list[str]:
 
 
 def units(text: str, encoding: Encoding) -> int:
-    """The length of a text in units of an encoding."""
+    """Returns the length of a string in units of an encoding."""
     codec, width = _CODECS[encoding]
     return len(text) if text.isascii() else len(_encoded(text, codec)) // width
 
 
 def _characters(line: str, column: int, encoding: Encoding) -> int:
-    """The character at a column of a line, the last one that begins at or before it."""
+    """Returns the index of the last character that begins at or before a column."""
     if line.isascii():
         return min(column, len(line))
     codec, width = _CODECS[encoding]
@@ -180,25 +180,25 @@ def _characters(line: str, column: int, encoding: Encoding) -> int:
 
 
 def _encoded(text: str, codec: str) -> bytes:
-    """A text's bytes; lone surrogates count as characters of three bytes or one unit."""
+    """Encodes a string; lone surrogates count as three bytes or one unit."""
     return _SURROGATE.sub("\ufffd", text).encode(codec)
 
 
-_SHARE = 0.5  # share of the usual interval
+_SHARE = 0.5  # fraction of the usual interval
 _PAUSE_S = 1.0  # longer intervals are not typing
 _FORGET = 0.3  # weight of the latest interval
 _BREAKS = "\n.([{=,: "
 
 
 class TypingDelay:
-    """How long an automatic request waits for the next key; explicit ones do not wait.
+    """Delay of automatic requests until the next key; explicit ones do not wait.
 
-    The wait avoids work that the next key makes useless. Within a burst of typing it is a share of
-    the usual time between keys. It is short because a superseded request costs at most one forward
-    pass, and what it has encoded stays in the cache.
+    The delay avoids work that the next key makes useless. Within a burst of typing it is a fraction
+    of the usual time between keys. It is short because a superseded request costs at most one
+    forward pass, and the tokens that it encoded stay in the cache.
 
     Args:
-        longest_s: longest wait.
+        longest_s: maximum delay.
     """
 
     def __init__(self, longest_s: float = 0.08) -> None:
@@ -207,7 +207,7 @@ class TypingDelay:
         self._last_s = float("-inf")
 
     def key(self, now_s: float) -> None:
-        """A change came."""
+        """Records a change."""
         since = now_s - self._last_s
         self._last_s = now_s
         if since > _PAUSE_S:
@@ -216,13 +216,13 @@ class TypingDelay:
         self._interval_s = since if old is None else old + _FORGET * (since - old)
 
     def wait_s(self, now_s: float, before: str, work_s: float) -> float:
-        """How long to wait.
+        """Returns the delay in seconds.
 
         Args:
-            now_s: the request's time.
-            before: the character before the cursor; after some, people stop to think.
-            work_s: average time of an answer. If it is less than the time to the next key, waiting
-                saves nothing.
+            now_s: time of the request.
+            before: character before the cursor; after some, users stop to think.
+            work_s: average duration of a completion. If it is less than the time to the next key,
+                waiting saves no work.
         """
         interval = self._interval_s
         if interval is None or now_s - self._last_s > _PAUSE_S or work_s < interval:

@@ -1,13 +1,14 @@
-"""What a model answers at a moment of editing.
+"""The model's response at an edit state.
 
-A model in this process is asked in up to three ways. If the history renames something that is in
-the window, the prediction continues that renaming: the model chooses where an edit begins, and then
-takes what it finds possible. The answer is that no edit is due only if the model is sure of it, and
-never if the program shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model
-begins an edit and changes nothing, it writes one that begins at the first line that the program
-shows to be due. If that changes nothing either, or no line is known, its next most probable answer
-is taken, unless that is long, or the program shows nothing and "no edit" is among the model's
-answers. A server is asked once.
+A model in this process is queried in up to three ways. If the history renames something in the
+window, the request's prediction continues that rename: the model chooses where an edit begins, and
+then accepts predicted tokens that it finds possible. "No edit" is the response only if the model is
+confident, and never if the program shows that one is expected
+(:func:`codegen.methods.edits.due.is_due`). If the model begins an edit that changes nothing, it is
+queried for one at the first line that the program shows to need a change. If that changes nothing
+either, or no such line is known, its next most likely response is used, unless it is long, or the
+program shows no expected change and the model's responses include "no edit". A server is queried
+once.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
     from codegen.server.model import CompletionModel
 
 MOST_TOKENS = 192
-"""Of an answer."""
-# The probability of "no edit" below which the best edit is proposed all the same: the largest at
-# which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
+"""Per response."""
+# Below this probability of "no edit", the best edit is proposed anyway. The largest value with
+# which the model stays silent in nine of ten states without an expected edit (docs/next_edits.md).
 _SURE = 0.55
-_UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
-_NEVER = 2.0  # more than any probability
-_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
-_RIVAL_TOKENS = 64  # of each; nothing is proposed if the one that is taken is longer
-_LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
+_UNLIKELY = 0.1  # below this, an edit that changes nothing counts as the model's slip
+_NEVER = 2.0  # above any probability
+_RIVALS = 4  # responses to search for an edit if the first one changes nothing
+_RIVAL_TOKENS = 64  # of each; no proposal if the chosen one is longer
+_LEAST = 0.02  # minimum probability of each token of a predicted rename
 TIMEOUT_S = 10.0
-"""Per answer of a server."""
-_MOST_CHARACTERS = 16_384  # per answer of a server
+"""Per response of a server."""
+_MOST_CHARACTERS = 16_384  # per response of a server
 
 
 async def answer(
@@ -60,11 +61,11 @@ async def answer(
     *,
     is_sure: bool = False,
 ) -> str | None:
-    """The model's answer in a format; None if it was cut off. See the module's text.
+    """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
     Args:
-        prompt: of the moment ``edit``, in the format.
-        is_sure: ask at once for an edit that begins at the line that is due, if one is known.
+        prompt: prompt for the edit state ``edit``, in the format.
+        is_sure: request directly an edit that begins at the line that needs a change, if known.
     """
     if isinstance(engine.model, Upstream):
         return await _answer_of_server(engine.model, form, prompt)
@@ -79,12 +80,12 @@ async def answer(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One moment that a model in this process is asked about.
+    """Queries to a model in this process about one edit state.
 
     Attributes:
-        none: the token that says that no edit is due; None if the format has none.
-        is_due: whether the program shows that an edit is due.
-        request: what all questions have in common.
+        none: the token for "no edit"; None if the format has none.
+        is_due: whether the program shows that an edit is expected.
+        request: the common part of all queries.
     """
 
     form: EditFormat
@@ -117,11 +118,11 @@ class _Question:
         return cls(form, engine, edit, none, is_due(edit), request)
 
     async def first(self) -> Candidate | None:
-        """The most probable answer."""
+        """Returns the most likely response."""
         return await self._asked(replace(self.request, hesitant=self._silence(_SURE)))
 
     async def placed(self) -> Candidate | None:
-        """The answer that begins at the line that is due; None if none is known."""
+        """Returns the response that begins at the line that needs a change; None if unknown."""
         begun, rest = self._begun()
         if not begun:
             return None
@@ -138,13 +139,13 @@ class _Question:
         return replace(found, text=begun + found.text) if found else None
 
     async def other_than(self, first: Candidate) -> Candidate:
-        """Another answer than the most probable one, which changes nothing; that one if there is
-        no better.
+        """Returns a better response than the most likely one, which changes nothing; that one if
+        none is better.
         """
         if (placed := await self.placed()) and not self.is_idle(placed):
             return placed
         prediction = self.request.prediction
-        if not self.request.least:  # no renaming is predicted
+        if not self.request.least:  # no rename is predicted
             prediction = first.text + prediction
         asked = replace(
             self.request,
@@ -161,9 +162,9 @@ class _Question:
         return first if taken.finish_reason == "length" else taken
 
     def is_idle(self, found: Candidate) -> bool:
-        """Whether an answer says that something is to be changed, and changes nothing.
+        """Returns True if a response begins an edit but changes nothing.
 
-        Formats without a mark for "no edit" say so by changing nothing.
+        In formats without a mark, an edit that changes nothing means "no edit".
         """
         if not self.form.none or found.text == self.form.none:
             return False
@@ -181,11 +182,11 @@ class _Question:
         return ((self.none, _NEVER if self.is_due else least),)
 
     def _begun(self) -> tuple[str, str]:
-        """How an answer begins at the first line that the program shows to be due.
+        """Returns the start of a response at the first line that needs a change.
 
         Returns:
-            The beginning, empty if no line or no such beginning is known; the rest of an answer
-            that continues the history's renaming from there, empty if there is none.
+            The start, empty if unknown; and the rest of a response that continues the history's
+            rename from there, or "".
         """
         edit = self.edit
         top, bottom = edit.window
@@ -199,7 +200,7 @@ class _Question:
 
 
 def _written(form: EditFormat, edit: Edit, target: str) -> str:
-    """The answer for a target; empty if the format cannot express it."""
+    """Returns the response for a target; empty if the format cannot express it."""
     try:
         return form.answer(replace(edit, target=target))
     except Unwritable:
@@ -228,4 +229,4 @@ async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -
                     return None
     except TimeoutError:
         return None
-    return "".join(parts) if reason == "eos" else None  # no reason: the stream was cut off
+    return "".join(parts) if reason == "eos" else None  # no reason: the stream was interrupted

@@ -1,4 +1,4 @@
-"""The edits of an open document, as prompts for the next one show them."""
+"""The edits of an open document, for prompts, and the outcomes of proposed edits."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from codegen.server.document import TextDocument
 from codegen.server.secrets import REDACTED, redact, secret_spans, without_spans
 
 _PAUSE_S = 1.0  # between two edits
-_NEAR = 8  # lines: a change farther away is another edit
+_NEAR = 8  # lines; a change farther away is another edit
 _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 
 
 @dataclass
 class Tracker:
-    """The edits of one document since it was opened.
+    """Edits of one document since it was opened.
 
-    Changes in a row of one line are one edit, so that a pause within a word does not end it, and so
+    Consecutive changes of one line are one edit, so that a pause within a word does not end it. So
     are changes within a second of each other, at most eight lines apart.
 
     Attributes:
-        before: the lines before the current edit; None if there is none.
-        done: the edits before that one, oldest first.
+        before: lines before the current edit; None without one.
+        done: edits before that one, oldest first.
     """
 
     before: list[str] | None = None
@@ -45,7 +45,7 @@ class Tracker:
     def changing(
         self, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent], now: float
     ) -> None:
-        """Notes changes; called before they are applied to the document."""
+        """Records changes; called before they are applied to the document."""
         for change in changes:
             place: Range | None = getattr(change, "range", None)
             if place is None:  # the whole text: the edit is unknown
@@ -64,11 +64,11 @@ class Tracker:
             self._line, self._at = place.start.line, now
 
     def calm(self, now: float) -> bool:
-        """Whether something was edited, and no bulk change was made just now."""
+        """Returns True if there are edits, and no bulk change just now."""
         return bool(self.done or self.before is not None) and now - self._bulk_at > _BULK_S
 
     def changes(self, document: TextDocument, path: str) -> list[Change]:
-        """All edits, oldest first, with their lines in the current document."""
+        """Returns all edits, oldest first, with their lines in the current document."""
         done, before = self.done, self.before
         if before is not None:
             done = _with_difference(done, before, document.lines)
@@ -82,7 +82,7 @@ class Tracker:
 def _with_difference(
     done: Sequence[Change], before: Sequence[str], after: Sequence[str]
 ) -> list[Change]:
-    """The edits and those between two states; earlier ones move with their lines."""
+    """Appends the edits between two states; earlier edits move with their lines."""
     start = 0
     while start < min(len(before), len(after)) and before[start] == after[start]:
         start += 1
@@ -108,8 +108,8 @@ def _with_difference(
 
 
 KEPT_S = 30.0
-_MOST = 20  # proposals that are watched at a time
-_MOST_WORK = 3_000_000  # steps of comparing two texts
+_MOST = 20  # maximum proposals watched at a time
+_MOST_WORK = 3_000_000  # maximum steps for comparing two texts
 
 
 @dataclass
@@ -117,13 +117,13 @@ class Watched:
     """A proposal whose outcome is not known yet.
 
     Attributes:
-        edit: the moment, as it may be written; None if it may not.
+        edit: the edit state to log, redacted; None if it must not be logged.
         proposed: the window's text with the proposal.
-        document: has the current text.
-        before, after: the lines without and with the proposal.
-        lines: the proposal's lines in ``after``, end not included.
-        count: adds to a counter.
-        since: when it was proposed or accepted.
+        document: the document with the current text.
+        before, after: lines without and with the proposal.
+        lines: range of the proposal's lines in ``after``, end exclusive.
+        count: increments a counter.
+        since: time when it was proposed or accepted.
     """
 
     edit: Edit | None
@@ -141,10 +141,10 @@ class Watched:
 
 
 class Outcomes:
-    """The outcomes of one session's proposals.
+    """Outcomes of one session's proposals.
 
     Args:
-        path: the file to append them to; None to count them only.
+        path: the file to append them to; None to only count them.
 
     Raises:
         InputError: if the file cannot be written.
@@ -158,19 +158,19 @@ class Outcomes:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.fchmod(self._file, 0o600)  # it may have been there
+            os.fchmod(self._file, 0o600)  # the file may have existed
         except OSError as error:
             raise InputError(
-                f"Cannot write {path}: {error.strerror}.", "Name another file: -o edit_log=FILE."
+                f"Cannot write {path}: {error.strerror}.", "Pass another -o edit_log=FILE."
             ) from None
 
     @property
     def is_written(self) -> bool:
-        """Whether outcomes go into a file."""
+        """True if outcomes are written to a file."""
         return self._file is not None
 
     def watch(self, id_: str, watched: Watched) -> None:
-        """Watches a proposal from now on. One that was made before, word for word, is replaced."""
+        """Starts watching a proposal, which replaces an identical earlier one."""
         for key, other in list(self._watched.items()):
             if other.uri == watched.uri and not other.accepted and other.after == watched.after:
                 watched.shown |= self._watched.pop(key).shown
@@ -179,29 +179,29 @@ class Outcomes:
             self._end(next(iter(self._watched)))
 
     def show(self, id_: str) -> None:
-        """The editor shows a proposal."""
+        """Records that the editor shows a proposal."""
         if id_ in self._watched:
             self._watched[id_].shown = True
 
     def accept(self, id_: str, now: float) -> None:
-        """A proposal was accepted."""
+        """Records that a proposal was accepted."""
         if id_ in self._watched:
             self._watched[id_].accepted, self._watched[id_].since = True, now
 
     def changing(self, uri: str, now: float) -> None:
-        """Judges what is due in a document; called before each change, so that the text is still
-        the one of the time when it was due.
+        """Decides the outcomes of a document's proposals that are old enough; called before each
+        change, so that the text is still from that time.
         """
         for id_, one in list(self._watched.items()):
             if one.uri == uri and now - one.since >= KEPT_S:
                 self._end(id_)
 
     def close(self, uri: str = "", *, is_lost: bool = False) -> None:
-        """Judges everything in a document, or in all of them.
+        """Decides the outcomes of all proposals in a document, or in all documents.
 
         Args:
             uri: the document; empty for all.
-            is_lost: its text is not known, so nothing is judged.
+            is_lost: its text is unknown, so the proposals are dropped without an outcome.
         """
         for id_, one in list(self._watched.items()):
             if not uri or one.uri == uri:
@@ -240,22 +240,22 @@ class Outcomes:
 
 
 def _differ(old: Sequence[str], new: Sequence[str], start: int, end: int) -> bool:
-    """Whether the lines from ``start`` to ``end`` (not included) of the old text changed."""
+    """Returns True if the lines from ``start`` to ``end`` (exclusive) of the old text changed."""
     hunks = difference(old, new, _MOST_WORK)
-    if start == end:  # removed lines that came back
+    if start == end:  # removed lines that were restored
         return any(hunk.start <= start <= hunk.end for hunk in hunks)
     return any(hunk.start < end and hunk.end > start for hunk in hunks)
 
 
-_MOST_PLACES = 8  # of an edit whose line is not certain
+_MOST_PLACES = 8  # maximum candidate positions of an edit whose line is uncertain
 
 
 def hidden_lines(moment: Edit) -> frozenset[str]:
-    """Lines of the file, now or before an edit, that hold a secret or a part of one; without the
-    white space around them.
+    """Returns the lines of the file, now or before an edit, that contain a secret or a part of one,
+    stripped of whitespace.
 
     Args:
-        moment: with all that was edited, not what a prompt shows of it.
+        moment: the edit state with all edits, not only the ones in a prompt.
     """
     return frozenset(
         line for text in _states(moment) for line in _lines_in(text, secret_spans(text))
@@ -263,9 +263,9 @@ def hidden_lines(moment: Edit) -> frozenset[str]:
 
 
 def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
-    """The edit without secrets; None if its window, or all of its history, may hold one.
+    """Returns the edit without secrets; None if its window or its whole history may contain one.
 
-    Edits of the history that touched a secret are left out.
+    Edits of the history that touched a secret are omitted.
     """
     above, _ = around(edit)
     window = window_text(edit)
@@ -286,7 +286,7 @@ def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
 
 
 def is_clean(text: str, hidden: Collection[str]) -> bool:
-    """Whether a text holds no secret and none of these lines."""
+    """Returns True if a text contains no secret and none of these lines."""
     lines = {line.strip() for line in text.split("\n")}
     return lines.isdisjoint(hidden) and redact(text) == text
 
@@ -299,7 +299,7 @@ def _without_lines(text: str, hidden: Collection[str]) -> str:
 
 
 def _states(moment: Edit) -> Iterator[str]:
-    """The file now and before each edit of the history, without those that do not fit it."""
+    """Yields the file now and before each edit of the history, skipping edits that do not fit."""
     lines = lines_of(moment.text)
     left = [(change, {change.line}) for change in moment.history if change.path == moment.path]
     yield moment.text
@@ -320,7 +320,7 @@ def _states(moment: Edit) -> Iterator[str]:
 
 
 def _lines_in(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """The lines that character ranges touch, without the white space around them."""
+    """Yields the lines that overlap character ranges, stripped of whitespace."""
     for start, end in spans:
         first = text.rfind("\n", 0, start) + 1
         last = text.find("\n", end)

@@ -1,9 +1,9 @@
-"""The engine, called from an event loop: earlier suggestions, limits, and the queue of jobs.
+"""The engine, called from an event loop: earlier suggestions, limits, and the job queue.
 
-Only the latest request of a document counts: an older one is given up, whether it waits or runs.
+Only the latest request of a document counts: an older one is cancelled, waiting or running.
 Clients take turns, and requests of several documents run together (:mod:`schedule`). A
-:class:`Source` makes the text: a model in this process (:mod:`codegen.server.model`) or a server
-(:mod:`codegen.server.upstream`). Its worker thread takes jobs from the queue.
+:class:`Source` generates the text: a model in this process (:mod:`codegen.server.model`) or a
+server (:mod:`codegen.server.upstream`). Its worker thread takes jobs from the queue.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from codegen.server.requests import (
 )
 from codegen.server.schedule import Job, JobQueue, OnText
 
-_WEIGHT = 0.2  # the latest duration's, in the moving average
+_WEIGHT = 0.2  # of the latest duration in the moving average
 
 
 class Source(Protocol):
-    """What makes the text of completions.
+    """Generator of completions.
 
     Attributes:
-        limit: most tokens of a prompt and its completion.
-        longest: most tokens of a conversation.
-        remote: whether that is another machine.
+        limit: maximum tokens of a prompt with its completion.
+        longest: maximum tokens of a conversation.
+        remote: whether it runs on another machine.
         status: the latest status, for editors.
         on_status: called in any thread when the status changes.
     """
@@ -51,7 +51,7 @@ class Source(Protocol):
     on_status: Callable[[Status], None] | None
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> Thread:
-        """A thread, not started yet, that answers jobs until the queue is stopped."""
+        """Creates, but does not start, a thread that processes jobs until the queue is stopped."""
         ...
 
 
@@ -67,7 +67,7 @@ class CompletionEngine:
         self.model = model
         self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
-        self.usual_s = 0.0  # what an answer of the model takes on average
+        self.usual_s = 0.0  # average duration of a model's completion
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._worker = model.worker(self._queue, self.limits, self.metrics)
@@ -76,16 +76,16 @@ class CompletionEngine:
     async def complete(
         self, request: CompletionRequest, on_text: OnText | None = None
     ) -> Completion:
-        """Answers a request. Cancelling the task gives it up within one forward pass.
+        """Completes a request. Cancelling the task stops it within one forward pass.
 
         Args:
-            on_text: called in the event loop with the first candidate's text as it comes.
+            on_text: called in the event loop with chunks of the first candidate's text.
 
         Raises:
-            Superseded: if a newer request came for the document.
-            Overloaded: if too many requests wait.
+            Superseded: if a newer request for the document arrived.
+            Overloaded: if too many requests are waiting.
             ModelError: if the model does not support the request.
-            Unavailable: if the upstream server gave no text before the deadline.
+            Unavailable: if the upstream server returned no text before the deadline.
         """
         request = self._within_limits(request)
         began = time.perf_counter()
@@ -109,7 +109,7 @@ class CompletionEngine:
         return answer
 
     def warm_up(self, request: CompletionRequest) -> None:
-        """Encodes a document's context while no other request waits; gives no answer."""
+        """Encodes a document's context while no other request is waiting; returns no result."""
         loop = asyncio.get_running_loop()
         job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -117,7 +117,7 @@ class CompletionEngine:
             self._queue.put(job)
 
     def suggestions(self, key: DocumentKey) -> Suggestions:
-        """What was suggested in a document."""
+        """Returns the earlier suggestions in a document."""
         found = self._suggestions.get(key)
         if found is None:
             found = self._suggestions[key] = Suggestions()
@@ -127,13 +127,13 @@ class CompletionEngine:
         return found
 
     def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """What earlier suggestions give for a request; None if the model must decode."""
+        """Returns earlier suggestions that match a request; None if the model must decode."""
         if request.multiline is None or request.params.temperature > 0:
             return None
         return self.suggestions(request.key).find(self._within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
-        """Gives up the requests of a document."""
+        """Cancels the requests of a document."""
         self._queue.give_up(key)
 
     def close(self, key: DocumentKey) -> None:
@@ -142,13 +142,13 @@ class CompletionEngine:
         self._queue.forget(key)
 
     def stop(self) -> None:
-        """Ends the worker; requests that wait or run are given up."""
+        """Stops the worker and cancels all waiting and running requests."""
         self._queue.stop()
         self._worker.join(timeout=10)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits or runs."""
+        """True if no request is waiting or running."""
         return self._queue.idle
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
@@ -166,18 +166,18 @@ class CompletionEngine:
         )
 
 
-_KEPT = 16  # sets of suggestions a document
+_KEPT = 16  # sets of suggestions per document
 
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """Texts suggested for a request.
+    """Suggestions for one request.
 
     Attributes:
-        window: the end of the request's prefix that the prompt was made from.
-        whole: whether that is all of the prefix.
-        others: digest of everything else in the request.
-        texts: best first; empty if there was nothing to suggest.
+        window: end of the request's prefix, as far as it was in the prompt.
+        whole: whether the window is the whole prefix.
+        others: digest of all other fields of the request.
+        texts: suggestions, best first; empty if there were none.
     """
 
     window: str
@@ -186,24 +186,24 @@ class Suggested:
     texts: tuple[str, ...]
 
     def typed(self, prefix: str) -> str | None:
-        """What a prefix adds to this one; None if the model would see another text before it."""
+        """Returns what a prefix adds to this one; None if the text before it differs."""
         at = 0 if self.whole else prefix.rfind(self.window)
         same = at >= 0 and prefix.startswith(self.window, at)
         return prefix[at + len(self.window) :] if same else None
 
 
 class Suggestions:
-    """The last suggestions of one document."""
+    """Latest suggestions in one document."""
 
     def __init__(self) -> None:
         self._sets: deque[Suggested] = deque(maxlen=_KEPT)
 
     def add(self, request: CompletionRequest, seen: int, texts: tuple[str, ...]) -> None:
-        """Remembers suggestions.
+        """Stores suggestions.
 
         Args:
-            seen: number of characters before the cursor that the prompt was made from.
-            texts: best first; empty if there is nothing to suggest.
+            seen: number of characters before the cursor in the prompt.
+            texts: suggestions, best first; empty if there are none.
         """
         prefix = request.prefix
         window = prefix[len(prefix) - seen :]
@@ -211,7 +211,7 @@ class Suggestions:
         self._sets.append(Suggested(window, whole, _others(request), texts))
 
     def find(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """What earlier suggestions give for a request; None if fewer texts than it wants."""
+        """Returns earlier suggestions that match a request; None if fewer than it needs."""
         others = _others(request) if self._sets else b""
         for old in reversed(self._sets):
             typed = old.typed(request.prefix) if old.others == others else None
@@ -227,6 +227,6 @@ class Suggestions:
 
 
 def _others(request: CompletionRequest) -> bytes:
-    """Digest of a request without the text before the cursor and the number of candidates."""
+    """Returns a digest of a request, except its prefix and number of candidates."""
     same = replace(request, prefix="", candidates=1, settle=True)
     return blake2b(repr(same).encode("utf-8", "surrogatepass"), digest_size=16).digest()

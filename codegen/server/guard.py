@@ -1,17 +1,16 @@
-"""Access to the HTTP servers: sockets, connections, requests, the token.
+"""Access control of the HTTP servers: sockets, connections, requests, the token.
 
-**Sockets.** The loopback; another address only with a token.
+**Sockets.** The loopback; another address requires a token.
 
-**Connections** (``_Protocol``). Heads of requests must arrive in time; idle connections are closed
-when there are many.
+**Connections** (``_Protocol``). Request heads must arrive in time; idle connections are closed when
+there are many.
 
-**Requests** (:class:`Guard`), an ASGI layer in front of the application. It checks in this order:
-no WebSockets; the Host header (421; a page that rebinds its name to this machine sends its own
-name); the page's origin (403; none is allowed by default); the bearer token (401); the rate (429);
-bodies that are declared as JSON or come with a bearer token, so that forms of web pages are refused
-(415); their size (413) and how long they take to arrive (408).
+**Requests** (:class:`Guard`, ASGI middleware). It checks in this order: no WebSockets; the Host
+header (421; DNS rebinding: such a page sends its own name); the page's origin (403; none is allowed
+by default); the bearer token (401); the rate (429); bodies must be declared as JSON or come with a
+bearer token, so that web forms are rejected (415); their size (413) and time to arrive (408).
 
-**The token** is new in every run, in a file that only its owner may read.
+**The token** is new in every run, and a token file is readable only by its owner.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _SHORTEST_TOKEN = 16
 
 
 def new_token() -> str:
-    """256 random bits."""
+    """Returns a token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
@@ -56,7 +55,7 @@ def write_token(path: Path, token: str) -> None:
     """Writes a token with mode 0600, replacing the old one.
 
     Raises:
-        InputError: if the file can't be written.
+        InputError: if the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -68,15 +67,15 @@ def write_token(path: Path, token: str) -> None:
         partial.replace(path)
     except OSError as error:
         raise InputError(
-            f"Cannot write the token to {path}: {error.strerror}.", "Name another --token-file."
+            f"Cannot write the token to {path}: {error.strerror}.", "Choose another --token-file."
         ) from None
 
 
 def read_token(path: Path) -> str:
-    """Reads a token that the user keeps from run to run.
+    """Reads a token that the user reuses across runs.
 
     Raises:
-        InputError: if the file can't be read, others may read it, or the token is too short.
+        InputError: if the file is unreadable, other users can read it, or the token is too short.
     """
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -100,7 +99,7 @@ def same_token(given: str, token: str) -> bool:
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?", re.ASCII)
 _PUBLIC = frozenset({"/health"})
-_CLIENTS = 1024  # whose rates are kept
+_CLIENTS = 1024  # maximum clients whose rates are stored
 _ALWAYS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST",
@@ -126,9 +125,9 @@ def error_response(
     code: str = "",
     param: str | None = None,
 ) -> JSONResponse:
-    """An error in the form of OpenAI's and llama.cpp's APIs, or of Ollama's for its paths.
+    """Returns an error in the format of OpenAI and llama.cpp, or of Ollama for its paths.
 
-    ``code`` is OpenAI's name for the mistake, by default the status; ``param`` is the wrong field.
+    ``code`` is OpenAI's error code, by default the status; ``param`` is the invalid field.
     """
     if path.startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
@@ -138,21 +137,21 @@ def error_response(
 
 
 async def no_route(request: Request, error: Exception) -> Response:
-    """The response to an unknown path or method."""
+    """Returns the response to an unknown path or method."""
     status, path = getattr(error, "status_code", 404), request.url.path
-    return error_response(path, status, f"There is no {request.method} {path[:80]} here.")
+    return error_response(path, status, f"No route {request.method} {path[:80]}.")
 
 
 @dataclass
 class Guard:
-    """Wraps an ASGI application.
+    """ASGI middleware that checks requests.
 
     Attributes:
-        token: the token that clients must send; None if the user disabled authentication.
+        token: token that clients must send; None if the user disabled authentication.
         hosts: names of this server in addition to the loopback's.
         origins: scheme, host and port of web pages that may send requests.
         limits: sizes, rates and times.
-        cookie: for pages, the cookie that holds the token; an address with ``?token=`` sets it.
+        cookie: for pages, name of the cookie with the token; a URL with ``?token=`` sets it.
     """
 
     app: ASGIApp
@@ -165,7 +164,7 @@ class Guard:
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Responds to one request or passes it on."""
+        """Rejects a request or passes it to the application."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -199,23 +198,21 @@ class Guard:
         await self.app(scope, _replay(body, receive), _with_headers(send, {**allowed, **_ALWAYS}))
 
     def _check_host(self, given: str) -> None:
-        """Checks the Host header without its port."""
+        """Checks the Host header, ignoring the port."""
         found = _HOST.fullmatch(given.lower())
         if not found or (found[1] not in _LOCAL_HOSTS and found[1] not in self.hosts):
-            raise _Refused(
-                421, f"This server has no name {given[:80]!r}; start it with -o host_name=NAME."
-            )
+            raise _Refused(421, f"Host {given[:80]!r} is not allowed; use -o host_name=NAME.")
 
     def _check_origin(self, origin: str | None) -> dict[str, str]:
-        """The headers that let an allowed page read the response."""
+        """Returns the headers that let an allowed page read the response."""
         if origin is None:
             return {}
         if origin not in self.origins:
-            raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with -o origin=URL.")
+            raise _Refused(403, f"Origin {origin[:80]!r} is not allowed; use -o origin=URL.")
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
     def _signed_in(self, request: Request) -> Response | None:
-        """For an address with the right token: a redirect without it that sets the cookie."""
+        """Redirects a URL with the correct token to the one without, and sets the cookie."""
         given = request.query_params.get("token", "")
         if self.token is None or not same_token(given, self.token):
             return None
@@ -231,18 +228,18 @@ class Guard:
         if self.cookie:
             held = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
             if not same_token(held, self.token):
-                raise _Refused(401, "Open the address that was printed; it holds the token.")
+                raise _Refused(401, "Open the URL that was printed; it contains the token.")
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         shown = _password(given) if kind.lower() == "basic" else given.strip()
         if kind.lower() not in ("bearer", "basic") or not same_token(shown, self.token):
-            message = "Give the token as: Authorization: Bearer TOKEN"
+            message = "Send the token as: Authorization: Bearer TOKEN"
             if kind.lower() in ("bearer", "basic") and shown:
-                message = "The token is wrong; it is printed at the start or is in --token-file."
+                message = "Wrong token. It was printed at startup, or is in the --token-file."
             raise _Refused(401, message, {"www-authenticate": "Bearer"})
 
     def _check_rate(self, client: str) -> None:
-        """A token bucket for each client, so that one does not starve another."""
+        """Applies a token bucket per client, so that one does not starve another."""
         now = time.monotonic()
         room, last = self._buckets.pop(client, (float(self.limits.burst), now))
         room = min(self.limits.burst, room + (now - last) * self.limits.requests_per_s)
@@ -257,7 +254,7 @@ class Guard:
         if method in ("GET", "HEAD", "OPTIONS"):
             return b""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        # A page's form cannot send this header, and some clients leave the type out.
+        # A web form cannot send this header, and some clients omit the content type.
         is_client = headers.get("authorization", "").lower().startswith("bearer ")
         if kind != "application/json" and not is_client:
             raise _Refused(415, "Send JSON, with Content-Type: application/json.")
@@ -269,12 +266,12 @@ class Guard:
             async with asyncio.timeout(self.limits.read_s):
                 return await _read(receive, most)
         except TimeoutError:
-            raise _Refused(408, f"The request took over {self.limits.read_s:g} s.") from None
+            raise _Refused(408, f"Sending took over {self.limits.read_s:g} s.") from None
 
 
 def _password(given: str) -> str:
-    """The password of basic authentication, which clients send for ``http://name:TOKEN@host``; ""
-    if there is none.
+    """Returns the password of basic authentication, which clients send for
+    ``http://name:TOKEN@host``; "" if absent.
     """
     try:
         return base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
@@ -283,7 +280,7 @@ def _password(given: str) -> str:
 
 
 def client_name(request: Request) -> str:
-    """What counts as one client: address and program."""
+    """Returns a client's identity: address and program."""
     address = request.client.host if request.client else "local"
     return f"{address} {request.headers.get('user-agent', '')[:80]}"
 
@@ -294,7 +291,7 @@ async def _read(receive: Receive, most: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Refused(400, "The request was not complete.")
+            raise _Refused(400, "The request was incomplete.")
         part = message.get("body", b"")
         size += len(part)
         if size > most:
@@ -305,7 +302,7 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """``receive`` for the application: the body that was read, then later messages."""
+    """Returns a ``receive`` for the application: the body already read, then later messages."""
     given = False
 
     async def again() -> Message:
@@ -338,14 +335,14 @@ _BACKLOG = 128
 
 
 class _Protocol(H11Protocol):
-    """Closes connections that wait without a request or whose client does not read responses.
+    """Closes connections that send no request or whose client does not read responses.
 
     The head of every request must be complete ``_HEADER_S`` after its first byte (or after the
-    connection was made). A connection may be idle for ``_IDLE_S`` between two requests. One whose
-    client reads nothing for ``_UNREAD_S`` is closed. Above ``_CROWDED`` of ``_CONNECTIONS``
-    connections (the same share of another limit), a new connection closes an idle one of the peer
-    that has most, so that nobody can keep others out by holding connections open. Bodies and
-    answers are bounded elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
+    connection was opened). A connection may be idle for ``_IDLE_S`` between two requests. It is
+    closed if its client reads nothing for ``_UNREAD_S``. Above ``_CROWDED`` of ``_CONNECTIONS``
+    connections (the same fraction of another limit), a new connection closes an idle one of the
+    peer with the most, so that no client can block others by holding connections open. Bodies and
+    responses have other limits (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -353,37 +350,37 @@ class _Protocol(H11Protocol):
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        """Starts the clock."""
+        """Starts the timer of the first head."""
         super().connection_made(transport)
         self._since = self.loop.time()
         self._expect_head()
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Starts the clock of a head that begins, stops it if the head is complete."""
+        """Starts the timer when a head begins, stops it when the head is complete."""
         super().data_received(data)
         self._expect_head()
 
     def on_response_complete(self) -> None:
-        """Starts the clock of a next head that has begun to arrive."""
+        """Starts the timer of a next head that has begun to arrive."""
         super().on_response_complete()
         self._since = self.loop.time()
         if self.conn.trailing_data[0]:
             self._expect_head()
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
+        """Starts a timer, because the client reads too slowly."""
         super().pause_writing()
         if self._unread_timer is None:
             self._unread_timer = self.loop.call_later(_UNREAD_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stops the timer, because the client has resumed reading."""
         super().resume_writing()
         self._unread_timer = _cancelled(self._unread_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clocks."""
+        """Stops the timers."""
         self._head_timer = _cancelled(self._head_timer)
         self._unread_timer = _cancelled(self._unread_timer)
         super().connection_lost(exc)
@@ -424,27 +421,27 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 def check_address(host: str, token: str | None) -> None:
-    """Refuses to serve other machines without a token.
+    """Checks that other machines need a token.
 
     Raises:
-        ConfigError: in that case.
+        ConfigError: if they do not.
     """
     if not is_loopback(host) and token is None:
         raise ConfigError(
             f"Other machines can reach {host}, and authentication is disabled.",
-            "Leave --no-token out, or bind to 127.0.0.1 (the token keeps others out).",
+            "Remove --no-token, or bind to 127.0.0.1.",
         )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Returns a listening socket; port 0 chooses a free one.
 
     Raises:
-        MachineError: if the address can't be used.
+        MachineError: if the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sends a response's parts at once (TCP_NODELAY); without it
-    # each body waits 40 ms for the client's delayed acknowledgment of the headers.
+    # With an explicit protocol, asyncio sends a response's parts immediately (TCP_NODELAY);
+    # otherwise each body waits 40 ms for the client's delayed acknowledgment of the headers.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -454,7 +451,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise MachineError(
             f"Cannot listen on {host} port {port}: {getattr(error, 'strerror', error)}.",
-            "Choose another port with --port, 0 for a free one.",
+            "Choose another --port; 0 for a free one.",
         ) from None
     return sock
 
@@ -471,7 +468,7 @@ def serve(
             await server.serve(sockets=[sock])
 
     def stop(*_: object) -> None:
-        # uvicorn's own handlers stop it; it raises the signal again afterwards, for these.
+        # uvicorn's own handlers stop it; it then re-raises the signal for these.
         server.should_exit = True
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -486,7 +483,7 @@ class _Server(uvicorn.Server):
     stopping: Callable[[], None] | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops listening, and waits for requests to end."""
+        """Stops listening, and waits for requests to finish."""
         if self.stopping is not None:
             self.stopping()
         await super().shutdown(sockets)
@@ -499,11 +496,11 @@ def make_server(
     grace_s: int = 2,
     stopping: Callable[[], None] | None = None,
 ) -> uvicorn.Server:
-    """A server with limits.
+    """Returns a server with limits.
 
     Args:
-        connections: most connections at a time; 0 for as many as one user's editors need.
-        grace_s: seconds that requests have to end once the server stops.
+        connections: maximum open connections; 0 for as many as one user's editors need.
+        grace_s: seconds that requests have to finish once the server stops.
         stopping: called on the event loop when the server stops; requests may still be running.
     """
     server = _Server(

@@ -1,11 +1,11 @@
 """The worker thread of a model in this process, and the caches of documents.
 
-The thread checks before every forward pass whether the answer is still wanted. When it is idle, it
+Before every forward pass, the thread checks whether the completion is still needed. When idle, it
 makes stale caches exact.
 
-After an edit most of a document's states are moved instead of encoded again, so they are
-approximate. States that may have decided a token are encoded again before the answer is given,
-unless the request takes the fast answer (:attr:`CompletionRequest.settle`).
+After an edit, most of a document's states are moved instead of re-encoded, so they are approximate.
+States that may have changed a token are re-encoded before the completion is returned, unless the
+request accepts the fast one (:attr:`CompletionRequest.settle`).
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ if TYPE_CHECKING:
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
-_PAST = 4096  # tokens kept of what was decoded in a document
+_PAST = 4096  # maximum decoded tokens to keep per document
 
 
 @dataclass
 class DocumentState:
-    """What is kept of one document between requests.
+    """State of one document between requests.
 
     Attributes:
-        past: tokens decoded in it earlier.
-        quote: the quote of the string that the cursor's line began in; a change needs a recompute.
-        recompute: whether to make the states exact when there is time.
-        doubtful: the latest prompt if its answer was in doubt, else empty.
+        past: tokens decoded earlier in it.
+        quote: quote of the string that the cursor's line began in; a change requires a recompute.
+        recompute: whether to make the states exact when idle.
+        doubtful: the latest prompt if its completion was uncertain, else empty.
     """
 
     cache: EditableCache
@@ -69,11 +69,11 @@ class DocumentState:
 
 
 class DocumentCaches:
-    """Caches by document, for the worker thread alone; the least recently used are dropped first.
+    """Caches by document, only for the worker thread; the least recently used are dropped first.
 
     Args:
-        most: number of documents kept.
-        budget: bytes of all caches together. The document in use is kept whatever its size.
+        most: maximum number of documents.
+        budget: maximum bytes of all caches. The document in use is kept regardless of its size.
     """
 
     def __init__(self, make: Callable[[], EditableCache], most: int, budget: int) -> None:
@@ -84,7 +84,7 @@ class DocumentCaches:
         self.evicted = 0
 
     def get(self, key: DocumentKey) -> DocumentState:
-        """A document's state, a new one if there was none; it becomes the most recent."""
+        """Returns a document's state, new if absent, and marks it as most recent."""
         found = self._documents.get(key)
         if found is None:
             found = self._documents[key] = DocumentState(self._make())
@@ -92,7 +92,7 @@ class DocumentCaches:
         return found
 
     def shrink(self) -> None:
-        """Drops documents that the budget has no room for."""
+        """Drops documents beyond the budget."""
         while len(self._documents) > 1 and (
             len(self._documents) > self._most or self.nbytes > self._budget
         ):
@@ -100,16 +100,16 @@ class DocumentCaches:
             self.evicted += 1
 
     def drop(self, key: DocumentKey) -> None:
-        """Drops a document, if it is kept."""
+        """Drops a document, if present."""
         self._documents.pop(key, None)
 
     def to_recompute(self) -> DocumentState | None:
-        """The most recently used document whose states should be made exact."""
+        """Returns the most recently used document whose states should be made exact."""
         return next((d for d in reversed(self._documents.values()) if d.recompute), None)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all caches."""
+        """Size of all caches in bytes."""
         return sum(document.cache.nbytes for document in self._documents.values())
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class DocumentCaches:
 
 
 class LocalWorker(threading.Thread):
-    """Answers several jobs together with one model; ends when the queue is stopped."""
+    """Runs several jobs together with one model until the queue is stopped."""
 
     def __init__(
         self, model: CompletionModel, queue: JobQueue, limits: ServerLimits, metrics: Metrics
@@ -132,19 +132,19 @@ class LocalWorker(threading.Thread):
         self._account = drafts.Account()  # counts the drafts of all requests
 
     def run(self) -> None:
-        """Answers jobs until the queue is stopped."""
+        """Processes jobs until the queue is stopped."""
         schedule = self._schedule
         with torch.inference_mode():
             while True:
                 while job := self._queue.take(self.caches.drop, self._refresh):
                     self._end(job, schedule.start(job, self._answer(job)))
                 if not len(schedule):
-                    return  # the queue waits for a job while nothing runs, until it is stopped
+                    return  # while no job is running, take() waits for one or until stopped
                 for ended, outcome in schedule.round():
                     self._end(ended, outcome)
 
     def _end(self, job: Job, outcome: Outcome | None) -> None:
-        """Answers a job that is over, if there is an outcome."""
+        """Finishes a job if it has an outcome."""
         if outcome is None:
             return
         if is_bug(outcome):
@@ -152,7 +152,7 @@ class LocalWorker(threading.Thread):
         self._queue.finish(job, outcome)
 
     def _refresh(self) -> bool:
-        """Makes stale states exact until a request comes; returns whether there were any."""
+        """Makes stale states exact until a request arrives; returns True if there were any."""
         document = self.caches.to_recompute()
         if document is None:
             return False
@@ -254,14 +254,14 @@ class LocalWorker(threading.Thread):
         self.metrics.gauge("documents_evicted", self.caches.evicted)
 
 
-_DRAFT = 7  # most drafted tokens a pass
-_REMEMBERED = 16  # last tokens of the prompt that are kept with the decoded ones
-_GREEDY = (0.0,)  # random numbers that greedy decoding ignores
-_TRIES = 3  # forks tried for each candidate wanted
+_DRAFT = 7  # maximum drafted tokens per pass
+_REMEMBERED = 16  # last tokens of the prompt to keep with the decoded ones
+_GREEDY = (0.0,)  # random numbers, which greedy decoding ignores
+_TRIES = 3  # maximum forks tried per requested candidate
 
 
 class InDoubt(Exception):
-    """States that an edit made approximate may have decided a token."""
+    """States that an edit made approximate may have changed a token."""
 
 
 @dataclass
@@ -269,7 +269,7 @@ class _Path:
     """Tokens of one candidate.
 
     Attributes:
-        tokens: decoded so far, including those before the fork.
+        tokens: tokens decoded so far, including the ones before the fork.
         seconds: second choices (probability, position, token) of the tokens decoded here.
     """
 
@@ -281,14 +281,14 @@ class _Path:
 
 @dataclass(eq=False)
 class CandidateSearch:
-    """The candidates of one request, decoded on one document's cache.
+    """Decodes the candidates of one request with one document's cache.
 
     Args:
         model: the shared model.
-        cache: holds the prompt, before and afterwards.
-        past: tokens decoded in this document earlier.
-        planner: cuts drafts to the length that pays.
-        on_text: called with the first candidate's text as it comes, without unsafe characters but
+        cache: the document's cache; contains the prompt before and afterwards.
+        past: tokens decoded earlier in this document.
+        planner: trims drafts to the profitable length.
+        on_text: called with chunks of the first candidate's text, without unsafe characters but
             otherwise unfiltered.
     """
 
@@ -314,10 +314,10 @@ class CandidateSearch:
         self.row = EditedRow(self.cache)
 
     def run(self) -> Passes[list[Candidate]]:
-        """The candidates, best first; yields the forward passes that it needs.
+        """Returns the candidates, best first; yields the forward passes that it needs.
 
         Raises:
-            InDoubt: if the request wants doubts settled, and approximate states may have decided a
+            InDoubt: if the request has ``settle`` set and approximate states may have changed a
                 token. Several candidates, and sampled ones, begin with exact states.
         """
         try:
@@ -409,7 +409,7 @@ class CandidateSearch:
             path.text = stream.text
 
     def _ended(self, path: _Path, stream: TextStream) -> bool:
-        """Whether a stop string or the stop rule ends the path; sets its text."""
+        """Returns True if a stop string or the stop rule ends the path; sets its text."""
         path.text = stream.text
         end = self.rule.end(path.text) if self.rule else None
         if end is not None:
@@ -424,10 +424,10 @@ class CandidateSearch:
 
 
 class _Chosen(Speculation):
-    """The tokens of a path, drafted from the request's prediction or the document's past.
+    """Decodes a path with drafts from the request's prediction or the document's past.
 
-    It notes second choices for further candidates, and doubts if the cache holds states that an
-    edit made approximate.
+    Records second choices for other candidates, and uncertain tokens if the cache has states that
+    an edit made approximate.
     """
 
     def __init__(self, search: CandidateSearch, path: _Path) -> None:
@@ -442,22 +442,22 @@ class _Chosen(Speculation):
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
         self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
-        if request.least:  # not the drafter: drafts are cut by their cost, which must not decide
+        if request.least:  # not the drafter: it cuts drafts by cost, which must not matter
             self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
 
     @property
     def predicted(self) -> Sequence[int]:
-        """Numbers of the prediction's tokens that were verified and that were right."""
+        """Returns how many of the prediction's tokens were verified, and how many were correct."""
         return self.tallies[0].get("", (0, 0)) if self.request.prediction else (0, 0)
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
-        """See :class:`Strategy`. A token is chosen, and doubted, only once it is reached."""
+        """See :class:`Strategy`. Chooses and checks only tokens that the walk reaches."""
         (children,) = self._children
         return [walk(children, lambda node: self._choose(batch, logits[:, node]))]
 
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
-        """Chooses a token by logits [1, V], changed in place, and notes what is needed of it."""
+        """Chooses a token by logits [1, V], modified in place; records rivals and doubts."""
         batch.restrict(logits)
         search, request = self.search, self.request
         if request.hesitant and self.is_first and not self.path.tokens:
@@ -487,9 +487,9 @@ class _Chosen(Speculation):
     def _predicted_or(
         self, token: int, follower: drafts.CursorDrafter, logprobs: torch.Tensor
     ) -> int:
-        """The prediction's next token if it is probable enough by ``logprobs`` [V], else ``token``.
+        """Returns the prediction's next token if ``logprobs`` [V] allow it, else ``token``.
 
-        The first token is the model's own if it may say that there is no answer.
+        The first token is the model's own if it may mean "no edit".
         """
         predicted, least = follower.next, math.log(self.request.least)
         is_own = self.is_first and bool(self.request.hesitant)
@@ -500,6 +500,6 @@ class _Chosen(Speculation):
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
-    """Calls ``on_text`` with a piece of text, if there is any."""
+    """Calls ``on_text`` with a chunk of text, unless it is empty."""
     if on_text and (piece := safe_text(piece)):
         on_text(piece)

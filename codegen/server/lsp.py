@@ -1,8 +1,8 @@
 """The language server: inline completions (LSP 3.18) over standard input and output.
 
 pygls implements the protocol, with two exceptions: messages are read here, with limits and recovery
-from malformed ones, and documents are kept by :class:`codegen.server.session.Session` alone (see
-:mod:`codegen.server.document` for why).
+from malformed ones, and only :class:`codegen.server.session.Session` stores documents (see
+:mod:`codegen.server.document` for the reason).
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ _WORD = re.compile(r"\w*\Z")
 _LINE_BYTES = 4096
 _HEADERS = 32
 _BLOCK = 1 << 16
-_DISCARDED = 1 << 30  # a longer message is not waited for
+_DISCARDED = 1 << 30  # maximum bytes of a message to read and discard
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A message that cannot be read; ``reason`` is one line for the response."""
+    """Message that cannot be read; ``reason`` is one line for the response."""
 
     reason: str
 
 
 def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
-    """The next message's body; None at the end of the blocking stream.
+    """Reads the next message's body; None at the end of the blocking stream.
 
     A body of more than ``most`` bytes is read and discarded.
     """
@@ -82,7 +82,7 @@ def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
             length = int(value) if len(value.strip()) <= 15 else _DISCARDED + 1
     if length is None:
-        return Malformed("There is no Content-Length among the headers.")
+        return Malformed("The headers lack Content-Length.")
     if length > most:
         return _discard(stream, length, most)
     body = stream.read(length)
@@ -97,11 +97,11 @@ def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
         if not block:
             return None
         length -= len(block)
-    return Malformed(f"A message holds at most {most} bytes.")
+    return Malformed(f"The message exceeds {most} bytes.")
 
 
 def _to_session_alone(method: str) -> Any:
-    """pygls's handler of a message about a document, without pygls's own copy of it."""
+    """Returns pygls's handler of a message about a document, without pygls's own copy of it."""
 
     @lsp_method(method)
     def handler(self: Protocol, params: Any) -> Iterator[Any]:
@@ -111,11 +111,11 @@ def _to_session_alone(method: str) -> Any:
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's protocol without its own copy of the documents, and with no message that ends it.
+    """pygls's protocol without its own copy of the documents; no message can stop it.
 
     Attributes:
-        only_utf16: whether columns always count UTF-16, whatever the editor offers: some clients of
-            next edits assume it.
+        only_utf16: whether columns always count UTF-16, regardless of the editor's offer, because
+            some clients of next edits assume it.
     """
 
     only_utf16 = False
@@ -125,10 +125,10 @@ class Protocol(LanguageServerProtocol):
     lsp_text_document__did_close = _to_session_alone(types.TEXT_DOCUMENT_DID_CLOSE)
 
     async def take(self, message: bytes | Malformed) -> None:
-        """Handles one message, or responds with what is wrong with it.
+        """Handles one message, or responds with its error.
 
-        The handler's first step is done before the next message is read, so that a request sees the
-        text as it was when the request came.
+        The handler's first step finishes before the next message is read, so that a request refers
+        to the text at its arrival.
         """
         if isinstance(message, Malformed):
             self._refuse(None, JsonRpcInvalidRequest(message.reason))
@@ -233,7 +233,7 @@ def _add_settings(server: LanguageServer, session: Session) -> None:
             server.window_log_message(message)
 
     async def watch() -> None:
-        """Asks the editor to report files that change on disk, if it can."""
+        """Requests reports of files that change on disk, if the editor supports them."""
         workspace = server.client_capabilities.workspace
         watched = workspace.did_change_watched_files if workspace else None
         if watched is None or not watched.dynamic_registration:
@@ -296,10 +296,10 @@ def _add_inline(server: LanguageServer, session: Session) -> None:
 
 
 def _add_next_edits(server: LanguageServer, session: Session) -> None:
-    """Edits beyond the cursor, in the protocol of GitHub's Copilot language server.
+    """Registers edits beyond the cursor, in the protocol of GitHub's Copilot language server.
 
     Clients such as sidekick.nvim send the request, apply the edit and run the command. For other
-    editors the edit is a code action as well.
+    editors, the edit is also a code action.
     """
     next_edits = session.next_edits
     assert next_edits
@@ -323,14 +323,14 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
 
     @server.command(ACCEPTED)
     def accepted(*_: Any) -> None:
-        """No-op, accepted for compatibility: acceptance is seen in the document's change."""
+        """No-op, accepted for compatibility; the document's change shows the acceptance."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
         types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
     )
     async def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
-        """Only if the user asks for actions: editors also request them at each cursor move."""
+        """Returns the edit only for the user's own requests, not for those at cursor moves."""
         if params.context.trigger_kind != types.CodeActionTriggerKind.Invoked:
             return []
         found = await session.next_edit(params.text_document.uri, None, params.range.start)
@@ -355,7 +355,7 @@ def _inline_edit(found: Proposal) -> dict[str, Any]:
 
 
 def as_range(place: types.Range) -> dict[str, dict[str, int]]:
-    """A range as the protocol writes it."""
+    """Converts a range to the protocol's JSON."""
     return {"start": _position(place.start), "end": _position(place.end)}
 
 
@@ -364,7 +364,7 @@ def _position(position: types.Position) -> dict[str, int]:
 
 
 def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
-    """What replaces the items of an earlier answer at a position."""
+    """Returns the items that replace an earlier completion's at a position."""
     return {
         "uri": snapshot.request.key.document,
         "position": _position(snapshot.position),
@@ -373,7 +373,7 @@ def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
 
 
 def _add_list(server: LanguageServer, session: Session) -> None:
-    """Suggestions in the editor's ordinary list, for editors without inline completion."""
+    """Registers suggestions in the editor's completion list, for editors without inline ones."""
 
     @server.feature(
         types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS)
@@ -420,20 +420,20 @@ def serve_stdio(
     """Serves one editor until it exits or closes the stream.
 
     Args:
-        load: makes the engine, in a thread, while the editor is served.
-        exclude: patterns of files that get no completions.
+        load: creates the engine; called in a thread while the editor is served.
+        exclude: path patterns of files without completions.
         next_edits: proposes edits beyond the cursor.
     """
     source, sink = private_streams()
     code = asyncio.run(_serve(source, sink, load, exclude, next_edits))
-    # Exit at once: a thread may still wait for the editor's next byte.
+    # Exit immediately, because a thread may still wait for the editor's next byte.
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)
 
 
 def private_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for the protocol alone; what libraries print goes to the log."""
+    """Reserves standard input and output for the protocol; libraries' output goes to the log."""
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -500,7 +500,7 @@ def read_in_thread(
     read_one: Callable[[BinaryIO, int], bytes | Malformed | None],
     most: int,
 ) -> None:
-    """Puts the messages of a stream, of ``most`` bytes each, into a queue, and None at its end."""
+    """Puts messages of at most ``most`` bytes from a stream into a queue, and None at its end."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:

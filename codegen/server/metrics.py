@@ -1,4 +1,4 @@
-"""Counters and latencies of this process, without text of documents.
+"""Counters and latencies of this process, without contents of documents.
 
 ``/metrics`` shows them in Prometheus's text format, the log in one line.
 """
@@ -21,7 +21,7 @@ _BUCKETS = (
 
 
 class Metrics:
-    """Counters, gauges and latencies, safe to use from several threads."""
+    """Counters, gauges and latencies; thread-safe."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,7 +34,7 @@ class Metrics:
         )  # fmt: skip
 
     def count(self, name: str, by: int = 1) -> None:
-        """Adds to a counter, shown as ``codegen_NAME_total``."""
+        """Increments a counter, shown as ``codegen_NAME_total``."""
         self._of(Counter, name).inc(by)
 
     def observe(self, stages: Mapping[str, float]) -> None:
@@ -55,16 +55,16 @@ class Metrics:
             return self._known[name]
 
     def value(self, name: str) -> int:
-        """A counter's value."""
+        """Returns a counter's value."""
         return int(self.registry.get_sample_value(f"{_PREFIX}{name}_total") or 0)
 
     def quantile(self, stage: str, share: float) -> float | None:
-        """A quantile of a stage's latest durations, in seconds; None if there are none."""
+        """Returns a quantile of a stage's latest durations, in seconds; None without any."""
         ordered = sorted(self._latest[stage].copy())
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
     def line(self) -> str:
-        """Everything in one line, for a log."""
+        """Returns all metrics in one line, for a log."""
         counters = sorted(name for name, one in self._known.items() if isinstance(one, Counter))
         parts = [" ".join(f"{name}={self.value(name)}" for name in counters)]
         for stage in STAGES:
@@ -74,5 +74,5 @@ class Metrics:
         return " | ".join(part for part in parts if part)
 
     def prometheus(self) -> str:
-        """Everything in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self.registry).decode()

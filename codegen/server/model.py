@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from codegen.server.schedule import JobQueue
 
 Precision = Literal["auto", "full"]
-# Tokens of one forward pass while a context is encoded: requests can be cancelled between passes.
+# Tokens per forward pass when encoding a context; requests can be cancelled between passes.
 _CHUNK = 32
-_SMALL = 500_000_000  # parameters of a model whose float32 weights are worth their memory
+_SMALL = 500_000_000  # maximum parameters of a model whose float32 weights are worth their memory
 _FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
 
 
@@ -32,12 +32,12 @@ class CompletionModel:
     """A loaded model, prepared for completions.
 
     Args:
-        limits: its numbers of tokens are used.
-        precision: ``auto`` decodes with quantized weights, in a pass written for few tokens, if
+        limits: only its token limits are used.
+        precision: ``auto`` decodes with quantized weights and an optimized pass for few tokens, if
             that is faster; ``full`` runs the model unchanged.
 
     Raises:
-        ModelError: if its cache can't be edited.
+        ModelError: if its cache cannot be edited.
     """
 
     remote = False
@@ -82,10 +82,10 @@ class CompletionModel:
         limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> Self:
-        """Loads a model; by default a small one on a CPU in the dtype of the fastest kernels.
+        """Loads a model; a small one on a CPU defaults to the dtype of the fastest kernels.
 
         Raises:
-            ModelError: naming what is missing and the remedy.
+            ModelError: with the missing part and the remedy.
         """
         import torch
 
@@ -97,10 +97,10 @@ class CompletionModel:
         return cls(loaded, limits=limits, precision=precision)
 
     def _checked_cache(self) -> EditableCache:
-        """A cache; raises before anything is served if it can't be edited.
+        """Creates a cache; raises at startup if it cannot be edited.
 
-        A model whose logits change too much with quantized weights keeps its own: rows with
-        outliers, as Qwen2's, lose more in 8 bits.
+        A model whose logits change too much with quantized weights keeps its own weights: rows with
+        outliers, as in Qwen2, lose more in 8 bits.
         """
         from codegen.decoding.editing import DecodeStep, plain_product
 
@@ -113,7 +113,7 @@ class CompletionModel:
             return self.cache()
 
     def cache(self) -> EditableCache:
-        """An empty cache for one document."""
+        """Creates an empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
         return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
@@ -126,7 +126,7 @@ class CompletionModel:
 
 
 def _is_faster_in_float32(model: PreTrainedModel) -> bool:
-    """Whether a bfloat16 model decodes faster in float32, by kernels that round rows to 8 bits."""
+    """Returns True if kernels with 8-bit rows make a bfloat16 model faster in float32."""
     import torch
 
     from codegen.decoding.editing import can_step
@@ -142,9 +142,9 @@ def _is_faster_in_float32(model: PreTrainedModel) -> bool:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for models that have one, else None; adds quantized weights in either case.
+    """Returns the short pass of models that have one, else None; always adds quantized weights.
 
-    In a short pass several documents share the reading of the weights.
+    In a short pass, the weights are read once for several documents.
     """
     import torch
 
@@ -155,7 +155,7 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
     if precision == "full":
         return None
     if can_step(model):
-        # Kernels for float32 take any number of tokens.
+        # Kernels for float32 support any number of tokens.
         some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
             model,

@@ -1,9 +1,9 @@
 """The next edit in an open document.
 
 :class:`NextEditor` prompts the engine's model in one format (:mod:`codegen.methods.edits.formats`),
-unless nothing was edited or a lot was pasted. It drops answers that change nothing or only white
-space, delete all that was shown, undo the last edit, were turned down before, break a Python file's
-syntax, are cut off or not in the format. A proposal belongs to one version of a document, and is
+unless there were no edits or a large paste. It drops responses that change nothing or only
+whitespace, delete everything shown, undo the last edit, were rejected before, break a Python file's
+syntax, are truncated or not in the format. A proposal belongs to one version of a document, and is
 invalid after a change.
 """
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
 
-_MOST_LINES, _MOST_WIDTH = 50_000, 240  # per file, and its mean line
-_REMEMBERED = 20  # proposals that were turned down
-_SEEN_S = 1.0  # on the screen for so long, a proposal was seen
+_MOST_LINES, _MOST_WIDTH = 50_000, 240  # lines per file, characters per line on average
+_REMEMBERED = 20  # rejected proposals to remember
+_SEEN_S = 1.0  # time on the screen after which a proposal counts as seen
 _CHARS_A_TOKEN = 3
-_MOST_JUMPS = 2  # places far from the cursor at which the model is asked
+_MOST_JUMPS = 2  # maximum places far from the cursor to query
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
-"""How much the prompt shows, from most to least; the first that fits is used."""
+"""Views of the document for the prompt, largest first; the first that fits is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Proposal:
     """One edit of a version of a document.
 
     Attributes:
-        id: for clients that report what they showed or accepted.
+        id: identifier for clients that report showing or accepting it.
         uri, version: the document and its version.
     """
 
@@ -61,14 +61,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """An edit worth showing: lines of a file and what they become.
+    """An edit worth showing: lines of a file and their replacement.
 
     Attributes:
-        edit: the moment that the model saw; its window holds the lines.
+        edit: the edit state in the prompt; its window contains the lines.
         after: the window's new text.
-        lines: first and last of the changed lines, from 0, end not included.
-        old, new: their texts.
-        hidden: lines of the file that may not be written.
+        lines: range of the changed lines, from 0, end exclusive.
+        old, new: text of the lines before and after.
+        hidden: lines of the file that must not be logged.
     """
 
     edit: Edit
@@ -81,13 +81,13 @@ class Rewrite:
 
 @dataclass
 class _Made:
-    """A proposal that was made.
+    """A proposal that was sent to the client.
 
     Attributes:
-        change: what would be refused: the URI, the old and the new lines.
-        text: the document's with the proposal, its line ends newlines.
-        count: adds to a counter.
-        shown_at: when it came to the screen; infinity if the client did not report it.
+        change: key of the proposal if it is rejected: the URI, the old and the new lines.
+        text: the document's text with the proposal, with newlines as line ends.
+        count: increments a counter.
+        shown_at: time when it appeared on the screen; infinity if the client did not report it.
     """
 
     id: str
@@ -101,9 +101,9 @@ class NextEditor:
     """Proposes next edits for the documents of one session, with prompts in one format.
 
     Args:
-        load: makes the engine of a model for next edits alone; called in a thread at the first
+        load: opens the engine of a model only for next edits; called in a thread at the first
             request. None uses the session's engine.
-        outcomes: records what becomes of the proposals; by default they are only counted.
+        outcomes: records the outcomes of proposals; by default they are only counted.
 
     Attributes:
         trackers: the edits of the open documents, by URI.
@@ -125,7 +125,7 @@ class NextEditor:
         self._numbers = count(1)
 
     def forget(self, uri: str, *, is_lost: bool = False) -> None:
-        """Forgets a document's edits, when it is opened or closed, or its text is lost."""
+        """Drops a document's edits, when it is opened or closed, or its text is lost."""
         self.trackers.pop(uri, None)
         self._pending.pop(uri, None)
         self.outcomes.close(uri, is_lost=is_lost)
@@ -133,10 +133,10 @@ class NextEditor:
     def changing(
         self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
     ) -> bool:
-        """Notes changes before they are applied; returns whether they accept the proposal.
+        """Records changes before they are applied; returns True if they accept the proposal.
 
-        They do if they lead to its text, in whatever parts the editor sends them. A proposal that
-        was seen and is not accepted is turned down.
+        They do if they produce its text, however the editor splits them. A proposal that was seen
+        and not accepted counts as rejected.
         """
         now = time.monotonic()
         self.trackers.setdefault(uri, Tracker()).changing(document, changes, now)
@@ -145,7 +145,7 @@ class NextEditor:
         if pending is None:
             return False
         texts = list(_texts(document, changes))
-        if not texts or texts[-1] == _plain(document.text):  # nothing was changed
+        if not texts or texts[-1] == _plain(document.text):  # no change
             return False
         del self._pending[uri]
         taken = any(text.rstrip("\n") == pending.text.rstrip("\n") for text in texts)
@@ -157,7 +157,7 @@ class NextEditor:
         return taken
 
     def show(self, id_: str) -> None:
-        """The client reports that a proposal is on the screen."""
+        """Records the client's report that a proposal is on the screen."""
         self.outcomes.show(id_)
         for made in self._pending.values():
             if made.id == id_:
@@ -172,13 +172,13 @@ class NextEditor:
         path: str,
         language: str,
     ) -> Proposal | None:
-        """The next edit; None if nothing is worth showing.
+        """Returns the next edit; None if none is worth showing.
 
-        It is looked for around the position, and where else the program shows that a change is due
-        (:func:`codegen.methods.edits.due.due_lines`): a jump.
+        Searches around the position, and at other lines where the program shows that a change is
+        expected (:func:`codegen.methods.edits.due.due_lines`): a jump.
 
         Raises:
-            CodegenError: if the request was given up, or the model's server is gone.
+            CodegenError: if the request was cancelled, or the model's server is unreachable.
         """
         uri, version = key.document, document.version
         tracker = self.trackers.get(uri)
@@ -186,7 +186,7 @@ class NextEditor:
             return None
         text = _plain(document.text)
         changes = tracker.changes(document, path)
-        if not changes:  # what was typed was taken back
+        if not changes:  # the user undid the edits
             return None
         cursor = len(_plain("".join(document.lines[: position.line])))
         cursor += document.offset_in_line(position)
@@ -194,17 +194,17 @@ class NextEditor:
         moment = Edit("", path, text, tuple(changes), whole, cursor, language=language)
 
         def is_current() -> bool:
-            is_open = self.trackers.get(uri) is tracker  # still, or it was closed meanwhile
+            is_open = self.trackers.get(uri) is tracker  # the document may have been closed
             return is_open and document.version == version and _plain(document.text) == text
 
         found = await self._find(engine, key, moment, uri, is_current)
         return self._proposal(engine, found, uri, document) if found else None
 
     async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
-        """The window of a moment with the next edit in it; unchanged if none is worth showing.
+        """Returns the edit state's window with the next edit; unchanged if none is worth showing.
 
-        For clients that render whole moments. The window may have any number of lines; the history
-        may have more changes than a prompt shows.
+        For clients that send whole edit states. The window may have any number of lines; the
+        history may have more changes than fit a prompt.
 
         Raises:
             CodegenError: as :meth:`propose`.
@@ -224,16 +224,16 @@ class NextEditor:
         uri: str = "",
         is_current: Callable[[], bool] = lambda: True,
     ) -> Rewrite | None:
-        """The first edit worth showing, of those at the cursor and where else one is due.
+        """Returns the first edit worth showing, at the cursor or another line that needs one.
 
         Args:
-            moment: its window is where to look, its history all that was edited.
-            uri: the document whose refused proposals are not made again.
-            is_current: whether an answer is still wanted.
+            moment: the edit state: its window is searched, its history contains all edits.
+            uri: the document whose rejected proposals are not repeated.
+            is_current: whether the result is still needed.
         """
         asked = await self._asked(engine)
         is_private = asked.model.remote or self.outcomes.is_written
-        # In threads: reading a long file would keep other requests waiting.
+        # In threads, because reading a long file would block other requests.
         hidden = await asyncio.to_thread(hidden_lines, moment) if is_private else frozenset[str]()
         lines = lines_of(moment.text)
         cursor_line = moment.text.count("\n", 0, moment.cursor)
@@ -262,7 +262,7 @@ class NextEditor:
     def _window(
         self, asked: CompletionEngine, moment: Edit, line: int, hidden: Collection[str]
     ) -> tuple[Edit, str]:
-        """The moment with a window around a line, and the prompt; empty if there is none."""
+        """Returns the edit state with a window around a line, and the prompt or ""."""
         edit = moment
         for view in VIEWS:
             edit = _viewed(moment, view, line)
@@ -272,7 +272,7 @@ class NextEditor:
         return edit, ""
 
     async def _asked(self, shared: CompletionEngine) -> CompletionEngine:
-        """The engine that proposes edits: one of its own, loaded now if need be, or the shared."""
+        """Returns the engine for edits: a separate one, loaded on demand, or the shared one."""
         if self._load is None:
             return shared
         if self._loading is None:
@@ -280,10 +280,10 @@ class NextEditor:
         return await asyncio.shield(self._loading)
 
     def prompt(self, engine: CompletionEngine, edit: Edit, hidden: Collection[str]) -> str:
-        """The prompt; empty if it is too long or this model may not see the text.
+        """Returns the prompt; empty if it is too long or must not be sent to this model.
 
         Args:
-            hidden: lines that another machine may not see (:mod:`.edit_redaction`).
+            hidden: lines that must not leave this machine (:func:`.edit_history.hidden_lines`).
         """
         model = engine.model
         if model.remote:
@@ -308,17 +308,17 @@ class NextEditor:
     def _worth(
         self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str
     ) -> Rewrite | None:
-        """What an answer changes, if it is worth showing.
+        """Returns the change of a response, if it is worth showing.
 
         Args:
             last: the file without the last edit.
         """
         lines = formats.window_lines(edit)
-        if safe_text(after) != after:  # an answer must not add or remove invisible characters
+        if safe_text(after) != after:  # a response must not add or remove invisible characters
             return None
         hunks = difference(lines, lines_of(after))
         whole = formats.with_window(edit, after)
-        # A model that stops at once has not asked to delete all that it saw.
+        # A model that stops immediately does not mean to delete everything.
         is_same = "".join(after.split()) in ("", "".join("".join(lines).split()))
         if is_same or whole == last:
             engine.metrics.count("next_edit_nothing")
@@ -336,7 +336,7 @@ class NextEditor:
     def _proposal(
         self, engine: CompletionEngine, found: Rewrite, uri: str, document: TextDocument
     ) -> Proposal:
-        """The proposal of an edit, whose outcome is watched from now on."""
+        """Creates the proposal of an edit, and starts watching its outcome."""
         edit = found.edit
         top, bottom = found.lines
         new = _with_ends(document.lines, top, bottom, found.new)
@@ -369,17 +369,17 @@ class NextEditor:
 
 
 def _viewed(moment: Edit, view: View, line: int) -> Edit:
-    """The moment as a view around a line shows it; no more than its own window."""
+    """Returns the edit state limited to a view around a line, within its own window."""
     first, last = moment.window
     top, bottom = view.window(line, last)
     return replace(moment, history=view.history(moment.history), window=(max(first, top), bottom))
 
 
 def _places(moment: Edit, line: int) -> list[int]:
-    """The lines around which an edit is looked for; none is in the window of another.
+    """Returns the lines around which to search for an edit; none is in the window of another.
 
-    The cursor's comes first, unless it is still at the last edit, and the program shows lines that
-    are due, but none there.
+    The cursor's line comes first, unless it is still at the last edit and the program shows only
+    other lines that need a change.
     """
     here = _viewed(moment, VIEWS[0], line)
     first, last = moment.window
@@ -396,9 +396,9 @@ def _places(moment: Edit, line: int) -> list[int]:
 
 
 def in_line(found: Proposal, document: TextDocument, line: int) -> Proposal | None:
-    """The proposal as a replacement within a line; None if it replaces more or less than that.
+    """Returns the proposal as a replacement within a line; None if it is not exactly that.
 
-    The lines of a proposal end with their line ends, which such a replacement leaves out.
+    The lines of a proposal include their line ends, which such a replacement omits.
     """
     content = document.lines[line].rstrip("\r\n")
     ends = Position(line, units(content, document.encoding))
@@ -414,17 +414,17 @@ def in_line(found: Proposal, document: TextDocument, line: int) -> Proposal | No
 
 
 def least_tokens(form: formats.EditFormat) -> int:
-    """About how many tokens a prompt and its answer take at least."""
+    """Returns the approximate minimum number of tokens of a prompt and its response."""
     return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + MOST_TOKENS
 
 
 def _plain(text: str) -> str:
-    """A text whose lines end in a newline alone."""
+    r"""Converts line ends to ``\n``."""
     return text.replace("\r\n", "\n")
 
 
 def _with_ends(lines: Sequence[str], top: int, bottom: int, new: str) -> str:
-    """Text for some lines of a document, with their line ends and those of the lines that stay."""
+    """Returns a replacement for lines of a document, with the document's line ends."""
     old, made = list(lines[top:bottom]), lines_of(new)
     end = next((_end(line) for line in [*reversed(lines[:top]), *lines[top:]] if _end(line)), "\n")
     found, at = list[str](), 0
@@ -446,7 +446,7 @@ def _end(line: str) -> str:
 def _texts(
     document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
 ) -> Iterator[str]:
-    """The text after each of some changes, as far as they fit."""
+    """Yields the text after each change, until one does not fit."""
     after = TextDocument("", document.encoding)
     after.lines, after.size = list(document.lines), document.size
     for change in changes:
@@ -458,7 +458,7 @@ def _texts(
 
 
 def _is_readable(document: TextDocument) -> bool:
-    r"""Whether the formats support the line ends, and lines are not too many or too long."""
+    r"""Returns True if the line ends are supported and the lines not too many or too long."""
     count = len(document.lines)
     if count > _MOST_LINES or document.size > count * _MOST_WIDTH:
         return False

@@ -1,8 +1,8 @@
-"""Definitions and imports of a source file, by tree-sitter, which also reads incomplete code.
+"""Definitions and imports of a source file, parsed by tree-sitter, also in incomplete code.
 
-A definition's description is what another file needs: a function's signature with the first line of
+A definition's description has what other files need: a function's signature with the first line of
 its docstring, a class with its fields and the signatures of its methods, a variable with its value
-if that is short. JavaScript and TypeScript need their grammars (``tree-sitter-javascript``,
+if short. JavaScript and TypeScript require their grammars (``tree-sitter-javascript``,
 ``tree-sitter-typescript``); without them they have no definitions.
 """
 
@@ -33,13 +33,13 @@ _VALUES = frozenset({
 })  # fmt: skip
 _WRAPPERS = frozenset({"decorated_definition", "export_statement", "ambient_declaration"})
 _IMPORTS = frozenset({"import_statement", "import_from_statement"})
-# Statements that may hold imports.
+# Statements that may contain imports.
 _BLOCKS = frozenset({
     "module", "program", "block", "if_statement", "else_clause", "try_statement", "except_clause",
     "function_definition", "class_definition", "decorated_definition",
 })  # fmt: skip
 _SHORT_LINES = 8  # a definition of at most this many lines is its own description
-_MOST_CHARS = 800  # per description
+_MOST_CHARS = 800  # maximum characters of a description
 _VALUE_CHARS = 200
 _MOST_DEPTH = 12
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -47,7 +47,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A name that a file defines.
+    """Name that a file defines.
 
     Attributes:
         owner: its class, empty at the top level.
@@ -63,7 +63,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A name that a file takes from another.
+    """Name that a file imports from another.
 
     Attributes:
         name: its name in this file.
@@ -78,7 +78,7 @@ class Import:
 
 @lru_cache
 def parser(language: str) -> Parser | None:
-    """A parser for an editor's name of a language; None if there is no grammar here."""
+    """Returns a parser for an LSP language id; None if its grammar is not installed."""
     found = find_language(language)
     if found is None or found.name not in _LANGUAGES or find_spec(found.grammar[0]) is None:
         return None
@@ -86,10 +86,10 @@ def parser(language: str) -> Parser | None:
 
 
 def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:
-    """The definitions and the imports of a file, in order; none without a grammar.
+    """Returns the definitions and the imports of a file, in order; none without a grammar.
 
-    Definitions are at the top level or members of classes there; the first of several with one name
-    counts.
+    Definitions are at the top level or members of classes there; of several with the same name, the
+    first counts.
     """
     found = parser(language)
     if found is None:
@@ -125,7 +125,7 @@ def _definitions(parent: Node, source: bytes, owner: str) -> Iterator[Definition
 
 
 def _unwrapped(node: Node) -> Node:
-    """The decorated, exported or declared node."""
+    """Returns the decorated, exported or declared node."""
     for _ in range(_MOST_DEPTH):
         if node.type not in _WRAPPERS:
             break
@@ -137,7 +137,7 @@ def _unwrapped(node: Node) -> Node:
 
 
 def _name(node: Node, source: bytes) -> str:
-    """The name that a statement defines; empty if it defines none or several."""
+    """Returns the name that a statement defines; empty if it defines none or several."""
     if node.type in _FUNCTIONS or node.type in _CLASSES:
         named = node.child_by_field_name("name")
     elif node.type in _VALUES:
@@ -152,7 +152,7 @@ def _name(node: Node, source: bytes) -> str:
 
 
 def _class(outer: Node, node: Node, source: bytes) -> str:
-    """A class with its fields and the signatures of its methods."""
+    """Describes a class by its fields and the signatures of its methods."""
     if _lines(outer) <= _SHORT_LINES:
         return _block(outer, source)[:_MOST_CHARS]
     body = node.child_by_field_name("body")
@@ -181,7 +181,7 @@ def _member(outer: Node, node: Node, source: bytes) -> str:
 
 
 def _signature(node: Node, source: bytes, doc: bool = True) -> str:
-    """A function without its body; other nodes whole if short, else their first line."""
+    """Returns a function without its body; other nodes whole if short, else their first line."""
     body = node.child_by_field_name("body") if node.type in _FUNCTIONS else None
     if body is None:
         text = _block(node, source)
@@ -193,7 +193,7 @@ def _signature(node: Node, source: bytes, doc: bool = True) -> str:
 
 
 def _doc(body: Node, source: bytes) -> str:
-    """A docstring cut to its first line."""
+    """Returns a docstring cut to its first line."""
     first = body.named_children[0] if body.named_child_count else None
     if first is not None and first.type == "expression_statement" and first.named_child_count:
         first = first.named_children[0]
@@ -204,7 +204,7 @@ def _doc(body: Node, source: bytes) -> str:
 
 
 def _block(node: Node, source: bytes) -> str:
-    """A node's text with the indentation of its first line."""
+    """Returns a node's text with the indentation of its first line."""
     return _indent(node, source) + _text(node, source)
 
 

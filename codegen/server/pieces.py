@@ -1,9 +1,9 @@
-"""Which pieces of other files the model sees at a place of a document, and in which order.
+"""Selects and orders snippets of other files for a position in a document.
 
 Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses there,
-recent ``edits`` in other open files, ``similar`` pieces of other files. A chosen piece keeps its
-place until its room is needed or its file changes; new pieces come last, the most important one at
-the end. So a cached prompt stays valid up to the first new piece.
+recent ``edits`` in other open files, ``similar`` snippets of other files. A chosen snippet keeps
+its position until its room is needed or its file changes. New snippets are appended, the most
+important one last, so a cached prompt stays valid up to the first new snippet.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from codegen.server.sources import family, language_of
 Kind = Literal["definitions", "edits", "similar"]
 KINDS: tuple[Kind, ...] = ("definitions", "edits", "similar")
 
-_NEAR_LINES = 40  # before the cursor, whose names are looked up
-_AMBIGUOUS = 2  # most definitions of a name that no import explains
-_AROUND = (16, 4)  # lines before and after the cursor that similar pieces are searched for
+_NEAR_LINES = 40  # lines before the cursor whose names are looked up
+_AMBIGUOUS = 2  # maximum definitions of a name that is not imported
+_AROUND = (16, 4)  # lines before and after the cursor to search similar snippets for
 _SIMILAR = 3
 _SAME_SEARCH = 8  # lines that the cursor may move before a new search
 _EDITS = 2
 _BEFORE_EDIT, _AFTER_EDIT = 4, 6  # lines shown around an edit
 _HEADER_CHARS = 8  # around a file's name in the prompt
-_ROOMY = 0.75  # share of the room that is kept once it overflows
+_ROOMY = 0.75  # fraction of the room to keep once it overflows
 _PARSED_CHARS = 200_000
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 
 
 class Piece(NamedTuple):
-    """A part of another file.
+    """Snippet of another file.
 
     Attributes:
         key: kind, path of the file, and an identifier within it.
@@ -55,17 +55,17 @@ class Piece(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Characters that it takes in the prompt."""
+        """Number of characters in the prompt."""
         return len(self.path) + len(self.text) + _HEADER_CHARS
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a document.
+    """Position in a document.
 
     Attributes:
-        path: the document's path from its folder.
-        language: the editor's name for the language.
+        path: the document's path relative to its folder.
+        language: LSP language id.
         prefix, suffix: all text before and after the cursor.
     """
 
@@ -77,13 +77,13 @@ class Place:
 
 @dataclass
 class Shelf:
-    """The pieces shown in one document.
+    """Snippets selected for one document.
 
     Attributes:
-        pieces: in order, each with its file's state and the number of the last choice that wanted
-            it.
+        pieces: the snippets in order, each with its file's state and the number of the last choice
+            that wanted it.
         choices: number of choices so far.
-        searched: the line of the last search for similar pieces, and the found ones, each with its
+        searched: line of the last search for similar snippets, and the results, each with its
             file's state.
     """
 
@@ -92,12 +92,12 @@ class Shelf:
     searched: tuple[int, list[tuple[Piece, object]]] | None = None
 
     def arrange(self, wanted: Iterable[Piece], room: int, state: Callable[[str], object]) -> None:
-        """Adds wanted pieces that fit, and drops pieces that there is no room for.
+        """Adds wanted snippets that fit, and drops ones that do not.
 
         Args:
-            wanted: pieces, most important first.
-            room: characters of all pieces together.
-            state: gives a file's state; unwanted pieces of a file whose state changed are dropped.
+            wanted: snippets, most important first.
+            room: maximum total characters.
+            state: returns a file's state; unwanted snippets of a changed file are dropped.
         """
         self.choices += 1
         fitting: dict[tuple[str, str, str], Piece] = {}
@@ -126,11 +126,12 @@ class Shelf:
 
 
 def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
-    """Definitions of names: names on the cursor's line, imported names without a use yet, names
-    used before the cursor, the nearest first, and other imported names.
+    """Yields definitions of names: names on the cursor's line, imported names that are unused so
+    far, names used before the cursor (nearest first), and other imported names.
 
     Args:
-        most: most characters of a description; a longer one is cut after the last line that fits.
+        most: maximum characters of a description; a longer one is cut after the last line that
+            fits.
     """
     text = place.prefix + place.suffix
     own, imports = outline.read(text[:_PARSED_CHARS], place.language)
@@ -171,11 +172,11 @@ def _beginning(text: str, most: int) -> str:
 
 
 class _Target(NamedTuple):
-    """Where an import points to.
+    """Target of an import.
 
     Attributes:
         parts: parts of the module's path.
-        whole: whether the path begins at the folder, instead of being its end only.
+        whole: whether the path begins at the folder, instead of being only its end.
     """
 
     parts: tuple[str, ...]
@@ -201,7 +202,7 @@ def _targets(place: Place, one: outline.Import) -> list[_Target]:
 
 
 def _match(path: str, targets: Iterable[_Target]) -> int:
-    """2 if a file is the module of a target, 1 if it is below one, else 0."""
+    """Returns 2 if a file is the module of a target, 1 if it is below one, else 0."""
     parts = PurePosixPath(path).with_suffix("").parts
     if parts[-1] in ("__init__", "index"):
         parts = parts[:-1]
@@ -221,10 +222,10 @@ def edits(
     place: Place,
     places: Sequence[tuple[str, int]],
 ) -> Iterator[Piece]:
-    """The surroundings of the latest edits in other open files.
+    """Yields the surroundings of the latest edits in other open files.
 
     Args:
-        open_files: gives the lines of an open file, without secrets; None if it is not shown.
+        open_files: returns the lines of an open file, without secrets; None if it is not shown.
         places: path and line of edits, oldest first.
     """
     shown = 0
@@ -242,8 +243,8 @@ def edits(
 def similar(
     index: FileIndex, place: Place, shelf: Shelf, state: Callable[[str], object]
 ) -> list[Piece]:
-    """The pieces of other files that are most similar to the lines around the cursor. The last
-    search is reused while the cursor has hardly moved and the found files have not changed.
+    """Returns the snippets of other files that are most similar to the lines around the cursor.
+    Reuses the last search if the cursor is near its line and the found files have not changed.
     """
     line = place.prefix.count("\n")
     last = shelf.searched
@@ -262,9 +263,9 @@ def similar(
 
 _PIECE_LINES = 12
 _QUERY_WORDS = 24
-_COMMON = 0.1  # words in a larger share of the pieces are ignored, unless these are at most _FEW
+_COMMON = 0.1  # words in a larger fraction of the snippets are ignored, unless in at most _FEW
 _FEW = 10
-_DEFINITIONS = 50  # most that are read for one name
+_DEFINITIONS = 50  # maximum definitions to read per name
 _WORD = re.compile(r"[^\W\d]\w{2,}")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -280,7 +281,7 @@ _TABLES = """
 
 
 class Defined(NamedTuple):
-    """A definition of a name: its file, the class it is a member of, its description."""
+    """Definition of a name: its file, its class if it is a member, its description."""
 
     path: str
     owner: str
@@ -288,7 +289,7 @@ class Defined(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A piece of a file: its path, its first line, its text."""
+    """Snippet of a file: its path, its first line, its text."""
 
     path: str
     line: int
@@ -303,10 +304,10 @@ class _Rows(NamedTuple):
 
 
 class FileIndex:
-    """The index of one folder.
+    """Index of one folder.
 
     Attributes:
-        chars: characters of all files in it.
+        chars: total characters of its files.
         names: defined names, with the number of files that define them.
     """
 
@@ -325,7 +326,7 @@ class FileIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the database."""
+        """Size of the database in bytes."""
         pages, size = (
             self._database.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "page_size")
@@ -333,7 +334,7 @@ class FileIndex:
         return pages * size
 
     def put(self, path: str, text: str, family: str, defined: Sequence[Definition]) -> None:
-        """Adds or replaces a file with its text, which has no secrets, and its definitions.
+        """Adds or replaces a file with its text, without secrets, and its definitions.
 
         Searches find files of the same ``family`` of languages.
         """
@@ -356,7 +357,7 @@ class FileIndex:
         self.names.update(names)
 
     def remove(self, path: str) -> None:
-        """Removes a file, if it is there."""
+        """Removes a file, if present."""
         rows = self._rows.pop(path, None)
         if rows is None:
             return
@@ -373,7 +374,7 @@ class FileIndex:
                 del self.names[name]
 
     def definitions(self, name: str, family: str, without: str) -> list[Defined]:
-        """Definitions of a name in other files than ``without``."""
+        """Returns definitions of a name in files other than ``without``."""
         rows = self._database.execute(
             "SELECT path, owner, text FROM definitions WHERE name = ? AND family = ? AND path != ?"
             " LIMIT ?",
@@ -382,7 +383,7 @@ class FileIndex:
         return [Defined(*row) for row in rows]
 
     def similar(self, text: str, family: str, without: str, most: int) -> list[Found]:
-        """The pieces of files other than ``without`` that share most of a text's rarer words."""
+        """Returns snippets of files other than ``without`` that share a text's rare words."""
         total = self._database.execute("SELECT count(*) FROM pieces_docsize").fetchone()[0]
         rare: list[tuple[int, str]] = []
         for word in set(words(text)):
@@ -403,7 +404,7 @@ class FileIndex:
 
 
 def _pieces(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Pieces of a file, each with its first line."""
+    """Yields snippets of a file, each with the number of its first line."""
     for at in range(0, len(lines), _PIECE_LINES):
         text = "".join(lines[at : at + _PIECE_LINES]).strip("\r\n")
         if text.strip():
@@ -411,7 +412,7 @@ def _pieces(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def words(text: str) -> list[str]:
-    """A text's identifiers and their parts, in lower case."""
+    """Returns a text's identifiers and their parts, in lower case."""
     found: list[str] = []
     for name in _WORD.findall(text):
         found.append(name.lower())

@@ -1,18 +1,19 @@
-"""From the text around the cursor to the model's prompt.
+"""Builds the model's prompt from the text around the cursor.
 
 The prompt is a window of whole lines around the cursor, in the layout that the model was trained
-on: prefix, suffix, middle (PSM), suffix first (SPM), or the prefix alone for models without
-sentinels. The window fills at least half of the room. It begins at one of the least indented lines,
-such as a top-level definition or a method of a long class, and among these at the one with the
-least checksum: while the text grows and shrinks, that line stays the start until it is out of reach
-or a line with a lesser checksum comes into reach. When the start moves, all states in the cache
-become approximate; if the first such line were taken, it would move three times as often.
+on: prefix, suffix, middle (PSM), suffix first (SPM), or only the prefix for models without
+sentinels. The window fills at least half of the available length. It begins at one of the least
+indented lines, such as a top-level definition or a method of a long class, and among these at the
+one with the smallest checksum. While the text grows and shrinks, the window keeps that start until
+the line is out of reach or a line with a smaller checksum comes into reach. When the start moves,
+all states in the cache become approximate; with the first such line as the start, it would move
+three times as often.
 
-The sentinels' templates are those of the evaluation's prompt styles. A model has a family if each
-of the family's sentinels is one token of its vocabulary. Sentinels of other families in a client's
-prompt are read back (:func:`parse_foreign`).
+The sentinels' templates come from the evaluation's prompt styles. A model belongs to a family if
+each of the family's sentinels is one token of its vocabulary. Client prompts with sentinels of
+other families are parsed (:func:`parse_foreign`).
 
-User text never becomes a control token: text that spells one is tokenized in two pieces.
+User text never becomes a control token: text that spells one is tokenized in two parts.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ if TYPE_CHECKING:
 
 _SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 _PART = re.compile(r"\{(prefix|suffix)\}")
-# Families trained on both orders, or on the suffix first alone. With the suffix first, the typed
-# text is at the prompt's end, where it costs least.
+# Families trained on both orders, or only on suffix first. With the suffix first, the typed text is
+# at the prompt's end, where it costs least.
 _SUFFIX_FIRST = ("starcoder", "santacoder", "codellama", "codestral")
-# Layouts of clients without a prompt style: GLM's.
+# Client layouts without a prompt style: GLM's.
 _FOREIGN = ("<|code_prefix|>{prefix}<|code_suffix|>{suffix}<|code_middle|>",)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One order of one model family's sentinels.
+    """One layout of a model family's sentinels.
 
     Attributes:
-        template: with ``{prefix}`` and ``{suffix}``.
+        template: string with ``{prefix}`` and ``{suffix}``.
         ends: strings that end the middle.
     """
 
@@ -58,17 +59,17 @@ class Family:
 
     @cached_property
     def parts(self) -> list[str]:
-        """Sentinels and the names ``prefix`` and ``suffix`` in turn, beginning with a sentinel."""
+        """Sentinels alternating with ``prefix`` and ``suffix``, beginning with a sentinel."""
         return _PART.split(self.template)
 
     @property
     def suffix_first(self) -> bool:
-        """Whether the prefix is at the prompt's end (SPM)."""
+        """True if the prefix is at the prompt's end (SPM)."""
         return self.template.endswith("{prefix}")
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches a prompt in this layout."""
+        """Regex that matches a prompt in this layout."""
         named = [
             f"(?P<{part}>.*)" if part in ("prefix", "suffix") else re.escape(part)
             for part in self.parts
@@ -77,11 +78,11 @@ class Family:
 
 
 class Foreign(NamedTuple):
-    """A client's prompt with sentinels, taken apart.
+    """Parsed client prompt with sentinels.
 
     Attributes:
-        prefix, suffix: the text around the gap.
-        before: the text before the first sentinel (other files).
+        prefix, suffix: text around the gap.
+        before: text before the first sentinel (other files).
     """
 
     prefix: str
@@ -100,13 +101,13 @@ _PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
 
 
 def find_family(tokenizer: PreTrainedTokenizerBase) -> Family | None:
-    """The model's family, in the order that suits it best; None without one."""
+    """Returns the model's family in its preferred layout; None without one."""
     vocabulary = tokenizer.get_vocab()
     return preferred([family for family in FAMILIES if _has(vocabulary, family)])
 
 
 def preferred(families: Sequence[Family]) -> Family | None:
-    """The one of a model's families whose order suits it best."""
+    """Returns the preferred one of a model's families."""
     if not families:
         return None
     suffix_first = any(name in families[0].name for name in _SUFFIX_FIRST)
@@ -115,13 +116,13 @@ def preferred(families: Sequence[Family]) -> Family | None:
 
 
 def _has(vocabulary: dict[str, int], family: Family) -> bool:
-    """Whether each sentinel is a token; two side by side are two tokens."""
+    """Returns True if each sentinel is a token; two adjacent ones are two tokens."""
     texts = [part for part in family.parts if part not in ("prefix", "suffix")]
     return all(part in vocabulary for text in texts for part in _SENTINEL.findall(text))
 
 
 def parse_foreign(prompt: str) -> Foreign | None:
-    """Reads a prompt in any family's layout; None if it is in none."""
+    """Parses a prompt in any family's layout; None if none matches."""
     for family in _PATTERNS:
         found = family.pattern.match(prompt)
         if found:
@@ -129,27 +130,27 @@ def parse_foreign(prompt: str) -> Foreign | None:
     return None
 
 
-_CHARS_A_TOKEN = 5  # more than code has, so that a cut by characters leaves enough tokens
+_CHARS_A_TOKEN = 5  # more than in code, so that a cut by characters leaves enough tokens
 _SUFFIX_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
-# Mark of the repository's name -> what ends the name.
+# Mark of the repository's name -> end of the name.
 _REPOSITORY_MARKS = {"<|repo_name|>": "\n", "<repo_name>": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is given.
+    """Tokens of a prompt, and facts about them.
 
     Attributes:
-        ids: tokens.
+        ids: token ids.
         rest: bytes that the first new tokens must spell (token healing).
-        taken: the tokens that healing took back.
-        statement: first token and end of the cursor's statement up to the cursor, which must not
-            stay stale. The text behind the cursor may come after it.
-        seen: number of characters before the cursor that the prompt is made from.
-        quote: the quote of the string or comment in which the cursor's line begins, or empty.
+        taken: tokens that healing removed.
+        statement: start and end token of the cursor's statement up to the cursor, which must not
+            stay stale. The text after the cursor may follow it.
+        seen: number of characters before the cursor in the prompt.
+        quote: quote of the string or comment in which the cursor's line begins, or empty.
     """
 
     ids: list[int]
@@ -162,19 +163,19 @@ class Prompt:
 
 class _Encoded(NamedTuple):
     ids: list[int]
-    starts: list[int]  # the character that each token begins at
+    starts: list[int]  # character offset of each token
 
 
 class Prompter:
-    """Makes prompts for one model.
+    """Builds prompts for one model.
 
     Args:
-        family: the model's sentinels; None for the prefix alone.
-        vocabulary: for healing.
-        limit: most tokens that the model holds.
+        family: the model's sentinels; None for only the prefix.
+        vocabulary: the model's vocabulary, for token healing.
+        limit: the model's maximum number of tokens.
 
     Attributes:
-        control: matches text that spells a control token.
+        control: regex for text that spells a control token.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class Prompter:
             self._pieces.append(part if part in ("prefix", "suffix") else ids)
 
     def build(self, request: CompletionRequest) -> Prompt:
-        """The prompt of a request."""
+        """Builds the prompt of a request."""
         if request.tokens:
             end = len(request.tokens)
             return Prompt(list(request.tokens), b"", [], (end, end), 0, "")
@@ -237,7 +238,7 @@ class Prompter:
         return Prompt(healed.ids, healed.rest, healed.taken, again, seen, quote)
 
     def encode(self, text: str) -> _Encoded:
-        """Tokens of a user's text, none of them a control token."""
+        """Tokenizes a user's text without control tokens."""
         text = whole_characters(text)
         ids: list[int] = []
         starts: list[int] = []
@@ -251,19 +252,19 @@ class Prompter:
         return _Encoded(ids, starts)
 
     def _prefix(self, text: str, room: int) -> tuple[_Encoded, str]:
-        """The tokens of the last lines that fit, and their text."""
+        """Returns the tokens of the last lines that fit, and their text."""
         text = text[-room * _CHARS_A_TOKEN :]
         encoded = self.encode(text)
         if len(encoded.ids) <= room:
             return encoded, text
         text = text[window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
         encoded = self.encode(text)
-        # The tokens at the new beginning may differ, and be more.
+        # Cutting may change the first tokens and increase their number.
         extra = max(0, len(encoded.ids) - room)
         return _Encoded(encoded.ids[extra:], encoded.starts[extra:]), text
 
     def _snippets(self, request: CompletionRequest, room: int) -> list[int]:
-        """Tokens of the last snippets that fit whole, and of this file's name."""
+        """Returns the tokens of the last snippets that fit whole, and of this file's name."""
         kept: list[tuple[str, list[int], list[int]]] = []
         for name, text in reversed(request.snippets):
             text = redact(text[: room * _CHARS_A_TOKEN]) + "\n"
@@ -285,13 +286,13 @@ class Prompter:
         return [*ids, *self._header(request.path or "current file", request.language)]
 
     def _header(self, name: str, language: str) -> list[int]:
-        """Tokens in front of a file's text."""
+        """Returns the tokens that precede a file's text."""
         if self._file_mark is not None:
             return [self._file_mark, *self.encode(f"{one_line(name)}\n").ids]
         return self.encode(f"{comment_mark(language)} {one_line(name)}\n").ids
 
     def _filled(self, prefix: list[int], suffix: list[int]) -> tuple[list[int], int]:
-        """The prompt around the cursor, and where the prefix ends in it."""
+        """Returns the prompt around the cursor, and the end of the prefix in it."""
         parts = {"prefix": prefix, "suffix": suffix}
         ids: list[int] = []
         end = 0
@@ -303,13 +304,13 @@ class Prompter:
 
 
 def one_line(name: str) -> str:
-    """A name from outside, as a prompt shows it."""
+    """Converts a client's name to a single line for a prompt."""
     return " ".join(name.split())[:200]
 
 
 def window_start(text: str, first: int, last: int) -> int:
-    """Where a window begins: at one of the least indented lines between two characters, the one
-    whose text has the least checksum; else at the next line, else at the first character.
+    """Returns the start of a window between two offsets: of the least indented lines, the one with
+    the smallest checksum; else the next line, else the first character.
     """
     lines = [
         (indentation(found[1]), crc32(found[0].encode("utf-8", "replace")), found.start())

@@ -1,4 +1,4 @@
-"""Requests to the engine, its answers, and the limits on both.
+"""Requests to the engine, its completions, and the limits on both.
 
 Unlike :class:`codegen.generation.Request`, a completion request belongs to a document. Shared
 fields have the same names, and the sampling parameters are the same.
@@ -18,24 +18,24 @@ from codegen.server.text import Multiline, StopRule, clean, rule_for, safe_text
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one client may request, and what the server keeps in memory.
+    """Limits per client, and limits of the server's memory.
 
     Attributes:
-        context_tokens: longest prompt; text farther from the cursor is left out.
-        max_tokens: longest completion, in tokens.
-        candidates: most candidates of one request.
-        document_chars: longest document; longer ones get no completions.
-        body_bytes: largest HTTP body and LSP message.
-        documents: documents whose caches are kept.
-        cache_bytes: keys and values of all documents together; the least recently used go first.
-        queue: most waiting requests.
-        requests_per_s: mean request rate of one client.
+        context_tokens: maximum prompt tokens; text farther from the cursor is omitted.
+        max_tokens: maximum tokens of a completion.
+        candidates: maximum candidates per request.
+        document_chars: maximum characters of a document; longer ones get no completions.
+        body_bytes: maximum size of an HTTP body or LSP message.
+        documents: number of documents whose caches are kept.
+        cache_bytes: size of all documents' keys and values; the least recently used are evicted.
+        queue: maximum number of waiting requests.
+        requests_per_s: mean requests per second allowed per client.
         burst: requests that one client may send at once.
-        together: requests that run at the same time and share forward passes.
-        deadline_s: longest time for one request; what has been decoded by then is the answer.
-        read_s: longest time for a client to send its request.
-        conversation_tokens: longest conversation, its answer included.
-        conversation_s: longest time for an answer in a conversation.
+        together: maximum concurrent requests; they share forward passes.
+        deadline_s: time limit of a request, which then returns the text decoded so far.
+        read_s: time limit for a client to send its request.
+        conversation_tokens: maximum tokens of a conversation, including the response.
+        conversation_s: time limit of a response in a conversation.
     """
 
     context_tokens: int = 1024
@@ -61,7 +61,7 @@ class ServerLimits:
 
 
 class DocumentKey(NamedTuple):
-    """Names a document's cache: different clients or workspaces never share one."""
+    """Key of a document's cache; different clients or workspaces never share one."""
 
     client: str
     workspace: str
@@ -69,10 +69,10 @@ class DocumentKey(NamedTuple):
 
 
 class Snippet(NamedTuple):
-    """Text of another file.
+    """Excerpt of another file.
 
     Attributes:
-        name: of the file; the same one may have several.
+        name: the file's name; a file may have several snippets.
     """
 
     name: str
@@ -81,42 +81,41 @@ class Snippet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """One request for the text between a prefix and a suffix.
+    """Request for the text between a prefix and a suffix.
 
     Attributes:
-        prefix, suffix: the text around the cursor, as much of it as the client sent.
-        path: of the document; a label, no file is opened.
-        snippets: text of other files, the most important last.
-        snippet_share: largest share of the prompt's tokens for the snippets.
-        repository: the repository's name, for models trained with it in front of the files.
+        prefix, suffix: text around the cursor, possibly truncated by the client.
+        path: the document's path; only a label, no file is opened.
+        snippets: excerpts of other files, the most important last.
+        snippet_share: maximum fraction of the prompt's tokens for the snippets.
+        repository: the repository's name, for models trained with it before the files.
         candidates: number of different candidates to return.
-        enough: no further candidate is looked for after one for which this is true; None to look
-            for all of them.
-        params: sampling of each candidate. Temperature 0 gives the most probable text and, as
-            further candidates, its nearest rivals; above 0 each candidate is sampled.
+        enough: predicate on a candidate that stops the search for more; None searches for all.
+        params: sampling of each candidate. Temperature 0 returns the most likely text, then its
+            nearest alternatives; above 0 each candidate is sampled.
         stop: strings that end a candidate.
-        multiline: how far a candidate may extend; None for a raw continuation, which is ended only
-            by ``max_new_tokens``, ``stop`` and the end of the sequence, and from which only unsafe
-            characters are removed.
-        max_lines: most lines of a candidate.
-        deadline_s: seconds after which the text decoded so far is the answer.
-        settle: whether to encode states again that an edit made approximate and that may have
-            decided the answer. False takes the fast answer; :attr:`Completion.settled` says
-            whether it is certain.
+        multiline: maximum extent of a candidate; None for a raw continuation, which stops only at
+            ``max_new_tokens``, ``stop`` or the end of the sequence, and is cleaned only of unsafe
+            characters.
+        max_lines: maximum lines of a candidate.
+        deadline_s: seconds after which the text decoded so far is returned.
+        settle: whether to re-encode states that an edit made approximate and that may have changed
+            the completion. With False, the completion is faster, and :attr:`Completion.settled`
+            tells whether it is certain.
         tokens: a whole prompt as token ids, such as a conversation's; the text around the cursor
             then only identifies documents without names.
         patient: whether other requests take precedence.
-        waits: whether to wait until the deadline for an upstream server that is gone, instead of a
-            moment only.
-        prediction: text that most of the answer is expected to have. It is used as a draft, which
-            changes the answer's time alone.
-        least: if above 0, a token of the prediction is chosen wherever the model gives it at least
-            this probability, except as the first token of a ``hesitant`` answer: typical acceptance
-            with a constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
-        hesitant: tokens, by id, that begin an answer only if the model gives them at least this
-            probability; otherwise the most probable other token begins it.
-        top_k: sample from this many of the most probable tokens; 0 for all.
-        marks: special tokens whose names are part of the answer's text; others are not shown.
+        waits: whether to wait for an unreachable upstream server until the deadline, instead of
+            only briefly.
+        prediction: expected text of most of the completion. It is used as a draft, which affects
+            only the time.
+        least: if above 0, a token of the prediction is chosen wherever its probability is at least
+            this, except as the first token of a ``hesitant`` completion: typical acceptance with a
+            constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
+        hesitant: token id -> minimum probability for it to begin a completion; below that, the most
+            likely other token begins it.
+        top_k: number of most likely tokens to sample from; 0 for all.
+        marks: special tokens to show by name in the text; others are hidden.
     """
 
     key: DocumentKey
@@ -146,19 +145,19 @@ class CompletionRequest:
 
     @property
     def exact(self) -> bool:
-        """Whether decoding must begin with exact states: all but single suggestions."""
+        """True if decoding must begin with exact states, which all but single suggestions need."""
         plain = self.candidates == 1 and self.params.temperature == 0
         more = self.tokens or self.prediction or self.top_k
         return bool(more or self.hesitant) or not plain
 
     def stop_rule(self) -> StopRule | None:
-        """Where a candidate ends; None for a raw continuation."""
+        """The rule that ends a candidate; None for a raw continuation."""
         if self.multiline is None:
             return None
         return rule_for(self.prefix, self.suffix, self.language, self.multiline, self.max_lines)
 
     def shown(self, text: str) -> str:
-        """The part of a candidate's text that is shown."""
+        """Returns the part of a candidate's text to show."""
         if self.multiline is None:
             return safe_text(text)
         return clean(text, self.prefix, self.suffix, self.language)
@@ -169,8 +168,8 @@ class Candidate:
     """One suggestion.
 
     Attributes:
-        completion_tokens: number of tokens decoded for it.
-        finish_reason: why it ended.
+        completion_tokens: number of decoded tokens.
+        finish_reason: reason that decoding stopped.
     """
 
     text: str
@@ -180,16 +179,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request.
+    """Result of one request.
 
     Attributes:
-        candidates: different candidates, best first; empty if nothing is worth suggesting.
-        reused, encoded: its tokens, see :class:`codegen.decoding.editing.EditReport`.
-        recomputed: reused tokens that were encoded again to settle a doubt.
-        seen: number of characters before the cursor that the prompt was made from.
-        from_suggestion: whether the answer is an earlier suggestion.
-        settled: false if encoding the whole prompt again might give another answer.
-        accepted, rejected: tokens drafted from the request's prediction that the model confirmed
+        candidates: different candidates, best first; empty if none is worth suggesting.
+        reused, encoded: prompt tokens, see :class:`codegen.decoding.editing.EditReport`.
+        recomputed: reused tokens that were re-encoded because the result was uncertain.
+        seen: number of characters before the cursor in the prompt.
+        from_suggestion: whether it is an earlier suggestion.
+        settled: false if re-encoding the whole prompt might change the result.
+        accepted, rejected: tokens drafted from the request's prediction that the model accepted
             and rejected.
         stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
             ``total``).
@@ -218,7 +217,7 @@ class Status:
     """The server's state, for editors to show.
 
     Attributes:
-        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
+        kind: ``Normal``, ``Inactive`` (no suggestions here), ``Warning`` or ``Error``.
         busy: whether the server is still starting.
     """
 
@@ -228,14 +227,14 @@ class Status:
 
 
 class Superseded(CodegenError):
-    """A newer request for the same document came, or the client left."""
+    """A newer request for the same document arrived, or the client disconnected."""
 
 
 class Overloaded(CodegenError):
     """Too many requests are waiting.
 
     Attributes:
-        after_s: seconds after which there should be room.
+        after_s: seconds after which to retry.
     """
 
     def __init__(self, message: str, remedy: str = "", after_s: int = 1) -> None:
@@ -244,4 +243,4 @@ class Overloaded(CodegenError):
 
 
 class Unavailable(CodegenError):
-    """The upstream server gave no answer before the deadline, or refused."""
+    """The upstream server did not respond before the deadline, or rejected the request."""

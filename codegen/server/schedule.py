@@ -1,10 +1,10 @@
-"""Jobs that wait (:class:`JobQueue`) and jobs that run together (:class:`Schedule`).
+"""Waiting jobs (:class:`JobQueue`) and jobs that run together (:class:`Schedule`).
 
-Continuous batching: a request's work yields the forward passes that it needs one after the other
-(``Passes``). Each round runs one pass of every decoding request in a single pass of the model, so
-its weights are read once. Contexts being encoded share a chunk of tokens per round, those with
-little left first, then in turn: a decoding request waits for at most one chunk. The cost of passes
-is measured for the planner of drafts.
+Continuous batching: each request is a generator that yields its forward passes one by one
+(``Passes``). Each round combines one pass of every decoding request into a single pass of the
+model, so its weights are read once. Contexts being encoded share a chunk of tokens per round,
+almost finished ones first, then in turn, so a decoding request waits for at most one chunk. The
+cost of passes is measured for the draft planner.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FEW = 8  # tokens of a decoding pass, drafted ones included
-_PATIENCE = 4  # patient requests run in every fourth round only, while others run
+_FEW = 8  # maximum tokens of a decoding pass, including drafted ones
+_PATIENCE = 4  # while others run, patient requests run only in every fourth round
 
 Outcome = Completion | BaseException
 OnText = Callable[[str], None]
 
-_QUIET_S = 0.1  # without a request before caches are refreshed: longer than between two keys
+_QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two keys
 
 
 @dataclass(eq=False)
 class Job:
-    """One request, and the future of its answer in an event loop.
+    """One request, and the future of its result in an event loop.
 
     Attributes:
         asked: time of the request, by ``time.perf_counter``.
-        cancel: set once the answer is not wanted.
-        warm_up: whether to encode the context only, while no other request waits.
-        sent: the text that ``on_text`` has been given.
+        cancel: set when the result is no longer needed.
+        warm_up: whether to only encode the context, while no other request is waiting.
+        sent: the text passed to ``on_text`` so far.
     """
 
     request: CompletionRequest
@@ -68,7 +68,7 @@ class Job:
     sent: str = ""
 
     def answer(self, answer: Completion | CodegenError) -> None:
-        """Settles the future in its event loop, which may be closed by now."""
+        """Sets the future's result in its event loop, which may be closed already."""
 
         def settle() -> None:
             if self.future.done():
@@ -84,9 +84,9 @@ class Job:
             log.debug("The event loop of a request is closed.")
 
     def text_in_loop(self) -> OnText | None:
-        """``on_text``, called in the event loop, for one decoding of the answer.
+        """Returns a callback for one decoding that calls ``on_text`` in the event loop.
 
-        A second decoding starts over; text that was sent before is not sent again.
+        A second decoding starts over, but sends no text twice.
         """
         on_text, text = self.on_text, ""
         if on_text is None:
@@ -103,12 +103,12 @@ class Job:
 
 
 class JobQueue:
-    """Waiting jobs; safe to use from several threads.
+    """Queue of waiting jobs; thread-safe.
 
     Args:
-        most: number of jobs that may wait.
-        together: number of jobs that may run. Clients without a running job have as many places
-            in addition, so that they never wait for a client with many requests.
+        most: maximum number of waiting jobs.
+        together: maximum number of running jobs. Clients without a running job may start as many
+            more, so that they never wait for a client with many requests.
     """
 
     def __init__(self, most: int, metrics: Metrics, together: int = 1) -> None:
@@ -117,7 +117,7 @@ class JobQueue:
         self._metrics = metrics
         self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
         self._running: list[Job] = []
-        self._turns: list[str] = []  # clients, the one served last at the end
+        self._turns: list[str] = []  # clients, the last one served at the end
         self._gone: list[DocumentKey] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -125,30 +125,30 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits or runs."""
+        """True if no job is waiting or running."""
         with self._changed:
             return not self._waiting and not self._running
 
     @property
     def wanted(self) -> bool:
-        """Whether the worker should look here."""
+        """True if the worker has something to do here."""
         return bool(self._waiting or self._gone or self._stopping)
 
     @property
     def stopping(self) -> bool:
-        """Whether the queue has been stopped."""
+        """True if the queue has been stopped."""
         return self._stopping
 
     def has_room(self, key: DocumentKey) -> bool:
-        """Whether a job would wait without taking another's place."""
+        """Returns True if a new job would fit without removing another."""
         with self._changed:
             return key not in self._waiting and len(self._waiting) < self._most
 
     def put(self, job: Job) -> None:
-        """Adds a job; an older one of its document is given up.
+        """Adds a job and cancels an older one of its document.
 
         Raises:
-            Overloaded: if too many wait.
+            Overloaded: if too many jobs are waiting.
             Superseded: if the queue is stopping.
         """
         key = job.request.key
@@ -161,7 +161,7 @@ class JobQueue:
             )
             if key not in self._waiting and full:
                 self._metrics.count("rejected")
-                raise Overloaded("Too many requests wait.", "Ask again later.")
+                raise Overloaded("Too many requests are waiting.", "Try again later.")
             self._give_up(key)
             self._waiting[key] = job
             if key.client not in self._turns:
@@ -169,7 +169,7 @@ class JobQueue:
             self._notify()
 
     def give_up(self, key: DocumentKey) -> None:
-        """Gives up the jobs of a document, waiting or running."""
+        """Cancels the jobs of a document, waiting or running."""
         with self._changed:
             self._give_up(key)
             self._notify()
@@ -178,20 +178,20 @@ class JobQueue:
         if job := self._waiting.pop(key, None):
             job.cancel.set()
             self._metrics.count("superseded")
-            job.answer(Superseded("A newer request came for this document."))
+            job.answer(Superseded("A newer request for this document arrived."))
         for running in self._running:
             if running.request.key == key:
                 running.cancel.set()
 
     def forget(self, key: DocumentKey) -> None:
-        """Gives up the jobs of a document, and has the worker forget it."""
+        """Cancels the jobs of a document, and tells the worker to drop its cache."""
         with self._changed:
             self._give_up(key)
             self._gone.append(key)
             self._notify()
 
     def stop(self) -> None:
-        """Gives up everything and ends :meth:`take`."""
+        """Cancels all jobs and makes :meth:`take` return."""
         with self._changed:
             self._stopping = True
             for key in [*self._waiting, *(job.request.key for job in self._running)]:
@@ -199,18 +199,18 @@ class JobQueue:
             self._notify()
 
     def cancel(self, job: Job) -> None:
-        """Gives up one job, if it is not over."""
+        """Cancels a job that has not finished."""
         job.cancel.set()
         if not job.future.done() or job.future.cancelled():
             with self._changed:
                 self._notify()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Calls ``listener``, in any thread, after each change: for workers that don't block."""
+        """Calls ``listener`` in any thread after each change, for workers that do not block."""
         self._listener = listener
 
     def poll(self, forget: Callable[[DocumentKey], None]) -> Job | None:
-        """The next job that can run now, without waiting; ``forget`` as of :meth:`take`."""
+        """Returns the next job that can run now, without waiting; ``forget`` as in :meth:`take`."""
         with self._changed:
             while self._gone:
                 forget(self._gone.pop(0))
@@ -219,15 +219,15 @@ class JobQueue:
     def take(
         self, forget: Callable[[DocumentKey], None], refresh: Callable[[], bool]
     ) -> Job | None:
-        """The next job; None if the queue is stopped, or jobs run and no other can run beside them.
-        While none runs, waits for one.
+        """Returns the next job; None if the queue is stopped or no job can join the running ones.
+        If no job is running, waits for one.
 
-        A document's next job waits until its running one is over; warm-ups run alone.
+        A document's next job waits until its running one has finished; warm-ups run alone.
 
         Args:
-            forget: called for documents that were closed.
-            refresh: called when no request has come for a moment, and again while nothing waits;
-                returns false if there was nothing to do.
+            forget: called for closed documents.
+            refresh: called repeatedly while the queue is idle; returns False if there was nothing
+                to do.
         """
         while True:
             with self._changed:
@@ -245,17 +245,17 @@ class JobQueue:
                         self._changed.wait()
 
     def done(self, job: Job) -> None:
-        """A job that was taken is over."""
+        """Marks a taken job as finished."""
         with self._changed:
             self._running.remove(job)
 
     def finish(self, job: Job, outcome: Outcome) -> None:
-        """Completes a job that was taken."""
+        """Sends the outcome of a taken job."""
         if isinstance(outcome, Completion):
             job.answer(outcome)
         elif isinstance(outcome, Cancelled):
             self._metrics.count("cancelled")
-            job.answer(Superseded("The request was given up."))
+            job.answer(Superseded("The request was cancelled."))
         elif isinstance(outcome, CodegenError):
             self._metrics.count("failed")
             job.answer(outcome)
@@ -265,7 +265,7 @@ class JobQueue:
         self.done(job)
 
     def report_bug(self, what: str, error: BaseException) -> None:
-        """Logs where a bug is, without the error's message, which may quote a document."""
+        """Logs a bug's traceback without the error's message, which may quote a document."""
         self._metrics.count("failed")
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
@@ -275,7 +275,7 @@ class JobQueue:
         self._listener()
 
     def _pop(self) -> Job | None:
-        """The job of the client that has waited longest for its turn; real requests first."""
+        """Removes and returns the next job: real ones first, clients in turn, warm-ups last."""
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
         free, spare = self._together - len(running), 2 * self._together - len(running)
@@ -308,7 +308,7 @@ class JobQueue:
 
 @dataclass(eq=False)
 class _Running:
-    """A job, its work, the pass that it waits for, and the round of its last pass."""
+    """Job with its work, the pass that it waits for, and the round of its last pass."""
 
     job: Job
     work: Passes[Completion]
@@ -317,13 +317,13 @@ class _Running:
 
 
 class Schedule:
-    """The jobs that run.
+    """Running jobs.
 
     Args:
-        chunk: tokens of contexts that a round encodes.
+        chunk: maximum context tokens to encode per round.
 
     Attributes:
-        costs: cost of rounds, by the tokens of all passes together.
+        costs: cost of a round, by the total tokens of its passes.
     """
 
     def __init__(self, chunk: int) -> None:
@@ -336,7 +336,7 @@ class Schedule:
         return len(self._running)
 
     def start(self, job: Job, work: Passes[Completion]) -> Outcome | None:
-        """Begins a job; returns its outcome if it needs no pass."""
+        """Starts a job; returns its outcome if it needs no forward pass."""
         try:
             self._running.append(_Running(job, work, next(work), self._round))
         except StopIteration as end:
@@ -346,9 +346,9 @@ class Schedule:
         return None
 
     def round(self) -> list[tuple[Job, Outcome]]:
-        """Runs a round; returns the jobs that are over with their outcomes.
+        """Runs a round; returns the finished jobs with their outcomes.
 
-        Cancelled jobs end before the round.
+        Cancelled jobs finish before the round.
         """
         unwanted = [one for one in self._running if one.job.cancel.is_set()]
         over = [self._resume(one, None) for one in unwanted]
@@ -362,9 +362,9 @@ class Schedule:
         return [one for one in over if one is not None]
 
     def _measure(self, requests: Sequence[Pass], seconds: float) -> None:
-        """Learns from a round the cost of decoding passes, or of a context's tokens."""
+        """Updates the cost of decoding passes or of context tokens from a round."""
         sizes = [one.size for one in requests]
-        # A decoding pass wants logits for each of its tokens.
+        # A decoding pass needs logits for each of its tokens.
         decoding = [one.size <= _FEW or one.keep == one.size for one in requests]
         if all(decoding):
             self.costs.add(1, sum(sizes), seconds)
@@ -372,7 +372,7 @@ class Schedule:
             self.costs.add_prompt(sum(sizes), seconds)
 
     def _next(self) -> list[_Running]:
-        """The jobs that have a pass in this round."""
+        """Returns the jobs with a pass in this round."""
         running = self._running
         typed = [one for one in running if not one.job.request.patient]
         if typed and self._round % _PATIENCE:
@@ -390,7 +390,7 @@ class Schedule:
     def _resume(
         self, one: _Running, result: torch.Tensor | Exception | None
     ) -> tuple[Job, Outcome] | None:
-        """Continues work, or ends it if there is no result; returns its outcome if it is over."""
+        """Continues a job's work, or stops it if ``result`` is None; returns a final outcome."""
         outcome: Outcome
         try:
             if result is None:
@@ -412,20 +412,20 @@ class Schedule:
 
 
 class Cancelled(Exception):
-    """The answer is not wanted any more."""
+    """The result is no longer needed."""
 
 
 def is_bug(outcome: Outcome) -> bool:
-    """Whether a job ended by a bug."""
+    """Returns True if a job failed because of a bug."""
     return not isinstance(outcome, (Completion, Cancelled, CodegenError))
 
 
 def _run(requests: Sequence[Pass]) -> list[Any]:
-    """Logits of each pass, or its error. One pass's error does not affect the others."""
+    """Returns the logits of each pass, or its error, which does not affect the others."""
     from codegen.decoding.editing import EditableCache
 
     try:
-        # A document's work yields passes of its cache alone.
+        # A document's work yields only passes over its own cache.
         return list(EditableCache.run_passes(cast("Sequence[PassRequest]", requests)))
     except Exception as error:  # noqa: BLE001 - the work handles it
         if len(requests) == 1:

@@ -1,9 +1,9 @@
-"""Secrets that must not enter a cache or a prompt: files by name, and text that looks like one.
+"""Detects secrets that must not enter a cache or a prompt: files by name, strings by pattern.
 
-Files on the list get no completions and are not used as context. In text of *other* files, strings
-that look like secrets are replaced before they are tokenized, so that no suggestion can replay
-them. The edited document is left unchanged if the model runs on the user's machine, because its
-caches are the document's own; for another machine it is redacted, too.
+Files on the list get no completions and are not used as context. In *other* files, strings that
+look like secrets are replaced before tokenization, so that no suggestion can reproduce them. The
+edited document is unchanged if the model runs on the user's machine, because each document has its
+own caches; for another machine it is redacted, too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMES = (
 _FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".kube"})
 
 _KNOWN = re.compile(
-    # A key to its end, or as far as its lines go.
+    # A key up to its end, or up to its last line if truncated.
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.{0,20000}?-----END [A-Z ]*PRIVATE KEY-----"
     r"|[^\n]*(?:\n[ \t\"'#]*[A-Za-z0-9+/=]+(?:[\"'][ \t,+\\]*)?[ \t\r]*(?=\n|\Z))*)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
@@ -42,10 +42,10 @@ _KNOWN = re.compile(
 )
 _KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
 _KEY_LINE = re.compile(r"[ \t\"'#]*[A-Za-z0-9+/=]{1,80}(?:[\"'][ \t,+\\]*)?[ \t\r]*")
-# A line of nothing but base64, such as those of a key: each of them is one by itself.
+# A line of only base64, as in a key; each such line counts as a secret.
 _LINE = re.compile(r"^[ \t]*([A-Za-z0-9+/]{40,80}={0,2})[ \t\r]*$", re.MULTILINE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
-# Repetitions are bounded, because a match is tried at each place of a text.
+# Repetitions are bounded, because a match is tried at each position of a text.
 _ASSIGNED = re.compile(
     r"""(?ix)(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)[\w.-]{0,40}
     ["']?\s{0,20}[:=]\s{0,20}(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
@@ -55,11 +55,11 @@ _BITS = 3.8  # entropy per character; words and identifiers have less
 
 
 def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
-    """Whether a file may hold secrets, by its name.
+    """Returns True if a file may contain secrets, by its name.
 
     Args:
-        name: a path or a URI; no file is opened.
-        more: the user's patterns, for the file's name or its whole path.
+        name: path or URI; no file is opened.
+        more: user's patterns for the file's name or its whole path.
     """
     text = unquote(urlsplit(name).path) if "://" in name else name
     path = PurePosixPath(text.replace("\\", "/").lower())
@@ -70,7 +70,7 @@ def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
 
 
 def secret_spans(text: str) -> list[tuple[int, int]]:
-    """Where a text holds what looks like a secret: characters, in order, without overlaps."""
+    """Returns the character ranges that look like secrets, in order, without overlaps."""
     found = [match.span() for match in _KNOWN.finditer(text)]
     found += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
     found += [match.span("value") for match in _ASSIGNED.finditer(text)]
@@ -87,7 +87,7 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _beheaded(text: str) -> Iterator[tuple[int, int]]:
-    """Ends of private keys with the lines of the key before them, whatever came before those."""
+    """Yields ends of private keys with the key's lines before them, also without its beginning."""
     for match in _KEY_END.finditer(text):
         start = text.rfind("\n", 0, match.start()) + 1
         while start:
@@ -99,12 +99,12 @@ def _beheaded(text: str) -> Iterator[tuple[int, int]]:
 
 
 def redact(text: str) -> str:
-    """The text with everything replaced that looks like a secret."""
+    """Replaces everything that looks like a secret."""
     return without_spans(text, secret_spans(text), 0, len(text))
 
 
 def without_spans(text: str, spans: Sequence[tuple[int, int]], first: int, last: int) -> str:
-    """The characters of a text from ``first`` to ``last`` with these spans replaced."""
+    """Returns the characters of a text from ``first`` to ``last`` with these spans replaced."""
     parts, at = [], first
     for start, end in spans:
         if start < last and end > first:
@@ -114,7 +114,7 @@ def without_spans(text: str, spans: Sequence[tuple[int, int]], first: int, last:
 
 
 def _random(text: str) -> bool:
-    """Whether the characters look random: high entropy, and digits among letters."""
+    """Returns True if the characters look random: high entropy, and digits among letters."""
     counts = Counter(text)
     bits = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
     mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)

@@ -1,7 +1,7 @@
-"""The engine for HTTP clients: a :class:`CompletionService` for all dialects.
+"""The engine for HTTP clients: a :class:`CompletionService` for all API dialects.
 
 Documents without names are recognized by their lines (:class:`Slots`), requests are cancelled when
-the client leaves, and text is streamed once it is certain to stay (:class:`Pieces`).
+the client disconnects, and text is streamed once it is final (:class:`Pieces`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ALIKE = 0.5
 class Slots:
     """Recognizes documents without names by their text.
 
-    A request goes to the slot whose last text had most of its lines, if these are at least half of
-    them; else to the least recently used slot, which forgets its document. A slot in use takes no
-    second request, so that parallel requests do not end one another. Only hashes of the lines are
-    kept, so that a client can't fill the memory.
+    A request goes to the slot whose last text shares the most lines with it, if these are at least
+    half of them; else to the least recently used slot, which drops its document. A slot in use
+    takes no second request, so that parallel requests do not cancel each other. Only hashes of the
+    lines are kept, so that a client cannot fill the memory.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Slots:
         self._busy: set[DocumentKey] = set()
 
     def take(self, client: str, prefix: str, suffix: str = "") -> tuple[DocumentKey, bool]:
-        """A slot's key, and whether it held another document. Release it with :meth:`release`."""
+        """Returns a slot's key, and True if it had another document; :meth:`release` frees it."""
         known = self._clients.setdefault(client, OrderedDict())
         self._clients.move_to_end(client)
         lines = _lines(prefix, suffix)
@@ -87,18 +87,18 @@ def _lines(prefix: str, suffix: str) -> frozenset[int]:
 
 
 class ClientLeft(Exception):
-    """The connection was closed before there was an answer."""
+    """The client disconnected before the response."""
 
 
 @dataclass
 class CompletionService:
-    """The engine, and the state kept for HTTP clients.
+    """The engine, with the state of HTTP clients.
 
     Attributes:
         slots: slots of documents without names.
-        exclude: the user's patterns of files that get no completions.
-        next_edits: answers editors' prompts for next edits; None leaves them to the model as they
-            are.
+        exclude: user's path patterns of files without completions.
+        next_edits: handles editors' prompts for next edits; None passes them to the model
+            unchanged.
     """
 
     engine: CompletionEngine
@@ -107,11 +107,12 @@ class CompletionService:
     next_edits: NextEditor | None = None
 
     async def complete(self, request: Request, asked: CompletionRequest) -> Completion:
-        """Completes in a document's own cache; no candidates for a file that may hold secrets.
+        """Completes with the document's cache; no candidates for a file that may contain secrets.
 
         Args:
-            request: the HTTP request, whose client may leave.
-            asked: its key names the workspace alone; client and document are filled in here.
+            request: the HTTP request, whose client may disconnect.
+            asked: the completion request; its key has only the workspace, without client and
+                document.
 
         Raises:
             ClientLeft: if the client disconnects.
@@ -121,7 +122,7 @@ class CompletionService:
     async def stream(
         self, request: Request, asked: CompletionRequest
     ) -> AsyncIterator[str | Completion]:
-        """Pieces of the first candidate's text as they come, and the whole answer at last."""
+        """Yields chunks of the first candidate's text, then the whole completion."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         pieces = Pieces(None if asked.multiline is None else asked.shown)
         work = self._complete(client_of(request), asked, queue.put_nowait)
@@ -139,14 +140,14 @@ class CompletionService:
             task.cancel()
 
     def warm_up(self, request: Request, asked: CompletionRequest) -> None:
-        """Has an unnamed document's context encoded when nothing else is to be done."""
+        """Encodes an unnamed document's context when the engine is idle."""
         key = self._slot(client_of(request), asked)
         self.slots.release(key)
         self.engine.warm_up(replace(asked, key=key))
 
     async def next_edit(self, editor: NextEditor, request: Request, moment: Edit) -> str:
-        """The window of a moment with the next edit in it; unchanged if none is worth showing, or
-        the file may hold secrets.
+        """Returns the edit state's window with the next edit applied; unchanged if none is worth
+        showing or the file may contain secrets.
 
         Raises:
             ClientLeft: if the client disconnects.
@@ -179,7 +180,7 @@ class CompletionService:
             self.slots.release(key)
 
     def _slot(self, client: str, asked: CompletionRequest) -> DocumentKey:
-        """The key of a document without a name, to be released."""
+        """Returns the key of a document without a name, to be released."""
         key, other = self.slots.take(client, asked.prefix, asked.suffix)
         if other:
             self.engine.close(key)
@@ -187,7 +188,7 @@ class CompletionService:
 
 
 def client_of(request: Request) -> str:
-    """A client's name for itself."""
+    """Returns the name that a client sent for itself."""
     headers = request.headers
     name = headers.get("x-client-id") or headers.get("user-agent") or "unknown"
     return f"http {name[:120]}"
@@ -197,7 +198,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Runs ``work``, and cancels it when the client disconnects.
 
     Raises:
-        ClientLeft: in that case.
+        ClientLeft: if it disconnects.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))
@@ -219,11 +220,11 @@ async def _disconnected(request: Request) -> None:
 
 
 class Pieces:
-    """Turns text that is still being decoded into pieces that are certain to stay.
+    """Splits text that is still being decoded into chunks that will not change.
 
     Args:
-        clean: applied to the whole text in the end; with it, a line is shown once it is complete,
-            if the cleaned text has it. None shows everything as it comes.
+        clean: function applied to the whole text at the end; a complete line is shown if the
+            cleaned text contains it. None shows everything immediately.
     """
 
     def __init__(self, clean: Callable[[str], str] | None = None) -> None:
@@ -232,7 +233,7 @@ class Pieces:
         self._shown = ""
 
     def push(self, piece: str) -> str:
-        """Takes the next piece; returns what can be shown."""
+        """Appends a chunk; returns the text that can be shown."""
         self._text += piece
         if self._clean is None:
             self._shown = self._text
@@ -241,7 +242,7 @@ class Pieces:
         return self.rest(self._clean(whole)) if whole.strip() else ""
 
     def rest(self, text: str) -> str:
-        """The part of a text that has not been shown."""
+        """Returns the part of a text that has not been shown."""
         if not text.startswith(self._shown):
             return ""
         piece, self._shown = text[len(self._shown) :], text

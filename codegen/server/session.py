@@ -1,4 +1,4 @@
-"""One editor's documents and settings, and the answers at its cursor."""
+"""One editor's documents and settings, and the completions at its cursor."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ log = logging.getLogger(__name__)
 
 _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
-_WARM_UP_S = 0.1  # after a change, if no request follows it
-_CHOICE_S = 0.05  # longest wait for pieces of other files
-_PAUSE_S = 0.5  # without a request, before newly chosen pieces are shown to the model
-_CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that the chosen pieces fit
+_WARM_UP_S = 0.1  # after a change, if no request follows
+_CHOICE_S = 0.05  # maximum wait for snippets of other files
+_PAUSE_S = 0.5  # idle time before newly chosen snippets are shown to the model
+_CONTEXT_CHARS_A_TOKEN = 3  # fewer than in code, so that the chosen snippets fit
 _COMPLETE_NAME = re.compile(r"\b[^\W\d]\w*+(?=\W)")
 _MOST_NAMES = 100
 
@@ -57,17 +57,17 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_first_names)]
 
 
 class Preferences(BaseModel):
-    """The user's settings in the editor, in camelCase or snake_case.
+    """User's settings in the editor, in camelCase or snake_case.
 
     Attributes:
-        max_tokens, max_lines: longest suggestion.
+        max_tokens, max_lines: maximum length of a suggestion.
         candidates: number of suggestions for an explicit request; an automatic one gets one.
         multiline: whether a suggestion may have several lines.
-        delay_ms: longest wait of an automatic request while the user types.
-        languages: if not empty, suggest in these languages only.
-        exclude: patterns of paths that get no suggestions.
-        context: kinds of pieces of other files that the model sees.
-        context_share: largest share of the prompt's tokens for these pieces.
+        delay_ms: maximum delay of an automatic request while the user types.
+        languages: if not empty, suggest only in these languages.
+        exclude: path patterns of files without suggestions.
+        context: kinds of snippets from other files to show to the model.
+        context_share: maximum fraction of the prompt's tokens for these snippets.
         workspace_files: whether to read files that are not open; by default only if the model runs
             on this machine.
     """
@@ -99,9 +99,9 @@ class Preferences(BaseModel):
     def updated(
         self, given: object, limits: requests.ServerLimits
     ) -> tuple[Preferences, list[str]]:
-        """These settings updated by the editor's, and one line for each mistake in those.
+        """Returns the settings updated by the editor's, and one line for each mistake in those.
 
-        A wrong setting keeps its value: a typo must not end the suggestions.
+        A wrong setting keeps its old value, so that a typo does not stop the suggestions.
         """
         wrong: list[str] = []
         known = {name: name for name in type(self).model_fields}
@@ -115,7 +115,7 @@ class Preferences(BaseModel):
                 try:
                     one = Preferences.model_validate({name: value}, context=limits)
                 except ValidationError:
-                    wrong.append(f"setting {key!r} has the wrong value {str(value)[:40]!r}")
+                    wrong.append(f"setting {key!r} has the invalid value {str(value)[:40]!r}")
                 else:
                     found[name] = getattr(one, name)
         return self.model_copy(update=found), wrong
@@ -123,15 +123,15 @@ class Preferences(BaseModel):
 
 @dataclass
 class OpenDocument:
-    """A document that the editor has open.
+    """Document that the editor has open.
 
     Attributes:
         text: its text; None if it gets no completions (a secret, too large, out of step).
-        cursor: cursor of the latest request or change, moved by the changes since.
-        in_step: false from a change that did not fit the text until the whole text comes.
+        cursor: cursor of the latest request or change, moved by later changes.
+        in_step: False after a change that did not fit, until the editor sends the whole text.
         changes: number of changes so far.
-        snippets: pieces of other files that the model sees.
-        next_snippets: pieces chosen since then; None if there are none.
+        snippets: snippets of other files that are shown to the model.
+        next_snippets: snippets chosen since then; None if unchanged.
         chosen_at: the line that they were chosen for, the index's state, the names on the line.
     """
 
@@ -149,10 +149,10 @@ class OpenDocument:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A request for the text as it was when the request's message came.
+    """Request with the document's text at its arrival.
 
     Attributes:
-        changes: number of the document's changes before it.
+        changes: number of changes of the document before it.
     """
 
     request: requests.CompletionRequest
@@ -162,7 +162,7 @@ class Snapshot:
 
 
 class Selected(NamedTuple):
-    """The entry selected in the editor's own list, which suggestions must continue.
+    """Selected entry of the editor's completion list, which suggestions must continue.
 
     Attributes:
         start: start of the text that the entry replaces.
@@ -174,15 +174,15 @@ class Selected(NamedTuple):
 
 @dataclass
 class Session:
-    """The state of one connection.
+    """State of one connection.
 
     Attributes:
-        exclude: patterns from the command line, in addition to the user's.
-        encoding: what columns count.
+        exclude: path patterns from the command line, in addition to the user's.
+        encoding: unit of columns.
         workspace: URI of the root.
-        on_status: called when the status changes, once the editor is ready for it.
-        on_settled: called with an answer that replaces an earlier one, if the editor takes a second
-            answer. Without it every answer is settled before it is given.
+        on_status: called when the status changes, once the editor is ready.
+        on_settled: called with a completion that replaces an earlier one, if the editor supports
+            that. Without it, completions are settled before they are returned.
         next_edits: proposes edits beyond the cursor; None disables them.
         has_inline_edits: whether an inline completion may be an edit of the cursor's line.
     """
@@ -206,18 +206,18 @@ class Session:
     _loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, on_status: Callable[[requests.Status], None]) -> None:
-        """The editor is ready for messages."""
+        """Starts sending status messages; the editor is ready."""
         self.on_status = on_status
         on_status(self.status)
 
     def use(self, engine: CompletionEngine) -> None:
-        """The model has been loaded."""
+        """Sets the engine once the model is loaded."""
         self.engine, self.limits = engine, engine.limits
         self._configure_files()
         self._loaded.set()
 
     def fail(self, reason: str) -> None:
-        """The model cannot be loaded."""
+        """Reports that the model cannot be loaded."""
         self.report("Error", reason)
         self._loaded.set()
 
@@ -229,22 +229,22 @@ class Session:
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
-        """Has the pieces of other files chosen again, since what may be shown has changed."""
+        """Discards the snippets of other files after a change of the rules for them."""
         for document in self.documents.values():
             document.snippets, document.next_snippets, document.chosen_at = (), None, None
 
     def report(self, kind: str, message: str, busy: bool = False) -> None:
-        """The status has changed."""
+        """Updates the status and notifies the editor."""
         self.status = requests.Status(kind, message, busy)
         if self.on_status:
             self.on_status(self.status)
 
     def open(self, uri: str, language: str, version: int, text: str) -> None:
-        """The editor opens a document, or sends the whole of it again."""
+        """Opens a document, or replaces its whole text."""
         self._forget(uri)
         document = None
         if self._is_secret(uri):
-            self.report("Inactive", "No completions in this file: it may hold secrets.")
+            self.report("Inactive", "No completions in this file: it may contain secrets.")
         elif len(text) > self.limits.document_chars:
             self.report("Inactive", "This file is too large for completions.")
         else:
@@ -257,7 +257,7 @@ class Session:
     def change(
         self, uri: str, version: int | None, changes: Sequence[TextDocumentContentChangeEvent]
     ) -> None:
-        """The editor changed a document."""
+        """Applies the editor's changes to a document."""
         document = self.documents.get(uri)
         whole = [
             number
@@ -290,8 +290,8 @@ class Session:
         self._warm_up_soon(uri, document)
 
     def _warm_up_soon(self, uri: str, document: OpenDocument) -> None:
-        """Has a change encoded that no request follows, such as a renaming, so that the next
-        request finds its states exact.
+        """Encodes a change that no request follows, such as a rename, so that the states are exact
+        for the next request.
         """
         cursor, changes = document.cursor, document.changes
 
@@ -305,24 +305,24 @@ class Session:
             self._warming = asyncio.get_running_loop().call_later(_WARM_UP_S, warm_up)
 
     def _warm_up(self, uri: str, cursor: Position | None) -> None:
-        """Has the text around a cursor encoded if nothing else is to be done."""
+        """Encodes the text around a cursor if the engine is idle."""
         if self.engine and self.engine.idle and cursor:
             snapshot = self.snapshot(uri, cursor, automatic=True)
             if snapshot is not None:
                 self.engine.warm_up(snapshot.request)
 
     def close(self, uri: str) -> None:
-        """The editor closed a document."""
+        """Closes a document."""
         self._forget(uri)
         self.documents.pop(uri, None)
 
     def _lose(self, uri: str, document: OpenDocument, reason: str) -> None:
-        """No completions until the whole text comes again: better none than wrong ones."""
+        """Stops completions until the editor sends the whole text, since they would be wrong."""
         log.warning("A document is out of step: %s", reason)
         document.in_step = False
         document.text = None
         self._forget(uri, is_lost=True)
-        self.report("Warning", f"{reason} Close the file and open it again.")
+        self.report("Warning", f"{reason} Close and reopen the file.")
 
     def _forget(self, uri: str, *, is_lost: bool = False) -> None:
         self.files.closed(uri)
@@ -338,7 +338,7 @@ class Session:
         return is_secret(uri, (*self.exclude, *self.preferences.exclude))
 
     def _served(self, uri: str) -> OpenDocument | None:
-        """An open document, if the settings allow suggestions in it."""
+        """Returns an open document, if the settings allow suggestions in it."""
         document, preferences = self.documents.get(uri), self.preferences
         if document is None or not preferences.enabled:
             return None
@@ -348,7 +348,7 @@ class Session:
     def snapshot(
         self, uri: str, position: Position, *, automatic: bool, selected: Selected | None = None
     ) -> Snapshot | None:
-        """The request at a position of the text as it is now; None where nothing is suggested."""
+        """Returns a request at a position in the current text; None if suggestions are disabled."""
         preferences = self.preferences
         if (document := self._served(uri)) is None or document.text is None:
             return None
@@ -358,7 +358,7 @@ class Session:
             if selected:
                 start, _ = document.text.around(selected.start, chars, 0)
                 prefix = start + selected.text
-        except OutOfStep:  # a position after a change that has not come yet
+        except OutOfStep:  # the position refers to a change that has not arrived yet
             return None
         repository, path = self.files.name(uri)
         request = requests.CompletionRequest(
@@ -378,7 +378,7 @@ class Session:
         return Snapshot(request, document, position, document.changes)
 
     async def complete(self, snapshot: Snapshot, *, automatic: bool) -> requests.Completion | None:
-        """The answer, after a delay for automatic requests; None if it is no longer wanted."""
+        """Returns the completion, delayed for automatic requests; None if no longer needed."""
         engine, request = self.engine, snapshot.request
         if engine is None:
             return None
@@ -397,7 +397,7 @@ class Session:
             now = time.monotonic()
             wait = document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
             if wait:
-                # Give up what runs for an older text at once, not after the delay.
+                # Cancel the request for an older text immediately, not after the delay.
                 engine.cancel(request.key)
                 await asyncio.sleep(wait)
         if document.latest is not snapshot:
@@ -415,9 +415,9 @@ class Session:
         return answer
 
     def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[requests.Snippet, ...]] | None:
-        """Chooses pieces of other files if, since the last choice, the cursor moved to another line
-        or behind a name that another file defines, or another document or the index changed; else
-        None.
+        """Chooses snippets of other files if, since the last choice, the cursor moved to another
+        line or after a name that another file defines, or another document or the index changed;
+        else returns None.
         """
         document, preferences = snapshot.document, self.preferences
         if document.text is None or not preferences.context or not preferences.context_share:
@@ -449,7 +449,7 @@ class Session:
         return chosen
 
     def _take_snippets(self, document: OpenDocument) -> bool:
-        """Takes up the pieces that were chosen last; returns whether they are other pieces."""
+        """Shows the latest chosen snippets to the model; returns True if they differ."""
         chosen, document.next_snippets = document.next_snippets, None
         if chosen is None or chosen == document.snippets:
             return False
@@ -457,8 +457,8 @@ class Session:
         return True
 
     def _take_snippets_soon(self, document: OpenDocument) -> None:
-        """Does so once typing pauses, and has them encoded then: everything behind them is
-        approximate until it is encoded again, and the next key should not wait for that.
+        """Does so once typing pauses, and encodes them then: all tokens after them are approximate
+        until they are re-encoded, and the next key should not wait for that.
         """
 
         def take() -> None:
@@ -472,8 +472,8 @@ class Session:
             self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
 
     async def _settle(self, snapshot: Snapshot, first: requests.Completion) -> None:
-        """Replaces an uncertain answer by the settled one if they differ, unless a newer request or
-        change comes first.
+        """Replaces an uncertain completion by the settled one if they differ, unless a newer
+        request or change comes first.
         """
         engine, document, request = self.engine, snapshot.document, snapshot.request
         if engine is None or self.on_settled is None:
@@ -488,10 +488,7 @@ class Session:
             self.on_settled(snapshot, answer)
 
     async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
-        """The edit proposed for a document; None if there is none.
-
-        It waits until the model is loaded.
-        """
+        """Returns the edit proposed for a document, or None; waits until the model is loaded."""
         if self.next_edits is None:
             return None
         if self.engine is None:
@@ -501,7 +498,7 @@ class Session:
         if (document := self._served(uri)) is None or document.text is None:
             return None
         if version is not None and version != document.text.version:
-            return None  # another change is on its way
+            return None  # another change has not arrived yet
         _, path = self.files.name(uri)
         try:
             return await self.next_edits.propose(
@@ -512,7 +509,7 @@ class Session:
             return None
 
     async def inline_edit(self, uri: str, position: Position) -> Proposal | None:
-        """The proposed edit if it replaces what the line at a position holds, and nothing else."""
+        """Returns the proposed edit if it changes only the line at a position."""
         if not self.has_inline_edits or self.next_edits is None:
             return None
         found = await self.next_edit(uri, None, position)
@@ -524,7 +521,7 @@ class Session:
         return in_line(found, document.text, position.line)
 
     def configure(self, given: object) -> list[str]:
-        """Takes the editor's settings, all or those of ``codegen``; returns their mistakes."""
+        """Applies the editor's settings, all or the ``codegen`` section; returns their mistakes."""
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)

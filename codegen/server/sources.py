@@ -1,9 +1,9 @@
-"""Reads the files of a workspace folder that may be read.
+"""Reads the allowed files of a workspace folder.
 
 These are plain files of known languages below the folder, never through a symbolic link and never
-on another file system; without secrets (:mod:`codegen.server.secrets`), hidden and dependency
+on another file system; except secrets (:mod:`codegen.server.secrets`), hidden and dependency
 folders, files that a ``.gitignore`` in the folder excludes, and generated, binary and large files.
-Nothing is read if the folder is a home directory or the root of the file system.
+If the folder is a home directory or the root of the file system, no file is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 200_000
 _IGNORE_BYTES = 65_536
-_WILDCARDS = 6  # in a line of a .gitignore; more could match forever
+_WILDCARDS = 6  # maximum per line of a .gitignore; matching more could take forever
 
 _LANGUAGES = {
     ".py": "python", ".pyi": "python", ".js": "javascript", ".mjs": "javascript",
@@ -37,7 +37,7 @@ _LANGUAGES = {
     ".dart": "dart", ".lua": "lua", ".sh": "shellscript", ".r": "r", ".jl": "julia",
 }  # fmt: skip
 WATCHED = "**/*.{" + ",".join(suffix[1:] for suffix in _LANGUAGES) + "}"
-"""A glob of the files that are read."""
+"""Glob of the files to read."""
 _FAMILIES = {
     "javascriptreact": "javascript", "typescript": "javascript", "typescriptreact": "javascript",
     "c": "cpp", "objective-c": "cpp",
@@ -49,11 +49,11 @@ _SKIPPED = frozenset({
 _GENERATED_NAME = re.compile(r"(?i)[._-](min|bundle|generated|pb2|pb2_grpc)\.\w+$|^_version\.py$")
 _GENERATED = re.compile(r"(?i)@generated\b|\bdo not edit\b|\bautomatically generated\b")
 _HEAD_CHARS = 1000
-_LONG_LINES = 200  # characters per line on average: no person writes that
+_LONG_LINES = 200  # average characters per line; longer lines are not written by hand
 
 
 def local_path(uri: str) -> PurePosixPath | None:
-    """The path of a ``file:`` URI of this machine; None for other URIs."""
+    """Returns the path of a ``file:`` URI on this machine; None for other URIs."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         return None
@@ -62,17 +62,17 @@ def local_path(uri: str) -> PurePosixPath | None:
 
 
 def language_of(path: str) -> str:
-    """The editors' name of a file's language, by its suffix; empty for unknown ones."""
+    """Returns the LSP language id of a file by its suffix; empty if unknown."""
     return _LANGUAGES.get(PurePosixPath(path).suffix.lower(), "")
 
 
 def family(language: str) -> str:
-    """A language's family: languages whose files use one another's definitions share one."""
+    """Returns a language's family; languages that use each other's definitions share one."""
     return _FAMILIES.get(language, language)
 
 
 class NotTaken(Exception):
-    """A file may not be read; the message is a short reason."""
+    """A file must not be read; the message is a short reason."""
 
 
 class SourceFolder:
@@ -80,7 +80,7 @@ class SourceFolder:
 
     Args:
         path: the editor's path of the folder.
-        exclude: patterns of files that are not read, in addition to secrets.
+        exclude: path patterns of files not to read, in addition to secrets.
         closed: whether to read files that are not open.
     """
 
@@ -90,15 +90,15 @@ class SourceFolder:
         self._rules: dict[str, GitIgnoreSpec | None] = {}
         self.is_read = closed
         if closed and self._root in ("/", os.path.realpath(Path.home())):
-            log.warning("The workspace is a home directory or /: only open documents are used.")
+            log.warning("The workspace is a home directory or /, so only open documents are used.")
             self.is_read = False
 
     def forget_rules(self) -> None:
-        """Reads ``.gitignore`` files again when they are needed next."""
+        """Clears the cached ``.gitignore`` rules."""
         self._rules.clear()
 
     def allowed(self, path: str, is_folder: bool = False) -> bool:
-        """Whether a file may be read, or a folder entered, by its name and the rules above it."""
+        """Returns True if a file's or folder's name and the rules above it allow reading it."""
         parts = PurePosixPath(path).parts
         for size in range(1, len(parts) + 1):
             folder = size < len(parts) or is_folder
@@ -112,7 +112,7 @@ class SourceFolder:
         return is_folder or not _GENERATED_NAME.search(parts[-1])
 
     def _ignored(self, parts: tuple[str, ...], folder: bool) -> bool:
-        """Whether a ``.gitignore`` excludes a name; the nearest one with a rule for it decides."""
+        """Returns True if a ``.gitignore`` excludes a name; the nearest one with a rule decides."""
         for size in range(len(parts) - 1, -1, -1):
             rules = self._rules_of("/".join(parts[:size]))
             if rules is not None:
@@ -134,11 +134,11 @@ class SourceFolder:
         return self._rules[folder]
 
     def read(self, path: str) -> tuple[str, tuple[int, ...]]:
-        """A file's text and state.
+        """Returns a file's text and state.
 
         Raises:
-            NotTaken: if it may not be read, or is not text.
-            OSError, InputError: if it can't be opened, is a link or not a plain file.
+            NotTaken: if it must not be read, or is not text.
+            OSError, InputError: if it cannot be opened, or is a link or not a plain file.
         """
         if not self.allowed(path):
             raise NotTaken("ignored")
@@ -162,7 +162,7 @@ class SourceFolder:
         return data, (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def state(self, path: str) -> tuple[int, ...] | None:
-        """A value that changes with the file; None without a file."""
+        """Returns a value that changes with the file; None without a file."""
         with suppress(OSError), self._parent(path) as (directory, name):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             return found.st_mtime_ns, found.st_size, found.st_ino
@@ -170,7 +170,7 @@ class SourceFolder:
 
     @contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """The descriptor of a path's directory, opened without following links, and the name."""
+        """Yields a descriptor of the path's directory, opened without following links; the name."""
         *folders, name = path.split("/")
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         descriptor = os.open(self._root, flags)
@@ -184,7 +184,7 @@ class SourceFolder:
             os.close(descriptor)
 
     def entries(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """The files to read and the folders to enter in a folder: path, and whether it is a folder.
+        """Yields the allowed files and folders in a folder: path, and True for a folder.
 
         The path of other entries is empty, so that the caller can count them.
         """
@@ -198,12 +198,12 @@ class SourceFolder:
                     known = is_folder or (
                         entry.is_file(follow_symlinks=False) and language_of(entry.name)
                     )
-                    # Not every file name is UTF-8; what is not is not printable either.
+                    # A file name that is not UTF-8 is not printable either.
                     fine = known and path.isprintable() and self.allowed(path, is_folder)
                     yield path if fine else "", is_folder
 
 
 def is_generated(text: str) -> bool:
-    """Whether a text was generated by a program."""
+    """Returns True if a text was generated by a program."""
     lines = text.count("\n") + 1
     return len(text) > _LONG_LINES * lines or _GENERATED.search(text[:_HEAD_CHARS]) is not None

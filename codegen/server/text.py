@@ -1,21 +1,19 @@
-"""The text of a suggestion: what is open at the cursor, where it ends, which part is shown.
+"""Postprocessing of suggestions: scanning for open brackets, stop rules, and cleanup.
 
-**Scanning** (:func:`scan`). A scanner for many languages, not a parser: it knows brackets, quotes
+**Scanning** (:func:`scan`). A scanner for many languages, not a parser: it handles brackets, quotes
 and the usual comments. In incomplete code it guesses.
 
-**Where a suggestion ends** (:class:`StopRule`).
+**Stop rules** (:class:`StopRule`). A suggestion ends:
 
-- ``line``: something other than closing brackets follows the cursor, or the cursor is in a string
-  or comment: at the end of the line.
-- ``statement``: at the end of the line at which all brackets opened in the suggestion are closed
-  again.
-- ``block``: the line before the cursor opens a block (``:`` or an open brace at its end) and no
+- ``line``, if something other than closing brackets follows the cursor, or the cursor is in a
+  string or comment: at the end of the line.
+- ``statement``: at the end of the line that closes all brackets opened in the suggestion.
+- ``block``, if the line before the cursor opens a block (``:`` or an open brace at its end) and no
   deeper line follows: before the first line that is not deeper than the opening one.
 
-**Which part is shown** (:func:`clean`). In order: characters that no code needs and that could
-deceive a reader or control a terminal are removed; the text is cut at a bracket that closes
-nothing; text that already follows the cursor is not suggested again; repeated lines are cut. The
-result may be empty.
+**Cleanup** (:func:`clean`), in order: removes characters that code never needs and that could
+deceive a reader or control a terminal; cuts at an unmatched closing bracket; omits text that
+already follows the cursor; cuts repeated lines. The result may be empty.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ _STRING = r"'''|\"\"\"|'|\"|`"
 _HASH_COMMENT = r"\#[^\r\n]*"
 _SLASH_COMMENT = r"//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
 _BRACKETS = r"[()\[\]{}]"
-_JOINED = r"\\(?:\r\n|\r|\n)"  # a line that continues
+_JOINED = r"\\(?:\r\n|\r|\n)"  # a line continuation
 # A brace after one of these, or right after a name, begins a value rather than a block.
 _BEFORE_LITERAL = ("(", ",", "=", ":", "[", "]", "?", "&", "|", "return")
 
@@ -65,15 +63,15 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What is open at the end of a text.
+    """Open brackets, strings and comments at the end of a text.
 
     Attributes:
-        brackets: the open ones, outermost first.
-        quote: of the string or template that the text ends in, empty outside of one.
+        brackets: open brackets, outermost first.
+        quote: quote of the string or template that the text ends in, empty outside of one.
         comment: whether the text ends in a comment.
-        statement: start of the last statement's line: the last line start
-            outside of strings and of brackets other than the braces of blocks.
-        extra: positions of closing brackets that close nothing.
+        statement: start of the last statement's line: the last line start outside of strings and
+            of brackets other than the braces of blocks.
+        extra: positions of unmatched closing brackets.
     """
 
     brackets: tuple[str, ...] = ()
@@ -84,10 +82,10 @@ class Open:
 
 
 def scan(text: str, language: str = "") -> Open:
-    """Scans from the start of a text, which must not lie in a string.
+    """Scans a text, which must not begin in a string.
 
     Args:
-        language: as editors name it (``python``); unknown ones have both kinds of comments.
+        language: LSP language id (``python``); unknown ones have both kinds of comments.
     """
     pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]
     stack: list[str] = []
@@ -117,12 +115,12 @@ def scan(text: str, language: str = "") -> Open:
 
 
 def comment_mark(language: str) -> str:
-    """What begins a comment that ends with its line."""
+    """Returns the mark of a comment that extends to the end of the line."""
     return "//" if language in _SLASH else "#"
 
 
 def _literal(text: str, at: int) -> bool:
-    """Whether a brace begins a value rather than a block."""
+    """Returns True if a brace begins a value rather than a block."""
     before = text[max(0, at - 80) : at]
     return before[-1:].isalnum() or before.rstrip().endswith(_BEFORE_LITERAL)
 
@@ -132,24 +130,24 @@ def _names(stack: list[str]) -> tuple[str, ...]:
 
 
 def indentation(line: str) -> int:
-    """Columns of a line's leading white space, tabs to multiples of eight."""
+    """Returns the columns of a line's leading whitespace, with tab stops at multiples of eight."""
     expanded = line[: len(line) - len(line.lstrip(" \t"))].expandtabs(8)
     return len(expanded)
 
 
-# What may follow the cursor of an unfinished line: editors close brackets.
+# Text that may follow the cursor in an unfinished line, because editors close brackets.
 _TRAILING = re.compile(r"[\s)\]}'\"`;:,]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When to stop.
+    """Rule that ends a suggestion.
 
     Attributes:
-        extent: how far a suggestion goes.
+        extent: ``line``, ``statement`` or ``block``.
         base: indentation of the line that opens the block, in columns.
-        language: for the scanner.
-        max_lines: most lines.
+        language: LSP language id, for the scanner.
+        max_lines: maximum number of lines.
     """
 
     extent: Extent
@@ -158,7 +156,7 @@ class StopRule:
     max_lines: int = 12
 
     def end(self, text: str) -> int | None:
-        """The length at which a growing suggestion ends; None if it may continue."""
+        """Returns the length at which a growing suggestion ends; None if it may continue."""
         breaks = [found.span() for found in _BREAK.finditer(text)]
         if self.extent == "line":
             return breaks[0][0] if breaks else None
@@ -177,13 +175,13 @@ class StopRule:
         return not found.brackets and not found.quote and bool(text.strip())
 
     def _dedent(self, text: str, breaks: list[tuple[int, int]]) -> int | None:
-        """The end of the last line before one that is not in the block."""
+        """Returns the end of the last line before one that is not in the block."""
         for end, start in breaks:
             found = _BREAK.search(text, start)
             line = text[start : found.start() if found else len(text)]
             word = line.lstrip(" \t")
             if not word or indentation(line) > self.base:
-                continue  # blank or not yet known, or within
+                continue  # blank, incomplete, or in the block
             if word[0] in CLOSERS and scan(text[:start], self.language).brackets:
                 continue  # closes what the suggestion opened
             return len(text[:end].rstrip())
@@ -197,7 +195,7 @@ def rule_for(
     multiline: Multiline = "auto",
     max_lines: int = 12,
 ) -> StopRule:
-    """The rule for a cursor between two texts."""
+    """Returns the rule for a cursor between a prefix and a suffix."""
     line = re.split(_BREAK, prefix)[-1]
     rest = re.split(_BREAK, suffix, maxsplit=1)[0]
     opened = scan(prefix, language)
@@ -213,7 +211,7 @@ def rule_for(
 
 
 def _last_line(text: str) -> str:
-    """The last line that is not blank."""
+    """Returns the last line that is not blank."""
     for line in reversed(re.split(_BREAK, text)):
         if line.strip():
             return line
@@ -221,7 +219,7 @@ def _last_line(text: str) -> str:
 
 
 def _deeper_follows(suffix: str, base: int) -> bool:
-    """Whether the next line that is not blank already belongs to the block."""
+    """Returns True if the next line that is not blank already belongs to the block."""
     for line in re.split(_BREAK, suffix)[1:]:
         if line.strip():
             return indentation(line) > base
@@ -229,28 +227,28 @@ def _deeper_follows(suffix: str, base: int) -> bool:
 
 
 # C0 and C1 controls except tab and line ends, bidirectional controls, invisible characters,
-# replacements of broken ones, tags.
+# replacement characters, tags.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffd\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_FEWEST = 3  # characters of a line that counts as repeated
+_FEWEST = 3  # minimum characters of a line that counts as repeated
 
 
 def whole_characters(text: str) -> str:
-    """A text with lone surrogates replaced: no tokenizer takes them, nor do many JSON parsers."""
+    """Replaces lone surrogates, which tokenizers and many JSON parsers reject."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def safe_text(text: str) -> str:
-    """A text without control, invisible and bidirectional characters and lone surrogates."""
+    """Removes control, invisible and bidirectional characters and lone surrogates."""
     return _UNSAFE.sub("", text)
 
 
 def clean(text: str, prefix: str, suffix: str, language: str = "") -> str:
-    """The part of a suggestion that is shown; may be empty."""
+    """Returns the part of a suggestion to show; may be empty."""
     text = safe_text(text)
     text = _without_extra_closers(text, prefix, language)
     text = _without_next_lines(text, suffix)
@@ -260,7 +258,7 @@ def clean(text: str, prefix: str, suffix: str, language: str = "") -> str:
 
 
 def _without_extra_closers(text: str, prefix: str, language: str) -> str:
-    """Cut before the first bracket that closes nothing of the prefix or of the text itself."""
+    """Cuts before the first closing bracket without a match in the prefix or the text."""
     if not any(closer in text for closer in CLOSERS):
         return text
     before = scan(prefix, language)
@@ -272,7 +270,7 @@ def _without_extra_closers(text: str, prefix: str, language: str) -> str:
 
 
 def _without_next_lines(text: str, suffix: str) -> str:
-    """Cut where the lines behind the cursor begin to be repeated."""
+    """Cuts where the text begins to repeat the lines after the cursor."""
     rest, *following = re.split(_BREAK, suffix)
     nexts = [line.strip() for line in following if len(line.strip()) >= _FEWEST][:2]
     if not nexts:
@@ -284,7 +282,7 @@ def _without_next_lines(text: str, suffix: str) -> str:
     for number, line in enumerate(lines):
         if number or not rest.strip():
             same = line.strip() == nexts[0]
-            # A common line such as `return x` may come twice; two in a row hardly do.
+            # A common line such as `return x` may occur twice; two in a row rarely do.
             goes_on = number + 1 < len(lines) and len(nexts) > 1
             if same and (not goes_on or lines[number + 1].strip() in ("", nexts[1])):
                 return text[:at].rstrip() if number else ""
@@ -295,7 +293,7 @@ def _without_next_lines(text: str, suffix: str) -> str:
 
 
 def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
-    """Cut an end that already follows the cursor."""
+    """Cuts an end that already follows the cursor."""
     rest = re.split(_BREAK, suffix, maxsplit=1)[0].rstrip()
     if not rest.strip():
         return text
@@ -306,24 +304,24 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
             continue
         whole = size == len(rest)
         if whole and set(rest.strip()) <= CLOSERS | {":", ";", ",", "'", '"'}:
-            # The closers behind the cursor may close what the text opens.
+            # The closers after the cursor may close brackets that the text opens.
             opened = scan(body, language)
             return body if _balanced(opened, rest) else body[:-size]
         if whole or size >= _FEWEST:
             return body[:-size]
-    # A line that continues with the words behind the cursor.
+    # A line that continues with the words after the cursor.
     if len(rest) >= _FEWEST and rest in first:
         return text[: first.index(rest)]
     return text
 
 
 def _balanced(opened: Open, rest: str) -> bool:
-    """Whether a text needs all its closers itself, and not those behind the cursor."""
+    """Returns True if a text needs all its own closers, not the ones after the cursor."""
     return not opened.extra and not opened.brackets and rest.strip()[:1] in CLOSERS
 
 
 def _without_loops(text: str) -> str:
-    """Cut where a line comes a third time in a row, or two lines a third time in turn."""
+    """Cuts before the third of equal lines in a row, or of equal pairs of lines in a row."""
     lines = text.splitlines(keepends=True)
     for period in (1, 2, 3):
         for at in range(2 * period, len(lines) - period + 1):

@@ -1,10 +1,10 @@
-"""The files of an editor's workspace, indexed in the background, and pieces of them for prompts.
+"""Background index of an editor's workspace, and snippets of its files for prompts.
 
 Each declared folder has an index of its files (:mod:`codegen.server.pieces`) while it is open.
 :mod:`codegen.server.sources` decides which files may be read; an open document replaces its file,
-under the same rules. What looks like a secret is replaced before a text is indexed. One thread of
-low priority does all of this, indexing at most a quarter of the time; changed files are indexed
-again.
+under the same rules. Strings that look like secrets are replaced before indexing. One low-priority
+thread does all of this and spends at most a quarter of the time indexing; changed files are
+re-indexed.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ from codegen.server.sources import (
 
 log = logging.getLogger(__name__)
 
-_FILES = 10_000  # indexed in a folder
-_ENTRIES = 200_000  # looked at in a folder
-_INDEX_CHARS = 20_000_000  # per folder
-_SHARE = 0.25  # share of its time that the thread uses while it indexes
+_FILES = 10_000  # maximum indexed files per folder
+_ENTRIES = 200_000  # maximum directory entries to scan per folder
+_INDEX_CHARS = 20_000_000  # maximum indexed characters per folder
+_SHARE = 0.25  # fraction of its time that the thread uses while indexing
 _NICE = 10
-_DESCRIPTION = 300  # characters of a definition, or a quarter of the room
-_PLACES = 16  # edited ones that are remembered
+_DESCRIPTION = 300  # maximum characters of a definition, or a quarter of the room
+_PLACES = 16  # number of recent edit positions to remember
 _SAME_PLACE = 6  # lines
 
 
 class Folder:
-    """One folder with its index; for one thread alone.
+    """One folder with its index; not thread-safe.
 
     Args:
         path: the editor's path of the folder.
-        exclude: patterns of files that are not read, in addition to secrets.
+        exclude: path patterns of files not to read, in addition to secrets.
         closed: whether to read files that are not open.
     """
 
@@ -86,7 +86,7 @@ class Folder:
 
     @property
     def busy(self) -> bool:
-        """Whether :meth:`step` has anything to do."""
+        """True if :meth:`step` has anything to do."""
         return bool(self._pending or self._folders or self._seen is not None)
 
     def step(self) -> None:
@@ -102,7 +102,7 @@ class Folder:
             log.info("Workspace indexed: %d files.", len(self._states))
 
     def _scan(self) -> None:
-        """Has all files read again, in the background."""
+        """Schedules a background scan of all files."""
         if self.sources.is_read:
             self.sources.forget_rules()
             self._entries = 0
@@ -145,10 +145,10 @@ class Folder:
         self.index.remove(path)
 
     def _put(self, path: str, text: str, state: object) -> list[str]:
-        """Puts a text into the index; returns its lines without secrets.
+        """Adds a text to the index; returns its lines without secrets.
 
         Raises:
-            NotTaken: if it may not be shown.
+            NotTaken: if it must not be shown.
         """
         if is_generated(text):
             raise NotTaken("generated")
@@ -161,7 +161,7 @@ class Folder:
         return split_lines(text)
 
     def changed(self, path: str) -> None:
-        """A file, or a folder, was made, changed or removed."""
+        """Handles the creation, change or removal of a file or folder."""
         if not self.sources.is_read:
             return
         if PurePosixPath(path).name == ".gitignore":
@@ -176,10 +176,10 @@ class Folder:
                 self._pending[known] = None
 
     def buffer(self, path: str, text: str | None, number: int) -> None:
-        """Indexes an open document's text in place of its file; None closes it.
+        """Indexes an open document's text instead of its file; None closes it.
 
         Args:
-            number: the number of the document's changes, which identifies the text.
+            number: number of the document's changes, which identifies the text.
         """
         was_open = self._open.pop(path, None) is not None
         if text is None:
@@ -193,16 +193,16 @@ class Folder:
                 raise NotTaken("ignored")
             self._open[path] = self._put(path, text, ("open", number))
         except NotTaken:
-            self._open[path] = []  # its file is not shown either
+            self._open[path] = []  # hides its file, too
             self._remove(path)
 
     def choose(
         self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
     ) -> tuple[Snippet, ...]:
-        """The pieces of other files to show, the latest and most important last.
+        """Returns the snippets of other files to show, the latest and most important last.
 
         Args:
-            room: characters of all pieces together.
+            room: maximum total characters.
             edited: path and line of edits, oldest first.
         """
         shelf = self._shelves.setdefault(place.path, Shelf())
@@ -214,7 +214,7 @@ class Folder:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
         wanted: list[Piece] = []
-        for pieces in found.values():  # a share for each kind, then the rest
+        for pieces in found.values():  # an equal part for each kind, then the rest
             left = room // len(found)
             for piece in pieces:
                 left -= piece.size
@@ -240,12 +240,12 @@ class Folder:
         return {kind: _filling(find[kind](), room) for kind in KINDS if kind in kinds}
 
     def _is_current(self, path: str) -> bool:
-        """Whether the index has a file as it is on the disk or in the editor."""
+        """Returns True if the index has a file's current version, on disk or in the editor."""
         return path in self._open or self._states.get(path) == self.sources.state(path)
 
 
 def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
-    """Pieces without those whose text is part of an earlier piece of the same file."""
+    """Drops snippets whose text is part of an earlier snippet of the same file."""
     found: list[Piece] = []
     for piece in pieces:
         if not any(one.path == piece.path and piece.text in one.text for one in found):
@@ -254,7 +254,7 @@ def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
-    """The first pieces, until they fill the room."""
+    """Returns the first snippets that fit the room."""
     found: list[Piece] = []
     for piece in pieces:
         found.append(piece)
@@ -269,10 +269,10 @@ Folders = dict[PurePosixPath, Folder]
 
 @dataclass
 class _Open:
-    """A document that the editor has open.
+    """Document that the editor has open.
 
     Attributes:
-        document: its text, which the event loop changes.
+        document: its text, modified by the event loop.
         changes: number of changes so far.
         indexed: number of changes that the index has.
     """
@@ -288,11 +288,11 @@ class Workspace:
     All methods are for the event loop; none of them blocks.
 
     Args:
-        exclude: patterns of files that are not read, in addition to secrets.
+        exclude: path patterns of files not to read, in addition to secrets.
         closed: whether to read files that are not open.
 
     Attributes:
-        settled: how often an index has become up to date.
+        settled: number of times that an index has become up to date.
     """
 
     def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
@@ -306,7 +306,7 @@ class Workspace:
         self._thread: threading.Thread | None = None
 
     def add(self, uri: str) -> None:
-        """The editor has declared a folder."""
+        """Adds a folder of the editor."""
         path = local_path(uri)
         if path is not None and path not in self._paths:
             self._paths.append(path)
@@ -321,7 +321,7 @@ class Workspace:
             try:
                 folders[path] = Folder(path, exclude, closed)
             except sqlite3.OperationalError as error:
-                log.warning("There are no pieces of other files: %s.", error)
+                log.warning("No snippets of other files: %s.", error)
             else:
                 self._names[path] = folders[path].index.names
 
@@ -330,7 +330,7 @@ class Workspace:
             one.indexed = -1
 
     def remove(self, uri: str) -> None:
-        """The editor has closed a folder; its index is dropped."""
+        """Removes a folder of the editor, with its index."""
         path = local_path(uri)
         if path is None or path not in self._paths:
             return
@@ -343,23 +343,23 @@ class Workspace:
 
         self._call(close)
         for one in self._documents.values():
-            one.indexed = -1  # they may belong to a folder around this one now
+            one.indexed = -1  # the document may belong to an enclosing folder now
 
     def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
-        """Takes other settings; if they differ, all folders are read again."""
+        """Changes the settings; if they differ, all folders are rescanned."""
         if (exclude, closed) != (self._exclude, self._closed):
             self._exclude, self._closed = exclude, closed
             for path in self._paths:
                 self._start(path)
 
     def close(self) -> None:
-        """Ends the thread and forgets everything."""
+        """Stops the thread and drops all indexes."""
         self._calls.put(None)
         if self._thread is not None:
             self._thread.join(timeout=10)
 
     def _place(self, uri: str) -> tuple[PurePosixPath, PurePosixPath, str] | None:
-        """A file's path, its innermost declared folder, and its path from there."""
+        """Returns a file's path, its innermost folder, and its path relative to that."""
         path = local_path(uri)
         folder = self._folder_of(path) if path is not None else None
         if path is None or folder is None:
@@ -371,19 +371,19 @@ class Workspace:
         return max(found, key=lambda folder: len(folder.parts), default=None)
 
     def name(self, uri: str) -> tuple[str, str]:
-        """The name of a document's folder and its path from there; for a document outside of all
-        folders an empty name and its file name.
+        """Returns the name of a document's folder and its path relative to it; for a document
+        outside of all folders, an empty name and its file name.
         """
         place = self._place(uri)
         return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
 
     def opened(self, uri: str, document: TextDocument) -> None:
-        """The editor has opened a document, or sent the whole of it again."""
+        """Records that the editor has opened a document, or replaced its whole text."""
         if path := local_path(uri):
             self._documents[path] = _Open(document)
 
     def edited(self, uri: str, line: int) -> None:
-        """The editor has changed a document at a line."""
+        """Records that the editor has changed a document at a line."""
         path = local_path(uri)
         if path is None or path not in self._documents:
             return
@@ -394,13 +394,13 @@ class Workspace:
         self._edited.append((path, line))
 
     def closed(self, uri: str) -> None:
-        """The editor has closed a document, or it gets no completions any more."""
+        """Records that the editor has closed a document, or that its completions are disabled."""
         path = local_path(uri)
         if path is not None and self._documents.pop(path, None) is not None:
             self._send(path, None, 0)
 
     def changed(self, uri: str) -> None:
-        """A file was made, changed or removed."""
+        """Handles the creation, change or removal of a file."""
         if place := self._place(uri):
             _, folder, name = place
             self._call_for(folder, lambda found: found.changed(name))
@@ -411,8 +411,8 @@ class Workspace:
             self._call_for(folder, lambda found: found.buffer(name, text, number))
 
     def behind(self, uri: str) -> bool:
-        """Whether another document has changed since pieces were last chosen; false for a document
-        outside of all folders, which gets no pieces.
+        """Returns True if another document has changed since the last choice of snippets; False for
+        a document outside of all folders, which gets none.
         """
         place = self._place(uri)
         return place is not None and any(
@@ -422,7 +422,7 @@ class Workspace:
         )
 
     def knows(self, name: str) -> bool:
-        """Whether a file of the index defines a name."""
+        """Returns True if an indexed file defines a name."""
         return any(name in names for names in list(self._names.values()))
 
     def choose(
@@ -433,13 +433,13 @@ class Workspace:
         kinds: Sequence[Kind],
         room: int,
     ) -> Future[tuple[Snippet, ...]]:
-        """The pieces of other files for a place in a document, the most important last; none for a
-        document outside of all folders.
+        """Returns the snippets of other files for a position in a document, the most important
+        last; none for a document outside of all folders.
 
         Args:
-            language: the editor's name for its language.
+            language: LSP language id.
             texts: all text before and after the cursor.
-            room: characters of all pieces together.
+            room: maximum total characters.
         """
         future: Future[tuple[Snippet, ...]] = Future()
         place = self._place(uri)
@@ -484,7 +484,7 @@ class Workspace:
         self._call(find)
 
     def _work(self) -> None:
-        with suppress(OSError):  # on Linux, lowers this thread alone
+        with suppress(OSError):  # on Linux, lowers only this thread's priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         folders: Folders = {}
         rest_s = 0.0
@@ -507,7 +507,7 @@ class Workspace:
 
 
 def _safely(action: Callable[[], None]) -> None:
-    """Runs an action; an error must not end the thread."""
+    """Runs an action; an error must not stop the thread."""
     try:
         action()
     except Exception as error:  # noqa: BLE001 - its message may quote a file

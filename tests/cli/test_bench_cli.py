@@ -104,7 +104,7 @@ def test_the_list_names_the_benchmarks(toy: None, capsys: pytest.CaptureFixture[
         (["tools"], "Unknown benchmark 'tools'."),
         (["_private"], "Unknown benchmark '_private'."),
         (["../toy"], "Unknown benchmark '../toy'."),
-        ([], "Name a benchmark. Choose from toy."),
+        ([], "No benchmark given. Choose from toy."),
         (["toy", "-o", "sed=1"], "no option 'sed'. Did you mean 'seed'?"),
         (["toy", "-o", "seed"], "Option seed has no value. Pass -o seed=VALUE."),
         (["toy", "-o", "quick=1"], "no option 'quick'. Its options are seed, scale, where."),

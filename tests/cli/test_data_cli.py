@@ -82,9 +82,9 @@ def test_whole(tmp_path: Path) -> None:
         (
             ["lintseq", "bad.jsonl", "--out", "o"],
             1,
-            "Error: Nothing was kept of bad.jsonl (1 bad_json); see o/rejects.jsonl.",
+            "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl.",
         ),
-        (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "Nothing was kept"),
+        (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "No examples kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
         (["inspect", "."], 1, "holds no data-*.jsonl"),
         (["lintsek"], 2, "No such command 'lintsek'"),
@@ -168,12 +168,12 @@ def test_inspect_by_id_and_json(made: Path, tmp_path: Path) -> None:
     assert [text["example_id"] for text in found["texts"]] == ["HumanEval/3"]
     assert found["manifest"]["counts"]["kept"] == 5
     missing = codegen("inspect", made, "--id", "HumanEval/9", cwd=tmp_path)
-    assert missing.returncode == 1 and "no text 'HumanEval/9'" in missing.stderr
+    assert missing.returncode == 1 and "No record 'HumanEval/9'" in missing.stderr
     (tmp_path / "rows.jsonl").write_text(GOOD + '{"id": "odd", "instruction": "a"}\n')
     codegen("whole", "rows.jsonl", "--out", "out", "--workers", 1, cwd=tmp_path)
     rejected = codegen("inspect", "out", "--id", "odd", cwd=tmp_path)
     assert rejected.returncode == 1
-    assert "left out of out (failed, missing_column: no column 'program'" in rejected.stderr
+    assert "rejected in out (failed, missing_column: no column 'program'" in rejected.stderr
     whole = codegen("inspect", "out/data-00000.jsonl", cwd=tmp_path)
     assert whole.returncode == 0 and "def f(x):" in whole.stdout
 

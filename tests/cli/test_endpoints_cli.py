@@ -132,7 +132,7 @@ def test_names_are_listed_replaced_and_removed(codegen: Codegen) -> None:
     assert code == 2 and "no endpoint 'a'" in err
     code, _, err = codegen("models", "add", "b", "--url", "http://h", "--api-key-env", KEY)
     assert code == 2 and "looks like an API key" in err and KEY not in err
-    assert "No endpoints" in codegen("models", "list")[1]
+    assert "No named endpoints" in codegen("models", "list")[1]
 
 
 def test_an_explicit_back_end_goes_before_a_name(codegen: Codegen, server: Model) -> None:
@@ -316,7 +316,7 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
     assert "New responses: 1 " in err
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
-    assert "All responses (1) were kept" in err and "New responses" not in err
+    assert "All responses (1) came from the cache" in err and "New responses" not in err
     first, again = (Path(name, "samples.jsonl").read_bytes() for name in ("run", "again"))
     assert first == again  # the server's usage included
     assert json.loads(first.splitlines()[0])["meta"]["usage"]["total_tokens"] == 12

@@ -167,6 +167,6 @@ def test_show_says_what_is_in_a_file(codegen: Codegen, fim_gguf: Path, tmp_path:
     assert code == 0 and "79% Q4_1, 21% Q8_0" in out and "chat template  yes" in out
     part = tmp_path / "m-00001-of-00002.gguf"
     part.symlink_to(fim_gguf)
-    for name, what in ((part, "lacks its part m-00002-of-00002.gguf"), (tmp_path / "x", "not a")):
+    for name, what in ((part, "part m-00002-of-00002.gguf is missing"), (tmp_path / "x", "not a")):
         code, _, err = codegen("models", "show", name)
         assert code == 1 and what in err

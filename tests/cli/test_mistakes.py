@@ -107,7 +107,7 @@ def test_one_line_for_whatever_a_file_holds(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("sqlnet eval empty.jsonl tables.jsonl", "empty.jsonl holds no questions"),
+        ("sqlnet eval empty.jsonl tables.jsonl", "empty.jsonl has no questions"),
         ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
         ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
         ("sqlnet train a b --out o --seed -1", "--seed"),
@@ -138,7 +138,7 @@ class PanicException(BaseException):
     ("raised", "said"),
     [
         # click takes an EOFError, as of numpy or gzip, for Ctrl-D.
-        (EOFError("No data left in file"), "A file ends too early: No data left in file."),
+        (EOFError("No data left in file"), "Unexpected end of file: No data left in file."),
         (
             PanicException("Regex search error:\nretry-limit-in-match over"),
             "retry-limit-in-match over. The model's tokenizer.json",

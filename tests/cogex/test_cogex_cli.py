@@ -102,7 +102,7 @@ def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> 
     assert (
         "broke a rule: syntax_error" in out
         and "  syntax_error: line 1: invalid syntax" in out
-        and "nothing to choose from" in out
+        and "there is no ranking" in out
     )
     lines = (tmp_path / "runs/cogex/word_sorting/log.jsonl").read_text().splitlines()
     assert all(json.loads(line)["program"] == "I can not write code." for line in lines)
@@ -163,7 +163,7 @@ def test_run_a_file(tmp_path: Path, server: Model, call: Command) -> None:
     assert summary["hybrid"]["leaves"] == [{"call": "choose_ending('bôx')", "value": "es"}]
     code, out, _ = call("run", str(path), "bôx", *options[:-1])
     assert "the model: choose_ending('bôx') returns 'es'" in out and "answer: 'bôxes'" in out
-    assert "ending: 's'   (not as in the partial run)" in out
+    assert "ending: 's'   (differs from the partial run)" in out
 
 
 def test_a_new_program(server: Model, call: Command) -> None:
@@ -179,7 +179,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
     code, out, _ = call("run", "new", "c d", *options)
     assert code == 1 and "no answer: no_output" in out
     code, _, err = call("run", "new", "c d", *options, "--mode", "hybrid")
-    assert code == 1 and "What the model wrote is not a pseudo-program" in err
+    assert code == 1 and "The model's response is not a pseudo-program" in err
 
 
 @pytest.mark.parametrize(

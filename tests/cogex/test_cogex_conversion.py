@@ -150,7 +150,7 @@ def test_the_command(tmp_path: Path, server: Model, command: list[str], codegen:
         (["--llm", "embedded"], "Add --mode llm"),
         (["--mode", "llm"], "requires a model"),
         (["--mode", "rum"], "rum"),
-        (["-o", "inputs=x"], "there is no setting"),
+        (["-o", "inputs=x"], "unknown setting"),
     ],
 )
 def test_misuse(tmp_path: Path, options: list[str], said: str, codegen: Any) -> None:

@@ -104,7 +104,7 @@ def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
     KNOWN.cache_clear()
     found = KNOWN(torch.device("cuda", 0))
     assert found.path is not None and found.path.parent == tmp_path / "kernels"
-    assert doctor._gpu_kernels().detail.startswith("0 of 7 have agreed with PyTorch on ../GPU")
+    assert doctor._gpu_kernels().detail.startswith("0 of 7 agree with PyTorch on ../GPU")
     found.proved = {f"{name} float16 128" for name in backend.KERNELS[1:]}
     check = doctor._gpu_kernels()
     assert check.ok is None and check.detail.endswith("not yet tree_attention")

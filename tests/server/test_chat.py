@@ -419,7 +419,7 @@ def test_a_stream_that_finds_no_place_has_the_status(
     from codegen.server.schedule import JobQueue
 
     def full(self: Any, job: Any) -> None:
-        raise Overloaded("Too many requests wait.", "Ask again later.")
+        raise Overloaded("Too many requests are waiting.", "Try again later.")
 
     monkeypatch.setattr(JobQueue, "put", full)
     with pytest.raises(openai.RateLimitError):

@@ -152,12 +152,12 @@ async def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> No
         assert (ok, found["passed"]) == (True, False)
 
         for arguments, said in (
-            ({"path": "../secret/texts.jsonl"}, "not in a directory"),
-            ({"path": str(place / "secret")}, "not in a directory"),
-            ({"path": "link/texts.jsonl"}, "not in a directory"),
-            ({"path": "/etc/passwd"}, "not in a directory"),
-            ({"path": "no\0thing"}, "not in a directory"),
-            ({"path": "nothing"}, "There is no"),
+            ({"path": "../secret/texts.jsonl"}, "outside of this server"),
+            ({"path": str(place / "secret")}, "outside of this server"),
+            ({"path": "link/texts.jsonl"}, "outside of this server"),
+            ({"path": "/etc/passwd"}, "outside of this server"),
+            ({"path": "no\0thing"}, "outside of this server"),
+            ({"path": "nothing"}, "not found"),
             ({"path": "data", "number": 10**6}, "number"),
             ({}, "path"),
         ):
@@ -166,10 +166,10 @@ async def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> No
         ok, line = await call("run_read", path="bad")
         assert not ok and "symbolic link" in line
         ok, line = await call("eval_score", path="run", task="file:../secret/t.yaml")
-        assert not ok and "not in a directory" in line
+        assert not ok and "outside of this server" in line
         for name in ("leak.yaml", ".yaml"):
             ok, line = await call("eval_score", path="run", task=f"file:{name}")
-            assert not ok and "not in a directory" in line, name
+            assert not ok and "outside of this server" in line, name
         ok, line = await call("no_such_tool")
         assert not ok and "no_such_tool" in line
 
@@ -200,7 +200,7 @@ async def test_an_agent_scores_asks_and_evaluates(place: Path, tiny_model_dir: P
         assert ok and found["started"], found
         assert len((place / "root/new/samples.jsonl").read_text().splitlines()) == 3
         ok, found = await call("eval_run", **(wanted | {"out": "../new"}))
-        assert not ok and "not in a directory" in found
+        assert not ok and "outside of this server" in found
 
         ok, found = await call("complete_code", prefix="def f(x):\n    return ")
         assert ok and isinstance(found["candidates"], list)
@@ -249,7 +249,7 @@ def test_databases_are_asked_by_name_and_shown_without_rows(place: Path) -> None
         assert "Rome" not in json.dumps(found)
         found = tools.sql_ask("shop", "list the status of orders")
         assert (found["rows"], found["more_rows"]) == ([["pending"]], True)
-        with pytest.raises(InputError, match="There is no database"):
+        with pytest.raises(InputError, match="Unknown database"):
             tools.sql_tables("/etc/passwd")
     finally:
         tools.close()

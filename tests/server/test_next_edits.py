@@ -510,7 +510,7 @@ def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("instinct", "--context 4096"), ("auto", "Name the format that")]
+    ("name", "said"), [("instinct", "--context 4096"), ("auto", "Set --next-edits to the format")]
 )
 def test_a_format_that_never_fits_is_an_error_at_the_start(
     name: str, said: str, codegen: Any

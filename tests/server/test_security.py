@@ -83,7 +83,7 @@ def test_2_tokens(served: Served, tmp_path: Path) -> None:
             assert answer.status_code == 401
             assert TOKEN not in answer.text
             wrong = headers.get("authorization") == "Bearer wrong"
-            assert ("The token is wrong" if wrong else "Give the token as") in answer.text
+            assert ("Wrong token" if wrong else "Send the token as") in answer.text
         answer = httpx.post(served.url + "/infill", json=BODY, headers=headers)
         assert answer.status_code == 401
     assert httpx.get(served.url + "/health").json() == {"status": "ok"}

@@ -91,9 +91,9 @@ ALL = {"infill", "text", "fim", "chat"}
         ({"llama": True, "routes": ALL}, "chat", "chat", "/v1/chat/completions"),
         ({"routes": ALL}, "route", "fim", "/v1/fim/completions"),
         ({"routes": {"text"}, "sentinels": True}, "deepseek", "sentinels", "/v1/completions"),
-        ({"routes": {"text"}}, "deepseek", "", "no completions by -o fim=deepseek"),
-        ({"routes": {"text"}}, "suffix", "", "no completions by -o fim=suffix"),
-        ({"routes": set()}, "auto", "", "no way to ask for completions"),
+        ({"routes": {"text"}}, "deepseek", "", "no completions with -o fim=deepseek"),
+        ({"routes": {"text"}}, "suffix", "", "no completions with -o fim=suffix"),
+        ({"routes": set()}, "auto", "", "no route for completions"),
     ],
 )  # fmt: skip
 def test_the_way_is_the_first_that_works(
@@ -409,7 +409,7 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     _, engine = made(replies=[error(400, words)] * 2)
     for _ in range(2):
         with pytest.raises(
-            Unavailable, match=r"refused a request: HTTP 400 \(some_error\)"
+            Unavailable, match=r"rejected a request: HTTP 400 \(some_error\)"
         ) as found:
             complete(engine, ask("secret words"))
         assert "secret words" not in str(found.value)

@@ -42,15 +42,15 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
     some([
         ("localhost:8080", [], 2, "not an http or https URL"),
         ("http://user:word@127.0.0.1/v1", [], 2, "has a user"),
-        (NO_PORT, [], 1, "does not answer: no connection (Connection refused)"),
-        ("{url}", [], 1, "refuses the API key: HTTP 401"),
+        (NO_PORT, [], 1, "does not respond: no connection (Connection refused)"),
+        ("{url}", [], 1, "rejects the API key: HTTP 401"),
         ("{url}", ["--api-key-env", "NOT_SET"], 2, "NOT_SET is not set"),
-        ("{url}", ["--api-key-env", "WRONG"], 1, "refuses the API key: HTTP 401"),
+        ("{url}", ["--api-key-env", "WRONG"], 1, "rejects the API key: HTTP 401"),
         ("{url}", ["--api-key-env", "THE_KEY"], 2, "has several models: coder, talker"),
         ("{url}", ["--api-key-env", "THE_KEY", "--model", "codr"], 1, "Did you mean 'coder'?"),
         ("{url}", ["--api-key-env", "THE_KEY", "--model", "coder", "-o", "fim=infill"], 1,
-         "offers no completions by -o fim=infill"),
-        ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
+         "has no completions with -o fim=infill"),
+        ("{page}", ["--model", "coder"], 1, "is not OpenAI-compatible"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
         ("{url}", ["-o", "threads=3"], 2, "-o threads cannot be used with --upstream"),
         ("", ["-o", "fim=qwen"], 2, "-o fim cannot be used with a transformers model"),
@@ -151,7 +151,7 @@ def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
         params: dict[str, Any] = {"capabilities": capabilities, "rootUri": None, "processId": None}
         send(id=1, method="initialize", params=params)
         send(method="initialized", params={})
-        wait_for("$/codegen/status", "does not answer")
+        wait_for("$/codegen/status", "does not respond")
         assert '"Warning"' in seen[-1]
         text = {"uri": "file:///a.py", "languageId": "python", "version": 1, "text": "x = \n"}
         send(method="textDocument/didOpen", params={"textDocument": text})

@@ -1,6 +1,6 @@
-"""The HTTP server: one engine, in the dialects that editors' plug-ins and API clients speak.
+"""The HTTP server: one engine, with the APIs of editor plugins and other clients.
 
-The routes are at the end. Each module is a dialect: ``openai`` (text completions), ``chat``
+The routes are at the end. Each module is one API dialect: ``openai`` (text completions), ``chat``
 (OpenAI's chat completions, Mistral's infilling), ``llamacpp``, ``ollama``, ``tabby``. They share
 ``wire``: checked fields, streams and errors.
 """
@@ -29,12 +29,12 @@ def make_app(
     exclude: tuple[str, ...] = (),
     next_edits: NextEditor | None = None,
 ) -> Guard:
-    """The whole application except the sockets.
+    """Creates the application, without sockets.
 
     Args:
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
-        exclude: patterns of files that get no completions.
-        next_edits: answers prompts in Zed's formats.
+        exclude: path patterns of files without completions.
+        next_edits: handles prompts in Zed's formats.
     """
     service = CompletionService(engine, exclude=exclude, next_edits=next_edits)
     app = make_routes(service, engine.metrics, _ENDPOINTS)
@@ -42,7 +42,7 @@ def make_app(
 
 
 async def _completions(service: CompletionService, request: Request) -> Response:
-    """Tabby's completions if the body has ``segments``, else OpenAI's."""
+    """Handles Tabby's completions if the body has ``segments``, else OpenAI's."""
     given = await read_object(request)
     dialect = tabby.completions if "segments" in given else openai.completions
     return await dialect(service, request, given)

@@ -1,9 +1,9 @@
-"""OpenAI's ``/v1/chat/completions``; Mistral's ``/v1/fim/completions``, with the same answers.
+"""OpenAI's ``/v1/chat/completions``; Mistral's ``/v1/fim/completions``, with the same responses.
 
-A conversation is rendered with the model's chat template. It runs in the engine beside editors'
-requests, which go first. Its states are kept, so the next turn encodes only what is new. Text of
-the turns never becomes a control token. Each field is honored, without effect on the text, or
-refused by name; docs/editor.md has the table.
+A conversation is rendered with the model's chat template. It runs in the engine together with
+editors' requests, which take precedence. Its states are cached, so the next turn encodes only new
+tokens. Text of the turns never becomes a control token. Each field is honored, has no effect on the
+text, or is rejected by name; docs/editor.md has the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from codegen.server.requests import CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import Upstream
 
-_HEAD_LINES = 60  # first lines, by which a conversation is recognized
+_HEAD_LINES = 60  # number of first lines that identify a conversation
 _FIM_TOKENS = 64
 _ROLES = ("system", "user", "assistant")
 
@@ -35,7 +35,7 @@ Turn = dict[str, str]
 class Message(wire.StrictBody):
     """One turn of a conversation."""
 
-    ignored = frozenset({"tool_call_id"})  # its role is refused
+    ignored = frozenset({"tool_call_id"})  # its role is rejected
 
     role: str
     content: wire.Content | None = None
@@ -83,7 +83,7 @@ class FimBody(wire.StrictBody):
 
 
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
-    """Messages as a chat template takes them.
+    """Converts messages for a chat template.
 
     Raises:
         Refused: for a role other than system, developer, user and assistant, and for content that
@@ -110,7 +110,7 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
 
 def _too_long(count: object, longest: int) -> wire.Refused:
     return wire.Refused(
-        f"The conversation has {count} tokens; this server takes {longest}, its answer included.",
+        f"The conversation has {count} tokens; the limit is {longest}, including the response.",
         code="context_length_exceeded",
         param="messages",
     )
@@ -126,15 +126,15 @@ async def conversation_request(
     seed: int | None = None,
     **more: Any,
 ) -> CompletionRequest:
-    """The engine's request for the next turn of a conversation.
+    """Builds the engine's request for the next turn of a conversation.
 
     Args:
-        max_tokens: longest answer; None for as many tokens as there is room for.
+        max_tokens: maximum tokens of the response; None for as many as fit.
         temperature, top_p: see :class:`SamplingParams`.
-        seed: None draws one, so that the same request gives another answer.
+        seed: None chooses a random one, so that the same request returns another response.
 
     Raises:
-        Refused: if the conversation is too long, or the model's template is missing or refuses it.
+        Refused: if the conversation is too long, or the model's template is missing or rejects it.
     """
     model = wire.local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
@@ -165,7 +165,7 @@ async def conversation_request(
 
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/chat/completions``."""
+    """Handles ``/v1/chat/completions``."""
     given = await wire.read_object(request)
     body = ChatBody.read(given)
     turns = turns_of(body.messages)
@@ -191,7 +191,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
 
 
 async def fim_completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/fim/completions``."""
+    """Handles ``/v1/fim/completions``."""
     body = FimBody.read(await wire.read_object(request))
     wire.check_model(body.model, service.engine.model)
     text = openai.TextBody(
@@ -213,12 +213,12 @@ async def relay(
     route: str,
     given: dict[str, Any],
 ) -> Response:
-    """Passes a checked conversation on to a route of the upstream server, and its answer back;
-    closes the connection there when the client leaves.
+    """Forwards a checked conversation to a route of the upstream server, and returns its response;
+    closes that connection when the client disconnects.
 
     Raises:
-        InputError: if the server refuses it.
-        Unavailable: if it does not answer.
+        InputError: if the server rejects it.
+        Unavailable: if it does not respond.
     """
     body = {**given, "model": upstream.name}
     if given.get("stream"):

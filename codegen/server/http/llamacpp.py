@@ -1,8 +1,8 @@
 """llama.cpp's API: ``/infill`` and ``/props``.
 
-``/infill`` has the fields that llama.vim and llama.vscode use. Its answer has no space after
-colons: llama.vim drops answers without ``"content":"``. Numbers above a limit of the engine are
-lowered, as in llama.cpp's server.
+``/infill`` has the fields that llama.vim and llama.vscode use. Its response has no space after
+colons, because llama.vim drops responses without ``"content":"``. Numbers above a limit of the
+engine are lowered, as in llama.cpp's server.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _STOP_TYPES = {"eos": "eos", "length": "limit", "stop": "word"}
 
 
 class ExtraFile(wire.Body):
-    """A chunk of another file in llama.cpp's ``input_extra``."""
+    """Chunk of another file in llama.cpp's ``input_extra``."""
 
     filename: str = ""
     text: str = ""
 
 
 class InfillBody(wire.Body):
-    """llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
+    """Body of llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
 
     input_prefix: str = ""
     input_suffix: str = ""
@@ -55,7 +55,7 @@ class InfillBody(wire.Body):
 
 
 async def infill(service: CompletionService, request: Request) -> Response:
-    """Answers one request."""
+    """Handles ``/infill``."""
     given = await wire.read_object(request)
     for key in ("input_prefix", "input_suffix"):
         if key not in given:
@@ -63,7 +63,7 @@ async def infill(service: CompletionService, request: Request) -> Response:
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
-        # A warm-up: the context is encoded while nothing else runs.
+        # A warm-up: the context is encoded while the engine is idle.
         service.warm_up(request, asked)
         return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
     if body.stream:
@@ -151,7 +151,7 @@ def _rates(name: str, count: int, ms: float) -> dict[str, float]:
 
 
 def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
-    """The wanted fields under the names of the request: ``timings/prompt_n``."""
+    """Returns the requested fields under the request's names: ``timings/prompt_n``."""
     found: dict[str, Any] = {}
     for name in wanted:
         value: Any = row
@@ -163,7 +163,7 @@ def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
 
 
 async def props(service: CompletionService, _: Request) -> Response:
-    """``/props``: what clients of llama.cpp's server request at their start."""
+    """Handles ``/props``, which clients of llama.cpp's server request at startup."""
     model, limits = service.engine.model, service.engine.limits
     tokenizer = model.tokenizer if isinstance(model, CompletionModel) else None
     return JSONResponse(

@@ -1,7 +1,7 @@
 """Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and model information.
 
-Streams, Ollama's default, are one JSON object a line. Options that would change the text are
-honored or refused; options about memory and threads are accepted and ignored.
+Streams, Ollama's default, have one JSON object per line. Options that would change the text are
+honored or rejected; options about memory and threads are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
 from codegen.server.upstream.source import read_row
 
-_TEMPERATURE = 0.8  # Ollama's own defaults
+_TEMPERATURE = 0.8  # Ollama's default
 _TOP_P = 0.9
-_LOADED = {"done": True, "done_reason": "load"}  # the answer to a request without a prompt
-_VERSION = "0.12.11"  # the version of Ollama with these fields; clients check it
+_LOADED = {"done": True, "done_reason": "load"}  # the response to a request without a prompt
+_VERSION = "0.12.11"  # version of Ollama with these fields; clients check it
 
 
 class Options(wire.StrictBody):
@@ -59,7 +59,7 @@ class _Body(wire.StrictBody):
 
 
 class GenerateBody(_Body):
-    """``/api/generate``."""
+    """Body of ``/api/generate``."""
 
     prompt: str = ""
     suffix: str = ""
@@ -68,20 +68,20 @@ class GenerateBody(_Body):
 
 
 class OllamaMessage(Message):
-    """A turn of ``/api/chat``."""
+    """Turn of ``/api/chat``."""
 
     ignored = Message.ignored | {"tool_name"}
 
 
 class ChatBody(_Body):
-    """``/api/chat``."""
+    """Body of ``/api/chat``."""
 
     messages: Annotated[list[OllamaMessage], Field(max_length=10_000)] = []
 
 
 async def generate(service: CompletionService, request: Request) -> Response:
-    """``/api/generate``: the text between ``prompt`` and ``suffix``, with ``raw`` the continuation
-    of ``prompt``, else the answer to it.
+    """Handles ``/api/generate``: the text between ``prompt`` and ``suffix``; with ``raw`` the
+    continuation of ``prompt``, else the response to it.
     """
     body = GenerateBody.read(await wire.read_object(request))
     model, options = service.engine.model, body.options
@@ -107,7 +107,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
 
 
 async def chat(service: CompletionService, request: Request) -> Response:
-    """``/api/chat``."""
+    """Handles ``/api/chat``."""
     body = ChatBody.read(await wire.read_object(request))
     wire.check_model(body.model, service.engine.model)
     if not body.messages:
@@ -130,14 +130,14 @@ async def _converse(
     body: _Body,
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
-    """The next turn of a conversation, by the model here or the upstream's chat completions."""
+    """Generates the next turn of a conversation, here or with the upstream's chat completions."""
     options = body.options
     max_tokens = options.num_predict if options.num_predict > 0 else None
     params: dict[str, Any] = {
         "temperature": _temperature(options, _TEMPERATURE),
         "top_p": options.top_p or _TOP_P,
     }
-    # Not every server knows these, so an upstream gets only those that the client has set.
+    # Some servers lack these fields, so an upstream gets only ones that the client has set.
     more = {
         "seed": options.seed,
         "stop": options.stop,
@@ -171,7 +171,7 @@ async def _row(work: Awaitable[Any]) -> AsyncGenerator[dict[str, Any]]:
 
 
 async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | Completion]:
-    """An upstream's stream as pieces and the answer; without its count, pieces count as tokens."""
+    """Converts an upstream's stream; without its token count, chunks count as tokens."""
     began = first = time.perf_counter()
     texts: list[str] = []
     usage, finish = None, "eos"
@@ -193,7 +193,7 @@ async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | C
 
 
 def _chats(service: CompletionService) -> bool:
-    """Whether a prompt is a user's turn."""
+    """Returns True if a prompt is a user's turn."""
     model = service.engine.model
     return not isinstance(model, CompletionModel) or bool(model.tokenizer.chat_template)
 
@@ -257,7 +257,7 @@ def _end(answer: Completion, began: float) -> dict[str, Any]:
     }
 
 
-# Of the weights little is known, and nothing behind an upstream server.
+# The weights are mostly unknown, entirely so for an upstream server.
 _DETAILS = {
     "parent_model": "",
     "format": "",
@@ -269,7 +269,7 @@ _DETAILS = {
 
 
 async def tags(service: CompletionService, _: Request) -> Response:
-    """``/api/tags``: the one model that is loaded."""
+    """Handles ``/api/tags``: lists the loaded model."""
     model = service.engine.model
     entry = {
         "name": model.name,
@@ -283,7 +283,7 @@ async def tags(service: CompletionService, _: Request) -> Response:
 
 
 class ShowBody(wire.StrictBody):
-    """``/api/show``."""
+    """Body of ``/api/show``."""
 
     ignored = frozenset({"verbose", "system", "template", "options"})
 
@@ -291,7 +291,7 @@ class ShowBody(wire.StrictBody):
 
 
 async def show(service: CompletionService, request: Request) -> Response:
-    """``/api/show``."""
+    """Handles ``/api/show``."""
     body, model = ShowBody.read(await wire.read_object(request)), service.engine.model
     wire.check_model(body.model, model)
     fills = False
@@ -316,5 +316,5 @@ async def show(service: CompletionService, request: Request) -> Response:
 
 
 async def version(_: CompletionService, __: Request) -> Response:
-    """``/api/version``: the version of Ollama's API."""
+    """Handles ``/api/version``: the version of Ollama's API."""
     return JSONResponse({"version": _VERSION})

@@ -1,10 +1,10 @@
 """OpenAI's ``/v1/completions``, with infilling by ``suffix`` or by any model's sentinels.
 
-A prompt alone is continued as it is. With ``suffix``, or with the sentinels of any model family in
-the prompt (some editors build the prompt themselves), the text between is completed, in the layout
-of the loaded model. A prompt in one of Zed's formats for next edits
-(:mod:`codegen.methods.edits.prompts`) is answered in that format, by the model for next edits.
-``model`` may be any name, since editors send what their users typed.
+A plain prompt is continued. With ``suffix``, or with the sentinels of any model family in the
+prompt (some editors build the prompt themselves), the gap is completed in the loaded model's
+layout. A prompt in one of Zed's formats for next edits (:mod:`codegen.methods.edits.prompts`) gets
+a response in that format from the model for next edits. ``model`` may be any name, because editors
+send whatever their users typed.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from codegen.server.requests import (
 from codegen.server.service import CompletionService
 
 UNNAMED = DocumentKey("", "", "")
-# Longer text is refused before it is tokenized: code has fewer characters per token.
+# Longer text is rejected before tokenization, because code has fewer characters per token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
 _UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
 class StreamOptions(wire.Body):
-    """``stream_options`` of OpenAI's streams."""
+    """OpenAI's ``stream_options``."""
 
     include_usage: bool = False
 
 
 class OpenAIFields(wire.Body):
-    """What OpenAI's completions and chat completions have in common."""
+    """Common fields of OpenAI's completions and chat completions."""
 
     max_tokens: wire.MostTokens | None = None
     n: wire.Count = 1
@@ -59,11 +59,11 @@ class OpenAIFields(wire.Body):
 
 
 class TextBody(OpenAIFields):
-    """OpenAI's completions. Defaults of None depend on the kind of prompt.
+    """Body of OpenAI's completions. Defaults of None depend on the kind of prompt.
 
-    ``language`` and ``settle`` are extensions: with ``settle`` false the answer is the fast one,
-    and its fields say whether it is certain (``settled``), and whether prompts for next edits are
-    answered (``next_edits``).
+    ``language`` and ``settle`` are extensions: with ``settle`` false, the response is the fast one
+    and has fields that tell whether it is certain (``settled``) and whether prompts for next edits
+    are supported (``next_edits``).
     """
 
     prompt: wire.Strings = []
@@ -79,7 +79,7 @@ class TextBody(OpenAIFields):
 async def completions(
     service: CompletionService, request: Request, given: dict[str, Any]
 ) -> Response:
-    """Answers one request; several prompts one after the other."""
+    """Handles ``/v1/completions``; several prompts run one after the other."""
     body = TextBody.read(given)
     for name in _UNSUPPORTED:
         if given.get(name):
@@ -90,7 +90,7 @@ async def completions(
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
-            raise wire.Refused("A stream takes one prompt and n = 1.", param="stream")
+            raise wire.Refused("A stream requires one prompt and n = 1.", param="stream")
         pieces = service.stream(request, asked[0])
         return await wire.event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
@@ -114,13 +114,13 @@ async def _next_edit(
     body: TextBody,
     asked: EditorPrompt,
 ) -> Response:
-    """Answers an editor's prompt for a next edit; a stream has all of it in one event.
+    """Handles an editor's prompt for a next edit; a stream has the whole edit in one event.
 
     Raises:
-        Refused: for fields that do not go together.
+        Refused: for fields that cannot be combined.
     """
     if body.n > 1 or body.echo:
-        raise wire.Refused("A next edit has one choice, without echo.", param="n")
+        raise wire.Refused("A next edit requires n = 1 without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
@@ -137,10 +137,10 @@ async def _next_edit(
 
 
 def text_request(service: CompletionService, body: TextBody, prompt: str) -> CompletionRequest:
-    """The engine's request for one prompt.
+    """Builds the engine's request for one prompt.
 
     Raises:
-        Refused: for fields that do not go together.
+        Refused: for fields that cannot be combined.
     """
     foreign = None if body.suffix else parse_foreign(prompt)
     prefix, suffix, before = foreign or (prompt, body.suffix, "")
@@ -174,14 +174,14 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
 
 
 def check_together(service: CompletionService, n: int, given: wire.Prediction | None) -> str:
-    """The text of a prediction, after a check of the fields that must go together.
+    """Returns the text of a prediction, after a check of fields that depend on each other.
 
     Raises:
-        Refused: naming them.
+        Refused: if they cannot be combined; names them.
     """
     most = service.engine.limits.candidates
     if n > most:
-        raise wire.Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
+        raise wire.Refused(f"n is {n}: this server returns at most {most} choices.", param="n")
     prediction = given.text if given else ""
     if prediction and n > 1:
         raise wire.Refused("A prediction requires n = 1.", param="prediction")
@@ -208,7 +208,7 @@ def _head(service: CompletionService) -> dict[str, Any]:
 
 
 def head_of(service: CompletionService, kind: str, name: str) -> dict[str, Any]:
-    """The first fields of every answer; ``kind`` is the prefix of its id."""
+    """Returns the first fields of every response; ``kind`` is the prefix of its id."""
     return {
         "id": f"{kind}-{uuid.uuid4().hex[:24]}",
         "object": name,
@@ -223,12 +223,12 @@ def _choice(index: int, text: str, candidate: Candidate | None) -> dict[str, Any
 
 
 def reason_of(candidate: Candidate) -> Literal["length", "stop"]:
-    """Why an answer ended, in OpenAI's words."""
+    """Returns OpenAI's finish reason."""
     return "length" if candidate.finish_reason == "length" else "stop"
 
 
 def usage_of(answers: list[Completion]) -> dict[str, Any]:
-    """OpenAI's ``usage`` of several answers together."""
+    """Returns OpenAI's ``usage``, summed over completions."""
     prompt = sum(answer.prompt_tokens for answer in answers)
     decoded = decoded_by(answers)
     return {
@@ -244,17 +244,17 @@ def usage_of(answers: list[Completion]) -> dict[str, Any]:
 
 
 def decoded_by(answers: list[Completion]) -> int:
-    """The number of tokens decoded for all candidates."""
+    """Returns the number of tokens decoded for all candidates."""
     return sum(candidate.completion_tokens for answer in answers for candidate in answer.candidates)
 
 
 async def models(service: CompletionService, _: Request) -> Response:
-    """``/v1/models``: the one that is loaded."""
+    """Handles ``/v1/models``: lists the loaded model."""
     return JSONResponse({"object": "list", "data": [_entry(service.engine.model)]})
 
 
 async def model(service: CompletionService, request: Request) -> Response:
-    """``/v1/models/NAME``, a name that may be a path."""
+    """Handles ``/v1/models/NAME``; the name may be a path."""
     wire.check_model(request.path_params["name"], service.engine.model)
     return JSONResponse(_entry(service.engine.model))
 

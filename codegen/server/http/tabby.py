@@ -1,4 +1,4 @@
-"""Tabby's API, as its editor plug-ins and ``tabby-agent`` use it."""
+"""Tabby's API for its editor plugins and ``tabby-agent``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DECLARATIONS = 8
 
 
 class Declaration(Body):
-    """Text of another file, as Tabby's plug-ins send it."""
+    """Text of another file, sent by Tabby's plugins."""
 
     filepath: str = ""
     body: str = ""
 
 
 class Segments(Body):
-    """The text around the cursor, and of other files."""
+    """Text around the cursor, and of other files."""
 
     prefix: str = ""
     suffix: str = ""
@@ -39,7 +39,7 @@ class Segments(Body):
 
 
 class TabbyBody(Body):
-    """Tabby's ``/v1/completions``."""
+    """Body of Tabby's ``/v1/completions``."""
 
     mode: str = "standard"
     segments: Segments = Segments()
@@ -51,7 +51,7 @@ class TabbyBody(Body):
 async def completions(
     service: CompletionService, request: Request, given: dict[str, Any]
 ) -> Response:
-    """Answers one request."""
+    """Handles ``/v1/completions``."""
     answer_id = f"cmpl-{uuid.uuid4()}"
     body = TabbyBody.read(given)
     if body.mode != "standard":
@@ -81,7 +81,7 @@ async def completions(
 
 
 async def health(service: CompletionService, _: Request) -> Response:
-    """``/v1/health``."""
+    """Handles ``/v1/health``."""
     model = service.engine.model
     return JSONResponse(
         {
@@ -94,11 +94,11 @@ async def health(service: CompletionService, _: Request) -> Response:
 
 
 async def events(_: CompletionService, request: Request) -> Response:
-    """``/v1/events``: accepted, for clients that report what users do, and dropped."""
+    """Handles ``/v1/events``: accepts and drops clients' reports of user actions."""
     await read_object(request)
     return Response(status_code=200)
 
 
 async def setting(_: CompletionService, __: Request) -> Response:
-    """``/v1beta/server_setting``: tells clients to send no telemetry."""
+    """Handles ``/v1beta/server_setting``: disables clients' telemetry."""
     return JSONResponse({"disable_client_side_telemetry": True})

@@ -1,8 +1,8 @@
-"""What the dialects share: checked fields of bodies, refusals, streams, and the application.
+"""Shared parts of the API dialects: checked body fields, errors, streams, and the application.
 
-A field that would change the answer is honored or refused by name, never dropped. Chat bodies
-refuse unknown names whose values ask for something. Bodies of editors' completions ignore them, as
-the servers do that the plug-ins were written for.
+A field that would change the response is honored or rejected by name, never dropped. Chat bodies
+reject unknown fields unless the value has no effect. Bodies of editors' completions ignore them,
+like the servers that the plugins were written for.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ log = logging.getLogger(__name__)
 
 MOST_TOKENS = 100_000
 MOST_VALUES = 400_000
-"""Of the JSON of one request: more would hold up the requests of others while it is read."""
+"""Maximum JSON values per request; parsing more would delay other clients' requests."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # paired or not
 _JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class Refused(InputError):
-    """A request refused with a status or code of the API.
+    """The request is rejected with a status or code of the API.
 
     Attributes:
-        code: OpenAI's short name for the mistake, if there is one.
+        code: OpenAI's error code, if any.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ _KIND = re.compile(r"a valid dictionary or instance of \w+")
 
 
 class Body(BaseModel):
-    """A JSON body: unknown fields are ignored, and null is a field's default.
+    """JSON body; unknown fields are ignored, and null means a field's default.
 
     Attributes:
         ignored: unknown names that a strict body accepts with any value.
-        neutral: values of unknown fields that change nothing, besides empty ones and false.
+        neutral: values of unknown fields without effect, in addition to empty ones and false.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -127,7 +127,7 @@ class Body(BaseModel):
         """Checks a JSON object.
 
         Raises:
-            Refused: naming the first wrong field.
+            Refused: with the first invalid field.
         """
         try:
             return cls.model_validate(given)
@@ -143,13 +143,13 @@ class Body(BaseModel):
 
 
 class StrictBody(Body):
-    """A JSON body in which an unknown field is a mistake, unless it is neutral."""
+    """JSON body in which an unknown field is an error, unless its value is neutral."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Part(StrictBody):
-    """A part of a message: text. Parts of other types are refused by their type."""
+    """Text part of a message; other types are rejected."""
 
     ignored = frozenset({"image_url", "input_audio", "file"})
 
@@ -162,11 +162,11 @@ def _as_parts(value: object) -> object:
 
 
 Content = Annotated[list[Part], BeforeValidator(_as_parts)]
-"""The content of a message: a string, or parts."""
+"""Content of a message: a string, or parts."""
 
 
 def text_of(content: list[Part], where: str) -> str:
-    """The text of a message's content, which errors call ``where``.
+    """Returns the text of a message's content, which errors call ``where``.
 
     Raises:
         Refused: for a part that is not text.
@@ -174,21 +174,21 @@ def text_of(content: list[Part], where: str) -> str:
     for number, part in enumerate(content):
         if part.type != "text":
             raise Refused(
-                f"{where}.{number} has the type {part.type[:40]!r}: this server takes text only.",
+                f"{where}.{number} has the type {part.type[:40]!r}; only text is supported.",
                 param=f"{where}.{number}",
             )
     return "".join(part.text for part in content)
 
 
 class Prediction(StrictBody):
-    """OpenAI's ``prediction``: most of the text that the answer is expected to have."""
+    """OpenAI's ``prediction``: expected text of most of the response."""
 
     type: str = "content"
     content: Content
 
     @property
     def text(self) -> str:
-        """The expected text.
+        """Returns the expected text.
 
         Raises:
             Refused: for another type.
@@ -199,38 +199,38 @@ class Prediction(StrictBody):
 
 
 def local_model(service: CompletionService, what: str) -> CompletionModel:
-    """The model of this process, which ``what`` requires.
+    """Returns the model of this process, which ``what`` requires.
 
     Raises:
-        Refused: with status 501, if an upstream server makes the completions.
+        Refused: with status 501, if an upstream server generates the completions.
     """
     model = service.engine.model
     if isinstance(model, CompletionModel):
         return model
     raise Refused(
-        f"{what} requires a model in this process; this server passes requests on to "
+        f"{what} requires a model in this process; this server forwards requests to "
         f"{model.device}.",
         status=501,
     )
 
 
 def check_model(name: str, model: Source) -> None:
-    """Refuses a model name other than the loaded model's or none.
+    """Checks that a request names the loaded model or none.
 
     Raises:
         Refused: with status 404, and the loaded model's name.
     """
-    placeholder = "dummy"  # what huggingface_hub's client sends without a model
+    placeholder = "dummy"  # sent by huggingface_hub's client without a model
     known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
         raise Refused(
-            f"There is no model {name[:80]!r} here; the one that is served is {model.name!r}.",
+            f"Unknown model {name[:80]!r}; this server has {model.name!r}.",
             status=404, code="model_not_found", param="model",
         )  # fmt: skip
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body.
+    """Returns the request's body.
 
     Raises:
         Refused: if it is JSON of more than :data:`MOST_VALUES` values.
@@ -239,16 +239,16 @@ async def read_body(request: Request) -> bytes:
     if len(body) > MOST_VALUES:
         marks, texts = _JSON_TEXT.subn(b"", body, 2 * MOST_VALUES)  # a value has a key, at most
         if texts == 2 * MOST_VALUES or sum(map(marks.count, (b",", b"[", b"{"))) > MOST_VALUES:
-            raise Refused(f"The request holds more than {MOST_VALUES} values.", status=413)
+            raise Refused(f"The request has more than {MOST_VALUES} values.", status=413)
     return body
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The request's JSON object.
+    """Returns the request's JSON object.
 
     Raises:
-        Refused: if the body is not a JSON object, is too large, or holds half a surrogate pair,
-            which no tokenizer takes.
+        Refused: if the body is not a JSON object, is too large, or contains half a surrogate pair,
+            which tokenizers do not accept.
     """
     data = await read_body(request)
     try:
@@ -256,7 +256,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise Refused("The request holds half a surrogate pair, which is not text.") from None
+        raise Refused("The request contains half a surrogate pair, which is not text.") from None
     except (ValueError, RecursionError):
         raise Refused("The request is not valid JSON.") from None
     if not isinstance(body, dict):
@@ -265,12 +265,12 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 def first_of(answer: Completion) -> Candidate:
-    """The first candidate, or an empty one: clients expect one."""
+    """Returns the first candidate, or an empty one, because clients expect one."""
     return answer.candidates[0] if answer.candidates else Candidate("", 0, "stop")
 
 
 def snippets(pairs: list[tuple[str, str]]) -> tuple[Snippet, ...]:
-    """Texts of other files with their names, without blank ones."""
+    """Converts (name, text) pairs of other files, without blank ones."""
     return tuple(Snippet(name, text) for name, text in pairs if text.strip())
 
 
@@ -278,21 +278,21 @@ Events = AsyncIterator[dict[str, Any]]
 
 
 def as_json(value: Any) -> str:
-    """JSON without spaces: llama.vim looks for ``"content":"``."""
+    """Encodes JSON without spaces, because llama.vim searches for ``"content":"``."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 async def event_stream(
     request: Request, events: Events, last: str | None = None
 ) -> StreamingResponse:
-    """Server-sent events, one JSON object each; an object with a ``type`` is an event of that name.
+    """Streams JSON objects as server-sent events; a ``type`` is the event's name.
 
     Args:
-        request: the events end when its client leaves.
-        last: text of a last event.
+        request: the stream stops when its client disconnects.
+        last: data of a final event.
 
     Raises:
-        ClientLeft, CodegenError: if the client leaves, or ``events`` fails, before the first.
+        ClientLeft, CodegenError: if the client disconnects, or ``events`` fails, before the first.
     """
 
     def event(value: dict[str, Any]) -> str:
@@ -307,7 +307,7 @@ async def event_stream(
 
 
 async def line_stream(request: Request, events: Events) -> StreamingResponse:
-    """JSON objects, one a line (NDJSON); otherwise as :func:`event_stream`."""
+    """Streams JSON objects, one per line (NDJSON); otherwise as :func:`event_stream`."""
 
     def line(value: dict[str, Any]) -> str:
         return f"{as_json(value)}\n"
@@ -326,7 +326,7 @@ async def _stream(
     end: str,
     media_type: str,
 ) -> StreamingResponse:
-    # Wait for the first one here: its failure can still have a status of its own.
+    # Wait for the first one here, so that its failure can still set the status.
     first = await unless_left(request, _first(events))
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -351,12 +351,12 @@ Handler = Callable[[S, Request], Awaitable[Response]]
 Endpoint = tuple[str, str, Handler[S]]
 """HTTP methods, path and handler."""
 
-_CLIENT_LEFT = 499  # nginx's number for a client that closed the connection: nobody reads it
+_CLIENT_LEFT = 499  # nginx's status for a closed connection; no client receives it
 _STATUSES = ((InputError, 400), (Superseded, 409), (Overloaded, 429), (Unavailable, 503))
 
 
 def make_routes(service: S, metrics: Metrics, endpoints: Sequence[Endpoint[S]]) -> Starlette:
-    """An application of these endpoints, ``/health`` and ``/metrics``; an error is one line.
+    """Creates an application of these endpoints, ``/health`` and ``/metrics``; errors are one line.
 
     Args:
         metrics: shown at ``/metrics`` in Prometheus's text format.

@@ -1,7 +1,7 @@
 """The sandbox as a service, ``codegen serve sandbox``: the application and its native routes.
 
-``/v1/judge`` judges one program, ``/v1/judge_many`` many. ``service`` is the queue in front of the
-sandbox and has the bodies of jobs; ``fusion`` has SandboxFusion's ``/run_code``. The client is
+``/v1/judge`` tests one program, ``/v1/judge_many`` many. ``service`` contains the queue and the job
+bodies; ``fusion`` contains SandboxFusion's ``/run_code``. The client is
 :mod:`codegen.sandbox_client`.
 """
 
@@ -37,11 +37,11 @@ def make_app(
     origins: frozenset[str] = frozenset(),
     requests_per_s: float = 1000.0,
 ) -> Guard:
-    """The whole application except the sockets.
+    """Creates the application, without sockets.
 
     Args:
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
-        requests_per_s: mean request rate of one client.
+        requests_per_s: mean requests per second allowed per client.
     """
     table = [*_ROUTES, *fusion.ROUTES]
     watched = [(method, path, _watched(handler)) for method, path, handler in table]
@@ -56,12 +56,12 @@ def make_app(
 
 
 def most_limits(cpu_s: float, memory_mib: int) -> Limits:
-    """The largest limits of a job, including limits without an option."""
+    """Returns the maximum limits of a job, including limits without an option."""
     return Limits(cpu_s, memory_mib, output_bytes=4 << 20, file_mib=64, processes=512)
 
 
 def _watched(handler: Handler) -> Handler:
-    """A handler that is cancelled when its client leaves."""
+    """Wraps a handler so that it is cancelled when its client disconnects."""
 
     async def respond(service: SandboxService, request: Request) -> Response:
         return await unless_left(request, handler(service, request))
@@ -70,7 +70,7 @@ def _watched(handler: Handler) -> Handler:
 
 
 async def judge(service: SandboxService, request: Request) -> Response:
-    """``/v1/judge``: the verdict on one program."""
+    """Handles ``/v1/judge``: returns the verdict on one program."""
     body = JobBody.read(await read_object(request))
     job = body.job(service.most, service.sandbox.languages)
     client = client_name(request)
@@ -81,24 +81,24 @@ async def judge(service: SandboxService, request: Request) -> Response:
 
 
 async def judge_many(service: SandboxService, request: Request) -> Response:
-    """``/v1/judge_many``: ``{"jobs": [...]}``; one line of JSON for each verdict as it comes, with
-    the job's ``key``, or its place in the request. A line with ``error`` instead of a status: the
-    job has no verdict.
+    """Handles ``/v1/judge_many``: ``{"jobs": [...]}``. Streams one JSON line per verdict on
+    completion, with the job's ``key``, or its index in the request. A line with ``error`` instead
+    of a status means that the job has no verdict.
     """
     given = await read_object(request)
     rows = given.get("jobs")
     if not isinstance(rows, list) or not rows:
-        raise Refused("jobs must be a list of jobs, and not an empty one.", param="jobs")
+        raise Refused("jobs must be a list of at least one job.", param="jobs")
     most = min(service.queue, service.client_queue)
     if len(rows) > most:
-        message = f"jobs holds {len(rows)}; a request has at most {most}."
+        message = f"jobs has {len(rows)} items; the limit is {most}."
         raise Refused(message, status=413, param="jobs")
     bodies: list[JobBody] = []
     jobs: list[tuple[Job | Script, str]] = []
     for place, row in enumerate(rows):
         try:
             if not isinstance(row, dict):
-                raise Refused("it is not an object.")
+                raise Refused("must be an object.")
             body = JobBody.read(row)
             jobs.append((body.job(service.most, service.sandbox.languages), body.cache_key()))
         except InputError as error:
@@ -121,7 +121,7 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
 
 
 async def _info(service: SandboxService, _: Request) -> Response:
-    """``/v1/info``: what decides a verdict here, and how busy the server is."""
+    """Handles ``/v1/info``: returns what affects verdicts here, and the server's load."""
     return _json(
         {
             "sandbox": service.sandbox.describe(),

@@ -1,16 +1,16 @@
-"""SandboxFusion's ``/run_code``, so that its clients work by changing a URL.
+"""SandboxFusion's ``/run_code``, so that its clients only need another URL.
 
 Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
 ``sandbox/server/sandbox_api.py`` (commit 469de08). Differences:
 
 - Languages have SandboxFusion's names and this toolkit's; languages that the server was not started
-  with are refused. Compilers have fixed limits; ``compile_timeout`` is ignored.
+  with are rejected. Compilers have fixed limits; ``compile_timeout`` is ignored.
 - ``run_timeout`` is CPU time; wall time is limited to twice as much.
 - ``memory_limit_MB`` is always enforced; the default is the server's.
-- Output is cut at 1 MiB, with a line that says so.
-- ``files`` and ``fetch_files`` are paths below the working directory; others are refused (422).
-  After a time-out no files are fetched.
-- A program sees no network, no environment of the server and no files of the host.
+- Output is cut at 1 MiB, and a line marks the cut.
+- ``files`` and ``fetch_files`` are paths below the working directory; others are rejected (422).
+  After a timeout no files are fetched.
+- A program has no access to the network, the server's environment or the host's files.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from codegen.server.sandbox.service import (
 )
 
 _OUTPUT_BYTES = 1 << 20
-_MOST_TOLD = 20  # errors reported per request
+_MOST_TOLD = 20  # maximum errors reported per request
 _LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
-_SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
+_SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion skips files with this in their name
 
 
 class RunCodeRequest(BaseModel):
-    """``/run_code``, as FastAPI reads it: unknown fields are ignored, numbers may be texts."""
+    """Body of ``/run_code``, as in FastAPI: unknown fields ignored, numeric strings accepted."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -59,7 +59,7 @@ class RunCodeRequest(BaseModel):
     fetch_files: list[str] = Field(default_factory=list)
 
     def script(self, most: Limits, languages: Sequence[str]) -> Script:
-        """The script to run, with limits and in a language that the server allows.
+        """Returns the script to run, with allowed limits and language.
 
         Raises:
             InputError: for another language, and for invalid files.
@@ -84,7 +84,7 @@ class RunCodeRequest(BaseModel):
         )
 
     def limits(self, most: Limits) -> Limits:
-        """The limits of the run."""
+        """Returns the limits of the run."""
         usual = defaults(most)
         memory = usual.memory_mib
         if self.memory_limit_MB > 0:
@@ -98,7 +98,7 @@ class RunCodeRequest(BaseModel):
 
 
 class CommandRunResult(BaseModel):
-    """How a command ended."""
+    """Result of a command."""
 
     status: Literal["Finished", "Error", "TimeLimitExceeded"]
     execution_time: float | None = None
@@ -108,7 +108,7 @@ class CommandRunResult(BaseModel):
 
 
 class RunCodeResponse(BaseModel):
-    """The answer of ``/run_code``."""
+    """Response of ``/run_code``."""
 
     status: Literal["Success", "Failed", "SandboxError"]
     message: str
@@ -119,7 +119,7 @@ class RunCodeResponse(BaseModel):
 
 
 async def run_code(service: SandboxService, request: Request) -> Response:
-    """``POST /run_code``: runs a program, without judging it; mistakes are in ``detail``."""
+    """Handles ``POST /run_code``: runs a program without testing it; ``detail`` lists errors."""
     client = client_name(request)
     try:
         body = RunCodeRequest.model_validate_json(await read_body(request))
@@ -138,7 +138,7 @@ async def run_code(service: SandboxService, request: Request) -> Response:
 
 
 def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
-    """The answer for the outcome of a script, by SandboxFusion's rule for ``status``."""
+    """Converts a script's outcome to a response, with SandboxFusion's rule for ``status``."""
     failed = outcome.status == "compile_error"
     compiled = None
     if failed or (language != "python" and find(language).compile):
@@ -171,7 +171,7 @@ def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
 def command_result(
     late: bool, code: int | None, seconds: float, stdout: str = "", stderr: str = ""
 ) -> CommandRunResult:
-    """How a command ended that took too long (``late``) or gave an exit code."""
+    """Builds a command's result, without exit code if it hit the time limit (``late``)."""
     return CommandRunResult(
         status="TimeLimitExceeded" if late else "Finished",
         execution_time=seconds,
@@ -182,7 +182,7 @@ def command_result(
 
 
 async def ping(_: SandboxService, __: Request) -> Response:
-    """``GET /v1/ping``."""
+    """Handles ``GET /v1/ping``."""
     return JSONResponse("pong")
 
 

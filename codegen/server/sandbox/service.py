@@ -1,18 +1,17 @@
-"""The queue in front of the sandbox: fair between clients, bounded, and with a cache of verdicts.
+"""The sandbox's queue: fair between clients, bounded, and with a cache of verdicts.
 
 Everything runs on the event loop's thread; the sandbox's thread only reports finished jobs.
 
-- **Fair.** Each client has its own line, and jobs are taken from the lines in turn: a client with a
+- **Fairness.** Each client has its own queue, and the queues are served in turn: a client with a
   thousand jobs delays another client's single job by one job.
-- **Bounded.** A request whose jobs do not fit is refused as a whole (:class:`Overloaded`), with the
-  time after which there should be room.
-- **Once.** Equal jobs of a client that wait or run at the same time run once. Verdicts that another
-  run would not change are kept by a hash of everything that decides them. Outcomes of scripts are
-  not kept, because a client may want what a script prints now.
-- **Apart.** Tests are a client's code and may have changed the process that runs them. So clients
-  share neither processes nor verdicts.
-- **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails with
-  :class:`SandboxFault`.
+- **Bounds.** A request whose jobs do not fit is rejected as a whole (:class:`Overloaded`), with the
+  time after which to retry.
+- **Deduplication.** Equal jobs of a client that are waiting or running at the same time run once.
+  Deterministic verdicts are cached by a hash of everything that affects them. Outcomes of scripts
+  are not cached, because a client may need a script's current output.
+- **Isolation.** Tests are a client's code and may have changed the process that runs them, so
+  clients share neither processes nor verdicts.
+- **Sandbox faults are not verdicts.** Such a job is retried, then fails with :class:`SandboxFault`.
 """
 
 from __future__ import annotations
@@ -42,23 +41,23 @@ from codegen.server.metrics import Metrics
 from codegen.server.requests import Overloaded, Unavailable
 
 SANDBOX_TRIES = 4  # two runs each
-_AHEAD = 4 / 3  # jobs in the sandbox per running one, so that it never waits for this loop
+_AHEAD = 4 / 3  # jobs sent to the sandbox per running one, so that it never waits for this loop
 _RATE_OVER_S = 10.0
-# Running such a job again gives the same outcome, unless the program reads the clock or the like.
+# Rerunning such a job gives the same outcome, unless the program reads the clock, for example.
 _LASTING = frozenset({
     "passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error", "empty",
     "bad_test", "refused",
 })  # fmt: skip
-_ENTRY_BYTES = 500  # per kept outcome, without its texts
+_ENTRY_BYTES = 500  # per cached outcome, without its strings
 
 
 class SandboxFault(Unavailable):
-    """The sandbox failed, not the program: there is no verdict."""
+    """The sandbox failed, not the program, so the job has no verdict."""
 
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """A job that waits or runs, and the number of requests for its outcome."""
+    """Waiting or running job, with the number of requests for its outcome."""
 
     client: str
     job: Job | Script
@@ -72,17 +71,17 @@ class _Entry:
 
 @dataclass(eq=False)
 class SandboxService:
-    """Jobs of many clients on one sandbox.
+    """Runs jobs of many clients on one sandbox.
 
     Attributes:
-        sandbox: open; its owner closes it.
-        most: the largest limits that a job may have.
+        sandbox: an open sandbox, closed by its owner.
+        most: maximum limits of a job.
         metrics: counters, gauges and latencies.
-        queue: most jobs that wait, of all clients.
-        client_queue: most jobs that wait, of one client.
-        cache_bytes: for kept verdicts; 0 keeps none.
-        started: when, by the monotonic clock.
-        waiting, running: jobs that wait, and jobs that the sandbox has.
+        queue: maximum waiting jobs of all clients.
+        client_queue: maximum waiting jobs per client.
+        cache_bytes: maximum size of cached verdicts; 0 disables the cache.
+        started: start time, by the monotonic clock.
+        waiting, running: number of waiting jobs, and of jobs in the sandbox.
     """
 
     sandbox: Sandbox
@@ -94,7 +93,7 @@ class SandboxService:
     started: float = field(default_factory=time.monotonic, init=False)
     waiting: int = field(default=0, init=False)
     running: int = field(default=0, init=False)
-    # The jobs that wait, by client, both in the order in which they are served.
+    # Waiting jobs by client; clients and jobs in serving order.
     _lines: OrderedDict[str, OrderedDict[_Entry, None]] = field(
         default_factory=OrderedDict, init=False
     )
@@ -111,7 +110,7 @@ class SandboxService:
         """Checks that a request with this number of jobs fits.
 
         Raises:
-            Overloaded: if it does not. Unavailable: once the server stops.
+            Overloaded: if it does not fit. Unavailable: once the server is stopping.
         """
         if self._stopping:
             raise Unavailable("The server is stopping.")
@@ -123,13 +122,13 @@ class SandboxService:
         after_s = math.ceil(min(60.0, max(1.0, own * _RATE_OVER_S / max(1, recent))))
         whose = "this client's" if own + count > self.client_queue else "the"
         self.metrics.count("queue_full")
-        message = f"{self.waiting} jobs wait, and {count} more do not fit into {whose} queue."
+        message = f"{self.waiting} jobs are waiting; {count} more do not fit {whose} queue."
         raise Overloaded(message, after_s=after_s)
 
     async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
-        """The outcome of an admitted job, and whether an equal job had it.
+        """Returns the outcome of an admitted job, and True if it is from an equal job.
 
-        ``key`` is a hash of everything that decides the outcome; "" runs the job in any case.
+        ``key`` is a hash of everything that affects the outcome; "" always runs the job.
 
         Raises:
             SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
@@ -161,7 +160,7 @@ class SandboxService:
     async def outcomes(
         self, client: str, jobs: Sequence[tuple[Job | Script, str]]
     ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
-        """The outcomes of several jobs with their keys, as they are done, each with its place."""
+        """Yields the outcomes of (job, key) pairs as they finish, each with its index."""
 
         async def one(place: int) -> tuple[int, Outcome | Unavailable, bool]:
             try:
@@ -178,7 +177,7 @@ class SandboxService:
                 task.cancel()
 
     def stop(self) -> None:
-        """Refuses new and waiting jobs; running jobs are finished."""
+        """Rejects new and waiting jobs; running jobs finish."""
         self._stopping = True
         for line in self._lines.values():
             for entry in line:
@@ -193,7 +192,7 @@ class SandboxService:
         self.waiting += 1
 
     def _leave(self, entry: _Entry) -> bool:
-        """Takes a job out of its line; false if it does not wait."""
+        """Removes a job from its queue; returns False if it is not waiting."""
         line = self._lines.get(entry.client, {})
         if entry not in line:
             return False
@@ -204,7 +203,7 @@ class SandboxService:
         return True
 
     def _pump(self) -> None:
-        """Gives jobs to the sandbox while it has room, from each client in turn."""
+        """Submits jobs to the sandbox while it has room, from each client in turn."""
         while self.running < self._room and self._lines:
             client, line = next(iter(self._lines.items()))
             self._lines.move_to_end(client)
@@ -265,10 +264,10 @@ class SandboxService:
         self._forget(entry)
         if not entry.done.done():
             entry.done.set_exception(error)
-            entry.done.exception()  # marks it as retrieved, if no request waits any more
+            entry.done.exception()  # marks it as retrieved, if no request is waiting any more
 
     def _drop(self, entry: _Entry) -> None:
-        """No request wants the job any more."""
+        """Drops a job that no request needs any more."""
         self._forget(entry)
         if not self._leave(entry) and entry.running is not None:
             entry.running.cancel()
@@ -278,7 +277,7 @@ class SandboxService:
             del self._entries[entry.key]
 
     def _keep(self, key: str, outcome: Outcome) -> None:
-        if (old := self._kept.pop(key, None)) is not None:  # its client left and came back
+        if (old := self._kept.pop(key, None)) is not None:  # its client reconnected
             self._kept_bytes -= _size(old)
         self._kept[key] = outcome
         self._kept_bytes += _size(outcome)
@@ -296,7 +295,7 @@ Handler = Callable[["SandboxService", Request], Coroutine[Any, Any, Response]]
 
 
 class LimitsBody(StrictBody):
-    """Limits of one job; missing ones are the server's defaults."""
+    """Limits of one job, by default the server's."""
 
     cpu_s: float | None = None
     memory_mib: int | None = None
@@ -306,10 +305,10 @@ class LimitsBody(StrictBody):
     open_files: int | None = None
 
     def limits(self, most: Limits) -> Limits:
-        """These limits, none above ``most``.
+        """Returns these limits, none above ``most``.
 
         Raises:
-            Refused: for a limit that is too small for the sandbox.
+            Refused: if a limit is too small for the sandbox.
         """
         given = {
             name: min(value, getattr(most, name))
@@ -322,13 +321,13 @@ class LimitsBody(StrictBody):
 
 
 def defaults(most: Limits) -> Limits:
-    """The limits of a job that names none."""
+    """Returns the limits of a job that sets none."""
     usual: dict[str, Any] = asdict(Limits())
     return Limits(**{name: min(value, getattr(most, name)) for name, value in usual.items()})
 
 
 class JobBody(StrictBody):
-    """One program and how to judge it: ``/v1/judge``."""
+    """Body of ``/v1/judge``: one program and its tests."""
 
     program: str
     test: str = ""
@@ -346,10 +345,10 @@ class JobBody(StrictBody):
     cache: bool = True
 
     def job(self, most: Limits, languages: Sequence[str]) -> Job:
-        """The job, with limits and in a language that the server allows.
+        """Returns the job, with allowed limits and language.
 
         Raises:
-            InputError: if it is not a valid job.
+            InputError: if the job is invalid.
         """
         return Job(
             self.program,
@@ -367,7 +366,7 @@ class JobBody(StrictBody):
         )
 
     def cache_key(self) -> str:
-        """A hash of everything that decides the verdict; empty if it must not be kept."""
+        """Returns a hash of everything that affects the verdict; empty if it must not be cached."""
         if not self.cache:
             return ""
         # In the request's order, because a program may see the order of a dictionary's keys.
@@ -376,7 +375,7 @@ class JobBody(StrictBody):
 
 
 def known_language(name: str, languages: Sequence[str]) -> str:
-    """The canonical name of a language that the server runs.
+    """Returns the canonical name of a language that the server runs.
 
     Raises:
         Refused: as 422, with the list.
@@ -385,7 +384,7 @@ def known_language(name: str, languages: Sequence[str]) -> str:
         if (found := name if name == "python" else find(name).name) in languages:
             return found
     raise Refused(
-        f"language is {name[:40]!r}; this server runs: {', '.join(languages)}.",
+        f"language {name[:40]!r} is not enabled; choose from {', '.join(languages)}.",
         status=422,
         param="language",
     )

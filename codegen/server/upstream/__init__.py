@@ -1,9 +1,8 @@
-"""Completions by a server that the user already runs.
+"""Completions from a server that the user already runs.
 
-:class:`Upstream` takes the place of the model in the engine, and so does :class:`LlamaUpstream`, a
-child process that runs a GGUF file. Documents, windows, stop rules, filters and reuse of
-suggestions stay the engine's. :mod:`probe` finds out what the server offers, :mod:`prompts` makes
-request bodies.
+:class:`Upstream` replaces the engine's model, and so does :class:`LlamaUpstream`, a child process
+that runs a GGUF file. The engine still handles documents, windows, stop rules, filters and reuse of
+suggestions. :mod:`probe` detects the server's features, :mod:`prompts` builds request bodies.
 """
 
 from codegen.server.upstream.probe import Unreachable

@@ -1,13 +1,13 @@
-"""Finds out what a server offers by a few tiny requests, without believing what it says.
+"""Detects a server's features with a few tiny requests, without trusting its claims.
 
-The ways to request the text between a prefix and a suffix are tried in this order, and the first
-that works is used:
+These ways to request the text between a prefix and a suffix are tried in order; the first that
+works is used:
 
 1. llama.cpp's ``/infill``, if ``/props`` shows llama.cpp and its model has the tokens for it;
-2. ``suffix`` of ``/completions``, if the prompt gets longer by it: many servers ignore it;
-3. the sentinels of the model's family in a raw prompt, if the server reads them as one token each;
-4. ``/fim/completions``, the route of Mistral;
-5. the text before the cursor alone, if ``/completions`` takes a raw prompt;
+2. ``suffix`` of ``/completions``, if it makes the prompt longer: many servers ignore it;
+3. the sentinels of the model's family in a raw prompt, if the server maps each to one token;
+4. ``/fim/completions``, Mistral's route;
+5. only the text before the cursor, if ``/completions`` accepts a raw prompt;
 6. chat.
 """
 
@@ -32,22 +32,22 @@ _NAMES = (
     ("codestral", r"codestral|mistral"),
     ("qwen", r"qwen|codegemma"),
 )
-_RAW_TOKENS = 6  # more than "a = 1" has: then the server puts a template around it
-_EXTRA_TOKENS = 5  # what a prompt of sentinels has beside them
+_RAW_TOKENS = 6  # more than in "a = 1"; beyond it, the server adds a template
+_EXTRA_TOKENS = 5  # maximum other tokens in a prompt of sentinels
 _PROMPT = "def add(a, b):\n    return"
 _SUFFIX = "\n\n\nprint(add(1, 2))\n"
 _LOADING_S = 60.0
 _COMPARED = 1000
-_LISTED = 5  # names of models in a message
+_LISTED = 5  # maximum model names in a message
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server offers.
+    """Features of a server.
 
     Attributes:
-        way: how to request completions.
-        context: most tokens of a prompt and its completion; 0 if unknown.
+        way: the way to request completions.
+        context: maximum tokens of a prompt with its completion; 0 if unknown.
     """
 
     model: str
@@ -56,19 +56,19 @@ class Offer:
 
 
 class Unreachable(ModelError):
-    """No server answers, or it is still starting; trying again may help."""
+    """The server does not respond, or is still starting; retrying may help."""
 
 
 async def probe(client: Client, model: str, fim: str) -> Offer:
-    """Finds out what a server offers.
+    """Detects a server's features.
 
     Args:
         model: the model's name on the server; empty for its only model.
-        fim: how to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
+        fim: way to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
             ``chat``, or a family of sentinels.
 
     Raises:
-        Unreachable: if the server does not answer.
+        Unreachable: if the server does not respond.
         ModelError, ConfigError: if it cannot be used.
     """
     try:
@@ -81,15 +81,15 @@ async def probe(client: Client, model: str, fim: str) -> Offer:
             return Offer(name, way, context)
     except Failure as failure:
         raise _error(client, failure) from None
-    wish = "no way to ask for completions" if fim == "auto" else f"no completions by -o fim={fim}"
+    wish = "no route for completions" if fim == "auto" else f"no completions with -o fim={fim}"
     raise ModelError(
-        f"The server at {host_of(client.base)} offers {wish} of the model {name!r}.",
+        f"The server at {host_of(client.base)} has {wish} of the model {name!r}.",
         "Check --upstream (it ends in /v1 for most servers), --model and -o fim.",
     )
 
 
 async def _models(client: Client) -> list[dict[str, Any]]:
-    """The rows of ``/models``; empty without this route."""
+    """Returns the rows of ``/models``; empty without this route."""
     try:
         found = await client.json(f"{client.base}/models")
     except Failure as failure:
@@ -98,12 +98,12 @@ async def _models(client: Client) -> list[dict[str, Any]]:
         raise
     rows = found.get("data") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise Failure("it answers something else", status=415)
+        raise Failure("unexpected response", status=415)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
 async def _props(client: Client) -> dict[str, Any]:
-    """llama.cpp's properties; empty for another server."""
+    """Returns llama.cpp's properties; empty for another server."""
     try:
         found = await client.json(f"{client.root}/props")
     except Failure as failure:
@@ -115,7 +115,7 @@ async def _props(client: Client) -> dict[str, Any]:
 
 
 def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple[str, Any]:
-    """The model's name on the server, and its row."""
+    """Returns the model's name on the server, and its row."""
     known = {row["id"]: row for row in rows}
     names = list(known)
     shown = ", ".join(one_line(name) for name in names[:_LISTED])
@@ -126,13 +126,13 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
         if not names:
             raise ModelError(
                 f"The server at {host_of(client.base)} lists no models at {client.base}/models.",
-                "Check --upstream (it ends in /v1 for most servers), or name a model with --model.",
+                "Check --upstream (it ends in /v1 for most servers), or set --model.",
             )
         raise ConfigError(
             f"The server at {host_of(client.base)} has several models: {shown}.",
             "Choose one with --model.",
         )
-    for name in (model, f"{model}:latest"):  # as Ollama lists them
+    for name in (model, f"{model}:latest"):  # Ollama lists names with a tag
         if name in known or not known:
             return name, known.get(name)
     hint = nearest(model, names[:_COMPARED]) or "Choose another with --model."
@@ -142,32 +142,32 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
 
 
 def _error(client: Client, failure: Failure) -> CodegenError:
-    """The error for a failure at the start, with a remedy."""
+    """Returns the error for a failure at startup, with a remedy."""
     where = f"The server at {host_of(client.base)}"
     said = f": {one_line(failure.words, 200)}" if failure.words else ""
     if failure.lost:
         remedy = "Start it, or check --upstream." if not failure.status else "Try again later."
-        return Unreachable(f"{where} does not answer: {failure}{said}.", remedy)
+        return Unreachable(f"{where} does not respond: {failure}{said}.", remedy)
     if failure.status in (401, 403):
-        remedy = "Name the environment variable that holds a valid key with --api-key-env."
-        return ModelError(f"{where} refuses the API key: {failure}.", remedy)
+        remedy = "Set --api-key-env to an environment variable with a valid key."
+        return ModelError(f"{where} rejects the API key: {failure}.", remedy)
     if 300 <= failure.status < 400:
-        return ModelError(f"{where} answers with {failure}{said}.", "Check --upstream.")
+        return ModelError(f"{where} responds with {failure}{said}.", "Check --upstream.")
     if failure.status in (200, 415):
         remedy = "Check --upstream: it ends in /v1 for most servers."
-        return ModelError(f"{where} does not speak OpenAI's protocol: {failure}.", remedy)
-    return ModelError(f"{where} refuses the simplest request: {failure}{said}.", "Check --model.")
+        return ModelError(f"{where} is not OpenAI-compatible: {failure}.", remedy)
+    return ModelError(f"{where} rejects the simplest request: {failure}{said}.", "Check --model.")
 
 
 class _Ways:
-    """The ways that work, best first; ``fim`` other than ``auto`` leaves one."""
+    """Ways that work, best first; at most one if ``fim`` is not ``auto``."""
 
     def __init__(self, client: Client, model: str, fim: str, is_llama: bool) -> None:
         self.client, self.model, self.fim, self.is_llama = client, model, fim, is_llama
         self.text_url = f"{client.base}/completions"
 
     async def found(self) -> AsyncGenerator[Way]:
-        """Tries them one after the other."""
+        """Tries the ways one by one and yields those that work."""
         wish = self.fim
         if wish in ("auto", "infill") and self.is_llama and await self._infill():
             yield Way("infill", f"{self.client.root}/infill", native=True)
@@ -195,13 +195,13 @@ class _Ways:
         return f"{self.client.base}/fim/completions"
 
     def _text_way(self, kind: Kind, family: Family | None = None) -> Way:
-        """llama.cpp's own route if possible, because it takes a slot."""
+        """Returns llama.cpp's own route if possible, because it accepts a slot."""
         if self.is_llama:
             return Way(kind, f"{self.client.root}/completion", native=True, family=family)
         return Way(kind, self.text_url, family=family)
 
     def _families(self) -> list[Family]:
-        """The sentinels to try: those requested, else by the model's name."""
+        """Returns the sentinels to try: the requested ones, else by the model's name."""
         name = self.fim
         if name == "auto":
             name = next((n for n, known in _NAMES if re.search(known, self.model, re.I)), "")
@@ -212,12 +212,12 @@ class _Ways:
         return await self._answers(f"{self.client.root}/infill", asked)
 
     async def _takes_suffix(self) -> bool:
-        """Whether the model sees a suffix."""
+        """Returns True if the model receives a suffix."""
         without = await self._tokens(_PROMPT)
         return 0 < without < await self._tokens(_PROMPT, suffix=_SUFFIX) - 2
 
     async def _reads_sentinels(self, families: Sequence[Family]) -> bool:
-        """Whether the sentinels of a family are one token each."""
+        """Returns True if each sentinel of a family is one token."""
         family = preferred(families)
         assert family
         parts = {"prefix": "a", "suffix": "b"}
@@ -227,7 +227,7 @@ class _Ways:
         return bool(tokens) and tokens <= marks + _EXTRA_TOKENS
 
     async def _tokens(self, prompt: str, **more: str) -> int:
-        """The server's token count of a prompt; 0 if it refuses, -1 if it does not say."""
+        """Returns the server's token count of a prompt; 0 if rejected, -1 if not reported."""
         row = await self._post(self.text_url, {"prompt": prompt, "max_tokens": 1, **more})
         return (count_of(row.get("usage"), "prompt_tokens") or -1) if row else 0
 
@@ -238,7 +238,7 @@ class _Ways:
         return bool(await self._post(url, asked))
 
     async def _post(self, url: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer, None if the server refuses this request alone."""
+        """Returns the response; None if the server rejects only this request."""
         try:
             # The first request may have to wait until the model is loaded.
             found = await self.client.json(url, {"model": self.model, **asked}, _LOADING_S)

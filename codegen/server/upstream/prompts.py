@@ -1,11 +1,12 @@
-"""The body of a request to an upstream server: the text around the cursor, as the server takes it.
+"""Builds the body of a request to an upstream server from the text around the cursor.
 
-There is no tokenizer here, so windows are measured in characters. A window begins where the local
-model's would (:func:`codegen.server.prompts.window_start`). Other files come first, oldest first:
-while the user types, the prompt's beginning stays the same, and the server's prefix cache holds.
+Without a tokenizer, windows are measured in characters. A window begins at the same line as the
+local model's (:func:`codegen.server.prompts.window_start`). Other files come first, oldest first,
+so that the prompt's beginning stays the same while the user types, and the server's prefix cache
+stays valid.
 
-Text of a document never becomes a control token: text that spells one is broken up. What looks like
-a secret is removed from other files, and from the document itself if the server is on another
+Text of a document never becomes a control token: text that spells one is split. Strings that look
+like secrets are removed from other files, and from the document itself if the server is on another
 machine.
 """
 
@@ -24,10 +25,10 @@ from codegen.server.text import comment_mark, whole_characters
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
 
-_SUFFIX_SHARE = 0.25  # share of the window without other files
-# In front of a file's name and of the repository's, by family.
+_SUFFIX_SHARE = 0.25  # fraction of the window without other files
+# Marks before a file's name and before the repository's, by family.
 _MARKS = {"qwen": ("<|file_sep|>", "<|repo_name|>"), "starcoder": ("<file_sep>", "<repo_name>")}
-_MOST_STOPS = 4  # that OpenAI's API takes
+_MOST_STOPS = 4  # maximum of OpenAI's API
 CURSOR = "<CURSOR>"
 _INSTRUCTION = (
     f"Complete the code at {CURSOR}. Reply with the text that replaces {CURSOR} and nothing else: "
@@ -37,17 +38,17 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True)
 class Way:
-    """How a server is asked for a completion.
+    """Way to request a completion from a server.
 
     Attributes:
         kind: ``infill`` (llama.cpp's route), ``suffix`` (OpenAI's field), ``sentinels`` (in a raw
-            prompt), ``fim`` (Mistral's route), ``prefix`` (the text before the cursor alone) or
+            prompt), ``fim`` (Mistral's route), ``prefix`` (only the text before the cursor) or
             ``chat`` (an instruction).
-        url: of the route.
-        native: whether the route takes llama.cpp's own fields.
-        family: of the sentinels.
-        tokens: name of the field with the most tokens.
-        temperature: whether the server accepts one.
+        url: URL of the route.
+        native: whether the route accepts llama.cpp's own fields.
+        family: family of the sentinels.
+        tokens: name of the field for the maximum tokens.
+        temperature: whether the server accepts a temperature.
     """
 
     kind: Kind
@@ -65,19 +66,19 @@ class Way:
             "suffix": "completions with a suffix",
             "sentinels": f"sentinels of {self.family.name if self.family else ''}",
             "fim": "/v1/fim/completions",
-            "prefix": "the text before the cursor alone",
+            "prefix": "only the text before the cursor",
             "chat": "chat",
         }[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The text that is sent.
+    """Text to send.
 
     Attributes:
-        snippets: text of other files that fits.
-        path, language, repository: the document's.
-        seen: number of characters before the cursor that the prefix is made from.
+        snippets: excerpts of other files that fit.
+        path, language, repository: fields of the document.
+        seen: number of characters before the cursor in the prefix.
     """
 
     prefix: str
@@ -90,11 +91,11 @@ class Window:
 
 
 def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
-    """The text around a request's cursor, at most ``chars`` characters.
+    """Returns the text around a request's cursor.
 
     Args:
-        chars: most characters of the prompt.
-        remote: whether the server is on another machine, which gets no secrets.
+        chars: maximum characters of the prompt.
+        remote: whether the server is on another machine, which must not receive secrets.
     """
     snippets: list[Snippet] = []
     left = int(chars * request.snippet_share)
@@ -127,7 +128,7 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
 
 
 def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tuple[str, ...]) -> Any:
-    """The JSON object that asks for one completion."""
+    """Returns the JSON object that requests one completion."""
     asked: dict[str, Any] = {"n_predict" if way.native else way.tokens: tokens}
     if way.temperature:
         asked["temperature"] = temperature
@@ -163,7 +164,7 @@ def _filled(family: Family | None, text: Window) -> str:
 
 
 def _files(text: Window, safe: Callable[[str], str], marks: tuple[str, str] | None = None) -> str:
-    """Other files and the name of this one, behind marks or in comments."""
+    """Returns other files and the name of this one, after marks or in comments."""
     if not text.snippets:
         return ""
     begin = marks[0] if marks else f"{comment_mark(text.language)} "
@@ -185,7 +186,7 @@ def _question(text: Window) -> str:
     return f"{_files(text, safe)}{name} ({text.language or 'code'}):\n\n{code}"
 
 
-# Texts that tokenizers of code models know as one token.
+# Strings that code models' tokenizers map to one token.
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
     r"|</?s>|<(?:unk|pad|bos|eos|EOT|PRE|SUF|MID|reponame|filename)>|<(?:start|end)_of_turn>"
@@ -195,12 +196,12 @@ _CONTROL = re.compile(
 
 
 def plain(text: str) -> str:
-    """A text without control tokens: a space is inserted into text that spells one."""
+    """Inserts a space into text that spells a control token."""
     return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def host_of(url: str) -> str:
-    """Host and port, for messages."""
+    """Returns host and port, for messages."""
     return urlsplit(url).netloc
 
 
@@ -212,14 +213,14 @@ _FENCE = re.compile(r"\s*```[^\n]*\n")
 
 
 def code_of(answer: str, prefix: str) -> str:
-    """The text to insert from a chat model's answer, which may still grow."""
+    """Extracts the text to insert from a chat model's response, which may still grow."""
     fence = _FENCE.match(answer)
     if fence or answer.lstrip().startswith("```"):
         answer = answer[fence.end() :] if fence else ""
         answer = answer.partition("\n```")[0]
     answer = answer.replace(CURSOR, "")
     line = prefix[prefix.rfind("\n") + 1 :]
-    for begun in (line, line.lstrip()):  # models like to begin with the line that is there
+    for begun in (line, line.lstrip()):  # models often repeat the current line first
         if begun and answer.startswith(begun):
             return answer[len(begun) :]
     return answer

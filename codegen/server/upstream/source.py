@@ -1,10 +1,10 @@
 """A server as the engine's source of text; its worker streams completions and survives outages.
 
-A request is cancelled by closing its connection, as soon as its answer is not wanted any more or
-its suggestion is complete.
+A request is cancelled by closing its connection, as soon as the result is no longer needed or the
+suggestion is complete.
 
-If the server is gone, requests wait for it until their deadlines and are sent again. One task
-checks for the server at growing intervals, and finds out again what it offers.
+While the server is down, requests wait for it until their deadlines and are retried. One task polls
+the server at growing intervals, and detects its features again.
 """
 
 from __future__ import annotations
@@ -41,34 +41,34 @@ from codegen.terminal import one_line
 
 log = logging.getLogger(__name__)
 
-_CHARS_A_TOKEN = 3.0  # fewer than code has
-_DENSE = 1.2  # for text that turned out to have more tokens
-_FIRST_S, _LONGEST_S = 0.25, 15.0  # between checks whether the server is back
+_CHARS_A_TOKEN = 3.0  # fewer than in code
+_DENSE = 1.2  # if the text turned out to have more tokens
+_FIRST_S, _LONGEST_S = 0.25, 15.0  # first and longest interval between polls of a server
 _AWAY_S = 1.0
-_BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
-_VARIED = 0.8  # temperature of further candidates
-_MORE_S = 2.0  # that the first candidate waits for them
-_MOST_CHARS = 100  # per token; the longest are lines of blanks
+_BUSY_S = 1.0  # first pause after HTTP 429 without Retry-After
+_VARIED = 0.8  # temperature of additional candidates
+_MORE_S = 2.0  # maximum time that the first candidate waits for them
+_MOST_CHARS = 100  # per token; the longest tokens are lines of blanks
 _MARGIN = 16  # tokens
 _LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
-_LLAMA_SLOTS = 4  # documents whose states are kept
-_MOST_WORDS = 500  # characters of a server's reason
-_PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # before a request, for each given up before its answer began
+_LLAMA_SLOTS = 4  # number of documents whose states are kept
+_MOST_WORDS = 500  # maximum characters of a server's reason
+_PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # delay per request cancelled before its response; maximum
 
 
 class Upstream:
     """A server as the engine's source of text (:class:`codegen.server.engine.Source`).
 
     Args:
-        base: URL below which OpenAI's routes are.
+        base: base URL of OpenAI's routes.
         model: the model's name on the server; empty for its only model.
         key: API key, or empty.
-        fim: how to request completions (:func:`~codegen.server.upstream.probe.probe`).
+        fim: way to request completions (:func:`~codegen.server.upstream.probe.probe`).
         limits: only ``context_tokens`` is used.
         remote: whether the server is on another machine.
 
     Attributes:
-        away_s: seconds that requests with ``waits`` false wait for a server that is gone; None for
+        away_s: seconds that requests with ``waits`` false wait for a server that is down; None for
             as long as others.
     """
 
@@ -95,11 +95,11 @@ class Upstream:
         self._wish = model, fim
 
     def check(self) -> None:
-        """Finds out what the server offers.
+        """Detects the server's features.
 
         Raises:
-            Unreachable: if it does not answer.
-            ModelError, ConfigError: if it can't be used.
+            Unreachable: if it does not respond.
+            ModelError, ConfigError: if it cannot be used.
         """
 
         async def once() -> Offer:
@@ -109,15 +109,15 @@ class Upstream:
         self.accept(asyncio.run(once()))
 
     def client(self, connections: int = 1) -> Client:
-        """A new client of the server."""
+        """Creates a client of the server."""
         return Client(self._base, self._key, connections=connections)
 
     async def ask(self, client: Client) -> Offer:
-        """What the server offers."""
+        """Returns the server's features."""
         return await probe(client, *self._wish)
 
     def accept(self, offer: Offer) -> None:
-        """Requests completions by this offer from now on."""
+        """Uses these features for requests from now on."""
         self.offer = offer
         self.name = offer.model
         self.limit = self.longest = min(self._most, offer.context or self._most)
@@ -126,14 +126,14 @@ class Upstream:
         )
 
     def report(self, kind: str, message: str) -> None:
-        """Tells editors of a changed status."""
+        """Notifies editors of a new status."""
         if (status := Status(kind, message)) != self.status:
             self.status = status
             if self.on_status:
                 self.on_status(status)
 
     async def stream(self, route: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The objects of a stream of one of the server's routes.
+        """Yields the objects of a stream from one of the server's routes.
 
         Raises:
             InputError, Unavailable: see :meth:`json`.
@@ -146,11 +146,11 @@ class Upstream:
             raise self._said(failure) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
-        """The JSON answer of one of the server's routes.
+        """Returns the JSON response of one of the server's routes.
 
         Raises:
-            InputError: if it refuses the request.
-            Unavailable: if it does not answer.
+            InputError: if it rejects the request.
+            Unavailable: if it does not respond.
         """
         try:
             async with self.client() as client:
@@ -159,16 +159,16 @@ class Upstream:
             raise self._said(failure) from None
 
     def _said(self, failure: Failure) -> InputError | Unavailable:
-        """The error for the client that sent the request, and for no other.
+        """Returns the error for the client that sent the request, and only for it.
 
-        It quotes the server, without the key, unless the server refuses the key itself: that text
-        may spell a part of it.
+        It quotes the server, without the key, unless the server rejects the key itself, because
+        that text may contain a part of it.
         """
         if failure.status in (400, 404, 413, 415, 422):
             words = one_line(failure.words, _MOST_WORDS).rstrip(".")
             reason = f"{failure}: {words}" if words else f"{failure}"
-            return InputError(f"The server at {self.device} refused the request: {reason}.")
-        return Unavailable(f"The server at {self.device} gave no answer: {failure}.")
+            return InputError(f"The server at {self.device} rejected the request: {reason}.")
+        return Unavailable(f"The server at {self.device} did not respond: {failure}.")
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
         """See :class:`codegen.server.engine.Source`."""
@@ -176,7 +176,7 @@ class Upstream:
 
 
 class LlamaUpstream(Upstream):
-    """A GGUF file, run by llama.cpp in a child process, which is restarted if it ends.
+    """A GGUF file, run by llama.cpp in a child process, which is restarted if it stops.
 
     Args:
         fim, limits: see :class:`Upstream`.
@@ -194,7 +194,7 @@ class LlamaUpstream(Upstream):
         """Runs a file with the settings for an editor.
 
         Args:
-            threads: of llama.cpp; 0 for one per physical core that is idle.
+            threads: llama.cpp's threads; 0 for one per idle physical core.
 
         Raises:
             ConfigError, InputError, ModelError: as :class:`LlamaServer`.
@@ -218,15 +218,15 @@ class LlamaUpstream(Upstream):
 
 @dataclass
 class _Path:
-    """One candidate while it comes.
+    """Candidate that is being streamed.
 
     Attributes:
-        raw: what the server has sent.
+        raw: text received from the server.
         text: the part that belongs to the candidate.
-        pieces: number of pieces with text, about as many as tokens.
-        finish: why it ended.
-        prompt, cached: tokens of the prompt, and how many the server had cached, if it says.
-        first: time of the first piece.
+        pieces: number of chunks with text, about as many as tokens.
+        finish: reason that it stopped.
+        prompt, cached: tokens of the prompt, and how many the server had cached, if reported.
+        first: time of the first chunk.
     """
 
     raw: str = ""
@@ -240,14 +240,14 @@ class _Path:
 
 @dataclass
 class _Slot:
-    """A slot of llama.cpp, and the tokens of a document's prompt that it had last."""
+    """Slot of llama.cpp, with the tokens of its latest prompt."""
 
     number: int
     tokens: int = 0
 
 
 class _Worker(threading.Thread):
-    """An event loop in a thread, with one task for each job that runs."""
+    """Thread with an event loop that has one task per running job."""
 
     def __init__(
         self, upstream: Upstream, queue: JobQueue, limits: ServerLimits, metrics: Metrics
@@ -259,14 +259,14 @@ class _Worker(threading.Thread):
         self._deadline_s = limits.deadline_s
         self._connections = 2 * limits.together * limits.candidates + 1
         self._slots: dict[DocumentKey, _Slot] = {}  # llama.cpp's, the most recently used last
-        self._given_up: dict[DocumentKey, int] = {}  # requests in a row, before an answer began
+        self._given_up: dict[DocumentKey, int] = {}  # cancelled in a row before a response
         self._chars = _CHARS_A_TOKEN
         self._losses = 0
         self._refused = ""
-        self._resume_at = 0.0  # when the server takes requests again, by the loop's clock
+        self._resume_at = 0.0  # when the server accepts requests again, by the loop's clock
 
     def run(self) -> None:
-        """Answers jobs until the queue is stopped."""
+        """Processes jobs until the queue is stopped."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -336,11 +336,11 @@ class _Worker(threading.Thread):
                 return self._completion(job, paths[:1], started, len(job.request.prefix))
         self.metrics.count("upstream_timeouts")
         raise Unavailable(
-            f"The server at {self.upstream.device} gave no answer within {self._deadline_s:g} s."
+            f"The server at {self.upstream.device} did not respond within {self._deadline_s:g} s."
         )
 
     async def _until_up(self, job: Job) -> None:
-        """Waits for the server if it is gone.
+        """Waits for the server if it is down.
 
         Raises:
             Unavailable: for a request that does not wait.
@@ -354,18 +354,18 @@ class _Worker(threading.Thread):
     async def _debounce(self, job: Job) -> None:
         """Waits for the next key if the server was too slow for earlier ones.
 
-        A server notices a closed connection late, llama.cpp after up to a second, and has few
-        threads for connections: a request for each key would block it.
+        A server detects a closed connection late, llama.cpp after up to a second, and has few
+        threads for connections, so one request per key would block it.
         """
         count = self._given_up.get(job.request.key, 0)
         if count and job.request.candidates == 1:
             await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * count))
 
     async def _complete(self, job: Job, paths: list[_Path], started: float) -> Completion:
-        """A completion by the server.
+        """Requests a completion from the server.
 
         Raises:
-            Failure: if it gives none.
+            Failure: if it returns none.
         """
         request, offer = job.request, self.upstream.offer
         assert offer
@@ -434,10 +434,10 @@ class _Worker(threading.Thread):
         number: int,
         on_text: OnText | None = None,
     ) -> None:
-        """Streams one candidate into its path, until it ends or the server ends it.
+        """Streams one candidate into its path, until it is complete or the server stops.
 
         Raises:
-            Failure: if the stream breaks off.
+            Failure: if the stream is interrupted.
         """
         request, way = job.request, offer.way
         params, rule = request.params, request.stop_rule()
@@ -449,7 +449,7 @@ class _Worker(threading.Thread):
         asked["model"] = offer.model
         if temperature:
             asked |= {"top_p": params.top_p} if params.top_p < 1 else {}
-            if way.kind != "fim":  # which calls it otherwise
+            if way.kind != "fim":  # Mistral's route has another name for it
                 asked["seed"] = (params.seed + number) & 0x7FFF_FFFF
         if way.native:
             asked |= {
@@ -476,24 +476,24 @@ class _Worker(threading.Thread):
                     path.finish = "stop"
                     return
                 late = path.first and time.perf_counter() - path.first > request.deadline_s
-                # More than was requested: it might never end, and each piece is searched.
+                # More than requested: it might never end, and each chunk is searched.
                 more = path.pieces > 4 * tokens + 16 or len(path.raw) > _MOST_CHARS * (tokens + 16)
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
                     return
-        raise Failure("its answer was cut off")
+        raise Failure("the stream was interrupted")
 
     async def _slot(self, key: DocumentKey) -> int:
-        """llama.cpp's slot for a document: always the same one, so that its prefix is cached there
-        even if a request that was given up is still in it.
+        """Returns llama.cpp's slot for a document: always the same one, so that its prefix is
+        cached there even if a cancelled request still occupies it.
         """
         slot = self._slots.pop(key, None) or _Slot(await self._unused_slot())
         self._slots[key] = slot
         return slot.number
 
     async def _unused_slot(self) -> int:
-        """The least recently used slot that no document here has; -1, which lets the server
-        choose, if it does not list its slots.
+        """Returns the least recently used slot without a document here; -1, so that the server
+        chooses, if it does not list its slots.
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
@@ -510,7 +510,7 @@ class _Worker(threading.Thread):
         return min(found)[-1] if found else -1
 
     def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path) -> None:
-        """Notes the token counts in a part of a stream."""
+        """Records the token counts in a part of a stream."""
         usage, timings = row.get("usage"), row.get("timings")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
@@ -521,28 +521,28 @@ class _Worker(threading.Thread):
             path.prompt = path.cached + count_of(timings, "prompt_n")
             if slot := self._slots.get(key):
                 if 2 * path.cached < slot.tokens:
-                    del self._slots[key]  # the cache is gone: another client uses this slot
+                    del self._slots[key]  # the cache is lost: another client uses this slot
                 else:
                     slot.tokens = path.prompt
 
     def _take(self, failure: Failure, job: Job, tries: int) -> None:
-        """Prepares another try, if that may help.
+        """Prepares a retry, if that may help.
 
         Raises:
-            Unavailable: if it may not.
+            Unavailable: if not.
         """
         if failure.lost:
-            self._lose(f"does not answer: {failure}")
+            self._lose(f"does not respond: {failure}")
         elif failure.status == 429:
             wait_s = failure.wait_s or _BUSY_S * 2 ** min(tries, 4)
             self._resume_at = time.monotonic() + wait_s * random.uniform(1.0, 1.25)
             self._tell(f"The server at {self.upstream.device} is busy ({failure}).")
         elif failure.status in (401, 403, 404):  # the key, or the model, is gone
-            self._lose(f"refuses requests: {failure}")
+            self._lose(f"rejects requests: {failure}")
         elif failure.too_long and self._chars > _DENSE:
-            self._chars = _DENSE  # text of few characters a token
+            self._chars = _DENSE  # text with few characters per token
         else:
-            message = f"The server at {self.upstream.device} refused a request: {failure}."
+            message = f"The server at {self.upstream.device} rejected a request: {failure}."
             self._tell(message)
             raise Unavailable(message)
 
@@ -554,24 +554,24 @@ class _Worker(threading.Thread):
         self.upstream.report("Warning", message)
 
     def _recover(self) -> None:
-        """An answer came."""
+        """Clears the warning after a response."""
         self._losses, self._refused = 0, ""
         if self.upstream.offer and self._up.is_set():
             self.upstream.accept(self.upstream.offer)
 
     def _lose(self, what: str) -> None:
-        """Marks the server as gone; requests wait from now on."""
+        """Marks the server as down; requests wait from now on."""
         if not self._up.is_set():
             return
         self._up.clear()
         self.metrics.count("upstream_lost")
         message = f"The server at {self.upstream.device} {what}."
-        log.warning("%s Requests wait for it.", message)
+        log.warning("%s Requests are waiting for it.", message)
         self.upstream.report("Warning", message)
         self._reviving = asyncio.create_task(self._revive())
 
     async def _revive(self) -> None:
-        """Checks for the server until it is back."""
+        """Polls the server until it is back."""
         known = ""
         while True:
             try:
@@ -594,13 +594,13 @@ class _Worker(threading.Thread):
         self._up.set()
 
 
-# Why a stream ends in the middle of an answer.
+# Reasons that a stream stops in the middle of a response.
 _CUT = ("length", "limit", "max_tokens", "model_length", "content_filter", "error", "abort",
         "aborted", "cancelled")  # fmt: skip
 
 
 def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
-    """The text of a part of a stream in any dialect, and why the stream ends."""
+    """Returns the text of a part of a stream in any dialect, and the stream's finish reason."""
     if "content" in row:  # llama.cpp
         text, over = row["content"], row.get("stop") is True
         reason = row.get("stop_type", "eos") if over else None
@@ -621,7 +621,7 @@ def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
 
 
 def _end(text: str, stops: tuple[str, ...], rule: StopRule | None) -> int | None:
-    """Where a growing text ends; None if it may continue."""
+    """Returns the length at which a growing text ends; None if it may continue."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
     if rule and (end := rule.end(text)) is not None:
         ends.append(end)

@@ -1,9 +1,9 @@
-"""``codegen view``: data sets, runs and samples as local web pages, read from their files.
+"""``codegen view``: datasets, runs and samples as local web pages, read from their files.
 
-``lines`` (an index of a file's lines, and the search in them), ``tables`` (the rows of a run, with
-the values to filter and sort by), ``records`` (one record as a reader sees it, step by step),
-``app`` (the pages). Pages are made here and need no script to be read; all that they show is
-untrusted text, made visible and escaped.
+``tables`` (an index of a file's lines with search, and the rows of a run, with the values to filter
+and sort by), ``records`` (one record for display, step by step), ``app`` (the pages). Pages are
+rendered on the server and readable without scripts; everything in them is untrusted text, with
+control characters made visible and HTML escaped.
 """
 
 from codegen.server.viewer.app import Library, make_app

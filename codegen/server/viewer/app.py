@@ -1,7 +1,7 @@
 """The sources and pages of ``codegen view``: runs in some directories, and JSONL files.
 
-Each page depends on its address alone, so links to it stay valid. Pages change nothing: all routes
-are ``GET``. The content security policy allows only scripts, styles and connections of this server.
+Each page depends only on its URL, so links to it stay valid. Pages are read-only: all routes are
+``GET``. The content security policy allows only scripts, styles and connections of this server.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from codegen.server.viewer import records
 from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
-_A_PAGE = 50  # rows
+_A_PAGE = 50  # rows per page
 _LONGEST_SEARCH = 300
-_FACET = "f."  # in front of a facet's name in an address
+_FACET = "f."  # prefix of a facet's name in a URL
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
@@ -48,15 +48,15 @@ _HEADERS = {
 }
 
 
-_FRESH_S = 2.0  # the list of runs is made again after this time,
-_SHARE = 20  # but not before this many times its own duration
+_FRESH_S = 2.0  # the list of runs is refreshed after this time,
+_SHARE = 20  # but not before this many times the refresh's own duration
 
 
 @dataclass(slots=True)
 class Source:
     """A run, or files outside of runs, with its tables by name.
 
-    ``name`` is the path as the user gave it; ``run`` is None for files.
+    ``name`` is the path from the command line; ``run`` is None for files.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Source:
 
     @property
     def score(self) -> Score | None:
-        """The run's score, if it has one that can be read."""
+        """Returns the run's score, if it has a readable one."""
         try:
             changed = (self.folder / "score.json").lstat().st_mtime
         except OSError:
@@ -81,7 +81,7 @@ class Source:
         return self._score[1]
 
     def program_of(self, row: Mapping[str, Any]) -> str:
-        """The program in a sample, as the task finds it; empty if unknown."""
+        """Returns the program that the task extracts from a sample; empty if unknown."""
         if self.score is None:
             return ""
         if self._programs is None:
@@ -93,10 +93,10 @@ class Source:
 
 
 class Library:
-    """The sources in directories and JSONL files.
+    """Sources in directories and JSONL files.
 
     Raises:
-        InputError: if one is not there, or holds nothing to show.
+        InputError: if a path does not exist or has no data to show.
     """
 
     def __init__(self, places: Sequence[str | os.PathLike[str]]) -> None:
@@ -106,16 +106,16 @@ class Library:
         self._lock = threading.Lock()
         for place in self.places:
             if not place.exists():
-                raise InputError(f"There is nothing at {place}.", "Give a directory or a file.")
+                raise InputError(f"{place} not found.", "Pass a directory or a file.")
         if not self.sources():
             named = ", ".join(map(str, self.places))
             raise InputError(
-                f"{named} holds no data set, no run and no JSONL file.",
-                "Name a directory that `codegen data`, `codegen eval` or `codegen finetune` wrote.",
+                f"No dataset, run or JSONL file in {named}.",
+                "Pass a directory that `codegen data`, `codegen eval` or `codegen finetune` wrote.",
             )
 
     def sources(self) -> dict[str, Source]:
-        """All current sources by name."""
+        """Returns all current sources by name."""
         with self._lock:
             began = time.monotonic()
             if began >= self._next or not self._sources:
@@ -141,7 +141,7 @@ class Library:
         name = records.as_value(name)
         source = self._sources.get(name) or Source(name, folder, run)
         source.run = run
-        for table in tables:  # an index that was made is kept
+        for table in tables:  # reuse existing indexes
             source.tables.setdefault(table.name, table)
         return source
 
@@ -159,36 +159,36 @@ def _tables_of_run(run: catalog.Run) -> list[Table]:
 
 
 def _files(folder: Path, patterns: Sequence[str]) -> Sequence[Path]:
-    """The files of the first pattern that has any; an unfinished data run has them elsewhere."""
+    """Returns the files of the first matching pattern; unfinished data runs have other files."""
     if (folder / ".partial").is_dir() and not (folder / "manifest.json").exists():
         folder = folder / ".partial"
     found = ([p for p in sorted(folder.glob(name)) if p.is_file()] for name in patterns)
     return next(filter(None, found), [])
 
 
-# Kind of a run -> its tables: name, title, and patterns of their files.
+# Kind of a run -> its tables: name, title, and glob patterns of their files.
 _TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
-    "data": [("texts", "Texts", "data-*.jsonl"), ("rejects", "Left out", "rejects.jsonl")],
+    "data": [("texts", "Texts", "data-*.jsonl"), ("rejects", "Rejected examples", "rejects.jsonl")],
     "evaluation": [
         ("samples", "Samples", "scored.jsonl", "samples.jsonl", "samples.partial.jsonl"),
         ("failed", "Failed requests", "failed.jsonl"),
     ],
-    "training": [("rollouts", "Samples of the training", "rollouts*.jsonl")],
-    "search": [("log", "Draws and tries", "log.jsonl")],
+    "training": [("rollouts", "Training samples", "rollouts*.jsonl")],
+    "search": [("log", "Programs and attempts", "log.jsonl")],
     "quickstart": [],
 }
 
 
 class NotThere(Exception):
-    """An address without a page."""
+    """A URL without a page."""
 
 
 def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
-    """The whole application except the socket.
+    """Creates the application, without a socket.
 
     Args:
         token, hosts: see :class:`~codegen.server.guard.Guard`.
-        port: where it is served; cookies of one host are shared by all its ports.
+        port: the server's port, needed because cookies of a host are shared by all its ports.
     """
     pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/compare": compare,
              "/raw": raw}  # fmt: skip
@@ -206,13 +206,13 @@ Page = Callable[[Library, QueryParams], Response]
 
 
 async def _answer(library: Library, page: Page, request: Request) -> Response:
-    """A page, made in a thread, because it may have to index a file first."""
+    """Renders a page in a thread, because it may have to index a file first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
     except NotThere as error:
         response = _page("message.html", 404, title="Not found", message=str(error))
     except IndexError:  # the file was truncated between two reads
-        message = "The file has changed while it was read. Load the page again."
+        message = "The file changed while it was read. Reload the page."
         response = _page("message.html", 409, title="Changed", message=message)
     response.headers.update(_HEADERS)
     return response
@@ -220,11 +220,11 @@ async def _answer(library: Library, page: Page, request: Request) -> Response:
 
 async def _no_page(_: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return _page("message.html", status, title="Not found", message="There is no such page.")
+    return _page("message.html", status, title="Not found", message="Page not found.")
 
 
 async def _asset(request: Request) -> Response:
-    """The report's styles and scripts, and our own after them."""
+    """Serves the report's styles and scripts, followed by the viewer's."""
     name = request.url.path[1:]
     ours = {"style.css": ("report.css", "viewer.css"), "script.js": ("report.js", "viewer.js")}
     folders = (REPORT, _ASSETS)
@@ -243,14 +243,14 @@ def _page(name: str, status: int = 200, **values: object) -> Response:
 
 
 def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
-    """The address of a page; empty parameters are left out."""
+    """Returns the URL of a page; empty parameters are omitted."""
     query = [(key, str(value)) for key, value in [*given.items(), *pairs] if value not in ("", 1)]
     return path + ("?" + urlencode(query, errors="surrogatepass") if query else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The part of a table that an address names."""
+    """The part of a table that a URL selects."""
 
     source: Source
     table: Table
@@ -258,7 +258,7 @@ class Place:
     page: int = 1
 
     def link(self, path: str = "/rows", *, page: int = 1, **change: Any) -> str:
-        """The address of this selection, with changes."""
+        """Returns the URL of this selection, with changes."""
         wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
         more = {k: v for k, v in change.items() if k not in _SELECTION}
         return url(
@@ -273,7 +273,7 @@ class Place:
         )
 
     def only(self, name: str, value: str) -> str:
-        """The address of the rows of this table with one value of a facet."""
+        """Returns the URL of this table's rows with one value of a facet."""
         return self.link(filters=((name, records.as_value(value)),), text="", sort="")
 
 
@@ -283,7 +283,7 @@ _SELECTION = ("filters", "text", "sort")
 def _source(library: Library, name: str) -> Source:
     found = library.sources().get(name)
     if found is None:
-        raise NotThere(f"There is no run or file {name!r} here.")
+        raise NotThere(f"Unknown run or file {name!r}.")
     return found
 
 
@@ -309,7 +309,7 @@ def _place(library: Library, query: QueryParams) -> Place:
 
 
 def _numbered(place: Place, key: str) -> tuple[int, Row]:
-    """The row of a table that a link names, and its number."""
+    """Returns the row of a table that a link refers to, and its number."""
     number = place.table.number_of(key)
     if number is None:
         raise NotThere(f"{place.source.name} has no row {key!r}.")
@@ -317,7 +317,7 @@ def _numbered(place: Place, key: str) -> tuple[int, Row]:
 
 
 def index(library: Library, _: QueryParams) -> Response:
-    """All runs and files."""
+    """Renders the list of runs and files."""
     sources = list(library.sources().values())
     return _page(
         "index.html",
@@ -328,7 +328,7 @@ def index(library: Library, _: QueryParams) -> Response:
 
 
 def run(library: Library, query: QueryParams) -> Response:
-    """One run: its kind, results, settings and tables."""
+    """Renders one run: its kind, results, settings and tables."""
     source = _source(library, query.get("name", ""))
     tables = [_table(source, name) for name in source.tables]
     score = source.score
@@ -348,7 +348,7 @@ def run(library: Library, query: QueryParams) -> Response:
 
 
 def rows(library: Library, query: QueryParams) -> Response:
-    """The selected rows of a table, fifty at a time."""
+    """Renders the selected rows of a table, fifty per page."""
     place = _place(library, query)
     chosen = place.table.select(place.wanted)
     pages = max(1, -(-len(chosen) // _A_PAGE))
@@ -393,7 +393,7 @@ def _line(
 
 
 def row(library: Library, query: QueryParams) -> Response:
-    """One row, with links to its neighbors in the selection."""
+    """Renders one row, with links to its neighbors in the selection."""
     place = _place(library, query)
     number, one = _numbered(place, query.get("n", ""))
     chosen = place.table.select(place.wanted)
@@ -426,14 +426,14 @@ def _shown(source: Source, one: Row) -> records.Shown:
 
 
 def raw(library: Library, query: QueryParams) -> Response:
-    """One row as its JSON."""
+    """Returns one row as JSON."""
     _, one = _numbered(_place(library, query), query.get("n", ""))
     content = {"row": one.value, **({"verdict": one.verdict} if one.verdict else {})}
     return Response(json.dumps(content), media_type="application/json")  # as ASCII, with escapes
 
 
 def compare(library: Library, query: QueryParams) -> Response:
-    """Two runs: their results, and the settings that differ."""
+    """Renders two runs: their results, and the settings that differ."""
     named = query.getlist("run")
     if len(named) != 2 or named[0] == named[1]:
         message = f"{len(set(named))} runs are selected; select two to compare them."
@@ -445,7 +445,7 @@ def compare(library: Library, query: QueryParams) -> Response:
     first, second = (one for one in runs if one)
     return _page(
         "compare.html",
-        title="Two runs compared",
+        title="Comparison of two runs",
         sources=sources,
         settings=catalog.differing(first, second),
         numbers=[(n, [one.numbers.get(n) for one in (first, second)])

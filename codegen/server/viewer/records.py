@@ -1,7 +1,7 @@
-"""One record as a page shows it: facts, texts, and the steps by which it was made.
+"""Converts a record for display: facts, texts, and the steps that produced it.
 
-A record's kind is told by its keys; records of other tools are shown as JSON. What tables filter
-and sort by is read once from each record (:func:`facts_of`), the rest when the record is shown.
+A record's kind follows from its keys; records of other tools are shown as JSON. The values to
+filter and sort by are read once from each record (:func:`facts_of`), the rest on display.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from codegen.records import TrainingText, from_dict
 Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "other"]
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)
 CPU_S = "CPU s"
-"""The name of the CPU seconds among a record's numbers."""
+"""Name of the CPU seconds among a record's numbers."""
 
-_LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
-_MOST_LISTED = 20  # values of a fact
+_LONGEST_VALUE, _LONGEST_ID = 60, 400  # maximum characters of a value to filter by
+_MOST_LISTED = 20  # maximum values of a fact
 _LARGEST = 1e15  # largest number to sort by
 _MOST_STEPS, _MOST_STEP_LINES = 300, 40_000
-_MOST_SHOWN = 200_000  # characters of a text
+_MOST_SHOWN = 200_000  # maximum characters of a text
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The values by which a record is filtered and sorted."""
+    """Values for filtering and sorting a record."""
 
     label: str
     facets: Mapping[str, str]
@@ -41,7 +41,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A text of a record, as marked lines, or as spans that are trained on or not."""
+    """Text of a record, as marked lines, or as spans with and without loss."""
 
     title: str
     lines: Lines = ()
@@ -50,7 +50,7 @@ class Piece:
 
     @property
     def text(self) -> str:
-        """The text to copy."""
+        """Returns the text to copy."""
         if self.spans:
             return "".join(text for text, _ in self.spans)
         return "\n".join(line for kind, line in self.lines if kind != "del")
@@ -58,14 +58,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A record as its page shows it.
+    """Contents of a record's page.
 
     Attributes:
         status: a verdict, or empty; ``message`` explains it, ``output`` is the program's output.
         facts: short values by name.
         rewards: name -> (value, reason).
         pieces: its texts.
-        steps: (caption, lines) of each of its states; ``prompt`` is the prompt of all.
+        steps: (caption, lines) of each of its states; ``prompt`` is their common prompt.
     """
 
     label: str
@@ -81,7 +81,7 @@ class Shown:
 
 
 def kind_of(row: Any) -> Kind:
-    """The kind of a decoded line."""
+    """Returns the kind of a decoded line."""
     if not isinstance(row, dict):
         return "other"
     for kind, keys in _KEYS.items():
@@ -101,7 +101,7 @@ _KEYS: Mapping[Kind, Sequence[str]] = {
 
 
 def facts_of(row: Any) -> Facts:
-    """The facts of a decoded line; none if it is not an object."""
+    """Returns the facts of a decoded line; none if it is not an object."""
     if not isinstance(row, dict):
         return Facts("", {}, {})
     kind = kind_of(row)
@@ -148,7 +148,7 @@ _NAMES = {
 
 
 def label_of(row: Mapping[str, Any], kind: Kind) -> str:
-    """The name of a record."""
+    """Returns a record's name."""
     if kind == "sample":
         return f"{row['problem_id']}, sample {row['index']}"
     if kind == "rollout":
@@ -160,7 +160,7 @@ def label_of(row: Mapping[str, Any], kind: Kind) -> str:
 
 
 def preview_of(row: Any) -> str:
-    """The beginning of a record's text, in one line."""
+    """Returns the beginning of a record's text, in one line."""
     if isinstance(row, dict):
         for key in ("program", "completion", "segments", "chosen", "detail", "text", "code"):
             value = row.get(key)
@@ -175,18 +175,18 @@ def preview_of(row: Any) -> str:
 
 
 def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> Shown:
-    """A decoded line as its page shows it; a sample with its verdict and program, if known."""
+    """Converts a decoded line for display; a sample with its verdict and program, if known."""
     try:
         return _SHOW[kind_of(row)](row, verdict or {}, program)
     except (CodegenError, TypeError, ValueError, KeyError, AttributeError) as error:
         text = json.dumps(row, indent=2, ensure_ascii=False)
-        note = "" if kind_of(row) == "other" else f"This record is not as it should be: {error}"
+        note = "" if kind_of(row) == "other" else f"This record is invalid: {error}"
         label = label_of(row, "other") if isinstance(row, dict) else ""
         return Shown(label, pieces=[Piece("JSON", plain(text))], note=note)
 
 
 def plain(text: str, given: int = 0) -> Lines:
-    """The lines of a text, whose first ``given`` ones are from the prompt."""
+    """Returns the lines of a text; the first ``given`` lines are from the prompt."""
     cut = text[:_MOST_SHOWN]
     lines = cut.removesuffix("\n").split("\n") if cut else []
     shown = [("given" if number < given else "", line) for number, line in enumerate(lines)]
@@ -201,7 +201,7 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     try:
         steps = list(_bounded(_steps(text)))
     except CodegenError as error:
-        note = f"Its steps can't be shown: {error}"
+        note = f"Its steps cannot be shown: {error}"
     spans = [(segment.text[:_MOST_SHOWN], bool(segment.train)) for segment in text.segments]
     pieces = [Piece("Text", spans=spans, is_open=not steps)]
     facts = {name: _short(value) for name, value in text.meta.items()}
@@ -216,7 +216,7 @@ def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         chosen, rejected = _said(row["chosen"]), _said(row["rejected"])
         difference = list(diff_lines(rejected.splitlines(), chosen.splitlines()))
         pieces += [
-            Piece("From the rejected answer to the chosen one", difference),
+            Piece("Difference from the rejected to the chosen answer", difference),
             Piece("Chosen", plain(chosen), is_open=False),
             Piece("Rejected", plain(rejected), is_open=False),
         ]
@@ -265,7 +265,7 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
     )
 
 
-_FORGEABLE = "Its tests ran beside the program, which could have forged this verdict."
+_FORGEABLE = "The tests ran in the program's process, which could have forged this verdict."
 
 
 def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
@@ -289,7 +289,7 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         str(name): (_short(value), str(reason)) for name, (value, reason) in row["rewards"].items()
     }
     if row.get("status") == "passed" and row.get("solved") is False:
-        note = "It passes the tests that the reward sees and fails hidden ones."
+        note = "It passes the reward's tests and fails hidden ones."
     else:
         note = _FORGEABLE if row.get("trust") == "in_sandbox" else ""
     return Shown(
@@ -326,7 +326,7 @@ def _other(row: Any, _: Mapping[str, Any], __: str) -> Shown:
         rest = {key: value for key, value in row.items() if not _is_long(value)}
         if found and rest:
             text = json.dumps(rest, indent=2, ensure_ascii=False)
-            pieces = [*found, Piece("The other fields", plain(text), is_open=False)]
+            pieces = [*found, Piece("Other fields", plain(text), is_open=False)]
     return Shown(label_of(row, "other"), pieces=pieces)
 
 
@@ -342,7 +342,7 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
 
 
 def as_value(text: str) -> str:
-    """A text as a page shows it, so that a form sends the same text back."""
+    """Escapes a text for a page, so that a form sends the same text back."""
     return text if text.isprintable() else as_text(text)
 
 
@@ -370,7 +370,7 @@ def _short(value: Any) -> str:
 
 
 def shown_seconds(seconds: float) -> str:
-    """CPU seconds as tables show them: more digits would be noise."""
+    """Formats CPU seconds for tables; more digits would be noise."""
     return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.2g}"
 
 
@@ -382,7 +382,7 @@ def _cpu(row: Mapping[str, Any]) -> str:
 
 
 def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:
-    """As many steps as a page can hold."""
+    """Yields steps up to a page's limits."""
     count = 0
     for caption, lines in steps:
         count += len(lines)
@@ -392,10 +392,10 @@ def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:
 
 
 def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    """The states of a training text: edit by edit, or the edits of a history.
+    """Yields the states of a training record: edit by edit, or the edits of a history.
 
     Raises:
-        CodegenError: if they can't be determined.
+        CodegenError: if they cannot be determined.
     """
     from codegen.data import view
 
@@ -409,7 +409,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
 
 
 def _next_edit(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    """The history, and the edit that follows it."""
+    """Yields the history, and the edit that follows it."""
     found = read_prompt(str(text.meta["format"]), text.prompt)
     if found is None:
         return

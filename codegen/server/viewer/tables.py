@@ -1,6 +1,7 @@
-"""The lines of a JSONL file by number: an index of offsets, made once, extended as the file grows.
+"""Random access to the lines of a JSONL file: an index of offsets that grows with the file.
 
-Only whole lines count: one that is still being written has no newline yet. Memory: 9 bytes a line.
+Only whole lines count, because a line that is still being written has no newline yet. Memory: 9
+bytes per line.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from codegen.paths import open_plain
 from codegen.server.viewer.records import CPU_S, facts_of
 
 _AT_ONCE = 4 << 20
-_LONGEST = 64 << 20  # bytes of a line that is parsed
+_LONGEST = 64 << 20  # maximum bytes of a line to parse
 _WORD = re.compile(r"[a-z0-9]+")
 
 
 class Lines:
-    """A JSONL file that other processes may append to, cut, or replace at any time.
+    """JSONL file that other processes may append to, truncate, or replace at any time.
 
     Args:
         path: the file; a missing one has no lines.
-        on_row: called with the value of each line (None if it is not JSON), in order, as the index
-            is made. After ``on_reset`` the rows come again from the first one.
+        on_row: called with the value of each line (None if it is not JSON), in order, during
+            indexing. After ``on_reset`` it restarts from the first line.
         on_reset: called when the file no longer has the indexed lines.
     """
 
@@ -42,7 +43,7 @@ class Lines:
         self, path: Path, on_row: Callable[[Any], None], on_reset: Callable[[], None]
     ) -> None:
         self.path, self.on_row, self.on_reset = path, on_row, on_reset
-        self.starts = array("Q", [0])  # where each line begins, and the last one ends
+        self.starts = array("Q", [0])  # start of each line, and end of the last one
         self._of: tuple[int, int] | None = None  # the file's device and inode
         self._tail = b""  # the last bytes that were indexed: an appended file still has them
 
@@ -50,7 +51,7 @@ class Lines:
         return len(self.starts) - 1
 
     def refresh(self) -> bool:
-        """Reads appended lines, or all if the file was replaced or cut; whether any changed."""
+        """Reads appended lines, or all if the file was replaced or truncated; True on a change."""
         with self._opened() as file:
             if file is None:
                 return self._reset(None)
@@ -64,7 +65,7 @@ class Lines:
 
     @contextmanager
     def _opened(self) -> Iterator[int | None]:
-        """The file's descriptor; None if there is no file, or it is a link or not a plain file."""
+        """Yields the file's descriptor; None if it is missing, a link or not a plain file."""
         try:
             descriptor = open_plain(self.path, os.O_RDONLY)
         except (OSError, InputError):
@@ -98,7 +99,7 @@ class Lines:
             self._tail = lines[-1][-63:] + b"\n"
 
     def read(self, numbers: Sequence[int]) -> list[bytes]:
-        """The bytes of lines, by number; empty where the file has been cut meanwhile."""
+        """Returns the bytes of lines, by number; empty if the file has been truncated."""
         with self._opened() as file:
             if file is None:
                 return [b""] * len(numbers)
@@ -106,10 +107,10 @@ class Lines:
             return [os.pread(file, starts[n + 1] - starts[n], starts[n]) for n in numbers]
 
     def search(self, text: str) -> Iterator[int]:
-        """The numbers of the lines with a string, at any depth, that contains the text.
+        """Yields the numbers of lines with a string, at any depth, that contains the text.
 
-        Keys don't count; the case of ASCII letters is ignored. Lines are parsed if their bytes have
-        the text's longest word, which JSON spells unescaped.
+        Keys are ignored, and so is the case of ASCII letters. A line is parsed only if its bytes
+        contain the text's longest word that JSON does not escape.
         """
         wanted = _lower(text)
         needle = max((at[0] for at in _WORD.finditer(wanted)), key=len, default="").encode()
@@ -119,7 +120,7 @@ class Lines:
                     yield number
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines, some megabytes at a time, each with the number of its first."""
+        """Yields blocks of whole lines, some megabytes each, with the number of the first line."""
         with self._opened() as file:
             first, count = 0, len(self)
             while file is not None and first < count:
@@ -128,13 +129,13 @@ class Lines:
                 last = min(last, count)
                 data = os.pread(file, self.starts[last] - start, start)
                 if len(data) < self.starts[last] - start:
-                    return  # cut meanwhile
+                    return  # the file was truncated
                 yield first, data
                 first = last
 
 
 def decoded(line: bytes) -> Any:
-    """The value of a line; None if it is not JSON or too long."""
+    """Returns the value of a line; None if it is not JSON or too long."""
     if len(line) > _LONGEST:
         return None
     try:
@@ -144,7 +145,7 @@ def decoded(line: bytes) -> Any:
 
 
 def contains(value: Any, wanted: str) -> bool:
-    """Whether a string of a JSON value contains a text, which is in lower case."""
+    """Returns True if a string in a JSON value contains ``wanted``, which is in lower case."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -168,13 +169,13 @@ def _lower(text: str) -> str:
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_MOST_VALUES = 20_000  # per facet; more are no help in a filter
-_LISTED = 1_500  # values of a facet that a page lists
+_MOST_VALUES = 20_000  # per facet; more would not help in a filter
+_LISTED = 1_500  # maximum values of a facet on a page
 _MISSING = -1
 
 
 class Row(NamedTuple):
-    """A row: number of its file, line, value (None if it is not JSON) and verdict."""
+    """Row: number of its file, line, value (None if it is not JSON) and verdict."""
 
     file: int
     line: int
@@ -183,18 +184,18 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The row's name in links, valid while its file only grows."""
+        """The row's identifier in links, valid while its file only grows."""
         return f"{self.file}.{self.line}" if self.file else str(self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of a table to show, and in which order.
+    """Filter and order of a table's rows.
 
     Attributes:
         filters: (facet, value) pairs that rows must have.
-        text: text that a string of each row must contain, in any case.
-        sort: a number's name, with ``-`` in front in descending order; "" for the file's order.
+        text: text that a string of each row must contain, ignoring case.
+        sort: a number's name, with the prefix ``-`` for descending order; "" for file order.
     """
 
     filters: tuple[tuple[str, str], ...] = ()
@@ -231,10 +232,10 @@ class _File:
 
 
 class Table:
-    """Rows of the same kind. Its methods may be called from several threads.
+    """Rows of the same kind; thread-safe.
 
     Args:
-        paths: gives the current files, in order.
+        paths: returns the current files, in order.
         verdicts: a file of verdicts, if the rows are samples.
     """
 
@@ -277,7 +278,7 @@ class Table:
                 self._join()
 
     def _join(self) -> None:
-        """Joins the files' columns, and finds each row's verdict."""
+        """Concatenates the files' columns, and finds each row's verdict."""
         names = dict.fromkeys(name for file in self._files for name in file.facets)
         self._facets = {name: _codes(self._files, name) for name in names}
         names = dict.fromkeys(name for file in self._files for name in file.numbers)
@@ -301,7 +302,7 @@ class Table:
         self._numbers[CPU_S] = np.where(line == _MISSING, np.nan, seconds)
 
     def facets(self) -> dict[str, dict[str, int]]:
-        """For each facet that differs between rows: value -> number of rows, in order."""
+        """Returns value -> number of rows, in order, for each facet that differs between rows."""
         with self._lock:
             found = {}
             for name, column in self._facets.items():
@@ -312,7 +313,7 @@ class Table:
             return found
 
     def numbers(self) -> list[str]:
-        """The names of the numbers that differ between rows."""
+        """Returns the names of the numbers that differ between rows."""
         with self._lock:
             return [
                 name
@@ -321,7 +322,7 @@ class Table:
             ]
 
     def select(self, wanted: Selection) -> Ints:
-        """The numbers of the selected rows, in order."""
+        """Returns the numbers of the selected rows, in order."""
         with self._lock:
             if self._chosen is None or self._chosen[0] != wanted:
                 self._chosen = wanted, self._select(wanted)
@@ -357,7 +358,7 @@ class Table:
         return found
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
-        """Rows by their numbers."""
+        """Returns rows by number."""
         with self._lock:
             places = [self._place(int(number)) for number in numbers]
             values: list[Any] = [None] * len(places)
@@ -389,7 +390,7 @@ class Table:
         return [row if isinstance(row, dict) else {} for row in rows]
 
     def number_of(self, key: str) -> int | None:
-        """The number of the row with a key; None if there is none."""
+        """Returns the number of the row with a key; None if absent."""
         file, _, line = key.rpartition(".")
         if not (line.isascii() and line.isdecimal() and len(line) < 12):
             return None
@@ -403,12 +404,12 @@ class Table:
 
 
 def _codes(files: Sequence[_File], name: str) -> Ints:
-    """A facet's codes over all files, ``_MISSING`` where rows lack it. [rows]"""
+    """Returns a facet's codes [rows] over all files, ``_MISSING`` where rows lack it."""
     return np.concatenate([_filled(f.facets.get(name, ()), f.count, _MISSING) for f in files])
 
 
 def _values(files: Sequence[_File], name: str) -> Floats:
-    """A number's values over all files, NaN where rows lack it. [rows]"""
+    """Returns a number's values [rows] over all files, NaN where rows lack it."""
     return np.concatenate([_filled(f.numbers.get(name, ()), f.count, np.nan) for f in files])
 
 
@@ -419,7 +420,7 @@ def _filled(column: Sequence[float], count: int, missing: float) -> np.ndarray:
 
 
 def _keys(files: Sequence[_File], unknown: int) -> Ints:
-    """One number for each sample's problem and index, ``unknown`` if it lacks one. [rows]"""
+    """Returns one number [rows] per sample's problem and index, ``unknown`` where missing."""
     problems, indices = _codes(files, "problem"), _values(files, "index")
     known = (problems >= 0) & (indices >= 0) & (indices < 1 << 31)
     numbers = problems * (1 << 32) + np.where(known, indices, 0).astype(np.int64)

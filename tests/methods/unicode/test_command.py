@@ -43,7 +43,7 @@ def rows(folder: Path, number: int) -> Path:
     ("args", "message"),
     some(
         [
-            (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
+            (["--mode", "llm"], "Mode llm requires a model. Pass --endpoint URL"),
             (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
             (
                 ["--cache", "c", "-o", "price_in=1", "--model", "m"],

@@ -138,7 +138,7 @@ BAD: list[tuple[Any, str]] = [
     ({"code": ""}, "language"),
     ({"language": "python"}, "code"),
     ({"code": 1, "language": "python"}, "code"),
-    ({"code": "", "language": "cobol"}, "language is 'cobol'"),
+    ({"code": "", "language": "cobol"}, "language 'cobol'"),
     ({"code": "", "language": "python", "run_timeout": "x"}, "run_timeout"),
     ({"code": "", "language": "python", "files": {"a": 1}}, "files"),
     ({"code": "", "language": "python", "files": {"a": "é"}}, "is not base64"),

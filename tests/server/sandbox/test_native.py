@@ -134,17 +134,17 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge", {"program": "", "tset": "x"}, 400, "tset"),
     ("/v1/judge", {"program": "", "mode": "exec"}, 400, "mode"),
     ("/v1/judge", {"program": "x=1", "limits": {"cpu_s": "x"}}, 400, "limits.cpu_s"),
-    ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "this server runs: python"),
+    ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "choose from python"),
     ("/v1/judge", {"program": "x=1", "mode": "calls", "calls": [5]}, 400, "call"),
     ("/v1/judge", [], 400, "must be a JSON object"),
     ("/v1/judge_many", {"jobs": []}, 400, "jobs must be a list"),
     ("/v1/judge_many", {"jobs": [{"program": ""}, {}]}, 400, "jobs.1: program is required"),
     ("/v1/judge_many", {"jobs": ["x"]}, 400, "jobs.0"),
-    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
+    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "the limit is 4096"),
     ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),
-    ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
+    ("/v1/nothing", {}, 404, "No route POST /v1/nothing"),
 ]
 
 

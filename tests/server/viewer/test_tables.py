@@ -167,8 +167,8 @@ def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) 
     assert library.sources()[run.name].tables["samples"] is samples
     samples.refresh()
     assert len(samples) == 3
-    with pytest.raises(InputError, match="nothing at"):
+    with pytest.raises(InputError, match="not found"):
         Library([tmp_path / "none"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no data set"):
+    with pytest.raises(InputError, match="No dataset"):
         Library([tmp_path / "empty"])

@@ -1,5 +1,5 @@
-// What a script adds to the viewer's pages, which can be read and used without it: copying,
-// arrow keys between records, filters that apply at once.
+// Optional additions to the viewer's pages: copying, arrow keys between records, filters that
+// apply immediately.
 
 {
   const copy = async (button, text) => {
@@ -23,7 +23,7 @@
   for (const field of document.querySelectorAll("[data-submits]")) {
     field.addEventListener("change", () => field.form.requestSubmit());
   }
-  // Empty fields would only make addresses long.
+  // Empty fields would only lengthen URLs.
   for (const form of document.querySelectorAll("form")) {
     form.addEventListener("submit", () => {
       for (const field of form.elements) if (field.name && !field.value) field.disabled = true;

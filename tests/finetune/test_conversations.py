@@ -367,7 +367,7 @@ BAD_ROWS = {
     "no column": ({"text": "x", "label": 1}, "no column to train on among 'text', 'label'"),
     "no rows at all": ({}, "no column to train on among none"),
     "one column": ({"prompt": "x"}, "no column to train on"),
-    "two kinds": ({"prompt": "x", "completion": [answer("y")]}, "two texts or two message lists"),
+    "two kinds": ({"prompt": "x", "completion": [answer("y")]}, "strings or message lists"),
     "no messages": ({"messages": []}, "at least one message"),
     "begins with an answer": ({"messages": [answer("y")]}, "begins with an assistant message"),
     "trains a question": (

@@ -262,7 +262,7 @@ def test_recipes_that_can_not_be(changes: dict[str, Any], message: str, tmp_path
 
 
 def test_a_model_of_the_other_kind_is_refused(small: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="does not support"):
         train(parse_recipe(row(tmp_path, model=small, decoder="sample")))
 
 

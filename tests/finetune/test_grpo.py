@@ -148,7 +148,7 @@ def test_settings_of_trl(recipe: dict[str, Any]) -> None:
         ({"data": "d"}, "samples its own data"),
         ({"grpo": {}}, "needs a task"),
         ({"loss": "sequencematch"}, "does not support loss"),
-        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward a weight"),
+        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward with a weight"),
     ],
 )
 def test_mistakes_before_anything_is_loaded(

@@ -204,9 +204,7 @@ def check_trackers(recipe: Recipe) -> None:
     for name in [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to:
         require_known("tracker", name, ("none", *sorted(INTEGRATION_TO_CALLBACK)))
         if name in ("trackio", "wandb", "tensorboard", "mlflow") and find_spec(name) is None:
-            raise ConfigError(
-                f"report_to: {name} is not installed.", f"Run: pip install {name}"
-            )
+            raise ConfigError(f"report_to: {name} is not installed.", f"Run: pip install {name}")
 
 
 def push_model(folder: Path, target: str, api: Any = None) -> str:

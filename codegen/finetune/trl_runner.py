@@ -250,8 +250,8 @@ def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> T
 
 
 def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
-    """Returns the recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``) and
-    their counts.
+    """Returns the recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``),
+    and their counts.
 
     Raises:
         InputError: naming a row that is not a pair, or if no pair is left.

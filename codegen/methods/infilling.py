@@ -162,9 +162,6 @@ class Infilling(Config):
         return TrainingText(text_id, example.id, self.name, segments, meta)
 
 
-# --- spans -------------------------------------------------------------------------------------
-
-
 class Span(NamedTuple):
     """Characters ``start`` to ``end`` of a program."""
 

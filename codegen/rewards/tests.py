@@ -249,8 +249,6 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-# --- constant programs --------------------------------------------------------------------------
-
 _CONSTANTS = ("None", "True", "False", "0", "1", "''", "[]", "{}")
 
 

@@ -128,9 +128,6 @@ CPP = replace(
 )
 
 
-# --- Rust ----------------------------------------------------------------------------------------
-
-
 # Values whose type says nothing of what they hold, and uses that tell.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
@@ -269,9 +266,6 @@ RUST = Grammar(
     no_result=words("() !"),
     rules=_rules,
 )
-
-
-# --- Go ------------------------------------------------------------------------------------------
 
 
 _VERSION = re.compile(r"v\d+")

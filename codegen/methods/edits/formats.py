@@ -158,9 +158,6 @@ class EditFormat:
         return answer
 
 
-# --- a moment's parts ----------------------------------------------------------------------------
-
-
 def window_lines(edit: Edit) -> list[str]:
     """The lines that may change."""
     return lines_of(edit.text)[slice(*edit.window)]
@@ -227,9 +224,6 @@ def _as_was(edit: Edit, text: str) -> str:
 
 def _diffs(edit: Edit) -> list[str]:
     return [unified(c.path, c.line, c.old, c.new) for c in edit.history]
-
-
-# --- ours ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,8 +369,6 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
         )
 
 
-# --- Zed -----------------------------------------------------------------------------------------
-
 _ZETA_START, _ZETA_END = "<|editable_region_start|>", "<|editable_region_end|>"
 _ZETA_CURSOR, _ZETA_FILE_START = "<|user_cursor_is_here|>", "<|start_of_file|>"
 _REGION = (_ZETA_START, _ZETA_END, _ZETA_CURSOR)
@@ -466,8 +458,6 @@ def _zeta2_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, text)
 
 
-# --- Sweep, Mercury ------------------------------------------------------------------------------
-
 _SWEEP_SEP, _SWEEP_END, _CURSOR = "<|file_sep|>", "<|endoftext|>", "<|cursor|>"
 
 
@@ -534,8 +524,6 @@ def _mercury_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, match[1])
 
 
-# --- Instinct ------------------------------------------------------------------------------------
-
 _INSTINCT_LINES, _INSTINCT_CONTEXT = 25, 5  # around the cursor, and around a change
 
 
@@ -598,8 +586,6 @@ def _instinct_read(edit: Edit, answer: str) -> str:
         raise Unreadable("line_end")
     return _as_was(edit, text)
 
-
-# --- any model -----------------------------------------------------------------------------------
 
 _NO_EDIT = "NO EDIT\n"
 _SEARCH, _MIDDLE, _REPLACE = "<<<<<<< SEARCH\n", "=======\n", ">>>>>>> REPLACE\n"

@@ -226,8 +226,6 @@ class Edits(MadeTogether, Config):
             for f, (example, rng) in zip(found, items, strict=True)
         ]
 
-    # --- reading an example -------------------------------------------------------------------
-
     def _read(self, example: Example) -> tuple[str, _Change | None]:
         """The text to refactor, and the change if there is one."""
         meta = example.meta
@@ -297,8 +295,6 @@ class Edits(MadeTogether, Config):
                 if not new_findings(after, before)
             }
         return found
-
-    # --- texts -----------------------------------------------------------------------------------
 
     def _logged(self, example: Example) -> TrainingText:
         """The text of a proposal that an editor was shown, by what became of it."""

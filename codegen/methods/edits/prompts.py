@@ -152,9 +152,6 @@ def _written(name: str, edit: Edit, after: str, none: str) -> str:
         return none
 
 
-# --- a moment from its parts ---------------------------------------------------------------------
-
-
 def _moment(
     path: str,
     above: str,

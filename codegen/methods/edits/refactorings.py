@@ -171,9 +171,6 @@ def shuffled(items: Iterable, rng: random.Random) -> list:
     return found
 
 
-# --- changes of the program ----------------------------------------------------------------------
-
-
 def rename(program: Program, rng: random.Random) -> list[Hunk]:
     """A local name of a function."""
     for function in shuffled(program.functions, rng):
@@ -446,9 +443,6 @@ def _imports(program: Program) -> Iterator[tuple[int, int]]:
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
-
-
-# --- parts taken out and brought back ---------------------------------------------------------
 
 
 def without(program: Any, nodes: Sequence[Any], index: int) -> Piece | None:

@@ -28,9 +28,6 @@ from codegen.languages import find_language
 from codegen.methods.unicode.words import Style
 from codegen.records import Segment
 
-# --- requests to a model -----------------------------------------------------------------------
-
-
 UNICODE_TAG = "unicode"
 
 DESCRIBE = "Describe the solution as universal code. Do not write executable code."
@@ -206,9 +203,6 @@ def snippet_prompt(snippet: str, language: str) -> str:
     """The prompt for a task and its solution, inspired by code (OSS-Instruct, Wei et al. 2023)."""
     name = language_name(language)
     return _SNIPPET.format(language=name, snippet=fenced(snippet, language))
-
-
-# --- the objectives ------------------------------------------------------------------------------
 
 
 Objective = Literal["qa", "qp", "pa", "uot"]

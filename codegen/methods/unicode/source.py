@@ -31,8 +31,6 @@ from typing import Any
 from codegen.methods.unicode.words import words_of
 from codegen.python_syntax import parameters_of
 
-# --- comments ------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Comment:
@@ -89,8 +87,6 @@ class CommentQueue:
         return taken
 
 
-# --- names ---------------------------------------------------------------------------------------
-
 # Not counted: they say how a node is used.
 _MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
@@ -143,9 +139,6 @@ def count_nodes(tree: ast.AST) -> int:
     return sum(not isinstance(node, _MARKS) for node in ast.walk(tree))
 
 
-# --- DO ... WHILE --------------------------------------------------------------------------------
-
-
 def negated(test: ast.expr) -> ast.expr:
     """The opposite of a condition: one NOT less if it has an odd number of them, else one more."""
     count, inner = 0, test
@@ -183,9 +176,6 @@ def has_continue(body: Sequence[ast.stmt]) -> bool:
         ):
             waiting += ast.iter_child_nodes(node)
     return False
-
-
-# --- annotations ---------------------------------------------------------------------------------
 
 
 # Names by which a program can read annotations: of the standard library, then of packages.

@@ -167,9 +167,6 @@ def operation(word: str, lower: bool) -> str | None:
     return None
 
 
-# --- constants and comments ----------------------------------------------------------------------
-
-
 _SIMPLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", '"': '\\"'}
 HUGE = 1 << 4096  # below CPython's limit on converting int to decimal text
 
@@ -220,9 +217,6 @@ def block_comment(text: str) -> str | None:
 def _ends_in_blank_line(text: str) -> bool:
     _, newline, last = text.rpartition("\n")
     return bool(newline) and not last.strip()
-
-
-# --- styles --------------------------------------------------------------------------------------
 
 
 Blocks = Literal["braces", "begin_end", "indent"]

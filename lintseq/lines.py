@@ -1,4 +1,4 @@
-"""Granularity ``line``: the lines inside a statement that can be deleted alone.
+"""Granularity ``line``: finds the lines inside a statement that can be deleted separately.
 
 The paper deletes physical lines. Here a line stays with its statement unless all of this holds for
 it, or for some consecutive lines, which then are a *piece*:
@@ -72,9 +72,9 @@ class Stretch:
     """The tokens of some lines.
 
     Attributes:
-        tokens: in the order of the text.
-        groups: the bracketed groups, by their opening bracket.
-        top: the tokens and groups outside of brackets.
+        tokens: tokens in text order.
+        groups: bracketed groups, by opening bracket.
+        top: tokens and groups outside of brackets.
     """
 
     def __init__(self, lines: Sequence[str], first: int, stop: int) -> None:
@@ -189,7 +189,7 @@ class Callees:
 
 
 def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
-    """The arguments of a call that a function does not need."""
+    """Yields the arguments of a call that a function does not need."""
     if isinstance(definition, ast.ClassDef) or definition.decorator_list:
         return
     arguments = definition.args
@@ -386,7 +386,7 @@ Span = tuple[int, int]  # lines, half-open
 _JOINS = frozenset({"and", "or"})
 _AFTER_OPERAND = frozenset({*_JOINS, "if", "else", "for", "async", ",", ":"})
 _NOT_IN_OPERAND = frozenset({"if", "else", "for", "async", ",", ":", "lambda", ":=", "="})
-# Decorators without which a definition means something else to its users, or to a checker.
+# Decorators that must stay, since they change a definition's meaning to users or checkers.
 _DEFINING = re.compile(
     r"property|staticmethod|classmethod|setter|getter|deleter|overload|dataclass|attrs?|define"
     r"|frozen|mutable|s|contextmanager|asynccontextmanager|total_ordering|singledispatch(method)?"
@@ -511,7 +511,7 @@ class _Finder:
         kind = elements.kind
         slices = list(_slices(group))
         if len(slices) != elements.number:
-            return  # a generator or lambda with commas of its own
+            return  # a generator or lambda with its own commas
         runs: list[tuple[Span | None, range]] = []
         for run in self._runs([end for _, end in slices]):
             kept = elements.kept.intersection(run)
@@ -626,7 +626,7 @@ class _Finder:
                 first = None
 
     def _is_statement(self, number: int) -> bool:
-        """Whether a token is a statement of its own, such as a docstring."""
+        """Returns True if a token is a separate statement, such as a docstring."""
         before = self.tokens[number - 1].text if number else "\n"
         return before in ("\n", ";") and self.tokens[number + 1].text in ("\n", ";")
 
@@ -643,7 +643,7 @@ class _Finder:
         return "%" in text or (not is_f and "{" in text)
 
     def decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        """Decorators without which a definition keeps its meaning."""
+        """Makes pieces of decorators that do not change a definition's meaning."""
         if not self.callees.is_unique(node.name):
             return
         top = self.stretch.top

@@ -4,10 +4,10 @@ Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behavior of their code with the
 settings of the paper's data: a beam of one, so a single random path, of at most 512 edits.
 
-Kept: which lines can be drawn and how much they weigh, that a deleted line takes the deeper lines
-below it along, that all lines that the linter reports are deleted at once until it reports none,
-and that what is left in the end (comments, mostly) is the first edit. Messages about the whole
-program are not excused: the lines that they name go with the first deletion.
+Unchanged: which lines can be sampled, and their weights; a deleted line also deletes the deeper
+lines below it; all lines that the linter reports are deleted at once until it reports none; the
+remaining lines (mostly comments) are the first edit. Messages about the whole program are not
+ignored: their lines are removed by the first deletion.
 
 Corrected: edits are made from the deletions, so they only insert and reproduce the program exactly;
 the caller gives the random generator; a reported line outside of the program counts as its last
@@ -42,10 +42,10 @@ def reference_sequence(
     rng: random.Random,
     lint: Lint,
 ) -> EditSequence:
-    """One edit sequence of a program; its last state is the program's normal form.
+    """Samples one edit sequence of a program; its last state is the program's normal form.
 
     Args:
-        lint: gives the findings in a program text; their lines are deleted.
+        lint: returns the findings in a program; their lines are deleted.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -67,7 +67,7 @@ def _backward(
     rng: random.Random,
     lint: Lint,
 ) -> list[list[int]]:
-    """The backward phase: the lines of each deletion, in the order of deletion."""
+    """Runs the backward phase: returns the lines of each deletion, in deletion order."""
     indents = indentations(lines)
     alive = set(range(len(lines)))
     deletions: list[list[int]] = []
@@ -125,7 +125,7 @@ def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSeq
 
 
 def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
-    """For each line the edit, from 0, that brings it back."""
+    """Returns the index of the edit that inserts each line."""
     births = [0] * count
     for number, deleted in enumerate(reversed(deletions)):
         for line in deleted:
@@ -139,7 +139,7 @@ def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
     is_text = [bool(line.strip()) for line in lines]
 
     def earliest(numbers: Iterable[int]) -> dict[int, int]:
-        """For each line, the birth of the first line of text seen up to it."""
+        """Returns, for each line, the earliest edit that inserts a text line scanned so far."""
         least = last
         found = {}
         for number in numbers:

@@ -12,8 +12,8 @@ or clause that they are part of, and own their lines. A comment is then deleted 
 code: with the nearest line above that is indented less, a header; without one it belongs to the
 module and is deleted last.
 
-Nodes are numbered in the order of the text, parents before children, so a node's descendants are
-the numbers up to its ``last``. Node 0 is the module.
+Nodes are numbered in text order, parents before children, so a node's descendants are the numbers
+up to its ``last``. Node 0 is the module.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Node:
         parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
             the node that a piece is part of.
         first, stop: its own lines of code, 0-based and half-open; none for a body.
-        statements: of a unit or an atomic clause.
+        statements: statements of a unit or an atomic clause.
         children: numbers of its pieces, then of a clause's units or a unit's clauses.
         last: the number of its last descendant, or its own.
     """
@@ -238,7 +238,7 @@ class _Cutter:
             return statement.lineno - 1
         line: int = decorators[0].lineno - 1
         while line > 0 and not self.lines[line].lstrip(_BLANKS).startswith("@"):
-            line -= 1  # "@(" may be on a line of its own
+            line -= 1  # "@(" may be on a separate line
         return line
 
     def stop_line(self, statement: ast.stmt) -> int:
@@ -334,7 +334,7 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
 
 
 def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
-    """See :class:`Units`; not comments that a checker or Python obeys."""
+    """Returns the inert lines (:class:`Units`), except comments that affect a checker or Python."""
     inert = set(range(len(lines)))
     for node in nodes:
         above = nodes[node.parent].statements if node.kind == "line" else []
@@ -344,7 +344,7 @@ def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
 
 
 def _idle(nodes: Sequence[Node], lines: Sequence[str]) -> dict[int, tuple[int, ...]]:
-    """See :class:`Units`; none if the program reads its docstrings."""
+    """Returns the idle units (:class:`Units`); empty if the program reads its docstrings."""
     if any("__doc__" in line for line in lines):
         return {}
     found: dict[int, tuple[int, ...]] = {}
@@ -360,7 +360,7 @@ _ORDER = re.compile("pylint|coding[:=]")
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is nothing but a string, such as a docstring."""
+    """Returns True if a statement is only a string, such as a docstring."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -369,7 +369,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:
-    """Gives the comments of a gap to the headers above them, and blank lines to what follows."""
+    """Assigns a gap's comments to the headers above them, and blank lines to the next node."""
     for line in reversed(gap):
         if lines[line].strip():
             header = line - 1

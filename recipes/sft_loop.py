@@ -38,7 +38,7 @@ from codegen.models import ModelCard, load, pick_dtype, write_card
 
 
 class Settings(Config):
-    """Give them as key=value on the command line."""
+    """Settings, set by key=value on the command line."""
 
     model: str = Field("embedded", description="'embedded', a directory or a hub id")
     data: str = Field(description="a data directory, or a file of texts or conversations")
@@ -120,7 +120,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # The weighted mean over all trained tokens of the step, whatever rows they are in.
+        # The weighted mean over all trained tokens of the step, across rows.
         model.train()
         total = sum(examples[number].weight for number in plan.numbers(step))
         loss = 0.0

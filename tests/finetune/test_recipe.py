@@ -32,7 +32,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"lora": 3}, "'lora' must be a section"),
         ({"steps": 0}, "neither steps nor epochs.*optimizer steps"),
         ({"steps": -1}, r"steps is -1.*a whole number"),
-        ({"epochs": 2}, "gives both steps and epochs"),
+        ({"epochs": 2}, "sets both steps and epochs"),
         (
             {"steps": 0, "epochs": 1, "curriculum": {"mode": "bucket"}},
             "curriculum needs .*steps",

@@ -1,13 +1,13 @@
-"""Where a program binds and uses names, attributes and function results.
+"""Collects a program's bindings and uses of names, attributes and function results.
 
-One walk over the syntax tree records facts, each with the unit or clause it is in and a number
-that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` applies rules to
+One walk over the syntax tree records facts, each with its unit or clause and its number in
+evaluation order within its scope; :mod:`codegen.lintseq.dependencies` applies rules to
 them. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
 comprehensions see enclosing functions and the module but not enclosing classes; ``global`` and
 ``nonlocal`` move bindings; assignment expressions bind outside of comprehensions.
 
 Limits: attributes are matched by name, not by type; names made by ``exec``, ``setattr`` or
-``globals()`` are not seen.
+``globals()`` are ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Function:
         unit, name: its node and name.
         results: the units that return or yield a value.
         decorators: the last name of each decorator.
-        super_inits: in ``__init__``, the units that call a parent's.
+        super_inits: units in ``__init__`` that call a parent's ``__init__``.
     """
 
     unit: int
@@ -80,7 +80,7 @@ class Binding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
     Attributes:
-        unit, order: its node, and its place in the order of evaluation.
+        unit, order: its node, and its number in evaluation order.
         vague: whether it binds no value: an annotation alone.
         kind: the built-in type of the value, if it is evident.
         imported: the dotted name of an import, else "".
@@ -152,7 +152,8 @@ class Load(NamedTuple):
 class Call(NamedTuple):
     """A call by a name, or by an attribute's name if ``method``.
 
-    ``operation`` is what its value must have, as in :class:`Use`, or :data:`ASSIGNED`.
+    ``operation`` is the attribute that its value must have, as in :class:`Use`, or
+    :data:`ASSIGNED`.
     """
 
     name: str
@@ -250,7 +251,7 @@ class _Walker:
         self.node_of = node_of
         self.order = 0
         self.inline = False
-        self.operations: dict[ast.AST, str] = {}  # expression -> what its value must have
+        self.operations: dict[ast.AST, str] = {}  # expression -> required attribute
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -539,7 +540,7 @@ class _Walker:
         vague: bool = False,
         kind: type | None = None,
     ) -> None:
-        """Binds what an assignment's target names."""
+        """Binds the names of an assignment target."""
         if isinstance(node, ast.Name):
             self.bind(scope, node.id, unit, vague, kind)
         elif isinstance(node, ast.Attribute):
@@ -554,7 +555,7 @@ class _Walker:
     def expression(self, root: ast.AST, scope: Scope, around: int, note: bool = False) -> None:
         """Walks an expression, pattern or simple statement in the node ``around``.
 
-        A stack in place of recursion: long sums nest deeper than Python may recurse.
+        Uses a stack instead of recursion: long sums nest deeper than Python's recursion limit.
         """
         stack = [root]
         while stack:

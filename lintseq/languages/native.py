@@ -1,7 +1,7 @@
 """C, C++, Rust and Go, in which unused imports and variables are errors.
 
-What an included file declares is not known, so the directives of C and C++ come first. Rust's types
-are inferred from later statements too.
+The declarations of an included file are unknown, so the directives of C and C++ come first. Rust's
+types are also inferred from later statements.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ CPP = replace(
 )
 
 
-# Values whose type says nothing of what they hold, and uses that tell.
+# Values whose type does not determine their elements, and uses that do.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
     r"|channel\(\)|\.clone\(\)"

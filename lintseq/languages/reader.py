@@ -1,12 +1,12 @@
-"""The pieces of a program in a language other than Python, and what depends on what.
+"""The pieces of a program in a language other than Python, and their dependencies.
 
 A *unit* is a statement, a declaration or a member that shares its lines with nothing else, with all
 its lines; statements on the same line are one unit. Units nest, through whatever is between them: a
 statement's blocks, a function in an argument, a class in a function. A blank or comment line
-belongs to the line of code below it. With granularity ``line``, elements of displays on lines of
-their own are units too.
+belongs to the line of code below it. With granularity ``line``, elements of displays on separate
+lines are units, too.
 
-The rules, as in :mod:`codegen.lintseq.dependencies`, say which unit dies with which:
+As in :mod:`codegen.lintseq.dependencies`, the rules define which units are deleted together:
 
 1. The units inside a unit, and a unit with all units of a block that must not be empty.
 2. The use of a name: with the declaration it refers to by the language's scopes. If there are

@@ -74,7 +74,7 @@ def sandbox_for(language: str, owner: int) -> Sandbox:  # noqa: ARG001 - a fork 
 def _check_each(sandbox: Sandbox, language: str, states: Sequence[str]) -> list[list[Finding]]:
     found = []
     for state in states:
-        # A state is a part of a program, and rustc asks for a whole one.
+        # A state is a part of a program, but rustc needs a whole one.
         lacks_main = language == "rust" and not re.search(r"\bfn main\b", state)
         outcome = sandbox.check(state + "fn main() {}\n" * lacks_main, language)
         place = _PLACE.search(outcome.message)

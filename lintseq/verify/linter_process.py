@@ -81,7 +81,7 @@ class LinterProcess:
             return [self._verdicts[state] for state in states]
 
     def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[Finding]]:
-        """Returns the findings. If the process dies, each state is tried separately, with one retry."""
+        """Returns the findings; if the process dies, tries each state separately, with a retry."""
         try:
             if self._popen is None or self._owner != os.getpid():  # none yet, or a fork's parent's
                 self._start()

@@ -168,7 +168,7 @@ def test_a_tracker_that_is_not_installed_is_named(
         return None if name == "wandb" else find_spec(name)
 
     monkeypatch.setattr(run_module, "find_spec", lacks)
-    with pytest.raises(ConfigError, match=r"wandb, which is not installed.*pip install wandb"):
+    with pytest.raises(ConfigError, match=r"wandb is not installed.*pip install wandb"):
         run(row, report_to="wandb")
     with pytest.raises(ConfigError, match=r"[Uu]nknown tracker 'wandbb'.*wandb"):
         run(row, report_to=["wandbb"])

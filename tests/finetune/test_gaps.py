@@ -242,11 +242,11 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
     [
         (
             {"network": {"kind": "llama"}},
-            "kind llama does not fit decoder: insertion",
+            "kind llama does not support decoder: insertion",
         ),
         (
             {"decoder": "sample"},
-            "kind insertion does not fit decoder: sample",
+            "kind insertion does not support decoder: sample",
         ),
         ({"method": "lora"}, "method: full"),
         ({"format": "chat"}, "format: plain"),

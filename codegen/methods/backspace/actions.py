@@ -197,7 +197,7 @@ def from_text(text: TrainingText) -> Trajectory:
         raise InputError(f"{where}: {error}") from None
     for time, (label, right) in enumerate(zip(labels, expected, strict=True)):
         if label != right:
-            raise InputError(f"{where}: label {time} is {label}, but the action must be {right}.")
+            raise InputError(f"{where}: label {time} is {label}, but {right} is correct.")
     return trajectory
 
 

@@ -153,8 +153,6 @@ class _Rules:
         ):
             self.graph.groups.append(Group(distinct, dependent))
 
-    # -- rules 1 and 2 -----------------------------------------------------------------------------
-
     def structure(self) -> None:
         nodes, groups = self.nodes, self.graph.groups
         for number, node in enumerate(nodes):
@@ -183,8 +181,6 @@ class _Rules:
             groups.append(Group((*handlers, *kinds.get("finally", [])), unit))
         if handlers and "else" in kinds:
             groups.append(Group(tuple(handlers), kinds["else"][0]))
-
-    # -- rules 3 and 6: names ----------------------------------------------------------------------
 
     def names(self) -> None:
         for use in self.facts.uses:
@@ -402,8 +398,6 @@ class _Rules:
             ends += self._ends(inner)
         return ends
 
-    # -- rules 4 and 5 -----------------------------------------------------------------------------
-
     def attributes(self) -> None:
         for load in self.facts.loads:
             for bindings in self._binders(load):
@@ -475,8 +469,6 @@ class _Rules:
                 if use.name in declared:
                     self.edge(declared[use.name][1], use.unit)
 
-    # -- classes and handlers ----------------------------------------------------------------------
-
     def classes(self) -> None:
         for use in self.facts.uses:
             own = self_class(use.scope, use.name) if use.bare else None
@@ -545,8 +537,6 @@ class _Rules:
                     if _EXCUSING.intersection(_caught(handler)):
                         self.edge(self.units.node_of[handler], number)
 
-    # -- rule 6 ------------------------------------------------------------------------------------
-
     def faults(self) -> None:
         if not self.facts.star_imports:
             for use in self.facts.uses:
@@ -572,8 +562,6 @@ class _Rules:
             and isinstance(statements[0], (ast.Try, ast.TryStar))
             and any(_EXCUSING.intersection(_caught(h)) for h in statements[0].handlers)
         )
-
-    # -- rule 8 ------------------------------------------------------------------------------------
 
     def signatures(self) -> None:
         if not self.units.signatures:

@@ -492,8 +492,6 @@ class _Finder:
             first -= 1
         return first
 
-    # -- pieces ------------------------------------------------------------------------------------
-
     def add(self, start: int, end: int) -> Span | None:
         """Makes a piece of the lines of some tokens, if nothing else is on them."""
         if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):

@@ -253,8 +253,6 @@ class _Walker:
         self.inline = False
         self.operations: dict[ast.AST, str] = {}  # expression -> required attribute
 
-    # -- facts -------------------------------------------------------------------------------------
-
     def tick(self) -> int:
         self.order += 1
         return self.order
@@ -302,8 +300,6 @@ class _Walker:
         owner = self_class(scope, base)
         binding = Binding(unit, self.tick(), vague, kind, owner=owner, scope=scope)
         self.facts.attributes.setdefault(target.attr, []).append(binding)
-
-    # -- statements --------------------------------------------------------------------------------
 
     def block(self, statements: list[ast.stmt], scope: Scope, unit: int) -> None:
         around = self.inline
@@ -529,8 +525,6 @@ class _Walker:
         for node in ast.walk(value):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self.facts.exports.append((node.value, self.node_of.get(node, unit)))
-
-    # -- expressions -------------------------------------------------------------------------------
 
     def target(
         self,

@@ -54,7 +54,7 @@ class Node:
             ``handler``, ``finally``, ``case``.
         parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
             the node that a piece is part of.
-        first, stop: its own lines of code, 0-based and half-open; none for a body.
+        first, stop: range of its own lines of code, 0-based and half-open; empty for a body.
         statements: statements of a unit or an atomic clause.
         children: numbers of its pieces, then of a clause's units or a unit's clauses.
         last: the number of its last descendant, or its own.
@@ -81,10 +81,10 @@ class Units:
             line of the node around it, and belongs to that node.
         minimums: pieces that must not all be deleted, with the node that is deleted if they are.
         signatures: definition -> its pieces that are parameters and decorators.
-        inert: lines that no checker's verdict depends on: blank lines and comments outside of
+        inert: lines that do not affect any checker: blank lines and comments outside of
             statements, and the inner lines of docstrings.
-        idle: units that are only text, each with the other units of its block. No verdict depends
-            on one as long as one of the others is there.
+        idle: units that are only text, each with the other units of its block. It does not affect
+            any checker while one of the others exists.
     """
 
     nodes: list[Node]
@@ -96,11 +96,11 @@ class Units:
     idle: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
-        """Whether ``other`` is ``node`` or one of its descendants."""
+        """Returns True if ``other`` is ``node`` or one of its descendants."""
         return node <= other <= self.nodes[node].last
 
     def whole(self, node: int) -> int:
-        """The unit or clause that a piece is part of; the node itself if it is none."""
+        """Returns the unit or clause of a piece; for other nodes, the node itself."""
         return _whole(self.nodes, node)
 
 
@@ -111,9 +111,9 @@ def _whole(nodes: Sequence[Node], node: int) -> int:
 
 
 def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Units:
-    """The units of a parsed, non-empty module, and the owner of each line.
+    """Cuts a parsed, non-empty module into units, and assigns each line to one.
 
-    ``by_line`` cuts units into pieces too.
+    ``by_line`` also cuts units into pieces.
     """
     cutter = _Cutter(lines, Callees(tree) if by_line else None)
     cutter.block(tree.body, 0)

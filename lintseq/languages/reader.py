@@ -262,8 +262,6 @@ class Reader:
         except RecursionError:
             raise UnsupportedProgram("too_deep", "it is nested too deeply.") from None
 
-    # -- what rules are made of --------------------------------------------------------------------
-
     def contains(self, unit: int, other: int) -> bool:
         """Whether ``other`` is ``unit`` or inside it."""
         return unit <= other <= self.last[unit]
@@ -300,8 +298,6 @@ class Reader:
         """The text of a unit."""
         first, last = self.spans[unit]
         return b"\n".join(self.rows[first : last + 1]).decode("utf-8")
-
-    # -- units and names ---------------------------------------------------------------------------
 
     def _walk(self, node: Node, unit: int, scope: Scope) -> None:
         """Reads a node that belongs to a unit."""
@@ -440,8 +436,6 @@ class Reader:
         for leaf in self._declared_leaves(node, (grammar.member_names[node.type],)):
             self._declared.add(leaf.id)
             self.members.setdefault(text_of(leaf), []).append(unit)
-
-    # -- rules -------------------------------------------------------------------------------------
 
     def _names(self) -> None:
         grammar = self.grammar

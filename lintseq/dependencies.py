@@ -28,7 +28,7 @@ too". The rules follow pylint's errors. Below, "dies" means "is deleted":
    ``self``, all its special methods (all methods, if it has bases); a special method all its
    ``return``.
 8. Granularity ``line`` only: every use of a definition's name needs the parameters and decorators
-   that are on lines of their own, since a call may not fit the signature without a parameter, and
+   that are on separate lines, since a call may not match the signature without a parameter, and
    users may need what a decorator adds. The same for reads of a method's name, and for uses of a
    class and its constructor.
 
@@ -88,7 +88,7 @@ MOST_EARLIER_USES = 6  # maximum earlier uses considered for each use of a name
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """When all members are deleted, the target must be too."""
+    """A target that must be deleted with the last of its members."""
 
     members: tuple[int, ...]
     target: int

@@ -144,7 +144,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {"paper": {"engine": "reference
 
 # Adds about 15% to the time of ``ruff``; a million sequences still yield about 30,000 states.
 DEFAULT_AUDIT = 0.005
-# A share of the audit: a sequence of the published algorithm costs as much as 20 audited states.
+# Fraction of the audit: a sequence of the published algorithm costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
 # The engines that allow no other settings than these.
@@ -238,7 +238,7 @@ class LintSeq(MadeTogether):
             if self.engine not in (None, PRESETS[self.preset]["engine"]):
                 raise ConfigError(
                     f"preset {self.preset!r} has another engine than {self.engine!r}.",
-                    "Give only one of them.",
+                    "Set only one of them.",
                 )
         if self.verify == "strict":
             object.__setattr__(self, "verify", "pylint")
@@ -256,12 +256,12 @@ class LintSeq(MadeTogether):
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
                     f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
-                    f"Leave {name} out, or choose engine 'fast'.",
+                    f"Remove {name}, or choose engine 'fast'.",
                 )
         if fixed and self.strict:
             raise ConfigError(
-                f"engine {self.engine!r} has no dependency rules, so they can't be strict.",
-                "Leave strict out, or choose engine 'fast'.",
+                f"engine {self.engine!r} has no dependency rules, so they cannot be strict.",
+                "Remove strict, or choose engine 'fast'.",
             )
         self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
         self._settle_audit()
@@ -277,11 +277,11 @@ class LintSeq(MadeTogether):
             worth = self.engine == "fast" and not every_state
             object.__setattr__(self, "audit", DEFAULT_AUDIT if worth else 0.0)
         if not isinstance(self.audit, (int, float)) or not 0 <= self.audit <= 1:
-            raise ConfigError(f"audit is {self.audit!r}; it must be a share between 0 and 1.")
+            raise ConfigError(f"audit is {self.audit!r}; it must be between 0 and 1.")
         if self.audit and every_state:
             raise ConfigError(
                 f"audit is {self.audit}, but pylint checks every state here.",
-                "Leave audit out, or choose another check than pylint.",
+                "Remove audit, or choose another check than pylint.",
             )
         if (self.audit or every_state) and importlib.util.find_spec("pylint") is None:
             raise ConfigError(

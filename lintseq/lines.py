@@ -1,17 +1,17 @@
 """Granularity ``line``: finds the lines inside a statement that can be deleted separately.
 
 The paper deletes physical lines. Here a line stays with its statement unless all of this holds for
-it, or for some consecutive lines, which then are a *piece*:
+it, or for some consecutive lines, which then form a *piece*:
 
-- It holds only whole elements of a bracketed list (of a call, a display, parameters, imported
+- It contains only whole elements of a bracketed list (of a call, a display, parameters, imported
   names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or`` of a
   condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent string
   literals; or it is an inner line of a triple-quoted string, or a decorator.
 - The rest is valid Python, whichever other pieces are deleted. Where some must stay (one imported
   name, the comma of a tuple), a :class:`Minimum` says what is deleted with the last of them.
-- No checker is known to object to the rest. Not deleted are arguments without which a call would
-  not fit a signature, parameters that Python fills (``self``), values of a format string,
-  ``__slots__``, and decorators that give a definition another meaning.
+- No checker is known to reject the rest. Not deleted are arguments that a signature requires,
+  parameters that Python fills (``self``), values of a format string, ``__slots__``, and decorators
+  that change a definition's meaning.
 
 Pieces nest: an element that spans several lines is a piece, with pieces inside. Comments and blank
 lines above a piece go with it.
@@ -83,11 +83,11 @@ class Stretch:
         self.groups, self.top = _groups(self.tokens)
 
     def begins_line(self, token: int) -> bool:
-        """Whether a line begins with this token."""
+        """Returns True if a line starts with this token."""
         return token == 0 or self.tokens[token - 1].end_line < self.tokens[token].line
 
     def ends_line(self, token: int) -> bool:
-        """Whether a line of code ends with this token."""
+        """Returns True if a line of code ends with this token."""
         following = token + 1
         if following == len(self.tokens):
             return True
@@ -98,7 +98,7 @@ def _tokens(lines: Sequence[str], first: int, stop: int) -> list[Token]:
     """The tokens of some lines.
 
     Raises:
-        tokenize.TokenError, SyntaxError: if the lines alone are no whole tokens.
+        tokenize.TokenError, SyntaxError: if the lines cannot be tokenized separately.
     """
     text = "\n".join(lines[first:stop]) + "\n"
     tokens: list[Token] = []
@@ -164,11 +164,11 @@ class Callees:
                 self.imported.update(a.asname or a.name.split(".")[0] for a in node.names)
 
     def is_unique(self, name: str) -> bool:
-        """Whether the program defines a function or class of that name just once."""
+        """Returns True if the program defines a function or class of that name exactly once."""
         return len(self.definitions.get(name, ())) == 1
 
     def needed(self, call: ast.Call) -> set[ast.AST]:
-        """The arguments and keywords that a checker would miss in the call."""
+        """Returns the arguments and keywords that a checker requires in the call."""
         function = call.func
         name = getattr(function, "attr", getattr(function, "id", ""))
         everything: set[ast.AST] = {*call.args, *call.keywords}
@@ -218,7 +218,7 @@ _CONSTRUCTORS = frozenset({"__init__", "__new__", "__call__"})
 
 
 class Elements(NamedTuple):
-    """A bracketed list: its number of elements, those that must stay, and its kind."""
+    """A bracketed list: its number of elements, the required elements, and its kind."""
 
     number: int
     kept: frozenset[int] = frozenset()
@@ -247,7 +247,7 @@ class Brackets:
             self._describe(owner)
 
     def of(self, group: Group) -> Elements | None:
-        """The elements of a group; None if they are not known."""
+        """Returns the elements of a group; None if unknown."""
         opening, closing = self.tokens[group.start], self.tokens[group.end]
         elements = self.elements.get((closing.line, closing.column))
         if elements and elements.begins not in (None, (opening.line, opening.column)):
@@ -348,7 +348,7 @@ class Brackets:
 
 
 def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a statement or clause outside of its blocks; an f-string counts as one node."""
+    """Yields a statement's or clause's nodes outside of its blocks; an f-string is one node."""
     stack = list(_header(owner))
     while stack:
         node = stack.pop()
@@ -371,7 +371,7 @@ def placed_parts(owner: ast.AST, by_line: Mapping[int, int]) -> Iterator[tuple[a
 
 
 def is_f_string(node: ast.AST) -> bool:
-    """Whether a node is an f-string, or a t-string of Python 3.14."""
+    """Returns True for an f-string, or a t-string of Python 3.14."""
     return type(node).__name__ in ("JoinedStr", "TemplateStr")
 
 
@@ -400,7 +400,7 @@ _STRING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
 
 
 class Minimum(NamedTuple):
-    """When all these pieces are deleted, the target is too; ``None`` is the enclosing node."""
+    """Pieces whose joint deletion deletes the target; ``None`` is the enclosing node."""
 
     pieces: tuple[Span, ...]
     target: Span | None
@@ -412,7 +412,7 @@ class Pieces:
 
     Attributes:
         spans: their lines, parents before children; two either nest or are disjoint.
-        minimums: pieces of which some must stay.
+        minimums: sets of pieces that must not all be deleted.
         signature: the parameters and decorators of the definition among them.
     """
 
@@ -424,7 +424,7 @@ class Pieces:
 def find_pieces(
     lines: Sequence[str], span: Span, owners: Sequence[ast.AST], callees: Callees
 ) -> Pieces:
-    """The pieces of a statement, of the header of one, or of a clause's.
+    """Finds the pieces of a statement, a statement's header or a clause's header.
 
     Args:
         owners: the statements (or the handler, case or ``if`` of the clause) on these lines.
@@ -493,7 +493,7 @@ class _Finder:
         return first
 
     def add(self, start: int, end: int) -> Span | None:
-        """Makes a piece of the lines of some tokens, if nothing else is on them."""
+        """Adds the lines of some tokens as a piece, if they contain no other tokens."""
         if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):
             return None
         span = self.tokens[start].line, self.tokens[end].end_line + 1
@@ -629,7 +629,7 @@ class _Finder:
         return before in ("\n", ";") and self.tokens[number + 1].text in ("\n", ";")
 
     def _is_format(self, number: int) -> bool:
-        """Whether a string may be a format string, whose fields and values must agree."""
+        """Returns True if a string may be a format string, whose fields and values must agree."""
         token = self.tokens[number]
         lines = self.lines[token.line : token.end_line + 1]
         first, last = lines[0][token.column :], lines[-1][: token.end_column]
@@ -676,7 +676,7 @@ def _slices(group: Group) -> Iterator[tuple[int, int]]:
 
 
 def parents_of(spans: Iterable[Span]) -> list[int]:
-    """For each of some nested spans, parents first, the number of the smallest around it, or -1."""
+    """Returns the index of each nested span's parent, or -1; parents come first."""
     parents = []
     around: list[tuple[int, Span]] = []
     for number, span in enumerate(spans):

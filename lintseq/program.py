@@ -4,7 +4,7 @@ The *normal form* round-trips: a byte order mark is dropped, line ends ("\r\n", 
 and a missing final newline is added, as Python itself reads source. Everything else is kept,
 including blank lines at the end.
 
-:func:`line_weights` gives the odds of each line as the seed of a deletion, as in the reference code
+:func:`line_weights` are the odds of each line as the seed of a deletion, as in the reference code
 of LintSeq: deeper lines weigh more, so they are deleted earlier and written later. Blank lines,
 comments and the inside of global definitions (``NAME = [`` up to ``]``) are never sampled; they are
 deleted with the lines around them.

@@ -10,8 +10,8 @@ remaining lines (mostly comments) are the first edit. Messages about the whole p
 ignored: their lines are removed by the first deletion.
 
 Corrected: edits are made from the deletions, so they only insert and reproduce the program exactly;
-the caller gives the random generator; a reported line outside of the program counts as its last
-instead of raising an exception; nothing is dropped without an error. The caller also gives the
+the caller passes the random generator; a reported line outside of the program counts as its last
+instead of raising an exception; lines are never dropped silently. The caller also passes the
 linter, which should persist: starting one per call takes most of the published code's time.
 
 Limits: slow, one call of the linter per deletion and per round of its messages. States may hold
@@ -34,7 +34,7 @@ from codegen.lintseq.verify import Finding
 
 Lint = Callable[[str], Sequence[Finding]]
 
-MAX_EDITS = 512  # deletions after which all that is left becomes the first edit
+MAX_EDITS = 512  # maximum deletions; the remaining lines become the first edit
 
 
 def reference_sequence(
@@ -134,7 +134,7 @@ def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
-    """For each line the first edit after which it is between lines of text, or the last edit."""
+    """Returns, per line, the first edit that puts it between lines of text, or the last edit."""
     last = max(births)
     is_text = [bool(line.strip()) for line in lines]
 

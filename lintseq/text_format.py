@@ -478,7 +478,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """Returns the diffs up to the end mark, the stray lines after it, and whether it exists."""
+    """Returns the diffs up to the end mark, the count of stray lines after it, and if it exists."""
     # No program contains the marker, so it separates even without a newline before it.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):

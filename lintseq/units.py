@@ -52,8 +52,8 @@ class Node:
     Attributes:
         kind: ``module``, ``unit``, ``line``, or the clause's: ``body``, ``elif``, ``else``,
             ``handler``, ``finally``, ``case``.
-        parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
-            the node that a piece is part of.
+        parent: number of the clause that contains a unit, of the unit that owns a clause, or of
+            the node that contains a piece.
         first, stop: range of its own lines of code, 0-based and half-open; empty for a body.
         statements: statements of a unit or an atomic clause.
         children: numbers of its pieces, then of a clause's units or a unit's clauses.
@@ -260,7 +260,7 @@ class _Cutter:
         return stop
 
     def case_line(self, case: ast.match_case) -> int:
-        """The line of a case's keyword; its pattern may start further down, in parentheses."""
+        """Returns the line of a case's keyword; its pattern may start later, in parentheses."""
         line = case.pattern.lineno - 1
         while not self.lines[line].lstrip(_BLANKS).startswith("case"):
             line -= 1

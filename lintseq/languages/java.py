@@ -72,8 +72,8 @@ def _field(reader: Reader, field: Node) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """An interface or the class above may ask for the methods of a class. What creates an object,
-    and a class below, may need its constructors, and these what they call.
+    """Adds edges for classes: interfaces and superclasses may require methods; object creation and
+    subclasses may need constructors, and constructors the constructors that they call.
     """
     own, body = reader.unit(class_), class_.child_by_field_name("body")
     name = class_.child_by_field_name("name")
@@ -114,7 +114,7 @@ def _members(body: Node | None) -> Iterator[Node]:
 
 
 def _try(reader: Reader, statement: Node) -> None:
-    """To catch a checked exception is an error if nothing throws it."""
+    """Adds edges for checked exceptions, which may be caught only if they are thrown."""
     body = statement.child_by_field_name("body")
     caught = [
         text_of(kind)

@@ -69,7 +69,7 @@ def _cpp(reader: Reader) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """The class above may ask for the methods of a class, and its users for its constructors."""
+    """Adds edges for classes: superclasses may require methods, and users constructors."""
     own, name = reader.unit(class_), class_.child_by_field_name("name")
     body = class_.child_by_field_name("body")
     inherits = any(child.type == "base_class_clause" for child in class_.children)
@@ -317,7 +317,7 @@ def _constants(reader: Reader) -> None:
 
 
 def _go_methods(reader: Reader) -> None:
-    """The users of a type may need the methods by which it satisfies an interface."""
+    """Adds edges from uses of a type to the methods that implement an interface."""
     asked: dict[str, list[Node]] = {}
     for method in reader.nodes.get("method_elem", ()):
         if name := method.child_by_field_name("name"):

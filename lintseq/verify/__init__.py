@@ -167,8 +167,8 @@ def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
     raise MachineError(
-        f"There is no room for temporary files in {tempfile.gettempdir()}.",
-        "Free some, or set TMPDIR to another directory; then run the same command again.",
+        f"No space left for temporary files in {tempfile.gettempdir()}.",
+        "Free some space, or set TMPDIR to another directory; then run the same command again.",
     )
 
 

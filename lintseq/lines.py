@@ -486,7 +486,7 @@ class _Finder:
         )
 
     def _with_comments(self, span: Span) -> int:
-        """The first line of a piece, or of the comments and blank lines above it."""
+        """Returns the first line of a piece, or of the comments and blank lines above it."""
         first = span[0]
         while first - 1 > self.stretch.first and first - 1 not in self.code:
             first -= 1
@@ -505,7 +505,7 @@ class _Finder:
         return span
 
     def list_of(self, group: Group, elements: Elements) -> None:
-        """Whole elements of a list, with their commas."""
+        """Adds whole elements of a list, with their commas."""
         kind = elements.kind
         slices = list(_slices(group))
         if len(slices) != elements.number:
@@ -527,7 +527,7 @@ class _Finder:
                 self.minimums.append(Minimum(tuple(commas), last))
 
     def _runs(self, ends: Sequence[int]) -> Iterator[range]:
-        """Consecutive parts, by number, that together end with a line, or are the last.
+        """Yields ranges of consecutive parts that end with a line, or are the last.
 
         Args:
             ends: the last token of each part.
@@ -541,7 +541,7 @@ class _Finder:
     def _markers(
         self, runs: Sequence[tuple[Span | None, range]], slices: Sequence[tuple[int, int]]
     ) -> None:
-        """A bare ``*`` needs a parameter below it, a ``/`` one above it."""
+        """Adds minimums: a bare ``*`` needs a parameter below it, a ``/`` one above it."""
         words = [
             [token.text for token in self.tokens[start : end + 1] if token.text != ","]
             for start, end in slices
@@ -560,7 +560,7 @@ class _Finder:
                 self.minimums.append(Minimum(pieces, None))
 
     def condition(self, group: Group) -> None:
-        """``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
+        """Adds ``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
         items = group.items
         in_comprehension = False
         for run in self._runs([item.end for item in items]):
@@ -584,7 +584,7 @@ class _Finder:
                 self.add(item.start, items[run[-1]].end)
 
     def adjacent_strings(self, group: Group) -> None:
-        """Some of several string literals that make up one."""
+        """Adds adjacent string literals that are concatenated."""
         at = 0
         for is_string, run in groupby(group.items, lambda item: self.tokens[item.start].string):
             strings = list(run)
@@ -604,7 +604,7 @@ class _Finder:
                 self.minimums.append(Minimum(spans, None))
 
     def inner_lines(self, number: int) -> None:
-        """The lines of a triple-quoted string without its first and last."""
+        """Adds the lines of a triple-quoted string except its first and last."""
         token = self.tokens[number]
         match = _STRING.match(self.lines[token.line], token.column)
         if match is None or len(match[2]) == 1:
@@ -662,7 +662,7 @@ class _Finder:
 
 
 def _slices(group: Group) -> Iterator[tuple[int, int]]:
-    """The first and last token of each element, the last being its comma where it has one."""
+    """Yields the first and last token of each element; the last is its comma, if any."""
     start = None
     end = group.start
     for item in group.items:

@@ -103,7 +103,7 @@ def _induced(
 
 
 def _block(line: int, indents: Sequence[int]) -> range:
-    """The lines below one that are indented deeper, without a break."""
+    """Returns the contiguous lines below one that are indented deeper."""
     stop = line + 1
     while stop < len(indents) and indents[stop] > indents[line]:
         stop += 1
@@ -111,7 +111,7 @@ def _block(line: int, indents: Sequence[int]) -> range:
 
 
 def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSequence:
-    """The forward phase: the edits that undo deletions, which together delete all lines.
+    """Runs the forward phase: returns the edits that undo deletions of all lines.
 
     The reference strips each state before it takes the difference, so a blank line is inserted once
     there are lines of text above and below it, and with the last edit at the program's borders.
@@ -157,7 +157,7 @@ def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
 
 
 def random_sequence(program: str, rng: random.Random) -> EditSequence:
-    """One edit sequence of random lines; its last state is the program's normal form.
+    """Samples an edit sequence of random lines; its last state is the program's normal form.
 
     As in the reference, a state shows blank lines only between others: see
     :func:`codegen.lintseq.reference.forward`.

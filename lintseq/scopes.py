@@ -196,7 +196,7 @@ def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
 
 
 def lookup(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
-    """The scope that a name in ``scope`` refers to, and its bindings there in order."""
+    """Returns the scope that a name in ``scope`` refers to, and its bindings there in order."""
     at: Scope | None = scope
     while at is not None:
         if at is scope or at.kind != "class":
@@ -240,7 +240,7 @@ def _move_declared(scopes: list[Scope]) -> None:
 
 @cache
 def _child_fields(kind: type[ast.AST]) -> tuple[str, ...]:
-    """The fields of a node that may hold expressions, last first."""
+    """Returns the fields of a node that may contain expressions, last first."""
     skipped = {"ctx", "op", "ops", "kind", "attr", "id", "conversion"}
     return tuple(name for name in reversed(kind._fields) if name not in skipped)
 
@@ -612,7 +612,7 @@ class _Walker:
             self.use(node.id, scope, unit, note=note, operation=self._operation(node))
 
     def _operation(self, node: ast.AST) -> str:
-        """The attribute that the value of a name or attribute must have."""
+        """Returns the attribute that the value of a name or attribute must have."""
         operation = self.operations.get(node, "")
         return "" if operation == ASSIGNED else operation
 
@@ -698,7 +698,7 @@ class _Walker:
 
 
 def self_class(scope: Scope, name: str) -> Class | None:
-    """The class that a name such as ``self`` or ``cls`` refers to in a method."""
+    """Returns the class that a name such as ``self`` or ``cls`` refers to in a method."""
     at: Scope | None = scope
     while name and at is not None:
         if at.self_name == name:
@@ -710,14 +710,14 @@ def self_class(scope: Scope, name: str) -> Class | None:
 
 
 def outside_comprehensions(scope: Scope) -> Scope:
-    """The scope around a comprehension, however deep."""
+    """Returns the scope around nested comprehensions."""
     while scope.kind == "comprehension" and scope.parent is not None:
         scope = scope.parent
     return scope
 
 
 def is_special(name: str) -> bool:
-    """Whether a name has the form of Python's special names, such as ``__init__``."""
+    """Returns True if a name has the form of Python's special names, such as ``__init__``."""
     return name.startswith("__") and name.endswith("__")
 
 
@@ -739,7 +739,7 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def _kind(node: ast.expr) -> type | None:
-    """The built-in type of an expression's value, if its form shows it."""
+    """Returns the built-in type of an expression's value, if it is evident."""
     if isinstance(node, ast.Constant):
         return type(node.value)
     if isinstance(node, ast.Call):
@@ -757,7 +757,7 @@ _UNARY: dict[type, str] = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert:
 
 
 def _operands(node: ast.AST) -> dict[ast.AST, str]:
-    """The parts of an expression whose values need an attribute, with its name."""
+    """Returns the parts of an expression whose values need an attribute, with its name."""
     if isinstance(node, ast.Subscript):
         return {node.value: _ITEMS.get(type(node.ctx), "__getitem__")}
     if isinstance(node, ast.Starred):
@@ -771,7 +771,7 @@ def _operands(node: ast.AST) -> dict[ast.AST, str]:
 
 
 def _is_parent(node: ast.expr) -> bool:
-    """Whether ``node.__init__`` initializes a parent: ``super()`` or the name of a class."""
+    """Returns True if ``node.__init__`` initializes a parent: ``super()`` or a class name."""
     return isinstance(node, (ast.Name, ast.Attribute)) or (
         isinstance(node, ast.Call) and _is_name(node.func, "super")
     )

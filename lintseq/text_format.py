@@ -109,7 +109,7 @@ class HunkText:
 
 
 def read_hunk(body: Sequence[str]) -> HunkText | str:
-    """A hunk's text, or why it is malformed: ``bad_header``, ``bad_line`` or ``deletes_lines``."""
+    """Parses a hunk, or returns its fault: ``bad_header``, ``bad_line`` or ``deletes_lines``."""
     if match := _ANCHORED_HEADER.fullmatch(body[0]):
         return _read_anchored(body, match[1].strip())
     match = _HEADER.fullmatch(body[0])
@@ -137,7 +137,7 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
 
 
 def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
-    """A hunk of the anchored form. An empty line has the sign of the line above it; empty lines at
+    """Parses an anchored hunk. An empty line has the sign of the line above it; empty lines at
     the end are dropped.
 
     Args:

@@ -168,7 +168,7 @@ class _Cutter:
             self.nodes[unit].last = len(self.nodes) - 1
 
     def continues(self, statement: ast.stmt, stop: int) -> bool:
-        """Whether a statement begins on the last line of the unit, or on one joined to it."""
+        """Returns True if a statement starts on the unit's last line, or on one joined to it."""
         if isinstance(statement, _COMPOUND):
             return False
         first = statement.lineno - 1
@@ -250,7 +250,7 @@ class _Cutter:
         return stop
 
     def header_stop(self, first: int, child_first: int) -> int:
-        """The line after a header; comments between it and its block belong to the block."""
+        """Returns the line after a header; comments before its block belong to the block."""
         header = self.lines[first:child_first]
         if any("'''" in line or '"""' in line or line.endswith("\\") for line in header):
             return child_first  # what looks like a comment or blank line may be part of a string
@@ -297,14 +297,14 @@ def _clauses(statement: ast.stmt, lines: Sequence[str]) -> list[_Clause]:
 
 
 def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
-    """Whether the ``orelse`` of an ``if`` is written as an ``elif``."""
+    """Returns True if the ``orelse`` of an ``if`` is written as an ``elif``."""
     if len(orelse) != 1 or not isinstance(orelse[0], ast.If):
         return False
     return lines[orelse[0].lineno - 1].lstrip(_BLANKS).startswith("elif")
 
 
 def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> list[int]:
-    """The node of each line; see the module's docstring for blank and comment lines."""
+    """Returns the node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
         owners[node.first : node.stop] = [number] * (node.stop - node.first)

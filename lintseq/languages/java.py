@@ -56,7 +56,7 @@ def _rules(reader: Reader) -> None:
 
 
 def _field(reader: Reader, field: Node) -> None:
-    """A final field without a value needs its assignments."""
+    """Adds edges from a final field without a value to its assignments."""
     unit = reader.unit(field)
     is_final = any("final" in text_of(c).split() for c in field.children if c.type == "modifiers")
     for declarator in field.children_by_field_name("declarator"):
@@ -133,7 +133,7 @@ def _try(reader: Reader, statement: Node) -> None:
 
 
 def _breaks(node: Node) -> Iterator[Node]:
-    """The breaks that leave a loop."""
+    """Yields the breaks that leave a loop."""
     for child in node.children:
         if child.type == "break_statement":
             yield child

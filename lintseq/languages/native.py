@@ -85,7 +85,7 @@ def _class(reader: Reader, class_: Node) -> None:
 
 
 def _called(member: Node) -> str:
-    """The name of a function that is a member; "" for another member."""
+    """Returns the name of a member function; "" for other members."""
     node: Node | None = member
     while node is not None and node.type != "function_declarator":
         node = node.child_by_field_name("declarator")
@@ -281,7 +281,7 @@ _NAMED = words("type_identifier qualified_type generic_type")
 
 
 def _go_imported(spec: Node) -> Iterable[str]:
-    """The name of a package: its last element but for a version."""
+    """Returns the name of a package: its last element, ignoring a version."""
     path = spec.child_by_field_name("path")
     if path is None or spec.child_by_field_name("name"):
         return []

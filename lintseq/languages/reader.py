@@ -330,7 +330,7 @@ class Reader:
                 inner = unit
 
     def _groups(self, block: Node) -> dict[int, list[Node]]:
-        """The units among the children of a block, by the id of the first child."""
+        """Returns the units among the children of a block, by the id of the first child."""
         groups: list[list[Node]] = []
         joins = False
         for child in block.children:

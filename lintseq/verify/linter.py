@@ -151,7 +151,7 @@ class Linter:
 
 
 def _is_regular(block: Sequence[Any], depth: int, lines: Sequence[str]) -> bool:
-    """Whether each block is indented by four spaces more than the one around it (W0311)."""
+    """Returns True if each block is indented by four spaces more than the one around it (W0311)."""
     for node in filter(None, block):
         line = lines[int(node.lineno) - 1]
         indent = len(line) - len(line.lstrip(" "))

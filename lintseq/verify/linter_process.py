@@ -67,7 +67,7 @@ class LinterProcess:
         atexit.register(self.close)
 
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
-        """The findings in each state, in pylint's order.
+        """Returns the findings in each state, in pylint's order.
 
         Raises:
             CodegenError: if pylint is not installed, or no process can be started.

@@ -67,7 +67,7 @@ class Trajectory:
 
     @property
     def clean(self) -> list[int]:
-        """Returns the token ids that remain at the end, including the prompt."""
+        """Token ids that remain at the end, including the prompt."""
         return replay(self.actions, self.bkspc, self.prompt_tokens)
 
 

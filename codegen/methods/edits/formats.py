@@ -241,7 +241,7 @@ class Marks:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Returns all marks."""
+        """All marks."""
         return tuple(getattr(self, name) for name in self.__slots__)
 
     def in_text(self, text: str) -> bool:

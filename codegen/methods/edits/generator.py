@@ -193,7 +193,7 @@ class Edits(MadeTogether, Config):
 
     @property
     def _formats(self) -> Sequence[str]:
-        """Returns the format of the texts, and its equivalents for other tokenizers."""
+        """The format of the texts, and its equivalents for other tokenizers."""
         return formats.FAMILIES if self.format == formats.AUTO else (self.format,)
 
     @property

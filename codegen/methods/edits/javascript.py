@@ -64,7 +64,7 @@ class Script:
         return not error_line(parser_for(self.grammar.name).parse(text.encode()).root_node)
 
     def place(self, node: Node) -> Piece | None:
-        """A node on one line as a piece with its own text; None if it has several."""
+        """Returns a single-line node as a piece with its own text; None if it has several lines."""
         (row, start), (last, end) = node.start_point, node.end_point
         if row != last:
             return None
@@ -74,7 +74,7 @@ class Script:
         return Piece(row, first, first + len(text), text)
 
     def hunks(self, pieces: Sequence[Piece]) -> list[Hunk]:
-        """One hunk for each line that the pieces change, from top to bottom."""
+        """Returns one hunk per line that the pieces change, from top to bottom."""
         return hunks_of(self.lines, pieces)
 
     def nodes(self, *kinds: str) -> Iterator[Node]:

@@ -67,7 +67,7 @@ class Subject(Protocol):
 
     @property
     def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
-        """Returns the refactorings of the language, by kind."""
+        """Refactorings of the language, by kind."""
         ...
 
     def accepts(self, text: str) -> bool:
@@ -115,7 +115,7 @@ class Program:
 
     @property
     def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
-        """Returns the refactorings of this language."""
+        """Refactorings of this language, by kind."""
         return REFACTORINGS
 
     def accepts(self, text: str) -> bool:

@@ -308,7 +308,7 @@ def _without(node: ast.stmt, gone: set[str]) -> ast.stmt | None:
 
 
 def _names(node: ast.AST) -> Iterable[str]:
-    """Yields the names in a node, also in strings such as ``__all__`` and quoted annotations."""
+    """Returns the names in a node, also in strings such as ``__all__`` and quoted annotations."""
     match node:
         case ast.Name(id=name):
             return (name,)

@@ -1,14 +1,14 @@
-"""Dependencies between the pieces of a program: the rules that keep states lint-clean.
+"""The dependency rules between the pieces of a program that keep states lint-clean.
 
 The result is a graph over the nodes of :mod:`codegen.lintseq.units`. An edge says "when this node
 is deleted, that one must be too"; a group says "when all of these are deleted, that one must be
-too". The rules follow pylint's errors. "Dies" is short for "is deleted":
+too". The rules follow pylint's errors. Below, "dies" means "is deleted":
 
 1. A unit that dies takes its clauses along, a clause its units.
 2. The last unit of a clause takes the clause along, a body its statement, the last handler (without
    a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last case its ``match``.
-3. A use of a name needs one of the bindings that are sure to run before it (in a block around it);
-   if there are none, it needs all bindings in branches, and the ``return``, ``raise``, ... that end
+3. A use of a name needs one of the bindings that always run before it (in a block around it); if
+   there are none, it needs all bindings in branches, and the ``return``, ``raise``, ... that end
    the other branches. In a function, a name of an outer scope needs any binding. An operation on
    the value (``x.a``, ``x[0]``, ``for _ in x``) needs a binding that is not known to be of a
    built-in type without that operation.
@@ -28,12 +28,12 @@ too". The rules follow pylint's errors. "Dies" is short for "is deleted":
    ``self``, all its special methods (all methods, if it has bases); a special method all its
    ``return``.
 8. Granularity ``line`` only: every use of a definition's name needs the parameters and decorators
-   that are on lines of their own, since a call may not fit the signature without a parameter, and
+   that are on separate lines, since a call may not match the signature without a parameter, and
    users may need what a decorator adds. The same for reads of a method's name, and for uses of a
    class and its constructor.
 
-The rules are ours; the paper's code runs pylint at every step instead. Limits: no types are
-inferred; attributes are matched by name. A check of the states can find what the rules miss
+The rules are not from the paper, whose code runs pylint at every step instead. Limits: no types are
+inferred; attributes are matched by name. Checks of the states can find errors that the rules miss
 (:mod:`codegen.lintseq.verify`).
 """
 
@@ -83,12 +83,12 @@ _EXCUSING = frozenset(
 _ANY_ATTRIBUTE = frozenset({"__getattr__", "__getattribute__"})
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _TRANSPARENT = (ast.With, ast.AsyncWith, *_LOOPS, ast.Try, ast.TryStar)
-MOST_EARLIER_USES = 6  # considered for each use of a name
+MOST_EARLIER_USES = 6  # maximum earlier uses considered for each use of a name
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """When all members are deleted, the target must be too."""
+    """A target that must be deleted with the last of its members."""
 
     members: tuple[int, ...]
     target: int
@@ -104,7 +104,7 @@ class Graph:
 
 
 def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
-    """The graph of a program."""
+    """Builds the graph of a program."""
     rules = _Rules(units, facts, strict)
     rules.structure()
     rules.names()
@@ -135,7 +135,7 @@ class _Rules:
         }
 
     def edge(self, needed: int, dependent: int) -> None:
-        """``dependent`` dies with ``needed``. Implied for a part of it; the module never dies."""
+        """Makes ``dependent`` die with ``needed``, unless it is a part of it or the module."""
         if dependent and not needed <= dependent <= self.nodes[needed].last:
             self.graph.dependents[needed].add(dependent)
 
@@ -144,7 +144,7 @@ class _Rules:
             self.edge(node, dependent)
 
     def any_of(self, members: Iterable[int], dependent: int) -> None:
-        """``dependent`` dies when all members have died."""
+        """Makes ``dependent`` die when all members have died."""
         distinct = tuple(dict.fromkeys(members))
         if len(distinct) == 1:
             self.edge(distinct[0], dependent)
@@ -152,8 +152,6 @@ class _Rules:
             distinct and dependent and not any(self.units.contains(m, dependent) for m in distinct)
         ):
             self.graph.groups.append(Group(distinct, dependent))
-
-    # -- rules 1 and 2 -----------------------------------------------------------------------------
 
     def structure(self) -> None:
         nodes, groups = self.nodes, self.graph.groups
@@ -184,8 +182,6 @@ class _Rules:
         if handlers and "else" in kinds:
             groups.append(Group(tuple(handlers), kinds["else"][0]))
 
-    # -- rules 3 and 6: names ----------------------------------------------------------------------
-
     def names(self) -> None:
         for use in self.facts.uses:
             found = lookup(use.scope, use.name)
@@ -204,7 +200,7 @@ class _Rules:
             self.edges((b.unit for b in bindings) if bindings else self.facts.star_imports, unit)
 
     def _outer(self, use: Use, scope: Scope) -> None:
-        """A name that a class body uses before binding it belongs to an outer scope."""
+        """Handles a name that a class body uses before binding it: it is an outer scope's."""
         outer = scope.parent
         found = lookup(outer, use.name) if outer is not None else None
         if outer is not None and found is not None:
@@ -246,15 +242,15 @@ class _Rules:
         del earlier[:-MOST_EARLIER_USES]
 
     def _is_global(self, use: Use) -> bool:
-        """Whether the function around a use declares its name global."""
+        """Returns True if the function around a use declares its name global."""
         declared = outside_comprehensions(use.scope).declared
         return declared.get(use.name, ("", 0))[0] == "global"
 
     def _from_elsewhere(self, use: Use, bindings: Sequence[Binding]) -> list[Binding]:
-        """The bindings that may give a declared global its value before the use.
+        """Returns the bindings that may set a declared global before the use.
 
-        Not those of its own function that come later, nor those of any function that change the
-        value it has (``n += 1``).
+        Excludes later bindings in its own function, and updates of the value (``n += 1``) in any
+        function.
         """
         function = outside_comprehensions(use.scope).unit
         return [
@@ -268,7 +264,7 @@ class _Rules:
         ]
 
     def _all_branches(self, use: Use, bindings: Sequence[Binding]) -> None:
-        """A use that no binding is sure to come before needs all of them."""
+        """Adds edges to all bindings, for a use without a binding that always precedes it."""
         for binding in bindings:
             if not self._goes_alone(binding.unit):
                 self.edge(binding.unit, use.unit)
@@ -276,7 +272,7 @@ class _Rules:
             self._jumps(binding.unit, use.unit)
 
     def _jumps(self, unit: int, use: int) -> None:
-        """In an ``if`` that holds a ``break``, checkers let any branch bind."""
+        """Handles an ``if`` with a ``break``, in which checkers accept a binding in any branch."""
         outermost = 0
         while unit > 0 and not self.units.contains(unit, use):
             statements = self.nodes[unit].statements
@@ -290,9 +286,9 @@ class _Rules:
             self.any_of((jump for jump in self.jumps if outermost < jump <= last), use)
 
     def _value(self, bindings: Sequence[Binding], operation: str, use: Use | Load) -> None:
-        """An operation needs a binding whose value may allow it, if another's does not.
+        """Adds edges from an operation to a binding that may support it, if another does not.
 
-        A binding that does not allow it, and is sure to run, hides the bindings before it.
+        A binding that does not support it and always runs hides the earlier bindings.
         """
         refusing = [b for b in bindings if b.kind is not None and not _allows(b.kind, operation)]
         if not refusing:
@@ -302,7 +298,7 @@ class _Rules:
         self.any_of(allowing, use.unit)
 
     def _is_sure(self, binding: Binding, use: Use | Load) -> bool:
-        """Whether checkers assume that the binding runs before a use that may follow it.
+        """Returns True if checkers assume that the binding runs before a use that may follow it.
 
         They do if it is in a block around the use. Blocks of ``with``, loops and ``try`` count as
         part of the block around them, and a branch of an ``if`` as around its test and the rest of
@@ -321,7 +317,7 @@ class _Rules:
         return not binding.vague and self._opening(block) <= use.unit <= self._closing(block)
 
     def _opening(self, block: int) -> int:
-        """The first node that checkers count to a block; see :meth:`_is_sure`."""
+        """Returns the first node that checkers assign to a block (:meth:`_is_sure`)."""
         node = self.nodes[block]
         if not self._is_branch(block) or node.kind == "elif":
             return block
@@ -329,22 +325,22 @@ class _Rules:
         return tests[-1] if tests and node.kind == "else" else node.parent
 
     def _closing(self, block: int) -> int:
-        """The last node that checkers count to a block."""
+        """Returns the last node that checkers assign to a block."""
         return self.nodes[self.nodes[block].parent if self._is_branch(block) else block].last
 
     def _is_branch(self, block: int) -> bool:
-        """Whether a block is a branch of an ``if``."""
+        """Returns True if a block is a branch of an ``if``."""
         statements = self.nodes[self.nodes[block].parent].statements if block else []
         return bool(statements) and isinstance(statements[0], ast.If)
 
     def _goes_alone(self, unit: int) -> bool:
-        """Whether a unit is the only one of its ``elif``, handler or case, which dies with it."""
+        """Returns True if a unit is the only one of its ``elif``, handler or case."""
         clause = self.nodes[self.nodes[self.units.whole(unit)].parent]
         units = [child for child in clause.children if self.nodes[child].kind != "line"]
         return clause.kind in ("elif", "handler", "case") and len(units) == 1
 
     def _reaching(self, use: Use, bindings: Sequence[Binding]) -> Sequence[Binding]:
-        """The bindings whose value may reach a use in the same scope."""
+        """Returns the bindings whose value may reach a use in the same scope."""
         floor = None
         for binding in bindings:
             if binding.order > use.order:
@@ -363,7 +359,7 @@ class _Rules:
         ]
 
     def _open_loop(self, unit: int, floor: int) -> int:
-        """The outermost loop around a unit but not around ``floor``, in the same function, or 0."""
+        """Returns the outermost loop around a unit but not ``floor``, in its function, or 0."""
         loop = 0
         while unit > 0:
             if self.units.contains(unit, floor):
@@ -375,7 +371,7 @@ class _Rules:
         return loop
 
     def _branch_ends(self, unit: int, use: int) -> None:
-        """A use after branches that bind its name needs the statements that end the others.
+        """Adds edges from a use after binding branches to the statements that leave the others.
 
         After a loop that binds it, the use needs the loop's ``break`` statements.
         """
@@ -392,7 +388,7 @@ class _Rules:
             clause = self.nodes[statement].parent
 
     def _ends(self, clause: int) -> list[int]:
-        """The nodes at the end of a clause that leave it for good."""
+        """Returns the nodes at the end of a clause that leave it."""
         node = self.nodes[clause]
         if not node.children:
             return [clause] if any(map(_leaves, node.statements)) else []
@@ -402,12 +398,10 @@ class _Rules:
             ends += self._ends(inner)
         return ends
 
-    # -- rules 4 and 5 -----------------------------------------------------------------------------
-
     def attributes(self) -> None:
         for load in self.facts.loads:
             for bindings in self._binders(load):
-                # A later one in the same function comes too late.
+                # A later one in the same function is too late.
                 before = [
                     b for b in bindings if b.scope is not load.scope or b.order < load.order
                 ] or bindings
@@ -417,7 +411,7 @@ class _Rules:
                     self._results((b for b in bindings if _is_property(b)), load.unit)
 
     def _binders(self, load: Load | Call) -> list[list[Binding]]:
-        """The places that bind an attribute, by class."""
+        """Returns the bindings of an attribute, by class."""
         bindings = self.facts.attributes.get(load.name)
         if not bindings or self._is_module(load):
             return []
@@ -451,7 +445,7 @@ class _Rules:
             self.edges(function.super_inits, function.unit)
 
     def _results(self, bindings: Iterable[Binding], dependent: int) -> None:
-        """The value of a call needs a result of each function that may be called."""
+        """Adds edges from the value of a call to a result of each function that may be called."""
         for binding in bindings:
             if isinstance(binding.definition, Function):
                 self.any_of(binding.definition.results, dependent)
@@ -465,7 +459,7 @@ class _Rules:
                 own = {b for b in bindings if self.units.contains(scope.unit, b)}
                 for binding in own:
                     self.edge(unit, binding)
-                if kind == "nonlocal":  # a function that declares the name too binds nothing
+                if kind == "nonlocal":  # a function that also declares the name has no binding
                     declaring = [s.unit for s in scopes if name in s.declared]
                     inner = {b for s in declaring for b in bindings if self.units.contains(s, b)}
                     self.any_of((b for b in bindings if b not in inner), unit)
@@ -474,8 +468,6 @@ class _Rules:
                 declared = outside_comprehensions(use.scope).declared
                 if use.name in declared:
                     self.edge(declared[use.name][1], use.unit)
-
-    # -- classes and handlers ----------------------------------------------------------------------
 
     def classes(self) -> None:
         for use in self.facts.uses:
@@ -488,7 +480,7 @@ class _Rules:
                     self._special_methods(definition, use.unit)
         for load in self.facts.loads:
             own = self_class(load.scope, load.base)
-            if own is not None:  # pylint accepts any attribute of a class that makes them up
+            if own is not None:  # pylint accepts any attribute of a class with dynamic ones
                 self.edges((u for name, u in own.methods if name in _ANY_ATTRIBUTE), load.unit)
         for call in self.facts.calls:
             if not call.method:
@@ -496,7 +488,7 @@ class _Rules:
                     self._construction(definition, call)
 
     def _classes(self, scope: Scope, name: str) -> list[Class]:
-        """The classes of the program that a name may stand for."""
+        """Returns the program's classes that a name may refer to."""
         found = lookup(scope, name)
         definitions = [binding.definition for binding in found[1]] if found else []
         return [definition for definition in definitions if isinstance(definition, Class)]
@@ -517,7 +509,7 @@ class _Rules:
             self.edges((unit for _, unit in definition.methods), call.unit)
 
     def _is_concrete(self, definition: Class, scope: Scope) -> bool:
-        """Whether no base can have abstract methods that the class must define."""
+        """Returns True if no base can have abstract methods that the class must define."""
         waiting = [definition]
         seen: set[int] = set()
         while waiting:
@@ -545,8 +537,6 @@ class _Rules:
                     if _EXCUSING.intersection(_caught(handler)):
                         self.edge(self.units.node_of[handler], number)
 
-    # -- rule 6 ------------------------------------------------------------------------------------
-
     def faults(self) -> None:
         if not self.facts.star_imports:
             for use in self.facts.uses:
@@ -556,7 +546,7 @@ class _Rules:
             self._fault(unit)
 
     def _fault(self, unit: int) -> None:
-        """Marks a node as faulty, unless it is in a ``try`` that excuses errors."""
+        """Marks a node as faulty, unless it is in a ``try`` that suppresses errors."""
         at = unit
         while at > 0:
             node = self.nodes[at]
@@ -572,8 +562,6 @@ class _Rules:
             and isinstance(statements[0], (ast.Try, ast.TryStar))
             and any(_EXCUSING.intersection(_caught(h)) for h in statements[0].handlers)
         )
-
-    # -- rule 8 ------------------------------------------------------------------------------------
 
     def signatures(self) -> None:
         if not self.units.signatures:
@@ -591,7 +579,7 @@ class _Rules:
                 )
 
     def _definitions(self) -> list[tuple[str, int]]:
-        """(name, node): uses of the name need the signature of the node's definition."""
+        """Returns (name, node): uses of the name need the signature of the node's definition."""
         found = [(function.name, function.unit) for function in self.facts.functions]
         for owner in self.facts.classes:
             definition = self.nodes[owner.unit].statements[0]
@@ -605,7 +593,7 @@ class _Rules:
 
 
 def _breaks(units: Units) -> dict[int, list[int]]:
-    """The nodes with a ``break``, by the loop around them."""
+    """Returns the nodes with a ``break``, by enclosing loop."""
     breaks: dict[int, list[int]] = {}
     for number, node in enumerate(units.nodes):
         if not any(isinstance(statement, ast.Break) for statement in node.statements):
@@ -621,7 +609,7 @@ def _breaks(units: Units) -> dict[int, list[int]]:
 
 
 def _is_deferred(scope: Scope, target: Scope) -> bool:
-    """Whether code of ``scope`` may run later than the code around it in ``target``."""
+    """Returns True if code of ``scope`` may run later than the code around it in ``target``."""
     at: Scope | None = scope
     while at is not None and at is not target:
         if at.kind == "function":
@@ -631,7 +619,7 @@ def _is_deferred(scope: Scope, target: Scope) -> bool:
 
 
 def _leaves(statement: ast.stmt) -> bool:
-    """Whether a simple statement leaves its block for good."""
+    """Returns True if a simple statement leaves its block."""
     if isinstance(statement, _ENDS):
         return True
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
@@ -642,11 +630,11 @@ def _leaves(statement: ast.stmt) -> bool:
 
 
 def _allows(kind: type, operation: str) -> bool:
-    """Whether a built-in type supports an operation; see :class:`Use`."""
+    """Returns True if a built-in type supports an operation (:class:`Use`)."""
     if kind is type(None) and not is_special(operation):
         return True  # checkers do not report attributes of None
     needed = _ITERABLE.get(operation, (operation,))
-    # Not hasattr, which finds what the metaclass has too: a class can be called, a list can't.
+    # Not hasattr, which also finds the metaclass's: a class is callable, a list is not.
     return any(name in vars(base) for base in kind.__mro__ for name in needed)
 
 
@@ -664,7 +652,7 @@ def _is_property(binding: Binding) -> bool:
 
 
 def _caught(handler: ast.ExceptHandler) -> list[str]:
-    """The names of the exceptions a handler catches; "" for all."""
+    """Returns the names of the exceptions that a handler catches; "" for all."""
     if handler.type is None:
         return [""]
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]

@@ -1,8 +1,9 @@
-r"""Insert-only edits and sequences of them: the data that this package's other files exchange.
+r"""Insert-only edits and edit sequences, the package's data types.
 
 A *state* is a list of lines. Its text is each line followed by "\n", so the empty state is "" and
 every other state ends in a newline. The first state is empty; each edit turns a state into the next
-by inserting lines; the last state is the program. Nothing here knows Python or the text format.
+by inserting lines; the last state is the program. This module is independent of Python and of the
+text format.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from codegen.errors import InputError, SkippedExample
 
 
 class UnsupportedProgram(SkippedExample):
-    """A program has no edit sequence: a sound reason to skip it.
+    """A program has no edit sequence, a valid reason to skip it.
 
     ``reason`` is one of ``not_python``, ``unknown_language``, ``not_clean``, ``syntax_error``,
     ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
@@ -30,8 +31,8 @@ class Hunk:
     """Consecutive lines to insert.
 
     Attributes:
-        start: the number of lines above the new ones in the state *before the edit*.
-        lines: the new lines, without line ends; at least one.
+        start: number of lines above the new ones in the state *before the edit*.
+        lines: new lines, without line ends; at least one.
     """
 
     start: int
@@ -63,18 +64,18 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class EditSequence:
-    """The edits that write a program, in the order of writing."""
+    """The edits that write a program, in writing order."""
 
     edits: tuple[Edit, ...]
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The text after each edit; the last is the program. Computed at each access."""
+        """Text after each edit; the last is the program. Computed on each access."""
         return states(self.edits)
 
     @property
     def program(self) -> str:
-        """The text after the last edit, "" if there is none."""
+        """Text after the last edit; "" without edits."""
         lines: list[str] = []
         for edit in self.edits:
             lines = apply(lines, edit)
@@ -82,7 +83,7 @@ class EditSequence:
 
 
 def apply(lines: Sequence[str], edit: Edit) -> list[str]:
-    """The state after an edit.
+    """Returns the state after an edit.
 
     Raises:
         InputError: if a hunk starts below the end of the state.
@@ -102,7 +103,7 @@ def apply(lines: Sequence[str], edit: Edit) -> list[str]:
 
 
 def iter_states(edits: Iterable[Edit]) -> Iterator[list[str]]:
-    """The lines of the state after each edit."""
+    """Yields the lines of the state after each edit."""
     lines: list[str] = []
     for edit in edits:
         lines = apply(lines, edit)
@@ -110,26 +111,26 @@ def iter_states(edits: Iterable[Edit]) -> Iterator[list[str]]:
 
 
 def states(edits: Iterable[Edit]) -> tuple[str, ...]:
-    """The text of the state after each edit; the empty first state is left out."""
+    """Returns the text of the state after each edit, without the empty first state."""
     return tuple(map(to_text, iter_states(edits)))
 
 
 def to_text(lines: Sequence[str]) -> str:
-    """The text of a state: each line followed by a newline."""
+    """Returns the text of a state: each line followed by a newline."""
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def from_text(text: str) -> list[str]:
-    """The lines of a state's text; a last line without its end is one too."""
+    """Returns the lines of a state's text; the last line may lack its newline."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequence:
-    """The edits that undo deletions, last deletion first.
+    """Returns the edits that undo deletions, last deletion first.
 
     Args:
-        deletions: the numbers of the lines that each deletes; together all lines, each once. An
-            empty deletion has no edit.
+        deletions: line numbers of each deletion; together all lines, each once. An empty deletion
+            has no edit.
     """
     alive = list(range(len(lines)))
     edits = [_cut_out(alive, sorted(deleted), lines) for deleted in deletions if deleted]
@@ -137,7 +138,7 @@ def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequ
 
 
 def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> Edit:
-    """Removes lines from the sorted ``alive``, and returns the edit that inserts them again."""
+    """Removes lines from the sorted ``alive``, and returns the edit that reinserts them."""
     hunks = []
     done = 0
     position = 0

@@ -1,4 +1,4 @@
-"""From examples to training texts: the generator that the data engine calls, with its options."""
+"""The generator of LintSeq training texts, with its options."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def training_texts(
     format: Format = "diff",
     notes: Mapping[str, object] | None = None,
 ) -> list[TrainingText]:
-    """The texts of one sequence of an example.
+    """Returns the texts of one sequence of an example.
 
     Args:
-        example: gives the instruction and the id: ``ID#lintseq-NUMBER``, of a pair
+        example: source of the instruction and the id: ``ID#lintseq-NUMBER``, for pairs
             ``ID#lintseq-NUMBER.PAIR``.
-        number: of the sequence, from 0.
-        sequence: writes the example's program.
-        notes: added to ``meta``; with ``pairs`` to the first text's.
+        number: number of the sequence, from 0.
+        sequence: edits that write the example's program.
+        notes: entries for ``meta``; with ``pairs``, of the first text.
 
     Raises:
-        UnsupportedProgram: ``contains_marker``, if a line holds the marker.
-        InputError: if a line holds a line end.
+        UnsupportedProgram: ``contains_marker``, if a line contains the marker.
+        InputError: if a line contains a line end.
     """
     text = format_edits(sequence.edits, anchored=format == "anchored")
     if format == "pairs":
@@ -108,18 +108,18 @@ def _sizes(edits: Sequence[Edit]) -> dict[str, object]:
 
 
 def state_before(text: TrainingText) -> str:
-    """The state that a text's first edit changes: "" unless it is one of ``pairs``."""
+    """Returns the state before a text's first edit: "" unless the format is ``pairs``."""
     return text.segments[1].text if "pair" in text.meta else ""
 
 
 def program_of(texts: Sequence[TrainingText]) -> str:
-    """The program that the texts of one sequence write.
+    """Returns the program that the texts of one sequence write.
 
     Args:
         texts: all of :func:`training_texts`, in any order.
 
     Raises:
-        InputError: naming the text that is malformed, or missing.
+        InputError: naming the malformed or missing text.
     """
     texts = sorted(texts, key=lambda text: text.meta.get("pair", 0))
     state = ""
@@ -142,9 +142,9 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 Preset = Literal["paper"]
 PRESETS: Mapping[Preset, Mapping[str, object]] = {"paper": {"engine": "reference", "sequences": 5}}
 
-# Adds about 15 % to the time of ``ruff``; a million sequences still give about 30,000 states.
+# Adds about 15% to the time of ``ruff``; a million sequences still yield about 30,000 states.
 DEFAULT_AUDIT = 0.005
-# A share of the audit: a sequence of the published algorithm costs as much as 20 audited states.
+# Fraction of the audit: a sequence of the published algorithm costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
 # The engines that allow no other settings than these.
@@ -162,10 +162,10 @@ def edit_sequence(
     verify: Verify = "ruff",
     strict: bool = False,
 ) -> EditSequence:
-    """One verified edit sequence of a program; its last state is the program's normal form.
+    """Returns one verified edit sequence of a program; its last state is the normal form.
 
     Raises:
-        UnsupportedProgram: if the program has no edit sequence, with the reason.
+        UnsupportedProgram: with the reason that the program has no edit sequence.
         VerificationFailed: if a state stays dirty after all repairs.
         ConfigError: for an unknown option.
     """
@@ -178,7 +178,7 @@ def edit_sequence(
 
 
 class _Sequence(NamedTuple):
-    """A sequence, and the notes about it in ``meta``."""
+    """A sequence, and its notes for ``meta``."""
 
     edits: EditSequence
     notes: Mapping[str, int]
@@ -188,39 +188,38 @@ class _Sequence(NamedTuple):
 class LintSeq(MadeTogether):
     """Programs as sequences of edits that keep them lint-clean.
 
-    An example's ``language`` says how it is read: Python, or a language of
-    :data:`codegen.lintseq.languages.GRAMMARS`, for which the options ``strict``, ``audit`` and the
-    other engines do nothing.
+    An example's ``language`` is Python or a language of
+    :data:`codegen.lintseq.languages.GRAMMARS`, for which ``strict``, ``audit`` and the other
+    engines have no effect.
 
-    Sequence k of an example has its own random generator, derived from the example's, so it is the
-    same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
-    ``hunks`` and ``lines``. The first text of a sequence also has ``fallbacks`` (1) if the
-    published algorithm drew it after all repairs, ``joined_edits`` if in another language than
-    Python dirty states were left out, ``audited_states`` and ``dirty_states`` if states
-    were audited, and ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits`` if the
-    published algorithm drew a sequence of the program for comparison. An example's first text has
-    ``failed_sequences``, the number without a clean form, if there are any.
+    Sequence k of an example has its own random generator, derived from the example's, so it does
+    not depend on the number of sequences. A text's ``meta`` has its numbers of ``edits``, ``hunks``
+    and ``lines``. The first text of a sequence also has ``fallbacks`` (1) if the published
+    algorithm sampled it after all repairs, ``joined_edits`` if dirty states were skipped (not in
+    Python), ``audited_states`` and ``dirty_states`` if states were audited, and
+    ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits`` if the published
+    algorithm also ran for comparison. An example's first text has ``failed_sequences``, the number
+    of sequences without a clean form, if any.
 
-    None is replaced by the best value for the other options.
+    None selects the best value for the other options.
 
     Attributes:
         preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences per example.
         sequences: independent edit sequences per example (None: 1; the paper has 5).
-        granularity: the smallest piece that an edit inserts, ``line`` (None) or ``statement``.
+        granularity: smallest unit that an edit inserts, ``line`` (None) or ``statement``.
         verify: the check of the states, ``ruff`` (None) or another of
             :mod:`codegen.lintseq.verify`; ``strict`` is the same as ``pylint``.
         strict: apply the stricter dependency rules: fewer and larger edits.
         engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
-            algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
-            nothing.
-        format: the form of the texts; see :mod:`codegen.lintseq.generator`.
-        audit: the share of states that pylint checks too, to estimate how many it would reject; it
-            never changes a text. For a fifth of this share of the sequences, the published
-            algorithm draws one of the same program, to compare the numbers of edits. None is 0.005
-            with a faster check, else 0.
+            algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, without checks.
+        format: form of the texts.
+        audit: fraction of states that pylint also checks, to estimate how many it would reject;
+            never changes a text. For a fifth of this fraction of the sequences, the published
+            algorithm also runs on the program, to compare the numbers of edits. None is 0.005 with
+            a faster check, else 0.
 
     Raises:
-        ConfigError: for an unknown value, or one that does not fit the others.
+        ConfigError: for unknown or conflicting values.
     """
 
     sequences: int | None = None
@@ -239,7 +238,7 @@ class LintSeq(MadeTogether):
             if self.engine not in (None, PRESETS[self.preset]["engine"]):
                 raise ConfigError(
                     f"preset {self.preset!r} has another engine than {self.engine!r}.",
-                    "Give only one of them.",
+                    "Set only one of them.",
                 )
         if self.verify == "strict":
             object.__setattr__(self, "verify", "pylint")
@@ -257,12 +256,12 @@ class LintSeq(MadeTogether):
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
                     f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
-                    f"Leave {name} out, or choose engine 'fast'.",
+                    f"Remove {name}, or choose engine 'fast'.",
                 )
         if fixed and self.strict:
             raise ConfigError(
-                f"engine {self.engine!r} has no dependency rules, so they can't be strict.",
-                "Leave strict out, or choose engine 'fast'.",
+                f"engine {self.engine!r} has no dependency rules, so they cannot be strict.",
+                "Remove strict, or choose engine 'fast'.",
             )
         self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
         self._settle_audit()
@@ -278,11 +277,11 @@ class LintSeq(MadeTogether):
             worth = self.engine == "fast" and not every_state
             object.__setattr__(self, "audit", DEFAULT_AUDIT if worth else 0.0)
         if not isinstance(self.audit, (int, float)) or not 0 <= self.audit <= 1:
-            raise ConfigError(f"audit is {self.audit!r}; it must be a share between 0 and 1.")
+            raise ConfigError(f"audit is {self.audit!r}; it must be between 0 and 1.")
         if self.audit and every_state:
             raise ConfigError(
                 f"audit is {self.audit}, but pylint checks every state here.",
-                "Leave audit out, or choose another check than pylint.",
+                "Remove audit, or choose another check than pylint.",
             )
         if (self.audit or every_state) and importlib.util.find_spec("pylint") is None:
             raise ConfigError(
@@ -291,9 +290,9 @@ class LintSeq(MadeTogether):
             )
 
     def generate_many(self, items):
-        """What :meth:`generate` yields or raises for each item, with one call of the check.
+        """Returns the texts of each item, or its error, with one call of the check.
 
-        That is :class:`UnsupportedProgram`, with the reason, if a program has no edit sequence, or
+        The error is :class:`UnsupportedProgram`, if a program has no edit sequence, or
         :class:`VerificationFailed` if none of its sequences passed the check.
         """
         count = self.sequences or 1
@@ -318,7 +317,7 @@ class LintSeq(MadeTogether):
         ]
         jobs = [(item, random.Random(seed)) for item, seed in flat]
         verified = verified_sequences(jobs, self.verify or "ruff")
-        # Audits know Python alone.
+        # Audits support only Python.
         seeds_audited = [seed if item.language == "python" else None for item, seed in flat]
         noted = iter(self._noted(verified, seeds_audited))
         return [
@@ -340,10 +339,10 @@ class LintSeq(MadeTogether):
     def _noted(
         self, results: Sequence[Verified | Failure], seeds: Sequence[int | None]
     ) -> list[_Sequence | Failure]:
-        """The sequences with their notes, including the audit's of those with a seed."""
+        """Adds notes to the sequences, including the audit's for those with a seed."""
         counts: dict[int, Mapping[str, int]] = {}
         if self.audit:
-            # Separate generators, so that the audit changes no draw of the texts.
+            # Separate generators, so that the audit does not change the texts.
             drawn = {
                 number: (found.sequence, random.Random(f"audit {seed}"))
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
@@ -371,7 +370,7 @@ class LintSeq(MadeTogether):
     def _draw_each(
         self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
     ) -> list[list[_Sequence | Failure] | UnsupportedProgram]:
-        """Draws one sequence after another by a published algorithm."""
+        """Samples sequences one by one by a published algorithm."""
         drawn: list[list[_Sequence | Failure] | UnsupportedProgram] = []
         for example, own in zip(examples, seeds, strict=True):
             try:
@@ -394,7 +393,7 @@ class LintSeq(MadeTogether):
         failures = [item for item in found if not isinstance(item, _Sequence)]
         if len(failures) == len(found):
             return failures[0]
-        # In one text only, since the card sums over all texts.
+        # Only in one text, since the card sums over all texts.
         extra = {"failed_sequences": len(failures)} if failures else {}
         texts: list[TrainingText] = []
         try:

@@ -1,17 +1,17 @@
-"""Granularity ``line``: the lines inside a statement that can be deleted alone.
+"""Granularity ``line``: finds the lines inside a statement that can be deleted separately.
 
 The paper deletes physical lines. Here a line stays with its statement unless all of this holds for
-it, or for some consecutive lines, which then are a *piece*:
+it, or for some consecutive lines, which then form a *piece*:
 
-- It holds only whole elements of a bracketed list (of a call, a display, parameters, imported
+- It contains only whole elements of a bracketed list (of a call, a display, parameters, imported
   names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or`` of a
   condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent string
   literals; or it is an inner line of a triple-quoted string, or a decorator.
 - The rest is valid Python, whichever other pieces are deleted. Where some must stay (one imported
   name, the comma of a tuple), a :class:`Minimum` says what is deleted with the last of them.
-- No checker is known to object to the rest. Not deleted are arguments without which a call would
-  not fit a signature, parameters that Python fills (``self``), values of a format string,
-  ``__slots__``, and decorators that give a definition another meaning.
+- No checker is known to reject the rest. Not deleted are arguments that a signature requires,
+  parameters that Python fills (``self``), values of a format string, ``__slots__``, and decorators
+  that change a definition's meaning.
 
 Pieces nest: an element that spans several lines is a piece, with pieces inside. Comments and blank
 lines above a piece go with it.
@@ -72,9 +72,9 @@ class Stretch:
     """The tokens of some lines.
 
     Attributes:
-        tokens: in the order of the text.
-        groups: the bracketed groups, by their opening bracket.
-        top: the tokens and groups outside of brackets.
+        tokens: tokens in text order.
+        groups: bracketed groups, by opening bracket.
+        top: tokens and groups outside of brackets.
     """
 
     def __init__(self, lines: Sequence[str], first: int, stop: int) -> None:
@@ -83,11 +83,11 @@ class Stretch:
         self.groups, self.top = _groups(self.tokens)
 
     def begins_line(self, token: int) -> bool:
-        """Whether a line begins with this token."""
+        """Returns True if a line starts with this token."""
         return token == 0 or self.tokens[token - 1].end_line < self.tokens[token].line
 
     def ends_line(self, token: int) -> bool:
-        """Whether a line of code ends with this token."""
+        """Returns True if a line of code ends with this token."""
         following = token + 1
         if following == len(self.tokens):
             return True
@@ -98,7 +98,7 @@ def _tokens(lines: Sequence[str], first: int, stop: int) -> list[Token]:
     """The tokens of some lines.
 
     Raises:
-        tokenize.TokenError, SyntaxError: if the lines alone are no whole tokens.
+        tokenize.TokenError, SyntaxError: if the lines cannot be tokenized separately.
     """
     text = "\n".join(lines[first:stop]) + "\n"
     tokens: list[Token] = []
@@ -164,11 +164,11 @@ class Callees:
                 self.imported.update(a.asname or a.name.split(".")[0] for a in node.names)
 
     def is_unique(self, name: str) -> bool:
-        """Whether the program defines a function or class of that name just once."""
+        """Returns True if the program defines a function or class of that name exactly once."""
         return len(self.definitions.get(name, ())) == 1
 
     def needed(self, call: ast.Call) -> set[ast.AST]:
-        """The arguments and keywords that a checker would miss in the call."""
+        """Returns the arguments and keywords that a checker requires in the call."""
         function = call.func
         name = getattr(function, "attr", getattr(function, "id", ""))
         everything: set[ast.AST] = {*call.args, *call.keywords}
@@ -189,7 +189,7 @@ class Callees:
 
 
 def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
-    """The arguments of a call that a function does not need."""
+    """Yields the arguments of a call that a function does not need."""
     if isinstance(definition, ast.ClassDef) or definition.decorator_list:
         return
     arguments = definition.args
@@ -218,7 +218,7 @@ _CONSTRUCTORS = frozenset({"__init__", "__new__", "__call__"})
 
 
 class Elements(NamedTuple):
-    """A bracketed list: its number of elements, those that must stay, and its kind."""
+    """A bracketed list: its number of elements, the required elements, and its kind."""
 
     number: int
     kept: frozenset[int] = frozenset()
@@ -247,7 +247,7 @@ class Brackets:
             self._describe(owner)
 
     def of(self, group: Group) -> Elements | None:
-        """The elements of a group; None if they are not known."""
+        """Returns the elements of a group; None if unknown."""
         opening, closing = self.tokens[group.start], self.tokens[group.end]
         elements = self.elements.get((closing.line, closing.column))
         if elements and elements.begins not in (None, (opening.line, opening.column)):
@@ -348,7 +348,7 @@ class Brackets:
 
 
 def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a statement or clause outside of its blocks; an f-string counts as one node."""
+    """Yields a statement's or clause's nodes outside of its blocks; an f-string is one node."""
     stack = list(_header(owner))
     while stack:
         node = stack.pop()
@@ -371,7 +371,7 @@ def placed_parts(owner: ast.AST, by_line: Mapping[int, int]) -> Iterator[tuple[a
 
 
 def is_f_string(node: ast.AST) -> bool:
-    """Whether a node is an f-string, or a t-string of Python 3.14."""
+    """Returns True for an f-string, or a t-string of Python 3.14."""
     return type(node).__name__ in ("JoinedStr", "TemplateStr")
 
 
@@ -386,7 +386,7 @@ Span = tuple[int, int]  # lines, half-open
 _JOINS = frozenset({"and", "or"})
 _AFTER_OPERAND = frozenset({*_JOINS, "if", "else", "for", "async", ",", ":"})
 _NOT_IN_OPERAND = frozenset({"if", "else", "for", "async", ",", ":", "lambda", ":=", "="})
-# Decorators without which a definition means something else to its users, or to a checker.
+# Decorators that must stay, since they change a definition's meaning to users or checkers.
 _DEFINING = re.compile(
     r"property|staticmethod|classmethod|setter|getter|deleter|overload|dataclass|attrs?|define"
     r"|frozen|mutable|s|contextmanager|asynccontextmanager|total_ordering|singledispatch(method)?"
@@ -400,7 +400,7 @@ _STRING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
 
 
 class Minimum(NamedTuple):
-    """When all these pieces are deleted, the target is too; ``None`` is the enclosing node."""
+    """Pieces whose joint deletion deletes the target; ``None`` is the enclosing node."""
 
     pieces: tuple[Span, ...]
     target: Span | None
@@ -412,7 +412,7 @@ class Pieces:
 
     Attributes:
         spans: their lines, parents before children; two either nest or are disjoint.
-        minimums: pieces of which some must stay.
+        minimums: sets of pieces that must not all be deleted.
         signature: the parameters and decorators of the definition among them.
     """
 
@@ -424,7 +424,7 @@ class Pieces:
 def find_pieces(
     lines: Sequence[str], span: Span, owners: Sequence[ast.AST], callees: Callees
 ) -> Pieces:
-    """The pieces of a statement, of the header of one, or of a clause's.
+    """Finds the pieces of a statement, a statement's header or a clause's header.
 
     Args:
         owners: the statements (or the handler, case or ``if`` of the clause) on these lines.
@@ -486,16 +486,14 @@ class _Finder:
         )
 
     def _with_comments(self, span: Span) -> int:
-        """The first line of a piece, or of the comments and blank lines above it."""
+        """Returns the first line of a piece, or of the comments and blank lines above it."""
         first = span[0]
         while first - 1 > self.stretch.first and first - 1 not in self.code:
             first -= 1
         return first
 
-    # -- pieces ------------------------------------------------------------------------------------
-
     def add(self, start: int, end: int) -> Span | None:
-        """Makes a piece of the lines of some tokens, if nothing else is on them."""
+        """Adds the lines of some tokens as a piece, if they contain no other tokens."""
         if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):
             return None
         span = self.tokens[start].line, self.tokens[end].end_line + 1
@@ -507,11 +505,11 @@ class _Finder:
         return span
 
     def list_of(self, group: Group, elements: Elements) -> None:
-        """Whole elements of a list, with their commas."""
+        """Adds whole elements of a list, with their commas."""
         kind = elements.kind
         slices = list(_slices(group))
         if len(slices) != elements.number:
-            return  # a generator or lambda with commas of its own
+            return  # a generator or lambda with its own commas
         runs: list[tuple[Span | None, range]] = []
         for run in self._runs([end for _, end in slices]):
             kept = elements.kept.intersection(run)
@@ -529,7 +527,7 @@ class _Finder:
                 self.minimums.append(Minimum(tuple(commas), last))
 
     def _runs(self, ends: Sequence[int]) -> Iterator[range]:
-        """Consecutive parts, by number, that together end with a line, or are the last.
+        """Yields ranges of consecutive parts that end with a line, or are the last.
 
         Args:
             ends: the last token of each part.
@@ -543,7 +541,7 @@ class _Finder:
     def _markers(
         self, runs: Sequence[tuple[Span | None, range]], slices: Sequence[tuple[int, int]]
     ) -> None:
-        """A bare ``*`` needs a parameter below it, a ``/`` one above it."""
+        """Adds minimums: a bare ``*`` needs a parameter below it, a ``/`` one above it."""
         words = [
             [token.text for token in self.tokens[start : end + 1] if token.text != ","]
             for start, end in slices
@@ -562,7 +560,7 @@ class _Finder:
                 self.minimums.append(Minimum(pieces, None))
 
     def condition(self, group: Group) -> None:
-        """``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
+        """Adds ``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
         items = group.items
         in_comprehension = False
         for run in self._runs([item.end for item in items]):
@@ -586,7 +584,7 @@ class _Finder:
                 self.add(item.start, items[run[-1]].end)
 
     def adjacent_strings(self, group: Group) -> None:
-        """Some of several string literals that make up one."""
+        """Adds adjacent string literals that are concatenated."""
         at = 0
         for is_string, run in groupby(group.items, lambda item: self.tokens[item.start].string):
             strings = list(run)
@@ -606,7 +604,7 @@ class _Finder:
                 self.minimums.append(Minimum(spans, None))
 
     def inner_lines(self, number: int) -> None:
-        """The lines of a triple-quoted string without its first and last."""
+        """Adds the lines of a triple-quoted string except its first and last."""
         token = self.tokens[number]
         match = _STRING.match(self.lines[token.line], token.column)
         if match is None or len(match[2]) == 1:
@@ -626,12 +624,12 @@ class _Finder:
                 first = None
 
     def _is_statement(self, number: int) -> bool:
-        """Whether a token is a statement of its own, such as a docstring."""
+        """Returns True if a token is a separate statement, such as a docstring."""
         before = self.tokens[number - 1].text if number else "\n"
         return before in ("\n", ";") and self.tokens[number + 1].text in ("\n", ";")
 
     def _is_format(self, number: int) -> bool:
-        """Whether a string may be a format string, whose fields and values must agree."""
+        """Returns True if a string may be a format string, whose fields and values must agree."""
         token = self.tokens[number]
         lines = self.lines[token.line : token.end_line + 1]
         first, last = lines[0][token.column :], lines[-1][: token.end_column]
@@ -643,7 +641,7 @@ class _Finder:
         return "%" in text or (not is_f and "{" in text)
 
     def decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        """Decorators without which a definition keeps its meaning."""
+        """Makes pieces of decorators that do not change a definition's meaning."""
         if not self.callees.is_unique(node.name):
             return
         top = self.stretch.top
@@ -664,7 +662,7 @@ class _Finder:
 
 
 def _slices(group: Group) -> Iterator[tuple[int, int]]:
-    """The first and last token of each element, the last being its comma where it has one."""
+    """Yields the first and last token of each element; the last is its comma, if any."""
     start = None
     end = group.start
     for item in group.items:
@@ -678,7 +676,7 @@ def _slices(group: Group) -> Iterator[tuple[int, int]]:
 
 
 def parents_of(spans: Iterable[Span]) -> list[int]:
-    """For each of some nested spans, parents first, the number of the smallest around it, or -1."""
+    """Returns the index of each nested span's parent, or -1; parents come first."""
     parents = []
     around: list[tuple[int, Span]] = []
     for number, span in enumerate(spans):

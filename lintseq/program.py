@@ -1,13 +1,13 @@
-r"""A program prepared for sampling: its normal form, its pieces and their dependencies.
+r"""Prepares a program for sampling: its normal form, its pieces and their dependencies.
 
 The *normal form* round-trips: a byte order mark is dropped, line ends ("\r\n", "\r") become "\n",
-and a missing newline at the end is added, as Python itself reads source. Everything else is kept,
+and a missing final newline is added, as Python itself reads source. Everything else is kept,
 including blank lines at the end.
 
-:func:`line_weights` gives the odds of each line as the seed of a deletion, as in the reference code
+:func:`line_weights` are the odds of each line as the seed of a deletion, as in the reference code
 of LintSeq: deeper lines weigh more, so they are deleted earlier and written later. Blank lines,
-comments and the inside of global definitions (``NAME = [`` up to ``]``) are never drawn; they go
-with the lines around them.
+comments and the inside of global definitions (``NAME = [`` up to ``]``) are never sampled; they are
+deleted with the lines around them.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ class Prepared:
     """A program and its dependency graph. Nodes are numbered from 0, the module.
 
     Attributes:
-        lines: of the normal form, without line ends.
-        owners: the node that each line belongs to.
-        weights: of each line to be drawn as the seed of a deletion; 0 for blank lines and comments.
-        dependents: for each node, the nodes that must be deleted with it.
-        groups: for each node, the groups it is a member of.
-        group_sizes, group_targets: for each group, its number of members and the node that must be
-            deleted when all of them are.
-        faulty: nodes with errors of the program itself, which go with the first deletion.
-        inert: lines that no checker's verdict depends on: comments, text of docstrings.
-        idle: docstrings, each with nodes; it is inert too while one of these is there.
-        language: of the program.
+        lines: lines of the normal form, without line ends.
+        owners: node of each line.
+        weights: sampling weight of each line as the seed of a deletion; 0 for blank lines and
+            comments.
+        dependents: nodes that must be deleted with each node.
+        groups: groups of each node.
+        group_sizes, group_targets: number of members of each group, and the node that must be
+            deleted with the last of them.
+        faulty: nodes with errors of the program itself, removed by the first deletion.
+        inert: lines that do not affect any checker: comments, text of docstrings.
+        idle: docstring -> nodes; it is inert while one of these nodes exists.
+        language: language of the program.
     """
 
     lines: tuple[str, ...]
@@ -66,7 +67,7 @@ class Prepared:
         return "\n".join(self.lines) + "\n"
 
     def with_edges(self, edges: Mapping[int, Iterable[int]]) -> Prepared:
-        """A copy where further nodes must be deleted with each key."""
+        """Returns a copy in which extra nodes must be deleted with each key."""
         dependents = list(self.dependents)
         for node, more in edges.items():
             dependents[node] = tuple(sorted({*dependents[node], *more}))
@@ -74,7 +75,7 @@ class Prepared:
 
 
 def normalize(program: str) -> str:
-    """The normal form of a program; "" stays empty."""
+    """Returns the normal form of a program; "" stays empty."""
     text = with_newlines(program.removeprefix("\ufeff"))
     return text if not text or text.endswith("\n") else text + "\n"
 
@@ -94,7 +95,7 @@ def prepare(
             with their comments.
         strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits;
             only in Python.
-        language: of the program, ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.
+        language: ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -159,7 +160,7 @@ def _require_usable(text: str) -> None:
 
 
 def parse(text: str) -> ast.Module:
-    """The syntax tree of a program in its normal form.
+    """Parses a program in its normal form.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -192,7 +193,7 @@ _CLOSING = {"(": ")", "[": "]"}
 
 
 def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[float]:
-    """The weight of each line, 0 for one that is never drawn.
+    """Returns the weight of each line, 0 for lines that are never sampled.
 
     With ``i`` the indentation of a line, see :func:`indentations`, and ``tab`` the first positive
     one, a line weighs 1 if ``i`` is 0, else ``i / tab``.
@@ -219,7 +220,7 @@ def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[f
 
 
 def indentations(lines: Sequence[str]) -> list[int]:
-    """The number of characters that indent each line.
+    """Returns the indentation of each line in characters.
 
     A line with at most one other character has the indentation of the line before.
     """
@@ -234,7 +235,7 @@ def indentations(lines: Sequence[str]) -> list[int]:
 
 
 def _opened(text: str) -> str:
-    """The bracket that closes the global definition a line opens, or ""."""
+    """Returns the bracket that closes a global definition opened by the line, or ""."""
     name, equals, _ = text.partition("=")
     if equals and text[-1] in _CLOSING and name.replace(" ", "").isupper():
         return _CLOSING[text[-1]]

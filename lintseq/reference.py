@@ -4,14 +4,14 @@ Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behavior of their code with the
 settings of the paper's data: a beam of one, so a single random path, of at most 512 edits.
 
-Kept: which lines can be drawn and how much they weigh, that a deleted line takes the deeper lines
-below it along, that all lines that the linter reports are deleted at once until it reports none,
-and that what is left in the end (comments, mostly) is the first edit. Messages about the whole
-program are not excused: the lines that they name go with the first deletion.
+Unchanged: which lines can be sampled, and their weights; a deleted line also deletes the deeper
+lines below it; all lines that the linter reports are deleted at once until it reports none; the
+remaining lines (mostly comments) are the first edit. Messages about the whole program are not
+ignored: their lines are removed by the first deletion.
 
 Corrected: edits are made from the deletions, so they only insert and reproduce the program exactly;
-the caller gives the random generator; a reported line outside of the program counts as its last
-instead of raising an exception; nothing is dropped without an error. The caller also gives the
+the caller passes the random generator; a reported line outside of the program counts as its last
+instead of raising an exception; lines are never dropped silently. The caller also passes the
 linter, which should persist: starting one per call takes most of the published code's time.
 
 Limits: slow, one call of the linter per deletion and per round of its messages. States may hold
@@ -34,7 +34,7 @@ from codegen.lintseq.verify import Finding
 
 Lint = Callable[[str], Sequence[Finding]]
 
-MAX_EDITS = 512  # deletions after which all that is left becomes the first edit
+MAX_EDITS = 512  # maximum deletions; the remaining lines become the first edit
 
 
 def reference_sequence(
@@ -42,10 +42,10 @@ def reference_sequence(
     rng: random.Random,
     lint: Lint,
 ) -> EditSequence:
-    """One edit sequence of a program; its last state is the program's normal form.
+    """Samples one edit sequence of a program; its last state is the program's normal form.
 
     Args:
-        lint: gives the findings in a program text; their lines are deleted.
+        lint: returns the findings in a program; their lines are deleted.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -67,7 +67,7 @@ def _backward(
     rng: random.Random,
     lint: Lint,
 ) -> list[list[int]]:
-    """The backward phase: the lines of each deletion, in the order of deletion."""
+    """Runs the backward phase: returns the lines of each deletion, in deletion order."""
     indents = indentations(lines)
     alive = set(range(len(lines)))
     deletions: list[list[int]] = []
@@ -103,7 +103,7 @@ def _induced(
 
 
 def _block(line: int, indents: Sequence[int]) -> range:
-    """The lines below one that are indented deeper, without a break."""
+    """Returns the contiguous lines below one that are indented deeper."""
     stop = line + 1
     while stop < len(indents) and indents[stop] > indents[line]:
         stop += 1
@@ -111,7 +111,7 @@ def _block(line: int, indents: Sequence[int]) -> range:
 
 
 def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSequence:
-    """The forward phase: the edits that undo deletions, which together delete all lines.
+    """Runs the forward phase: returns the edits that undo deletions of all lines.
 
     The reference strips each state before it takes the difference, so a blank line is inserted once
     there are lines of text above and below it, and with the last edit at the program's borders.
@@ -125,7 +125,7 @@ def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSeq
 
 
 def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
-    """For each line the edit, from 0, that brings it back."""
+    """Returns the index of the edit that inserts each line."""
     births = [0] * count
     for number, deleted in enumerate(reversed(deletions)):
         for line in deleted:
@@ -134,12 +134,12 @@ def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
-    """For each line the first edit after which it is between lines of text, or the last edit."""
+    """Returns, per line, the first edit that puts it between lines of text, or the last edit."""
     last = max(births)
     is_text = [bool(line.strip()) for line in lines]
 
     def earliest(numbers: Iterable[int]) -> dict[int, int]:
-        """For each line, the birth of the first line of text seen up to it."""
+        """Returns, for each line, the earliest edit that inserts a text line scanned so far."""
         least = last
         found = {}
         for number in numbers:
@@ -157,7 +157,7 @@ def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
 
 
 def random_sequence(program: str, rng: random.Random) -> EditSequence:
-    """One edit sequence of random lines; its last state is the program's normal form.
+    """Samples an edit sequence of random lines; its last state is the program's normal form.
 
     As in the reference, a state shows blank lines only between others: see
     :func:`codegen.lintseq.reference.forward`.

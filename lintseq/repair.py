@@ -1,15 +1,15 @@
-"""Edit sequences: sampled by the dependency rules, checked, and sampled again where they fail.
+"""Samples edit sequences by the dependency rules, checks them, and resamples failures.
 
-Source: Piterbarg, Pinto and Fergus, ICLR 2025, section 3, and their reference code. Backward: draw
-a line, delete its node and everything that depends on it, until nothing is left. Forward: the
-deletions in reverse order are the edits. Where the reference runs pylint to find broken lines, the
-dependency graph gives them, so a whole sequence takes time linear in the program.
+Source: Piterbarg, Pinto and Fergus, ICLR 2025, section 3, and their reference code. Backward:
+sample a line, delete its node and everything that depends on it, until the program is empty.
+Forward: the deletions in reverse order are the edits. The reference finds broken lines with pylint;
+here the dependency graph defines them, so a whole sequence takes time linear in the program.
 
-The states of all sequences are checked together. A sequence with a dirty state is sampled again
-after a repair: the faulty statement then depends on the nodes whose deletion made it faulty. With
-``pylint``, a sequence that stays dirty is drawn by the published algorithm, which runs the linter
-after each deletion. In a language other than Python, where checks may take long, a dirty state is
-left out: the edit that leads to it and the next become one.
+The states of all sequences are checked together. A sequence with a dirty state is resampled after a
+repair: the faulty statement then depends on the nodes whose deletion made it faulty. With
+``pylint``, a sequence that stays dirty is sampled by the published algorithm, which runs the linter
+after each deletion. In languages other than Python, where checks may be slow, a dirty state is
+skipped: the edit that leads to it is merged with the next one.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Step = list[int]
 
 
 def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
-    """One edit sequence of a program, clean by the dependency rules."""
+    """Samples one edit sequence that is clean by the dependency rules."""
     return edits_of(prepared, sample_steps(prepared, rng))
 
 
 def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
-    """The nodes of each deletion, the seed first, in the order of deletion."""
+    """Samples the nodes of each deletion, the seed first, in deletion order."""
     deletion = _Deletion(prepared)
     owners = prepared.owners
     steps = []
@@ -51,11 +51,11 @@ def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
 
 
 def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
-    """Lines in the order in which they are drawn without replacement, by their weights.
+    """Returns the lines in a random order of weighted sampling without replacement.
 
-    Each line gets an exponentially distributed time with its weight as the rate. Whatever lines are
-    deleted in between, the earliest of the others is line i with probability w_i / sum of their w,
-    so sorting once replaces all draws (Efraimidis and Spirakis 2006).
+    Each line gets an exponentially distributed time with its weight as the rate. Regardless of the
+    lines deleted in between, the earliest remaining one is line i with probability w_i / sum of the
+    remaining w, so sorting once replaces all draws (Efraimidis and Spirakis 2006).
     """
     times = [
         (-math.log(1.0 - rng.random()) / weight, line)
@@ -75,11 +75,11 @@ class _Deletion:
         self.alive_in_group = list(prepared.group_sizes)
 
     def delete(self, seed: int) -> Step:
-        """Deletes a node and everything that must go with it; returns them, the seed first."""
+        """Deletes a node and all its dependents; returns them, the seed first."""
         prepared, dead, alive_in_group = self.prepared, self.dead, self.alive_in_group
         dead[seed] = True
         step = [seed]
-        for node in step:  # which grows meanwhile
+        for node in step:  # it grows during the loop
             for dependent in prepared.dependents[node]:
                 if not dead[dependent]:
                     dead[dependent] = True
@@ -94,7 +94,7 @@ class _Deletion:
 
 
 def edits_of(prepared: Prepared, steps: Sequence[Step]) -> EditSequence:
-    """The edits that undo deletions of nodes, last deletion first."""
+    """Returns the edits that undo deletions of nodes, last deletion first."""
     lines_of: list[list[int]] = [[] for _ in prepared.dependents]
     for line, owner in enumerate(prepared.owners):
         lines_of[owner].append(line)
@@ -107,7 +107,7 @@ MAX_REPAIRS = 8
 # The states' size grows with the square of the program's; this much compiles in about 5 seconds. A
 # real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
 MOST_STATE_CHARACTERS = 32_000_000
-# About 0.3 seconds a sequence, so that an audit does not use up an example's time limit.
+# About 0.3 seconds per sequence, so that an audit does not exceed an example's time limit.
 MOST_AUDITED_CHARACTERS = 100_000
 MOST_COMPARED_CHARACTERS = 3_000
 
@@ -127,7 +127,7 @@ class VerificationFailed(CodegenError):
         self.detail = detail
         super().__init__(
             f"An intermediate state fails the check {check!r} after all repairs: {detail}",
-            "Leave the program out, or report it as an error of the dependency rules.",
+            "Remove the program, or report it as an error of the dependency rules.",
         )
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
@@ -142,8 +142,8 @@ class Verified(NamedTuple):
     """A sequence that passed its check.
 
     Attributes:
-        fallback: whether the published algorithm drew it.
-        joined: the number of dirty states that were left out.
+        fallback: whether it was sampled by the published algorithm.
+        joined: number of skipped dirty states.
     """
 
     sequence: EditSequence
@@ -152,10 +152,10 @@ class Verified(NamedTuple):
 
 
 def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[EditSequence | Failure]:
-    """One verified edit sequence, or why there is none, for each job.
+    """Returns a verified edit sequence, or the failure, for each job.
 
-    A job's result depends on that job alone. The states of all jobs are checked together, each text
-    once, since ruff's process takes longer to start than to lint.
+    A job's result depends only on that job. The states of all jobs are checked together, each once,
+    since ruff takes longer to start than to lint.
 
     Raises:
         ConfigError: for an unknown check.
@@ -166,7 +166,7 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
 
 
 def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | Failure]:
-    """:func:`edit_sequences`, with a mark on the fallbacks."""
+    """Does the same as :func:`edit_sequences`, and marks fallbacks."""
     results: dict[int, Verified | Failure] = {}
     for language in dict.fromkeys(prepared.language for prepared, _ in jobs):
         numbers = [n for n, (prepared, _) in enumerate(jobs) if prepared.language == language]
@@ -183,7 +183,7 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | F
 
 
 def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[Verified | Failure]:
-    """For languages other than Python: an edit to a dirty state is joined to the next one."""
+    """Merges edits to dirty states with the next one, for languages other than Python."""
     results: list[Verified | Failure] = []
     attempts = ((prepared, _attempt(prepared, rng)) for prepared, rng in jobs)
     for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
@@ -215,7 +215,7 @@ def _joined(prepared: Prepared, attempt: _Attempt, known: _Known) -> Verified | 
 def _repaired_until_clean(
     jobs: Sequence[Job], verify: Verify, check: Check
 ) -> list[Verified | Failure]:
-    """For Python: a sequence with a dirty state is sampled again with more dependencies."""
+    """Resamples sequences with a dirty state with more dependencies, for Python."""
     results: dict[int, Verified | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
@@ -241,10 +241,10 @@ def _repaired_until_clean(
 
 
 class _Attempt(NamedTuple):
-    """A sampled sequence: its deletions, and the texts of its states in the order of writing.
+    """A sampled sequence: its deletions, and the texts of its states in writing order.
 
     The texts lack inert lines, so that states that differ only in comments or a docstring's text
-    are checked once. ``refused`` is set, and there are no texts, if they are too many to check.
+    are checked once. If they are too large to check, ``refused`` is set and there are no texts.
     """
 
     steps: list[Step]
@@ -258,7 +258,7 @@ class _Attempt(NamedTuple):
 
 
 class _Known:
-    """The findings in the texts of a batch, each checked once.
+    """The findings of a batch of states, each checked once.
 
     A whole program matters only if one of its states has findings. ``eager`` checks it with the
     states, which saves a second call of a check that is slow to start.
@@ -270,19 +270,19 @@ class _Known:
         self.findings: dict[str, list[Finding]] = {"": []}
 
     def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
-        """Checks the texts of states that are new; the last of each sequence is a program."""
+        """Checks new states; the last state of each sequence is the program."""
         sequences = list(attempts)
         self.add(text for texts in sequences for text in (texts if self.eager else texts[:-1]))
         self.add(texts[-1] for texts in sequences if any(map(self.findings.get, texts[:-1])))
 
     def add(self, texts: Iterable[str]) -> None:
-        """Checks the texts that are new."""
+        """Checks new texts."""
         new = [text for text in dict.fromkeys(texts) if text not in self.findings]
         if new:
             self.findings.update(zip(new, self.check(new), strict=True))
 
 
-# A deletion, by its number, and a finding in the state it leaves.
+# The number of a deletion, and a finding in the state after it.
 _Dirty = list[tuple[int, Finding]]
 
 
@@ -314,7 +314,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
-    """The lines that are checked, from top to bottom: all but the inert ones."""
+    """Returns the checked lines from top to bottom: all except inert ones."""
     deletion = [0] * len(prepared.dependents)
     for number, step in enumerate(steps):
         for node in step:
@@ -331,7 +331,7 @@ def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
 
 
 def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
-    """The checked text of each state, in the order of writing."""
+    """Returns the checked text of each state, in writing order."""
     lines = _shown(prepared, steps)
     return [
         "".join([text for first, last, _, text in lines if first <= number < last])
@@ -340,7 +340,7 @@ def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
 
 
 def _state_characters(sequence: EditSequence) -> int:
-    """The length of all states together: a line counts in each state from its edit on."""
+    """Returns the total length of all states; a line counts in each state from its edit on."""
     edits = sequence.edits
     return sum(
         (len(edits) - number) * sum(len(line) + 1 for hunk in edit.hunks for line in hunk.lines)
@@ -349,7 +349,7 @@ def _state_characters(sequence: EditSequence) -> int:
 
 
 def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
-    """The new findings in each state but the last, which is the whole program."""
+    """Returns the new findings in each state except the last, the whole program."""
     if attempt.refused:
         return []
     *states, program = attempt.texts
@@ -368,7 +368,7 @@ def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
 
 
 def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
-    """The program with edges that forbid these states: the faulty node dies with the deleted."""
+    """Adds edges that prevent these states: faulty nodes are deleted with the deleted ones."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)
     for number, finding in dirty:
@@ -383,7 +383,7 @@ def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
 def _fallback(
     prepared: Prepared, rng: random.Random, check: Check
 ) -> Verified | VerificationFailed:
-    """A sequence by the published algorithm, checked like the others."""
+    """Samples a sequence by the published algorithm, and checks it like the others."""
     program = prepared.program
     excused = check([program])[0]
 
@@ -395,7 +395,7 @@ def _fallback(
     except UnsupportedProgram as error:  # comments and global definitions only
         return VerificationFailed("pylint", error.detail)
     for text in sequence.states[:-1]:
-        # Its first state holds the lines that cannot be drawn, and blank lines move: check again.
+        # Lines that cannot be sampled are in its first state, and blank lines move: recheck.
         if found := lint(text):
             return _failure("pylint", found[0])
     return Verified(sequence, fallback=True)
@@ -404,13 +404,13 @@ def _fallback(
 def compared(
     sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
 ) -> list[Mapping[str, int]]:
-    """Draws a sequence of the published algorithm for a random share of the programs.
+    """Runs the published algorithm on a random sample of the programs.
 
-    Programs of more than :data:`MOST_COMPARED_CHARACTERS` are left out: their states take long.
+    Programs over :data:`MOST_COMPARED_CHARACTERS` are skipped, since their states take long.
 
     Returns:
         For each sequence ``compared_sequences`` (1), ``compared_edits`` (its own) and
-        ``reference_edits``; empty if none was drawn.
+        ``reference_edits``; empty for programs outside the sample.
     """
     counts: list[Mapping[str, int]] = []
     for sequence, rng in sequences:
@@ -435,14 +435,14 @@ def compared(
 def audited(
     sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
 ) -> list[Mapping[str, int]]:
-    """Checks a random share of the states between the edits of each sequence.
+    """Checks a random sample of the states between the edits of each sequence.
 
     States are taken until they exceed :data:`MOST_AUDITED_CHARACTERS`, so states of very long
     programs are not audited.
 
     Returns:
         For each sequence ``audited_states`` and ``dirty_states``, the number of them with findings
-        that the whole program does not have; empty if no state was drawn.
+        that the whole program does not have; empty if no state was sampled.
     """
     drawn = []
     for sequence, rng in sequences:
@@ -454,7 +454,7 @@ def audited(
 
 
 def _bounded(sequence: EditSequence, numbers: Sequence[int]) -> list[str]:
-    """The states of these numbers up to the size limit, and the program; [] if none fits."""
+    """Returns these states up to the size limit, and the program; [] if none fits."""
     states = sequence.states
     taken: list[str] = []
     left = MOST_AUDITED_CHARACTERS

@@ -1,13 +1,13 @@
-"""Where a program binds and uses names, attributes and function results.
+"""Collects a program's bindings and uses of names, attributes and function results.
 
-One walk over the syntax tree records facts, each with the unit or clause it is in and a number
-that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` applies rules to
+One walk over the syntax tree records facts, each with its unit or clause and its number in
+evaluation order within its scope; :mod:`codegen.lintseq.dependencies` applies rules to
 them. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
 comprehensions see enclosing functions and the module but not enclosing classes; ``global`` and
 ``nonlocal`` move bindings; assignment expressions bind outside of comprehensions.
 
 Limits: attributes are matched by name, not by type; names made by ``exec``, ``setattr`` or
-``globals()`` are not seen.
+``globals()`` are ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Function:
         unit, name: its node and name.
         results: the units that return or yield a value.
         decorators: the last name of each decorator.
-        super_inits: in ``__init__``, the units that call a parent's.
+        super_inits: units in ``__init__`` that call a parent's ``__init__``.
     """
 
     unit: int
@@ -80,7 +80,7 @@ class Binding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
     Attributes:
-        unit, order: its node, and its place in the order of evaluation.
+        unit, order: its node, and its number in evaluation order.
         vague: whether it binds no value: an annotation alone.
         kind: the built-in type of the value, if it is evident.
         imported: the dotted name of an import, else "".
@@ -152,7 +152,8 @@ class Load(NamedTuple):
 class Call(NamedTuple):
     """A call by a name, or by an attribute's name if ``method``.
 
-    ``operation`` is what its value must have, as in :class:`Use`, or :data:`ASSIGNED`.
+    ``operation`` is the attribute that its value must have, as in :class:`Use`, or
+    :data:`ASSIGNED`.
     """
 
     name: str
@@ -195,7 +196,7 @@ def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
 
 
 def lookup(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
-    """The scope that a name in ``scope`` refers to, and its bindings there in order."""
+    """Returns the scope that a name in ``scope`` refers to, and its bindings there in order."""
     at: Scope | None = scope
     while at is not None:
         if at is scope or at.kind != "class":
@@ -239,7 +240,7 @@ def _move_declared(scopes: list[Scope]) -> None:
 
 @cache
 def _child_fields(kind: type[ast.AST]) -> tuple[str, ...]:
-    """The fields of a node that may hold expressions, last first."""
+    """Returns the fields of a node that may contain expressions, last first."""
     skipped = {"ctx", "op", "ops", "kind", "attr", "id", "conversion"}
     return tuple(name for name in reversed(kind._fields) if name not in skipped)
 
@@ -250,9 +251,7 @@ class _Walker:
         self.node_of = node_of
         self.order = 0
         self.inline = False
-        self.operations: dict[ast.AST, str] = {}  # expression -> what its value must have
-
-    # -- facts -------------------------------------------------------------------------------------
+        self.operations: dict[ast.AST, str] = {}  # expression -> required attribute
 
     def tick(self) -> int:
         self.order += 1
@@ -301,8 +300,6 @@ class _Walker:
         owner = self_class(scope, base)
         binding = Binding(unit, self.tick(), vague, kind, owner=owner, scope=scope)
         self.facts.attributes.setdefault(target.attr, []).append(binding)
-
-    # -- statements --------------------------------------------------------------------------------
 
     def block(self, statements: list[ast.stmt], scope: Scope, unit: int) -> None:
         around = self.inline
@@ -529,8 +526,6 @@ class _Walker:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self.facts.exports.append((node.value, self.node_of.get(node, unit)))
 
-    # -- expressions -------------------------------------------------------------------------------
-
     def target(
         self,
         node: ast.expr,
@@ -539,7 +534,7 @@ class _Walker:
         vague: bool = False,
         kind: type | None = None,
     ) -> None:
-        """Binds what an assignment's target names."""
+        """Binds the names of an assignment target."""
         if isinstance(node, ast.Name):
             self.bind(scope, node.id, unit, vague, kind)
         elif isinstance(node, ast.Attribute):
@@ -554,7 +549,7 @@ class _Walker:
     def expression(self, root: ast.AST, scope: Scope, around: int, note: bool = False) -> None:
         """Walks an expression, pattern or simple statement in the node ``around``.
 
-        A stack in place of recursion: long sums nest deeper than Python may recurse.
+        Uses a stack instead of recursion: long sums nest deeper than Python's recursion limit.
         """
         stack = [root]
         while stack:
@@ -617,7 +612,7 @@ class _Walker:
             self.use(node.id, scope, unit, note=note, operation=self._operation(node))
 
     def _operation(self, node: ast.AST) -> str:
-        """The attribute that the value of a name or attribute must have."""
+        """Returns the attribute that the value of a name or attribute must have."""
         operation = self.operations.get(node, "")
         return "" if operation == ASSIGNED else operation
 
@@ -703,7 +698,7 @@ class _Walker:
 
 
 def self_class(scope: Scope, name: str) -> Class | None:
-    """The class that a name such as ``self`` or ``cls`` refers to in a method."""
+    """Returns the class that a name such as ``self`` or ``cls`` refers to in a method."""
     at: Scope | None = scope
     while name and at is not None:
         if at.self_name == name:
@@ -715,14 +710,14 @@ def self_class(scope: Scope, name: str) -> Class | None:
 
 
 def outside_comprehensions(scope: Scope) -> Scope:
-    """The scope around a comprehension, however deep."""
+    """Returns the scope around nested comprehensions."""
     while scope.kind == "comprehension" and scope.parent is not None:
         scope = scope.parent
     return scope
 
 
 def is_special(name: str) -> bool:
-    """Whether a name has the form of Python's special names, such as ``__init__``."""
+    """Returns True if a name has the form of Python's special names, such as ``__init__``."""
     return name.startswith("__") and name.endswith("__")
 
 
@@ -744,7 +739,7 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def _kind(node: ast.expr) -> type | None:
-    """The built-in type of an expression's value, if its form shows it."""
+    """Returns the built-in type of an expression's value, if it is evident."""
     if isinstance(node, ast.Constant):
         return type(node.value)
     if isinstance(node, ast.Call):
@@ -762,7 +757,7 @@ _UNARY: dict[type, str] = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert:
 
 
 def _operands(node: ast.AST) -> dict[ast.AST, str]:
-    """The parts of an expression whose values need an attribute, with its name."""
+    """Returns the parts of an expression whose values need an attribute, with its name."""
     if isinstance(node, ast.Subscript):
         return {node.value: _ITEMS.get(type(node.ctx), "__getitem__")}
     if isinstance(node, ast.Starred):
@@ -776,7 +771,7 @@ def _operands(node: ast.AST) -> dict[ast.AST, str]:
 
 
 def _is_parent(node: ast.expr) -> bool:
-    """Whether ``node.__init__`` initializes a parent: ``super()`` or the name of a class."""
+    """Returns True if ``node.__init__`` initializes a parent: ``super()`` or a class name."""
     return isinstance(node, (ast.Name, ast.Attribute)) or (
         isinstance(node, ast.Call) and _is_name(node.func, "super")
     )

@@ -1,4 +1,4 @@
-r"""The text form of edit sequences, and the resolver that turns a model's text back into a program.
+r"""The text form of edit sequences, and the resolver that converts a model's text to a program.
 
 Source: the reference code of LintSeq (Piterbarg, Pinto and Fergus, "Training Language Models on
 Synthetic Edit Sequences Improves Code Synthesis", ICLR 2025). A sequence d1 ... dn is the join of
@@ -10,8 +10,8 @@ a unified diff without context lines and file names::
     hunk   = "@@ -" A ",0 +" C [ "," D ] " @@" { "\n+" line }
 
 A is the number of lines of the old state above the hunk, C the 1-based number of the hunk's first
-line in the new state, D the number of its lines, left out when 1. Lines end in "\n" and nothing
-else, so a line may hold form feeds or U+2028.
+line in the new state, D the number of its lines, omitted when 1. Lines end only in "\n", so a line
+may contain form feeds or U+2028.
 
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
 strips the characters (not the string) of the end-of-sequence token, and applies any position. This
@@ -35,7 +35,7 @@ corrected, the hunk goes there (``moved_context``). With several places (``ambig
 none (``context_not_found``) it is skipped.
 
 The anchored form (:func:`format_edits`) has no numbers: half of a small model's samples have a
-wrong count. Lines of the state give a hunk's place::
+wrong count. Lines of the state locate a hunk::
 
     hunk = "@@ @@" { "\n " line } { "\n+" line }
 
@@ -86,7 +86,7 @@ class HunkText:
         start, old_count, new_start, new_count: the numbers of the header.
         lines: the lines below it, each after ``+`` (new) or a blank (old state).
         mends: the kinds of corrections made.
-        is_anchored: whether it has no numbers, and its first lines give its place.
+        is_anchored: whether it has no numbers and is located by its first lines.
     """
 
     start: int
@@ -99,17 +99,17 @@ class HunkText:
 
     @property
     def added(self) -> int:
-        """The number of new lines."""
+        """Number of new lines."""
         return sum(1 for line in self.lines if line[0] == "+")
 
     @property
     def context(self) -> list[str]:
-        """The lines of the old state."""
+        """Lines of the old state."""
         return [line[1:] for line in self.lines if line[0] == " "]
 
 
 def read_hunk(body: Sequence[str]) -> HunkText | str:
-    """A hunk's text, or why it is malformed: ``bad_header``, ``bad_line`` or ``deletes_lines``."""
+    """Parses a hunk, or returns its fault: ``bad_header``, ``bad_line`` or ``deletes_lines``."""
     if match := _ANCHORED_HEADER.fullmatch(body[0]):
         return _read_anchored(body, match[1].strip())
     match = _HEADER.fullmatch(body[0])
@@ -127,7 +127,7 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
             match[5].lstrip().startswith("+")
             and sum(row[:1] == "+" for row in rows) == new_count - 1
         ):
-            rows.insert(0, match[5].lstrip())  # the first line is beside the header
+            rows.insert(0, match[5].lstrip())  # the first line is next to the header
     lines = list(_without_notes(rows, mends))
     if wrong := [row for row in lines if row and row[0] not in "+ "]:
         return "deletes_lines" if wrong[0][0] == "-" and old_count else "bad_line"
@@ -137,7 +137,7 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
 
 
 def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
-    """A hunk of the anchored form. An empty line has the sign of the line above it; empty lines at
+    """Parses an anchored hunk. An empty line has the sign of the line above it; empty lines at
     the end are dropped.
 
     Args:
@@ -170,7 +170,7 @@ def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
 
 
 def _without_notes(rows: Sequence[str], mends: list[str]) -> Iterator[str]:
-    """The rows but for code fences and git's note, which are added to what was repaired."""
+    """Yields the rows except code fences and git's note, which are recorded in ``mends``."""
     for row in rows:
         if _FENCE.fullmatch(row):
             mends.append("fence")
@@ -181,7 +181,7 @@ def _without_notes(rows: Sequence[str], mends: list[str]) -> Iterator[str]:
 
 
 def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
-    """Decides by the header's counts what empty lines without ``+`` are."""
+    """Classifies empty lines without ``+`` by the header's counts."""
     blanks = lines.count("")
     context = sum(1 for line in lines if line.startswith(" "))
     added = len(lines) - blanks - context
@@ -204,7 +204,7 @@ def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
 
 
 def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
-    """The line of the state, from 0, at which a hunk begins (-1: unknown), and its fault or ""."""
+    """Returns a hunk's first line in the state, from 0 (-1: unknown), and its fault or ""."""
     context = hunk.context
     if not context:
         place = hunk.start
@@ -222,7 +222,7 @@ def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
 
 
 def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool:
-    """Whether the state has the lines there, up to trailing blanks."""
+    """Returns True if the state has the lines there, up to trailing blanks."""
     if place < 0 or place + len(context) > len(state):
         return False
     found = state[place : place + len(context)]
@@ -230,14 +230,14 @@ def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool
 
 
 def counts_agree(hunk: HunkText) -> bool:
-    """Whether the header's counts agree with the lines, with or without context."""
+    """Returns True if the header's counts agree with the lines, with or without context."""
     context = len(hunk.context)
     counts = hunk.old_count, hunk.new_count
     return counts in ((context, context + hunk.added), (0, hunk.added))
 
 
 def hunks_at(hunk: HunkText, place: int) -> list[Hunk]:
-    """The insertions of a hunk that begins at a line of the state."""
+    """Returns the insertions of a hunk that starts at a line of the state."""
     found: list[Hunk] = []
     new: list[str] = []
     for line in [*hunk.lines, " "]:
@@ -252,13 +252,13 @@ def hunks_at(hunk: HunkText, place: int) -> list[Hunk]:
 
 
 def _found(context: Sequence[str], state: Sequence[str], floor: int) -> int:
-    """Where the state first has the lines from line ``floor`` on, from 0; -1 if nowhere."""
+    """Returns the first match of the lines in the state from line ``floor`` on; -1 if absent."""
     places = range(floor, len(state) - len(context) + 1)
     return next((n for n in places if _stands_at(context, state, n)), -1)
 
 
 def _found_once(context: Sequence[str], state: Sequence[str], floor: int) -> int:
-    """As :func:`_found`, ignoring indentation; -1 also if several places have the lines."""
+    """Returns the only match of the lines, ignoring indentation; -1 if absent or ambiguous."""
     flat, wanted = [line.strip() for line in state], [line.strip() for line in context]
     places = [n for n in range(floor, len(state)) if flat[n : n + len(wanted)] == wanted]
     return places[0] if len(places) == 1 else -1
@@ -300,15 +300,15 @@ class Mended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The program that a text of edits writes.
+    """The program that an edit text writes.
 
     Attributes:
         program: the text after all applied hunks.
         edits: the applied hunks, without edits that have none.
-        malformed: the hunks with faults, in the order of the text.
+        malformed: hunks with faults, in text order.
         complete: whether two empty diffs end the text.
         stray_lines: non-blank lines outside of hunks: prose before a hunk, text after the end.
-        mended: the corrections, in the order of the text.
+        mended: corrections, in text order.
     """
 
     program: str
@@ -320,7 +320,7 @@ class Resolution:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The text after each edit, computed at each access: its size can be quadratic.
+        """Text after each edit, computed on each access, since its size can be quadratic.
 
         Only for edits of the empty state.
         """
@@ -328,7 +328,7 @@ class Resolution:
 
 
 def format_edit(edit: Edit) -> str:
-    """One diff, without the marker before it."""
+    """Formats one diff, without the marker before it."""
     parts = []
     added = 0
     for hunk in edit.hunks:
@@ -341,7 +341,7 @@ def format_edit(edit: Edit) -> str:
 
 
 def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
-    """One diff of the anchored form, without the marker before it."""
+    """Formats one diff of the anchored form, without the marker before it."""
     parts = []
     floor = 0
     for hunk in edit.hunks:
@@ -356,7 +356,7 @@ def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
 
 
 def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
-    r"""The text of a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
+    r"""Formats a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
 
     The prompt ends with the "\n" that the published form has before the first marker.
 
@@ -365,8 +365,8 @@ def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
         anchored: write the form without numbers.
 
     Raises:
-        UnsupportedProgram: ``contains_marker``, if a line holds the marker.
-        InputError: if a line holds a line end.
+        UnsupportedProgram: ``contains_marker``, if a line contains the marker.
+        InputError: if a line contains a line end.
     """
     edits = tuple(edits)
     if anchored:
@@ -385,7 +385,7 @@ def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
 
 
 def parse_edits(text: str) -> tuple[Edit, ...]:
-    """The edits of a whole, well-formed text.
+    """Parses a whole, well-formed text.
 
     Raises:
         InputError: naming the first fault.
@@ -417,7 +417,7 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
 
 
 def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
-    r"""Turns a model's text into a program; never raises, whatever the text.
+    r"""Converts a model's text to a program; never raises.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
     marker, with the first hunk. Clear deviations are corrected and reported; malformed hunks are
@@ -478,7 +478,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """The diffs up to the end mark, the number of stray lines after it, and whether it exists."""
+    """Returns the diffs up to the end mark, the count of stray lines after it, and if it exists."""
     # No program contains the marker, so it separates even without a newline before it.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):
@@ -495,7 +495,7 @@ def _is_blank(line: str) -> bool:
 
 
 def _without_cut_line(diff: str) -> str:
-    """A last diff without the part of a separator or header at its end."""
+    """Removes a partial separator or header at the end of the last diff."""
     above, newline, last = diff.rpartition("\n")
     if last == "@" or (newline and SEPARATOR.startswith(newline + last)):
         return above
@@ -503,7 +503,7 @@ def _without_cut_line(diff: str) -> str:
 
 
 def _blocks(diff: str) -> list[list[str]]:
-    """The lines of a diff, cut before each header: lines before any header, then each hunk."""
+    """Splits a diff before each header: lines before any header, then each hunk."""
     blocks: list[list[str]] = [[]]
     for line in diff.split("\n"):
         # A line of code starts with "+", so "@@" at the start of a line is a header.
@@ -520,7 +520,7 @@ def _hunks(
     added: int | None,
     at_cut: bool,
 ) -> tuple[list[Hunk], str]:
-    """The insertions of a hunk, and why it is malformed or "".
+    """Returns the insertions of a hunk, and its fault or "".
 
     A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at
     the likeliest place.

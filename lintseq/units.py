@@ -12,8 +12,8 @@ or clause that they are part of, and own their lines. A comment is then deleted 
 code: with the nearest line above that is indented less, a header; without one it belongs to the
 module and is deleted last.
 
-Nodes are numbered in the order of the text, parents before children, so a node's descendants are
-the numbers up to its ``last``. Node 0 is the module.
+Nodes are numbered in text order, parents before children, so a node's descendants are the numbers
+up to its ``last``. Node 0 is the module.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Node:
     Attributes:
         kind: ``module``, ``unit``, ``line``, or the clause's: ``body``, ``elif``, ``else``,
             ``handler``, ``finally``, ``case``.
-        parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
-            the node that a piece is part of.
-        first, stop: its own lines of code, 0-based and half-open; none for a body.
-        statements: of a unit or an atomic clause.
+        parent: number of the clause that contains a unit, of the unit that owns a clause, or of
+            the node that contains a piece.
+        first, stop: range of its own lines of code, 0-based and half-open; empty for a body.
+        statements: statements of a unit or an atomic clause.
         children: numbers of its pieces, then of a clause's units or a unit's clauses.
         last: the number of its last descendant, or its own.
     """
@@ -81,10 +81,10 @@ class Units:
             line of the node around it, and belongs to that node.
         minimums: pieces that must not all be deleted, with the node that is deleted if they are.
         signatures: definition -> its pieces that are parameters and decorators.
-        inert: lines that no checker's verdict depends on: blank lines and comments outside of
+        inert: lines that do not affect any checker: blank lines and comments outside of
             statements, and the inner lines of docstrings.
-        idle: units that are only text, each with the other units of its block. No verdict depends
-            on one as long as one of the others is there.
+        idle: units that are only text, each with the other units of its block. It does not affect
+            any checker while one of the others exists.
     """
 
     nodes: list[Node]
@@ -96,11 +96,11 @@ class Units:
     idle: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
-        """Whether ``other`` is ``node`` or one of its descendants."""
+        """Returns True if ``other`` is ``node`` or one of its descendants."""
         return node <= other <= self.nodes[node].last
 
     def whole(self, node: int) -> int:
-        """The unit or clause that a piece is part of; the node itself if it is none."""
+        """Returns the unit or clause of a piece; for other nodes, the node itself."""
         return _whole(self.nodes, node)
 
 
@@ -111,9 +111,9 @@ def _whole(nodes: Sequence[Node], node: int) -> int:
 
 
 def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Units:
-    """The units of a parsed, non-empty module, and the owner of each line.
+    """Cuts a parsed, non-empty module into units, and assigns each line to one.
 
-    ``by_line`` cuts units into pieces too.
+    ``by_line`` also cuts units into pieces.
     """
     cutter = _Cutter(lines, Callees(tree) if by_line else None)
     cutter.block(tree.body, 0)
@@ -168,7 +168,7 @@ class _Cutter:
             self.nodes[unit].last = len(self.nodes) - 1
 
     def continues(self, statement: ast.stmt, stop: int) -> bool:
-        """Whether a statement begins on the last line of the unit, or on one joined to it."""
+        """Returns True if a statement starts on the unit's last line, or on one joined to it."""
         if isinstance(statement, _COMPOUND):
             return False
         first = statement.lineno - 1
@@ -238,7 +238,7 @@ class _Cutter:
             return statement.lineno - 1
         line: int = decorators[0].lineno - 1
         while line > 0 and not self.lines[line].lstrip(_BLANKS).startswith("@"):
-            line -= 1  # "@(" may be on a line of its own
+            line -= 1  # "@(" may be on a separate line
         return line
 
     def stop_line(self, statement: ast.stmt) -> int:
@@ -250,7 +250,7 @@ class _Cutter:
         return stop
 
     def header_stop(self, first: int, child_first: int) -> int:
-        """The line after a header; comments between it and its block belong to the block."""
+        """Returns the line after a header; comments before its block belong to the block."""
         header = self.lines[first:child_first]
         if any("'''" in line or '"""' in line or line.endswith("\\") for line in header):
             return child_first  # what looks like a comment or blank line may be part of a string
@@ -260,7 +260,7 @@ class _Cutter:
         return stop
 
     def case_line(self, case: ast.match_case) -> int:
-        """The line of a case's keyword; its pattern may start further down, in parentheses."""
+        """Returns the line of a case's keyword; its pattern may start later, in parentheses."""
         line = case.pattern.lineno - 1
         while not self.lines[line].lstrip(_BLANKS).startswith("case"):
             line -= 1
@@ -297,14 +297,14 @@ def _clauses(statement: ast.stmt, lines: Sequence[str]) -> list[_Clause]:
 
 
 def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
-    """Whether the ``orelse`` of an ``if`` is written as an ``elif``."""
+    """Returns True if the ``orelse`` of an ``if`` is written as an ``elif``."""
     if len(orelse) != 1 or not isinstance(orelse[0], ast.If):
         return False
     return lines[orelse[0].lineno - 1].lstrip(_BLANKS).startswith("elif")
 
 
 def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> list[int]:
-    """The node of each line; see the module's docstring for blank and comment lines."""
+    """Returns the node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
         owners[node.first : node.stop] = [number] * (node.stop - node.first)
@@ -334,7 +334,7 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
 
 
 def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
-    """See :class:`Units`; not comments that a checker or Python obeys."""
+    """Returns the inert lines (:class:`Units`), except comments that affect a checker or Python."""
     inert = set(range(len(lines)))
     for node in nodes:
         above = nodes[node.parent].statements if node.kind == "line" else []
@@ -344,7 +344,7 @@ def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
 
 
 def _idle(nodes: Sequence[Node], lines: Sequence[str]) -> dict[int, tuple[int, ...]]:
-    """See :class:`Units`; none if the program reads its docstrings."""
+    """Returns the idle units (:class:`Units`); empty if the program reads its docstrings."""
     if any("__doc__" in line for line in lines):
         return {}
     found: dict[int, tuple[int, ...]] = {}
@@ -360,7 +360,7 @@ _ORDER = re.compile("pylint|coding[:=]")
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is nothing but a string, such as a docstring."""
+    """Returns True if a statement is only a string, such as a docstring."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -369,7 +369,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:
-    """Gives the comments of a gap to the headers above them, and blank lines to what follows."""
+    """Assigns a gap's comments to the headers above them, and blank lines to the next node."""
     for line in reversed(gap):
         if lines[line].strip():
             header = line - 1

@@ -3,15 +3,15 @@
     python recipes/grpo_loop.py
     python recipes/grpo_loop.py steps=200 group=32 learning_rate=5e-4
 
-A Llama of 0.8 M parameters first learns from texts in which half of the answers are right, for too
-short a time: it knows the form, and hardly which program a prompt asks for. Then it learns from its
-own samples alone: each step draws a group of programs for each of some problems, runs them against
-their tests in the sandbox, and makes those more probable that got more reward than their group
-(GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv 2503.14476). There is no value network,
-no reference model and no trainer. `objective: grpo` (recipes/grpo.yaml) does the same on TRL, for
-models that are worth something, with checkpoints, records and a report.
+A Llama with 0.8M parameters is first trained briefly on texts in which half of the answers are
+correct: it learns the form, but rarely writes the requested program. Then it learns only from its
+own samples: each step samples a group of programs for each of some problems, runs their tests in
+the sandbox, and raises the likelihood of programs with more reward than their group's mean (GRPO,
+arXiv 2402.03300; tokens weighted as in DAPO, arXiv 2503.14476), without value network, reference
+model or trainer. `objective: grpo` (recipes/grpo.yaml) does the same on TRL, for real models, with
+checkpoints, records and a report.
 
-Expect: the share of right samples rises from 6.9 % (95 % interval 4.9 to 9.5) to 13.5 % (10.8 to
+Expect: the rate of correct samples rises from 6.9% (95% interval 4.9 to 9.5) to 13.5% (10.8 to
 16.9) of 480 samples; measured with seed 0 and torch 2.13 on a CPU.
 """
 
@@ -41,34 +41,34 @@ PATTERN = re.compile("|".join(map(re.escape, sorted(PIECES, key=len, reverse=Tru
 
 
 class Settings(Config):
-    """Give them as key=value on the command line."""
+    """Settings, set by key=value on the command line."""
 
-    first_steps: int = Field(300, ge=1, description="steps on texts, half of them right")
+    first_steps: int = Field(300, ge=1, description="steps on texts, half of them correct")
     steps: int = Field(60, ge=0, description="steps of GRPO")
     problems: int = Field(8, ge=1, description="problems per step of GRPO")
     group: int = Field(16, ge=2, description="samples per problem")
-    learning_rate: float = Field(1e-4, gt=0, description="of GRPO; the texts have 2e-3")
-    clip: float = Field(0.2, gt=0, description="how far a probability may move in a step")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of GRPO (2e-3 on texts)")
+    clip: float = Field(0.2, gt=0, description="PPO clip range")
     updates: int = Field(2, ge=1, description="updates on the samples of a step")
-    samples: int = Field(20, ge=1, description="samples per problem, to measure")
-    seed: int = Field(0, ge=0, description="decides weights, texts and samples")
+    samples: int = Field(20, ge=1, description="samples per problem for evaluation")
+    seed: int = Field(0, ge=0, description="random seed of weights, texts and samples")
 
 
 def encode(texts: list[str]) -> torch.Tensor:
-    """Texts as ids [B, S], padded on the left."""
+    """Encodes strings as ids [B, S], padded on the left."""
     rows = [[NUMBER[piece] for piece in PATTERN.findall(text)] for text in texts]
     width = max(map(len, rows))
     return torch.tensor([[PAD] * (width - len(row)) + row for row in rows])
 
 
 def decode(row: torch.Tensor) -> str:
-    """The text of ids [S] up to the end."""
+    """Decodes ids [S] up to the end token."""
     ids = row.tolist()
     return "".join(PIECES[i] for i in (ids[: ids.index(END)] if END in ids else ids))
 
 
 def log_probs(model: Any, ids: torch.Tensor, start: int) -> torch.Tensor:
-    """Log-probabilities [B, S - start] of the tokens of ids [B, S] from ``start`` on."""
+    """Returns log-probabilities [B, S - start] of the tokens of ids [B, S] from ``start`` on."""
     mask = (ids != PAD).long()
     places = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=mask, position_ids=places).logits
@@ -91,12 +91,12 @@ def draw(model: Any, prompts: list[str], count: int) -> tuple[torch.Tensor, torc
 
 
 def main(settings: Settings) -> dict[str, float]:
-    """Trains; returns the shares of right samples before and after GRPO."""
+    """Trains; returns the rates of correct samples before and after GRPO."""
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
 
-    # The world: 24 problems, each with a prompt, the right program, and tests.
+    # 24 problems, each with a prompt, the correct program, and tests.
     pairs = [(word, k) for word in WORDS for k in range(2, 8)]
     prompts = [f"# {word} {k}\n" for word, k in pairs]
     programs = [f"{HEAD}{WORDS[word]} {k}\n" for word, k in pairs]
@@ -112,7 +112,7 @@ def main(settings: Settings) -> dict[str, float]:
         )
     )  # fmt: skip
 
-    # First texts: the right program behind half of the prompts, any program behind the others.
+    # First texts: the correct program after half of the prompts, a random one after the others.
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, settings.first_steps)
     for _ in range(settings.first_steps):
@@ -164,7 +164,7 @@ def main(settings: Settings) -> dict[str, float]:
         advantages = ((groups - mean) / (deviation + 1e-4)).nan_to_num(0.0).view(-1, 1)
 
         # Updates: raise the probability of tokens with a positive advantage, but not beyond
-        # 1 + clip times what it was when they were drawn (PPO, arXiv 1707.06347).
+        # 1 + clip times its value at sampling (PPO, arXiv 1707.06347).
         with torch.no_grad():
             old = log_probs(model, ids, start)
         for _ in range(settings.updates):

@@ -38,21 +38,21 @@ from codegen.models import ModelCard, load, pick_dtype, write_card
 
 
 class Settings(Config):
-    """Give them as key=value on the command line."""
+    """Settings, set by key=value on the command line."""
 
     model: str = Field("embedded", description="'embedded', a directory or a hub id")
     data: str = Field(description="a data directory, or a file of texts or conversations")
-    held_out: str = Field("", description="the same, for evaluation; empty for none")
+    held_out: str = Field("", description="held-out data for evaluation; empty for none")
     output: str = Field("runs/sft_loop", description="directory for the model and metrics.jsonl")
-    decoder: str = Field("edit_sequence", description="the decoder that reads the outputs")
+    decoder: str = Field("edit_sequence", description="decoder for the outputs")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="examples per optimizer step")
-    max_length: int = Field(512, ge=8, description="longest example, and row, in tokens")
+    max_length: int = Field(512, ge=8, description="maximum tokens of an example and of a row")
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
-    warmup_steps: int = Field(10, ge=0, description="steps during which it rises from 0")
+    warmup_steps: int = Field(10, ge=0, description="linear warmup steps")
     rank: int = Field(16, ge=1, description="rank of the adapter")
     evaluate_every: int = Field(50, ge=1, description="steps between evaluations")
-    seed: int = Field(0, ge=0, description="decides the order and the adapter's weights")
+    seed: int = Field(0, ge=0, description="random seed of the data order and adapter weights")
 
 
 def main(settings: Settings) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01)
 
-    # The texts: each has segments of text with a flag whether they are trained on.
+    # Each text has segments, flagged as trained or not.
     encoder = TextEncoder(tokenizer, "chat")
     encoded = encode_all(
         (("", text) for text in read_training_rows(settings.data)),
@@ -113,14 +113,14 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     for step in range(settings.steps):
         started = time.perf_counter()
 
-        # Linear warm-up, then linear decay to 0.
+        # Linear warmup, then linear decay to 0.
         rising = step / max(1, settings.warmup_steps)
         falling = (settings.steps - step) / max(1, settings.steps - settings.warmup_steps)
         rate = settings.learning_rate * min(rising if step < settings.warmup_steps else 1, falling)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # The weighted mean over all trained tokens of the step, whatever rows they are in.
+        # The weighted mean over all trained tokens of the step, across rows.
         model.train()
         total = sum(examples[number].weight for number in plan.numbers(step))
         loss = 0.0

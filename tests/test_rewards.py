@@ -368,9 +368,9 @@ def test_a_reward_without_a_value_adds_nothing() -> None:
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda samples, verdicts: [], "gave 0 values for the 1 samples"),
-        (lambda samples, verdicts: [Scored(float("nan"))], "gave nan"),
-        (lambda samples, verdicts: [1.0], "gave 1.0"),
+        (lambda samples, verdicts: [], "returned 0 values for the 1 samples"),
+        (lambda samples, verdicts: [Scored(float("nan"))], "returned nan"),
+        (lambda samples, verdicts: [1.0], "returned 1.0"),
     ],
 )
 def test_what_rewards_must_not_give(

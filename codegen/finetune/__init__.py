@@ -1,11 +1,11 @@
 """Fine-tuning: recipe -> dataset -> plan -> trainer -> run.
 
-In reading order: ``recipe`` (the settings, checked), ``run`` and ``result`` (what happens to a
-directory, and what it holds), ``model`` (loaded or new, with an adapter), ``rows``, ``encode`` and
-``dataset`` (rows to tokens and loss masks, and their cache), ``plan`` (which examples each step
-sees), ``batches`` (rows as tensors), ``trainer`` (transformers' Trainer over whole steps),
-``losses`` and ``seqmatch``, ``attention`` (the masks of packed rows); ``trl_runner`` and
-``rollouts`` are the objectives on TRL. ``recipes/sft_loop.py`` is a flat script of the same steps.
+In reading order: ``recipe`` (the validated settings), ``run`` and ``result`` (a run's directory and
+its files), ``model`` (loaded or new, with an adapter), ``rows``, ``encode`` and ``dataset`` (rows
+to tokens and loss masks, and their cache), ``plan`` (the examples of each step), ``batches`` (rows
+as tensors), ``trainer`` (transformers' Trainer over whole steps), ``losses`` and ``seqmatch``,
+``attention`` (masks of packed rows). ``trl_runner`` and ``rollouts`` implement the objectives on
+TRL. ``recipes/sft_loop.py`` is a flat script of the same steps.
 """
 
 from codegen.finetune.recipe import Recipe, load_recipe, parse_recipe

@@ -1,23 +1,23 @@
-"""Attention masks of packed rows, described by one integer per slot, and their computation.
+"""Attention masks of packed rows, described by one integer per slot.
 
-Slot k of a row holds a token, its position id and ``end[k]``. Query q sees key k if and only if
-``k <= q < end[k]``. That one array expresses
+Slot k of a row has a token, a position id and ``end[k]``. Query q attends to key k if and only if
+``k <= q < end[k]``. This array expresses
 
-- *packing*: several documents in a row that do not see one another;
-- *chunks* (Mixture-of-Instructions, arXiv 2404.18410): groups whose members see one another;
-- *backspaces* (SequenceMatch, arXiv 2306.05426): a removed token is seen by tokens written before
-  the removal and by none after it (:mod:`codegen.methods.backspace`);
+- *packing*: several documents in a row that do not attend to each other;
+- *chunks* (Mixture-of-Instructions, arXiv 2404.18410): groups whose members attend to each other;
+- *backspaces* (SequenceMatch, arXiv 2306.05426): a removed token is visible to tokens written
+  before the removal, but not after it (:mod:`codegen.methods.backspace`);
 
 and combinations of these (:func:`joined`). :func:`mask_inputs` turns a batch of rows into
 
 - a plain padding mask, where every row is one causal document;
-- *blocks*, where every row consists of causal blocks that do not see one another (packing,
-  chunks): each block is computed alone, at the sum of the blocks' squares instead of the row's
-  square. On a CUDA device in half precision one variable-length kernel computes all blocks
-  (:func:`torch.nn.attention.varlen.varlen_attn`); elsewhere each is one call of SDPA;
+- *blocks*, where every row consists of causal blocks that do not attend to each other (packing,
+  chunks): each block is computed alone, so the cost is the sum of the squared block lengths instead
+  of the squared row length. On a CUDA device in half precision one variable-length kernel computes
+  all blocks (:func:`torch.nn.attention.varlen.varlen_attn`); elsewhere each block is one SDPA call;
 - a dense boolean mask for SDPA, on any device.
 
-``auto`` uses the first that fits; ``dense`` uses no blocks.
+``auto`` uses the first applicable form; ``dense`` never uses blocks.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
     from codegen.methods.backspace import StackLayout
 
-OPEN = 1 << 40  # the end of a slot that every later query of the row sees
+OPEN = 1 << 40  # `end` of a slot that is visible to all later queries of the row
 _BLOCKWISE = "codegen_blockwise"  # the implementation's name in transformers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowLayout:
-    """Which slots of a row of S slots see which.
+    """The attention pattern of a row of S slots.
 
     Attributes:
-        end: int64 [S]; slot k is seen by the queries ``k <= q < end[k]``; ``OPEN`` for all later.
-        positions: int64 [S], the position ids.
+        end: int64 [S]; queries ``k <= q < end[k]`` attend to slot k; ``OPEN``: all later queries.
+        positions: position ids, int64 [S].
     """
 
     end: np.ndarray
@@ -59,36 +59,36 @@ class RowLayout:
 
     @property
     def is_causal(self) -> bool:
-        """Whether every slot sees all slots before it, with positions that count from 0."""
+        """Whether all earlier slots are visible to every slot and positions start at 0."""
         count = np.arange(len(self))
         return bool((self.end >= len(self)).all() and (self.positions == count).all())
 
     @property
     def depth(self) -> int:
-        """The number of tokens that remain at the end of the row."""
+        """Number of tokens that remain at the end of the row."""
         return int((self.end == OPEN).sum())
 
 
 def causal(length: int) -> RowLayout:
-    """One document of ``length`` tokens."""
+    """Returns the layout of one document of ``length`` tokens."""
     return RowLayout(np.full(length, OPEN), np.arange(length))
 
 
 def from_stack(stack: StackLayout) -> RowLayout:
-    """A trajectory with backspaces."""
+    """Returns the layout of a trajectory with backspaces."""
     end, positions = np.array(stack.end), np.array(stack.positions)
-    # Tokens removed by the very last actions lie deeper than the last state.
+    # Tokens removed by the last actions are deeper than the last state.
     left = (end == len(end)) & (positions <= stack.positions[stack.nodes[-1]])
     return RowLayout(np.where(left, OPEN, end), positions)
 
 
 def joined(parts: Sequence[RowLayout], *, isolated: bool) -> RowLayout:
-    """Parts one after another in one row.
+    """Concatenates parts into one row.
 
     Args:
-        parts: at least one.
-        isolated: the parts do not see one another, and positions restart in each. Otherwise a part
-            sees the remaining tokens of the parts before it, and continues their positions.
+        parts: layouts in row order, at least one.
+        isolated: the parts do not attend to each other, and positions restart in each. Otherwise a
+            part attends to the remaining tokens of the earlier parts and continues their positions.
     """
     ends, positions, start, depth = [], [], 0, 0
     for part in parts:
@@ -102,7 +102,7 @@ def joined(parts: Sequence[RowLayout], *, isolated: bool) -> RowLayout:
 
 
 def padded(layout: RowLayout, width: int) -> RowLayout:
-    """The row closed and padded to ``width`` slots; a padding slot sees only itself."""
+    """Closes a row and pads it to ``width`` slots; a padding slot attends only to itself."""
     length = len(layout)
     fill = np.arange(length, width)
     return RowLayout(
@@ -112,9 +112,9 @@ def padded(layout: RowLayout, width: int) -> RowLayout:
 
 
 def cumulative_lengths(layout: RowLayout) -> list[int] | None:
-    """Borders [0, ..., S] of a row's blocks, for variable-length kernels (``cu_seqlens``).
+    """Returns the borders [0, ..., S] of a row's blocks (variable-length kernels' ``cu_seqlens``).
 
-    None unless the row consists of blocks that are causal inside and do not see one another.
+    None unless the row consists of causal blocks that do not attend to each other.
     """
     borders, end = [0], np.minimum(layout.end, len(layout))
     while borders[-1] < len(layout):
@@ -131,7 +131,7 @@ class Blocks:
     """The causal blocks of B rows of S slots.
 
     Attributes:
-        borders: for each row, [0, ..., S].
+        borders: block borders [0, ..., S] of each row.
         calls: the number of layers that used them.
     """
 
@@ -140,7 +140,7 @@ class Blocks:
     _joined: dict[torch.device, tuple[torch.Tensor, int]] = field(default_factory=dict)
 
     def cumulative(self, device: torch.device) -> tuple[torch.Tensor, int]:
-        """``cu_seqlens`` (int32 [N + 1]) of the rows end to end, and the longest block."""
+        """Returns ``cu_seqlens`` (int32 [N + 1]) of concatenated rows, and the longest block."""
         import torch
 
         if device not in self._joined:
@@ -155,23 +155,23 @@ def mask_inputs(
     closed: Sequence[RowLayout],
     attention: Attention = "dense",
 ) -> dict[str, Any]:
-    """Keyword arguments that make a transformers model attend as the layouts say.
+    """Returns the keyword arguments that make a transformers model attend by the layouts.
 
     Args:
-        closed: the same, padded to one width.
-        attention: the back-end, which must be active (:func:`attending`) when the model is called.
+        closed: the same layouts, padded to one width.
+        attention: the backend; it must be active (:func:`attending`) when the model is called.
     """
     import torch
 
     if all(layout.is_causal for layout in layouts):
-        # The model's own causal mask is enough, and cheaper.
+        # The model's own causal mask is sufficient and cheaper.
         slots = np.arange(len(closed[0]))
         rows = [slots < len(layout) for layout in layouts]
         return {"attention_mask": torch.from_numpy(np.stack(rows).astype(np.int64))}
     if attention == "auto":
         borders = [cumulative_lengths(layout) for layout in layouts]
         if all(borders):
-            # Padding is a block too. A four-dimensional mask keeps the model from making its own.
+            # Padding is a block too. A 4D mask keeps the model from building its own.
             width, unused = len(closed[0]), torch.ones(1, 1, 1, 1, dtype=torch.bool)
             whole = [[*b, *([width] if b[-1] < width else [])] for b in borders if b]
             return {"attention_mask": unused, "blocks": Blocks(whole)}
@@ -180,7 +180,7 @@ def mask_inputs(
 
 
 def dense_mask(end: torch.Tensor) -> torch.Tensor:
-    """The mask for transformers' models: bool [B, 1, S, S], query by key, true where seen.
+    """Returns transformers' 4D mask: bool [B, 1, S, S], query by key, true where visible.
 
     Args:
         end: int64 [B, S].
@@ -194,7 +194,7 @@ def dense_mask(end: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def attending(model: Any, attention: Attention) -> Iterator[None]:
-    """A block in which a model uses an attention back-end; ``dense`` changes nothing."""
+    """Context manager that sets a model's attention backend; ``dense`` changes nothing."""
     if attention == "dense":
         yield
         return
@@ -212,11 +212,10 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
 
 
 def check(model: Any, attention: Attention) -> Attention:
-    """The back-end that a model can be trained with.
+    """Returns the attention backend that a model can be trained with.
 
-    Two short blocks are encoded by it and by a dense mask. ``auto`` becomes ``dense`` for a model
-    that drops extra attention arguments, and with them the blocks, and, with a warning, where the
-    logits differ.
+    Encodes two short blocks with it and with a dense mask. ``auto`` becomes ``dense`` for a model
+    that drops extra attention arguments, and, with a warning, if the logits differ.
     """
     import torch
 
@@ -246,7 +245,7 @@ def check(model: Any, attention: Attention) -> Attention:
     if logits_agree(model, found, logits(plain)):
         return attention
     warnings.warn(
-        "Attention by blocks and a dense mask give different logits here; masks are used.",
+        "Blockwise attention and a dense mask give different logits here; using dense masks.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -264,8 +263,8 @@ def _blockwise(
     blocks: Blocks | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention with transformers' signature: query [B, H, S, D], key and value [B, H / G, S, D];
-    returns [B, S, H, D]. Without blocks it is SDPA.
+    """Computes attention with transformers' signature: query [B, H, S, D], key and value
+    [B, H / G, S, D]; returns [B, S, H, D]. Without blocks it is SDPA.
     """
     import torch
 
@@ -277,7 +276,7 @@ def _blockwise(
         )
     for name in ("softcap", "s_aux", "position_bias"):
         if options.get(name) is not None:
-            raise ValueError(f"attention by blocks does not support {name}")
+            raise ValueError(f"blockwise attention does not support {name}")
     blocks.calls += 1
     grouped = query.shape[1] != key.shape[1]
     half = query.dtype in (torch.float16, torch.bfloat16)
@@ -307,7 +306,7 @@ def _variable_length(
     blocks: Blocks,
     grouped: bool,
 ) -> torch.Tensor:
-    """All blocks of all rows in one kernel call: [B, S, H, D]."""
+    """Computes all blocks of all rows in one kernel call: [B, S, H, D]."""
     from torch.nn.attention.varlen import varlen_attn
 
     borders, longest = blocks.cumulative(query.device)

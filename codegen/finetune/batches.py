@@ -1,11 +1,11 @@
-"""Rows of examples as tensors: a micro-batch is the input of one forward pass.
+"""Rows of examples as tensors; a micro-batch is the input of one forward pass.
 
-Logits are requested from the model only at columns where some row is trained (``logits_to_keep``),
-because projecting to the vocabulary is a large share of a small model's work. With one row per
-micro-batch, which packing makes sensible, there is no other column.
+The model computes logits only at columns where some row is trained (``logits_to_keep``), because
+the output projection is a large part of a small model's cost. With one row per micro-batch, the
+usual choice with packing, these are exactly the columns of its trained actions.
 
-Models that insert tokens anywhere (:mod:`codegen.decoding.insertion`) get other batches: in every
-step each of its examples loses tokens at random (:class:`InfillingSteps`).
+Models that insert tokens anywhere (:mod:`codegen.decoding.insertion`) get different batches: in
+every step random tokens are removed from each example (:class:`InfillingSteps`).
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from codegen.decoding.insertion import FillingModel, Text
     from codegen.decoding.insertion.base import Corrupted
 
-_HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
-_HELD_OUT_DRAWS = 256  # likewise, for infilling
-# A micro-batch, and whether its losses count; if not, it only keeps the processes in step.
+_HELD_OUT_TOKENS = 4096  # slots per evaluation micro-batch
+_HELD_OUT_DRAWS = 256  # draws per evaluation micro-batch, for infilling
+# A micro-batch, and whether its losses count; if not, it only keeps the processes synchronized.
 Counted = tuple[Any, bool]
 
 
 @dataclass(slots=True)
 class MicroBatch:
-    """B rows of S slots; T trained actions in all.
+    """B rows of S slots with T trained actions in total.
 
     Attributes:
-        inputs: arguments of the model: ``input_ids`` [B, S], ``position_ids`` [B, S],
-            ``logits_to_keep`` [C], the columns whose logits are needed, and the arguments from
+        inputs: model arguments: ``input_ids`` [B, S], ``position_ids`` [B, S],
+            ``logits_to_keep`` [C], the columns that need logits, and the arguments from
             :func:`codegen.finetune.attention.mask_inputs`.
-        nodes: int64 [T], the row of the logits [B C, V] in which each action is chosen.
-        targets: int64 [T], the right actions.
-        then: int64 [T], the logits' row of the state reached; -1 unless ``successors`` were kept.
-        time: int64 [T], the index of each action in its example.
-        trajectory: int64 [T], the index of its example in the micro-batch.
-        ends: bool [T], whether the absorbing state was reached.
-        start: bool [T], whether the state is the prompt alone, where a backspace is illegal.
-        domains: the domain of each example.
-        weights: float32 [T], how much each action counts in the loss; None if each counts 1.
+        nodes: row of the logits [B C, V] that predicts each action, int64 [T].
+        targets: target actions, int64 [T].
+        then: logits row of the next state, int64 [T]; -1 unless ``successors`` were kept.
+        time: index of each action in its example, int64 [T].
+        trajectory: index of its example in the micro-batch, int64 [T].
+        ends: whether the next state is the absorbing one, bool [T].
+        start: whether the state is only the prompt, where a backspace is illegal, bool [T].
+        domains: domain of each example.
+        weights: loss weight of each action, float32 [T]; None if all are 1.
         own: whether the model sampled the examples itself.
     """
 
@@ -87,16 +87,16 @@ def collate(
     successors: bool = False,
     attention: Attention = "dense",
 ) -> MicroBatch:
-    """One micro-batch, padded on the right.
+    """Builds one micro-batch, padded on the right.
 
     Args:
-        examples: of the run, or only the examples of the rows by number.
-        rows: numbers of examples; at least one row.
-        pad: token id of padding.
-        isolation: which examples of a row see one another: none (``example``), the examples of a
-            chunk, or all (``none``).
-        width: least width of the rows.
-        successors: also keep the logits of the states that are reached (SequenceMatch).
+        examples: all examples of the run, or a mapping from number to example for the rows.
+        rows: example numbers of each row; at least one row.
+        pad: padding token id.
+        isolation: which examples of a row attend to each other: none (``example``), the examples
+            of a chunk, or all (``none``).
+        width: minimum row width.
+        successors: also keep the logits of the next states (SequenceMatch).
     """
     layouts = [_layout(examples, row, isolation) for row in rows]
     width = max(width, *(len(layout) for layout in layouts))
@@ -165,10 +165,10 @@ def _layout(
 
 
 def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
-    """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
+    """Returns the micro-batches of a step for one of ``world`` processes, and whether each counts.
 
-    All processes run equally many, so that none waits for another: a process without one repeats
-    the first, whose losses do not count again.
+    All processes run equally many, so that none waits for another: a process that has none left
+    repeats the first, whose losses then do not count.
     """
     rounds = -(-len(micro_batches) // world)
     found = []
@@ -181,11 +181,11 @@ def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[
 
 @dataclass(eq=False)
 class StepDataset:
-    """The plan as a map-style data set: item k is what this process runs in step k.
+    """The plan as a map-style dataset; item k has this process's micro-batches of step k.
 
     Args:
         successors, attention: see :func:`collate`.
-        rank, world: number of this process, and of all.
+        rank, world: number of this process, and number of processes.
     """
 
     examples: Sequence[EncodedExample]
@@ -204,7 +204,7 @@ class StepDataset:
         return len(self.plan.steps)
 
     def __getitem__(self, step: int) -> tuple[list[Counted], float]:
-        """The micro-batches, and the weight of all actions of the whole step."""
+        """Returns the micro-batches, and the total weight of the step's actions."""
         planned = self.plan.steps[step]
         total = self.outline.total(self.plan.numbers(step))
         made = [
@@ -227,7 +227,7 @@ class StepDataset:
 
 
 def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[MicroBatch]:
-    """Micro-batches to evaluate on, grouped by length."""
+    """Yields evaluation micro-batches, grouped by length."""
 
     def batch(numbers: list[int]) -> MicroBatch:
         return collate(examples, [((i,),) for i in numbers], pad)
@@ -244,7 +244,7 @@ def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[M
 
 
 def text_of(example: EncodedExample) -> Text:
-    """An infilling example in the form that the models take."""
+    """Converts an infilling example to the models' input type."""
     from codegen.decoding.insertion import Text
 
     border = len(example.ids) - len(example.targets)
@@ -264,11 +264,11 @@ class InfillingBatch:
 
 @dataclass(eq=False, kw_only=True)
 class InfillingSteps(StepDataset):
-    """The plan as a data set: item k is what this process runs in step k.
+    """The plan as a dataset; item k has this process's micro-batches of step k.
 
     Args:
-        model: corrupts and collates the examples. The lost tokens are a function of (seed, step,
-            example). They are removed, not masked; draws of similar length share a micro-batch.
+        model: corrupts and collates the examples. Which tokens are removed depends only on (seed,
+            step, example). They are not masked; draws of similar length share a micro-batch.
         examples, plan, rank, world: see :class:`StepDataset`.
         rows: draws per micro-batch.
     """
@@ -279,7 +279,7 @@ class InfillingSteps(StepDataset):
     seed: int
 
     def __getitem__(self, step: int) -> tuple[list[Counted], int]:
-        """The micro-batches, and the number of draws of the whole step."""
+        """Returns the micro-batches, and the number of draws in the whole step."""
         drawn = []
         for number in self.plan.numbers(step):
             rng = np.random.default_rng([self.seed, step, number])
@@ -294,7 +294,7 @@ class InfillingSteps(StepDataset):
 
 
 def _alike(drawn: Sequence[Corrupted], rows: int) -> Iterator[list[Corrupted]]:
-    """Groups of at most ``rows`` draws of similar length."""
+    """Yields groups of at most ``rows`` draws of similar length."""
     ordered = sorted(drawn, key=len)
     for start in range(0, len(ordered), rows):
         yield ordered[start : start + rows]
@@ -303,7 +303,7 @@ def _alike(drawn: Sequence[Corrupted], rows: int) -> Iterator[list[Corrupted]]:
 def held_out_draws(
     model: FillingModel, examples: Sequence[EncodedExample], seed: int
 ) -> list[InfillingBatch]:
-    """One draw of each example, the same at every evaluation."""
+    """Returns one draw per example, the same at every evaluation."""
     drawn = [
         model.corrupt(text_of(example), np.random.default_rng([seed, number]))
         for number, example in enumerate(examples)

@@ -1,9 +1,9 @@
-"""The examples of a run: read, encoded, and kept as an Arrow file that is mapped into memory.
+"""Reads and encodes the examples of a run, and caches them in a memory-mapped Arrow file.
 
-A run's texts are tokenized once. :func:`cached` writes what the encoder yields into an Arrow file
-and opens it by ``datasets``: only the examples in use take memory, and all processes and later runs
-share one copy. A cache is named by a digest of everything that decides its content; it is written
-under another name and renamed when it is whole.
+A run's texts are tokenized once. :func:`cached` writes the encoder's examples into an Arrow file
+and opens it with ``datasets``: only the examples in use take memory, and all processes and later
+runs share one copy. A cache is named by a digest of everything that determines its content; it is
+written under a temporary name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -42,26 +42,25 @@ from codegen.paths import new_folder, refuse_links
 from codegen.records import Messages, TrainingText
 from codegen.runs import explain_full_disk, fingerprint
 
-# The special tokens of a new model's tokenizer, by their names in transformers.
+# Special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
-TOKENS = "tokens"  # the directory of a run that holds its token cache
-_ENCODING = 2  # raise it where the same text gets other tokens, so that old caches are not used
-_BPE, _BPE_TEXTS = re.compile(r"bpe-(\d{3,6})"), 10_000  # texts that a tokenizer is learned from
-_CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # the beginning of a cache's name: its key
+TOKENS = "tokens"  # directory of a run's token cache
+_ENCODING = 2  # increment it when encoding changes, to invalidate old caches
+_BPE, _BPE_TEXTS = re.compile(r"bpe-(\d{3,6})"), 10_000  # maximum texts to learn a tokenizer from
+_CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # the key, with which a cache's name starts
 _TABLE, _FACTS = "examples.arrow", "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The lengths, ids and domains of N examples, without their tokens.
+    """Lengths, ids and domains of N examples, without their tokens.
 
     Attributes:
-        lengths, trained: int64 [N], slots and trained actions.
-        weights: float64 [N], the sum of each example's actions' weights; None if each action of
-            all examples counts 1.
-        all_causal: whether every example is a plain text.
-        names: returns the ids of the examples that the texts were made from.
-        domains: returns the examples' domains.
+        lengths, trained: number of slots and of trained actions, int64 [N].
+        weights: sum of the action weights of each example, float64 [N]; None if all weights are 1.
+        all_causal: whether no example has backspaces.
+        names: returns the source example id of each example.
+        domains: returns the domain of each example.
     """
 
     lengths: np.ndarray
@@ -73,7 +72,7 @@ class Outline:
 
     @classmethod
     def of(cls, examples: Sequence[EncodedExample]) -> Outline:
-        """The outline of examples in memory or in a cache."""
+        """Returns the outline of examples in memory or in a cache."""
         if isinstance(examples, CachedExamples):
             return examples.outline
         weighted = any(example.weights for example in examples)
@@ -90,25 +89,25 @@ class Outline:
         return len(self.lengths)
 
     def total(self, numbers: Sequence[int]) -> float:
-        """The sum of the weights of all actions of some examples."""
+        """Returns the total action weight of some examples."""
         if self.weights is None:
             return int(self.trained[numbers].sum())
         return math.fsum(self.weights[numbers])
 
 
 class CachedExamples(Sequence[EncodedExample]):
-    """The examples of a cache directory; each is read when it is used.
+    """The examples of a cache directory, read on access.
 
     Attributes:
         outline: see :class:`Outline`.
-        facts: JSON values of the encoder.
+        facts: JSON values that the encoder stored with the examples.
     """
 
     def __init__(self, folder: Path) -> None:
         from datasets import Dataset as Table
         from pyarrow import compute
 
-        lengths: Any = compute  # made at import, so type checkers do not see its functions
+        lengths: Any = compute  # its functions are created at import, so type checkers miss them
 
         refuse_links(folder)
         try:
@@ -116,7 +115,7 @@ class CachedExamples(Sequence[EncodedExample]):
             self._table: Any = Table.from_file(str(folder / _TABLE))
             table = self._table.data
             if len(self._table) != self.facts["examples"]:
-                raise ValueError("it is cut off")
+                raise ValueError("it is truncated")
             self.outline = Outline(
                 np.asarray(lengths.list_value_length(table["ids"]), np.int64),
                 np.asarray(lengths.list_value_length(table["then"]), np.int64),
@@ -127,7 +126,7 @@ class CachedExamples(Sequence[EncodedExample]):
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
-                f"The token cache {folder} is damaged ({type(error).__name__}: {error}).",
+                f"The token cache {folder} is corrupt ({type(error).__name__}: {error}).",
                 "Delete it.",
             ) from None
 
@@ -139,7 +138,7 @@ class CachedExamples(Sequence[EncodedExample]):
     @overload
     def __getitem__(self, index: slice) -> list[EncodedExample]: ...
     def __getitem__(self, index: int | slice) -> EncodedExample | list[EncodedExample]:
-        """One example, or some."""
+        """Returns one example, or a list for a slice."""
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         row = self._table[range(len(self))[index]]
@@ -161,7 +160,7 @@ class CachedExamples(Sequence[EncodedExample]):
 
 
 def _row_of(example: EncodedExample) -> dict[str, Any]:
-    """A row of the table. What a plain text implies is empty: its actions and its layout."""
+    """Returns an example's table row; actions and layout are empty if the text is plain."""
     layout = example.layout
     has_layout = not layout.is_causal
     follows = [slot - 1 for slot in example.then] == example.nodes and all(
@@ -186,13 +185,13 @@ def _row_of(example: EncodedExample) -> dict[str, Any]:
 def cached(
     folder: Path, key: str, examples: Iterable[EncodedExample], facts: Callable[[], dict[str, Any]]
 ) -> CachedExamples:
-    """The examples from the cache with this key; if it is missing, one process writes it.
+    """Opens the cache with this key; if it is missing, one process writes it.
 
     Args:
-        folder: holds caches.
-        key: a digest of everything that decides the content.
-        examples: consumed only to write the cache.
-        facts: called after that; what it returns is stored with the examples.
+        folder: directory of caches.
+        key: digest of everything that determines the content.
+        examples: examples to write; not consumed if the cache exists.
+        facts: called after writing; its result is stored with the examples.
 
     Raises:
         MachineError: if the disk becomes full.
@@ -242,7 +241,7 @@ def _write(
 
 
 def holds_only_caches(folder: Path) -> bool:
-    """Whether a directory is missing, or has only names of caches, finished or begun."""
+    """Returns True if a directory is missing or contains only caches, finished or partial."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return all(_CACHE.match(name) for name in names)
 
@@ -256,11 +255,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 @dataclass
 class EncodedTexts:
-    """The examples of a run, and counts of texts that were changed or left out.
+    """The examples of a run, and counts of shortened and dropped texts.
 
     Attributes:
-        dropped, dropped_tokens: reason -> number of texts left out, and of their tokens.
-        cut, cut_tokens: texts shortened to the maximal length, and the tokens they lost.
+        dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
+        cut, cut_tokens: number of texts cut to the maximum length, and of the tokens lost.
     """
 
     examples: Sequence[EncodedExample] = field(default_factory=list)
@@ -270,7 +269,7 @@ class EncodedTexts:
     cut_tokens: int = 0
 
     def counts(self) -> dict[str, Any]:
-        """Examples, tokens and mask coverage, for the log and the report."""
+        """Returns examples, tokens and mask coverage, for the log and the report."""
         outline = Outline.of(self.examples)
         tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
         return {
@@ -282,25 +281,25 @@ class EncodedTexts:
         }
 
     def losses(self) -> dict[str, Any]:
-        """The counts of texts that were changed or left out."""
+        """Returns the counts of dropped and cut texts."""
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
         return {name: dict(v) if isinstance(v, Counter) else v for name, v in row.items()}
 
     def drop(self, reason: str, tokens: int) -> None:
-        """Counts a text that is left out."""
+        """Counts a dropped text."""
         self.dropped[reason] += 1
         self.dropped_tokens[reason] += tokens
 
     def fit(
         self, found: Iterable[EncodedExample], max_length: int, overlong: Overlong
     ) -> Iterator[EncodedExample]:
-        """The examples that can be trained on, of at most ``max_length`` slots; counts the others.
+        """Yields the examples that can be trained on; counts the others.
 
-        A text with backspaces that is too long is always dropped.
+        An overlong text with backspaces is always dropped.
 
         Args:
-            max_length: in slots.
-            overlong: whether longer ones are dropped, or cut to the first ``max_length`` tokens.
+            max_length: maximum slots of an example.
+            overlong: drop longer examples, or truncate them to the first ``max_length`` tokens.
         """
         for example in found:
             length = len(example)
@@ -340,15 +339,15 @@ def encode_pieces(
     most: int,
     seed: int | None,
 ) -> Iterator[EncodedExample]:
-    """All tokens of (domain, text) pairs in pieces of 2^k, each token predicted exactly once.
+    """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
 
     Args:
-        counts: counts the lost tokens.
-        least, most: shortest and longest piece; ``most`` is rounded down to a power of two.
-        seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
+        counts: receives the number of lost tokens.
+        least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
+        seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
 
     Raises:
-        InputError: for a conversation, or a text with weights.
+        InputError: for a conversation or a text with weights.
     """
     most = 1 << (most.bit_length() - 1)
 
@@ -368,15 +367,15 @@ class Dataset:
     """The encoded texts of a run.
 
     Attributes:
-        tokenizer: the model's, with the backspace token if a text has backspaces.
-        held_out: the evaluation examples: the held-out rows without over-long ones.
-        held_out_texts: the held-out rows that are texts, not conversations.
-        counts: examples, tokens, mask coverage, dropped and cut texts; ``held_out`` likewise.
-        longest_response: tokens of the longest trained part, for a new model.
-        trained_tokens: ids of tokens in the model's vocabulary that it has not learned yet; an
-            adapter trains their embeddings too.
-        backspace: id of the backspace token, if a text has backspaces.
-        new_token: the same, if the model's own tokenizer lacks it.
+        tokenizer: the model's tokenizer, with the backspace token if a text has backspaces.
+        held_out: evaluation examples: the held-out rows without overlong ones.
+        held_out_texts: held-out rows that are texts, not conversations.
+        counts: examples, tokens, mask coverage, dropped and cut texts; the same for ``held_out``.
+        longest_response: length of the longest trained part in tokens, for a new model.
+        trained_tokens: ids of vocabulary tokens that the model has not learned yet; an adapter
+            also trains their embeddings.
+        backspace: backspace token id, if a text has backspaces.
+        new_token: backspace token id, if the model's own tokenizer lacks it.
     """
 
     tokenizer: Any
@@ -391,11 +390,11 @@ class Dataset:
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """Reads the texts of a recipe and encodes them with its model's tokenizer, or opens the cache.
+    """Reads a recipe's texts and encodes them with its model's tokenizer, or opens the cache.
 
     Raises:
-        InputError: if nothing can be trained on, with what became of the texts; or for a row that
-            does not fit the recipe.
+        InputError: if no text can be trained on (with the counts of dropped texts), or a row does
+            not fit the recipe.
     """
     held_out = [row for path in recipe.evaluation_sources for row in read_training_rows(path)]
     rows = partial(_rows, recipe)
@@ -471,7 +470,7 @@ def _rows(recipe: Recipe) -> Iterator[tuple[str, TrainingText | Messages]]:
 
 
 def _cache_key(recipe: Recipe, tokenizer: Any) -> str:
-    """A digest of everything that decides the tokens of a recipe's data."""
+    """Returns a digest of everything that determines the tokens of a recipe's data."""
     curriculum = recipe.curriculum
     decomposes = curriculum.mode == "decompose"
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -503,9 +502,9 @@ def _require_examples(encoded: EncodedTexts, paths: Iterable[str]) -> None:
 
 
 def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
-    """The tokenizer of a new model: learned from its texts, or an existing one.
+    """Returns a new model's tokenizer: learned from its texts, or an existing one.
 
-    All but that of ``words`` get the special tokens for infilling that they lack.
+    Missing special tokens for infilling are added, except with ``words``.
     """
     if name == "words":
         return words_tokenizer(word for text in texts for word in text.text.split())
@@ -521,7 +520,7 @@ def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
 
 
 def words_tokenizer(words: Iterable[str]) -> Any:
-    """A tokenizer with one token per word between blanks; numbers come first, in order."""
+    """Builds a tokenizer with one token per blank-separated word; numbers come first, ascending."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -530,7 +529,7 @@ def words_tokenizer(words: Iterable[str]) -> Any:
     vocabulary = {word: number for number, word in enumerate([*special, *ordered])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.decoder = decoders.WordPiece(prefix=" ", cleanup=False)  # blanks between all words
+    core.decoder = decoders.WordPiece(prefix=" ", cleanup=False)  # a blank between all words
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         **SPECIAL,

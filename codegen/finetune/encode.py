@@ -1,24 +1,25 @@
-"""Training texts and conversations to token ids and loss masks.
+"""Converts training texts and conversations to token ids and loss masks.
 
-The loss mask follows from the segments of a text; no marker is searched for. Consecutive segments
-that are trained, or not, are tokenized together, so that no token straddles the border between
-prompt and response; generation cuts there too. Trained ones may have different weights; a token
-across their border has the larger one, and the end token counts 1. A text with backspaces
-(:mod:`codegen.methods.backspace`) has its own tokens: a removed token keeps its slot, which later
-tokens do not see.
+The loss mask follows from a text's segments, without searching for markers. Consecutive trained (or
+untrained) segments are tokenized together, so no token straddles the border between prompt and
+response; generation cuts there, too. Trained segments may have different weights; a token across
+their border gets the larger one, and the end token has weight 1. A text with backspaces
+(:mod:`codegen.methods.backspace`) is already tokenized: a removed token keeps its slot, and later
+tokens do not attend to it.
 
-Conversations are rendered by the chat template (:class:`Renderer`). At inference the model sees the
-template's rendering of the earlier messages, up to where its answer begins. So the answer of turn i
-is what ``render(messages[:i + 1])`` adds to ``render(messages[:i], add_generation_prompt=True)``,
-up to and including the token that ends a turn. If each of these texts is the beginning of the next
-one, a conversation is one text with a trained part for each turn. Some templates render earlier
-turns differently once there are later ones (Qwen 3 drops their reasoning): then each answer becomes
-a separate text, as it is served. If a template marks the assistant's tokens itself
-(``{% generation %}``), only the marked part of each answer is trained, and the end of the turn.
+Conversations are rendered by the chat template (:class:`Renderer`). At inference the prompt is the
+template's rendering of the earlier messages, up to the start of the answer. So the answer of turn i
+is the text that ``render(messages[:i + 1])`` adds to
+``render(messages[:i], add_generation_prompt=True)``, up to and including the end-of-turn token. If
+each rendering is a prefix of the next, a conversation is one text with a trained part for each
+turn. Some templates render earlier turns differently once later ones exist (Qwen 3 drops their
+reasoning); then each answer becomes a separate text, identical to inference. If a template marks
+the assistant's tokens (``{% generation %}``), only the marked part of each answer and the end of
+the turn are trained.
 
-Data never becomes control tokens: text that spells one is tokenized in two pieces, as in our
-server. Exceptions are the ``special_tokens`` that a text names in its ``meta``, and what
-assistants say in conversations, where templates expect some (tool calls).
+Data never becomes control tokens: a spelled-out control token is split before tokenization, as in
+the server. Exceptions are the ``special_tokens`` listed in a text's ``meta``, and assistant
+messages, where templates expect some (tool calls).
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ class EncodedExample:
     """One example of S slots and T trained actions.
 
     Attributes:
-        example_id: the example its text was made from.
-        ids: [S] the token in each slot.
-        nodes: [T] the slot whose output chooses the action, ascending.
-        targets: [T] the right action there.
-        then: [T] the slot of the state that the executed action leads to.
-        layout: which slots see which.
-        domain: the name its loss is reported under; empty for none.
-        final: whether the last action ends the text, so that its ``then`` is the terminal state.
-        weights: [T] how much each action counts in the loss, or empty if each counts 1.
+        example_id: id of the source example.
+        ids: token of each slot, [S].
+        nodes: slot whose output predicts the action, ascending, [T].
+        targets: target actions, [T].
+        then: slot of the state after the executed action, [T].
+        layout: attention pattern.
+        domain: name for reporting its loss; empty for none.
+        final: whether the last action completes the text; its ``then`` is the terminal state.
+        weights: loss weight of each action, [T]; empty if all are 1.
     """
 
     example_id: str
@@ -68,7 +69,7 @@ class EncodedExample:
 
     @property
     def weight(self) -> float:
-        """The sum of the actions' weights."""
+        """Total weight of the actions."""
         return math.fsum(self.weights) if self.weights else len(self.targets)
 
     @classmethod
@@ -80,7 +81,7 @@ class EncodedExample:
         *,
         final: bool = True,
     ) -> EncodedExample:
-        """A trajectory with backspaces."""
+        """Builds the example of a trajectory with backspaces."""
         return cls(
             example_id,
             list(stack.tokens),
@@ -101,7 +102,7 @@ class EncodedExample:
         *,
         final: bool,
     ) -> EncodedExample:
-        """A text in runs of (tokens, whether they are trained, or the weight of each)."""
+        """Builds an example from runs of (tokens, whether they are trained, or their weights)."""
         ids: list[int] = []
         nodes: list[int] = []
         weights: list[float] = []
@@ -121,7 +122,7 @@ class EncodedExample:
         return len(self.ids)
 
     def first(self, count: int) -> EncodedExample:
-        """The first slots of a causal example, as an example of its own."""
+        """Returns the first ``count`` slots of a causal example as a separate example."""
         kept = sum(slot < count for slot in self.then)  # ascending
         return EncodedExample(
             self.example_id,
@@ -137,24 +138,24 @@ class EncodedExample:
 
 
 class Stretch(NamedTuple):
-    """Characters ``start`` to ``stop`` of a text."""
+    """A character range of a text, ``stop`` excluded."""
 
     start: int
     stop: int
 
 
-# Inserted where text that spells a control token is cut: a noncharacter.
+# A Unicode noncharacter, inserted to split text that spells a control token.
 _CUT = "\ufdd0"
 
 
 class Rendered(NamedTuple):
-    """A text and its trained stretches in order; it is tokenized in pieces between cuts."""
+    """A text and its trained ranges in order; it is tokenized in pieces between cuts."""
 
     text: str
     trained: tuple[Stretch, ...]
 
     def runs(self) -> list[tuple[str, bool]]:
-        """The pieces in order, and whether each is trained."""
+        """Returns the pieces in text order, and whether each is trained."""
         runs, at = [], 0
         for start, stop in self.trained:
             runs += [(self.text[at:start], False), (self.text[start:stop], True)]
@@ -167,8 +168,8 @@ class Renderer:
     """Renders conversations with a tokenizer's chat template.
 
     Args:
-        turns: ``all``: a conversation is one text, or an error; ``split``: one text per answer;
-            ``last``: one text for the last answer; ``auto``: all, or split where the template
+        turns: ``all``: one text per conversation, or an error; ``split``: one text per answer;
+            ``last``: one text for the last answer; ``auto``: ``all``, or ``split`` if the template
             renders earlier turns differently.
 
     Raises:
@@ -189,7 +190,7 @@ class Renderer:
             raise ConfigError(
                 "The model's chat template has no token at the end of an answer, so the model "
                 "would not learn to stop.",
-                "Use a model with another template, or give the data as texts and format: plain.",
+                "Use a model with another template, or pass the data as texts with format: plain.",
             )
         self.end = found[0]
 
@@ -200,11 +201,11 @@ class Renderer:
         return {**message, "content": _CUT.join(pieces)}
 
     def texts(self, talk: Messages) -> list[Rendered]:
-        """The texts of a conversation; none if no message is trained.
+        """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
-            InputError: naming the conversation, if the template refuses it or does not render an
-                answer as it is served.
+            InputError: naming the conversation, if the template rejects it or renders an answer
+                differently from inference.
         """
         wanted = [number for number, trained in enumerate(talk.train) if trained]
         if not wanted:
@@ -217,14 +218,14 @@ class Renderer:
                 raise InputError(
                     f"Conversation {talk.id!r}: the chat template shows earlier answers "
                     "differently once there are later messages.",
-                    "Set turns: auto or split, which give each answer a text of its own.",
+                    "Set turns: auto or split, to train each answer in a separate text.",
                 )
         wanted = wanted[-1:] if self.turns == "last" else wanted
         found = (self._rendered(talk, [number]) for number in wanted)
         return [text for text in found if text is not None]
 
     def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
-        """One text up to the last wanted answer; None if the renderings disagree."""
+        """Returns one text up to the last wanted answer; None if the renderings disagree."""
         messages = talk.messages[: wanted[-1] + 1]
         text, trained = self._render(messages, talk), []
         for number in wanted:
@@ -234,9 +235,9 @@ class Renderer:
             if not upto.startswith(head) or end < 0:
                 raise InputError(
                     f"Conversation {talk.id!r}: the chat template renders message "
-                    f"{number + 1} differently from how it is served, after the answer's opening.",
-                    "Set chat_template_kwargs (such as enable_thinking: false), give the message "
-                    "its reasoning_content, or leave it out.",
+                    f"{number + 1} differently than at inference, after the answer's opening.",
+                    "Set chat_template_kwargs (such as enable_thinking: false), or add or remove "
+                    "the message's reasoning_content.",
                 )
             stop = end + len(self.end)
             if not text.startswith(upto[:stop]):
@@ -250,13 +251,13 @@ class Renderer:
     def _marked(
         self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
     ) -> list[Stretch]:
-        """The parts of each answer that the template marks, and the end of the turn."""
+        """Returns the parts of each answer that the template marks, and the end of the turn."""
         marks = chat.marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
         kept = []
         for start, stop in answers:
             inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
             end = stop - len(self.end)
-            if inside and inside[-1][1] == end:  # marks that leave out the end of the turn
+            if inside and inside[-1][1] == end:  # the mark excludes the end of the turn
                 inside[-1] = (inside[-1][0], stop)
             elif not inside or inside[-1][1] < stop:
                 inside.append((end, stop))
@@ -278,7 +279,7 @@ class Renderer:
         try:
             try:
                 return attempt(messages)
-            except ModelError:  # DeepSeek's template concatenates a call's arguments with text
+            except ModelError:  # DeepSeek's template concatenates call arguments as text
                 if not any(message.get("tool_calls") for message in messages):
                     raise
                 return attempt([_with_text_arguments(message) for message in messages])
@@ -287,7 +288,7 @@ class Renderer:
 
 
 def has_generation_marks(tokenizer: Any) -> bool:
-    """Whether the chat template marks the assistant's tokens."""
+    """Returns True if the chat template marks the assistant's tokens."""
     return bool(re.search(r"\{%-?\s*generation\b", str(tokenizer.chat_template)))
 
 
@@ -305,8 +306,8 @@ def set_template_arguments(
 ) -> None:
     """Sets defaults of the chat template's variables, in place.
 
-    They become part of the template, which is saved with the model, so that every server renders
-    prompts as in training.
+    They are stored in the template, which is saved with the model, so every server renders prompts
+    as in training.
     """
     if not arguments:
         return
@@ -326,15 +327,15 @@ class TextEncoder:
     """Encodes texts for one model.
 
     Args:
-        tokenizer: the model's.
-        format: whether the prompt is wrapped in the chat template.
+        tokenizer: the model's tokenizer.
+        format: ``chat`` wraps the prompt in the chat template.
         systems: domain -> system prompt of its texts, for the chat format.
-        infilling: for a model that fills gaps: the trained part is the body, and has no end token.
-        turns: how conversations become texts (:class:`Renderer`).
+        infilling: encode for an infilling model: the trained part is the body without end token.
+        turns: split of conversations into texts (:class:`Renderer`).
 
     Attributes:
-        codec: the tokenizer with a backspace token, once a text with backspaces was encoded.
-        trained: tokens whose embeddings are to be trained.
+        codec: tokenizer with a backspace token, set when a text with backspaces is encoded.
+        trained: tokens whose embeddings need training.
     """
 
     def __init__(
@@ -362,11 +363,11 @@ class TextEncoder:
         self.trained: set[str] = set()
 
     def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
-        """The examples of a row: one of a text, one or more of a conversation.
+        """Returns a row's examples: one for a text, one or more for a conversation.
 
         Raises:
             InputError: see :meth:`encode`; for a conversation, if the format is not ``chat``, or
-                its rendering is not what is served.
+                its rendering differs from inference.
         """
         if isinstance(row, TrainingText):
             return [self.encode(row, domain)]
@@ -387,11 +388,11 @@ class TextEncoder:
         ]
 
     def encode(self, text: TrainingText, domain: str = "") -> EncodedExample:
-        """One text.
+        """Encodes one text.
 
         Raises:
-            InputError: if its trajectory is unsound, or was made for another tokenizer or format;
-                if the model lacks a special token that it needs; if it looks like several turns
+            InputError: if its trajectory is invalid, or was made for another tokenizer or format;
+                if the model lacks a required special token; if it looks like several turns
                 of a conversation; or, for infilling, if it is not a prompt and a response.
         """
         if self.infilling:
@@ -428,7 +429,7 @@ class TextEncoder:
     def _run(
         self, run: Sequence[Segment], kept: tuple[str, ...]
     ) -> tuple[list[int], bool | list[float]]:
-        """The tokens of segments, and whether they are trained, or the weight of each."""
+        """Returns the tokens of segments, and whether they are trained, or their weights."""
         text = "".join(segment.text for segment in run)
         trained = bool(run[0].train)
         pieces = _pieces(self._pattern(kept, special=trained), text)
@@ -436,7 +437,7 @@ class TextEncoder:
             return [token for piece in pieces for token in self._ids(piece)], trained
         if not self.tokenizer.is_fast:
             raise InputError(
-                "Segments with weights need a tokenizer that knows each token's characters.",
+                "Segments with weights need a tokenizer that maps tokens to characters.",
                 "Use true and false for train, or a model with a fast tokenizer.",
             )
         of_character = [float(segment.train) for segment in run for _ in segment.text]
@@ -452,7 +453,7 @@ class TextEncoder:
         return ids, weights
 
     def _pattern(self, kept: tuple[str, ...], *, special: bool) -> re.Pattern[str]:
-        """Matches text that must not become a control token."""
+        """Returns a pattern that matches text which must not become a control token."""
         if (special, kept) not in self._patterns:
             tokens = [token for token in self._control[special] if token not in kept]
             self._patterns[special, kept] = chat.control_pattern(tokens)
@@ -462,8 +463,8 @@ class TextEncoder:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _in_own_tokens(self, text: TrainingText) -> TrainingText:
-        """The text with the first of its ``other_tokens`` that the tokenizer has, if it lacks the
-        ``special_tokens`` that the text was written with.
+        """Replaces a text's ``special_tokens``, if the tokenizer lacks them, by the first of its
+        ``other_tokens`` that the tokenizer has.
         """
         tokens = text.meta.get("special_tokens", ())
         others = text.meta.get("other_tokens", ())
@@ -501,9 +502,9 @@ class TextEncoder:
         backspace.require_same(text, self.codec)
         if text.meta.get("format") != self.format:
             raise InputError(
-                f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
+                f"Text {text.id!r} was made for format {text.meta.get('format')!r}, but the recipe"
                 f" has {self.format!r}.",
-                "Make the data again with: codegen data backspace --format, or change the recipe.",
+                "Regenerate the data with: codegen data backspace --format, or change the recipe.",
             )
         return EncodedExample.of_stack(
             backspace.stack_layout(backspace.from_text(text)), text.example_id, domain
@@ -524,15 +525,15 @@ class TextEncoder:
     def pieces(
         self, text: TrainingText | Messages, domain: str, sizes: Callable[[int, str], list[int]]
     ) -> Iterator[EncodedExample]:
-        """All tokens of a text in pieces, each token predicted exactly once.
+        """Yields the tokens of a text in pieces, each token predicted exactly once.
 
         Args:
             text: both its prompt and its response are trained.
-            sizes: called with the number of predicted tokens and the text's id; returns the
-                lengths of the pieces, whose sum may be smaller.
+            sizes: maps the number of predicted tokens and the text's id to the piece lengths,
+                whose sum may be smaller.
 
         Raises:
-            InputError: for a conversation, or a text with weights.
+            InputError: for a conversation or a text with weights.
         """
         if isinstance(text, Messages):
             raise InputError(
@@ -568,28 +569,28 @@ def _require_one_answer(text: TrainingText) -> None:
         raise InputError(
             f"Text {text.id!r} has an untrained segment after a trained one, which format: chat "
             "would put into the same answer.",
-            "Give a conversation as messages; give a part of an answer the weight 0.0, not false.",
+            "Pass conversations as messages; for a part of an answer set train: 0.0, not false.",
         )
 
 
 def _pieces(control: re.Pattern[str], text: str) -> list[str]:
-    """The text, cut inside everything that spells a control token."""
+    """Returns the text, split inside everything that spells a control token."""
     cuts = [found.start() + 1 for found in control.finditer(text)]
     return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
 
 
 def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
-    """Lengths of a document's pieces in order, powers of two from ``least`` to ``most``.
+    """Returns the lengths of a document's pieces in order, powers of two in [least, most].
 
-    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document of l tokens gives
-    pieces of ``most`` while enough tokens are left, then the binary digits of the rest, the largest
+    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document is split into pieces
+    of ``most`` while enough tokens are left, then into the binary digits of the rest, the largest
     first; a rest below ``least`` is lost.
 
     Args:
-        length: tokens of the document.
-        rng: with it, a document longer than ``most`` gives pieces of all lengths, drawn with odds
-            1, 2, 4, ... from the longest to the shortest, so that each length gets equally many
-            tokens of it (as in the released code); without it, pieces of ``most``.
+        length: document length in tokens.
+        rng: if given, a document longer than ``most`` is split into random lengths with odds
+            1, 2, 4, ... from the longest to the shortest, so each length gets equally many of its
+            tokens (as in the released code); if None, into pieces of ``most``.
     """
     sizes = [most]
     while sizes[-1] > least:

@@ -1,11 +1,11 @@
-"""Estimates a recipe's memory by part, tokens, steps and operations before it is run.
+"""Estimates a recipe's memory by part, tokens, steps and operations before the run.
 
-The model is built without its weights, and one optimizer step of the widest rows runs on tensors
-without data, with the real code of the model, its adapter, checkpointing and the loss. Every
-storage is counted while it is alive. The optimizer's state and packed 4-bit weights are computed.
+One optimizer step on the widest rows runs on tensors without data, with the real code of the
+model, its adapter, checkpointing and the loss. Every live storage is counted. The sizes of the
+optimizer state and of packed 4-bit weights are computed.
 
-Limits: one process; CPU kernels, which keep the same tensors as GPU kernels; no fragmentation, CUDA
-context (about 0.5 GB) or Python (about 0.5 GB).
+Limits: one process; CPU kernels, which keep the same tensors as GPU kernels; excludes
+fragmentation, the CUDA context (about 0.5 GB) and Python (about 0.5 GB).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from codegen.vetting import vetted_config
 # Bytes of optimizer state per trained parameter; blocks of 256 share a float32 scale.
 _STATE = {
     "adamw": 8.0,
-    "muon": 4.0,  # for matrices; AdamW's state for the few others is neglected
+    "muon": 4.0,  # matrices only; AdamW's state for the few other weights is neglected
     "adamw_8bit": 2 + 2 * 4 / 256,
     "adafactor": 0.01,
 }
@@ -52,12 +52,12 @@ class Needs:
     """The estimate of a run.
 
     Attributes:
-        parameters, trained_parameters: of the model.
+        parameters, trained_parameters: number of weights in the model.
         memory: bytes by part: ``weights`` (frozen ones, or all), ``adapter``, ``gradients``,
-            ``optimizer``, ``activations`` (everything else that is alive at the peak).
-        disk: bytes of the model and of the most checkpoints that are there at once.
+            ``optimizer``, ``activations`` (everything else at the peak).
+        disk: bytes of the model and of the maximum number of simultaneous checkpoints.
         steps: optimizer steps.
-        tokens: slots that the steps compute, padding included.
+        tokens: slots computed in all steps, including padding.
         flops: floating-point operations of the whole run.
     """
 
@@ -71,20 +71,20 @@ class Needs:
 
     @property
     def peak(self) -> int:
-        """Bytes in all."""
+        """Total bytes of memory."""
         return sum(self.memory.values())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Returns the estimate as plain data."""
         return {**asdict(self), "peak": self.peak}
 
 
 def estimate(recipe: Recipe) -> Needs:
-    """Estimates a run from its data and the configuration of its model; loads no weights.
+    """Estimates a run from its data and its model's configuration, without loading weights.
 
     Raises:
-        ConfigError: unless it is maximum likelihood of an existing model on texts.
-        CodegenError: as the run itself would, for its data or its model.
+        ConfigError: unless the recipe is maximum likelihood of an existing model on texts.
+        CodegenError: for errors in the data or the model, as in the run.
     """
     if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
@@ -99,7 +99,7 @@ def estimate(recipe: Recipe) -> Needs:
         plan = plan_of(recipe, dataset.examples)
         counts = statistics(dataset.examples, plan)
         batch = _widest(dataset.examples, plan)
-    # Four bits are counted afterwards, since packing needs the weights.
+    # 4-bit weights are counted afterwards, since packing needs the data.
     unpacked = {"method": "lora"} if recipe.method == "qlora" else {}
     model = _without_weights(recipe.model_copy(update=unpacked))
     memory, flops = _of_a_step(model, recipe, batch)
@@ -117,7 +117,7 @@ def estimate(recipe: Recipe) -> Needs:
 
 
 def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
-    """The micro-batch with the most slots."""
+    """Builds the micro-batch with the most slots."""
     lengths = Outline.of(examples).lengths
 
     def slots(micro_batch: tuple[list[Row], int]) -> int:
@@ -130,12 +130,12 @@ def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
 
 
 def _without_weights(recipe: Recipe) -> Any:
-    """The model that the recipe trains, with tensors without data."""
+    """Builds the recipe's model from tensors without data."""
     from transformers import AutoModelForCausalLM
 
     place, _ = resolve(recipe.model)
     if (Path(place) / "adapter_config.json").is_file():
-        raise ConfigError("--plan needs a model, not an adapter.", "Give its base model.")
+        raise ConfigError("--plan needs a model, not an adapter.", "Set model to its base model.")
     config = vetted_config(place, None)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
@@ -158,7 +158,7 @@ def _without_weights(recipe: Recipe) -> Any:
 
 
 class _Storages(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, beginning with a model's."""
+    """Counts the bytes of all live storages, starting with a model's."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class _Storages(TorchDispatchMode):
 
 
 def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str, int], float]:
-    """Bytes by part, and the floating-point operations of one micro-batch."""
+    """Returns the bytes by part, and the floating-point operations of one micro-batch."""
     is_half = recipe.dtype == "bfloat16"
     if recipe.dtype == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -212,7 +212,7 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
         with FlopCounterMode(display=False) as counter:
             step()
         with _Storages(model) as storages:
-            step()  # the gradients of the step before are there, as with several micro-batches
+            step()  # again with gradients allocated, as with several micro-batches
     weights = set(model.parameters())
     learned = sum(weight.numel() for weight in weights if weight.requires_grad)
     gradients = 4 * learned
@@ -230,12 +230,12 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
         packed = [weight for weight in _linear_weights(model) if not weight.requires_grad]
         saved = sum(weight.nbytes - round(_FOUR_BITS * weight.numel()) for weight in packed)
         memory["weights"] -= saved
-        memory["activations"] += max(weight.nbytes for weight in packed)  # unpacked for its product
+        memory["activations"] += max(weight.nbytes for weight in packed)  # unpacked for the matmul
     return memory, float(counter.get_total_flops())
 
 
 def _linear_weights(model: Any) -> Iterator[torch.Tensor]:
-    """The weights that are packed into four bits: linear layers except the output layer."""
+    """Yields the weights that are packed to 4 bits: linear layers except the output layer."""
     head = model.get_base_model().get_output_embeddings()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not head:

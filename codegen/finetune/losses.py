@@ -1,10 +1,9 @@
-"""The losses, and their sums over the micro-batches of an optimizer step.
+"""Training losses, summed over the micro-batches of an optimizer step.
 
-The loss is a sum over the step's trained actions, each times its weight, divided by the sum of the
-weights (the number of actions, unless the data has weights), however the step is split into
-micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
-subclass of :class:`Likelihood`: plain, of several depths of a model, an infilling model's own (all
-here), and :mod:`codegen.finetune.seqmatch`.
+The loss is the weighted mean over the step's trained actions (each has weight 1 unless the data has
+weights), so the gradient does not depend on how the step is split into micro-batches, rows and
+processes. Losses are subclasses of :class:`Likelihood`: at several depths of a model, an infilling
+model's own loss, and :mod:`codegen.finetune.seqmatch`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from codegen.finetune.batches import MicroBatch, StepDataset
 
-LOGITS_MB = 512  # largest logits of a run in MB; larger ones are computed in chunks, twice
+LOGITS_MB = 512  # maximum size of the logits in MB; larger ones are computed in chunks, twice
 
 
 @dataclass(slots=True)
@@ -35,13 +34,13 @@ class LossSums:
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, name: str, losses: Tensor, weights: Tensor | None = None) -> None:
-        """Adds the losses of some actions, of any shape; weighted ones with their weights."""
+        """Adds losses of any shape; if they are already weighted, pass their weights."""
         total = losses.detach().sum()
         self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.counts[name] += losses.numel() if weights is None else float(weights.sum())
 
     def means(self) -> dict[str, float]:
-        """The mean of each name; empties the sums."""
+        """Returns the mean for each name and resets the sums."""
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums.clear()
         self.counts.clear()
@@ -59,11 +58,11 @@ class Likelihood:
         self.logits_mb = logits_mb
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        """The losses whose sum is minimized: float32 [T], with gradients.
+        """Returns the losses whose sum is minimized: float32 [T], with gradients.
 
         Args:
-            step: number of the optimizer step, from 0.
-            sums: receives the parts of the loss that are reported by name.
+            step: index of the optimizer step, from 0.
+            sums: receives the loss components to report, by name.
         """
         losses = negative_log_likelihood(model, batch, self.logits_mb)
         add_by_domain(sums, batch, losses)
@@ -80,14 +79,14 @@ class Likelihood:
         step: int,
         data: StepDataset,
     ) -> list[tuple[MicroBatch, float]]:
-        """Micro-batches that the model sampled itself, with their weights against the data's."""
+        """Returns micro-batches sampled by the model, with weights relative to the data's."""
         return []
 
     def save(self, folder: Path) -> None:
-        """Writes the state of the loss, if it has any, into a checkpoint's directory."""
+        """Writes the loss's state, if any, into a checkpoint directory."""
 
     def load(self, folder: Path) -> None:
-        """Reads what :meth:`save` wrote."""
+        """Restores the state that :meth:`save` wrote."""
 
 
 class NestedLikelihood(Likelihood):
@@ -95,13 +94,13 @@ class NestedLikelihood(Likelihood):
 
     Source: Kavehzadeh et al., *S2D* (arXiv 2407.01955, section 3.2), after *Sorted LLaMA* (arXiv
     2309.08968). The draft is the first layers of a model; the sub-models of a few depths share its
-    norm and head. One forward pass gives the hidden states at all depths, and the loss is the plain
-    mean of their cross entropies: no weights and no distillation, so that one draft serves several
-    targets.
+    norm and head. One forward pass computes the hidden states at all depths, and the loss is the
+    plain mean of their cross entropies, without weights or distillation, so that one draft serves
+    several targets.
 
     Args:
-        exits: depths of the sub-models, the last one the model's.
-        trains_all: whether all depths are trained, or only the last; all are evaluated.
+        exits: depths of the sub-models; the last one is the whole model's.
+        trains_all: whether to train all depths, or only the last; all are evaluated.
     """
 
     def __init__(self, exits: Sequence[int], *, trains_all: bool) -> None:
@@ -109,7 +108,6 @@ class NestedLikelihood(Likelihood):
         self.exits, self.trains_all = tuple(exits), trains_all
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        """See :meth:`Likelihood.losses`."""
         if not self.trains_all:
             return super().losses(model, batch, step, sums)
         by_exit = sorted_likelihoods(model, batch, self.exits)
@@ -120,7 +118,7 @@ class NestedLikelihood(Likelihood):
         return losses
 
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
-        """Adds ``eval_loss``, and ``eval_loss_layer_N`` of each depth."""
+        """Adds ``eval_loss``, and ``eval_loss_layer_N`` for each depth."""
         by_exit = sorted_likelihoods(model, batch, self.exits)
         losses = by_exit.mean(0) if self.trains_all else by_exit[-1]
         sums.add("eval_loss", losses, batch.weights)
@@ -132,7 +130,6 @@ class InfillingLoss(Likelihood):
     """The mean of the model's own losses over the draws of a step."""
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        """See :meth:`Likelihood.losses`."""
         found = model(**batch.inputs)
         for name, part in found.parts.items():
             sums.add(name, part)
@@ -144,12 +141,12 @@ class InfillingLoss(Likelihood):
 
 
 def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -> Tensor:
-    """The negative log-likelihood of each action in nats, times its weight: float32 [T].
+    """Returns the weighted negative log-likelihood of each action in nats: float32 [T].
 
     Args:
-        logits_mb: the most MB (2^20 bytes) of float32 logits. Instead of larger ones, chunks of the
-            actions are projected, and projected again in the backward pass, unless the model
-            changes its logits after the output layer. 0 for any size.
+        logits_mb: maximum size of float32 logits in MB (2^20 bytes); 0 for no limit. Above it, the
+            actions are projected in chunks, and reprojected in the backward pass, unless the model
+            changes its logits after the output layer.
     """
     head = _output_layer(model) if logits_mb else None
     if head is not None:
@@ -161,19 +158,19 @@ def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -
                 return _weighted(losses, batch)
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
-    # A single row with exactly its own columns needs no selection, and so no copy.
+    # A single row already has exactly its own columns, so no selection (a copy) is needed.
     picked = flat if len(flat) == len(batch.nodes) and len(logits) == 1 else flat[batch.nodes]
     losses = torch.nn.functional.cross_entropy(picked.float(), batch.targets, reduction="none")
     return _weighted(losses, batch)
 
 
 def _weighted(losses: Tensor, batch: MicroBatch) -> Tensor:
-    """Losses [..., T] times the actions' weights."""
+    """Multiplies losses [..., T] by the actions' weights."""
     return losses if batch.weights is None else losses * batch.weights
 
 
 def _output_layer(model: Any) -> Any:
-    """The model's output layer, if it is linear and nothing is known to follow it."""
+    """Returns the model's output layer if it is linear and no later operation is known."""
     model = getattr(model, "module", model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
@@ -182,8 +179,8 @@ def _output_layer(model: Any) -> Any:
 
 
 def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | None:
-    """The losses, computed inside the output layer, so that wrappers of the model (DDP, FSDP) work
-    as usual; None if the model changes the layer's output.
+    """Computes the losses inside the output layer, so that wrappers of the model (DDP, FSDP) work
+    as usual. Returns None if the model changes the layer's output.
     """
     made: list[Tensor] = []
 
@@ -205,16 +202,16 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
         del head.forward
     if found is made[0] or (found.shape == made[0].shape and torch.equal(found, made[0])):
         return found
-    head.is_followed = True  # the logits are scaled or capped, and so were the losses
+    head.is_followed = True  # the model scales or caps its logits, so these losses are wrong
     return None
 
 
 def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> Tensor:
-    """Negative log-likelihood of each action at each depth, in nats, times its weight: float32
+    """Returns the weighted negative log-likelihood of each action at each depth, in nats: float32
     [exits, T].
 
     Args:
-        exits: depths, the last one the model's.
+        exits: depths of the sub-models; the last one is the whole model's.
     """
     from codegen.decoding.strategies.sorted import parts_of
 
@@ -223,7 +220,7 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
     logits = []
     for depth in exits[:-1]:
         hidden = output.hidden_states[depth][:, batch.inputs["logits_to_keep"]]  # [B, C, H]
-        # Only where an action is trained, since the head is most of the work.
+        # Select trained actions first, since the head is most of the work.
         picked = hidden.reshape(-1, hidden.shape[-1])[batch.nodes]
         logits.append(parts.head(parts.norm(picked)).float())
     last = output.logits
@@ -235,7 +232,7 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
 
 
 def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
-    """Adds losses [T] under ``loss_DOMAIN`` of their examples, where those have a domain."""
+    """Adds losses [T] as ``loss_DOMAIN``, for examples that have a domain."""
     for name in sorted({name for name in batch.domains if name}):
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]

@@ -1,7 +1,7 @@
-"""The model of a run: loaded or new, cut to its first layers, with what the recipe trains.
+"""The model of a run: loaded or new, cut to its first layers, with trainable weights.
 
-:func:`load_model` gives the model that a recipe names, or a small one with random weights for
-``model: new`` (:func:`init_model`); :func:`make_trainable` switches on what its method trains.
+:func:`load_model` loads the recipe's model, or initializes a small random one for ``model: new``
+(:func:`init_model`); :func:`make_trainable` enables gradients or adds an adapter.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtyp
 if TYPE_CHECKING:
     import torch
 
-_WIDER = 4  # the feed-forward layers, in units of the width
+_WIDER = 4  # width of the feed-forward layers, in units of the model's width
 
 
 def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
-    """The model to train, with the tokenizer of its data if it is trained on texts.
+    """Loads the model to train, with the dataset's tokenizer if it is trained on texts.
 
-    Trained weights are in float32; under an adapter the frozen ones are in the type of the
-    computation, or in 4 bits (``qlora``).
+    Trained weights are float32; frozen weights under an adapter have the computation's dtype, or
+    4 bits (``qlora``).
 
     Raises:
-        ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot use 4
+        ConfigError: if the decoder does not support the model, this machine does not support 4
             bits, or the model has fewer layers than the recipe's exits.
-        ModelError: if it does not load, or has no layers like Llama's for ``sorted``.
+        ModelError: if it does not load, or has no Llama-like layers for ``sorted``.
     """
     import torch
 
@@ -47,29 +47,29 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
         dtype = torch.float32 if grows else base_dtype(recipe)
         loaded = load(recipe.model, dtype=dtype, bits=4 if recipe.method == "qlora" else 0)
         if hasattr(loaded.model, "peft_config"):
-            # A new adapter would take the place of the model's own; float32 merges that one.
+            # A new adapter would replace the model's own; loading in float32 merges that one.
             if recipe.method == "qlora":
                 raise ConfigError(
-                    f"{recipe.model} is an adapter, which method: qlora cannot build on.",
-                    "Set method: lora, or lora.adapter to continue the adapter itself.",
+                    f"{recipe.model} is an adapter; method: qlora needs a base model.",
+                    "Set method: lora, or lora.adapter to continue training the adapter.",
                 )
             loaded = load(recipe.model, dtype=torch.float32)
         if recipe.method == "qlora":
             _keep_gradients(loaded.model)
         if recipe.infilling != is_infilling(loaded.model):
             raise ConfigError(
-                f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
-                "Set decoder: insertion for an infilling model, and for no other.",
+                f"The decoder {recipe.decoder} does not support {recipe.model}.",
+                "Set decoder: insertion for infilling models only.",
             )
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
 
 
 def _keep_gradients(model: Any) -> None:
-    """Keeps 4-bit weights in the layout that has gradients.
+    """Keeps 4-bit weights in the layout that supports gradients.
 
-    On CPUs with AVX-512 BF16, bitsandbytes repacks a layer's weights at its first pass in
-    evaluation mode, such as a sample for a task. The kernel for the new layout has no gradients.
+    On CPUs with AVX-512 BF16, bitsandbytes repacks a layer's weights at its first forward pass in
+    evaluation mode, for example when sampling. The kernel for the new layout has no gradients.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -77,7 +77,7 @@ def _keep_gradients(model: Any) -> None:
 
 
 def base_dtype(recipe: Recipe) -> torch.dtype:
-    """The type of the frozen weights; float32 where all are trained."""
+    """Returns the dtype of the frozen weights; float32 if all weights are trained."""
     import torch
 
     if recipe.method == "full":
@@ -88,13 +88,12 @@ def base_dtype(recipe: Recipe) -> torch.dtype:
 
 
 def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
-    """Cuts a model down to the layers up to the last of some depths, in place, and writes the
-    depths and their loss into its configuration, where a drafter reads them; without depths,
-    removes earlier ones.
+    """Truncates a model in place to the last exit, and stores the exits and their loss in its
+    configuration for the drafter; without exits, removes stored ones.
 
     Raises:
         ConfigError: if it has fewer layers.
-        ModelError: if the model cannot be cut into these stages.
+        ModelError: if the model cannot be split at these depths.
     """
     from codegen.decoding.strategies.sorted import Nested, parts_of
 
@@ -108,7 +107,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     if exits[-1] > len(parts.layers):
         raise ConfigError(
             f"The last of sorted.exits is {exits[-1]}, the model has {len(parts.layers)} layers.",
-            "End the list with the number of layers of the draft.",
+            "Set the last exit to the number of layers of the draft.",
         )
     del parts.layers[exits[-1] :]
     config.num_hidden_layers = exits[-1]
@@ -119,7 +118,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
 
 
 def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> Any:
-    """The model with all weights trainable, or with an adapter, as the recipe says.
+    """Returns the model with all weights trainable, or with the recipe's adapter.
 
     Raises:
         ConfigError: if the rows do not fit the model, or ``lora.targets`` matches no layer.
@@ -138,11 +137,11 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
 
 
 def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
-    """The model with what the recipe trains switched on.
+    """Returns the model with gradients enabled for the weights that the recipe trains.
 
     Args:
-        model: changed in place.
-        tokens: ids whose embeddings an adapter trains too.
+        model: the model, changed in place.
+        tokens: token ids whose embeddings an adapter also trains.
 
     Raises:
         ConfigError: if ``lora.targets`` matches no layer.
@@ -152,7 +151,7 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
     model.config.use_cache = False
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
+        model.enable_input_require_grads()  # else checkpointing a frozen base has no gradient
     if recipe.method == "full":
         return model.train()
     from peft import get_peft_model, prepare_model_for_kbit_training
@@ -174,11 +173,11 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
 
 
 def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
-    """Gives the model's new adapter the weights of an earlier one.
+    """Copies the weights of an earlier adapter into the model's new one.
 
     Raises:
-        ConfigError: if the recipe describes another adapter, naming a setting or a tensor.
-        ModelError: if the directory holds no adapter of this model.
+        ConfigError: naming a setting or tensor that differs between the adapter and the recipe.
+        ModelError: if the directory contains no adapter of this model.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -190,23 +189,23 @@ def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
             raise ConfigError(
                 f"The adapter {lora.adapter} has {setting} {then}, lora.{setting} is "
                 f"{getattr(now, key)}.",
-                "Give the adapter's own settings, or train a new one without lora.adapter.",
+                "Set the adapter's settings, or remove lora.adapter to train a new one.",
             )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a grown vocabulary is stored whole
+        warnings.simplefilter("ignore")  # an extended vocabulary is stored whole
         wanted = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
         given = {name: weight.shape for name, weight in weights.items()}
         if odd := sorted(dict(wanted.items() ^ given.items())):
             raise ConfigError(
-                f"The adapter {lora.adapter} is not the recipe's: only one of them has {odd[0]} "
-                "of its shape.",
-                "Use the lora.targets and the kind of data that it was trained with.",
+                f"The adapter {lora.adapter} does not match the recipe: {odd[0]} is missing in one "
+                "of them or has another shape.",
+                "Use the adapter's lora.targets and kind of training data.",
             )
         set_peft_model_state_dict(model, weights)
 
 
 def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
-    """peft's configuration of the recipe's adapter, which also trains the embeddings
+    """Builds peft's configuration of the recipe's adapter, which also trains the embeddings of
     ``token_indices``.
     """
     from peft import LoraConfig, TaskType
@@ -224,7 +223,7 @@ def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
 
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
-    """Refuses rows that the model would compute with wrong masks or positions."""
+    """Raises a ConfigError for rows that need unsupported masks or positions."""
     config = model.config.get_text_config()
     outline = Outline.of(dataset.examples)
     widest, has_shared = 0, False
@@ -251,10 +250,10 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
 
 
 def _add_embedding(model: Any, new: int, tokens: int) -> None:
-    """Gives the model an embedding for a new token.
+    """Adds an embedding for a new token to the model.
 
-    It is the mean of the others with a little noise, so that the model does not predict it
-    everywhere, and has a gradient for it.
+    It is the mean of the others plus a little noise, so that the model does not predict it
+    everywhere but has a gradient for it.
     """
     import torch
 
@@ -272,7 +271,7 @@ def _add_embedding(model: Any, new: int, tokens: int) -> None:
 def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
     """Adds a little noise to the embeddings of tokens that the model has not learned.
 
-    Unused tokens of a vocabulary may share one vector. They would be the same input and, with tied
+    Unused vocabulary tokens may share one vector; they would be the same input and, with tied
     weights, get the same logits and gradients.
     """
     import torch
@@ -291,7 +290,7 @@ def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
 
 
 def _token_indices(model: Any, tokens: Sequence[int]) -> Any:
-    """peft's ``trainable_token_indices``: the embedding rows that an adapter trains too."""
+    """Returns peft's ``trainable_token_indices``: embedding rows that an adapter also trains."""
     if not tokens:
         return None
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
@@ -302,7 +301,7 @@ def _token_indices(model: Any, tokens: Sequence[int]) -> Any:
 
 
 def init_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """A new model as ``network`` describes it; the seed decides its weights."""
+    """Builds a new model from ``network``; the seed determines its weights."""
     import torch
 
     network, tokenizer = recipe.network, dataset.tokenizer
@@ -355,7 +354,7 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
 
 
 def _new_llama(network: Network, tokenizer: Any) -> Any:
-    """The unmodified Llama; its gated feed-forward layers are narrower, for as many weights."""
+    """Builds a Llama; its gated feed-forward layers are narrower, to keep the weight count."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

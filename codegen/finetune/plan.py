@@ -1,12 +1,12 @@
-"""The examples of each optimizer step and their rows, fixed before training.
+"""Plans the examples of each optimizer step and their rows before training.
 
-The plan is a function of the examples, the settings and the seed alone. So resuming only skips
-steps and restores no sampler's or curriculum's state; all processes have the same plan and take
-their share of each step; and two runs over the same example ids with one text each (say, LintSeq
-and its baseline) see the same programs at the same steps.
+The plan depends only on the examples, the settings and the seed. So resuming only skips steps,
+without sampler or curriculum state; all processes have the same plan and run their part of each
+step; and two runs over the same example ids with one text each (such as LintSeq and its baseline)
+train on the same programs at the same steps.
 
-Three kinds: permutations of all examples (:func:`make_plan`), chunks of one example of each domain
-(:func:`make_mixture`), and steps of one length each, short ones first (:func:`make_curriculum`).
+Plans are permutations of all examples (:func:`make_plan`), chunks with one example per domain
+(:func:`make_mixture`), or steps of one length each, short ones first (:func:`make_curriculum`).
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from codegen.finetune.dataset import Outline
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.recipe import Curriculum, Isolation, Odds, Recipe
 
-# The examples of a row, by number, in chunks.
+# A row: chunks of example numbers.
 Row = tuple[tuple[int, ...], ...]
 
 
 def numbers_of(row: Row) -> list[int]:
-    """The examples of a row."""
+    """Returns the example numbers of a row."""
     return list(chain.from_iterable(row))
 
 
 class LazySteps(Sequence[list[list[Row]]]):
-    """The micro-batches of each step, each a list of rows, made on access to save memory."""
+    """The micro-batches of each step (lists of rows), built on access to save memory."""
 
     def __init__(self, count: int, make: Callable[[int], list[list[Row]]]) -> None:
         self._count, self._make = count, make
@@ -48,7 +48,7 @@ class LazySteps(Sequence[list[list[Row]]]):
         return self._count
 
     def __getitem__(self, index: Any) -> Any:
-        """The micro-batches of one step."""
+        """Returns the micro-batches of one step."""
         return self._make(range(self._count)[index])
 
     def __eq__(self, other: object) -> bool:
@@ -60,9 +60,9 @@ class StepPlan:
     """The steps of a run.
 
     Attributes:
-        steps: for each optimizer step its micro-batches, each a list of rows.
-        isolation: which examples of a row see one another.
-        widths: for each step the least width of its rows; empty to pad to the longest row.
+        steps: micro-batches of each optimizer step, each a list of rows.
+        isolation: which examples of a row attend to each other.
+        widths: minimum row width of each step; empty to pad to the longest row.
     """
 
     steps: Sequence[list[list[Row]]]
@@ -70,21 +70,21 @@ class StepPlan:
     widths: list[int] = field(default_factory=list)
 
     def numbers(self, step: int) -> list[int]:
-        """The examples of a step."""
+        """Returns the example numbers of a step."""
         return [number for rows in self.steps[step] for row in rows for number in numbers_of(row)]
 
     def width(self, step: int) -> int:
-        """The least width that a step's rows are padded to."""
+        """Returns the minimum row width of a step."""
         return self.widths[step] if self.widths else 0
 
     def micro_batches(self) -> Iterator[tuple[list[Row], int]]:
-        """Every micro-batch of the run with the least width of its rows."""
+        """Yields each micro-batch of the run and its minimum row width."""
         for number, step in enumerate(self.steps):
             yield from ((rows, self.width(number)) for rows in step)
 
 
 def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
-    """The plan that a recipe describes."""
+    """Builds the plan of a recipe."""
     if recipe.curriculum.mode != "none":
         return make_curriculum(examples, recipe.curriculum, steps=recipe.steps, seed=recipe.seed)
     if recipe.uses_mixture:
@@ -102,12 +102,12 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
 
 
 def steps_of(recipe: Recipe, count: int) -> int:
-    """The optimizer steps of a recipe with ``count`` examples."""
+    """Returns the number of optimizer steps of a recipe with ``count`` examples."""
     return recipe.steps or max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
 
 
 def _row_length(recipe: Recipe) -> int:
-    """Tokens of a packed row; 0 without packing."""
+    """Returns the length of a packed row in tokens; 0 without packing."""
     if recipe.packing == "none":
         return 0
     chunk = len(recipe.domains) if recipe.uses_mixture else 1
@@ -125,13 +125,13 @@ def make_plan(
     isolation: Isolation = "example",
     shares: Mapping[str, float] = {},
 ) -> StepPlan:
-    """``batch_size`` examples per step.
+    """Plans steps of ``batch_size`` examples.
 
-    Each epoch is a new permutation; a batch may span two epochs, so no example is left out. With
-    ``row_length``, the examples of a step are packed into rows of at most that many tokens;
-    without, each has its own row, and rows of similar length share a micro-batch. Neither changes
-    the step's gradient as long as examples are isolated. With ``shares``, each domain has its own
-    permutations, and at any step its share of the examples so far is exact to within one.
+    Each epoch is a new permutation; a batch may span two epochs, so no example is skipped. With
+    ``row_length``, a step's examples are packed into rows of at most that many tokens; otherwise
+    each has its own row, and rows of similar length share a micro-batch. Neither changes the step's
+    gradient if examples are isolated. With ``shares``, each domain has its own permutations, and at
+    every step its number of examples so far is within one of its exact share.
     """
     outline = Outline.of(examples)
     if shares:
@@ -152,7 +152,7 @@ def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted:
     rates = np.array([shares[name] / total for name in names])
     given = np.zeros(len(names), np.int64)
     chosen = np.empty(wanted, np.int64)
-    for place in range(wanted):  # the domain that is furthest behind
+    for place in range(wanted):  # take the domain with the largest deficit
         chosen[place] = turn = int(np.argmax(rates * (place + 1) - given))
         given[turn] += 1
     domains = outline.domains()
@@ -164,15 +164,15 @@ def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted:
 
 
 def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
-    """Mixture-of-Instructions (arXiv 2404.18410): chunks of as many examples as there are domains.
+    """Plans chunks of as many examples as domains: Mixture-of-Instructions (arXiv 2404.18410).
 
-    With ``mixture.balance`` each chunk has one example of each domain, and small domains repeat;
-    otherwise examples keep their order. ``mixture.order`` orders a chunk by the names of the
-    domains, at random, or with the first domain without a system prompt in front. The paper's mask
-    is ``isolation: chunk``.
+    With ``mixture.balance`` each chunk has one example per domain, and small domains repeat;
+    otherwise examples keep their order. ``mixture.order`` sorts a chunk by domain name, shuffles
+    it, or puts the first domain without a system prompt first. The paper's mask is
+    ``isolation: chunk``.
 
     Raises:
-        ConfigError: if the domains that have examples do not divide the batch.
+        ConfigError: if ``batch_size`` is not a multiple of the number of domains with examples.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
     outline = Outline.of(examples)
@@ -183,7 +183,7 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
     if size < 2 or batch_size % size:
         raise ConfigError(
             f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
-            "Name at least two domains under data, and set batch_size to a multiple of them.",
+            "Set at least two domains in data, and batch_size to a multiple of their number.",
         )
     seed, wanted = recipe.seed, recipe.steps * batch_size // size
     if recipe.mixture.balance:
@@ -220,17 +220,17 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
 def make_curriculum(
     examples: Sequence[EncodedExample], curriculum: Curriculum, *, steps: int, seed: int
 ) -> StepPlan:
-    """Dataset Decomposition: steps of equal tokens and one length each, short lengths first.
+    """Plans steps of equal tokens and one length each, short lengths first.
 
     Source: Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence
     Length Curriculum", NeurIPS 2024 (arXiv 2405.13226), section 3.2 and appendix B.2.
 
-    Each step has rows of one length, ``tokens_per_step`` slots in all (at least one row); an
-    example goes to the smallest length that holds it. A length's share of the steps is its share of
-    the tokens. The first step has the longest length, so that running out of memory shows at once.
+    Each step has rows of one length, ``tokens_per_step`` slots in total (at least one row); an
+    example gets the smallest length that fits. Steps are divided among lengths in proportion to
+    their tokens. The first step has the longest length, so out-of-memory errors appear at once.
 
     Args:
-        examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
+        examples: pieces of texts (mode ``decompose``) or whole texts (``bucket``).
         curriculum: lengths, odds and cycles.
     """
     outline = Outline.of(examples)
@@ -258,7 +258,7 @@ def make_curriculum(
 
 
 def grid(least: int, longest: int) -> list[int]:
-    """Lengths least, 2 least, ... up to the first that is ``longest`` or more."""
+    """Returns the lengths least, 2 least, ... up to the first that is at least ``longest``."""
     sizes = [least]
     while sizes[-1] < longest:
         sizes.append(2 * sizes[-1])
@@ -266,12 +266,12 @@ def grid(least: int, longest: int) -> list[int]:
 
 
 def bucket_of(length: int, sizes: Sequence[int]) -> int:
-    """The index of the smallest of ascending sizes that holds ``length`` tokens."""
+    """Returns the index of the first of the ascending sizes that is at least ``length``."""
     return next(number for number, size in enumerate(sizes) if size >= length)
 
 
 def odds_of(name: Odds, buckets: int) -> list[int]:
-    """The odds of each length, shortest first (table 2 of the paper)."""
+    """Returns the odds of each length, shortest first (table 2 of the paper)."""
     if name == "uniform":
         return [1] * buckets
     if name == "grow_linear":
@@ -282,13 +282,13 @@ def odds_of(name: Odds, buckets: int) -> list[int]:
 def draw_order(
     counts: Sequence[int], odds: Sequence[int], cycles: int, rng: random.Random
 ) -> list[int]:
-    """The length that each step draws from; length i is drawn ``counts[i]`` times.
+    """Returns the length index of each step; index i occurs ``counts[i]`` times.
 
     In each cycle, short lengths have larger odds and run out first, so it ends with long ones
-    (algorithm of appendix B.2).
+    (algorithm in appendix B.2).
 
     Args:
-        counts: steps of each length, shortest first.
+        counts: number of steps of each length, shortest first.
         odds: see :func:`odds_of`.
         cycles: repetitions of the curriculum over the run.
     """
@@ -303,12 +303,12 @@ def draw_order(
 
 
 def _split(counts: Sequence[int], cycles: int) -> list[list[int]]:
-    """Counts divided over cycles as evenly as whole numbers allow."""
+    """Divides counts over cycles as evenly as integers allow."""
     return [[n * (c + 1) // cycles - n * c // cycles for n in counts] for c in range(cycles)]
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """``total`` divided by weights into whole numbers: rounded down, the rest to the largest
+    """Divides ``total`` by weights into integers: rounded down, the rest to the largest
     remainders.
     """
     shares = [total * weight / sum(weights) for weight in weights]
@@ -320,7 +320,7 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
-    """Slots, padding, trained tokens, rows and micro-batches of a plan."""
+    """Returns the slots, padding, trained tokens, rows and micro-batches of a plan."""
     slots = padding = rows = micro_batches = 0
     outline = Outline.of(examples)
     used = np.zeros(len(outline), np.int64)
@@ -333,7 +333,7 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
         rows += len(micro_batch)
         micro_batches += 1
         for row in numbers:
-            used[row] += 1  # an example is in a row once
+            used[row] += 1  # an example occurs once per row
     trained = int((used * outline.trained).sum())
     return {
         "slots": slots,
@@ -347,7 +347,7 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
 
 
 def describe(counts: dict[str, Any]) -> str:
-    """The counts of a data set and its plan in one line."""
+    """Formats the counts of a dataset and its plan as one line."""
     text = (
         f"{plural(counts['examples'], 'example')}, {plural(counts['tokens'], 'token')}, "
         f"{counts['mask_coverage']:.0%} of them trained"
@@ -366,7 +366,7 @@ def _rows(
     micro_batch_size: int,
     row_length: int,
 ) -> list[list[Row]]:
-    """The micro-batches of a step: its chunks, packed if ``row_length`` is set, by length."""
+    """Returns a step's micro-batches: its chunks, packed if ``row_length`` is set, by length."""
 
     def length(chunk: tuple[int, ...]) -> int:
         return sum(int(lengths[number]) for number in chunk)
@@ -384,15 +384,15 @@ def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
 
 
 def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
-    """``wanted`` example numbers, int64, one permutation after another."""
+    """Returns ``wanted`` example numbers, int64, from consecutive permutations."""
     order = np.empty(wanted, np.int64)
     if not wanted:
         return order
     names = outline.names()
     which = _which_text([names[number] for number in numbers])
     for epoch, start in enumerate(range(0, wanted, len(numbers))):
-        # A keyed hash of the example id and the text's index in that example spreads the texts of
-        # one program over the epoch.
+        # A keyed hash of the example id and the text's index in that example spreads one program's
+        # texts over the epoch.
         keys = _hashes(
             f"{seed}\x00{epoch}\x00{names[number]}\x00{which[at]}".encode()
             for at, number in enumerate(numbers)
@@ -403,7 +403,7 @@ def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -
 
 
 def _which_text(names: Sequence[str]) -> list[int]:
-    """The index of each text among the texts of its example."""
+    """Returns the index of each text among the texts of its example."""
     seen: Counter[str] = Counter()
     found = []
     for name in names:
@@ -413,6 +413,6 @@ def _which_text(names: Sequence[str]) -> list[int]:
 
 
 def _hashes(texts: Iterable[bytes]) -> np.ndarray:
-    """64 bits of each text: uint64."""
+    """Returns a 64-bit hash of each text, uint64."""
     digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
     return np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)

@@ -1,8 +1,8 @@
 """Recipes: a fine-tuning run as a typed YAML file.
 
-Every key is checked for its name, type and range before anything heavy is loaded
-(:mod:`codegen.config`); an error names the file, the key, the value and what is allowed. Sections
-hold the settings of one method or one part of a run.
+All keys, types and ranges are validated before loading anything heavy (:mod:`codegen.config`);
+errors name the file, the key, the value and the allowed values. A section has the settings of one
+method or one part of a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 from codegen.config import Config, Text, parse_config, read_config, setting
 from codegen.errors import ConfigError, InputError, nearest
 
-NEW = "new"  # as the model: one with random weights
+NEW = "new"  # value of `model` for random weights
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Format = Literal["chat", "plain"]
@@ -34,7 +34,7 @@ def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
 
 
 def _section(kind: Any, description: str) -> Any:
-    """A field that holds a section, by default with the section's defaults."""
+    """Returns a field for a section, which defaults to the section's defaults."""
     return Field(default_factory=lambda: kind(), description=description)
 
 
@@ -42,18 +42,18 @@ class LoRA(Config):
     """Low-rank adapters (Hu et al. 2021) on linear layers."""
 
     rank: int = setting(16, "rank of the update", ge=1, le=1024)
-    alpha: int = setting(32, "the update is scaled by alpha / rank", ge=1)
+    alpha: int = setting(32, "scaling: the update is multiplied by alpha / rank", ge=1)
     dropout: float = setting(0.0, "dropout on the adapter's input", ge=0, le=0.9)
-    targets: Text | Texts = setting("all-linear", "'all-linear' or names of layers")
-    dora: bool = setting(False, "also train the length of each column (DoRA)")
-    adapter: Text = setting("", "directory of an adapter of the model to train further")
+    targets: Text | Texts = setting("all-linear", "'all-linear' or layer names")
+    dora: bool = setting(False, "also train the magnitude of each column (DoRA)")
+    adapter: Text = setting("", "directory of an adapter of the model to continue training")
 
 
 class Mixture(Config):
-    """Mixture-of-Instructions (arXiv 2404.18410); each setting works alone."""
+    """Mixture-of-Instructions (arXiv 2404.18410); the settings are independent."""
 
     shares: dict[Text, float] = setting({}, "fraction of the examples from each domain")
-    balance: bool = setting(False, "chunks of one example of each domain; small domains repeat")
+    balance: bool = setting(False, "chunks with one example per domain; small domains repeat")
     order: Literal["fixed", "random", "default_first"] = setting(
         "fixed", "order of the domains in a chunk"
     )
@@ -69,7 +69,7 @@ class Curriculum(Config):
     tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
     micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)
     least: int = setting(32, "shortest length", ge=2)
-    odds: Odds = setting("grow_p2", "odds of the lengths; all but uniform start with short ones")
+    odds: Odds = setting("grow_p2", "odds of the lengths; all except uniform start with short ones")
     cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
 
 
@@ -81,10 +81,10 @@ class SequenceMatch(Config):
     divergence: Literal["chi2_mixture", "chi2", "kl"] = setting(
         "chi2_mixture", "the mixture also uses the model's own samples"
     )
-    terminal: Literal["eos", "zero"] = setting("eos", "value of the state after the end")
+    terminal: Literal["eos", "zero"] = setting("eos", "value of the terminal state")
     ramp: float = setting(0.1, "fraction of the steps during which alpha rises", ge=0, le=1)
-    buffer: int = setting(64, "own samples kept, for chi2_mixture", ge=0)
-    sample_every: int = setting(50, "steps between rounds of sampling", ge=1)
+    buffer: int = setting(64, "buffer size in own samples, for chi2_mixture", ge=0)
+    sample_every: int = setting(50, "steps between sampling rounds", ge=1)
     samples: int = setting(16, "own samples per round", ge=1)
     max_new_tokens: int = setting(0, "actions per own sample; 0: the longest example's", ge=0)
 
@@ -93,7 +93,7 @@ class Sorted(Config):
     """Sorted fine-tuning of a nested draft (S2D, arXiv 2407.01955)."""
 
     exits: tuple[int, ...] = setting(
-        (), "depths of the sub-models, ascending; the draft is the model's layers up to the last"
+        (), "depths of the sub-models, ascending; the draft ends at the last one"
     )
 
     def _check(self) -> None:
@@ -101,7 +101,7 @@ class Sorted(Config):
         _refuse_if(
             exits != sorted(set(exits)) or (exits and exits[0] < 1),
             f"sorted.exits is {exits}; depths must ascend from 1.",
-            "Give for instance [2, 4, 6].",
+            "Set for example [2, 4, 6].",
         )
 
 
@@ -116,23 +116,23 @@ class Network(Config):
     layers: int = setting(4, "number of layers", ge=1, le=100)
     width: int = setting(128, "width of the hidden states", ge=8, le=16384)
     heads: int = setting(4, "attention heads; twice their number must divide width", ge=1, le=256)
-    mixes_neighbours: bool = setting(False, "add maps of its neighbors to a token's embedding")
+    mixes_neighbours: bool = setting(False, "add mapped neighbors to each token's embedding")
     rope_step: float = setting(
         1.0, "fastest rotary angle per token; pi separates odd from even", ge=0.01, le=3.1416
     )
-    final_norm: bool = setting(False, "a norm before the heads")
-    prefix_apart: bool = setting(False, "encode the prompt alone, once for all draws")
+    final_norm: bool = setting(False, "final norm before the heads")
+    prefix_apart: bool = setting(False, "encode the prompt separately, once for all draws")
     match_keys: bool = setting(
         False, "initialize keys as queries, so that equal tokens attend to each other at once"
     )
     tokenizer: Text = setting(
         "words",
-        "'words' of the data, 'bpe-N' (N pieces learned from it by byte pair encoding), a "
+        "'words' of the data, 'bpe-N' (BPE with N tokens learned from the data), a "
         "directory or a hub id",
     )
-    draws: int = setting(1, "draws of missing tokens per example and step", ge=1, le=1024)
+    draws: int = setting(1, "random deletions per example and step", ge=1, le=1024)
     infill_rate: float = setting(
-        0.0, "insertion: fraction of draws whose gaps lie in one span", ge=0, le=1
+        0.0, "insertion: fraction of draws with all gaps in one span", ge=0, le=1
     )
 
     def _check(self) -> None:
@@ -143,14 +143,14 @@ class Network(Config):
 
 
 class Evaluation(Config):
-    """During training: loss on held-out texts, and exact matches of responses."""
+    """Evaluation during training: loss on held-out texts, and exact matches of responses."""
 
-    data: Text | tuple[Text, ...] = setting((), "as data of the recipe")
+    data: Text | tuple[Text, ...] = setting((), "held-out data, in the forms of data")
     every: int = setting(50, "steps between evaluations", ge=1)
     patience: int = setting(0, "stop after N evaluations without a lower loss; 0: never", ge=0)
-    keep: Literal["best", "last"] = setting("best", "which weights are saved at the end")
+    keep: Literal["best", "last"] = setting("best", "which weights to save at the end")
     answers: int = setting(0, "held-out prompts completed and compared at the end", ge=0)
-    watch: int = setting(0, "how many of these are compared at each evaluation", ge=0)
+    watch: int = setting(0, "number of these compared at each evaluation", ge=0)
 
 
 class GRPO(Config):
@@ -158,7 +158,7 @@ class GRPO(Config):
 
     task: str = setting("", "task whose problems are the prompts (eval tasks, or file:PATH)")
     source: str = setting("", "the task's data, instead of its default: a file or data directory")
-    style: str = setting("", "prompt style; by default the task's, or format")
+    style: str = setting("", "prompt style; default: the task's, or format")
     group: int = setting(8, "samples per problem", ge=2, le=1024)
     max_new_tokens: int = setting(256, "longest sample in tokens", ge=1)
     temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
@@ -168,24 +168,24 @@ class GRPO(Config):
     hidden: float = setting(
         0.0, "fraction of each problem's tests hidden from rewards, to measure", ge=0, le=0.9
     )
-    workers: int = setting(0, "sandboxes that judge; 0 for one per core", ge=0, le=1024)
+    workers: int = setting(0, "sandboxes that run tests; 0: one per core", ge=0, le=1024)
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
-        "blinded", "problems whose tests a program could forge more easily give no reward"
+        "blinded", "minimum trust; problems whose tests are easier to forge get no reward"
     )
     trl: dict[Text, Any] = setting({}, "other settings of TRL's GRPOConfig, such as beta")
 
     def _check(self) -> None:
         _refuse_if(
             not any(self.rewards.values()),
-            "grpo.rewards gives no reward a weight.",
-            "Name at least one, such as passed: 1.0.",
+            "grpo.rewards has no reward with a weight.",
+            "Set at least one, such as passed: 1.0.",
         )
 
 
 class DPO(Config):
     """Preferences, on TRL (DPO, arXiv 2305.18290)."""
 
-    beta: float = setting(0.1, "how closely the model is held to the initial one", gt=0, le=100)
+    beta: float = setting(0.1, "strength of the constraint to the initial model", gt=0, le=100)
     trl: dict[Text, Any] = setting({}, "other settings of TRL's DPOConfig, such as loss_type")
 
 
@@ -197,38 +197,38 @@ class Recipe(Config):
     model: Text = setting(..., "'embedded', a directory, a hub id, or 'new' for a new network")
     objective: Literal["sft", "dpo", "grpo"] = setting(
         "sft",
-        "sft: texts to imitate; dpo: pairs of a preferred and a rejected answer; grpo: "
+        "sft: texts to imitate; dpo: pairs of preferred and rejected answers; grpo: "
         "the model's own samples, rewarded for passing tests (dpo and grpo need trl)",
     )
     data: Text | Texts | dict[Text, Text] = setting(
         (),
         "data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
-        "puzzles; as a mapping, its names are domains; none with grpo, which has a task",
+        "puzzles; a mapping defines named domains; unset for grpo, which has a task",
     )
-    limit: int = setting(0, "rows to read of each, or problems of grpo's task; 0: all", ge=0)
+    limit: int = setting(0, "maximum rows per path, or problems of grpo's task; 0: all", ge=0)
     output: Text = setting(..., "directory for checkpoints and the result")
-    steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0)
+    steps: int = setting(0, "optimizer steps; 0 if epochs is set", ge=0)
     epochs: float = setting(0.0, "passes over the examples, instead of steps", ge=0, le=10_000)
     method: Literal["lora", "qlora", "full"] = setting(
         "lora",
-        "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested on GPUs)",
+        "trained weights; qlora keeps the base in 4 bits (bitsandbytes; never tested on GPUs)",
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     merge: bool = setting(False, "save the model with the adapter merged in")
-    format: Format = setting("chat", "chat wraps the prompt in the model's chat template")
+    format: Format = setting("chat", "chat applies the model's chat template to the prompt")
     chat_template_kwargs: dict[Text, Any] = setting(
-        {}, "values of the chat template's variables; saved with the model"
+        {}, "chat template variables; saved with the model"
     )
     turns: Turns = setting(
         "auto",
         "conversations: all answers in one text, one text per answer, or only the last "
-        "one; auto splits where the template shows earlier answers differently",
+        "one; auto splits if the template renders earlier answers differently",
     )
     network: Network = _section(Network, "for model: new")
     decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
-        "sample", "the decoder that reads the model's outputs"
+        "sample", "decoder for the model's outputs"
     )
-    loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", "what is minimized")
+    loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", "training loss")
     dpo: DPO = _section(DPO, "for objective: dpo")
     grpo: GRPO = _section(GRPO, "for objective: grpo")
     sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
@@ -238,21 +238,21 @@ class Recipe(Config):
     batch_size: int = setting(8, "examples per optimizer step", ge=1, le=65536)
     micro_batch_size: int = setting(2, "rows per forward pass", ge=1, le=4096)
     max_length: int = setting(512, "longest example in tokens", ge=8, le=1_048_576)
-    overlong: Overlong = setting("drop", "what happens to longer examples; they are counted")
-    token_cache: str = setting("", "directory of shared token caches; by default OUTPUT/tokens")
+    overlong: Overlong = setting("drop", "handling of longer examples; they are counted")
+    token_cache: str = setting("", "directory of shared token caches; default: OUTPUT/tokens")
     packing: Literal["none", "best_fit"] = setting(
         "none", "best_fit: the examples of a step share rows"
     )
     row_length: int = setting(0, "tokens of a packed row; 0: derived from max_length", ge=0)
     isolation: Isolation = setting("example", "which examples of a row attend to each other")
     attention: Attention = setting(
-        "auto", "auto: the causal blocks of a row one by one, else a dense mask"
+        "auto", "auto: each causal block of a row separately, else a dense mask"
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
     curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
     evaluation: Evaluation = _section(Evaluation, "on held-out texts")
     report_to: Text | Texts = setting(
-        "none", "trackers: trackio, wandb, tensorboard, mlflow or others of Trainer"
+        "none", "trackers: trackio, wandb, tensorboard, mlflow or others that Trainer supports"
     )
     push_to: str = setting("", "org/name of a hub repository for the model; private by default")
     optimizer: Literal["adamw", "muon", "adamw_8bit", "adafactor"] = setting(
@@ -263,32 +263,32 @@ class Recipe(Config):
     muon_rate: float = setting(0.02, "Muon learning rate", ge=0, le=1)
     schedule: Literal["linear", "cosine", "constant", "wsd"] = setting(
         "linear",
-        "learning rate after the warm-up; wsd (warm-up, stable, decay) falls at the "
-        "end only; runs with constant and wsd can be extended",
+        "learning rate after the warmup; wsd (warmup, stable, decay) decays only at the "
+        "end; runs with constant and wsd can be extended",
     )
     decay: float = setting(0.2, "wsd: fraction of the steps for the decay", ge=0, le=1)
-    warmup: float = setting(0.03, "steps of the warm-up; below 1 a fraction of all steps", ge=0)
+    warmup: float = setting(0.03, "linear warmup steps; below 1: fraction of all steps", ge=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
-    max_grad_norm: float = setting(1.0, "gradient clipping", ge=0)
-    gradient_checkpointing: bool = setting(False, "trade computing for memory")
+    max_grad_norm: float = setting(1.0, "maximum gradient norm", ge=0)
+    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "type of the computation and of frozen weights; trained weights stay float32"
+        "auto", "dtype of the computation and frozen weights; trained weights stay float32"
     )
     save_every: int = setting(50, "steps between checkpoints", ge=1)
-    seed: int = setting(0, "random seed: order of the data, new weights", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "random seed of data order and new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
         given = "both steps and" if self.steps else "neither steps nor"
         _refuse_if(
             (self.steps > 0) == (self.epochs > 0),
-            f"The recipe gives {given} epochs.",
-            "Give the number of optimizer steps, or of passes over the examples.",
+            f"The recipe sets {given} epochs.",
+            "Set one: steps (optimizer steps) or epochs (passes over the examples).",
         )
         for name, value in self.chat_template_kwargs.items():
             _refuse_if(
                 not name.isidentifier() or not isinstance(value, (bool, int, float, str)),
                 f"chat_template_kwargs.{name} is {value!r}.",
-                "Give variables of the chat template with a text, a number, true or false.",
+                "Set template variables to a string, a number, true or false.",
             )
         self._check_objective()
         self._check_data()
@@ -325,13 +325,13 @@ class Recipe(Config):
         needs_none = self.objective == "grpo"
         _refuse_if(
             needs_none and self.data,
-            "objective: grpo samples its own data, from the problems of a task.",
-            "Remove data; grpo.task: file:PROBLEMS.jsonl names problems of your own.",
+            "objective: grpo samples its own data from a task's problems.",
+            "Remove data; for your own problems set grpo.task: file:PROBLEMS.jsonl.",
         )
         _refuse_if(
             not needs_none and not self.data,
             "the key 'data' is missing.",
-            "Give data directories, JSONL or Parquet files, or hub:org/name.",
+            "Set it to data directories, JSONL or Parquet files, or hub:org/name.",
         )
         domains, systems, shares = self.domains, self.mixture.systems, self.mixture.shares
         listed = ", ".join(domains) or "none"
@@ -339,18 +339,18 @@ class Recipe(Config):
         _refuse_if(
             self.uses_mixture and len(domains) < 2,
             "mixture and isolation: chunk need data of at least two domains.",
-            "Give data as a mapping of names to paths, one per domain.",
+            "Set data to a mapping of domain names to paths.",
         )
         unknown = next(iter(sorted(set(systems) - set(domains))), "")
         _refuse_if(
             unknown,
-            f"mixture.systems names the unknown domain {unknown!r}.",
-            f"The domains of data are: {listed}.",
+            f"mixture.systems has the unknown domain {unknown!r}.",
+            f"Choose from the domains of data: {listed}.",
         )
         _refuse_if(
             systems and self.format != "chat",
             "mixture.systems needs format: chat.",
-            "A plain text has no system prompt.",
+            "Set format: chat, or remove mixture.systems.",
         )
         _refuse_if(
             self.uses_mixture and self.batch_size % len(domains),
@@ -359,32 +359,32 @@ class Recipe(Config):
         )
         _refuse_if(
             shares and (set(shares) != set(domains) or min(shares.values()) <= 0),
-            f"mixture.shares names {', '.join(sorted(shares))} for the domains {listed}.",
-            "Give each domain of data a share above 0.",
+            f"mixture.shares has {', '.join(sorted(shares))}, data has the domains {listed}.",
+            "Set a share above 0 for each domain of data.",
         )
         _refuse_if(
             shares and (self.uses_mixture or is_planned or self.epochs),
             "mixture.shares cannot be combined with mixture.balance, isolation: chunk, a "
             "curriculum or epochs.",
-            "Remove them, and give steps.",
+            "Remove them, and set steps.",
         )
         _refuse_if(
             self.row_length and not (self.packing != "none" and self.row_length >= self.max_length),
-            f"row_length {self.row_length} needs packing: best_fit, and at least max_length "
-            f"{self.max_length}.",
-            "Remove it, or raise it: examples are never split.",
+            f"row_length {self.row_length} needs packing: best_fit, and must be at least "
+            f"max_length {self.max_length}.",
+            "Remove or raise row_length; examples are never split.",
         )
         _refuse_if(
             is_planned and (self.packing != "none" or self.uses_mixture or self.epochs),
-            "A curriculum needs rows of one example each, and steps.",
-            "Set steps, packing: none, and neither mixture.balance nor isolation: chunk.",
+            "A curriculum needs steps, and rows of one example each.",
+            "Set steps and packing: none; remove mixture.balance and isolation: chunk.",
         )
 
     def _check_model(self) -> None:
         is_new, is_llama = self.model == NEW, self.network.kind == "llama"
         _refuse_if(
             is_new and self.infilling == is_llama,
-            f"network.kind {self.network.kind} does not fit decoder: {self.decoder}.",
+            f"network.kind {self.network.kind} does not support decoder: {self.decoder}.",
             "Set decoder: sample." if is_llama else "Set decoder: insertion.",
         )
         _refuse_if(
@@ -407,17 +407,17 @@ class Recipe(Config):
         if self.loss == "sequencematch":
             _refuse_if(
                 match.alpha > 0 and match.gamma == 1,
-                "sequencematch.gamma must be below 1, or alpha 0.",
+                "sequencematch.gamma must be below 1 unless alpha is 0.",
             )
             _refuse_if(
                 self.curriculum.mode == "decompose" or self.isolation != "example",
-                "The loss sequencematch needs whole examples.",
-                "Set isolation: example, and no curriculum or curriculum.mode: bucket.",
+                "loss: sequencematch needs whole examples.",
+                "Set isolation: example, and curriculum.mode: none or bucket.",
             )
         _refuse_if(
             self.loss == "sorted" and not exits,
-            "The loss sorted needs sorted.exits.",
-            "Give depths, for instance [2, 4, 6].",
+            "loss: sorted needs sorted.exits.",
+            "Set depths, for example [2, 4, 6].",
         )
         _refuse_if(
             exits and self.method != "full",
@@ -427,7 +427,7 @@ class Recipe(Config):
 
     @property
     def infilling(self) -> bool:
-        """Whether the model inserts tokens anywhere instead of writing from left to right."""
+        """Whether the model inserts tokens anywhere instead of left to right."""
         return self.decoder == "insertion"
 
     @property
@@ -440,12 +440,12 @@ class Recipe(Config):
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The names of the data, sorted."""
+        """Domain names of the data, sorted."""
         return tuple(sorted(self.data)) if isinstance(self.data, dict) else ()
 
     @property
     def uses_mixture(self) -> bool:
-        """Whether examples come in chunks of as many as there are domains."""
+        """Whether examples are grouped into chunks of one per domain."""
         return self.mixture.balance or self.isolation == "chunk"
 
     @property
@@ -459,27 +459,27 @@ EXTENDABLE = ("constant", "wsd")  # schedules whose first steps do not depend on
 
 
 def why_not_extended(recipe: Recipe) -> str:
-    """Why this run cannot become the beginning of a longer one; empty if it can."""
+    """Returns the reason that a run cannot be extended; empty if it can."""
     if recipe.schedule not in EXTENDABLE:
         return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
     if 0 < recipe.warmup < 1:
-        return "warmup is a share of the steps (a whole number of steps is not)"
+        return "warmup is a fraction of the steps (set a whole number)"
     if recipe.curriculum.mode != "none":
-        return "a curriculum is planned for a number of steps"
+        return "a curriculum depends on the number of steps"
     if recipe.loss == "sequencematch" and recipe.sequencematch.ramp:
-        return "sequencematch.ramp is a share of the steps"
+        return "sequencematch.ramp is a fraction of the steps"
     return ""
 
 
 def steps_before_decay(recipe: Recipe) -> int:
-    """The steps that this run shares with a longer one."""
+    """Returns the number of steps before the schedule depends on the run's length."""
     if recipe.schedule != "wsd":
         return recipe.steps
     return max(0, recipe.steps - math.ceil(recipe.decay * recipe.steps))
 
 
 def built_in() -> dict[str, Path]:
-    """The built-in recipes by name."""
+    """Returns the built-in recipes by name."""
     return {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
 
 
@@ -490,15 +490,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         path: a YAML file, or the name of a built-in recipe, such as ``lintseq``.
 
     Raises:
-        InputError: if there is no such recipe, or the file is not YAML.
+        InputError: if the recipe does not exist or is not YAML.
         ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
     """
     recipes = built_in()
     if not Path(path).is_file():
         if str(path) not in recipes:
             hint = nearest(Path(path).stem, list(recipes))
-            known = f"Give a YAML file or a built-in recipe: {', '.join(recipes)}."
-            raise InputError(f"There is no recipe {path}.", f"{hint} {known}".lstrip())
+            known = f"Choose a YAML file or a built-in recipe: {', '.join(recipes)}."
+            raise InputError(f"Recipe {path} not found.", f"{hint} {known}".lstrip())
         path = recipes[str(path)]
     return read_config(Recipe, path, overrides, "recipe")
 

@@ -1,6 +1,6 @@
-"""What a run leaves: checkpoints, the final model, its result and pages.
+"""Outputs of a run: checkpoints, the final model, its result and pages.
 
-Held-out prompts are completed greedily and compared with their texts (:func:`exact_match`).
+Held-out prompts are completed greedily and compared with the expected text (:func:`exact_match`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 CHECKPOINTS = "checkpoints"
-STATE = "state"  # the checkpoint that a longer run begins with
-WHOLE = "whole"  # marks a checkpoint directory whose files are all written
-_SPARE_TOKENS = 8  # after the longest expected completion, to detect longer ones
+STATE = "state"  # checkpoint from which a finished run is extended
+WHOLE = "whole"  # marks a completely written checkpoint directory
+_SPARE_TOKENS = 8  # beyond the longest expected completion, to detect longer ones
 _PROMPTS_AT_ONCE = 64
 
 
@@ -42,19 +42,19 @@ class TrainingResult:
 
     Attributes:
         model: directory of the adapter or model, for :func:`codegen.models.load`.
-        losses: (step, loss) of every optimizer step; the loss is a mean over trained actions, in
-            nats for maximum likelihood.
-        learning_rates: (step, rate).
+        losses: (step, loss) of every optimizer step; the mean over trained actions, in nats for
+            maximum likelihood.
+        learning_rates: (step, learning rate).
         evaluations: (step, negative log-likelihood on held-out texts).
-        parts: name -> (step, value): the loss by domain or by length, and the loss's parts.
-        counts: examples, tokens, mask coverage, dropped and cut by reason, padding of the plan.
-        tokens_per_s: tokens without padding per second of training, over the steps since the last
-            resume; 0 if there were none.
-        trained_per_s: trained actions per second, likewise.
-        kept_step: the step whose weights were kept.
-        processes: number of processes.
+        parts: name -> (step, value): the loss by domain or length, and its components.
+        counts: examples, tokens, mask coverage, dropped and cut texts by reason, padding.
+        tokens_per_s: non-padding tokens per second of training, over the steps since the last
+            resume; 0 without steps.
+        trained_per_s: trained actions per second, over the same steps.
+        kept_step: step of the saved weights.
+        processes: number of training processes.
         answers: for ``evaluation.answers``: ``exact_match``, its ``interval``, the number of
-            prompts ``asked``, the first ``wrong`` completions.
+            prompts ``asked``, and the first ``wrong`` completions.
     """
 
     model: str
@@ -76,7 +76,7 @@ class TrainingResult:
 
 
 def is_first() -> bool:
-    """Whether this is rank 0, the only process that writes."""
+    """Returns True on rank 0, the only process that writes."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -84,7 +84,7 @@ def read_result(output: str | Path) -> TrainingResult:
     """Reads ``train.json`` of a finished run.
 
     Raises:
-        InputError: if there is none, or it is damaged.
+        InputError: if the file is missing or corrupt.
     """
     path = Path(output) / RESULT_NAME
 
@@ -103,7 +103,7 @@ def read_result(output: str | Path) -> TrainingResult:
 
 
 def last_whole_checkpoint(output: Path) -> Path | None:
-    """The latest checkpoint of a run that is completely written."""
+    """Returns the latest completely written checkpoint of a run; None without one."""
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
     whole = {
         int(found[1]): path
@@ -116,7 +116,7 @@ def last_whole_checkpoint(output: Path) -> Path | None:
 def save_model(
     trainer: Trainer, base: LoadedModel, recipe: Recipe, tokenizer: Any, output: Path
 ) -> None:
-    """Writes the final model to a temporary directory and moves it, so it is whole or absent."""
+    """Writes the final model to a temporary directory and moves it, so it is complete or absent."""
     accelerator = trainer.accelerator
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     weights = accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None
@@ -128,16 +128,16 @@ def save_model(
     is_adapter = recipe.method != "full" and not recipe.merge
     if recipe.method != "full" and recipe.merge:
         if recipe.method == "lora":
-            model = model.float()  # a sum in bfloat16 would lose most of a small update
+            model = model.float()  # merging in bfloat16 would lose most of a small update
         model = model.merge_and_unload()
     for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
-        if isinstance(config.target_modules, set):  # a set's order differs between processes
+        if isinstance(config.target_modules, set):  # set order differs between processes
             config.target_modules = sorted(config.target_modules)
     options: dict[str, Any] = {}
-    if weights is not None:  # gathering duplicates tied tensors
+    if weights is not None:  # gathering duplicates tied weights
         tied = getattr(model, "all_tied_weights_keys", {}) if recipe.method == "full" else {}
         options["state_dict"] = {name: w for name, w in weights.items() if name not in tied}
-    if is_adapter:  # only the new rows of an extended vocabulary belong to the adapter
+    if is_adapter:  # for an extended vocabulary the adapter needs only the new rows
         options["save_embedding_layers"] = False
     model.save_pretrained(partial, **options)
     tokenizer.save_pretrained(partial)
@@ -160,10 +160,10 @@ def result_of(
     tokens: int,
     trained: int,
 ) -> TrainingResult:
-    """The result of a run from its trainer's history.
+    """Builds the result of a run from its trainer's history.
 
     Args:
-        tokens, trained: tokens and trained actions in that time.
+        tokens, trained: tokens and trained actions in ``seconds``.
     """
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history
@@ -207,7 +207,7 @@ def result_of(
 
 
 def write_pages(result: TrainingResult, base: str, output: Path) -> None:
-    """The curves and the model's README."""
+    """Writes the curves and the model's README."""
     losses = {"loss": result.losses, "held out": result.evaluations}
     for name, title, lines in (
         ("loss", "Loss", losses),
@@ -230,14 +230,14 @@ def training_readme(
     versions: Mapping[str, str],
     parts: Mapping[str, Sequence[tuple[int, float]]],
 ) -> str:
-    """A model card in the form of the Hugging Face hub, with nothing in it that was not measured.
+    """Returns a Hugging Face model card that contains only measured values.
 
     Args:
-        base: name of the model that was trained.
+        base: name of the base model.
         recipe: all settings.
-        counts: of the data, see :class:`TrainingResult`.
-        evaluations: on held-out texts.
-        parts: further curves; those of ``reward`` and ``solved`` are reported.
+        counts: data counts, see :class:`TrainingResult`.
+        evaluations: (step, loss on held-out texts).
+        parts: other curves; ``reward`` and ``solved`` are reported.
     """
     is_adapter = recipe["method"] != "full" and not recipe["merge"]
     head: dict[str, str] = {
@@ -257,10 +257,10 @@ def training_readme(
         "",
         _what_it_saw(recipe, counts),
         "",
-        f"- Outputs are read by the decoder `{recipe['decoder']}`.",
+        f"- Decode outputs with the decoder `{recipe['decoder']}`.",
         f"- Training loss: {losses[0][1]:.4f} at the first step, {losses[-1][1]:.4f} at the last."
         if losses
-        else "- No step was made.",
+        else "- No training steps.",
     ]
     if evaluations:
         best = min(loss for _, loss in evaluations)
@@ -272,7 +272,7 @@ def training_readme(
                 f"{points[-1][1]:.3f} at the last."
             )
     for reason, count in counts["dropped"].items():
-        lines.append(f"- Left out: {plural(count, 'text')} ({reason}).")
+        lines.append(f"- Dropped: {plural(count, 'text')} ({reason}).")
     shown = {key: value for key, value in recipe.items() if key not in ("data", "output", "model")}
     lines += ["", "## Settings", "", "```json", json.dumps(shown, indent=1), "```", ""]
     lines += ["Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
@@ -299,11 +299,11 @@ def _what_it_saw(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
 def exact_match(
     loaded: LoadedModel, texts: Sequence[TrainingText], recipe: Recipe
 ) -> dict[str, Any]:
-    """The share of right completions with its 95 % interval (Wilson), and the first wrong ones.
+    """Returns the fraction of exact matches with its 95% Wilson interval, and the first wrong ones.
 
     Args:
         loaded: completes the prompts of the texts greedily.
-        texts: held out; their trained parts are the expected completions, compared word by word.
+        texts: held-out texts; their trained parts are the expected completions, compared by words.
     """
     from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
     from codegen.generation.transformers import TransformersBackend

@@ -1,9 +1,9 @@
-"""The samples of a GRPO run, with their verdicts and rewards.
+"""Samples of a GRPO run, with their verdicts and rewards.
 
-``rollouts.jsonl`` in the run's directory has a line for each sample, in the order of the steps:
+``rollouts.jsonl`` in the run's directory has one line per sample, in step order:
 ``step`` (from 1), ``problem_id``, ``index``, ``completion``, ``program``, ``status``, ``trust``,
-``message``, ``reward`` (their weighted sum; null if the sandbox failed), ``rewards`` (name ->
-[value, reason]), ``solved`` (whether the hidden tests pass too), ``suspects``, ``tokens``,
+``message``, ``reward`` (weighted sum; null if the sandbox failed), ``rewards`` (name ->
+[value, reason]), ``solved`` (whether the hidden tests also pass), ``suspects``, ``tokens``,
 ``finish_reason`` and ``cpu_s``. Other processes write ``rollouts-1.jsonl`` and so on.
 """
 
@@ -33,15 +33,15 @@ from codegen.runs import Journal
 
 
 def rollouts_path(output: Path, process: int = 0) -> Path:
-    """The file of a process."""
+    """Returns the rollouts file of a process."""
     return output / (f"rollouts-{process}.jsonl" if process else "rollouts.jsonl")
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, which will be repeated, and an incomplete last line.
+    """Removes the lines of later steps, which are rerun, and an incomplete last line.
 
     Raises:
-        InputError: if the path is a link, or not a plain file.
+        InputError: if the path is a link or not a regular file.
     """
     if not path.exists():
         return
@@ -53,18 +53,18 @@ def cut_after(path: Path, step: int) -> None:
                     break
             except (ValueError, KeyError, TypeError):
                 raise InputError(
-                    f"{path} is damaged after byte {end}.", "Choose another output."
+                    f"{path} is corrupt after byte {end}.", "Choose another output."
                 ) from None
             end += len(line)
         file.truncate(end)
 
 
 class Rollouts:
-    """Takes completions as they are drawn, and is the reward function of a trainer.
+    """Collects completions during sampling, and is the trainer's reward function.
 
     Args:
-        requests: problem -> the model's prompt.
-        style: the prompt style, which also reads the answers.
+        requests: problem id -> the model's prompt.
+        style: prompt style, which also parses the answers.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Rollouts:
         self._eos: frozenset[int] = frozenset()
 
     def begin(self, problem_ids: Sequence[str], eos: Collection[int]) -> None:
-        """Begins a batch of samples.
+        """Starts a batch of samples.
 
         Args:
-            problem_ids: the problem of each.
-            eos: tokens that end a completion.
+            problem_ids: problem id of each sample.
+            eos: ids of end tokens.
         """
         drawn: Counter[str] = Counter()
         self._drawing, self._batch, self._eos = [], None, frozenset(eos)
@@ -106,13 +106,13 @@ class Rollouts:
     def take(
         self, prompts: Sequence[Sequence[int]], drawn: Sequence[Sequence[int]]
     ) -> list[list[int]]:
-        """Takes the completions of a batch, and has them judged in the background.
+        """Submits the completions of a batch to the sandbox, in the background.
 
         Args:
-            prompts, drawn: token ids of each.
+            prompts, drawn: token ids of each prompt and completion.
 
         Returns:
-            The tokens of each up to its stop string.
+            The tokens of each completion up to its stop string.
         """
         made = [
             self._sample(request, prompt, tokens)
@@ -158,7 +158,7 @@ class Rollouts:
         trainer_state: Any,
         **_: Any,
     ) -> list[float | None]:
-        """The reward of each sample of the batch, in TRL's form; writes the records.
+        """Returns the reward of each sample of the batch, for TRL; writes the records.
 
         Raises:
             ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
@@ -182,7 +182,7 @@ class Rollouts:
         return totals
 
     def _pass_at_k(self, judged: Sequence[Judged]) -> dict[int, float]:
-        """pass@k of the batch by all tests, k being the smallest number of samples per problem."""
+        """Returns the batch's pass@k on all tests; k is the minimum of samples per problem."""
         groups: dict[str, list[bool]] = {}
         for one in judged:
             if one.solved is not None:

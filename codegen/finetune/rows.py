@@ -1,9 +1,9 @@
-"""The rows that a recipe's ``data`` may hold, each read into a record.
+"""Reads the rows of a recipe's ``data`` into records.
 
-The columns decide how a row is read: ``segments`` (a training text of this toolkit), ``messages``
-(a conversation) or ``prompt`` and ``completion`` (two texts, or two lists of messages). Rows come
-from JSON Lines, Parquet, a directory of either, or a dataset of the Hugging Face hub
-(``hub:org/name[:config][:split]``); puzzles are drawn. Rows are streamed.
+A row's type follows from its columns: ``segments`` (a training text of this toolkit), ``messages``
+(a conversation) or ``prompt`` and ``completion`` (two strings, or two lists of messages). Rows are
+streamed from JSON Lines, Parquet, a directory of either, or a Hugging Face dataset
+(``hub:org/name[:config][:split]``); puzzles are generated.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
     """Streams the rows of a path, a hub dataset or a puzzle.
 
     Args:
-        path: see the module.
-        limit: the most rows; 0 for all.
+        path: data path in one of the module's forms.
+        limit: maximum number of rows; 0 for all.
 
     Raises:
-        InputError: naming the row that cannot be trained on, and the reason.
+        InputError: naming a row that cannot be trained on, and the reason.
     """
     if is_puzzles(path):
         texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
@@ -46,11 +46,11 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
 def read_pairs(
     path: str, limit: int = 0
 ) -> Iterator[tuple[str, TrainingText | Messages, TrainingText | Messages]]:
-    """Streams the preferences of a path or a hub dataset: each row's place, and its prompt with the
-    preferred and with the rejected answer.
+    """Streams the preference pairs of a path or a hub dataset: the row's location, and its prompt
+    with the preferred and with the rejected answer.
 
     Raises:
-        InputError: naming the row that is not a pair, and why.
+        InputError: naming a row that is not a pair, and the reason.
     """
     for where, row in islice(_rows(path), limit or None):
         if not isinstance(row, Mapping) or not {"prompt", "chosen", "rejected"} <= row.keys():
@@ -67,7 +67,7 @@ def read_pairs(
 
 
 def source_digests(path: str) -> list[str]:
-    """What identifies the data: a digest of each file; for the hub, only the name."""
+    """Returns the identity of the data: a digest of each file; for the hub, only the name."""
     if path.startswith(_HUB):
         return [path]
     if is_puzzles(path) or not any(name.suffix == ".parquet" for name in _files(path)):
@@ -90,14 +90,14 @@ def _files(path: str) -> list[Path]:
 
 
 def parse_row(row: Any, where: str) -> TrainingText | Messages:
-    """The record of one row.
+    """Parses one row into a record.
 
     Raises:
-        InputError: naming ``where`` and what is wrong.
+        InputError: naming ``where`` and the error.
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
-    # Parquet and datasets fill the columns that a row lacks with None.
+    # Parquet and datasets fill missing columns with None.
     row = {name: value for name, value in row.items() if value is not None}
     if "segments" in row:
         if isinstance(row.get("meta"), str):  # as exported to Parquet
@@ -114,10 +114,10 @@ def parse_row(row: Any, where: str) -> TrainingText | Messages:
     if isinstance(prompt, (list, tuple)) and isinstance(completion, (list, tuple)):
         return _conversation(row, name, where, [*prompt, *completion], len(prompt))
     if "prompt" in row and "completion" in row:
-        raise InputError(f"{where}: prompt and completion must be two texts or two message lists.")
+        raise InputError(f"{where}: prompt and completion must be strings or message lists.")
     columns = ", ".join(map(repr, row)) or "none"
-    remedy = "Set objective: dpo for such pairs." if "chosen" in row else f"Give {_COLUMNS}."
-    raise InputError(f"{where}: no column to train on among {columns}.", remedy)
+    remedy = "Set objective: dpo for such pairs." if "chosen" in row else f"Use {_COLUMNS}."
+    raise InputError(f"{where}: no columns to train on among {columns}.", remedy)
 
 
 def _conversation(
@@ -133,7 +133,7 @@ def _conversation(
         if trained and not is_answer:
             raise InputError(
                 f"{place} has the role {message['role']!r} and train: true.",
-                "Only assistant messages are trained.",
+                "Remove train; only assistant messages are trained.",
             )
         kept.append(message)
         train.append(is_answer and number >= prompt if trained is None else trained)
@@ -145,7 +145,7 @@ def _conversation(
     if train[0]:
         raise InputError(
             f"{where}: the conversation begins with an assistant message.",
-            "Put a user message first, or give that message train: false.",
+            "Put a user message first, or set train: false for that message.",
         )
     tools = _json(row.get("tools", ()), where, "tools")
     arguments = _json(row.get("chat_template_kwargs", {}), where, "chat_template_kwargs")
@@ -155,7 +155,7 @@ def _conversation(
 
 
 def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
-    """A message as the template reads it, and its ``train`` flag, if it has one."""
+    """Returns a message in the template's form, and its ``train`` flag or None."""
     if not isinstance(given, Mapping):
         raise InputError(f"{place} is not an object with role and content.")
     message = {key: value for key, value in given.items() if value is not None}
@@ -171,14 +171,14 @@ def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
         content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
         message["content"] = content
     if not isinstance(content, str):
-        raise InputError(f"{place} has no text as its content.")
+        raise InputError(f"{place}: content must be a string.")
     if calls:
         message["tool_calls"] = [_call(call, place) for call in calls]
     return message, trained
 
 
 def _call(call: Any, place: str) -> dict[str, Any]:
-    """A tool call; templates need its arguments as an object, OpenAI's format has JSON text."""
+    """Parses a tool call; templates need arguments as an object, OpenAI's format has JSON text."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InputError(f"{place}: a tool call needs a function with a name.")

@@ -1,10 +1,10 @@
-"""Runs a recipe: transformers' Trainer, peft and accelerate on a plan made before training.
+"""Runs a recipe with transformers' Trainer, peft and accelerate on a precomputed plan.
 
-A run can be killed at any moment; the same command, run again, resumes at its last whole checkpoint
-and ends with the same weights. A finished run with more ``steps`` or ``epochs`` is extended, and
-ends with the weights of one run of that length. A directory made by another recipe is refused.
-Under ``accelerate launch`` or ``torchrun`` every process reads the data and runs its share of each
-step; rank 0 writes.
+A run can be killed at any time; rerunning the same command resumes from its last complete
+checkpoint and yields the same weights. A finished run with more ``steps`` or ``epochs`` is
+extended, with the same weights as one run of that length. A directory of another recipe is an
+error. Under ``accelerate launch`` or ``torchrun`` every process reads the data and runs its part of
+each step; rank 0 writes.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def train(
     on_step: OnStep | None = None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> TrainingResult:
-    """Trains by the recipe, resumes an interrupted run, or returns the result of a finished one.
+    """Trains a recipe, resumes an interrupted run, or returns the result of a finished one.
 
     Args:
         on_step: called after each optimizer step with (step, steps, loss).
-        on_message: called with notes for the user, such as dropped texts or the step it resumes at.
+        on_message: called with notes for the user, such as dropped texts or the resumed step.
 
     Raises:
         ConfigError, InputError, ResumeError, ModelError: with the remedy, before training starts.
@@ -100,12 +100,12 @@ def train(
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         if not begun and directory.read(directory.settings_file) is None:
             names = [MODEL_DIR, CHECKPOINTS, STATE, "rollouts.jsonl", *_CURVES]
-            if not holds_only_caches(output / TOKENS):  # another rank may have begun one
+            if not holds_only_caches(output / TOKENS):  # another rank may have started one
                 names.append(TOKENS)
             refuse_foreign(output, *names)
         directory.claim(settings, begun=begun)
         if result_path.is_file():
-            on_message(f"{output} already holds the finished run.")
+            on_message(f"{output} already contains the finished run.")
             result = read_result(output)
         else:
             try:
@@ -126,18 +126,18 @@ def train(
 
 
 def _remove_traces(directory: RunDirectory) -> None:
-    """Removes what a run that failed before its first checkpoint has made, such as for bad data."""
+    """Removes the files of a run that failed before its first checkpoint, such as for bad data."""
     folder = directory.folder
     shutil.rmtree(folder / TOKENS, ignore_errors=True)
     for path in (folder / directory.settings_file, folder / LOCK, *folder.glob("rollouts*.jsonl")):
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the folder holds something else
+    with contextlib.suppress(OSError):  # the directory has other files
         folder.rmdir()
 
 
 def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
-    """The training function of the recipe's objective, called with the recipe, the output
-    directory, ``on_step`` and ``on_message``.
+    """Returns the training function of the recipe's objective; its arguments are the recipe, the
+    output directory, ``on_step`` and ``on_message``.
     """
     if recipe.objective == "sft":
         return _train
@@ -147,17 +147,17 @@ def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
 
 
 def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
-    """Whether a recipe trains longer than the finished one, by the same measure."""
+    """Returns True if a recipe has more steps (or epochs) than the finished one."""
     if recipe.epochs:
         return 0 < finished.get("epochs", 0) < recipe.epochs
     return finished["steps"] < recipe.steps
 
 
 def _extend(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> None:
-    """Turns a finished run into one interrupted before the schedule depends on its length.
+    """Rewinds a finished run to the last step that does not depend on the run's length.
 
     Raises:
-        ResumeError: if other settings differ, or the run cannot be extended, with the reason.
+        ResumeError: if other settings differ or the run cannot be extended, with the reason.
     """
     from codegen.finetune.trainer import copy_checkpoint
 
@@ -167,8 +167,8 @@ def _extend(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]
     kept = list((output / STATE).glob("checkpoint-*"))
     if reason := why_not_extended(recipe) or ("" if kept else "its state was not kept"):
         raise ResumeError(
-            f"{output} holds a finished run that cannot be extended: {reason}.",
-            f"Begin a new run with model: {output / MODEL_DIR} and another output.",
+            f"{output} contains a finished run that cannot be extended: {reason}.",
+            f"Start a new run with model: {output / MODEL_DIR} and another output.",
         )
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     for checkpoint in kept:
@@ -177,14 +177,14 @@ def _extend(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]
     (output / RESULT_NAME).unlink()
 
 
-_NEEDED = {  # the package that a setting's value needs
+_NEEDED = {  # package required by a setting's value
     "qlora": "bitsandbytes",
     "adamw_8bit": "bitsandbytes",
 }
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Raises an error for a tracker, method, objective or optimizer whose package is missing."""
+    """Raises a ConfigError for a tracker, method, objective or optimizer without its package."""
     if recipe.objective != "sft":
         extras.require("trl")
     for key, value in {"method": recipe.method, "optimizer": recipe.optimizer}.items():
@@ -204,23 +204,21 @@ def check_trackers(recipe: Recipe) -> None:
     for name in [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to:
         require_known("tracker", name, ("none", *sorted(INTEGRATION_TO_CALLBACK)))
         if name in ("trackio", "wandb", "tensorboard", "mlflow") and find_spec(name) is None:
-            raise ConfigError(
-                f"report_to names {name}, which is not installed.", f"Run: pip install {name}"
-            )
+            raise ConfigError(f"report_to: {name} is not installed.", f"Run: pip install {name}")
 
 
 def push_model(folder: Path, target: str, api: Any = None) -> str:
     """Uploads a model directory to the Hugging Face hub; a new repository is private.
 
     Args:
-        api: the hub's client; by default one with the token of the environment.
+        api: hub client; by default one with the environment's token.
 
     Returns:
-        The address of the repository.
+        The URL of the repository.
 
     Raises:
-        InputError: if the name cannot be used, there is no token that may write, or the hub cannot
-            be reached. Run the same command again to push again.
+        InputError: if the name is invalid, no token with write access exists, or the hub cannot be
+            reached. Rerun the same command to retry.
     """
     from huggingface_hub import HfApi
 
@@ -228,7 +226,7 @@ def push_model(folder: Path, target: str, api: Any = None) -> str:
     refuse_links(folder)
     api = api or HfApi()
     with hub_errors(api, target):
-        # None leaves the visibility of a repository that exists as it is.
+        # None keeps the visibility of an existing repository.
         exists = api.repo_exists(name)
         url = api.create_repo(name, private=None if exists else True, exist_ok=True)
         api.upload_folder(
@@ -244,7 +242,7 @@ _NOT_DECIDING: Any = {
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Everything that decides the result, without paths and checkpoint intervals."""
+    """Returns all settings that determine the result, without paths and checkpoint intervals."""
     settings = recipe.model_dump(mode="json", exclude=_NOT_DECIDING)
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
     settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
@@ -256,7 +254,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _means_full_disk(error: Exception, folder: Path) -> bool:
-    """Whether an error of torch or safetensors means a full disk."""
+    """Returns True if an error of torch or safetensors means a full disk."""
     text = str(error)
     if "No space left" in text or "os error 28" in text:
         return True
@@ -274,15 +272,15 @@ def _train(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> Tr
     compares = recipe.evaluation.answers or recipe.evaluation.watch
     if compares and recipe.evaluation.data and not dataset.held_out_texts:
         raise ConfigError(
-            "evaluation.answers and evaluation.watch compare texts, and evaluation.data has none.",
-            "Name prompts and completions there.",
+            "evaluation.answers and evaluation.watch need texts, but evaluation.data has none.",
+            "Add prompts and completions to evaluation.data.",
         )
     recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(dataset.examples))})
     plan = plan_of(recipe, dataset.examples)
     counts = dataset.counts | statistics(dataset.examples, plan)
     say(describe(counts))
     reason = why_not_extended(recipe)
-    if reason and recipe.schedule in EXTENDABLE:  # perhaps chosen to extend the run
+    if reason and recipe.schedule in EXTENDABLE:  # maybe chosen to extend the run
         say(f"This run cannot be extended later: {reason}.")
     loaded = load_model(recipe, dataset)
     torch.manual_seed(recipe.seed)  # for the adapter's initial weights
@@ -304,7 +302,7 @@ def _train(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> Tr
         watch=watch,
         keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
-    # Checkpoints hold the embeddings of an extended vocabulary on purpose.
+    # Checkpoints contain the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
     seconds, first = train_to_the_end(trainer, loaded, recipe, dataset.tokenizer, output, say)
     tokens, trained = _tokens(dataset, plan, first, trainer.state.global_step)
@@ -322,7 +320,7 @@ def _train(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> Tr
 
 
 def _tokens(dataset: Dataset, plan: StepPlan, first: int, last: int) -> tuple[int, int]:
-    """Tokens without padding and trained actions of the steps from ``first`` to ``last``."""
+    """Returns the non-padding tokens and trained actions of steps ``first`` to ``last``."""
     outline = Outline.of(dataset.examples)
     seen = [plan.numbers(step) for step in range(first, last)]
     tokens = sum(int(outline.lengths[numbers].sum()) for numbers in seen)

@@ -1,4 +1,4 @@
-r"""The SequenceMatch loss: cross entropy and a penalty that ties a state's value to the next one's.
+r"""The SequenceMatch loss: cross entropy plus a penalty that ties consecutive state values.
 
 Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), sections 3 and 4; inverse soft Q-learning (Garg et
@@ -9,7 +9,7 @@ A model's logits are Q-values: ``Q(s, a) = l(a | s)``, ``V(s) = logsumexp_a l(a 
 
     J = E_data[ sum_t gamma^t phi(x_t) + gamma^N / (1 - gamma) phi(x_end) ] - V(s_0)
 
-with ``x_end = (1 - gamma) V_end`` of the absorbing state behind EOS, N the number of actions. The
+with ``x_end = (1 - gamma) V_end`` for the absorbing state after EOS, and N actions. The
 *chi-squared mixture*, the paper's choice, has ``phi(x) = x - alpha/4 x^2`` on data and the same
 quadratic term on the model's own trajectories.
 
@@ -17,11 +17,11 @@ Since ``sum_t gamma^t x_t`` telescopes, with ``phi(x) = x - g(x)`` the loss is (
 
     -J = - sum_t gamma^t log p(a_t | s_t) + sum_t gamma^t g(x_t) + gamma^N / (1 - gamma) g(x_end)
 
-exactly, for whole trajectories and, without the last term, for ones that are cut off. alpha = 0 and
-gamma = 1 give maximum likelihood.
+exactly, for whole trajectories and, without the last term, for truncated ones. alpha = 0 and
+gamma = 1 are maximum likelihood.
 
-Gradients flow through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
-``s_{t+1}`` the state that was reached (section 4.1).
+Gradients flow through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label and
+``s_{t+1}`` the resulting state (section 4.1).
 
 The mixture form also learns from the model's own trajectories (:class:`OwnSamples`).
 """
@@ -58,12 +58,12 @@ class Actions(NamedTuple):
     """T actions of R trajectories, flat.
 
     Attributes:
-        chosen: float [T], the logit of the right (or, on model trajectories, executed) action.
-        value: [T], V of the state in which it is chosen.
-        then: [T], V of the state that was reached.
-        time: int64 [T], the action's number in its trajectory.
-        trajectory: int64 [T], the number of its trajectory.
-        ends: bool [T], whether the state that was reached is the absorbing one.
+        chosen: logit of the target (or, on model trajectories, executed) action, float [T].
+        value: V of the state before the action, [T].
+        then: V of the state after the action, [T].
+        time: index of the action in its trajectory, int64 [T].
+        trajectory: index of its trajectory, int64 [T].
+        ends: whether the state after the action is the absorbing one, bool [T].
     """
 
     chosen: Tensor
@@ -75,21 +75,21 @@ class Actions(NamedTuple):
 
 
 def penalty_of(x: Tensor, settings: SequenceMatch) -> Tensor:
-    """g(x) = x - phi(x), at least 0, of the shape of x."""
+    """Returns g(x) = x - phi(x), at least 0, in the shape of x."""
     alpha = settings.alpha
     if alpha == 0:
         return x.new_zeros(()).expand_as(x)
     if settings.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
-        # Linear from where the exponential would drown everything else.
+        # Continue linearly where the exponential would dominate everything else.
         return x + (-alpha * x).clamp(max=20.0).expm1() / alpha
     return alpha / 4 * x**2
 
 
 def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
-    """Discounted negative log-likelihood and penalty of each action: two [T].
+    """Returns the discounted negative log-likelihood and penalty of each action, both [T].
 
-    The action that leads to the absorbing state also carries that state's penalty. The loss is the
-    sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
+    The action that leads to the absorbing state includes that state's penalty. The loss is the sum
+    of both on data, and only the penalty on the model's own trajectories (mixture only).
     """
     gamma = settings.gamma
     discount = actions.value.new_tensor(gamma) ** actions.time
@@ -98,13 +98,13 @@ def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
         return likelihood, likelihood.new_zeros(()).expand_as(likelihood)
     then = next_values(actions, settings)
     penalty = discount * penalty_of(actions.chosen - gamma * then, settings)
-    after = gamma * discount / (1 - gamma)  # gamma^N / (1 - gamma) at the last
+    after = gamma * discount / (1 - gamma)  # gamma^N / (1 - gamma) for the last action
     tail = after * penalty_of((1 - gamma) * then, settings)
     return likelihood, penalty + tail.where(actions.ends, tail.new_zeros(()))
 
 
 def next_values(actions: Actions, settings: SequenceMatch) -> Tensor:
-    """V(s_{t+1}) of each action: [T], with the chosen value of the absorbing state."""
+    """Returns V(s_{t+1}) of each action, [T], with the configured value of the absorbing state."""
     if settings.terminal == "eos":
         return actions.then
     return actions.then.where(~actions.ends, actions.then.new_zeros(()))
@@ -113,39 +113,39 @@ def next_values(actions: Actions, settings: SequenceMatch) -> Tensor:
 def sequence_match(
     model: Any, batch: MicroBatch, settings: SequenceMatch, backspace: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
+    """Returns the discounted negative log-likelihood and penalty of each action (:func:`terms`).
 
     Args:
-        batch: made with ``successors``.
-        backspace: id of the backspace, which is illegal where only the prompt is left.
+        batch: micro-batch collated with ``successors``.
+        backspace: backspace token id; it is illegal when only the prompt is left.
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
-    values = flat.float().logsumexp(-1)  # one for every state with logits
+    values = flat.float().logsumexp(-1)  # V of every state with logits
     value, then = values[batch.nodes], values[batch.then]
     chosen = flat[batch.nodes, batch.targets].float()
     if backspace is not None:
         value = _without(value, flat[batch.nodes, backspace].float(), batch.start)
         starts = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        starts[batch.nodes[batch.start]] = True  # a backspace can lead back there
+        starts[batch.nodes[batch.start]] = True  # a backspace can return to the prompt
         then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
     actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
     return terms(actions, settings)
 
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
-    """log(exp(log_sum) - exp(logit)) where marked: an action taken out of a logsumexp."""
-    # 1 - p(action), kept above 0 where float32 cannot represent the rest.
+    """Returns log(exp(log_sum) - exp(logit)) where marked: removes an action from a logsumexp."""
+    # 1 - p(action), clamped above 0 where float32 underflows.
     left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
     return torch.where(where, log_sum + left, log_sum)
 
 
 class SequenceMatchLoss(Likelihood):
-    """The loss of a run: alpha rises from 0 to its value during the first ``ramp`` of the steps.
+    """The loss of a run; alpha rises from 0 during the first ``ramp`` of the steps.
 
     Args:
-        backspace: id of the backspace token, or None.
-        own: the model's own samples to learn from, or None.
+        backspace: backspace token id, or None.
+        own: the model's own samples for training, or None.
     """
 
     def __init__(
@@ -157,11 +157,10 @@ class SequenceMatchLoss(Likelihood):
         self.backspace, self.own = backspace, own
 
     def alpha(self, step: int) -> float:
-        """The weight of the penalty in a step."""
+        """Returns the weight of the penalty in a step."""
         return self.settings.alpha * min(1.0, step / self.ramp)
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        """See :meth:`Likelihood.losses`."""
         settings = self.settings.model_copy(update={"alpha": self.alpha(step)})
         likelihood, penalty = sequence_match(model, batch, settings, self.backspace)
         if batch.own:
@@ -176,7 +175,7 @@ class SequenceMatchLoss(Likelihood):
     def own_batches(
         self, model: Any, step: int, data: StepDataset
     ) -> list[tuple[MicroBatch, float]]:
-        """Own samples, which together weigh as much as the step's examples do."""
+        """Returns own samples, with the same total weight as the step's examples."""
         if self.own is None:
             return []
         self.own.refresh(model, step)
@@ -204,18 +203,18 @@ class SequenceMatchLoss(Likelihood):
 
 
 class OwnSamples:
-    """A buffer of completions by the model in training (algorithm 1 of arXiv 2306.05426).
+    """A buffer of completions sampled during training (algorithm 1 of arXiv 2306.05426).
 
     Every ``sample_every`` steps the current model completes prompts of the data, and the oldest
-    samples are dropped. Prompts, random numbers and a step's draws from the buffer depend on the
-    seed and the step alone, and each checkpoint holds the buffer, so a resumed run gives the same
+    samples are dropped. Prompts, random numbers and a step's draws from the buffer depend only on
+    the seed and the step, and each checkpoint contains the buffer, so a resumed run has the same
     result.
 
     Args:
         settings: number, interval and length of the samples.
-        examples: their prompts are completed; by default their lengths bound the samples'.
-        eos: ids that end a completion.
-        backspace: id of the backspace token, or None.
+        examples: source of the prompts; by default, their lengths limit the samples' lengths.
+        eos: ids of end tokens.
+        backspace: backspace token id, or None.
     """
 
     def __init__(
@@ -233,7 +232,7 @@ class OwnSamples:
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:
-        """Adds samples if they are due in this step."""
+        """Adds samples every ``sample_every`` steps."""
         if step % self.settings.sample_every:
             return
         rng = random.Random(f"{self.seed}:prompts:{step}")
@@ -261,7 +260,7 @@ class OwnSamples:
         self._kept.extend((row.prompt, row.actions) for row in rows)
 
     def draw(self, step: int, count: int) -> list[EncodedExample]:
-        """``count`` of the samples at random, or all there are."""
+        """Returns ``count`` random samples, or all if there are fewer."""
         rng = random.Random(f"{self.seed}:draw:{step}")
         chosen = rng.sample(list(self._kept), min(count, len(self._kept)))
         return [self._encoded(prompt, actions) for prompt, actions in chosen]
@@ -272,11 +271,11 @@ class OwnSamples:
         return EncodedExample.of_stack(stack_layout(trajectory), final=actions[-1] in self.eos)
 
     def save(self, folder: Path) -> None:
-        """Writes the buffer into a checkpoint's directory."""
+        """Writes the buffer into a checkpoint directory."""
         write_atomic(folder / _OWN_SAMPLES, json.dumps(list(self._kept)))
 
     def load(self, folder: Path) -> None:
-        """Reads what :meth:`save` wrote."""
+        """Reads the buffer that :meth:`save` wrote."""
         rows = json.loads((folder / _OWN_SAMPLES).read_text("utf-8"))
         self._kept.extend((prompt, actions) for prompt, actions in rows)
 

@@ -1,11 +1,11 @@
-"""transformers' Trainer with an optimizer step, not a micro-batch, as its item.
+"""transformers' Trainer on whole optimizer steps instead of micro-batches.
 
-The items of its data set are whole steps: the plan gives the micro-batches of a step, whose number
-may differ between steps, and each process takes its share of them. ``training_step`` runs them and
-divides the sum of their losses by the weight of the step's trained actions in all processes (their
-number, unless the data has weights). Evaluation is the mean loss over all held-out actions, by
-weight. The trainer and accelerate do everything else:
-optimizers, schedules, clipping, mixed precision, DDP, FSDP, checkpoints, early stopping.
+A dataset item is one step: the plan defines its micro-batches, whose number may differ between
+steps, and each process runs its part of them. ``training_step`` divides the sum of their losses by
+the total weight of the step's trained actions in all processes (each has weight 1 unless the data
+has weights). Evaluation is the weighted mean loss over all held-out actions. The trainer and
+accelerate do everything else: optimizers, schedules, clipping, mixed precision, DDP, FSDP,
+checkpoints, early stopping.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ Say = Callable[[str], None]
 
 
 class StepTrainer(Trainer):
-    """A trainer whose data set holds whole optimizer steps.
+    """A trainer whose dataset items are whole optimizer steps.
 
     Args:
-        held_out: micro-batches to evaluate on.
-        watch: gives further metrics of the model at an evaluation.
+        held_out: evaluation micro-batches.
+        watch: returns extra metrics of the model at each evaluation.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class StepTrainer(Trainer):
         self.sums = LossSums()
 
     def get_train_dataloader(self) -> DataLoader:
-        """The steps, without accelerate, which would divide them among the processes."""
+        """Returns a loader without accelerate, which would divide steps among processes."""
         data: Any = self.steps
         return DataLoader(data, batch_size=1, shuffle=False, collate_fn=_only)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted."""
+        """Returns 0: operations are not counted."""
         return 0
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Computes the gradients of one step; returns its loss times the number of processes, since
-        the trainer averages over them.
+        the trainer averages over processes.
         """
         model.train()
         micro_batches, total = inputs
@@ -98,7 +98,7 @@ class StepTrainer(Trainer):
         parts = [(batch, float(counts) / total) for batch, counts in micro_batches]
         own = self.loss.own_batches(base, step, self.steps)
         parts += [(batch, weight / total) for batch, weight in own]
-        # The loss is a sum, but accelerate averages gradients over all processes.
+        # The loss is a sum over processes, but accelerate averages gradients.
         losses = []
         with attending(base, self.steps.attention):
             for number, (batch, weight) in enumerate(parts):
@@ -115,13 +115,13 @@ class StepTrainer(Trainer):
         return sum(losses[1:], losses[0]) * self.args.world_size
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the losses by domain and part."""
+        """Adds the losses by domain and component to the logs."""
         if "loss" in logs:
             logs = {**logs, **self.sums.means()}
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean loss over the held-out texts, ``eval_loss``, and further metrics."""
+        """Returns ``eval_loss``, the mean loss over held-out texts, and other metrics."""
         assert self.model is not None
         self.model.eval()
         sums = LossSums()
@@ -138,7 +138,7 @@ class StepTrainer(Trainer):
 
 
 def _base(model: Any) -> Any:
-    """The transformers model, with adapters in place if it has any."""
+    """Returns the underlying transformers model, including injected adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -162,18 +162,18 @@ def build_trainer(
 
     Args:
         on_step: called after each optimizer step with (step, steps, loss).
-        watch: gives further metrics at an evaluation.
-        keep: a step whose checkpoint is kept, and the directory for it.
+        watch: returns extra metrics at each evaluation.
+        keep: step of a checkpoint to keep, and its directory.
 
     Raises:
         ConfigError: if the model, the machine or the launch does not support the settings.
     """
     arguments = TrainingArguments(
-        per_device_train_batch_size=1,  # an item of our data set is a whole step
+        per_device_train_batch_size=1,  # a dataset item is a whole step
         train_sampling_strategy="sequential",
         **training_options(loaded, recipe, checkpoints, evaluates=bool(dataset.held_out)),
     )
-    # With several GPUs and one process the trainer would split our micro-batches.
+    # With several GPUs and one process, the trainer would split the micro-batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
     place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
@@ -219,14 +219,14 @@ def build_trainer(
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
         raise ConfigError(
-            "DeepSpeed's stage 3 splits the weights and would not return them at the end.",
+            "DeepSpeed stage 3 shards the weights and would not gather them at the end.",
             "Set zero3_save_16bit_model: true in accelerate's configuration.",
         )
     return trainer
 
 
 def keep_tensorboard_in(trainer: Trainer, checkpoints: Path) -> None:
-    """Sets tensorboard's directory, next to the checkpoints'."""
+    """Sets TensorBoard's directory, next to the checkpoint directory."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(checkpoints.with_name("tensorboard"))
@@ -240,10 +240,10 @@ def train_to_the_end(
     output: Path,
     say: Say,
 ) -> tuple[float, int]:
-    """Runs a trainer from its last whole checkpoint to the end, and saves the model.
+    """Runs a trainer from its last complete checkpoint to the end, and saves the model.
 
     Returns:
-        The seconds it took, and the step that it began with.
+        Training seconds, and the first step.
     """
     checkpoint = last_whole_checkpoint(output)
     if checkpoint:
@@ -251,7 +251,7 @@ def train_to_the_end(
         if isinstance(trainer, StepTrainer):
             trainer.loss.load(checkpoint)
     started = time.perf_counter()
-    # Standard output is for the result; trackers and TRL print.
+    # stdout is for the result, but trackers and TRL print.
     prints = recipe.report_to != "none" or not isinstance(trainer, StepTrainer)
     with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -281,8 +281,8 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
 def training_options(
     loaded: LoadedModel, recipe: Recipe, checkpoints: Path, *, evaluates: bool = False
 ) -> dict[str, Any]:
-    """A recipe's arguments for transformers' ``TrainingArguments``, and TRL's subclasses of it, but
-    for the batch sizes.
+    """Returns a recipe's arguments, except batch sizes, for transformers' ``TrainingArguments``
+    and TRL's subclasses.
     """
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     evaluation = recipe.evaluation
@@ -331,13 +331,13 @@ def training_options(
 
 
 class RunCallback(TrainerCallback):
-    """Reports steps, stops at a loss that is not finite, and completes checkpoints.
+    """Reports steps, aborts on a non-finite loss, and completes checkpoints.
 
     Args:
         on_step: called after each step with (step, steps, value).
-        value: the name of that logged value.
-        loss: its state is saved with each checkpoint.
-        keep: a step whose checkpoint is kept, and the directory for it.
+        value: name of the logged value to report.
+        loss: loss whose state is saved with each checkpoint.
+        keep: step of a checkpoint to keep, and its directory.
     """
 
     def __init__(
@@ -352,12 +352,12 @@ class RunCallback(TrainerCallback):
         self.kept_step, self.kept_in = keep or (0, Path())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Before the step is logged, evaluated and saved."""
+        """Runs before the step is logged, evaluated and saved."""
         if state.global_step == self.kept_step:
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """After each step, and each evaluation."""
+        """Runs after each step and each evaluation."""
         if "loss" not in (logs or {}):
             return
         if not math.isfinite(logs["loss"]):
@@ -369,7 +369,7 @@ class RunCallback(TrainerCallback):
             self.on_step(state.global_step, state.max_steps, logs.get(self.value) or 0.0)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After all files of a checkpoint are written."""
+        """Runs after all files of a checkpoint are written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if folder.is_dir() and state.is_world_process_zero:
             if self.loss:
@@ -378,7 +378,7 @@ class RunCallback(TrainerCallback):
             self._keep(folder, state)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A run may have been killed before its checkpoint of this step was kept."""
+        """Keeps the checkpoint if the run was killed before doing so."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if folder.is_dir() and state.is_world_process_zero:
             self._keep(folder, state)
@@ -387,7 +387,7 @@ class RunCallback(TrainerCallback):
         if state.global_step != self.kept_step:
             return
         partial = new_folder(self.kept_in)
-        best = Path(state.best_model_checkpoint or folder)  # which may stay the best
+        best = Path(state.best_model_checkpoint or folder)  # it may remain the best
         for kept in {folder, best} if best.is_dir() else {folder}:
             copy_checkpoint(kept, partial / kept.name)
         shutil.rmtree(self.kept_in, ignore_errors=True)
@@ -395,7 +395,7 @@ class RunCallback(TrainerCallback):
 
 
 def copy_checkpoint(folder: Path, place: Path) -> None:
-    """Copies a checkpoint by hard links where possible, since its files do not change."""
+    """Copies a checkpoint, by hard links if possible, since its files do not change."""
 
     def copy(source: str, target: str) -> None:
         try:
@@ -407,14 +407,14 @@ def copy_checkpoint(folder: Path, place: Path) -> None:
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon for matrices and AdamW for everything else, stepped together as one optimizer.
+    """Muon for matrices and AdamW for other weights, as one optimizer.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; torch
-    provides it for matrices only. A step's update of a matrix is its momentum with all singular
-    values brought near 1. On the puzzles it needs about half of AdamW's steps (docs/insertion.md).
+    implements it for matrices only. The update of a matrix is its momentum with all singular
+    values set near 1. On the puzzles it needs about half of AdamW's steps (docs/insertion.md).
 
     Args:
-        parts: the two optimizers; a schedule scales the learning rates of both.
+        parts: the two optimizers; a schedule scales both learning rates.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -426,25 +426,25 @@ class MuonAndAdamW(torch.optim.Optimizer):
         return [group for part in self._parts for group in part.param_groups]
 
     def step(self, closure: Any = None) -> Any:
-        """One step of both."""
+        """Runs one step of both optimizers."""
         loss = closure() if closure is not None else None
         for part in self._parts:
             part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both."""
+        """Returns the state of both optimizers."""
         return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned."""
+        """Restores a state from :meth:`state_dict`."""
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self.param_groups = self._groups()
 
 
 def muon_and_adamw(model: torch.nn.Module, recipe: Recipe) -> MuonAndAdamW:
-    """Muon for the trained matrices of the layers, AdamW for the rest."""
+    """Builds Muon for the trained matrices of the layers and AdamW for the rest."""
     trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     inside = {name for name, weight in trained if ".layers." in name and weight.dim() == 2}
     decay = recipe.weight_decay

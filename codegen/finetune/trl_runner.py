@@ -1,17 +1,17 @@
-"""The objectives that TRL trains: preferences (DPO) and reinforcement (GRPO).
+"""Objectives trained by TRL: preferences (DPO) and reinforcement (GRPO).
 
-TRL's trainers are transformers' Trainer, so settings, checkpoints, curves and the saved model are
-the same as for texts; a section's ``trl`` holds settings that only TRL has.
+TRL's trainers are subclasses of transformers' Trainer, so settings, checkpoints, curves and the
+saved model are the same as for texts; a section's ``trl`` has settings specific to TRL.
 
-``objective: dpo`` (arXiv 2305.18290) compares how much more probable each answer has become since
-the start of training, so it needs the initial model: the model without its adapter or, with
-``method: full``, a second copy. Prompts and answers become the same tokens as in training on texts
-and at inference; TRL's own preparation of a data set is not used.
+``objective: dpo`` (arXiv 2305.18290) compares each answer's likelihood with its initial value, so
+it needs the initial model: the model without its adapter or, with ``method: full``, a second copy.
+Prompts and answers are tokenized as in training on texts and at inference; TRL's own dataset
+preparation is not used.
 
-``objective: grpo`` (arXiv 2402.03300) draws ``batch_size`` problems a step and a group of samples
-of each; a sample's advantage is its reward minus its group's mean. The sandbox judges programs
-while the model draws the next ones. The problems of a step depend on the seed and the step alone,
-so runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
+``objective: grpo`` (arXiv 2402.03300) uses ``batch_size`` problems per step and a group of samples
+of each; a sample's advantage is its reward minus the group's mean. The sandbox tests programs while
+the model generates the next ones. The problems of a step depend only on the seed and the step, so
+runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
 (:mod:`.rollouts`).
 """
 
@@ -77,16 +77,16 @@ def trl_config(
     own: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> Any:
-    """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
+    """Builds a TRL configuration, such as ``GRPOConfig``, from a recipe.
 
     Args:
-        recipe: its general settings are carried over.
-        own: settings from the recipe's section for this objective.
+        recipe: recipe with the general settings.
+        own: settings from the objective's section of the recipe.
         given: the section's ``trl``, settings by TRL's names.
 
     Raises:
-        ConfigError: for a name that TRL does not know, one that the recipe decides, or a value that
-            TRL refuses.
+        ConfigError: for a name that is unknown to TRL or that the recipe sets, or a value that TRL
+            rejects.
     """
     section = f"{recipe.objective}.trl"
     decided = {
@@ -94,11 +94,11 @@ def trl_config(
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
-    # TRL reads transformers' old names at every sample.
+    # TRL uses transformers' deprecated names for every sample.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     if twice := sorted(set(given) & set(decided)):
         raise ConfigError(
-            f"{section}.{twice[0]} is decided by the recipe.", "Set the recipe's own key."
+            f"{section}.{twice[0]} is set by the recipe.", "Use the recipe's own key."
         )
     with _refusals(kind.__name__, ValueError, TypeError):
         return kind(**decided, **given)
@@ -106,15 +106,15 @@ def trl_config(
 
 @contextlib.contextmanager
 def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Reports these errors of a class of TRL as settings that it refuses."""
+    """Converts these errors of a TRL class to a ConfigError about rejected settings."""
     try:
         yield
     except kinds as error:
-        raise ConfigError(f"TRL's {name} refuses these settings: {in_one_line(error)}.") from None
+        raise ConfigError(f"TRL's {name} rejects these settings: {in_one_line(error)}.") from None
 
 
 def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
-    """TRL's settings that divide a step's rows among forward passes and processes.
+    """Returns TRL's settings that divide a step's rows among forward passes and processes.
 
     Raises:
         ConfigError: if they cannot be divided evenly.
@@ -122,12 +122,12 @@ def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
     at_once = min(recipe.micro_batch_size, rows)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if rows % (at_once * processes):
-        samples = f", so {rows} samples a step," if rows != recipe.batch_size else ""
+        samples = f", so {rows} samples per step," if rows != recipe.batch_size else ""
         times = f", times {processes} processes" if processes > 1 else ""
         raise ConfigError(
             f"batch_size {recipe.batch_size}{samples} is not a multiple of micro_batch_size "
             f"{at_once}{times}.",
-            f"With objective: {recipe.objective}, all forward passes have equally many rows.",
+            f"Choose a multiple: objective: {recipe.objective} needs equally large forward passes.",
         )
     return {
         "per_device_train_batch_size": at_once,
@@ -138,20 +138,20 @@ def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
 def make_trl_trainer(
     kind: Any, loaded: LoadedModel, recipe: Recipe, arguments: Any, **own: Any
 ) -> Any:
-    """A trainer of TRL for the recipe's model, adapter and optimizer.
+    """Builds a TRL trainer for the recipe's model, adapter and optimizer.
 
     Args:
-        arguments: from :func:`trl_config`.
+        arguments: configuration from :func:`trl_config`.
 
     Raises:
-        ConfigError: for settings that TRL refuses, ``lora.targets`` that fit no layer, or Muon with
-            an adapter, which TRL adds after the optimizer is made.
+        ConfigError: for settings that TRL rejects, ``lora.targets`` that match no layer, or Muon
+            with an adapter, which TRL adds after creating the optimizer.
     """
     optimizer = None
     if recipe.optimizer == "muon":
         if recipe.method != "full":
             raise ConfigError(
-                f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
+                f"optimizer: muon does not support adapters with objective: {recipe.objective}.",
                 "Choose another optimizer, or method: full.",
             )
         optimizer = muon_and_adamw(loaded.model, recipe)
@@ -177,12 +177,12 @@ def train_with(
     on_step: OnStep | None,
     say: Say,
 ) -> TrainingResult:
-    """Runs a trainer of TRL from its last whole checkpoint to the end, and saves the model.
+    """Runs a TRL trainer from its last complete checkpoint to the end, and saves the model.
 
     Args:
-        trainer: before its first step.
-        recipe, output: of the run; the recipe's ``steps`` are set.
-        value: the logged value that ``on_step`` gets.
+        trainer: trainer before its first step.
+        recipe, output: the run's recipe, with ``steps`` set, and directory.
+        value: name of the logged value passed to ``on_step``.
         on_step, say: see :func:`codegen.finetune.run.train`.
     """
     keeps = not why_not_extended(recipe)
@@ -199,14 +199,14 @@ def train_with(
 
 
 class _PairTrainer(DPOTrainer):
-    """TRL's trainer on pairs that are encoded already."""
+    """TRL's trainer on pairs that are already encoded."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
 def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
-    """Trains by the recipe; see :func:`codegen.finetune.run.train`.
+    """Trains a DPO recipe; see :func:`codegen.finetune.run.train`.
 
     Raises:
         ConfigError, InputError, ModelError: with the remedy, before training starts.
@@ -218,7 +218,7 @@ def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> T
     left_out = ", ".join(f"{n} {reason}" for reason, n in counts["dropped"].items())
     say(
         f"{plural(len(pairs), 'pair')}, {plural(counts['tokens'], 'token')}"
-        + (f"; left out: {left_out}" * bool(left_out))
+        + (f"; dropped: {left_out}" * bool(left_out))
     )
     settings = recipe.dpo
     config = trl_config(
@@ -250,11 +250,11 @@ def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> T
 
 
 def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
-    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and their
-    counts.
+    """Returns the recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``),
+    and their counts.
 
     Raises:
-        InputError: naming a row that is not a pair; or if no pair is left.
+        InputError: naming a row that is not a pair, or if no pair is left.
     """
     encoder = TextEncoder(tokenizer, recipe.format, turns=recipe.turns)
     pairs: list[Pair] = []
@@ -265,11 +265,11 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
             encoded = [encoder.examples(record) for record in records]
             if any(len(examples) != 1 for examples in encoded):
                 raise InputError(
-                    f"{where}: an answer becomes several texts.",
+                    f"{where}: the template splits an answer into several texts.",
                     "Set turns: all, or end the prompt before the last answer.",
                 )
             texts = [examples[0].ids for examples in encoded]
-            first = encoded[0][0].nodes[0] + 1  # where the answer begins
+            first = encoded[0][0].nodes[0] + 1  # start of the answer
             chosen, rejected = (ids[first:] for ids in texts)
             longest = max(map(len, texts))
             if chosen == rejected:
@@ -302,10 +302,10 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
 
 
 def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
-    """Trains, or resumes; see :func:`codegen.finetune.run.train`.
+    """Trains a GRPO recipe; see :func:`codegen.finetune.run.train`.
 
     Raises:
-        ConfigError, InputError: for settings that do not fit the task, the model or TRL.
+        ConfigError, InputError: for settings that the task, the model or TRL does not support.
         SandboxError: if this machine has no sandbox.
     """
     settings = recipe.grpo
@@ -361,39 +361,39 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
             trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
         )
     if judge.failures:
-        say(f"The sandbox failed with {plural(judge.failures, 'program')}; no reward was given.")
+        say(f"The sandbox failed with {plural(judge.failures, 'program')}; they got no reward.")
     return result
 
 
 def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
-    """Says how many problems have tests that a program could forge.
+    """Reports the number of problems whose tests a program could forge.
 
     Raises:
-        ConfigError: if all have.
+        ConfigError: if this applies to all problems.
     """
     refused = [problem for problem in problems if judge.refuses(problem)]
     if len(refused) == len(problems):
         raise ConfigError(
-            f"The tests of all {len(problems)} problems reach less trust than {judge.trust}: a "
+            f"The tests of all {len(problems)} problems have less trust than {judge.trust}: a "
             "program could forge their results.",
             "Rewrite the tests as plain assertions, or allow it: -o grpo.trust=in_sandbox.",
         )
     if refused:
         say(
-            f"{len(refused)} of {plural(len(problems), 'problem')} give no reward: their tests "
-            f"reach less trust than {judge.trust} (grpo.trust)."
+            f"{len(refused)} of {plural(len(problems), 'problem')} get no reward: their tests "
+            f"have less trust than {judge.trust} (grpo.trust)."
         )
 
 
 class JudgingTrainer(GRPOTrainer):
-    """TRL's trainer, whose completions are judged as soon as they are drawn.
+    """TRL's trainer, with completions tested as soon as they are generated.
 
     The two methods override TRL's private ones. If a later version does not call them, completions
-    are judged when their rewards are computed, with the same result.
+    are tested when their rewards are computed, with the same result.
 
     Args:
-        rollouts: takes the completions; also the reward function.
-        given: see ``trl.GRPOTrainer``.
+        rollouts: collector of the completions, and the reward function.
+        given: arguments of ``trl.GRPOTrainer``.
     """
 
     def __init__(self, rollouts: Rollouts, **given: Any) -> None:
@@ -422,10 +422,10 @@ class JudgingTrainer(GRPOTrainer):
 
 
 def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
-    """The numbers of the problems of a step; a pass over all has each once, in random order.
+    """Returns the problem indices of a step; each pass covers all problems once, in random order.
 
     Args:
-        step: from 0.
+        step: step index, from 0.
     """
     places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {
@@ -436,7 +436,7 @@ def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
 
 
 def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
-    """Refuses prompts and samples that the model cannot hold."""
+    """Raises a ConfigError if prompts and samples exceed the model's context length."""
     tokenizer = loaded.tokenizer
     longest = max(
         len(chat_prompt(tokenizer, one.prompt) if one.chat else tokenizer(one.prompt).input_ids)
@@ -447,7 +447,7 @@ def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Reque
     if limit and longest + most > limit:
         raise ConfigError(
             f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
-            f"supports {limit} in all.",
+            f"supports {limit} in total.",
             "Lower grpo.max_new_tokens.",
         )
 
@@ -460,7 +460,7 @@ def _prompt(request: Request) -> str | list[dict[str, str]]:
 
 
 def _grpo_settings(recipe: Recipe) -> dict[str, Any]:
-    """TRL's settings from the recipe."""
+    """Returns TRL's GRPO settings from the recipe."""
     settings = recipe.grpo
     return {
         **batch_sizes(recipe, recipe.batch_size * settings.group),

@@ -1,1 +1,1 @@
-"""The generators of training data that have no top-level folder: one package a method."""
+"""Generators of training data without a top-level folder, one package per method."""

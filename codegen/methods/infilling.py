@@ -1,21 +1,21 @@
-"""Fill-in-the-middle data: a part of a program, given the code before and after it.
+"""Fill-in-the-middle data: a part of a program, conditioned on the code before and after it.
 
 Source: Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022 (arXiv
 2207.14255); spans of the syntax tree: Gong et al., "Structure-Aware Fill-in-the-Middle Pretraining
 for Code", 2025 (arXiv 2506.00204).
 
-A span is a half-open range of characters. All spans of a kind are listed, and one is chosen with
-equal odds (``char`` spans are drawn, since there are too many):
+A span is a half-open range of characters. All spans of a kind are listed, and one is chosen
+uniformly (``char`` spans are sampled directly, since there are too many):
 
-- ``line``: whole lines with code in them, one to ``MOST_LINES`` of them, with their line ends;
-- ``block``: the body of a compound statement, by Python's syntax;
+- ``line``: one to ``MOST_LINES`` whole lines that contain code, with their line ends;
+- ``block``: the body of a compound statement of Python;
 - ``ast``: one statement or expression of Python's syntax tree;
-- ``char``: from anywhere to anywhere (the paper's document level, at characters).
+- ``char``: any character range (the paper's document level).
 
 The prompt of a text equals the evaluation's prompt of the same style. ``meta`` has ``kind``,
 ``span``, ``style`` and the sentinels (``special_tokens``), which fine-tuning requires in the
-model's vocabulary; with the style ``auto`` it puts those of another family (``other_tokens``) in
-their place, if the vocabulary has those.
+model's vocabulary; with the style ``auto`` it replaces them by another family's
+(``other_tokens``) that are in the vocabulary.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 KINDS = ("line", "block", "ast", "char")
 _SENTINEL = re.compile(r"<[^<>\s{}]+>|\[[A-Z]+\]")
 MOST_LINES = 8
-_FEWEST_CHARS = 2  # an expression below that is a name or a digit
+_FEWEST_CHARS = 2  # shorter expressions are names or digits
 
 
 class Unsuitable(SkippedExample):
-    """An example gives no infilling data: ``empty``, ``sentinel_in_program`` or ``no_span``."""
+    """An example is unsuitable for infilling: ``empty``, ``sentinel_in_program``, ``no_span``."""
 
     subject = "No infilling data"
 
 
 def _styles() -> Mapping[str, PromptStyle]:
-    """The evaluation's styles, read from YAML when a text is made; ``--help`` needs none."""
+    """Returns the evaluation's styles, loaded lazily, since ``--help`` does not need them."""
     from codegen.evals.tasks.styles import STYLES
 
     return STYLES
 
 
 class Infilling(Config):
-    """Make fill-in-the-middle texts: a part of a program, given the code around it.
+    """Make fill-in-the-middle texts: a part of a program, conditioned on the code around it.
 
     Train on them with format: plain; a chat template would wrap the sentinels.
     """
@@ -68,19 +68,21 @@ class Infilling(Config):
     )
     spans: str = setting(
         "line,block,ast,char",
-        "What to cut out: line, block and ast (Python), char. Each text uses a random one "
-        "of those that the program has.",
+        "Kinds of spans to cut out: line, block and ast (Python), char. Each text uses a random "
+        "kind that the program has.",
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = keyed(
-        "middle", "Train on the middle, or on everything as in pre-training."
+        "middle", "Train on the middle, or on everything, as in pre-training."
     )
-    rate: float = keyed(1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1)
+    rate: float = keyed(
+        1.0, "Fraction of infilling texts; the others are whole programs.", ge=0, le=1
+    )
     sequences: int = setting(1, "Texts per program.", ge=1)
 
     @property
     def name(self) -> str:
-        """The method's name."""
+        """Name of the method."""
         return "infilling"
 
     def _check(self) -> None:
@@ -91,7 +93,7 @@ class Infilling(Config):
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of spans."""
+        """Kinds of spans."""
         return [kind.strip() for kind in self.spans.split(",")]
 
     @property
@@ -100,19 +102,19 @@ class Infilling(Config):
 
     @property
     def sentinels(self) -> list[str]:
-        """The special tokens of the style."""
+        """Special tokens of the style."""
         return _SENTINEL.findall(self._style.template)
 
     @property
     def other_sentinels(self) -> list[list[str]]:
-        """For ``auto`` those of the other families with the same order, else none."""
+        """For ``auto``, sentinels of other families with the same order, else empty."""
         shape = _SENTINEL.split(self._style.template)
         others = [style.template for style in _styles().values() if style is not self._style]
         same = [_SENTINEL.findall(one) for one in others if _SENTINEL.split(one) == shape]
         return same if self.style == "auto" else []
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """The texts of one example; text k is the same whatever their number.
+        """Yields the texts of one example; text k does not depend on their number.
 
         Raises:
             Unsuitable: with the reason.
@@ -162,21 +164,18 @@ class Infilling(Config):
         return TrainingText(text_id, example.id, self.name, segments, meta)
 
 
-# --- spans -------------------------------------------------------------------------------------
-
-
 class Span(NamedTuple):
-    """Characters ``start`` to ``end`` of a program."""
+    """A character range of a program, ``end`` excluded."""
 
     start: int
     end: int
 
 
 def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
-    """The spans of a kind; none if the program has none, or is not Python where it must be.
+    """Returns the spans of a kind; empty without any, or if the kind needs Python.
 
     Args:
-        rng: draws spans of ``line`` and ``char``.
+        rng: random generator for spans of ``line`` and ``char``.
     """
     if kind == "char":
         return [_anywhere(program, rng)] if program else []
@@ -197,7 +196,7 @@ def _anywhere(program: str, rng: random.Random) -> Span:
 
 
 def _lines(program: str, rng: random.Random) -> Iterator[Span]:
-    """From each line with code, a random number of lines."""
+    """Yields a random number of lines from each line with code."""
     starts = [0]
     for line in re.findall(r"[^\n]*\n|[^\n]+", program):
         starts.append(starts[-1] + len(line))
@@ -208,7 +207,7 @@ def _lines(program: str, rng: random.Random) -> Iterator[Span]:
 
 
 class _Places:
-    """Characters from the lines and UTF-8 columns of the syntax tree."""
+    """Maps lines and UTF-8 columns of the syntax tree to characters."""
 
     def __init__(self, program: str) -> None:
         # ast counts lines as the tokenizer does: at line feeds, carriage returns, or both.
@@ -222,11 +221,11 @@ class _Places:
         self.length = len(program)
 
     def at(self, line: int, column: int) -> int:
-        """The character at a line, counted from 1, and a column in UTF-8 bytes."""
+        """Returns the character at a line, from 1, and a column in UTF-8 bytes."""
         return self._starts[line - 1] + characters(self._lines[line - 1], column)
 
     def line(self, line: int) -> int:
-        """The first character of a line, or the program's end."""
+        """Returns the first character of a line, or the program's end."""
         return min(self._starts[line - 1], self.length)
 
 

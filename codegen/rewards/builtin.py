@@ -1,9 +1,9 @@
-"""What a reward is, how rewards of samples are computed, and the built-in rewards.
+"""The reward interface, the computation of rewards, and the built-in rewards.
 
-Besides sample and verdict, a reward can use what :class:`codegen.rewards.Judge` puts into the
-sample's ``meta``: ``program``, the program found in the answer;
-``tests``, how many tests passed (see :func:`share`); ``original``, the program to be changed;
-``measures``, the task's own measures of the sample, if it has any.
+Besides sample and verdict, a reward can use the keys that :class:`codegen.rewards.Judge` adds to
+the sample's ``meta``: ``program``, the program extracted from the answer; ``tests``, counts of
+passed tests (see :func:`share`); ``original``, the program to change; ``measures``, the task's own
+measures of the sample, if any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from codegen.lintseq.verify import Finding, check_compile, check_ruff
 from codegen.records import UNJUDGED, Sample, Verdict, write_atomic
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-_SOFT_SHARE = 0.2  # share of the longest answer, before its end, where the penalty of length begins
+_SOFT_SHARE = 0.2  # last fraction of the maximum length, in which the length penalty rises
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Scored:
     """The reward of one sample.
 
     Attributes:
-        value: the number; None if there is none, as when the sandbox failed or the tests are
+        value: the reward; None without one, for example if the sandbox failed or the tests are
             unusable. Such a sample must count neither for nor against the model.
-        reason: why, in some words.
+        reason: short explanation.
     """
 
     value: float | None
@@ -43,26 +43,26 @@ class Scored:
 
 
 class Reward(Protocol):
-    """Gives each sample a number."""
+    """Scores samples."""
 
     def __call__(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Sequence[Scored]:
-        """The rewards of samples of one problem, in their order.
+        """Returns the rewards of samples of one problem, in sample order.
 
         Args:
             samples: completions.
-            verdicts: what their tests gave, in the same order.
+            verdicts: test results, in the same order.
         """
         ...
 
 
 def rewards_of(name: str, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
-    """The rewards of samples of one problem by the reward called ``name``.
+    """Computes the reward ``name`` for samples of one problem.
 
     Raises:
         ConfigError: for an unknown name.
-        InputError: if the reward gives another number of values than it got samples, or a value
-            that is not a finite number.
-        CodegenError: if the reward of another package raises an error.
+        InputError: if the number of values differs from the number of samples, or a value is not
+            a finite number.
+        CodegenError: if another package's reward raises an error.
     """
     reward: Reward = plugins.load("rewards", name)
     try:
@@ -74,17 +74,16 @@ def rewards_of(name: str, samples: Sequence[Sample], verdicts: Sequence[Verdict]
     problem = samples[0].problem_id
     if len(scored) != len(samples):
         raise InputError(
-            f"The reward {name!r} gave {len(scored)} values for the {len(samples)} samples of "
+            f"The reward {name!r} returned {len(scored)} values for the {len(samples)} samples of "
             f"{problem}.",
-            "A reward must give one value for each sample.",
+            "Return one value for each sample.",
         )
     for one in scored:
         value = getattr(one, "value", one)
         if not isinstance(one, Scored) or not (value is None or _is_finite(value)):
             raise InputError(
-                f"The reward {name!r} gave {value!r} for a sample of {problem}.",
-                "A reward must give a Scored with a finite number, or with None where there is no "
-                "reward.",
+                f"The reward {name!r} returned {value!r} for a sample of {problem}.",
+                "Return a Scored with a finite number, or with None for a sample without a reward.",
             )
     return scored
 
@@ -99,19 +98,19 @@ def write_rewards(
     verdicts: Iterable[Verdict],
     path: str | os.PathLike[str],
 ) -> dict[str, float | int | None]:
-    """Rewards scored samples by the reward called ``name``, one JSON line each.
+    """Writes the reward ``name`` of scored samples, one JSON line each.
 
     Args:
-        samples: those of a problem come together.
-        verdicts: in the same order.
-        path: the file to write: ``problem_id``, ``index``, ``value``, ``reason``.
+        samples: samples, grouped by problem.
+        verdicts: test results, in the same order.
+        path: output file: ``problem_id``, ``index``, ``value``, ``reason``.
 
     Returns:
-        ``samples``, how many have a value (``valued``), and their ``mean``, None without any.
+        ``samples``, the number with a value (``valued``), and their ``mean`` or None.
 
     Raises:
         ConfigError: for an unknown name.
-        InputError: if the reward gives another number of values than it got samples.
+        InputError: if the number of values differs from the number of samples.
     """
     plugins.load("rewards", name)  # fails before anything is written
     values: list[float] = []
@@ -136,8 +135,8 @@ def write_rewards(
 
 
 def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
-    """1 for a sample that passes its tests, else 0; None for one that was not judged. The reason is
-    the status.
+    """Returns 1 for a sample that passes its tests, else 0; None for an untested one. The reason
+    is the status.
     """
     return [
         Scored(None if verdict.status in UNJUDGED else float(verdict.passed), verdict.status)
@@ -146,11 +145,11 @@ def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Score
 
 
 def share(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
-    """The share of tests passed, from 0 for what a constant program passes to 1 for all.
+    """Returns the fraction of tests passed, scaled so that a constant program gets 0.
 
-    With s the share of the tests that pass and c the largest share that a program passes which
-    returns a constant: max(0, (s - c) / (1 - c)). ``meta["tests"]`` has ``passed``, ``total`` and
-    ``constant`` = c; without it the reward is that of :func:`passed`.
+    With s the fraction of tests passed and c the largest fraction passed by a program that returns
+    a constant: max(0, (s - c) / (1 - c)). ``meta["tests"]`` has ``passed``, ``total`` and
+    ``constant`` = c; without it the reward equals :func:`passed`.
     """
     plain = passed(samples, verdicts)
     return [
@@ -168,12 +167,12 @@ def _share(plain: Scored, tests: Any) -> Scored:
 
 
 def compiles(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """1 for a program that Python compiles, else 0; the reason is the fault."""
+    """Returns 1 for a program that Python compiles, else 0; the reason is the error."""
     return _without_faults(samples, check_compile([program_of(one) for one in samples]))
 
 
 def lint(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """1 for a program in which ruff finds no error (undefined names, syntax), else 0."""
+    """Returns 1 for a program without ruff errors (undefined names, syntax), else 0."""
     return _without_faults(samples, check_ruff([program_of(one) for one in samples]))
 
 
@@ -190,7 +189,7 @@ def _without_faults(samples: Sequence[Sample], faults: Sequence[list[Finding]]) 
 
 
 def format_(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """1 for an answer with exactly one code block, closed and not empty, else 0."""
+    """Returns 1 for an answer with exactly one closed, non-empty code block, else 0."""
     scored = []
     for sample in samples:
         fences = len(_FENCE.findall(sample.completion))
@@ -202,7 +201,7 @@ def format_(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
 
 
 def length(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """From 0 down to -1 in the last fifth of the allowed tokens; -1 for an answer cut off.
+    """Returns a penalty from 0 to -1 in the last fifth of the allowed tokens; -1 if truncated.
 
     Source: the soft overlong punishment of DAPO (arXiv 2503.14476, eq. 13).
     """
@@ -220,9 +219,9 @@ def length(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
 
 
 def edit_size(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """Minus the share of the given program's lines that were changed or added, at least -1.
+    """Returns minus the fraction of the given program's lines changed or added, at least -1.
 
-    None where the task gives no program to change.
+    None if the task has no program to change.
     """
     return [_edit_size(sample) for sample in samples]
 
@@ -234,7 +233,7 @@ def _edit_size(sample: Sample) -> Scored:
     before, after = (_lines(text) for text in (original, program_of(sample)))
     if not after:
         return Scored(-1.0, "no program")
-    if len(after) >= 2 * len(before):  # to compare them might take long, and gives the same
+    if len(after) >= 2 * len(before):  # the result is -1 anyway, and comparing may be slow
         return Scored(-1.0, f"{len(before)} lines became {len(after)}")
     blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
     kept = sum(block.size for block in blocks)
@@ -243,15 +242,15 @@ def _edit_size(sample: Sample) -> Scored:
 
 
 def next_edit(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """How good a proposed next edit is, from -1 to 1, by the measures of the task ``next-edit``.
+    """Returns the quality of a proposed next edit in [-1, 1], by the measures of ``next-edit``.
 
-    1 for the exact edit; 0 for silence, right or not; -1 for an answer that is not in its format;
-    -0.5 for one that takes the last edit back, or after which a Python file no longer parses. Any
-    other edit gives -0.25 and half of what is right of it, the smaller of ``similarity`` and
-    ``kept``; so it pays to propose an edit that is half right, and nothing else. Where nothing is
-    due, an edit gives -0.25.
+    1 for the exact edit; 0 for no edit, correct or not; -1 for an answer that is not in its format;
+    -0.5 for one that reverts the last edit, or after which a Python file no longer parses. Any
+    other edit gets -0.25 plus half of its correct fraction, the smaller of ``similarity`` and
+    ``kept``; so an edit pays off only if at least half of it is correct. If no edit is expected,
+    an edit gets -0.25.
 
-    None for a sample of another task.
+    None for samples of other tasks.
     """
     return [_next_edit(sample.meta.get("measures", {})) for sample in samples]
 
@@ -262,18 +261,18 @@ def _next_edit(found: Mapping[str, float]) -> Scored:
     if not found["parsed"]:
         return Scored(-1.0, "not in the format")
     is_due = "shown" in found
-    if "breaks" not in found:  # it changes nothing
-        return Scored(0.0, "silent where an edit is due" if is_due else "rightly silent")
+    if "breaks" not in found:  # no edit proposed
+        return Scored(0.0, "no edit, but one was expected" if is_due else "correctly no edit")
     if is_due and found["exact"]:
         return Scored(1.0, "exact")
     if found["undoes"]:
-        return Scored(-0.5, "takes the last edit back")
+        return Scored(-0.5, "reverts the last edit")
     if found["breaks"]:
         return Scored(-0.5, "the file no longer parses")
     if not is_due:
-        return Scored(-0.25, "an edit where nothing is due")
+        return Scored(-0.25, "an edit, but none was expected")
     right = min(found["similarity"], found.get("kept", 1.0))
-    return Scored(right / 2 - 0.25, f"{right:.0%} right")
+    return Scored(right / 2 - 0.25, f"{right:.0%} correct")
 
 
 def _lines(text: str) -> list[str]:
@@ -281,6 +280,6 @@ def _lines(text: str) -> list[str]:
 
 
 def program_of(sample: Sample) -> str:
-    """The program in a sample."""
+    """Returns the program in a sample."""
     program = sample.meta.get("program")
     return program if isinstance(program, str) else find_code(sample.completion, "").program

@@ -1,8 +1,8 @@
-"""Judges completions in the sandbox, in the background, and rewards them; also for TRL's trainers.
+"""Tests completions in the sandbox, in the background, and rewards them; also for TRL's trainers.
 
-:class:`Judge` is what reinforcement needs of the evaluation: programs found in completions, run in
-the sandbox while the model samples the next ones, each distinct program once. A failure of the
-sandbox is retried, counted, and is not a reward, neither good nor bad.
+:class:`Judge` is the evaluation for reinforcement: it extracts programs from completions and runs
+each distinct program once in the sandbox, while the model samples the next ones. A sandbox failure
+is retried and counted, and yields no reward.
 
 :class:`SandboxReward` is a reward function for scripts that use TRL's trainers.
 """
@@ -31,7 +31,7 @@ from .suspects import suspects
 from .tests import CountedTests, TestResults, constant_programs, counted, results
 
 _TRIES = 3  # attempts per program if the sandbox fails
-_MOST_KEPT = 20_000  # programs whose outcome is remembered
+_MOST_KEPT = 20_000  # maximum number of cached outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Judged:
     """A sample with the results of its tests.
 
     Attributes:
-        sample: with ``program``, ``tests``, ``original`` and ``measures`` in its ``meta`` (see
-            :mod:`codegen.rewards.builtin`).
-        verdict: on the tests that rewards may see.
-        solved: whether it passes all tests, the hidden ones too; None if it was not judged.
+        sample: the sample, with ``program``, ``tests``, ``original`` and ``measures`` in its
+            ``meta`` (see :mod:`codegen.rewards.builtin`).
+        verdict: verdict on the tests that are visible to rewards.
+        solved: whether it passes all tests, including hidden ones; None if it was not tested.
         suspects: kinds of :mod:`codegen.rewards.suspects`.
     """
 
@@ -61,15 +61,15 @@ class _Found:
 
 
 class Judge:
-    """Judges samples of a task. A context manager, or :meth:`close` it.
+    """Tests samples of a task. Use as a context manager, or call :meth:`close`.
 
     Args:
-        hidden: share of each problem's tests that is hidden from rewards.
-        constants: whether to measure what constant programs pass (for the reward ``share``).
-        workers: sandboxes; 0 for one a core.
-        cpu_s: most CPU seconds of a program; 0 for the task's own limit.
-        service: URLs of sandbox services to judge by, in place of a sandbox here.
-        trust: programs whose tests reach less are ``refused``, and get no reward.
+        hidden: fraction of each problem's tests that is hidden from rewards.
+        constants: whether to measure the score of constant programs (for the reward ``share``).
+        workers: number of sandboxes; 0 for one per core.
+        cpu_s: limit of CPU seconds per program; 0 for the task's own limit.
+        service: URLs of sandbox services to use instead of a local sandbox.
+        trust: minimum trust of tests; programs with less are ``refused`` and get no reward.
 
     Raises:
         SandboxError: if this machine has no sandbox.
@@ -88,7 +88,7 @@ class Judge:
     ) -> None:
         self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
         self.trust: Trust = trust
-        self.failures = 0  # programs that the sandbox failed to judge, after all tries
+        self.failures = 0  # programs for which the sandbox failed in all tries
         self.retried = 0
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
@@ -99,7 +99,7 @@ class Judge:
             else Sandbox(workers or None, least_trust=trust)
         )
         self._sandbox.__enter__()
-        # One batch at a time: a program of the next batch may be one of this.
+        # One batch at a time: the next batch may contain the same programs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         if task.needs_preparation:
             task.prepare(list(self._problems.values()), self._sandbox)
@@ -111,29 +111,29 @@ class Judge:
         self.close()
 
     def close(self) -> None:
-        """Closes the sandbox and cancels what is not judged yet."""
+        """Closes the sandbox and cancels pending tests."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._sandbox.close()
 
     def add(self, problem: Problem) -> None:
-        """Adds a problem of the task's kind."""
+        """Adds a problem of the task's type."""
         self._problems[problem.id] = problem
 
     def knows(self, problem_id: str) -> bool:
-        """Whether the task has a problem."""
+        """Returns True if the task has this problem."""
         return problem_id in self._problems
 
     def refuses(self, problem: Problem) -> bool:
-        """Whether the tests of a problem of the task reach less than :attr:`trust`."""
+        """Returns True if a problem's tests have less than the required :attr:`trust`."""
         job = self.task.job(problem, "pass\n")
         return isinstance(job, Job) and not job.reaches(self.trust)
 
     def start(self, samples: Sequence[Sample]) -> Future[list[Judged]]:
-        """Judges samples in the background; their results come in the samples' order."""
+        """Tests samples in the background; results are in sample order."""
         return self._thread.submit(self.judge, samples)
 
     def judge(self, samples: Sequence[Sample]) -> list[Judged]:
-        """Judges samples; see :class:`Judged`."""
+        """Tests samples and returns the results in sample order."""
         programs: list[str] = []
         missing: dict[int, Verdict] = {}
         for number, sample in enumerate(samples):
@@ -177,12 +177,12 @@ class Judge:
         )
 
     def _original(self, problem: Problem, sample: Sample) -> str:
-        """The program that the prompt shows to be changed; empty if there is none."""
+        """Returns the program to change that the prompt shows; empty if absent."""
         shown = (text for text in self.task.buggy(problem) if text.strip() in sample.prompt)
         return next(shown, "")
 
     def _results(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Found]:
-        """The results of programs, from the sandbox or from memory."""
+        """Returns the results of programs, from the cache or the sandbox."""
         if len(self._known) > _MOST_KEPT:
             self._known.clear()
         failed = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
@@ -231,7 +231,7 @@ class Judge:
         return replace(job, limits=replace(job.limits, cpu_s=self.cpu_s))
 
     def _constant_share(self, problem: Problem) -> float:
-        """The largest share of the seen tests that a program of constants passes."""
+        """Returns the largest fraction of the visible tests that a constant program passes."""
         if problem.id not in self._constant:
             job = self.task.job(problem, "pass\n")
             programs = constant_programs(job) if isinstance(job, Job) and self._counted(job) else []
@@ -261,15 +261,15 @@ def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
 def combine(
     judged: Sequence[Judged], weights: Mapping[str, float]
 ) -> tuple[list[float | None], dict[str, list[Scored]]]:
-    """The weighted sum of rewards of samples, and each of them.
+    """Returns the weighted sum of rewards of each sample, and the rewards by name.
 
     Args:
-        judged: in any order.
-        weights: reward -> its weight.
+        judged: tested samples, in any order.
+        weights: reward name -> weight.
 
     Returns:
-        A number for each sample, None if it was not judged; and by name the rewards.
-        A reward that has no value for a sample adds nothing to it.
+        The sum for each sample, None if it was not tested; and the rewards by name.
+        A reward without a value for a sample adds 0.
 
     Raises:
         ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
@@ -293,7 +293,7 @@ def combine(
 
 
 def text_of(messages: Any) -> str:
-    """The text of a prompt or a completion: of messages the last one's."""
+    """Returns the text of a prompt or completion; for messages, of the last one."""
     if isinstance(messages, str):
         return messages
     return str((messages[-1].get("content") or "") if messages else "")
@@ -309,7 +309,7 @@ def sample_of(
     style: PromptStyle,
     **more: Any,
 ) -> Sample:
-    """A completion as a record; ``more`` are fields of :class:`codegen.records.Sample`."""
+    """Builds the record of a completion; ``more``: fields of :class:`codegen.records.Sample`."""
     fields: dict[str, Any] = {"finish_reason": "eos", "settings": {}, "seed": 0} | more
     return Sample(
         task=task,
@@ -325,9 +325,9 @@ def sample_of(
 
 
 def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
-    """Means over samples: of each reward, of solved ones, and the shares of suspects and failures.
+    """Returns means over samples: of each reward, and rates of solved, suspects and failures.
 
-    ``solved`` counts samples that pass all tests, the hidden ones too.
+    ``solved`` counts samples that pass all tests, including hidden ones.
     """
     found: dict[str, float] = {}
     for name, scores in parts.items():
@@ -346,19 +346,19 @@ def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) 
 
 
 class SandboxReward:
-    """A reward for TRL's trainers (``reward_funcs``): programs run in the sandbox.
+    """A reward for TRL's trainers (``reward_funcs``) that runs programs in the sandbox.
 
-    The data set has a column ``prompt`` and those that say how an answer is judged: ``tests``, or
-    ``calls`` and ``expected``, or ``stdin`` and ``stdout``; if need be ``entry_point`` and
-    ``setup`` (:mod:`codegen.evals.tasks.custom` describes them all). With ``task`` it has a column
-    ``problem_id`` instead. The object can be pickled; its sandbox starts with the first call, and
-    ends with the process or by :meth:`close`.
+    The dataset needs a column ``prompt`` and columns for the tests: ``tests``, or ``calls`` and
+    ``expected``, or ``stdin`` and ``stdout``; optionally ``entry_point`` and ``setup`` (see
+    :mod:`codegen.evals.tasks.custom`). With ``task`` it needs a column ``problem_id`` instead. The
+    object can be pickled; its sandbox starts on the first call, and stops with the process or
+    :meth:`close`.
 
     Args:
-        rewards: name -> weight, of ``codegen plugins``.
-        task: name of a task (``codegen eval tasks``); empty for the columns above.
+        rewards: reward name (``codegen plugins``) -> weight.
+        task: task name (``codegen eval tasks``); empty for the columns above.
         hidden, workers, cpu_s, service, trust: see :class:`Judge`.
-        style: how answers are read, a prompt style; ``chat`` finds the code block in a text.
+        style: prompt style that parses answers; ``chat`` extracts the code block.
 
     Raises:
         ConfigError: for an unknown task, reward or style.
@@ -376,7 +376,7 @@ class SandboxReward:
         trust: Trust = "blinded",
         style: str = "chat",
     ) -> None:
-        self.__name__ = "sandbox"  # what TRL calls it in its logs
+        self.__name__ = "sandbox"  # name in TRL's logs
         self.rewards = dict(rewards or {"passed": 1.0})
         for name in self.rewards:
             plugins.load("rewards", name)
@@ -391,13 +391,13 @@ class SandboxReward:
             "trust": trust,
         }
         self._judge: Judge | None = None
-        self._rows: dict[str, str] = {}  # what decides a problem -> its id
+        self._rows: dict[str, str] = {}  # problem content -> its id
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_judge": None, "_rows": {}}
 
     def close(self) -> None:
-        """Ends the sandbox."""
+        """Stops the sandbox."""
         if self._judge:
             self._judge.close()
             self._judge = None
@@ -411,24 +411,24 @@ class SandboxReward:
         log_extra: Any = None,
         **columns: Any,
     ) -> list[float | None]:
-        """A reward for each completion; None where the sandbox failed.
+        """Returns the reward of each completion; None if the sandbox failed.
 
         Args:
-            prompts, completions: texts, or lists of messages.
-            completion_ids: tokens, for their number.
-            log_metric, log_extra: TRL's, which get the share of solved samples, statuses and the
+            prompts, completions: strings or lists of messages.
+            completion_ids: token ids, to count them.
+            log_metric, log_extra: TRL's loggers, for the rate of solved samples, statuses and
                 suspects.
-            columns: the data set's other columns, one value for each completion.
+            columns: the dataset's other columns, one value per completion.
 
         Raises:
-            InputError: for a row that does not say how it is judged.
+            InputError: for a row without tests.
         """
         samples = []
         for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             row = {
                 name: values[number]
                 for name, values in columns.items()
-                if isinstance(values, (list, tuple))  # TRL adds other arguments
+                if isinstance(values, (list, tuple))  # TRL passes other arguments, too
             }
             tokens = len(completion_ids[number]) if completion_ids else 0
             samples.append(self._sample(row, number, prompt, completion, tokens))
@@ -445,7 +445,7 @@ class SandboxReward:
     def _open(self) -> Judge:
         if self._judge is None:
             options: dict[str, Any] = {**self.options, "constants": "share" in self.rewards}
-            columns = Custom("rewarded", "columns of a data set", [], "")
+            columns = Custom("rewarded", "columns of a dataset", [], "")
             self._judge = Judge(tasks.load(self.task) if self.task else columns, **options)
         return self._judge
 
@@ -460,12 +460,12 @@ class SandboxReward:
             if not judge.knows(problem_id := str(row.get("problem_id", ""))):
                 raise InputError(
                     f"The task {self.task} has no problem {problem_id!r}.",
-                    "Give the data set a column problem_id with the ids of its problems.",
+                    "Add a column problem_id with the task's problem ids to the dataset.",
                 )
             return problem_id
         given = {name: value for name, value in row.items() if value is not None}
         given |= {"prompt": prompt, "id": "row"}
         known = self._rows.setdefault(repr(sorted(given.items())), f"row-{len(self._rows)}")
         if not judge.knows(known):
-            judge.add(replace(Custom.problem_of("A row of the data set", given), id=known))
+            judge.add(replace(Custom.problem_of("A row of the dataset", given), id=known))
         return known

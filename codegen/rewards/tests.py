@@ -1,17 +1,17 @@
-"""Counts how many of its tests a program passes, and how many a constant program passes.
+"""Counts the tests that a program passes, and that a constant program passes.
 
-A verdict says whether a program passes all of its tests. To count them, the text of the tests is
-rewritten so that each of them is tried and noted; it then fails as before if one of them failed,
-with the notes in its message. The rewritten text still runs out of the program's reach, so the
-count cannot be forged; a program that ends or hangs has passed none.
+A verdict says only whether a program passes all of its tests. To count them, the test source is
+rewritten to run each test and record its result; it still fails if one of them fails, with the
+results in its message. The rewritten tests run isolated from the program, so the count cannot be
+forged; a program that exits or hangs has passed none.
 
-A test is an ``assert`` outside of loops, or one pass of a loop that holds asserts (or raises
-AssertionError). Tests as functions ``test…`` or classes, and tests with ``try`` of their own, count
+A test is an ``assert`` outside of loops, or one iteration of a loop that contains asserts (or
+raises AssertionError). Tests in functions ``test…`` or classes, and tests that use ``try``, count
 as one.
 
-Limit: a share of passed tests pays programs that return the same whatever they are given, since
-some tests may expect just that. :func:`constant_programs` makes such programs, so that their share
-can be taken as the zero (``share`` in :mod:`.builtin`).
+Limit: the fraction of passed tests rewards programs that return a constant, since some tests may
+expect it. :func:`constant_programs` builds such programs, so that their fraction can serve as the
+zero point (``share`` in :mod:`.builtin`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from math import floor
 from codegen.evals.sandbox import Job, Outcome
 from codegen.records import Status
 
-_MOST_NOTES = 1200  # characters of a message, which may have 2000
-# Random, so that a program's own messages are not taken for notes.
+_MOST_NOTES = 1200  # characters; a message may have 2000
+# Random, so that a program's own messages are not parsed as results.
 _MARK = f"tests {secrets.token_hex(8)}"
 _NOTES = re.compile(rf"AssertionError: {_MARK} ([01,]*) \| (.*)", re.DOTALL)
 _MOST_LITERALS = 8
@@ -37,11 +37,11 @@ _MOST_LITERALS = 8
 
 @dataclass(frozen=True, slots=True)
 class CountedTests:
-    """Tests that report which of them passed.
+    """Tests that report their individual results.
 
     Attributes:
-        job: with the rewritten tests.
-        lines: the line of each place of tests in their text.
+        job: job with the rewritten tests.
+        lines: line number of each test location in the source.
     """
 
     job: Job
@@ -49,12 +49,12 @@ class CountedTests:
 
     @property
     def places(self) -> int:
-        """The number of places."""
+        """Number of test locations."""
         return len(self.lines)
 
     def notes(self, outcome: Outcome) -> tuple[list[list[bool]], str] | None:
-        """The outcomes of each place's tests, and the first error; None if the program ended
-        before they did.
+        """Returns the test results at each location, and the first error; None if the program
+        exited before they finished.
         """
         found = _NOTES.match(outcome.message) if outcome.status == "wrong" else None
         if not found:
@@ -66,14 +66,14 @@ class CountedTests:
 
 @dataclass(frozen=True, slots=True)
 class TestResults:
-    """Which tests a program passed: those that a reward may see, and the hidden ones.
+    """The tests that a program passed: visible to rewards, and hidden.
 
     Attributes:
-        seen, hidden: a flag for each test. A program that was ended has one False.
-        status, message: for a verdict, where the tests say more than the outcome.
+        seen, hidden: a flag per test; a single False for a killed program.
+        status, message: for a verdict, if the tests are more specific than the outcome.
     """
 
-    __test__ = False  # no test of ours
+    __test__ = False  # not a pytest class
 
     seen: tuple[bool, ...]
     hidden: tuple[bool, ...] = ()
@@ -82,26 +82,26 @@ class TestResults:
 
     @property
     def share(self) -> float:
-        """The share of the seen tests that passed."""
+        """Fraction of the visible tests that passed."""
         return sum(self.seen) / len(self.seen)
 
 
 def is_hidden(place: int, number: int, share: float) -> bool:
-    """Whether the test ``number`` of a place is one that rewards do not see.
+    """Returns True if test ``number`` at a location is hidden from rewards.
 
-    The first test is seen, and among N neighbors about ``share * N`` are not.
+    The first test is visible, and among N neighbors about ``share * N`` are hidden.
     """
     at = place + number
     return floor((at + 1) * share + 1e-9) > floor(at * share + 1e-9)
 
 
 def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> TestResults:
-    """The results of a program's tests.
+    """Returns the results of a program's tests.
 
     Args:
-        counted: its tests; None if they were not rewritten, and so count as one that is seen.
-        outcome: how the job ended.
-        hidden: share of the tests that rewards do not see.
+        counted: the rewritten tests; None if not rewritten, which counts as one visible test.
+        outcome: outcome of the job.
+        hidden: fraction of the tests hidden from rewards.
     """
     if outcome.passed or counted is None:
         return TestResults((outcome.passed,), (True,) if counted and hidden else ())
@@ -119,14 +119,14 @@ def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> Te
             seen.append(passed)
     status: Status = "wrong" if error.startswith("AssertionError") else "error"
     if seen and all(seen):
-        status = "passed"  # only hidden ones fail
+        status = "passed"  # only hidden tests fail
     failed, total = (*seen, *unseen).count(False), len(seen) + len(unseen)
     message = f"{failed} of {total} tests fail; the first: {error}"
     return TestResults(tuple(seen) or (False,), tuple(unseen), status, message)
 
 
 def counted(job: Job) -> CountedTests | None:
-    """A job whose tests are counted; None if they cannot be."""
+    """Rewrites a job's tests to count them; None if that is impossible."""
     if job.mode != "isolated" or not job.test:
         return None
     found = _rewritten(job.test, job.entry_point)
@@ -161,7 +161,7 @@ def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, tuple[int, ...]] 
 
 
 def _has_own_ways(tree: ast.Module) -> bool:
-    """Whether tests are collected in classes, or what asserts raise may be caught."""
+    """Returns True if tests are in classes, or an AssertionError may be caught."""
     nodes = list(ast.walk(tree))
     if any(isinstance(n, (ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes):
         return True
@@ -209,7 +209,7 @@ except Exception as _error:
 
 
 class _Guard(ast.NodeTransformer):
-    """Puts each test into a ``try`` that notes whether it passed."""
+    """Wraps each test in a ``try`` that records its result."""
 
     def __init__(self) -> None:
         self.lines: list[int] = []
@@ -249,16 +249,14 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-# --- constant programs --------------------------------------------------------------------------
-
 _CONSTANTS = ("None", "True", "False", "0", "1", "''", "[]", "{}")
 
 
 def constant_programs(job: Job) -> list[str]:
-    """Programs whose functions return the same whatever they are given, or their first argument.
+    """Returns programs whose functions return a constant or their first argument.
 
-    The constants are common ones and those that the tests compare with. All names that the tests
-    read and nobody defines are functions of the program.
+    The constants are common ones and values that the tests compare with. All names that the tests
+    read but do not define become functions of the program.
     """
     names = sorted({job.entry_point} - {""} or set(free_names(job)))
     texts = [*_CONSTANTS, *_literals(job.test), "args[0] if args else None"]
@@ -269,7 +267,7 @@ def constant_programs(job: Job) -> list[str]:
 
 
 def free_names(job: Job) -> Iterator[str]:
-    """Yields the names that the tests read and nobody defines, which the program must."""
+    """Yields the names that the tests read but do not define, so the program must."""
     nodes = [node for text in (job.setup, job.test) for node in _walk(text)]
     stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     stored |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
@@ -283,7 +281,7 @@ def free_names(job: Job) -> Iterator[str]:
 
 
 def _literals(test: str) -> list[str]:
-    """Values that calls are compared with, the most frequent first."""
+    """Returns the values that calls are compared with, most frequent first."""
     found: dict[str, int] = {}
     for node in _walk(test):
         if isinstance(node, ast.Compare) and isinstance(node.left, ast.Call):

@@ -1,6 +1,6 @@
-"""Languages other than Python: their grammars, and what a program's pieces and rules are.
+"""Languages other than Python: their grammars, pieces and dependency rules.
 
-``reader`` has what the tables of a language are and applies them; the other modules have them.
+``reader`` defines and applies the tables of a language; the other modules contain them.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _rules(reader: Reader) -> None:
 
 
 def _field(reader: Reader, field: Node) -> None:
-    """A final field without a value needs its assignments."""
+    """Adds edges from a final field without a value to its assignments."""
     unit = reader.unit(field)
     is_final = any("final" in text_of(c).split() for c in field.children if c.type == "modifiers")
     for declarator in field.children_by_field_name("declarator"):
@@ -72,8 +72,8 @@ def _field(reader: Reader, field: Node) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """An interface or the class above may ask for the methods of a class. What creates an object,
-    and a class below, may need its constructors, and these what they call.
+    """Adds edges for classes: interfaces and superclasses may require methods; object creation and
+    subclasses may need constructors, and constructors the constructors that they call.
     """
     own, body = reader.unit(class_), class_.child_by_field_name("body")
     name = class_.child_by_field_name("name")
@@ -114,7 +114,7 @@ def _members(body: Node | None) -> Iterator[Node]:
 
 
 def _try(reader: Reader, statement: Node) -> None:
-    """To catch a checked exception is an error if nothing throws it."""
+    """Adds edges for checked exceptions, which may be caught only if they are thrown."""
     body = statement.child_by_field_name("body")
     caught = [
         text_of(kind)
@@ -133,7 +133,7 @@ def _try(reader: Reader, statement: Node) -> None:
 
 
 def _breaks(node: Node) -> Iterator[Node]:
-    """The breaks that leave a loop."""
+    """Yields the breaks that leave a loop."""
     for child in node.children:
         if child.type == "break_statement":
             yield child

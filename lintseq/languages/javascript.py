@@ -92,8 +92,8 @@ def _typescript(reader: Reader) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """An interface or the class above may ask for each member of a class. What creates an object
-    needs the constructor, and this its call of the constructor above.
+    """Adds edges for classes: interfaces and superclasses may require any member; object creation
+    needs the constructor, and the constructor its call of the parent's.
     """
     name, body = class_.child_by_field_name("name"), class_.child_by_field_name("body")
     inherits = any(child.type == "class_heritage" for child in class_.children)

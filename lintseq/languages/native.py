@@ -1,7 +1,7 @@
 """C, C++, Rust and Go, in which unused imports and variables are errors.
 
-What an included file declares is not known, so the directives of C and C++ come first. Rust's types
-are inferred from later statements too.
+The declarations of an included file are unknown, so the directives of C and C++ come first. Rust's
+types are also inferred from later statements.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _cpp(reader: Reader) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """The class above may ask for the methods of a class, and its users for its constructors."""
+    """Adds edges for classes: superclasses may require methods, and users constructors."""
     own, name = reader.unit(class_), class_.child_by_field_name("name")
     body = class_.child_by_field_name("body")
     inherits = any(child.type == "base_class_clause" for child in class_.children)
@@ -85,7 +85,7 @@ def _class(reader: Reader, class_: Node) -> None:
 
 
 def _called(member: Node) -> str:
-    """The name of a function that is a member; "" for another member."""
+    """Returns the name of a member function; "" for other members."""
     node: Node | None = member
     while node is not None and node.type != "function_declarator":
         node = node.child_by_field_name("declarator")
@@ -128,10 +128,7 @@ CPP = replace(
 )
 
 
-# --- Rust ----------------------------------------------------------------------------------------
-
-
-# Values whose type says nothing of what they hold, and uses that tell.
+# Values whose type does not determine their elements, and uses that do.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
     r"|channel\(\)|\.clone\(\)"
@@ -271,9 +268,6 @@ RUST = Grammar(
 )
 
 
-# --- Go ------------------------------------------------------------------------------------------
-
-
 _VERSION = re.compile(r"v\d+")
 # Methods that interfaces of the standard library ask for.
 _ASKED_FOR = words(
@@ -287,7 +281,7 @@ _NAMED = words("type_identifier qualified_type generic_type")
 
 
 def _go_imported(spec: Node) -> Iterable[str]:
-    """The name of a package: its last element but for a version."""
+    """Returns the name of a package: its last element, ignoring a version."""
     path = spec.child_by_field_name("path")
     if path is None or spec.child_by_field_name("name"):
         return []
@@ -323,7 +317,7 @@ def _constants(reader: Reader) -> None:
 
 
 def _go_methods(reader: Reader) -> None:
-    """The users of a type may need the methods by which it satisfies an interface."""
+    """Adds edges from uses of a type to the methods that implement an interface."""
     asked: dict[str, list[Node]] = {}
     for method in reader.nodes.get("method_elem", ()):
         if name := method.child_by_field_name("name"):

@@ -1,12 +1,12 @@
-"""The pieces of a program in a language other than Python, and what depends on what.
+"""The pieces of a program in a language other than Python, and their dependencies.
 
 A *unit* is a statement, a declaration or a member that shares its lines with nothing else, with all
 its lines; statements on the same line are one unit. Units nest, through whatever is between them: a
 statement's blocks, a function in an argument, a class in a function. A blank or comment line
-belongs to the line of code below it. With granularity ``line``, elements of displays on lines of
-their own are units too.
+belongs to the line of code below it. With granularity ``line``, elements of displays on separate
+lines are units, too.
 
-The rules, as in :mod:`codegen.lintseq.dependencies`, say which unit dies with which:
+As in :mod:`codegen.lintseq.dependencies`, the rules define which units are deleted together:
 
 1. The units inside a unit, and a unit with all units of a block that must not be empty.
 2. The use of a name: with the declaration it refers to by the language's scopes. If there are
@@ -42,38 +42,38 @@ class Grammar:
     """The node types of a tree-sitter grammar, by their part in an edit sequence.
 
     Attributes:
-        name: of the language, as in :data:`codegen.languages.LANGUAGES`.
-        blocks: their children on lines of their own are units: statements, members.
-        lists: so are their elements, each with its comma, with granularity ``line``.
+        name: language name in :data:`codegen.languages.LANGUAGES`.
+        blocks: nodes whose children on separate lines are units: statements, members.
+        lists: nodes whose elements, with their commas, are units with granularity ``line``.
         nonempty: blocks that must not be empty.
-        parallel: blocks that end in each of their children, such as the cases of a switch.
-        prefixes: belong to the sibling after them, such as attributes.
-        always: come with the first edit, since what needs them does not name them.
-        scopes: names declared inside are unknown outside.
+        parallel: blocks that may end in any of their children, such as the cases of a switch.
+        prefixes: nodes that belong to the next sibling, such as attributes.
+        always: nodes inserted by the first edit, since their users do not name them.
+        scopes: nodes whose declarations are not visible outside.
         ordered: scopes in which a name refers to the last declaration above.
-        hoisted: their declarations belong to the function around them.
-        delayed: declarations that are known only after their end (``let x = x + 1``).
+        hoisted: nodes whose declarations belong to the enclosing function.
+        delayed: declarations that are visible only after their end (``let x = x + 1``).
         names, members: leaves that use a name, or a member of something.
         declared: leaves that can be declared.
         declares: node type -> fields whose names it declares in the scope around it; "" means
             children without a field.
-        parameters: the same for a scope of its own.
-        declaring: node type -> tokens, one of which marks a declaration; a node without any of
-            them is an assignment.
-        patterns: node types that hold declared names -> the fields with them.
+        parameters: node type -> fields whose names it declares in a separate scope.
+        declaring: node type -> tokens that mark a declaration; a node without any of them is an
+            assignment.
+        patterns: node types that contain declared names -> the fields with them.
         implied: node type -> the names it declares without a leaf of that name (imports).
         member_names: node type -> the field with the member that it declares.
         member_uses: (node type, field) of leaves in ``names`` that name a member.
         inherits: whether a name that no scope around it declares may be a member, and the other way
             round a member a name in another scope, such as a namespace.
         ignored: (node type, field) of names from elsewhere.
-        raw: leaves whose text holds names, such as the body of a macro.
+        raw: leaves whose text contains names, such as the body of a macro.
         assignments: node types of assignments, with a field ``left``.
         assigned_later: declarations whose names, if they have no value, need every assignment.
-        functions: function type -> the field with its type of result; the last statement must stay.
-        no_result: types of result that mean none.
-        infers_results: whether a function without such a type may have a result all the same.
-        any_declaration: whether one of several declarations is enough.
+        functions: function type -> the field with its result type; the last statement must stay.
+        no_result: result types that mean no result.
+        infers_results: whether a function without a result type may have a result.
+        any_declaration: whether one of several declarations is sufficient.
         must_use: declarations of names that must be used.
         rules: adds the language's own rules.
     """
@@ -113,12 +113,12 @@ class Grammar:
 
 
 def words(text: str) -> Words:
-    """A set of words."""
+    """Returns a set of words."""
     return frozenset(text.split())
 
 
 def fields(**types: str) -> dict[str, tuple[str, ...]]:
-    """Field -> types of nodes, the other way around; ``itself`` is a node without a field."""
+    """Inverts field -> node types; ``itself`` is a node without a field."""
     return {
         kind: ("" if field == "itself" else field,)
         for field, kinds in types.items()
@@ -127,19 +127,19 @@ def fields(**types: str) -> dict[str, tuple[str, ...]]:
 
 
 def text_of(node: Node) -> str:
-    """The text of a node."""
+    """Returns the text of a node."""
     return (node.text or b"").decode("utf-8")
 
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _SEPARATORS = re.compile(r"[\s;,]*(?://.*|/\*[^*]*\*/\s*)?")
 _CLOSING = re.compile(r"\s*[\])};,]*\s*")
-# Comments that a tool obeys.
+# Comments with an effect on tools.
 _ORDERS = re.compile(r"//go:|//export|// ?@ts-|/// ?<")
 
 
 def error_line(root: Node) -> int:
-    """The line of a tree's first error, 0 if there is none."""
+    """Returns the line of a tree's first error, or 0."""
     if not root.has_error:
         return 0
     node = root
@@ -157,7 +157,7 @@ class Scope:
         self.names: dict[str, list[Binding]] = {}
 
     def above(self) -> Iterator[Scope]:
-        """The scope and those around it, from the inside."""
+        """Yields the scope and the enclosing scopes, innermost first."""
         scope: Scope | None = self
         while scope is not None:
             yield scope
@@ -165,7 +165,7 @@ class Scope:
 
 
 class Use(NamedTuple):
-    """A use of a name: the leaf that names it, and the unit and scope that hold this."""
+    """A use of a name: its leaf, and the leaf's unit and scope."""
 
     leaf: Node
     unit: int
@@ -178,11 +178,11 @@ class Binding:
     """A declaration of a name.
 
     Attributes:
-        name: that is declared.
-        unit: that declares it.
-        node: that declares it.
-        since: the position from which it is known.
-        scope: in which it is known.
+        name: declared name.
+        unit: declaring unit.
+        node: declaring node.
+        since: first position at which it is visible.
+        scope: scope in which it is visible.
         reads: uses of its value.
         writes: assignments to it.
     """
@@ -205,11 +205,11 @@ class Reader:
         last: the last unit inside each.
         unit_of: the unit that a node is, alone or with its neighbors, by the node's id.
         nodes: nodes with children, by type.
-        uses, member_uses: of names and of members.
-        members: the units that declare a member, by name.
+        uses, member_uses: uses of names and of members.
+        members: units that declare a member, by name.
         bindings: all declarations.
         in_token: lines that begin inside a string or another token.
-        comments: lines that hold nothing but a comment.
+        comments: lines that contain only a comment.
     """
 
     def __init__(self, grammar: Grammar, lines: Sequence[str], *, by_line: bool) -> None:
@@ -262,19 +262,17 @@ class Reader:
         except RecursionError:
             raise UnsupportedProgram("too_deep", "it is nested too deeply.") from None
 
-    # -- what rules are made of --------------------------------------------------------------------
-
     def contains(self, unit: int, other: int) -> bool:
-        """Whether ``other`` is ``unit`` or inside it."""
+        """Returns True if ``other`` is ``unit`` or inside it."""
         return unit <= other <= self.last[unit]
 
     def edge(self, needed: int, dependent: int) -> None:
-        """``dependent`` dies with ``needed``; the program never dies."""
+        """Makes ``dependent`` die with ``needed``, unless it is the program."""
         if needed and dependent and not self.contains(needed, dependent):
             self.graph.dependents[needed].add(dependent)
 
     def any_of(self, members: Iterable[int], dependent: int) -> None:
-        """``dependent`` dies when all members have died."""
+        """Makes ``dependent`` die when all members have died."""
         distinct = tuple(dict.fromkeys(members))
         if not distinct or not dependent or 0 in distinct:
             return
@@ -284,24 +282,22 @@ class Reader:
             self.graph.groups.append(Group(distinct, dependent))
 
     def needed_by_all(self, unit: int) -> None:
-        """All later units die with this one, since they may need it without naming it."""
+        """Makes all later units die with this one, since they may need it without naming it."""
         for later in range(self.last[unit] + 1, len(self.spans)):
             self.edge(unit, later)
 
     def unit(self, node: Node) -> int:
-        """The unit that a node is, or is part of; 0 for a comment."""
+        """Returns the unit of a node; 0 for a comment."""
         return self._units.get(node.id, 0)
 
     def is_in(self, unit: int, kind: str) -> bool:
-        """Whether a unit is inside a node of a type."""
+        """Returns True if a unit is inside a node of a type."""
         return any(self.contains(self.unit(node), unit) for node in self.nodes.get(kind, ()))
 
     def text(self, unit: int) -> str:
-        """The text of a unit."""
+        """Returns the text of a unit."""
         first, last = self.spans[unit]
         return b"\n".join(self.rows[first : last + 1]).decode("utf-8")
-
-    # -- units and names ---------------------------------------------------------------------------
 
     def _walk(self, node: Node, unit: int, scope: Scope) -> None:
         """Reads a node that belongs to a unit."""
@@ -334,7 +330,7 @@ class Reader:
                 inner = unit
 
     def _groups(self, block: Node) -> dict[int, list[Node]]:
-        """The units among the children of a block, by the id of the first child."""
+        """Returns the units among the children of a block, by the id of the first child."""
         groups: list[list[Node]] = []
         joins = False
         for child in block.children:
@@ -352,7 +348,7 @@ class Reader:
         }
 
     def _is_alone(self, first: Node, last: Node) -> bool:
-        """Whether nothing else is on the lines from one node to another."""
+        """Returns True if the lines from one node to another contain only these nodes."""
         row, column = first.start_point
         if self.rows[row][:column].strip():
             return False
@@ -441,8 +437,6 @@ class Reader:
             self._declared.add(leaf.id)
             self.members.setdefault(text_of(leaf), []).append(unit)
 
-    # -- rules -------------------------------------------------------------------------------------
-
     def _names(self) -> None:
         grammar = self.grammar
         for use in self.uses:
@@ -470,7 +464,7 @@ class Reader:
                         self.edge(write.unit, read.unit)
 
     def _lookup(self, use: Use) -> tuple[list[Binding], bool]:
-        """The declarations that a name refers to, and whether the last one counts."""
+        """Returns the declarations of a name, and whether the last one counts."""
         for scope in use.scope.above():
             found = scope.names.get(use.name, [])
             ordered = scope.type in self.grammar.ordered
@@ -481,7 +475,7 @@ class Reader:
         return [], False
 
     def _is_written(self, leaf: Node) -> bool:
-        """Whether a name is assigned to, and its value is not used."""
+        """Returns True if a name is assigned without using its value."""
         node, around = leaf, leaf.parent
         if around is not None and around.type == "expression_list":
             node, around = around, around.parent
@@ -518,14 +512,14 @@ class Reader:
         return self.grammar.infers_results and self._returns(body)
 
     def _returns(self, node: Node) -> bool:
-        """Whether a value is returned, other than from the functions inside."""
+        """Returns True if a value is returned, except from nested functions."""
         if node.type == "return_statement":
             return bool(node.named_children)
         functions = self.grammar.functions
         return any(self._returns(child) for child in node.children if child.type not in functions)
 
     def ends(self, node: Node) -> Iterator[int]:
-        """The units in which the blocks in a node end; not of the functions in it."""
+        """Yields the last units of the blocks in a node, except in nested functions."""
         grammar = self.grammar
         children = [c for c in node.children if c.is_named and not c.type.endswith("comment")]
         if node.type in grammar.blocks and node.type not in grammar.parallel:
@@ -539,7 +533,7 @@ class Reader:
 
 
 def _is_at(leaf: Node, places: Iterable[tuple[str, str]]) -> bool:
-    """Whether a leaf is in one of these fields of its parent."""
+    """Returns True if a leaf is in one of these fields of its parent."""
     parent = leaf.parent
     return parent is not None and any(
         kind == parent.type and leaf in parent.children_by_field_name(name) for kind, name in places
@@ -552,7 +546,7 @@ def _last_row(node: Node) -> int:
 
 
 def read(grammar: Grammar, lines: Sequence[str], *, by_line: bool) -> Parts:
-    """The units and dependencies of a program.
+    """Finds the units and dependencies of a program.
 
     Raises:
         UnsupportedProgram: ``syntax_error``, ``too_deep`` or ``comments_only``.
@@ -582,10 +576,10 @@ class Parts(NamedTuple):
     """A program's pieces.
 
     Attributes:
-        owners: the unit of each line.
+        owners: unit of each line.
         drawn: whether each line may be the seed of a deletion.
-        graph: the dependencies of the units.
-        inert: lines without an effect on a verdict.
+        graph: dependencies of the units.
+        inert: lines without an effect on checkers.
     """
 
     owners: list[int]

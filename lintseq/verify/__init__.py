@@ -10,10 +10,10 @@ Other languages have two checks (:mod:`codegen.lintseq.verify.compilers`): tree-
 ``compile`` and ``ruff``, the language's own compiler for ``pylint``; ``strict`` is a name for the
 last.
 
-Findings that the whole program has too are excused. A fast check can be audited with pylint on a
-random share of the states: :func:`codegen.lintseq.repair.audited`.
+Findings that the whole program also has are ignored. A fast check can be audited with pylint on a
+random sample of the states: :func:`codegen.lintseq.repair.audited`.
 
-ruff's rules are those that report errors, in pylint's sense, that missing lines can cause: E9
+The ruff rules report errors, in pylint's sense, that missing lines can cause: E9
 (syntax), F404 (late ``__future__``), F50 and F52 (format strings whose arguments do not fit), F62
 (starred assignments), F7 (misplaced ``return``, ``break``, ``yield``, broken annotations), F82
 (undefined names, also in ``__all__``, and locals used before assignment), PLE0115, PLE0117, PLE0118
@@ -64,19 +64,19 @@ class Finding(NamedTuple):
     message: str
 
 
-# Texts of states -> the findings in each.
+# State texts -> the findings in each.
 Check = Callable[[Sequence[str]], list[list[Finding]]]
 
 
 def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
-    """The findings that the whole program does not have, or has less often.
+    """Returns the findings that the whole program does not have, or has less often.
 
     Line numbers are ignored, also in messages ("already defined line 7"): they move as lines are
     inserted.
 
     Args:
-        findings: in a state.
-        excused: in the whole program.
+        findings: findings in a state.
+        excused: findings in the whole program.
     """
     left = Counter(map(_key, excused))
     new = []
@@ -139,7 +139,7 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
 def batches(
     items: Iterable[Item], size: Callable[[Item], int], most: int, most_items: int | None = None
 ) -> Iterator[list[Item]]:
-    """Consecutive items in lists of limited total size; an item above the limit comes alone."""
+    """Yields consecutive items in lists of limited total size; an oversized item is alone."""
     batch: list[Item] = []
     total = 0
     for item in items:
@@ -154,7 +154,7 @@ def batches(
 
 
 def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
-    """ruff's findings in the states, each in a file with its number; in memory if there is room."""
+    """Returns ruff's findings in the states, written to numbered files, in memory if possible."""
     in_memory = "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK)
     for folder in (_MEMORY, None) if in_memory else (None,):
         try:
@@ -167,8 +167,8 @@ def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
     raise MachineError(
-        f"There is no room for temporary files in {tempfile.gettempdir()}.",
-        "Free some, or set TMPDIR to another directory; then run the same command again.",
+        f"No space left for temporary files in {tempfile.gettempdir()}.",
+        "Free some space, or set TMPDIR to another directory; then run the same command again.",
     )
 
 
@@ -183,7 +183,7 @@ def _finding(row: Mapping, state: str) -> Finding:
 
 
 def _header(state: str, line: int) -> int:
-    """The line of the header whose block is missing; ruff names the line that follows it."""
+    """Returns the line of the header without a block; ruff reports the following line."""
     lines = state.split("\n")
     for number in range(min(line, len(lines)), 0, -1):
         if lines[number - 1].partition("#")[0].rstrip().endswith(":"):
@@ -196,12 +196,12 @@ def _run_ruff(folder: str) -> list[Mapping]:
     rules = f"--select={','.join(RUFF_RULES)}"
     target = f"--target-version=py3{sys.version_info.minor}"
     command = [find_ruff(), "check", *flags.split(), "--output-format=json", rules, target, folder]
-    # One thread, since the workers of a data run each have a ruff.
+    # One thread, since each worker of a data run has its own ruff.
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         message = f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}"
-        # Does ruff fail on these states, or not work at all?
+        # Distinguish a failure on these states from a broken ruff.
         alone = subprocess.run([*command[:-1], "-"], input="", capture_output=True, text=True)
         if alone.returncode == 0:
             raise CodegenError(message, "Use verify='compile' for this program.")
@@ -214,7 +214,7 @@ CHECKS: tuple[Verify, ...] = get_args(Verify)
 
 
 def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
-    """Lints each state with pylint in a child process, and remembers the verdicts.
+    """Lints each state with pylint in a child process, and caches the results.
 
     Raises:
         CodegenError: if pylint is not installed.
@@ -234,16 +234,16 @@ _CHECKS: Mapping[str, Check | None] = {
 
 
 def check_for(verify: Verify, language: str = "python") -> Check | None:
-    """The check of that name, None for ``static``.
+    """Returns a check by name, None for ``static``.
 
     Raises:
         ConfigError: for an unknown name.
-        MachineError: if what checks a language other than Python is not installed.
+        MachineError: if the checker of a language other than Python is not installed.
     """
     require_known("check", verify, CHECKS)
     if language == "python" or verify == "static":
         return _CHECKS[verify]
-    # The sandbox is of no use to a run in Python.
+    # Imported late, since a run in Python does not need the sandbox.
     from codegen.lintseq.verify.compilers import compiler_check, syntax_check
 
     return (compiler_check if verify in ("pylint", "strict") else syntax_check)(language)

@@ -38,7 +38,7 @@ _DRIVERS = {
 
 
 def syntax_check(language: str) -> Check:
-    """The check that a language's grammar accepts each state."""
+    """Returns the check that a language's grammar accepts each state."""
     parser = parser_for(GRAMMARS[language].name)
 
     def check(states: Sequence[str]) -> list[list[Finding]]:
@@ -49,7 +49,7 @@ def syntax_check(language: str) -> Check:
 
 
 def compiler_check(language: str) -> Check:
-    """The check that a language's compiler accepts each state.
+    """Returns the check that a language's compiler accepts each state.
 
     Raises:
         MissingToolchainError: naming the package to install.
@@ -64,7 +64,7 @@ def compiler_check(language: str) -> Check:
 
 @functools.cache
 def sandbox_for(language: str, owner: int) -> Sandbox:  # noqa: ARG001 - a fork opens its own
-    """The open sandbox of this process for a language."""
+    """Returns this process's open sandbox for a language."""
     sandbox = Sandbox(workers=1, languages=[language])
     sandbox.__enter__()
     atexit.register(sandbox.close)
@@ -74,7 +74,7 @@ def sandbox_for(language: str, owner: int) -> Sandbox:  # noqa: ARG001 - a fork 
 def _check_each(sandbox: Sandbox, language: str, states: Sequence[str]) -> list[list[Finding]]:
     found = []
     for state in states:
-        # A state is a part of a program, and rustc asks for a whole one.
+        # A state is a part of a program, but rustc needs a whole one.
         lacks_main = language == "rust" and not re.search(r"\bfn main\b", state)
         outcome = sandbox.check(state + "fn main() {}\n" * lacks_main, language)
         place = _PLACE.search(outcome.message)
@@ -95,7 +95,7 @@ def _check_together(
 def _check_batch(
     sandbox: Sandbox, host: str, driver: str, states: Sequence[str]
 ) -> list[list[Finding]]:
-    """If the checker fails on all states, each is tried alone."""
+    """Checks states together; if the checker fails, tries each separately."""
     script = Script(driver, stdin="\0".join(states), limits=_LIMITS, language=host)
     outcome = sandbox.run(script)
     if outcome.exit_code == 3 and outcome.stderr == "no typescript":

@@ -6,18 +6,18 @@ of ``python -m pylint --disable=C,R --unsafe-load-any-extension=y --generated-me
 E0001 whose text names the line of a block's header is reported on that line.
 
 The reference sets up a linter for each state. Here one linter is set up once, with only these
-messages enabled. Syntax trees of libraries are kept between states; what a state writes into them
-is taken out.
+messages enabled. Syntax trees of libraries are kept between states; changes that a state makes to
+them are reverted.
 
-No file of the user is read or written: no pylintrc, plug-in, cache or crash report. Modules that a
+No user files are read or written: no pylintrc, plugin, cache or crash report. Modules that a
 state imports are parsed, and C extensions are imported, as in the reference.
 
 This changes astroid for the whole process, and pylint inspects the process's live builtins and
 streams, so the linter has its own process: :mod:`codegen.lintseq.verify.linter_process`.
 
-Limits: pylint 4 and astroid 4, of which internals are used. A state may import another module than
-its program would, if the module is in the program's own directory; the whole program then has the
-same fault, which is excused.
+Limits: uses internals of pylint 4 and astroid 4. A state may import another module than its program
+would, if the module is in the program's own directory; the whole program then has the same error,
+which is ignored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.M
 
 
 class Linter:
-    """pylint, set up once to lint one text after another."""
+    """pylint, set up once to lint many texts."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="lintseq-pylint-")
@@ -64,13 +64,13 @@ class Linter:
         self._set_up()
 
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
-        """The findings in each state, in pylint's order."""
+        """Returns the findings in each state, in pylint's order."""
         return [self._check(state) for state in states]
 
     def _set_up(self) -> None:
         self.path = Path(self._folder.name, f"{MODULE}.py")
         self.path.write_text("")
-        settings = Path(self._folder.name, "pylintrc")  # so that pylint reads not the user's
+        settings = Path(self._folder.name, "pylintrc")  # keeps pylint from reading the user's
         settings.write_text("")
         flags = f"""
             --rcfile={settings} --disable=all --enable=E,F,{",".join(_WARNINGS)}
@@ -124,7 +124,7 @@ class Linter:
         plain = _UNUSUAL.search(state) is None
         if not plain:
             self.path.write_text(state, encoding="utf-8", newline="\n")
-        # pylint reads the encoding declaration of a file, but not of a text.
+        # pylint reads the encoding declaration of a file, but not of a string.
         module = linter.get_ast(str(self.path), MODULE, state if plain else None)
         if module is None:
             return  # the reporter has an E0001
@@ -151,7 +151,7 @@ class Linter:
 
 
 def _is_regular(block: Sequence[Any], depth: int, lines: Sequence[str]) -> bool:
-    """Whether each block is indented by four spaces more than the one around it (W0311)."""
+    """Returns True if each block is indented by four spaces more than the one around it (W0311)."""
     for node in filter(None, block):
         line = lines[int(node.lineno) - 1]
         indent = len(line) - len(line.lstrip(" "))
@@ -186,7 +186,7 @@ def _observe_assignments(notes: list[tuple[_Table, Any]]) -> None:
             for owner in target.expr.infer():
                 if not hasattr(owner, "root") or owner.root() is module:
                     continue
-                for kind in ("instance_attrs", "locals"):  # an instance has those of its class
+                for kind in ("instance_attrs", "locals"):  # an instance has its class's
                     table = getattr(owner, kind, None)
                     if table and target in table.get(target.attrname, ()):
                         if module.name == MODULE:

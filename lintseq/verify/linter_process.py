@@ -1,9 +1,9 @@
-"""The linter in a child process, as fresh as that of ``python -m pylint``.
+"""The linter in a clean child process, as with ``python -m pylint``.
 
-pylint inspects builtins, ``sys`` and C extensions as live objects of its process. In a process that
-does other work these differ from what a program would meet (Ray replaces ``print``, a notebook
-``sys.stdout``). So states go, as JSON lines over standard streams, to an interpreter that runs
-nothing but pylint, with a fixed hash seed. A data run has one for each of its workers.
+pylint inspects builtins, ``sys`` and C extensions as live objects of its process. A process that
+does other work may have changed them (Ray replaces ``print``, a notebook ``sys.stdout``). So states
+are sent, as JSON lines over standard streams, to an interpreter that runs only pylint, with a fixed
+hash seed. A data run has one per worker.
 
 The process ends when its parent does (its input closes), when a call is interrupted, and when the
 syntax trees of libraries take too much memory. If it dies of a state (a C extension that crashes on
@@ -33,13 +33,13 @@ from codegen.errors import CodegenError, MachineError
 from codegen.lintseq.verify import Finding, batches
 
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
-# pylint itself takes about 60 MiB; a start costs 0.4 seconds, and libraries are parsed again.
+# pylint itself takes about 60 MiB; a restart costs 0.4 seconds, and reparses libraries.
 MAX_MIB = 192
 MIN_CPU_S = 3.0  # of work before a process is replaced
-# In one request: an interruption loses that much, and both processes hold it.
+# Limit per request: an interruption loses this much, and both processes store it.
 _MAX_STATES, _MAX_CHARACTERS = 50, 200_000
 
-# The path of this package is needed to import it, but not by what states import.
+# The path of this package is needed to import it, but must be hidden from the states.
 _START = """
 import sys
 home, *path = sys.argv[1:]
@@ -52,7 +52,7 @@ serve()
 
 @cache
 def shared_linter() -> LinterProcess:
-    """The process-wide linter."""
+    """Returns the process-wide linter."""
     return LinterProcess()
 
 
@@ -67,7 +67,7 @@ class LinterProcess:
         atexit.register(self.close)
 
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
-        """The findings in each state, in pylint's order.
+        """Returns the findings in each state, in pylint's order.
 
         Raises:
             CodegenError: if pylint is not installed, or no process can be started.
@@ -81,7 +81,7 @@ class LinterProcess:
             return [self._verdicts[state] for state in states]
 
     def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[Finding]]:
-        """The process's findings. If it dies, each state is tried alone, and then once more."""
+        """Returns the findings; if the process dies, tries each state separately, with a retry."""
         try:
             if self._popen is None or self._owner != os.getpid():  # none yet, or a fork's parent's
                 self._start()
@@ -141,7 +141,7 @@ class LinterProcess:
         return answer
 
     def close(self) -> int | None:
-        """Ends the process, waits for it, and returns its exit code."""
+        """Stops the process, waits for it, and returns its exit code."""
         popen, self._popen = self._popen, None
         if popen is None or self._owner != os.getpid():
             return None
@@ -155,7 +155,7 @@ class LinterProcess:
 
 
 def serve() -> None:
-    """Answers requests until the input ends; runs in the child process."""
+    """Processes requests until the input ends; runs in the child process."""
     # Standard input and output, out of reach of the modules that states import.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)

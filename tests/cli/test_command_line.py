@@ -124,7 +124,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
-        (["finetune", "absent.yaml"], 1, "There is no recipe absent.yaml"),
+        (["finetune", "absent.yaml"], 1, "Recipe absent.yaml not found"),
         (["finetune", "linseq"], 1, "mean 'lintseq'?"),
         (["lintseq", "absent.jsonl"], 2, "mean 'codegen data lintseq'?"),
         (["data", "inspect", "rows.jsonl"], 1, "codegen view rows.jsonl"),

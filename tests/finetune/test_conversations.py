@@ -364,10 +364,10 @@ def test_a_template_without_an_end_of_turn_is_refused(core: str) -> None:
 BAD_ROWS = {
     "ends with a user message": ({"messages": [user("q")]}, "ends with a user message"),
     "unknown role": ({"messages": [{"role": "bot", "content": ""}]}, "unknown role 'bot'.*user"),
-    "no column": ({"text": "x", "label": 1}, "no column to train on among 'text', 'label'"),
-    "no rows at all": ({}, "no column to train on among none"),
-    "one column": ({"prompt": "x"}, "no column to train on"),
-    "two kinds": ({"prompt": "x", "completion": [answer("y")]}, "two texts or two message lists"),
+    "no column": ({"text": "x", "label": 1}, "no columns to train on among 'text', 'label'"),
+    "no rows at all": ({}, "no columns to train on among none"),
+    "one column": ({"prompt": "x"}, "no columns to train on"),
+    "two kinds": ({"prompt": "x", "completion": [answer("y")]}, "strings or message lists"),
     "no messages": ({"messages": []}, "at least one message"),
     "begins with an answer": ({"messages": [answer("y")]}, "begins with an assistant message"),
     "trains a question": (
@@ -375,10 +375,10 @@ BAD_ROWS = {
         "role 'user' and train: true",
     ),
     "flag": ({"messages": [user("q"), answer("y", train=1)]}, "train is 1"),
-    "no text": ({"messages": [user("q"), answer(7)]}, "no text as its content"),  # type: ignore
+    "no text": ({"messages": [user("q"), answer(7)]}, "content must be a string"),  # type: ignore
     "picture": (
         {"messages": [{"role": "user", "content": [{"type": "image"}]}, answer("y")]},
-        "no text as its content",
+        "content must be a string",
     ),
     "call": (
         {"messages": [user("q"), answer("", tool_calls=[{"function": {"name": 1}}])]},

@@ -130,11 +130,11 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"micro_batch_size": 3}, "not a multiple of micro_batch_size 3"),
-        ({"dpo": {"trl": {"betta": 1}}}, "DPOConfig refuses these settings.*betta"),
-        ({"dpo": {"trl": {"beta": 1}}}, "decided by the recipe"),
-        ({"dpo": {"trl": {"loss_type": "exo_pair"}}}, "refuses these settings: Label smoothing"),
+        ({"dpo": {"trl": {"betta": 1}}}, "DPOConfig rejects these settings.*betta"),
+        ({"dpo": {"trl": {"beta": 1}}}, "set by the recipe"),
+        ({"dpo": {"trl": {"loss_type": "exo_pair"}}}, "rejects these settings: Label smoothing"),
         ({"packing": "best_fit"}, "does not support packing"),
-        ({"method": "lora", "lora": {"targets": ["lm_head"]}}, "refuses these settings"),
+        ({"method": "lora", "lora": {"targets": ["lm_head"]}}, "rejects these settings"),
     ],
 )
 def test_settings_that_do_not_go_together(

@@ -242,11 +242,11 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
     [
         (
             {"network": {"kind": "llama"}},
-            "kind llama does not fit decoder: insertion",
+            "kind llama does not support decoder: insertion",
         ),
         (
             {"decoder": "sample"},
-            "kind insertion does not fit decoder: sample",
+            "kind insertion does not support decoder: sample",
         ),
         ({"method": "lora"}, "method: full"),
         ({"format": "chat"}, "format: plain"),
@@ -262,7 +262,7 @@ def test_recipes_that_can_not_be(changes: dict[str, Any], message: str, tmp_path
 
 
 def test_a_model_of_the_other_kind_is_refused(small: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="does not support"):
         train(parse_recipe(row(tmp_path, model=small, decoder="sample")))
 
 

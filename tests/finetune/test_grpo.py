@@ -148,7 +148,7 @@ def test_settings_of_trl(recipe: dict[str, Any]) -> None:
         ({"data": "d"}, "samples its own data"),
         ({"grpo": {}}, "needs a task"),
         ({"loss": "sequencematch"}, "does not support loss"),
-        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward a weight"),
+        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward with a weight"),
     ],
 )
 def test_mistakes_before_anything_is_loaded(
@@ -161,9 +161,9 @@ def test_mistakes_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"trl": {"epsilon_hihg": 0.3}}, "GRPOConfig refuses.*epsilon_hihg"),
+        ({"trl": {"epsilon_hihg": 0.3}}, "GRPOConfig rejects.*epsilon_hihg"),
         ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is decided by the recipe"),
-        ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig refuses.*auto_find_batch_size"),
+        ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig rejects.*auto_find_batch_size"),
         ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in all"),
         ({"group": 3}, "6 samples.*not a multiple of micro_batch_size 4"),
         ({"rewards": {"pased": 1.0}}, "Did you mean 'passed'"),
@@ -185,7 +185,7 @@ def test_tests_that_could_be_forged_are_told_before_the_first_step(
 ) -> None:
     row = {"id": "p", "prompt": "def f(x):", "tests": ["c = C()\nassert c.f(2) == c.f(c.f(2))"]}
     (tmp_path / "task.jsonl").write_text(json.dumps(row))
-    with pytest.raises(ConfigError, match="all 1 problems reach less trust than blinded"):
+    with pytest.raises(ConfigError, match="all 1 problems have less trust than blinded"):
         run(recipe)
 
 

@@ -256,7 +256,7 @@ def test_sequencematch_trains_a_new_token(backspace_row: dict[str, Any], method:
 
 
 def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="made for the format 'chat', the recipe has 'plain'"):
+    with pytest.raises(InputError, match="made for format 'chat', but the recipe has 'plain'"):
         run(backspace_row, format="plain")
 
 

@@ -30,9 +30,9 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"learning_rte": 1}, r"unknown key 'learning_rte'.*Did you mean 'learning_rate'"),
         ({"lora": {"rnk": 1}}, r"unknown key 'lora.rnk'.*Did you mean 'lora.rank'"),
         ({"lora": 3}, "'lora' must be a section"),
-        ({"steps": 0}, "neither steps nor epochs.*number of optimizer steps"),
+        ({"steps": 0}, "neither steps nor epochs.*optimizer steps"),
         ({"steps": -1}, r"steps is -1.*a whole number"),
-        ({"epochs": 2}, "gives both steps and epochs"),
+        ({"epochs": 2}, "sets both steps and epochs"),
         (
             {"steps": 0, "epochs": 1, "curriculum": {"mode": "bucket"}},
             "curriculum needs .*steps",
@@ -49,10 +49,10 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"data": {"a": ""}}, r"data is \{'a': ''\}.*mapping of names to texts"),
         ({"isolation": "chunk"}, "two domains"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"systems": {"c": "x"}}}, "domain 'c'"),
-        ({"mixture": {"shares": {"a": 1.0}}}, "mixture.shares names a for the domains none"),
+        ({"mixture": {"shares": {"a": 1.0}}}, "mixture.shares has a, data has the domains none"),
         (
             {"data": {"a": "p", "b": "q"}, "mixture": {"shares": {"a": 1.0, "b": 0.0}}},
-            "Give each domain of data a share above 0",
+            "Set a share above 0 for each domain of data",
         ),
         (
             {"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},
@@ -66,7 +66,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"curriculum": {"mode": "bucket"}, "packing": "best_fit"}, "rows of one example"),
         (
             {"loss": "sequencematch", "sequencematch": {"gamma": 1.0}},
-            "gamma must be below 1, or alpha 0",
+            "gamma must be below 1 unless alpha is 0",
         ),
         ({"gradient_checkpointing": "yes please"}, "true or false"),
         ({"seed": -1}, "seed is -1"),

@@ -105,7 +105,7 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
         whole = file.read_bytes()
         for content in (whole[: len(whole) // 2], b""):
             file.write_bytes(content)
-            with pytest.raises(InputError, match=r"cache .*key is damaged .*Delete it"):
+            with pytest.raises(InputError, match=r"cache .*key is corrupt .*Delete it"):
                 cached(tmp_path, "key", encode(), dict)
         file.write_bytes(whole)
     assert cached(tmp_path, "key", encode(), dict).facts["lost"] == 0

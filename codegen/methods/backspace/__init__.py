@@ -1,8 +1,8 @@
 """SequenceMatch data: programs with wrong tokens and the backspaces that remove them.
 
-Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). From the bottom: ``actions``
-(sequences of actions, and their one-pass form for a transformer), ``tokens`` (the tokenizer with a
-backspace), ``noise`` (wrong tokens), ``generator``.
+Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). Modules, bottom
+up: ``actions`` (action sequences, and their one-pass form for a transformer), ``tokens`` (the
+tokenizer with a backspace), ``noise`` (wrong tokens), ``generator``.
 """
 
 from codegen.methods.backspace.actions import (

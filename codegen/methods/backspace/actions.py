@@ -1,25 +1,25 @@
-"""Sequences of actions with a backspace: their meaning, their form in a record, and their one-pass
+"""Action sequences with a backspace: their meaning, their form in a record, and their one-pass
 form for a transformer.
 
 Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modeling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), the Markov decision process of section 3 and the
-label-preserving noise. A state is the whole string of tokens: the prompt and what is kept of the
-completion. A token appends itself, the backspace removes the last token, EOS ends. A backspace at
-the prompt's end is illegal: a policy has to mask it.
+label-preserving noise. A state is a token sequence: the prompt and the remaining completion. A
+token appends itself, the backspace removes the last token, EOS stops. A backspace directly after
+the prompt is illegal; a policy must mask it.
 
-The demonstrator's action, which is the label, is a function of the state alone. Where the state is
-a prefix of the right token sequence it is the next right token; elsewhere it is the backspace. So a
-wrong token is executed, and is part of later states, but is never a label. In a run of wrong tokens
-the label is right only at the first, and the backspace from then on until the last is removed: m
-wrong tokens give one label x[i], 2m - 1 backspace labels, then x[i] once more.
+The label is the demonstrator's action, a function of the state only. If the state is a prefix of
+the correct token sequence, it is the next correct token, otherwise the backspace. So a wrong token
+is executed and is part of later states, but is never a label. In a run of wrong tokens, the first
+label is the correct token; the following labels are backspaces until the last wrong token is
+removed: m wrong tokens yield one label x[i], 2m - 1 backspace labels, then x[i] once more.
 
-The paper turns a string of actions into inputs, labels, mask and position ids of one length. Here
-the equivalent *stack-expiry* layout does (:class:`StackLayout`). Only the prompt and appended
-tokens get a slot; a backspace has none. Slots are in the order in which they were made, which is a
-pre-order walk of the tree of all states, so that one integer a slot gives the mask: ``end[k]``, the
-first slot that no longer sees slot k. Query q sees key k if and only if ``k <= q < end[k]``.
+The paper converts an action string into inputs, labels, mask and position ids of the same length.
+The equivalent *stack-expiry* layout is used here (:class:`StackLayout`). Only the prompt and
+appended tokens have a slot; a backspace has none. Slots are in creation order, a pre-order walk of
+the tree of all states, so one integer per slot defines the mask: ``end[k]``, the first slot that no
+longer attends to slot k. Query q attends to key k if and only if ``k <= q < end[k]``.
 
-Trainers build their tensors from these plain Python values.
+Trainers build tensors from these plain Python values.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-IGNORE = -100  # the label of the prompt's tokens; torch's cross entropy leaves it out
+IGNORE = -100  # label of the prompt's tokens; torch's cross entropy ignores it
 
 Kind = Literal["kept", "wrong", "bkspc"]
-# (position in the clean tokens, most tokens wanted) -> wrong tokens, or none. The first must not be
-# the right token of that position, and none may be special.
+# (position in the clean tokens, maximum number of tokens) -> wrong tokens, possibly empty. The
+# first must differ from the correct token at that position; special tokens are not allowed.
 Propose = Callable[[int, int], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A prompt and the actions executed after it, with the demonstrator's action at each state.
+    """A prompt and the actions executed after it, with the demonstrator's action in each state.
 
     Attributes:
-        actions: token ids; the prompt's tokens, then one for each time step, the last EOS.
-        labels: as long as ``actions``. ``labels[t]`` is the right action in the state in which
-            ``actions[t]`` was executed (the alignment of transformers' ``labels``), -100 in the
-            prompt.
-        prompt_tokens: the number of leading actions that are the prompt, at least 1.
-        bkspc: id of the backspace token.
+        actions: token ids: the prompt's tokens, then one per time step, ending with EOS.
+        labels: same length as ``actions``. ``labels[t]`` is the correct action in the state in
+            which ``actions[t]`` was executed (the alignment of transformers' ``labels``), -100 in
+            the prompt.
+        prompt_tokens: number of prompt tokens at the start of ``actions``, at least 1.
+        bkspc: backspace token id.
     """
 
     actions: tuple[int, ...]
@@ -67,7 +67,7 @@ class Trajectory:
 
     @property
     def clean(self) -> list[int]:
-        """The token ids that are left in the end, including the prompt's."""
+        """Token ids that remain at the end, including the prompt."""
         return replay(self.actions, self.bkspc, self.prompt_tokens)
 
 
@@ -76,9 +76,9 @@ class Noised:
     """A trajectory with noise, and its amount.
 
     Attributes:
-        events: runs of wrong tokens.
-        wrong: wrong tokens, which is also the number of backspaces executed.
-        no_candidate: positions drawn for noise without a candidate.
+        events: number of runs of wrong tokens.
+        wrong: number of wrong tokens, and of executed backspaces.
+        no_candidate: number of positions sampled for noise that had no candidate.
     """
 
     trajectory: Trajectory
@@ -88,7 +88,7 @@ class Noised:
 
 
 def replay(actions: Sequence[int], bkspc: int, prompt_tokens: int = 0) -> list[int]:
-    """The tokens left after all actions, in O(len(actions)).
+    """Returns the tokens that remain after all actions, in O(len(actions)).
 
     Raises:
         InputError: if a backspace would remove one of the first ``prompt_tokens`` tokens.
@@ -114,11 +114,11 @@ def add_noise(
     eta: float,
     span: int = 1,
 ) -> Noised:
-    """Executes wrong tokens on the way to ``clean`` and takes them back.
+    """Inserts wrong tokens and their backspaces into the actions that write ``clean``.
 
-    At each of its positions, EOS among them, with probability ``eta`` (the paper's noise rate) a
-    run of wrong tokens comes first, of a length drawn evenly from 1 to ``span`` (the paper has 1).
-    No position is noised twice: after the last backspace its right token is executed.
+    Before each position, including EOS, a run of wrong tokens is inserted with probability ``eta``
+    (the paper's noise rate), of uniformly random length from 1 to ``span`` (1 in the paper). No
+    position is noised twice: after the last backspace its correct token is executed.
     """
     actions, labels = list(prompt), [IGNORE] * len(prompt)
     events = total = no_candidate = 0
@@ -139,9 +139,9 @@ def add_noise(
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:
-    """The effect of each action after the prompt: keep a right token, write a wrong one, remove it.
+    """Returns the effect of each completion action: keep, add a wrong token, or remove it.
 
-    The trajectory must be sound: right tokens are never removed.
+    The trajectory must be valid: correct tokens are never removed.
     """
     found: list[Kind] = []
     wrong = 0  # on the stack
@@ -159,7 +159,7 @@ def kinds(trajectory: Trajectory) -> list[Kind]:
 
 
 def to_meta(trajectory: Trajectory) -> dict[str, object]:
-    """The trajectory in the form of a text's ``meta``: ints and lists of ints."""
+    """Returns the trajectory as a text's ``meta``: ints and lists of ints."""
     return {
         "bkspc": trajectory.bkspc,
         "prompt_tokens": trajectory.prompt_tokens,
@@ -169,15 +169,15 @@ def to_meta(trajectory: Trajectory) -> dict[str, object]:
 
 
 def is_trajectory(text: TrainingText) -> bool:
-    """Whether a training text holds a trajectory, whose tokens are trained instead of segments."""
+    """Returns True if a text has a trajectory, which is trained instead of its segments."""
     return text.generator == "backspace" and "actions" in text.meta
 
 
 def from_text(text: TrainingText) -> Trajectory:
-    """The trajectory of a training text, checked.
+    """Parses and validates the trajectory of a training text.
 
     Raises:
-        InputError: naming the text, if its ``meta`` holds no sound trajectory: keys or types are
+        InputError: naming the text, if its ``meta`` has no valid trajectory: keys or types are
             wrong, lengths differ, a backspace removes the prompt, or a label is not the
             demonstrator's action in its state.
     """
@@ -187,8 +187,8 @@ def from_text(text: TrainingText) -> Trajectory:
     if len(actions) != len(labels) or not 0 < prompt_tokens < len(actions):
         raise InputError(
             f"{where}: {len(actions)} actions, {len(labels)} labels and {prompt_tokens} prompt "
-            "tokens do not fit together.",
-            "Make the data again with: codegen data backspace.",
+            "tokens are inconsistent.",
+            "Regenerate the data with: codegen data backspace.",
         )
     trajectory = Trajectory(actions, labels, prompt_tokens, bkspc)
     try:
@@ -197,19 +197,19 @@ def from_text(text: TrainingText) -> Trajectory:
         raise InputError(f"{where}: {error}") from None
     for time, (label, right) in enumerate(zip(labels, expected, strict=True)):
         if label != right:
-            raise InputError(f"{where}: label {time} is {label}, but {right} is the right action.")
+            raise InputError(f"{where}: label {time} is {label}, but {right} is correct.")
     return trajectory
 
 
 def demonstrator_labels(trajectory: Trajectory) -> list[int]:
-    """The demonstrator's action before each action, from the actions alone; -100 in the prompt.
+    """Computes the labels from the actions: the demonstrator's action in each state.
 
     Raises:
         InputError: if a backspace would remove a token of the prompt.
     """
     clean = trajectory.clean
     kept: list[int] = list(clean[: trajectory.prompt_tokens])
-    right = len(kept)  # the length of the longest common prefix of kept and clean
+    right = len(kept)  # length of the longest common prefix of kept and clean
     labels = [IGNORE] * len(kept)
     for action in trajectory.actions[trajectory.prompt_tokens :]:
         on_track = right == len(kept) and right < len(clean)
@@ -237,22 +237,19 @@ def _ints(meta: Mapping[str, object], key: str, where: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-# --- the one-pass form -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class StackLayout:
     """S slots, and T actions after the prompt.
 
     Attributes:
-        tokens: [S] the token in each slot.
-        positions: [S] its position id, which is its depth in the stack.
-        end: [S] slot k is seen by the queries k <= q < end[k]; S if it was never removed.
-        nodes: [T + 1] the slot whose state action t is chosen in: its logits are the policy's, and
-            their logsumexp is V(s_t). ``nodes[0]`` is the last slot of the prompt; ``nodes[T]`` is
-            EOS's own slot, the terminal state.
-        labels: [T] the right action at ``nodes[t]``.
-        actions: [T] the action executed there, which leads to ``nodes[t + 1]``.
+        tokens: token of each slot, [S].
+        positions: position id of each slot, which is its stack depth, [S].
+        end: queries k <= q < end[k] attend to slot k; S if it was never removed. [S]
+        nodes: slot of the state before action t: its logits are the policy's, and their logsumexp
+            is V(s_t). ``nodes[0]`` is the last slot of the prompt; ``nodes[T]`` is EOS's own slot,
+            the terminal state. [T + 1]
+        labels: correct action at ``nodes[t]``, [T].
+        actions: action executed at ``nodes[t]``, which leads to ``nodes[t + 1]``, [T].
     """
 
     tokens: tuple[int, ...]
@@ -264,7 +261,7 @@ class StackLayout:
 
 
 def stack_layout(trajectory: Trajectory) -> StackLayout:
-    """Lays a trajectory out, in O(number of actions).
+    """Builds the layout of a trajectory, in O(number of actions).
 
     To pack or pad: add a row's offset to ``end`` and ``nodes``; a padding slot's ``end`` is its own
     index + 1, and no real slot's may go beyond the first padding slot.
@@ -308,14 +305,14 @@ _BACKSPACE = "⌫"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment to show: after a wrong token, a backspace, or the token that follows them.
+    """A state to display: after a wrong token, a backspace, or the token that follows them.
 
     Attributes:
-        time: number of executed actions of the completion.
-        kept: number of right tokens of the completion on the stack.
-        wrong: the wrong tokens on the stack, above them.
-        removed: the token that the last action removed, if it was a backspace.
-        label: the right action now; None at the end.
+        time: number of executed completion actions.
+        kept: number of correct completion tokens on the stack.
+        wrong: wrong tokens on the stack, above the correct ones.
+        removed: token removed by the last action, if it was a backspace.
+        label: next correct action; None at the end.
     """
 
     time: int
@@ -326,7 +323,7 @@ class Step:
 
 
 def steps(trajectory: Trajectory) -> list[Step]:
-    """The moments to step through, forward or back; the first is the prompt's end, the last EOS."""
+    """Returns the states to step through; the first is the prompt's end, the last is EOS."""
     start = trajectory.prompt_tokens
     actions, labels = trajectory.actions[start:], (*trajectory.labels[start:], None)
     found = [Step(0, 0, (), None, labels[0])]
@@ -348,7 +345,7 @@ def steps(trajectory: Trajectory) -> list[Step]:
 
 
 def overview(trajectory: Trajectory, decode: Decode) -> Text:
-    """The completion, each wrong token struck through in red with a backspace sign after it."""
+    """Renders the completion; wrong tokens are struck through in red, before a backspace sign."""
     from rich.text import Text
 
     shown = Text()
@@ -366,7 +363,7 @@ def overview(trajectory: Trajectory, decode: Decode) -> Text:
 
 
 def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
-    """A step: what is kept, what is wrong in red, what was just removed struck, and the label."""
+    """Renders a step: kept tokens, wrong ones in red, the removed one struck, and the label."""
     from rich.text import Text
 
     start = trajectory.prompt_tokens
@@ -384,20 +381,20 @@ def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
 
 
 def title(step: Step, trajectory: Trajectory) -> str:
-    """The step's place among the actions of the completion."""
+    """Returns the step's number among the completion's actions."""
     return f"action {step.time} of {len(trajectory.actions) - trajectory.prompt_tokens}"
 
 
 def open_text(text: TrainingText) -> tuple[Trajectory, Decode]:
-    """A text's trajectory, and the ``decode`` of its tokenizer.
+    """Returns a text's trajectory, and its tokenizer's ``decode``.
 
     Raises:
-        InputError: if the text holds no sound trajectory, or its tokenizer has changed.
+        InputError: if the text has no valid trajectory, or its tokenizer has changed.
         ConfigError: if the tokenizer cannot be loaded.
     """
     return from_text(text), codec_of_text(text).decode
 
 
 def _blanks(text: str) -> str:
-    """``text`` with visible blanks, since a wrong token is often nothing else."""
+    """Makes blanks visible, since a wrong token is often only blanks."""
     return visible(text.translate(_BLANKS))

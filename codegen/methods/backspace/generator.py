@@ -1,7 +1,7 @@
-"""The generator of backspace data.
+"""Generator of backspace data.
 
-The segments of a text hold the instruction and the *clean* program, for other trainers. ``meta``
-holds the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``, ``labels``,
+The segments of a text contain the instruction and the *clean* program, for other trainers. ``meta``
+has the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``, ``labels``,
 ``prompt_tokens``, ``bkspc``; also ``tokenizer``, ``tokenizer_fingerprint``, ``format``, and the
 counts ``tokens`` (of the clean completion, with EOS), ``noised`` (runs of wrong tokens),
 ``backspaces`` and ``no_candidate``.
@@ -46,7 +46,7 @@ class Backspace(Config):
 
     @property
     def name(self) -> str:
-        """The method's name."""
+        """Name of the method."""
         return "backspace"
 
     def _check(self) -> None:
@@ -54,14 +54,14 @@ class Backspace(Config):
         for kind in kinds:
             require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
-            raise ConfigError(f"noise is {self.noise!r}; it names one kind twice.")
+            raise ConfigError(f"noise is {self.noise!r}; a kind is repeated.")
 
     @property
     def _kinds(self) -> list[str]:
         return [kind.strip() for kind in self.noise.split(",")]
 
     def config(self) -> dict[str, object]:
-        """The options, and the fingerprint of the tokenizer.
+        """Returns the options and the tokenizer's fingerprint.
 
         Raises:
             ConfigError: if the tokenizer cannot be loaded.
@@ -70,11 +70,11 @@ class Backspace(Config):
         return {**self.model_dump(), "name": self.name, "tokenizer_fingerprint": fingerprint}
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """The texts of one example; text k is the same whatever their number.
+        """Yields the texts of one example; text k does not depend on their number.
 
         Raises:
             UnsuitableExample: with the reason.
-            ConfigError: if the model or its tokenizer cannot be loaded or used.
+            ConfigError: if the model's tokenizer cannot be loaded or is unsuitable.
         """
         codec = load_codec(self.model)
         try:
@@ -89,7 +89,7 @@ class Backspace(Config):
             (k, found) for k, found in enumerate(results) if len(found.trajectory.actions) <= most
         ]
         if not fitting:
-            detail = f"{len(results[0].trajectory.actions)} actions, over {self.max_tokens}."
+            detail = f"{len(results[0].trajectory.actions)} actions, limit {self.max_tokens}."
             raise UnsuitableExample("too_long", detail)
         left_out = len(results) - len(fitting)
         for k, noised in fitting:

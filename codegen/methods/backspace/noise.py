@@ -1,19 +1,19 @@
 """Sources of wrong tokens: ``uniform`` and ``syntax``.
 
-A noise is made for one target, and gives wrong tokens at the drawn positions. The paper compares
-uniform tokens with in-domain ones, whose gains are more consistent.
+A noise is created for one target and returns wrong tokens at the sampled positions. The paper
+compares uniform tokens with in-domain ones, whose gains are more consistent.
 
 A token is wrong if it is not the next one of the text's own tokenization, even if it spells the
-next characters: ``foo`` before ``foo_bar``, where that is one token, since a model that follows the
-tokenizer cannot continue to ``foo_bar`` from there.
+next characters: ``foo`` is wrong where ``foo_bar`` is one token, since a model that follows the
+tokenizer cannot continue to ``foo_bar``.
 
 The noise ``syntax`` makes a programmer's mistakes in Python: another name in scope, another
 attribute, another operator or constant of the same kind, an integer off by one, a line indented one
-level more or less. A mistake is made in the text, and the tokens around it are made again. It is
-used only if that part of the text alone has the same tokens as in the whole, so that the wrong
-tokens are the tokenizer's own. The run of wrong tokens begins where they first differ from the
-right ones, and ends where they agree again. Limits: a text that Python's tokenizer or parser
-refuses has no sites; names inside f-strings are sites from Python 3.12 on.
+level more or less. A mistake is made in the text, and the surrounding tokens are re-encoded. It is
+used only if that part of the text, encoded separately, has the same tokens as in the whole, so that
+the wrong tokens are the tokenizer's own. The run of wrong tokens starts where they first differ
+from the correct ones and stops where they agree again. Limits: a text that Python's tokenizer or
+parser rejects has no sites; names inside f-strings are sites since Python 3.12.
 """
 
 from __future__ import annotations
@@ -46,28 +46,27 @@ _SIBLINGS = (
     ("any", "all"),
 )
 _SWAPS = {word: tuple(w for w in group if w != word) for group in _SIBLINGS for word in group}
-_MOST_NAMES = 16  # of the functions around, and of the module, tried at one site
-_TOKENS_BEFORE = 4  # that a mistake may merge with, such as line breaks
-_MOST_DIGITS = 100  # far longer ones Python refuses to convert
+_MOST_NAMES = 16  # names tried per site, from enclosing functions and from the module
+_TOKENS_BEFORE = 4  # preceding tokens that a mistake may merge with, such as line breaks
+_MOST_DIGITS = 100  # Python cannot convert much longer integers
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 class Noise(Protocol):
-    """Wrong tokens for one target."""
+    """Source of wrong tokens for one target."""
 
     def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """Up to ``most`` ordinary tokens at a clean position, the first a wrong one, or none."""
+        """Returns up to ``most`` ordinary tokens at a clean position, the first a wrong one."""
         ...
 
 
 class Uniform:
-    """Ordinary tokens, all equally likely."""
+    """Uniformly random ordinary tokens."""
 
     def __init__(self, codec: Codec, target: Target) -> None:
         self._ordinary, self._target = codec.ordinary, target
 
     def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """See :class:`Noise`."""
         right = self._target.clean[at]
         first = rng.choice(self._ordinary)
         while first == right:
@@ -75,14 +74,11 @@ class Uniform:
         return [first, *(rng.choice(self._ordinary) for _ in range(most - 1))]
 
 
-# --- mistakes of a programmer ------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Characters [start, end) that a mistake can replace by ``swaps`` or by a name.
+    """Characters [start, end) that a mistake can replace by ``swaps`` or a name.
 
-    ``names`` is the source of names: ``scope`` at ``line``, ``attributes``, or "".
+    ``names`` is the source of names: ``scope`` at ``line``, ``attributes``, or "" for none.
     """
 
     start: int
@@ -101,7 +97,6 @@ class Syntax:
         self._ends = [end for _, end in target.offsets]
 
     def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """See :class:`Noise`."""
         if at >= len(self._starts):  # EOS
             return []
         mistakes = list(self._mistakes(at, rng))
@@ -130,7 +125,7 @@ class Syntax:
             yield from ((site, new) for new in chain(site.swaps, *few) if new != old)
 
     def _wrong_run(self, site: Site, new: str, at: int) -> list[int]:
-        """The wrong tokens from position ``at`` on; none if they first differ elsewhere."""
+        """Returns the wrong tokens from position ``at``; empty if they first differ elsewhere."""
         text, clean = self._target.text, self._target.clean
         first, last = self._surroundings(site)
         start, end = self._starts[first], self._ends[last - 1]
@@ -142,13 +137,13 @@ class Syntax:
         if wrong[:before] != old[:before] or wrong[before:][:1] == [clean[at]]:
             return []
         run, right = wrong[before:], old[before:]
-        while len(run) > 1 and len(right) > 1 and run[-1] == right[-1]:  # right again
+        while len(run) > 1 and len(right) > 1 and run[-1] == right[-1]:  # common suffix
             run.pop()
             right.pop()
         return run
 
     def _surroundings(self, site: Site) -> tuple[int, int]:
-        """The clean tokens [first, last) around a site, without splitting a character."""
+        """Returns the clean tokens [first, last) around a site, without splitting a character."""
         first = max(0, bisect_right(self._ends, site.start) - _TOKENS_BEFORE)
         while first and self._starts[first] < self._ends[first - 1]:
             first -= 1
@@ -162,7 +157,7 @@ class Syntax:
 
 
 def find_sites(text: str) -> list[Site]:
-    """The sites of a Python program, by their start; none if it does not parse."""
+    """Returns the sites of a Python program by start; empty if it does not parse."""
     try:
         parse(text)
         tokens = list(tokenize.generate_tokens(io.StringIO(text, newline="\n").readline))
@@ -182,7 +177,7 @@ def find_sites(text: str) -> list[Site]:
             break
         start = lines[token.start[0] - 1] + token.start[1]
         end = start + len(token.string)
-        if text[start:end] == token.string:  # else the two count lines differently
+        if text[start:end] == token.string:  # else the two number lines differently
             if begins_line and token.start[0] > 1:
                 sites.append(_indentation(text, lines[token.start[0] - 1], start, unit))
             if site := _site(token, start, end, after_dot=previous == "."):
@@ -205,7 +200,7 @@ def _site(token: tokenize.TokenInfo, start: int, end: int, *, after_dot: bool) -
 
 
 def _indentation(text: str, line: int, start: int, unit: str) -> Site:
-    """The line's break, indentation and first character, to indent one level more or less."""
+    """Returns a site (line break, indentation, first character) to indent or dedent one level."""
     indent, first = text[line:start], text[start]
     others = [unit + indent]
     if indent.startswith(unit):
@@ -220,22 +215,22 @@ def _line_starts(text: str) -> list[int]:
 
 
 class Scopes:
-    """The names that a program binds, by function, and the attributes that it uses."""
+    """The names that a program binds, by function, and its attributes."""
 
     def __init__(self, text: str) -> None:
         tree = parse(text)
-        self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> of the functions around it
+        self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> names by function
         self._module = sorted(self._collect(tree.body))
         self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
 
     def names(self, site: Site) -> tuple[list[str], ...]:
-        """The names that fit at a site, sorted: of the functions around it, of the module."""
+        """Returns the candidate names at a site, sorted: of enclosing functions, of the module."""
         if site.names == "attributes":
             return (self._attributes,)
         return sorted(frozenset().union(*self._bound_at.get(site.line, ()))), self._module
 
     def _collect(self, body: list[ast.stmt] | list[ast.expr]) -> set[str]:
-        """The names that some nodes bind in their own scope; records the functions inside."""
+        """Returns the names that nodes bind in their own scope; records nested functions."""
         bound: set[str] = set()
         todo: list[ast.AST] = list(body)
         while todo:
@@ -251,7 +246,7 @@ class Scopes:
             if isinstance(node, _FUNCTIONS):
                 self._note_function(node)
             elif isinstance(node, ast.ClassDef):
-                self._collect(node.body)  # what a class binds is not in scope elsewhere
+                self._collect(node.body)  # class names are not in scope elsewhere
             else:
                 todo.extend(ast.iter_child_nodes(node))
         return bound

@@ -1,8 +1,8 @@
-"""The tokenizer with a backspace token, and the exact correspondence of texts and tokens.
+"""The tokenizer with a backspace token, and the exact mapping between texts and tokens.
 
-Text never becomes a control token: ``<|im_end|>``, ``<bkspc>`` and the like in a program are split
-into ordinary tokens. Limit: markers that a tokenizer adds without the flag ``special`` (such as
-runs of whitespace, or ``<think>``) are matched as usual.
+Text never becomes a control token: markers such as ``<|im_end|>`` or ``<bkspc>`` in a program are
+split into ordinary tokens. Limit: markers that a tokenizer adds without the flag ``special`` (such
+as runs of whitespace, or ``<think>``) are matched as usual.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from codegen.generation.protocol import BKSPC
 from codegen.records import TrainingText
 
 Format = Literal["plain", "chat"]
-_TOKENIZER_REMEDY = "Give another --model: 'embedded', a directory, or a hub id."
+_TOKENIZER_REMEDY = "Choose another --model: 'embedded', a directory, or a hub id."
 
 
 class UnsuitableExample(SkippedExample):
-    """An example gives no backspace data; the reason is ``empty``, ``empty_prompt``,
-    ``not_unicode``, ``special_in_prompt``, ``too_long`` or ``replay_mismatch``.
+    """An example is unsuitable for backspace data: ``empty``, ``empty_prompt``, ``not_unicode``,
+    ``special_in_prompt``, ``too_long`` or ``replay_mismatch``.
     """
 
     subject = "No backspace data"
 
 
 def with_backspace(tokenizer: Any) -> tuple[Any, int]:
-    """A copy of a tokenizer with the special token ``<bkspc>``, and the token's id.
+    """Returns a copy of a tokenizer with the special token ``<bkspc>``, and the token's id.
 
-    A tokenizer that already has the token is returned itself, so that data made with a fine-tuned
-    model's tokenizer agrees with data made with the base model's.
+    A tokenizer that already has the token is returned unchanged, so that data made with a
+    fine-tuned model's tokenizer matches data made with the base model's.
 
     Raises:
         ConfigError: if ``<bkspc>`` is an ordinary word of the vocabulary.
@@ -57,8 +57,8 @@ def with_backspace(tokenizer: Any) -> tuple[Any, int]:
 
 
 def fingerprint(tokenizer: Any) -> str:
-    """A hash of everything that decides a fast tokenizer's ids, including ``<bkspc>``; padding,
-    truncation and the post-processor are not used here.
+    """Returns a hash of everything that determines a fast tokenizer's ids, including ``<bkspc>``;
+    padding, truncation and the post-processor are unused.
     """
     tokenizer, _ = with_backspace(tokenizer)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -71,13 +71,13 @@ def fingerprint(tokenizer: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The final tokens of a trajectory: the prompt's and the completion's.
+    """The final tokens of a trajectory: prompt and completion.
 
     Attributes:
-        prompt: token ids.
+        prompt: token ids of the prompt.
         text: the completion as text.
-        clean: its token ids, then the ids that end it (EOS).
-        offsets: the characters [start, end) of each token of the text.
+        clean: token ids of the completion, then of its end (EOS).
+        offsets: character range [start, end) of each token of the text.
     """
 
     prompt: tuple[int, ...]
@@ -87,20 +87,20 @@ class Target:
 
 
 class Codec:
-    """A fast tokenizer as this package uses it.
+    """A fast tokenizer with a backspace token.
 
     Attributes:
-        name: the model's name as the user gave it.
+        name: the user's name for the model.
         tokenizer: transformers' tokenizer, with the backspace token.
-        bkspc: its id.
-        fingerprint: see :func:`fingerprint`.
-        ordinary: the ids of possible wrong tokens, ascending: all but added tokens.
+        bkspc: backspace token id.
+        fingerprint: hash of the tokenizer (:func:`fingerprint`).
+        ordinary: ids of possible wrong tokens, ascending: all except added tokens.
     """
 
     def __init__(self, tokenizer: Any, name: str = "") -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigError(
-                f"The tokenizer of {name!r} is a slow one, which gives no character offsets.",
+                f"The tokenizer of {name!r} is a slow one, which has no character offsets.",
                 _TOKENIZER_REMEDY,
             )
         if tokenizer.eos_token_id is None:
@@ -108,7 +108,7 @@ class Codec:
         self.name = name
         self.tokenizer, self.bkspc = with_backspace(tokenizer)
         self.fingerprint = fingerprint(self.tokenizer)
-        # A copy, since the changes below must not affect others.
+        # A copy, since the changes below must not affect other users.
         self._core = copy.deepcopy(self.tokenizer.backend_tokenizer)
         self._core.no_padding()
         self._core.no_truncation()
@@ -120,36 +120,36 @@ class Codec:
         self._specials = [token.content for token in added.values() if token.special]
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids and their [start, end) characters, without special tokens.
+        """Returns token ids and their character ranges [start, end), without special tokens.
 
         Raises:
-            UnsuitableExample: ``not_unicode`` for lone surrogates, which no tokenizer takes.
+            UnsuitableExample: ``not_unicode`` for lone surrogates, which no tokenizer accepts.
         """
         try:
             encoding = self._core.encode(text, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
-            raise UnsuitableExample("not_unicode", "the text holds a lone surrogate.") from None
+            raise UnsuitableExample("not_unicode", "the text contains a lone surrogate.") from None
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some tokens, special ones by their names; � for a part of a character."""
+        """Decodes tokens, special ones by their names; � for a part of a character."""
         return self._core.decode(list(ids), skip_special_tokens=False)
 
     def target(self, instruction: str, program: str, format: Format) -> Target:
-        r"""The tokens of an example. Prompt and completion are tokenized apart, as in training.
+        r"""Tokenizes an example: prompt and completion separately, as in training.
 
-        In the plain format the prompt is ``instruction + "\n"`` (after BOS, where the tokenizer
-        adds it) and EOS ends the completion; in the chat format the template decides both.
+        In the plain format the prompt is ``instruction + "\n"`` (after BOS, if the tokenizer adds
+        it), and EOS follows the completion; in the chat format the template defines both.
 
         Raises:
-            UnsuitableExample: if there is nothing to train on, or decoding gives another text.
+            UnsuitableExample: if the prompt or program is empty, or decoding changes the text.
             ModelError: for the chat format, if the tokenizer has no template.
         """
         if not program.strip():
             raise UnsuitableExample("empty", "the program is empty.")
         prompt, end = self._frame(instruction, format)
         if not prompt:
-            raise UnsuitableExample("empty_prompt", "the prompt has no token.")
+            raise UnsuitableExample("empty_prompt", "the prompt has no tokens.")
         ids, offsets = self.encode(program)
         if self.decode(ids) != program:
             detail = f"the tokenizer of {self.name!r} does not reproduce the program."
@@ -163,18 +163,18 @@ class Codec:
         from codegen.models.chat import chat_prompt, end_of_turn
 
         if found := next((word for word in self._specials if word in instruction), None):
-            detail = f"{found} in the instruction would be read as part of the chat template."
+            detail = f"{found} in the instruction would be parsed as part of the chat template."
             raise UnsuitableExample("special_in_prompt", detail)
-        self.encode(instruction)  # for its error
+        self.encode(instruction)  # raises for invalid text
         return chat_prompt(tokenizer, instruction.strip()), end_of_turn(tokenizer)
 
 
 @lru_cache(maxsize=4)
 def load_codec(model: str) -> Codec:
-    """The tokenizer of a model, loaded once a process.
+    """Returns a model's codec, loaded once per process.
 
     Raises:
-        ConfigError: if it does not load, or can't be used.
+        ConfigError: if the tokenizer does not load or is unsuitable.
     """
     from codegen.models import load_tokenizer
 
@@ -182,7 +182,7 @@ def load_codec(model: str) -> Codec:
         tokenizer = load_tokenizer(model)
     except ModelError as error:
         raise ConfigError(error.message, error.remedy or _TOKENIZER_REMEDY) from error
-    except Exception as error:  # tokenizers raises bare ones for a damaged file
+    except Exception as error:  # tokenizers raises bare Exception for a corrupt file
         detail = " ".join(f"{type(error).__name__}: {error}".split()).partition(". ")[0]
         raise ConfigError(
             f"The tokenizer of {model!r} does not load: {detail.rstrip('.')}.", _TOKENIZER_REMEDY
@@ -191,7 +191,7 @@ def load_codec(model: str) -> Codec:
 
 
 def require_same(text: TrainingText, codec: Codec) -> None:
-    """Refuses a text that was made with another tokenizer.
+    """Raises an error for a text that was made with another tokenizer.
 
     Raises:
         InputError: naming the text and both tokenizers.
@@ -201,20 +201,20 @@ def require_same(text: TrainingText, codec: Codec) -> None:
         raise InputError(
             f"Text {text.id!r} was made with another tokenizer: {text.meta.get('tokenizer')!r} "
             f"({theirs}), not {codec.name!r} ({codec.fingerprint}).",
-            "Make the data again with: codegen data backspace --model, or name that model.",
+            "Regenerate the data with: codegen data backspace --model, or use that model.",
         )
 
 
 def codec_of_text(text: TrainingText) -> Codec:
-    """The tokenizer that a text was made with.
+    """Loads the tokenizer that a text was made with.
 
     Raises:
-        InputError: if the text names none, or that tokenizer has changed.
+        InputError: if the text does not name its tokenizer, or it has changed.
         ConfigError: if it cannot be loaded.
     """
     name = text.meta.get("tokenizer")
     if not isinstance(name, str):
-        raise InputError(f"Text {text.id!r}: meta['tokenizer'] must be a model's name.")
+        raise InputError(f"Text {text.id!r}: meta['tokenizer'] must be a model name.")
     codec = load_codec(name)
     require_same(text, codec)
     return codec

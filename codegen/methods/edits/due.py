@@ -1,16 +1,16 @@
-"""Whether the edits so far left a Python file with something to do, and renamings by rule.
+"""Detects unfinished changes in a Python file, and completes renamings by rule.
 
-A small model is seldom sure that no edit is due. Often a look at the program tells. Compared with
-the file before the edits of the history,
+A small model is rarely confident that no edit is expected, but static analysis can often tell.
+Compared with the file before the edits of the history,
 
-- a name is used that nothing defines any more, or not yet (after a renaming, or without an import);
-- a name has no use any more, or not yet (an import, a parameter, a variable);
-- a constant, or a name that was replaced by a new one, is still in the function in which it was
-  replaced; or an expression, for which a variable was added, below the variable;
+- a used name is no longer or not yet defined (after a renaming, or without an import);
+- a name is no longer or not yet used (an import, a parameter, a variable);
+- a constant or name that was replaced by a new one remains in the function in which it was
+  replaced; or an expression for which a variable was added remains below the variable;
 - a function of the module has another number of parameters than a call has arguments.
 
-Limits: Python; nothing is told of files that cannot be parsed, before or after, and nothing of
-names if there is a star import.
+Limits: Python; no result for files that cannot be parsed, before or after, and none about names in
+files with a star import.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _IMPORT = re.compile(r"^(?:import|from)\b", re.MULTILINE)
 _STAR = re.compile(r"^\s*from\b.*\bimport \*", re.MULTILINE)
 _ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # a variable
-_SHORTEST = 6  # characters of an expression that a variable stands for
+_SHORTEST = 6  # minimum characters of an expression replaced by a variable
 
 
 def is_due(edit: Edit) -> bool:
-    """Whether a change in the window is due; false if that is not known."""
+    """Returns True if a change in the window is expected; False if unknown."""
     files = _files(edit)
     if files is None:
         return False
@@ -58,11 +58,11 @@ def is_due(edit: Edit) -> bool:
 
 
 def due_lines(edit: Edit) -> list[int]:
-    """The lines of the file, from 0, that the program shows to be due, the nearest first.
+    """Returns the lines of the file, from 0, where an edit is expected, nearest first.
 
-    Besides the signs of :func:`is_due`, attributes whose definition is gone count. A name
-    that nothing defined before is due where the imports end. Lines of the history do not count:
-    what was just written is not to be undone.
+    Besides the signs of :func:`is_due`, uses of removed attributes count. For a name that was
+    never defined, it is the end of the imports. Lines of the history do not count, so that the last
+    edits are not undone.
     """
     files = _files(edit)
     if files is None:
@@ -94,7 +94,7 @@ def due_lines(edit: Edit) -> list[int]:
 
 
 def _files(edit: Edit) -> tuple[_File, _File] | None:
-    """The file now, and before the edits; None if nothing is told of it."""
+    """Returns the file now and before the edits; None if it cannot be analyzed."""
     old = before(edit)
     if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
         return None
@@ -104,18 +104,18 @@ def _files(edit: Edit) -> tuple[_File, _File] | None:
         return None
 
 
-@lru_cache(maxsize=2)  # one request asks about the same two texts several times
+@lru_cache(maxsize=2)  # one request reads the same two texts several times
 def _read(text: str) -> _File:
     return _File(text)
 
 
 def _fresh(edit: Edit, now: _File, was: _File) -> set[str]:
-    """The names that nothing defines, and that were defined before or not used."""
+    """Returns the undefined names that were defined or unused before."""
     return set() if _STAR.search(edit.text) else now.undefined - was.undefined
 
 
 def before(edit: Edit) -> str | None:
-    """The file before the edits of the history; None if they do not fit it."""
+    """Returns the file before the edits of the history; None if they do not apply."""
     lines = lines_of(edit.text)
     for change in sorted(edit.history, key=lambda change: -change.line):
         new = lines_of(change.new)
@@ -126,7 +126,7 @@ def before(edit: Edit) -> str | None:
 
 
 class _Unused(NamedTuple):
-    scope: tuple[str, ...]  # the names of the functions and classes around it
+    scope: tuple[str, ...]  # names of the enclosing functions and classes
     name: str
 
 
@@ -135,7 +135,7 @@ class _File:
 
     Attributes:
         bound: names that the module defines or imports.
-        undefined: names that are used, and that nothing in the file or Python defines.
+        undefined: names that are used but not defined in the file or by Python.
         unused: imports of the module, and parameters and variables of functions, without a use.
     """
 
@@ -174,11 +174,11 @@ class _File:
                 self.unused.add(_Unused((), symbol.get_name()))
 
     def attributes_lost(self, was: _File) -> set[str]:
-        """Methods and attributes of ``self`` that the file defined before, and no longer does."""
+        """Returns methods and attributes of ``self`` that the file no longer defines."""
         return _attributes(was.tree) - _attributes(self.tree)
 
     def function_at(self, line: int) -> tuple[int, int] | None:
-        """The lines of the innermost function around a line, from 0, end not included."""
+        """Returns the lines of the innermost function around a line, from 0, end excluded."""
         found: tuple[int, int] | None = None
         for node in ast.walk(self.tree):
             if isinstance(node, _Function):
@@ -199,7 +199,7 @@ def _tables(
 
 
 def _attributes(tree: ast.AST) -> set[str]:
-    """The methods, the names in class bodies, and the attributes that are set on anything."""
+    """Returns the methods, the names in class bodies, and all assigned attributes."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -215,7 +215,7 @@ def _attributes(tree: ast.AST) -> set[str]:
 
 
 def _scoped(node: ast.AST, scope: tuple[str, ...]) -> Iterator[tuple[ast.AST, tuple[str, ...]]]:
-    """The nodes below one, each with the names of the functions and classes around it."""
+    """Yields the descendants of a node, with the names of enclosing functions and classes."""
     left = [(node, scope)]
     while left:
         node, scope = left.pop()
@@ -226,7 +226,7 @@ def _scoped(node: ast.AST, scope: tuple[str, ...]) -> Iterator[tuple[ast.AST, tu
 
 
 def _replaced(edit: Edit, now: _File, was: _File) -> Iterator[int]:
-    """Lines with a constant, or a name that gave way to a new one, where it was replaced."""
+    """Yields lines that still have a replaced constant or name."""
     constants = Counter(node.value for node in _constants(was.tree))
     constants.subtract(node.value for node in _constants(now.tree))
     gone = {value for value, count in constants.items() if count > 0}
@@ -261,13 +261,13 @@ def _constants(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _is_plain(node: ast.Constant) -> bool:
-    """Whether it is a number or text on one line that is not everywhere."""
+    """Returns True for an uncommon number or string on one line."""
     is_known = type(node.value) in (int, float, str) and node.lineno == node.end_lineno
     return is_known and node.value not in (0, 1, 2, "")
 
 
 def _called_otherwise(now: _File, was: _File) -> Iterator[int]:
-    """Lines of calls that lack, or have too many, arguments of a changed function."""
+    """Yields lines of calls with too few or too many arguments for a changed function."""
     sizes, old = _sizes(now.tree), _sizes(was.tree)
     changed = {name: size for name, size in sizes.items() if old.get(name, size) != size}
     for node in ast.walk(now.tree) if changed else ():
@@ -283,7 +283,7 @@ def _called_otherwise(now: _File, was: _File) -> Iterator[int]:
 
 
 def _sizes(tree: ast.Module) -> dict[str, int]:
-    """The numbers of parameters of the module's functions that have plain ones only."""
+    """Returns the number of parameters of the module's functions with only plain ones."""
     found = {}
     for node in tree.body:
         if isinstance(node, _Function):
@@ -297,7 +297,7 @@ _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 def rename(edit: Edit) -> str:
-    """The window with words replaced as in the history."""
+    """Returns the window with words replaced as in the history."""
     text = window_text(edit)
     words = {old: new for change in edit.history for old, new in replaced_words(change).items()}
     if not words:
@@ -307,7 +307,7 @@ def rename(edit: Edit) -> str:
 
 
 def replaced_words(change: Change) -> dict[str, str]:
-    """The words that a change replaced one for one; none if it changed the number of lines."""
+    """Returns the words replaced one for one; empty if the number of lines changed."""
     old, new = lines_of(change.old), lines_of(change.new)
     found: dict[str, str] = {}
     if len(old) != len(new):

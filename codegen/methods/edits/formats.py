@@ -1,12 +1,12 @@
-r"""The formats for predicting the next edit: prompt, answer and strict parser of each.
+r"""Formats for predicting the next edit: prompt, answer and strict parser.
 
-A format renders a moment of editing (:class:`codegen.records.Edit`) as a prompt, writes the right
+A format renders an edit state (:class:`codegen.records.Edit`) as a prompt, writes the correct
 answer, and parses an answer into the new text of the window. Parsing is strict: an answer with
-unknown text, a mark out of order or a place that does not exist raises :class:`Unreadable`. The
+unknown text, a mark out of order or an invalid location raises :class:`Unreadable`. The
 result of :meth:`EditFormat.answer` always parses to the target; an edit that a format cannot
 express raises :class:`Unwritable`.
 
-Our own formats share one prompt, in which each mark is one token of the model's vocabulary
+The formats of this toolkit share one prompt, in which each mark is one vocabulary token
 (:class:`Marks`)::
 
     FILE path "\n"
@@ -15,21 +15,21 @@ Our own formats share one prompt, in which each mark is one token of the model's
     (BLOCK number "\n" three lines)* BLOCK number "\n"     the lines that may change, with CURSOR
     ANSWER
 
-and differ in the answer, which ends the text. In all of them NONE means no edit.
+and differ in the answer, which is last. In all of them NONE means no edit.
 
 - ``blocks``: ``BLOCK i "\n"``, the new lines of blocks i to j - 1, ``BLOCK j``. Few tokens, so the
   best on a CPU.
-- ``window``: all lines of the window. Many tokens, mostly copied, which drafts make cheap on a GPU.
+- ``window``: all lines of the window. Many tokens, mostly copied; drafts make them cheap on a GPU.
 - ``rows``: ``BLOCK a,b "\n"`` and the new lines, for lines a to b of the window, from 1, any number
   of times; b = a - 1 inserts before line a. Fewest tokens, but the model must count lines.
 
 Formats of other projects, so that their models work unchanged: ``zeta`` and ``zeta2`` (Zed),
 ``sweep`` (Sweep Next-Edit), ``mercury`` (Inception), ``instinct`` (Continue). For any model:
-``search-replace`` (as in aider) and ``udiff``, unified hunks without counts that are found by their
+``search-replace`` (as in aider) and ``udiff``, unified hunks without counts, located by their
 lines. ``few-shot`` is ``search-replace`` after two solved examples, for base models.
 
 In ``zeta2``, ``sweep``, ``mercury`` and ``instinct`` the text always ends in a newline: a file
-without one stays without one, and an edit that adds or removes it cannot be written.
+without a final newline keeps that, and edits that add or remove it cannot be written.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ BLOCK_LINES = 3
 
 
 class Unreadable(CodegenError):
-    """A model's answer is not in its format; ``reason`` is a short word to count by."""
+    """A model's answer is not in its format; ``reason`` is a short key for counts."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -66,7 +66,7 @@ class Unreadable(CodegenError):
 
 
 class Unwritable(SkippedExample):
-    """A moment or its next edit cannot be expressed: ``mark_in_text``, ``not_expressible``."""
+    """An edit state or its next edit cannot be expressed: ``mark_in_text``, ``not_expressible``."""
 
     subject = "The edit cannot be written in this format"
 
@@ -77,18 +77,18 @@ def _nowhere(_: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EditFormat:
-    """One format.
+    """A prompt and answer format.
 
     Attributes:
-        render: moment -> its prompt, which does not depend on the target.
-        express: moment with a target -> the answer, if an edit is due.
-        parse: moment, answer other than ``none`` -> the window's new text.
+        render: edit state -> its prompt, independent of the target.
+        express: edit state with a target -> the answer, if an edit is expected.
+        parse: edit state, answer other than ``none`` -> the window's new text.
         marks: strings with a meaning in the prompt or the answer.
-        stop: strings that end the answer.
+        stop: stop strings of the answer.
         trained: special tokens that models have not learned, whose embeddings must be trained.
-        none: the token that is the whole answer if no edit is due; empty if the format has none.
-        begin: line of the window, from 0 -> how an answer begins whose first change is there; empty
-            if the format's answers do not begin with a place.
+        none: token that is the whole answer if no edit is expected; empty if unsupported.
+        begin: line of the window, from 0 -> prefix of an answer whose first change is there; empty
+            if answers do not start with a location.
     """
 
     name: str
@@ -103,16 +103,16 @@ class EditFormat:
     begin: Callable[[int], str] = _nowhere
 
     def prompt(self, edit: Edit) -> str:
-        """The prompt of a moment.
+        """Returns the prompt of an edit state.
 
         Raises:
-            Unwritable: ``mark_in_text``, if the file or the history holds a mark of the format.
+            Unwritable: ``mark_in_text``, if the file or the history contains a mark of the format.
         """
         self.check(edit)
         return self.render(edit)
 
     def check(self, edit: Edit) -> None:
-        """Refuses a moment that has no prompt.
+        """Raises an error for an edit state without a prompt.
 
         Raises:
             Unwritable: as :meth:`prompt`.
@@ -122,14 +122,14 @@ class EditFormat:
 
     def _refuse_marks(self, where: str, *texts: str) -> None:
         if found := next((m for m in self.marks for text in texts if m in text), None):
-            raise Unwritable("mark_in_text", f"the {where} holds {found!r}.")
+            raise Unwritable("mark_in_text", f"the {where} contains {found!r}.")
 
     def write(self, edit: Edit) -> str:
-        """The answer, not checked."""
+        """Returns the answer, without checks."""
         return self.none if self.none and not _hunks(edit) else self.express(edit)
 
     def read(self, edit: Edit, answer: str) -> str:
-        """Parses an answer without the tokens that end it into the window's new text.
+        """Parses an answer, without its end tokens, into the window's new text.
 
         Raises:
             Unreadable: if it is not in the format.
@@ -138,17 +138,17 @@ class EditFormat:
         return window_text(edit) if is_none else self.parse(edit, answer)
 
     def answer(self, edit: Edit) -> str:
-        """The right answer, which :meth:`read` parses to the target.
+        """Returns the correct answer, which :meth:`read` parses to the target.
 
         Raises:
-            Unwritable: if the target holds a mark, or the format cannot express this edit.
+            Unwritable: if the target contains a mark, or the format cannot express this edit.
         """
         target = _target(edit)
         self._refuse_marks("target", target)
         answer = self.write(edit)
         given = answer
         for stop in self.stop:
-            given = given.partition(stop)[0]  # as a model's answer arrives
+            given = given.partition(stop)[0]  # as in a model's answer
         try:
             exact = self.read(edit, given) == target
         except Unreadable:
@@ -158,27 +158,24 @@ class EditFormat:
         return answer
 
 
-# --- a moment's parts ----------------------------------------------------------------------------
-
-
 def window_lines(edit: Edit) -> list[str]:
-    """The lines that may change."""
+    """Returns the lines that may change."""
     return lines_of(edit.text)[slice(*edit.window)]
 
 
 def window_text(edit: Edit) -> str:
-    """The lines that may change, as one text."""
+    """Returns the lines that may change, as one string."""
     return "".join(window_lines(edit))
 
 
 def around(edit: Edit) -> tuple[str, str]:
-    """The text above the window and below it."""
+    """Returns the text above and below the window."""
     lines = lines_of(edit.text)
     return "".join(lines[: edit.window[0]]), "".join(lines[edit.window[1] :])
 
 
 def with_window(edit: Edit, window: str) -> str:
-    """The file with another text in the window."""
+    """Returns the file with new text in the window."""
     above, below = around(edit)
     return above + window + below
 
@@ -194,7 +191,7 @@ def _hunks(edit: Edit) -> list[Hunk]:
 
 
 def _cursor_line(edit: Edit) -> tuple[int, int]:
-    """Line of the window, from 0, and column of the cursor, clamped to the window."""
+    """Returns the cursor's line of the window, from 0, and column, clamped to the window."""
     above, below = around(edit)
     place = min(max(edit.cursor, len(above)), len(edit.text) - len(below)) - len(above)
     before = window_text(edit)[:place]
@@ -202,7 +199,7 @@ def _cursor_line(edit: Edit) -> tuple[int, int]:
 
 
 def _shown_lines(edit: Edit, cursor: str) -> list[str]:
-    """The window's lines with a mark at the cursor."""
+    """Returns the window's lines with a mark at the cursor."""
     lines = window_lines(edit)
     row, column = _cursor_line(edit)
     if row == len(lines):
@@ -220,7 +217,7 @@ def _ended(text: str) -> str:
 
 
 def _as_was(edit: Edit, text: str) -> str:
-    """A text that ends in a newline, without it if the window has none at its end."""
+    """Removes the final newline if the window has none."""
     window = window_text(edit)
     return text.removesuffix("\n") if window and not window.endswith("\n") else text
 
@@ -229,12 +226,9 @@ def _diffs(edit: Edit) -> list[str]:
     return [unified(c.path, c.line, c.old, c.new) for c in edit.history]
 
 
-# --- ours ----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Special tokens of a model family for the parts of our prompt."""
+    """Special tokens of a model family for the parts of the prompt."""
 
     file: str
     old: str
@@ -247,15 +241,15 @@ class Marks:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """All of them."""
+        """All marks."""
         return tuple(getattr(self, name) for name in self.__slots__)
 
     def in_text(self, text: str) -> bool:
-        """Whether a text holds one of them."""
+        """Returns True if a text contains a mark."""
         return any(mark in text for mark in self.all)
 
 
-# Tokens of the vocabularies with other uses; only `file` is used in pre-training.
+# Vocabulary tokens reused as marks; only `file` occurs in pre-training.
 STARCODER = Marks(
     "<filename>", "<issue_start>", "<issue_comment>", "<jupyter_start>", "<jupyter_text>",
     "<jupyter_code>", "<jupyter_output>", "<empty_output>",
@@ -310,7 +304,7 @@ def _read_blocks(m: Marks, edit: Edit, answer: str) -> str:
 
 
 def _joined(edit: Edit, parts: Sequence[str]) -> str:
-    """The parts as the window's text, in which only the file's last line may lack a newline."""
+    """Joins parts to the window's text; only the file's last line may lack a newline."""
     parts = [part for part in parts if part]
     below = around(edit)[1]
     if any(not part.endswith("\n") for part in (parts if below else parts[:-1])):
@@ -352,7 +346,7 @@ def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
 
 
 def _block_at(m: Marks, line: int) -> str:
-    # Without the newline, which may be one token with the spaces after it.
+    # Without the newline, which may be merged with the following spaces into one token.
     return f"{m.block}{line // BLOCK_LINES + 1}"
 
 
@@ -374,8 +368,6 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
             begin=partial(_block_at, m) if name == "blocks" else _nowhere,
         )
 
-
-# --- Zed -----------------------------------------------------------------------------------------
 
 _ZETA_START, _ZETA_END = "<|editable_region_start|>", "<|editable_region_end|>"
 _ZETA_CURSOR, _ZETA_FILE_START = "<|user_cursor_is_here|>", "<|start_of_file|>"
@@ -402,12 +394,12 @@ def _zeta_prompt(edit: Edit) -> str:
 
 
 def _tail(text: str, most: int) -> str:
-    """The last whole lines of a text."""
+    """Returns the last whole lines of a text."""
     return text if len(text) <= most else text[-most:].partition("\n")[2]
 
 
 def _head(text: str, most: int) -> str:
-    """The first whole lines of a text."""
+    """Returns the first whole lines of a text."""
     return text if len(text) <= most else text[:most].rpartition("\n")[0] + "\n"
 
 
@@ -466,8 +458,6 @@ def _zeta2_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, text)
 
 
-# --- Sweep, Mercury ------------------------------------------------------------------------------
-
 _SWEEP_SEP, _SWEEP_END, _CURSOR = "<|file_sep|>", "<|endoftext|>", "<|cursor|>"
 
 
@@ -488,7 +478,7 @@ def _sweep_prompt(edit: Edit) -> str:
 
 
 def _reverted(edit: Edit) -> str:
-    """The window without the edits of the history in it."""
+    """Returns the window before the edits of the history."""
     lines, (top, bottom) = lines_of(edit.text), edit.window
     hunks: list[Hunk] = []
     own = [c for c in edit.history if c.path == edit.path]
@@ -534,19 +524,17 @@ def _mercury_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, match[1])
 
 
-# --- Instinct ------------------------------------------------------------------------------------
-
 _INSTINCT_LINES, _INSTINCT_CONTEXT = 25, 5  # around the cursor, and around a change
 
 
 @cache
 def _instinct_system() -> str:
-    """The system prompt of Instinct's training (Continue, Apache-2.0)."""
+    """Returns the system prompt of Instinct's training (Continue, Apache-2.0)."""
     return Path(__file__).with_name("instinct.txt").read_text(encoding="utf-8")
 
 
 def _instinct_prompt(edit: Edit) -> str:
-    """As in training (continuedev/instinct, utils/datautils.py), in Qwen's chat template."""
+    """Renders the training prompt (continuedev/instinct, utils/datautils.py, Qwen's template)."""
     edits = [
         f'User edited file "{c.path}"\n\n```diff\n{_instinct_diff(edit, c)}```\n\n'
         for c in reversed(edit.history)
@@ -568,7 +556,7 @@ def _instinct_prompt(edit: Edit) -> str:
 
 
 def _instinct_diff(edit: Edit, change: Change) -> str:
-    """A change with the lines around it, of which the prompt's file is the source."""
+    """Returns a change with surrounding lines from the prompt's file."""
     lines = lines_of(edit.text) if change.path == edit.path else []
     start, end = change.line, change.line + len(lines_of(change.new))
     above = lines[max(0, start - _INSTINCT_CONTEXT) : start]
@@ -583,7 +571,7 @@ def _instinct_diff(edit: Edit, change: Change) -> str:
 
 
 def _instinct_write(edit: Edit) -> str:
-    """The lines without the last newline, so that an empty answer would be no line or one."""
+    """Writes the lines without the last newline; an empty answer may mean no line or one."""
     target = _ended(_target(edit))
     return target.removesuffix("\n") if target != "\n" else f"{target}{_ZETA_END}"
 
@@ -598,8 +586,6 @@ def _instinct_read(edit: Edit, answer: str) -> str:
         raise Unreadable("line_end")
     return _as_was(edit, text)
 
-
-# --- any model -----------------------------------------------------------------------------------
 
 _NO_EDIT = "NO EDIT\n"
 _SEARCH, _MIDDLE, _REPLACE = "<<<<<<< SEARCH\n", "=======\n", ">>>>>>> REPLACE\n"
@@ -617,15 +603,15 @@ def _plain_prompt(edit: Edit) -> str:
 
 
 def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
-    """Unambiguous ranges of lines, each with its hunks, numbered within the range."""
+    """Returns unambiguous line ranges, each with its hunks, numbered within the range."""
     lines = window_lines(edit)
-    ended = [_ended(line) for line in lines]  # as they are looked for
+    ended = [_ended(line) for line in lines]  # in the form that is searched
     found: list[tuple[int, int, list[Hunk]]] = []
     floor = 0
     for hunk in _hunks(edit):
         start, end = anchored(ended, hunk, floor)
         inside = [hunk]
-        if start == end and found:  # no line is left to locate it: join the range before
+        if start == end and found:  # no line to locate it: join the previous range
             start, _, before = found.pop()
             inside = [*before, hunk]
         found.append((start, end, inside))
@@ -659,7 +645,7 @@ def _search_read(edit: Edit, answer: str) -> str:
 
 
 def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
-    """The window after replacements, from top to bottom, each where first found."""
+    """Applies replacements from top to bottom, each at its first match."""
     lines = window_lines(edit)
     ended = [_ended(line) for line in lines]
     hunks: list[Hunk] = []
@@ -675,7 +661,7 @@ def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
             raise Unreadable("not_found")
         end = place + len(wanted)
         at_end = end == len(lines) and bool(lines) and not lines[-1].endswith("\n")
-        if at_end and not is_noted and new:  # a last line without a newline stays so
+        if at_end and not is_noted and new:  # a last line without a newline keeps that
             new[-1] = new[-1].removesuffix("\n")
         hunks.append(Hunk(place, end, tuple(new)))
         floor = end
@@ -730,7 +716,7 @@ def _udiff_read(edit: Edit, answer: str) -> str:
 
 
 def _examples() -> Iterator[Edit]:
-    """A renaming, and a moment without a next edit."""
+    """Yields a renaming, and an edit state without a next edit."""
     area = "def area(width, height):\n    return {} * height\n\n\nprint(area(2, 3))\n"
     greet = 'def greet(name):\n    return f"Hello, {name}!"\n'
     for path, text, cursor, target in (
@@ -789,10 +775,10 @@ FORMATS: Mapping[str, EditFormat] = {
 
 
 def find_format(name: str) -> EditFormat:
-    """A format by its name.
+    """Returns a format by name.
 
     Raises:
-        ConfigError: for an unknown one.
+        ConfigError: for an unknown name.
     """
     require_known("format", name, FORMATS)
     return FORMATS[name]
@@ -804,14 +790,14 @@ FAMILIES = ("blocks", "blocks-qwen")
 
 
 def format_for(name: str, vocabulary: Container[str]) -> EditFormat:
-    """A format whose special tokens a tokenizer has.
+    """Returns a format that a tokenizer supports.
 
     Args:
-        name: of the format; :data:`AUTO` for blocks, or search-replace without tokens for it.
+        name: format name; :data:`AUTO` for blocks, or search-replace if the tokens are missing.
         vocabulary: the tokenizer's tokens.
 
     Raises:
-        ConfigError: for an unknown format, or one whose tokens are missing; names those that fit.
+        ConfigError: for an unknown format, or missing tokens; lists the supported formats.
     """
     lacking = {
         form.name: [mark for mark in form.trained if mark not in vocabulary]
@@ -829,10 +815,10 @@ def format_for(name: str, vocabulary: Container[str]) -> EditFormat:
 
 
 def read_prompt(name: str, prompt: str) -> tuple[Edit, int] | None:
-    """Parses a prompt of one of our own formats, to display it; None for other formats.
+    """Parses a prompt of this toolkit's formats, to display it; None for other formats.
 
     Returns:
-        The moment, whose file is the window alone; the window's first line in the file, from 1.
+        The edit state, whose file is only the window; the window's first line in the file, from 1.
     """
     marks = next((m for m in (STARCODER, QWEN) if m.all == FORMATS[name].marks), None)
     if marks is None or not prompt.startswith(marks.file) or not prompt.endswith(marks.answer):

@@ -1,19 +1,19 @@
-"""Moments of editing as training data: from the change of a file, and from refactorings.
+"""Generates edit states as training data, from file changes and from refactorings.
 
-An example is a file. If its ``meta`` holds a change (``new``, the text after it, or ``diff``, a
-unified diff), moments of that change are drawn. Python files are also refactored, after the change
-if there is one. If its ``meta`` holds a proposal of the language server (:data:`LOGGED`), the right
-edit is the proposal if the user kept it, and none if the user turned it down.
+An example is a file. If its ``meta`` has a change (``new``, the text after it, or ``diff``, a
+unified diff), edit states of that change are sampled. Python files are also refactored, after the
+change, if any. If its ``meta`` has a proposal of the language server (:data:`LOGGED`), the correct
+edit is the proposal if the user kept it, and no edit if the user rejected it.
 
 Skipped, and counted by reason: files without an allowed license (``license``), vendored and
 generated files, commits of formatters, reverts and version bumps (``subject``), changes that only
 move lines or format, and changes that are too large or too repetitive (``repetitive``). Likely
 secrets and addresses are replaced first.
 
-The trained segment of a text is the answer in one of the formats of
-:mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
-``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
-have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With
+The trained segment of a text is the answer in a format of
+:mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the edit state, the
+``refactoring``, if any, the ``format``, and the special tokens that the vocabulary must contain
+(``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With
 ``keep_moments``, ``meta["moment"]`` is the :class:`codegen.records.Edit`.
 """
 
@@ -75,7 +75,7 @@ PERMISSIVE = (
 LOGGED = (
     "path", "history", "window", "cursor", "proposed", "shown", "accepted", "kept", "unchanged",
 )  # fmt: skip
-"""What :mod:`codegen.server.edit_history` writes of a proposal, beside the text."""
+"""The keys that :mod:`codegen.server.edit_history` writes for a proposal, besides the text."""
 _ADDRESS = re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 _VENDORED = re.compile(
     r"(?:^|/)(?:_?vendor(?:ed)?|third[_-]party|external|node_modules|site-packages|dist|build"
@@ -88,12 +88,12 @@ _SUBJECT = re.compile(
     r"pyupgrade|reformat|run formatter)\b",
     re.IGNORECASE,
 )
-_TRIES = 4  # draws without a usable moment before another kind is tried
+_TRIES = 4  # failed draws before another kind is tried
 _MOST_LINES, _MOST_CHANGED = 5000, 200
 
 
 class Unsuitable(SkippedExample):
-    """An example gives no moments of editing; the module's docstring lists the reasons."""
+    """An example has no usable edit state; the module's docstring lists the reasons."""
 
     subject = "No next edit"
 
@@ -111,7 +111,7 @@ class _Refactoring(NamedTuple):
 
 
 class Edits(MadeTogether, Config):
-    """The next edit at moments of a file's change and of refactorings."""
+    """Make edit states with their next edits from file changes and refactorings."""
 
     format: str = setting(
         formats.AUTO,
@@ -132,15 +132,15 @@ class Edits(MadeTogether, Config):
         metavar="KIND,...",
         shown="all",
     )
-    nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
+    nothing: float = setting(0.15, "Fraction of edit states without a next edit.", ge=0, le=1)
     hard: float = keyed(
         0.0,
-        "Share of these at which an edit seems due: a comment or white space was typed, or a "
-        "replaced word is left in a string, a comment or another scope.",
+        "Fraction of these with a misleading cue: a typed comment or whitespace, or a "
+        "replaced word left in a string, a comment or another scope.",
         ge=0,
         le=1,
     )
-    unfinished: float = keyed(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
+    unfinished: float = keyed(0.2, "Fraction of edit states in the middle of an edit.", ge=0, le=1)
     above: int = keyed(10, "Lines of the window above the cursor.", ge=0)
     below: int = keyed(10, "Lines of the window below the cursor.", ge=0)
     history: int = keyed(6, "Maximum number of past edits shown.", ge=0)
@@ -154,8 +154,8 @@ class Edits(MadeTogether, Config):
     )
     keep_moments: bool = setting(
         False,
-        "Also store each moment (file, history, window, cursor, target) in meta, for reinforcement "
-        "and evaluation on it.",
+        "Also store each edit state (file, history, window, cursor, target) in meta, for "
+        "reinforcement and evaluation.",
     )
     licenses: str = setting(
         ",".join(PERMISSIVE),
@@ -178,24 +178,22 @@ class Edits(MadeTogether, Config):
         if self.nothing + self.unfinished > 1:
             raise ConfigError(
                 f"nothing and unfinished are {self.nothing} and {self.unfinished}.",
-                "Give shares that sum to at most 1.",
+                "Set fractions that sum to at most 1.",
             )
         for name in ("since", "until"):
             day = getattr(self, name)
             try:
-                date.fromisoformat(f"{day or 2000}-01-01"[:10])  # a year or a month will do
+                date.fromisoformat(f"{day or 2000}-01-01"[:10])  # a year or a month is enough
             except ValueError:
-                raise ConfigError(
-                    f"{name} is {day!r}.", "Give a date such as 2025-01-31."
-                ) from None
+                raise ConfigError(f"{name} is {day!r}.", "Use a date such as 2025-01-31.") from None
         if self.until and self.since >= self.until:
             raise ConfigError(
-                f"since is {self.since} and until {self.until}.", "Give an earlier since."
+                f"since is {self.since} and until {self.until}.", "Set an earlier since."
             )
 
     @property
     def _formats(self) -> Sequence[str]:
-        """The format of the texts, and those that it may be turned into for another tokenizer."""
+        """The format of the texts, and its equivalents for other tokenizers."""
         return formats.FAMILIES if self.format == formats.AUTO else (self.format,)
 
     @property
@@ -203,9 +201,9 @@ class Edits(MadeTogether, Config):
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
     def generate_many(self, items):
-        """What :meth:`generate` yields or raises for each item, with one call of the linter.
+        """Returns the texts of each item, or its error, with one call of the linter.
 
-        It raises :class:`Unsuitable`, with the reason.
+        The error is :class:`Unsuitable`, with the reason.
         """
         found: list[tuple[_Change | None, list[_Refactoring]] | list[TrainingText] | CodegenError]
         found = []
@@ -226,10 +224,8 @@ class Edits(MadeTogether, Config):
             for f, (example, rng) in zip(found, items, strict=True)
         ]
 
-    # --- reading an example -------------------------------------------------------------------
-
     def _read(self, example: Example) -> tuple[str, _Change | None]:
-        """The text to refactor, and the change if there is one."""
+        """Returns the text to refactor, and the change or None."""
         meta = example.meta
         path = _path_of(example)
         _require(
@@ -278,7 +274,7 @@ class Edits(MadeTogether, Config):
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
-        """The ids of refactorings that add no finding of the language's check."""
+        """Returns the ids of refactorings without new findings of the language's check."""
         found: set[int] = set()
         for language in sorted({one.language for one in refactorings}):
             own = [one for one in refactorings if one.language == language]
@@ -298,10 +294,8 @@ class Edits(MadeTogether, Config):
             }
         return found
 
-    # --- texts -----------------------------------------------------------------------------------
-
     def _logged(self, example: Example) -> TrainingText:
-        """The text of a proposal that an editor was shown, by what became of it."""
+        """Returns the text of a logged proposal, by its outcome."""
         edit = _outcome(example)
         _require(self._fits(edit), "too_long", f"over {self.characters} characters.")
         return self._text(example, 0, edit, "")
@@ -334,10 +328,10 @@ class Edits(MadeTogether, Config):
         if texts:
             return texts
         reason = max(reasons, key=lambda name: reasons[name]) if reasons else "no_moment"
-        return Unsuitable(reason, "none of its moments can be written.")
+        return Unsuitable(reason, "none of its edit states can be written.")
 
     def _moment(self, session: Session, rng: random.Random) -> Edit | None:
-        """A moment of a session that fits; None if none was found."""
+        """Samples an edit state that fits the size limit; None if none was found."""
         count = len(session.hunks)
         drawn = rng.random()
         for attempt in range(_TRIES + 2):
@@ -365,7 +359,7 @@ class Edits(MadeTogether, Config):
         return (is_hard and hard_negative(session, view, rng)) or nothing(session, view, rng)
 
     def _views(self) -> Iterator[View]:
-        """The requested view, then smaller ones."""
+        """Yields the requested view, then smaller ones."""
         yield View(self.above, self.below, self.history)
         for share in (2, 3):
             yield View(self.above // share, self.below // share, max(1, self.history // share), 400)
@@ -378,7 +372,7 @@ class Edits(MadeTogether, Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form, *others = (formats.FORMATS[name] for name in self._formats)
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        for other in others:  # whose marks must not be in the text either
+        for other in others:  # their marks must not be in the text either
             other.check(edit)
             other.answer(edit)
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
@@ -395,13 +389,13 @@ class Edits(MadeTogether, Config):
 
 
 def _program(text: str, language: str) -> Program | Script | None:
-    """The program; None if it is in another language, or cannot be read."""
+    """Parses a program; None if its language is unsupported or it has errors."""
     if language in ("javascript", "typescript"):
         from codegen.methods.edits.javascript import script_of
 
         try:
             return script_of(text, language)
-        except MachineError:  # its grammar is not installed: changes are used all the same
+        except MachineError:  # its grammar is not installed: changes are still used
             return None
     try:
         return Program(text) if language == "python" else None
@@ -410,7 +404,7 @@ def _program(text: str, language: str) -> Program | Script | None:
 
 
 def _outcome(example: Example) -> Edit:
-    """The moment of a proposal with the right edit, as far as its outcome shows it."""
+    """Returns the edit state of a proposal, with the correct edit inferred from its outcome."""
     meta = example.meta
     try:
         row = {
@@ -426,7 +420,7 @@ def _outcome(example: Example) -> Edit:
         }
         edit = from_dict(Edit, row, "the proposal")
         if not isinstance(edit.target, str):
-            raise InputError("the proposal: proposed is no text.")
+            raise InputError("the proposal: proposed is not a string.")
         if not 0 <= edit.cursor <= len(edit.text):
             raise InputError(f"the proposal: cursor is {edit.cursor}.")
     except InputError as error:
@@ -436,8 +430,10 @@ def _outcome(example: Example) -> Edit:
     if meta.get("kept") is True:
         return edit
     is_seen = meta.get("shown") is True or meta.get("accepted") is True
-    _require(is_seen, "unseen", "the editor did not report that it was shown.")
-    _require(meta.get("unchanged") is True, "changed", "the user changed the window otherwise.")
+    _require(is_seen, "unseen", "the editor did not report it as shown.")
+    _require(
+        meta.get("unchanged") is True, "changed", "the user changed the window in another way."
+    )
     return replace(edit, target=formats.window_text(edit), category="nothing")
 
 
@@ -452,13 +448,13 @@ def _require(holds: object, reason: str, detail: str) -> None:
 
 
 def _check_change(before: str, after: str, language: str) -> None:
-    """Refuses changes that are no evidence of a next edit."""
+    """Raises Unsuitable for changes that are not evidence of a next edit."""
     old, new = lines_of(before), lines_of(after)
     try:
         hunks = difference(old, new)
     except InputError as error:
         raise Unsuitable("repetitive", error.message) from None
-    _require(bool(hunks), "unchanged", "nothing has changed.")
+    _require(bool(hunks), "unchanged", "the text is unchanged.")
     removed = [line for h in hunks for line in old[h.start : h.end]]
     added = [line for h in hunks for line in h.new]
     size = len(removed) + len(added)
@@ -467,7 +463,11 @@ def _check_change(before: str, after: str, language: str) -> None:
     is_format = "".join(before.split()) == "".join(after.split())
     if not is_format and language == "python":
         trees = (_tree(before), _tree(after))
-        _require(trees[1] is not None or trees[0] is None, "syntax_error", "it is broken after.")
+        _require(
+            trees[1] is not None or trees[0] is None,
+            "syntax_error",
+            "it does not parse after the change.",
+        )
         is_format = trees[0] is not None and trees[0] == trees[1]
         is_format &= not any("#" in line for line in (*removed, *added))
     _require(not is_format, "formatting_only", "only the layout has changed.")

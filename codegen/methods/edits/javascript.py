@@ -1,14 +1,13 @@
-"""Refactorings of JavaScript and TypeScript that call for a consistent next edit.
+"""Refactorings of JavaScript and TypeScript that require a consistent next edit.
 
-Those of :mod:`codegen.methods.edits.refactorings` that can be made without types: ``rename``,
+The subset of :mod:`codegen.methods.edits.refactorings` that does not need types: ``rename``,
 ``signature`` (a function's name), ``parameter``, ``field`` (of a constructor), ``import``,
-``deletion`` and ``literal``. What a name refers to is read by the tables of
-:mod:`codegen.lintseq.languages`, and after a renaming each name must refer to the same declaration
-as before. The generator checks the programs before and after by their grammar or, if asked, by V8
-and TypeScript's compiler.
+``deletion`` and ``literal``. Names are resolved by the tables of :mod:`codegen.lintseq.languages`,
+and after a renaming each name must refer to the same declaration as before. The generator checks
+the programs before and after by their grammar or, optionally, by V8 and TypeScript's compiler.
 
-Limits: exported functions are not changed, since their uses may be in other files; those of a
-script without modules may be as well, and are not followed.
+Limits: exported functions are not changed, since their uses may be in other files; a script without
+modules may also be used in other files, which are not tracked.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _STATEMENTS = ("expression_statement", "lexical_declaration")
 
 
 class Script:
-    """A program, its lines, and what its names refer to.
+    """A program, its lines, and the declarations of its names.
 
     Raises:
         UnsupportedProgram: if the language's grammar finds an error, or it is nested too deeply.
@@ -61,11 +60,11 @@ class Script:
         return REFACTORINGS
 
     def accepts(self, text: str) -> bool:
-        """Whether a text is a program by the grammar."""
+        """Returns True if the grammar accepts a text."""
         return not error_line(parser_for(self.grammar.name).parse(text.encode()).root_node)
 
     def place(self, node: Node) -> Piece | None:
-        """A node on one line as a piece with its own text; None if it has several."""
+        """Returns a single-line node as a piece with its own text; None if it has several lines."""
         (row, start), (last, end) = node.start_point, node.end_point
         if row != last:
             return None
@@ -75,17 +74,17 @@ class Script:
         return Piece(row, first, first + len(text), text)
 
     def hunks(self, pieces: Sequence[Piece]) -> list[Hunk]:
-        """One hunk for each line that the pieces change, from top to bottom."""
+        """Returns one hunk per line that the pieces change, from top to bottom."""
         return hunks_of(self.lines, pieces)
 
     def nodes(self, *kinds: str) -> Iterator[Node]:
-        """The nodes of some types; only of nodes that have children."""
+        """Yields the nodes of some types; only nodes with children."""
         for kind in kinds:
             yield from self.reader.nodes.get(kind, ())
 
     def places(self, binding: Binding) -> list[Node]:
-        """The identifier that declares a name, and those that use it; none if it is written
-        otherwise somewhere, or is declared several times.
+        """Returns the identifier that declares a name, and those that use it; empty if it is
+        written differently somewhere, or is declared several times.
         """
         size = len(binding.name.encode())
         root = self.reader.tree.root_node
@@ -102,7 +101,7 @@ class Script:
         return leaves
 
     def references(self) -> list[tuple[int, ...]]:
-        """For each use of a name, from top to bottom, the declarations it refers to."""
+        """Returns the declarations of each use of a name, from top to bottom."""
         found: dict[int, list[int]] = {use.leaf.start_byte: [] for use in self.reader.uses}
         for number, binding in enumerate(self.reader.bindings):
             for use in (*binding.reads, *binding.writes):
@@ -111,7 +110,7 @@ class Script:
 
 
 def script_of(text: str, language: str) -> Script | None:
-    """The program; None if it has an error or names that nobody can follow."""
+    """Parses a program; None if it has an error or names that cannot be resolved."""
     if re.search(r"\beval\s*\(|\bwith\s*\(", text):
         return None
     try:
@@ -135,7 +134,7 @@ def _new_name(script: Script, name: str, rng: random.Random) -> str:
 
 
 def _renamed(script: Script, binding: Binding, new: str) -> list[Hunk]:
-    """The hunks that rename a declared name; none if a name would mean something else then."""
+    """Returns the hunks that rename a declared name; empty if another name would change meaning."""
     pieces = [script.place(leaf) for leaf in script.places(binding)]
     if None in pieces or new in script.words:
         return []
@@ -145,7 +144,7 @@ def _renamed(script: Script, binding: Binding, new: str) -> list[Hunk]:
 
 
 def rename(script: Script, rng: random.Random) -> list[Hunk]:
-    """A variable or parameter of a function."""
+    """Renames a variable or parameter of a function."""
     local = [b for b in script.reader.bindings if not _is_global(b) and len(b.name) > 1]
     for binding in shuffled(local, rng):
         around = script.places(binding)[:1]
@@ -166,7 +165,7 @@ def _has(node: Node, kind: str) -> bool:
 
 
 def _functions(script: Script, rng: random.Random) -> Iterator[tuple[Binding, list[Node]]]:
-    """The module's functions that are not exported, each with its calls: its only uses."""
+    """Yields non-exported module functions that are only called, with their calls."""
     for binding in shuffled(script.reader.bindings, rng):
         node = binding.node
         if not _is_global(binding) or node.type != "function_declaration":
@@ -184,7 +183,7 @@ def _functions(script: Script, rng: random.Random) -> Iterator[tuple[Binding, li
 
 
 def signature(script: Script, rng: random.Random) -> list[Hunk]:
-    """The name of a function of the module."""
+    """Renames a function of the module."""
     for binding, _ in _functions(script, rng):
         hunks = _renamed(script, binding, _new_name(script, binding.name, rng))
         first = [hunk for hunk in hunks if hunk.start == binding.node.start_point.row]
@@ -194,8 +193,8 @@ def signature(script: Script, rng: random.Random) -> list[Hunk]:
 
 
 def _parts(list_: Node | None) -> list[Node] | None:
-    """The plain names, with a type or without, or the arguments in parentheses; None if there is
-    another thing among them.
+    """Returns the names (with or without a type) or arguments in parentheses; None if the list has
+    other elements.
     """
     if list_ is None or list_.type not in ("formal_parameters", "arguments"):
         return None
@@ -215,7 +214,7 @@ def _parts(list_: Node | None) -> list[Node] | None:
 
 
 def parameter(script: Script, rng: random.Random) -> list[Hunk]:
-    """A parameter in the signature, then the argument in the calls."""
+    """Adds a parameter to the signature, then the argument to the calls."""
     for binding, calls in _functions(script, rng):
         lists = [_parts(binding.node.child_by_field_name("parameters"))]
         lists += [_parts(call.child_by_field_name("arguments")) for call in calls]
@@ -233,7 +232,7 @@ def parameter(script: Script, rng: random.Random) -> list[Hunk]:
 
 
 def add_field(script: Script, rng: random.Random) -> list[Hunk]:
-    """A parameter of a constructor, then the field that keeps it."""
+    """Adds a parameter to a constructor, then the field that stores it."""
     for method in shuffled(script.nodes("method_definition"), rng):
         name, body = (method.child_by_field_name(part) for part in ("name", "body"))
         parts = _parts(method.child_by_field_name("parameters"))
@@ -259,7 +258,7 @@ def add_field(script: Script, rng: random.Random) -> list[Hunk]:
 
 
 def literal(script: Script, rng: random.Random) -> list[Hunk]:
-    """A number or text that a function has on several lines, and nothing else has."""
+    """Changes a number or string that occurs on several lines of one function only."""
     kinds = ("function_declaration", "method_definition", "arrow_function", "function_expression")
     for function in shuffled(script.nodes(*kinds), rng):
         places: dict[str, list[Piece]] = defaultdict(list)
@@ -290,7 +289,7 @@ def literal(script: Script, rng: random.Random) -> list[Hunk]:
 
 
 def _inside(node: Node) -> Iterator[Node]:
-    """All nodes in a node."""
+    """Yields all descendants of a node."""
     left = [node]
     while left:
         yield (one := left.pop())
@@ -298,12 +297,12 @@ def _inside(node: Node) -> Iterator[Node]:
 
 
 def deletion(script: Script, rng: random.Random) -> list[Hunk]:
-    """The only line that uses an import, then the import."""
+    """Deletes the only line that uses an import, then the import."""
     return without_import(_imports(script), rng)
 
 
 def _imports(script: Script) -> Iterator[tuple[int, int]]:
-    """Line of an import of one name, and of the only line that uses it, a statement of its own."""
+    """Yields the lines of an import of one name, and of its only use, a separate statement."""
     reader = script.reader
     for binding in reader.bindings:
         if not _is_global(binding) or script.words[binding.name] != 2:
@@ -323,7 +322,7 @@ def _imports(script: Script) -> Iterator[tuple[int, int]]:
             node = node.parent
         if node is None or not script.place(node) or not reader.unit_of.get(node.id):
             continue
-        # The statement's value must not be needed, and its block must keep another one.
+        # The statement's value must be unused, and its block must keep another statement.
         own = [b for b in reader.bindings if _contains(node, b.since)]
         is_needed = any(b.reads or b.writes for b in own)
         around = node.parent

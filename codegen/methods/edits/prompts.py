@@ -1,18 +1,18 @@
-r"""Prompts that editors wrote for Zed's models, taken apart: ``zeta``, ``zeta2`` and ``zeta2_1``.
+r"""Parses editors' prompts for Zed's models: ``zeta``, ``zeta2`` and ``zeta2_1``.
 
 Zed and cursortab.nvim send such prompts to a server that completes text.
-:func:`read_editor_prompt` turns one back into a moment of editing, so that any model can answer it
-in a format of its own; :attr:`EditorPrompt.answer` writes what the editor expects.
+:func:`read_editor_prompt` converts one to an edit state, so that any model can answer it in its own
+format; :attr:`EditorPrompt.answer` writes the answer that the editor expects.
 
 ``zeta2_1`` (V0318SeedMultiRegions of Zed's ``zeta_prompt``) has the frame of ``zeta2``, and tags
 within the region instead of lines around it: ``<|marker_1|>block<|marker_2|>block<|marker_3|>``.
 The answer is the new text between two tags.
 
-"No edit" is answered by nothing, in ``zeta`` by the region as it was. Zed takes the word for it in
-Zeta 2's training, NO_EDITS, for the new text.
+"No edit" is an empty answer, in ``zeta`` the unchanged region. Zed would insert NO_EDITS, the word
+from Zeta 2's training, as the new text.
 
-Limits: the moment's file is the excerpt in the prompt. Of the history, changes of that file are
-read; one whose lines were changed again later is at no line, after the end.
+Limits: the edit state's file is the excerpt in the prompt. Only history changes of that file are
+read; one whose lines were changed later has no location and is placed after the end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EditorPrompt:
     """A prompt of an editor.
 
     Attributes:
-        edit: the moment; its window is the region that the editor lets the model rewrite.
+        edit: edit state; its window is the region that the model may rewrite.
         answer: new text of the region -> the answer that the editor expects.
     """
 
@@ -54,7 +54,7 @@ class EditorPrompt:
 
 
 def read_editor_prompt(prompt: str) -> EditorPrompt | None:
-    """Takes a prompt apart; None if it is not in one of the formats.
+    """Parses a prompt; None if it is not in one of the formats.
 
     Raises:
         InputError: if it is in one of them and a part is missing.
@@ -63,7 +63,7 @@ def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     if not is_zeta and not (
         prompt.startswith(_SUFFIX) and (_CURRENT in prompt or _TAG.search(prompt))
     ):
-        return None  # perhaps an ordinary gap to fill
+        return None  # maybe an ordinary infilling prompt
     if len(prompt) > _LONGEST:
         raise InputError(f"The prompt of a next edit has over {_LONGEST} characters.")
     if is_zeta:
@@ -145,14 +145,11 @@ def _read_tags(path: str, history: str, text: str, below: str) -> EditorPrompt:
 
 
 def _written(name: str, edit: Edit, after: str, none: str) -> str:
-    """The answer in a format; ``none`` if the model wrote a mark of the format."""
+    """Writes the answer in a format; ``none`` if the model wrote a mark of the format."""
     try:
         return FORMATS[name].answer(replace(edit, target=after))
     except Unwritable:
         return none
-
-
-# --- a moment from its parts ---------------------------------------------------------------------
 
 
 def _moment(
@@ -163,7 +160,7 @@ def _moment(
     cursor: str,
     events: Iterator[tuple[str, str]],
 ) -> Edit:
-    """The moment with the region as its window.
+    """Builds the edit state with the region as its window.
 
     Args:
         cursor: the mark of the cursor in the region.
@@ -184,13 +181,13 @@ def _moment(
 
 
 def _headed(section: str) -> Iterator[tuple[str, str]]:
-    """The events of a section in which each begins with the file's names."""
+    """Yields the events of a section in which each starts with file names."""
     _, *parts = _HEADER.split(section[-_HISTORY:])
     return zip(parts[::2], parts[1::2], strict=True)
 
 
 def _changes(path: str, hunk: str, lines: list[str]) -> Iterator[Change]:
-    """The changes of one hunk, where they are among the lines of the excerpt."""
+    """Yields the changes of one hunk, located in the lines of the excerpt."""
     old, new = [], []
     for line in lines_of(hunk if hunk.endswith("\n") else f"{hunk}\n"):
         if line[0] in " -":

@@ -1,7 +1,7 @@
-"""Refactorings of a Python program that call for a consistent next edit.
+"""Refactorings of a Python program that require a consistent next edit.
 
-Each is a list of hunks in the order of writing; after the first, the others keep the program right.
-Some change the program; others take a part out of it, and the hunks bring it back (``parameter``,
+Each is a list of hunks in writing order; after the first, the others make the program consistent.
+Some change the program; others remove a part of it, and the hunks restore it (``parameter``,
 ``field``, ``import``, ``annotation``).
 
 - ``rename``: a local variable or parameter, at its first place -> its other uses.
@@ -14,12 +14,12 @@ Some change the program; others take a part out of it, and the hunks bring it ba
 - ``literal``: one of several equal constants -> the others.
 - ``annotation``: the return type of one function -> the same type of another.
 - ``docstring``: a parameter's name -> its entry in the docstring, and its uses.
-- ``test``: a test beside a function, of the examples in its docstring -> the same for others.
+- ``test``: a test next to a function, from the examples in its docstring -> the same for others.
 
-Uncertain refactorings are not made: each checks the syntax tree, and :func:`refactored` compiles
-the program before and after. The generator runs a linter on many programs at once. Limits:
-attributes and names of other files are not followed; only names, arguments and statements on one
-line are moved.
+Uncertain refactorings are skipped: each checks the syntax tree, and :func:`refactored` compiles the
+program before and after. The generator runs a linter on many programs at once. Limits: attributes
+and names of other files are not tracked; only names, arguments and statements on one line are
+moved.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ class Piece(NamedTuple):
 
 
 class Subject(Protocol):
-    """What can be refactored: a program of some language."""
+    """A program that can be refactored."""
 
     lines: list[str]
 
     @property
     def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
-        """The refactorings of the language, by kind."""
+        """Refactorings of the language, by kind."""
         ...
 
     def accepts(self, text: str) -> bool:
-        """Whether a text is a program of the language."""
+        """Returns True if a text is a valid program of the language."""
         ...
 
 
@@ -79,8 +79,8 @@ class Program:
     """A program, its lines and its syntax tree.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: if Python cannot parse it, or counts its lines
-            otherwise.
+        SyntaxError, ValueError, RecursionError: if Python cannot parse it, or numbers its lines
+            differently.
     """
 
     def __init__(self, text: str) -> None:
@@ -100,7 +100,7 @@ class Program:
         }
 
     def place(self, node: ast.expr | ast.arg | ast.stmt | ast.keyword) -> Piece | None:
-        """A node on one line as a piece with its own text; None if it has several."""
+        """Returns a single-line node as a piece with its own text; None if it has several lines."""
         if node.end_lineno != node.lineno or id(node) in self.in_strings:
             return None
         line = self.lines[node.lineno - 1]
@@ -115,15 +115,15 @@ class Program:
 
     @property
     def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
-        """The refactorings of this language."""
+        """Refactorings of this language, by kind."""
         return REFACTORINGS
 
     def accepts(self, text: str) -> bool:
-        """Whether Python compiles a text."""
+        """Returns True if Python compiles a text."""
         return compiles(text)
 
     def calls(self, name: str) -> list[ast.Call]:
-        """Calls of a function by its bare name."""
+        """Returns the calls of a function by its bare name."""
         return [
             n
             for n in self.nodes
@@ -131,7 +131,7 @@ class Program:
         ]
 
     def uses(self, name: str) -> list[ast.Name]:
-        """All places of a bare name."""
+        """Returns all occurrences of a bare name."""
         return [n for n in self.nodes if isinstance(n, ast.Name) and n.id == name]
 
 
@@ -165,17 +165,14 @@ def _new_name(program: Program, name: str, rng: random.Random) -> str:
 
 
 def shuffled(items: Iterable, rng: random.Random) -> list:
-    """The items in a random order."""
+    """Returns the items in random order."""
     found = list(items)
     rng.shuffle(found)
     return found
 
 
-# --- changes of the program ----------------------------------------------------------------------
-
-
 def rename(program: Program, rng: random.Random) -> list[Hunk]:
-    """A local name of a function."""
+    """Renames a local name of a function."""
     for function in shuffled(program.functions, rng):
         for name in shuffled(sorted(_locals(program, function)), rng):
             if pieces := _renamed(program, function, name, _new_name(program, name, rng)):
@@ -186,7 +183,7 @@ def rename(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def _locals(program: Program, function: Function) -> set[str]:
-    """Parameters and variables of a function whose names have no other meaning."""
+    """Returns a function's parameters and variables whose names have no other meaning."""
     inner = [n for n in ast.walk(function) if n is not function]
     if any(isinstance(n, (ast.Global, ast.Nonlocal, ast.ClassDef)) for n in inner):
         return set()
@@ -207,7 +204,7 @@ def _locals(program: Program, function: Function) -> set[str]:
 
 
 def _renamed(program: Program, function: Function, name: str, new: str) -> list[Piece]:
-    """The places of a local name with the new one; none if it can't be renamed."""
+    """Returns the renamed occurrences of a local name; empty if it cannot be renamed."""
     places: list[ast.Name | ast.arg] = [a for a in parameters_of(function.args) if a.arg == name]
     places += [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
     found = [p for p in map(program.place, places) if p]
@@ -223,7 +220,7 @@ def _is_store(name: ast.Name) -> bool:
 
 
 def _tree(program: Program, hunks: Sequence[Hunk]) -> str:
-    """The dump of the tree after the hunks; "" if it does not parse."""
+    """Returns the dump of the tree after the hunks; "" if it does not parse."""
     try:
         return ast.dump(parse("".join(apply(program.lines, sorted(hunks)))))
     except (SyntaxError, ValueError):
@@ -231,7 +228,7 @@ def _tree(program: Program, hunks: Sequence[Hunk]) -> str:
 
 
 def _dump(tree: ast.AST, names: Mapping[str, str], within: ast.AST | None = None) -> str:
-    """The dump of the tree with bare names and functions renamed, in one node or everywhere."""
+    """Dumps the tree with bare names and functions renamed, in one node or everywhere."""
     copied = copy.deepcopy(tree)
     if within is not None:
         pairs = zip(ast.walk(tree), ast.walk(copied), strict=True)
@@ -263,7 +260,7 @@ class _Renamed(ast.NodeTransformer):
 
 
 def signature(program: Program, rng: random.Random) -> list[Hunk]:
-    """The name of a function of the module, or the order of its last two parameters."""
+    """Renames a module function, or swaps its last two parameters."""
     top = [f for f in program.tree.body if isinstance(f, ast.FunctionDef)]
     for function in shuffled(top, rng):
         name, calls = function.name, program.calls(function.name)
@@ -306,7 +303,7 @@ def _swapped(program: Program, pair: Sequence[ast.expr | ast.arg]) -> list[Piece
 
 
 def literal(program: Program, rng: random.Random) -> list[Hunk]:
-    """A number or text that a function has on several lines."""
+    """Changes a number or string that a function has on several lines."""
     for function in shuffled(program.functions, rng):
         places: dict[tuple[type, object], list[Piece]] = defaultdict(list)
         docs = {id(n.value) for n in ast.walk(function) if isinstance(n, ast.Expr)}
@@ -333,7 +330,7 @@ _SIMPLE = (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.Constant, ast.
 
 
 def variable(program: Program, rng: random.Random) -> list[Hunk]:
-    """A name for an expression without calls that statements of one block share."""
+    """Adds a variable for a call-free expression that occurs in several statements of a block."""
     blocks = [body for n in program.nodes for body in _bodies(n)]
     for body in shuffled(blocks, rng):
         places: dict[str, list[ast.expr]] = defaultdict(list)
@@ -376,7 +373,7 @@ def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def _changes(statements: Sequence[ast.stmt], names: set[str]) -> bool:
-    """Whether statements may change the value of an expression of these names."""
+    """Returns True if statements may change the value of an expression of these names."""
     for statement in statements:
         for node in ast.walk(statement):
             if isinstance(node, (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, *_SCOPES)):
@@ -402,12 +399,12 @@ def _stem(node: ast.AST) -> str:
 
 
 def deletion(program: Program, rng: random.Random) -> list[Hunk]:
-    """The only line that uses an import, then the import."""
+    """Deletes the only line that uses an import, then the import."""
     return without_import(_imports(program), rng)
 
 
 def without_import(pairs: Iterable[tuple[int, int]], rng: random.Random) -> list[Hunk]:
-    """Deletes a use and then its import: one of the pairs of an import's line and its use's."""
+    """Deletes a use and then its import, for one of the pairs (import line, use line)."""
     found = list(pairs)
     if not found:
         return []
@@ -416,7 +413,7 @@ def without_import(pairs: Iterable[tuple[int, int]], rng: random.Random) -> list
 
 
 def _imports(program: Program) -> Iterator[tuple[int, int]]:
-    """Line of an import of one name, and of the only line that uses it, a statement of its own."""
+    """Yields the lines of an import of one name, and of its only use, a separate statement."""
     counted = Counter(n.id for n in program.nodes if isinstance(n, ast.Name))
     words = Counter(re.findall(r"\w+", program.text))
     single = {
@@ -448,11 +445,8 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-# --- parts taken out and brought back ---------------------------------------------------------
-
-
 def without(program: Any, nodes: Sequence[Any], index: int) -> Piece | None:
-    """A piece that removes an element of a list on one line, with a comma."""
+    """Returns a piece that removes an element of a single-line list, with a comma."""
     places = [program.place(node) for node in nodes]
     if any(p is None or p.line != places[0].line for p in places):  # type: ignore[union-attr]
         return None
@@ -470,14 +464,14 @@ def without(program: Any, nodes: Sequence[Any], index: int) -> Piece | None:
 
 
 def _whole_arguments(function: Function) -> list[ast.arg] | None:
-    """The parameters if each is a name with at most an annotation."""
+    """Returns the parameters if each is a name with at most an annotation, else None."""
     a = function.args
     plain = not (a.posonlyargs or a.kwonlyargs or a.vararg or a.kwarg or a.defaults)
     return list(a.args) if plain and a.args else None
 
 
 def parameter(program: Program, rng: random.Random) -> list[Hunk]:
-    """A parameter in the signature, then the argument in the calls."""
+    """Adds a parameter to the signature, then the argument to the calls."""
     top = [f for f in program.tree.body if isinstance(f, Function)]
     for function in shuffled(top, rng):
         arguments, calls = _whole_arguments(function), program.calls(function.name)
@@ -495,7 +489,7 @@ def parameter(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def add_field(program: Program, rng: random.Random) -> list[Hunk]:
-    """A parameter of ``__init__``, then the attribute that keeps it."""
+    """Adds a parameter to ``__init__``, then the attribute that stores it."""
     makers = [f for f in program.functions if f.name == "__init__" and len(f.body) > 1]
     for function in shuffled(makers, rng):
         arguments = _whole_arguments(function)
@@ -517,7 +511,7 @@ def add_field(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def annotation(program: Program, rng: random.Random) -> list[Hunk]:
-    """The return type of one function, then the same type of others."""
+    """Adds the return type of one function, then the same type to others."""
     by_type: dict[str, list[Piece]] = defaultdict(list)
     for function in program.functions:
         place = program.place(function.returns) if function.returns else None
@@ -538,7 +532,7 @@ _ENTRY = r"\s*(?::param (?:\w+ )?|[*-] )?({name})(?: \([^)]*\))?\s?:.+\n"
 
 
 def docstring(program: Program, rng: random.Random) -> list[Hunk]:
-    """A parameter's name, then its entry in the docstring and its uses."""
+    """Renames a parameter, then its entry in the docstring and its uses."""
     for function in shuffled(program.functions, rng):
         first = function.body[0]
         if not ast.get_docstring(function, clean=False):
@@ -555,16 +549,16 @@ def docstring(program: Program, rng: random.Random) -> list[Hunk]:
     return []
 
 
-_MOST_EXAMPLES = 6  # of a function that gets a test
+_MOST_EXAMPLES = 6  # maximum docstring examples of a tested function
 _BUILTINS = {*dir(builtins)} - {"print"}
 
 
 def add_test(program: Program, rng: random.Random) -> list[Hunk]:
-    """A test beside a function, of the examples in its docstring, then tests of the next two."""
+    """Adds a test after a function, from its docstring's examples, then tests of the next two."""
     found: dict[str, Hunk] = {}
     defined = Counter(f.name for f in program.functions)
     defined.update(n.id for n in program.nodes if isinstance(n, ast.Name) and _is_store(n))
-    if "__repr__" in defined:  # what is shown may equal nothing
+    if "__repr__" in defined:  # the displayed value may not equal any literal
         return []
     for function in program.tree.body:
         if not isinstance(function, ast.FunctionDef) or not function.end_lineno:
@@ -587,14 +581,14 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def _returns(function: ast.FunctionDef) -> bool:
-    """Whether a function returns values and prints nothing that would look like one."""
+    """Returns True if a function returns values and has no output that looks like one."""
     nodes = list(ast.walk(function))
     prints = any(isinstance(n, ast.Name) and n.id in ("print", "sys") for n in nodes)
     return not prints and any(isinstance(n, ast.Return) and n.value for n in nodes)
 
 
 def _asserts(function: ast.FunctionDef) -> list[str]:
-    """The examples of a docstring as assertions; none unless each can be one."""
+    """Converts a docstring's examples to assertions; empty unless all can be converted."""
     try:
         examples = doctest.DocTestParser().get_examples(ast.get_docstring(function) or "")
         found = [_assertion(function.name, example) for example in examples]
@@ -604,13 +598,13 @@ def _asserts(function: ast.FunctionDef) -> list[str]:
 
 
 def _assertion(name: str, example: doctest.Example) -> str:
-    """An example as an assertion; empty if it is not a call of the function with a literal value.
+    """Converts an example to an assertion; empty if it is not a call with a literal value.
 
     The call may be inside calls of built-in functions. Values whose text depends on an order are
     not literal.
 
     Raises:
-        SyntaxError, ValueError, TypeError: if it is no expression with a literal value.
+        SyntaxError, ValueError, TypeError: if it is not an expression with a literal value.
     """
     source, want = example.source.strip(), example.want.strip()
     call, value = parse_expression(source), parse_expression(want)
@@ -646,10 +640,10 @@ _ADDS = ("parameter", "field", "import", "annotation")
 def refactored(
     program: Subject, kind: str, rng: random.Random
 ) -> tuple[list[str], list[Hunk]] | None:
-    """A refactoring of a program: its first lines, and the hunks; None if it has no place for it.
+    """Refactors a program: returns its first lines and the hunks; None if not applicable.
 
     Args:
-        program: the program to change or, if a part is brought back, the result.
+        program: the program to change or, if a part is restored, the result.
     """
     refactor = program.refactorings.get(kind)
     hunks = refactor(program, rng) if refactor else []
@@ -665,7 +659,7 @@ def refactored(
 
 
 def _inverted(before: Sequence[str], after: Sequence[str], hunks: Sequence[Hunk]) -> list[Hunk]:
-    """The hunks from ``before`` to ``after``, in the order of ``hunks``, which lead back."""
+    """Returns the hunks from ``before`` to ``after``, ordered as their inverses ``hunks``."""
     found = []
     for hunk in hunks:
         start = moved(hunk, hunks).start

@@ -1,13 +1,13 @@
-"""From the change of a file to moments of editing, between the hunks of the change.
+"""Converts a file's change to edit states between the hunks of the change.
 
-A commit does not show the order in which it was written; a :class:`Session` puts its hunks in one.
-At a moment the first hunks are made, the last of them perhaps half typed, and the cursor is where a
-user would have it. The target applies the other hunks within the window. Categories:
+A commit does not show the order in which it was written; a :class:`Session` orders its hunks. In an
+edit state the first hunks are applied, the last of them possibly half typed, and the cursor is at a
+plausible location. The target applies the other hunks within the window. Categories:
 
 - ``here``: the next hunk is within a line of the cursor; ``above``, ``below``: it is in the window;
 - ``jump``: it is elsewhere, and the cursor was moved there;
 - ``unfinished``: the last hunk is cut in the middle, and its rest comes first;
-- ``nothing``: everything is done, or the last edit was undone; the window does not change.
+- ``nothing``: all hunks are applied, or the last edit was undone; the window does not change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @
 
 
 class Hunk(NamedTuple):
-    """Lines ``start`` to ``end`` (not included) of the old text become ``new``."""
+    """Replaces lines ``start`` to ``end`` (excluded) of the old text by ``new``."""
 
     start: int
     end: int
@@ -38,12 +38,12 @@ class Hunk(NamedTuple):
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text with their ends."""
+    """Returns the lines of a text with their line ends."""
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 class _Matcher(difflib.SequenceMatcher[str]):
-    """Gives up on very repetitive texts, whose comparison takes cubic time."""
+    """Raises an error for very repetitive texts, whose comparison takes cubic time."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], most_work: int) -> None:
         super().__init__(None, old, new, autojunk=False)
@@ -57,18 +57,18 @@ class _Matcher(difflib.SequenceMatcher[str]):
     ) -> difflib.Match:
         self._work_left -= self._pairs[-1 if ahi is None else ahi] - self._pairs[alo]
         if self._work_left < 0:
-            raise InputError("The texts repeat themselves too much to be compared.")
+            raise InputError("The texts are too repetitive to compare.")
         return super().find_longest_match(alo, ahi, blo, bhi)
 
 
 def difference(old: Sequence[str], new: Sequence[str], most_work: int = 100_000_000) -> list[Hunk]:
-    """The hunks that turn the old lines into the new ones, from top to bottom (difflib).
+    """Returns the hunks that turn the old lines into the new ones, from top to bottom (difflib).
 
     Args:
-        most_work: the most pairs of equal lines to compare; the default takes some seconds.
+        most_work: maximum pairs of equal lines to compare; the default takes a few seconds.
 
     Raises:
-        InputError: if it would take longer, since both repeat the same lines many times.
+        InputError: if the limit is exceeded, since both repeat the same lines many times.
     """
     matcher = _Matcher(old, new, most_work)
     return [
@@ -77,7 +77,7 @@ def difference(old: Sequence[str], new: Sequence[str], most_work: int = 100_000_
 
 
 def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
-    """The lines after the hunks, which go from top to bottom and all refer to ``lines``."""
+    """Applies hunks, from top to bottom, that all refer to ``lines``."""
     result: list[str] = []
     done = 0
     for hunk in hunks:
@@ -88,17 +88,17 @@ def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
 
 
 def moved(hunk: Hunk, made: Sequence[Hunk]) -> Hunk:
-    """The hunk at its lines after other hunks of the same text are made."""
+    """Shifts a hunk to its lines after other hunks of the same text were applied."""
     above = (h for h in made if h[:2] < hunk[:2])  # also an insertion above the same line
     shift = sum(len(h.new) - (h.end - h.start) for h in above)
     return hunk._replace(start=hunk.start + shift, end=hunk.end + shift)
 
 
 def apply_diff(old: str, diff: str) -> str:
-    """The text after a unified diff of one file, which must fit exactly.
+    """Applies a unified diff of one file, which must match exactly.
 
     Raises:
-        InputError: if the diff is malformed or does not fit the text.
+        InputError: if the diff is malformed or does not match the text.
     """
     lines = lines_of(old)
     hunks: list[Hunk] = []
@@ -111,7 +111,7 @@ def apply_diff(old: str, diff: str) -> str:
                 after.append(text)
         first = start - 1 if count else start
         if lines[first : first + len(before)] != before or (hunks and first < hunks[-1].end):
-            raise InputError(f"The diff does not fit the text at line {start}.")
+            raise InputError(f"The diff does not match the text at line {start}.")
         hunks.append(Hunk(first, first + len(before), tuple(after)))
     if not hunks:
         raise InputError("The diff has no hunks.")
@@ -119,9 +119,9 @@ def apply_diff(old: str, diff: str) -> str:
 
 
 def _diff_hunks(diff: str) -> Iterator[tuple[int, int, list[tuple[str, str]]]]:
-    """First old line, number of old lines, and marked lines of each hunk.
+    """Yields the first old line, number of old lines, and marked lines of each hunk.
 
-    The counts in a header say where a hunk ends: a removed line may look like a file's header.
+    A hunk's end follows from its header's counts: a removed line may look like a file's header.
     """
     rows = iter(lines_of(diff))
     row = next(rows, None)
@@ -152,7 +152,7 @@ def _diff_hunks(diff: str) -> Iterator[tuple[int, int, list[tuple[str, str]]]]:
 
 
 def unified(path: str, line: int, old: str, new: str) -> str:
-    """One change as a unified diff with file names and without context.
+    """Returns a change as a unified diff with file names and without context.
 
     Args:
         line: the first changed line, from 0.
@@ -169,14 +169,14 @@ def _range(line: int, count: int) -> str:
 
 
 def marked(mark: str, lines: Sequence[str]) -> str:
-    """The lines after a mark, with git's note after a line without a newline."""
+    """Prefixes lines with a mark, and adds git's note after a line without a newline."""
     return "".join(
         mark + line if line.endswith("\n") else f"{mark}{line}\n{NO_NEWLINE}" for line in lines
     )
 
 
 def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
-    """The smallest range around a hunk whose lines are first found there.
+    """Returns the smallest range around a hunk whose lines have their first match there.
 
     It grows upwards to ``floor``, where the search begins, then downwards. It is empty only if
     there are no lines.
@@ -193,7 +193,7 @@ def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
 
 
 def find(lines: Sequence[str], wanted: Sequence[str], floor: int) -> int:
-    """Where the wanted lines are first found from line ``floor`` on; -1 if nowhere."""
+    """Returns the first match of the wanted lines from line ``floor`` on; -1 if absent."""
     size = len(wanted)
     for place in range(floor, len(lines) - size + 1):
         if list(lines[place : place + size]) == list(wanted):
@@ -209,12 +209,12 @@ _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How much of a moment a model sees.
+    """Size limits of the window and history in a prompt.
 
     Attributes:
         above, below: lines of the window above and below the cursor's line.
-        hunks: the most edits of the history.
-        characters: the most in all of them together; the oldest are dropped.
+        hunks: maximum edits of the history.
+        characters: maximum total characters of these edits; the oldest are dropped.
     """
 
     above: int = 10
@@ -223,11 +223,11 @@ class View:
     characters: int = 800
 
     def window(self, line: int, lines: int) -> tuple[int, int]:
-        """The window around a line of a file with ``lines`` lines."""
+        """Returns the window around a line of a file with ``lines`` lines."""
         return max(0, line - self.above), min(lines, line + self.below + 1)
 
     def history(self, changes: Sequence[Change]) -> tuple[Change, ...]:
-        """The latest changes that fit."""
+        """Returns the latest changes within the limits."""
         kept: list[Change] = []
         size = 0
         for change in reversed(changes[-self.hunks :] if self.hunks else ()):
@@ -240,11 +240,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The change of one file, as hunks in the order in which they are made.
+    """The change of one file, as hunks in editing order.
 
     Attributes:
-        lines: of the file before all edits.
-        hunks: all refer to ``lines``; no two overlap.
+        lines: lines of the file before all edits.
+        hunks: hunks that refer to ``lines`` and do not overlap.
     """
 
     path: str
@@ -254,12 +254,12 @@ class Session:
     def moment(
         self, done: int, view: View, *, typed: str | None = None, line: int | None = None
     ) -> Edit:
-        """The moment after the first ``done`` hunks, without an id.
+        """Returns the edit state after the first ``done`` hunks, without an id.
 
         Args:
-            done: number of hunks made.
-            typed: the typed beginning of the last hunk's new lines, if it is unfinished.
-            line: the cursor's line, by default where the last edit ends.
+            done: number of applied hunks.
+            typed: typed prefix of the last hunk's new lines, if it is unfinished.
+            line: the cursor's line; by default the end of the last edit.
         """
         made = list(self.hunks[:done])
         if typed is not None:
@@ -298,16 +298,16 @@ class Session:
         )
 
     def next_lines(self, done: int) -> tuple[int, int]:
-        """The lines of the next hunk in the file after ``done`` hunks, end not included."""
+        """Returns the lines of the next hunk in the file after ``done`` hunks, end excluded."""
         hunk = moved(self.hunks[done], self.hunks[:done])
         return hunk.start, hunk.end
 
 
 def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
-    """The change from one text to another, its hunks in an order that a user might have chosen.
+    """Orders the hunks of a change as a user might.
 
-    Mostly from top to bottom, often from a hunk in the middle on, at times from the bottom up or in
-    any order.
+    Mostly top to bottom, often starting from a hunk in the middle, sometimes bottom up or in random
+    order.
     """
     lines = lines_of(old)
     hunks = difference(lines, lines_of(new))
@@ -323,7 +323,7 @@ def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
 
 
 def next_edit(session: Session, done: int, view: View) -> Edit:
-    """The moment with ``done`` hunks made and others to come, with its category.
+    """Returns the edit state after ``done`` hunks, with others remaining, and its category.
 
     The cursor is at the end of the last edit if the next one is in the window there, else at the
     next one.
@@ -342,7 +342,7 @@ def next_edit(session: Session, done: int, view: View) -> Edit:
 
 
 def unfinished(session: Session, done: int, view: View, rng: random.Random) -> Edit | None:
-    """The moment in the middle of the last of ``done`` hunks; None if it has nothing to type."""
+    """Returns an edit state within the last of ``done`` hunks; None if it adds no text."""
     whole = "".join(session.hunks[done - 1].new)
     old = "".join(session.lines[session.hunks[done - 1].start : session.hunks[done - 1].end])
     same = 0
@@ -368,10 +368,10 @@ def _pause(text: str, place: int) -> int:
 
 
 def nothing(session: Session, view: View, rng: random.Random) -> Edit:
-    """A moment without a next edit: all done, moved on, or the last edit undone."""
+    """Returns an edit state without a next edit: all done, moved on, or the last edit undone."""
     count = len(session.hunks)
     kind = rng.random()
-    if kind < 0.2:  # made and taken back
+    if kind < 0.2:  # made and undone
         first = session.hunks[0]
         before, after = "".join(session.lines[first.start : first.end]), "".join(first.new)
         path, start = session.path, first.start
@@ -386,11 +386,11 @@ def nothing(session: Session, view: View, rng: random.Random) -> Edit:
 
 
 def hard_negative(session: Session, view: View, rng: random.Random) -> Edit | None:
-    """A moment without a next edit at which one seems due; None if the file has no such place.
+    """Returns an edit state with a misleading cue but no next edit; None if the file has none.
 
-    Everything is done. A comment or a blank line was typed last, or white space at a line's end
-    removed; or the cursor is where a word is left that the edits replaced elsewhere: in a string, a
-    comment or another scope.
+    All hunks are applied. A comment or a blank line was typed last, or trailing whitespace removed;
+    or the cursor is at a remaining word that the edits replaced elsewhere: in a string, a comment
+    or another scope.
     """
     done = session.moment(len(session.hunks), view)
     lines = lines_of(done.text)
@@ -426,7 +426,7 @@ def hard_negative(session: Session, view: View, rng: random.Random) -> Edit | No
 
 
 def undone(changes: Sequence[Change], text: str) -> str:
-    """The text without the last edit; unchanged if there is none, or the text lacks it."""
+    """Reverts the last edit; returns the text unchanged if the edit is missing."""
     lines = lines_of(text)
     if changes:
         last = changes[-1]
@@ -437,7 +437,7 @@ def undone(changes: Sequence[Change], text: str) -> str:
 
 
 def breaks(before: str, after: str, language: str) -> bool:
-    """Whether a Python file parses before an edit and not after it; very long ones are not read."""
+    """Returns True if an edit breaks a Python file's syntax; very long files are not checked."""
     if language != "python" or before.count("\n") > _PARSED_LINES:
         return False
     return _parses(before) and not _parses(after)

@@ -7,10 +7,10 @@ GPT-4 writes the paper's universal code; here ``mode`` chooses:
 * ``llm``: a model, prompted with the paper's seven conventions and an example. With ``min_score``
   it also grades each text (the paper filters by an LLM scorer, whose bound it does not state; we
   recommend 4 of 5).
-* ``hybrid``: the AST's text, to which a model adds comments on the steps and nothing else.
+* ``hybrid``: the AST's text, to which a model adds only comments on the steps.
 
-Limits: ``ast`` and ``hybrid`` take Python only. An ``ast`` text is about as long as the program: it
-is faithful, but not more abstract than the code.
+Limits: ``ast`` and ``hybrid`` support only Python. An ``ast`` text is about as long as the program:
+it is faithful, but not more abstract than the code.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ GRADES = (1, 5)
 def written(
     question: str, answer: str, language: str, style: Style, model: Conversation
 ) -> Plan[str]:
-    """A plan for the universal code of an answer, written by the model."""
+    """Plans the requests for universal code of an answer."""
     prompt = prompts.write_prompt(question, answer, language, style, _example(style.name))
     unicode = block((yield from model.complete(prompt)))
     if not unicode.strip():
-        raise Unusable("empty_answer", "the answer holds no universal code")
+        raise Unusable("empty_answer", "the answer contains no universal code")
     if _squeezed(unicode) == _squeezed(answer):
         raise Unusable("copied_program", "the answer is the program itself")
     if is_python(unicode):
@@ -62,13 +62,13 @@ def written(
 
 
 def commented(question: str, skeleton: Translation, model: Conversation) -> Plan[str]:
-    """A plan for universal code from the AST with comments from the model."""
+    """Plans the requests for comments on universal code from the AST."""
     unicode = block((yield from model.complete(prompts.comment_prompt(question, skeleton.text))))
     return checked_comments(skeleton, unicode)
 
 
 def graded(triple: Triple, least: int, model: Conversation) -> Plan[int]:
-    """A plan for a grade of at least ``least``."""
+    """Plans the requests for a grade of at least ``least``."""
     prompt = prompts.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
     score = grade((yield from model.complete(prompt)))
     if score < least:
@@ -77,14 +77,14 @@ def graded(triple: Triple, least: int, model: Conversation) -> Plan[int]:
 
 
 def invented(snippet: str, language: str, model: Conversation) -> Plan[tuple[str, str]]:
-    """A plan for a question and its answer, inspired by a snippet."""
+    """Plans the requests for a question and its answer, inspired by a snippet."""
     return problem_and_solution(
         (yield from model.complete(prompts.snippet_prompt(snippet, language)))
     )
 
 
 def block(text: str) -> str:
-    """The first Markdown block of an answer, or all of it if there is none; without outer lines."""
+    """Returns the first Markdown block of an answer, or the whole answer without a block."""
     fence = re.search(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n", text, re.MULTILINE)
     if not fence:
         return text.strip("\n").rstrip()
@@ -94,10 +94,10 @@ def block(text: str) -> str:
 
 
 def grade(text: str) -> int:
-    """The grade in an answer: its only number from 1 to 5, "4", "**4**", "Grade: 4/5".
+    """Parses the grade in an answer: its only number from 1 to 5, "4", "**4**", "Grade: 4/5".
 
     Raises:
-        Unusable: if there is none, or several that differ.
+        Unusable: without a grade, or with several different ones.
     """
     lowest, highest = GRADES
     numbers = re.findall(rf"(?<![\d./])([{lowest}-{highest}])(?![\d]|\.\d)", text)
@@ -107,7 +107,7 @@ def grade(text: str) -> int:
 
 
 def is_python(text: str) -> bool:
-    """Whether a text is Python rather than universal code: it parses and has a keyword statement.
+    """Returns True if a text is Python rather than universal code: valid, with a keyword statement.
 
     ``x = 1`` and ``PRINT(x)`` are both.
     """
@@ -121,7 +121,7 @@ def is_python(text: str) -> bool:
 
 
 def problem_and_solution(text: str) -> tuple[str, str]:
-    """The two sections of an answer to a snippet.
+    """Parses the two sections of an answer to a snippet.
 
     Raises:
         Unusable: if one of them is missing or empty.
@@ -136,7 +136,7 @@ def problem_and_solution(text: str) -> tuple[str, str]:
 
 
 def checked_comments(skeleton: Translation, unicode: str) -> str:
-    """Universal code that differs from a skeleton only in comment lines.
+    """Returns universal code that differs from a skeleton only in comment lines.
 
     Raises:
         Unusable: if it differs otherwise, or has no new comment.
@@ -164,7 +164,7 @@ def _comments(text: str) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, bool]]:
-    """Each line, and whether it is a comment; ``//`` inside ``/* ... */`` begins none."""
+    """Yields each line, and whether it is a comment; ``//`` inside ``/* ... */`` is ignored."""
     inside = False
     for line in map(str.rstrip, text.splitlines()):
         start = line.lstrip()
@@ -192,20 +192,19 @@ class UniCode(MadeTogether):
     """Pseudo-code between a question and its program (UniCoder).
 
     Attributes:
-        mode: who writes the universal code; see the module.
-        objectives: the texts made of each example.
+        mode: source of the universal code: ``ast``, ``llm`` or ``hybrid``.
+        objectives: objectives of the texts made from each example.
         styles: names of :data:`codegen.methods.unicode.STYLES`, or ``mix`` for all; each example
-            draws one.
-        template: how an instruction is wrapped: ``plain`` or ``alpaca``.
-        llm: the model for ``llm`` and ``hybrid``.
-        min_score: the lowest grade of universal code that is kept, 1 to 5; 0 turns grading off.
-        snippets: in mode ``llm``, use each program as a snippet that inspires the model to a
-            question and an answer, as the paper does with raw code; the example's own instruction
-            is ignored.
+            uses a random one.
+        template: instruction template, ``plain`` or ``alpaca``.
+        llm: model for ``llm`` and ``hybrid``.
+        min_score: minimum grade of universal code, 1 to 5; 0 disables grading.
+        snippets: in mode ``llm``, use each program as a snippet that inspires a question and an
+            answer, as the paper does with raw code; the example's own instruction is ignored.
 
-    A text's ``meta`` holds ``style`` and ``objective``; from a model also ``llm_model``, with
-    grades ``score``. Only an example's first text has its counts, so that sums over texts are
-    right: from the AST ``nodes`` and ``uncovered`` (nodes in all, and embedded as Python); from a
+    A text's ``meta`` has ``style`` and ``objective``; from a model also ``llm_model``, with grades
+    ``score``. Only an example's first text has its counts, so that sums over texts are correct:
+    from the AST ``nodes`` and ``uncovered`` (all nodes, and those embedded as Python); from a
     model ``llm_prompt_tokens``, ``llm_completion_tokens`` and ``llm_cost_micros`` (millionths of
     the prices' currency).
     """
@@ -235,7 +234,7 @@ class UniCode(MadeTogether):
             raise ConfigError(f"min_score is {self.min_score}; it must be 0 (off) or 1 to 5.")
 
     def config(self) -> dict[str, object]:
-        """The settings that decide the texts, without the model's address and cache."""
+        """Returns the settings that determine the texts, without the model's address and cache."""
         config: dict[str, object] = {
             name: getattr(self, name)
             for name in ("name", "mode", "objectives", "styles", "template")
@@ -246,10 +245,10 @@ class UniCode(MadeTogether):
         return config
 
     def generate_many(self, items):
-        """What :meth:`generate` yields or raises for each item; requests are sent together.
+        """Returns the texts of each item, or its error; requests are sent together.
 
-        It raises :class:`UnsupportedProgram` if the program cannot be written as universal code,
-        :class:`Unusable` if a response cannot be used, and what the back-end raises.
+        Errors are :class:`UnsupportedProgram` if the program cannot be written as universal code,
+        :class:`Unusable` if a response cannot be used, and the backend's errors.
         """
         plans = [self._plan(example, rng) for example, rng in items]
         return self.llm.run(plans) if self.llm else run_plans(plans)
@@ -259,7 +258,7 @@ class UniCode(MadeTogether):
         model = Conversation(rng, self.llm.max_tokens if self.llm else 0)
         question, answer, language = example.instruction, example.program, example.language
         if not self.snippets and not question.strip() and self.objectives != ("pa",):
-            raise Unusable("no_instruction", "only objective pa can do without a question")
+            raise Unusable("no_instruction", "all objectives except pa need a question")
         if self.snippets:
             question, answer = yield from invented(answer, language, model)
             _check_invented(answer, language)
@@ -293,7 +292,7 @@ class UniCode(MadeTogether):
 
 
 def translated(example: Example, style: Style) -> Translation:
-    """An example's universal code from its AST.
+    """Returns an example's universal code from its AST.
 
     Raises:
         UnsupportedProgram: if the program cannot be written as universal code.
@@ -309,7 +308,7 @@ def _draw(styles: Sequence[str], rng: random.Random) -> Style:
 
 
 def _check_invented(answer: str, language: str) -> None:
-    """Refuses a Python solution that does not parse."""
+    """Raises Unusable for a Python solution that does not parse."""
     if language != "python":
         return
     try:
@@ -321,7 +320,7 @@ def _check_invented(answer: str, language: str) -> None:
 def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> None:
     if isinstance(values, str) or not values:
         raise ConfigError(
-            f"{what}s must be a sequence of names.", f"There are: {', '.join(known)}."
+            f"{what}s must be a sequence of names.", f"Choose from: {', '.join(known)}."
         )
     for value in values:
         require_known(what, value, known)

@@ -1,6 +1,7 @@
-"""The prompts of UniCoder data: the requests to a model, and the four training objectives.
+"""Prompts of UniCoder data: requests to a model, and the four training objectives.
 
-The wordings are ours; the paper (Sun et al., "UniCoder", ACL 2024) shows its own only in figures.
+The wording is not the paper's (Sun et al., "UniCoder", ACL 2024), which shows its own only in
+figures.
 From the paper: seven conventions of universal code, a few-shot example, question and answer in the
 prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's, whose training code
 the paper uses.
@@ -13,7 +14,7 @@ with equal weights, of
 * ``pa``  −log P(a | p): universal code to code;
 * ``uot`` −log P(p, a | q): universal code of thought, then the code, in one response.
 
-Each gives one text, with the loss on the response alone. A trained model is prompted with ``uot``
+Each yields one text, with the loss only on the response. A trained model is prompted with ``uot``
 (:func:`instruction`); the last block of its response is the program. Code is in Markdown blocks,
 with the tag ``unicode`` for universal code.
 """
@@ -27,9 +28,6 @@ from typing import Literal, get_args
 from codegen.languages import find_language
 from codegen.methods.unicode.words import Style
 from codegen.records import Segment
-
-# --- requests to a model -----------------------------------------------------------------------
-
 
 UNICODE_TAG = "unicode"
 
@@ -150,20 +148,20 @@ the program, in one block"""
 
 
 def fenced(text: str, tag: str = "") -> str:
-    """A Markdown block whose fence is longer than any run of backticks in the text."""
+    """Returns a Markdown block whose fence is longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{tag}\n{text.rstrip(chr(10))}\n{fence}"
 
 
 def language_name(language: str) -> str:
-    """The language as prose writes it."""
+    """Returns the language's display name."""
     found = find_language(language)
     return found.title if found else language[:1].upper() + language[1:]
 
 
 def conventions(style: Style) -> str:
-    """The seven conventions of universal code, with the blocks and the case of a style."""
+    """Returns the seven conventions of universal code, with the blocks and case of a style."""
     words = {
         word: word if style.upper else word.lower()
         for word in ("IF", "ELSIF", "ELSE", "FOR", "WHILE", "DO", "BEGIN", "END")
@@ -177,7 +175,7 @@ def conventions(style: Style) -> str:
 def write_prompt(
     question: str, answer: str, language: str, style: Style, example_unicode: str
 ) -> str:
-    """The prompt for the universal code of an answer."""
+    """Returns the prompt for the universal code of an answer."""
     return _WRITE.format(
         conventions=conventions(style),
         example_question=EXAMPLE_QUESTION,
@@ -189,12 +187,12 @@ def write_prompt(
 
 
 def comment_prompt(question: str, unicode: str) -> str:
-    """The prompt for comments on the steps of universal code."""
+    """Returns the prompt for comments on the steps of universal code."""
     return _COMMENT.format(question=question.strip(), unicode=fenced(unicode, UNICODE_TAG))
 
 
 def score_prompt(question: str, answer: str, language: str, unicode: str) -> str:
-    """The prompt for a grade of universal code."""
+    """Returns the prompt for a grade of universal code."""
     return _SCORE.format(
         question=question.strip(),
         answer=fenced(answer, language),
@@ -203,12 +201,9 @@ def score_prompt(question: str, answer: str, language: str, unicode: str) -> str
 
 
 def snippet_prompt(snippet: str, language: str) -> str:
-    """The prompt for a task and its solution, inspired by code (OSS-Instruct, Wei et al. 2023)."""
+    """Returns the prompt for a task inspired by code (OSS-Instruct, Wei et al. 2023)."""
     name = language_name(language)
     return _SNIPPET.format(language=name, snippet=fenced(snippet, language))
-
-
-# --- the objectives ------------------------------------------------------------------------------
 
 
 Objective = Literal["qa", "qp", "pa", "uot"]
@@ -230,7 +225,7 @@ class Triple:
 def instruction(
     objective: Objective, question: str = "", language: str = "", code: str = ""
 ) -> str:
-    """The instruction of an objective, from ``question``, or for ``pa`` from the code p."""
+    """Returns an objective's instruction, from ``question``, or for ``pa`` from the code p."""
     question = question.strip()
     name = language_name(language)
     match objective:
@@ -245,7 +240,7 @@ def instruction(
 
 
 def response(objective: Objective, triple: Triple) -> str:
-    """The response of an objective."""
+    """Returns the response of an objective."""
     unicode = fenced(triple.unicode, UNICODE_TAG)
     answer = fenced(triple.answer, triple.language)
     match objective:
@@ -260,10 +255,10 @@ def response(objective: Objective, triple: Triple) -> str:
 def segments(
     objective: Objective, triple: Triple, template: Template = "plain"
 ) -> tuple[Segment, Segment]:
-    """Prompt (untrained) and response (trained) of one objective.
+    """Returns the prompt (untrained) and response (trained) of one objective.
 
-    ``plain`` is the instruction and a line's end, as in the other generators; a chat model's own
-    template goes around it. ``alpaca`` wraps it as the paper's training code does.
+    ``plain`` is the instruction and a newline, as in the other generators; a chat model's own
+    template is added around it. ``alpaca`` wraps it as in the paper's training code.
     """
     asked = instruction(objective, triple.question, triple.language, triple.unicode)
     prompt = ALPACA.format(instruction=asked) if template == "alpaca" else asked + "\n"

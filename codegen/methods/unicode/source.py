@@ -1,4 +1,4 @@
-"""Facts of a Python program for the writer: comments, names, loops whose condition comes last, and
+"""Facts of a Python program for the writer: comments, names, loops with a final condition, and
 type annotations without effect at run time.
 
 Dropped annotations:
@@ -13,8 +13,8 @@ for decorators known not to; annotations without a value, since they make a vari
 annotations that call, assign, await or yield; and all, if the program mentions a way to read
 annotations at run time (:data:`READERS`).
 
-Limits: an annotation whose evaluation would fail is dropped too, and so is one that only another
-module reads.
+Limits: annotations whose evaluation would fail, or that only another module reads, are also
+dropped.
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ from typing import Any
 from codegen.methods.unicode.words import words_of
 from codegen.python_syntax import parameters_of
 
-# --- comments ------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """One comment; ``text`` is what follows the ``#``. Lines count from 1, columns from 0."""
+    """A comment; ``text`` excludes the ``#``. Lines count from 1, columns from 0."""
 
     line: int
     column: int
@@ -45,9 +43,9 @@ class Comment:
 
 
 def read_comments(program: str) -> list[Comment]:
-    """All comments in order.
+    """Returns all comments in order.
 
-    ``tokenize`` gives up on a few sources that the compiler takes; what comes after is left out.
+    ``tokenize`` fails on a few sources that the compiler accepts; later comments are then missing.
     """
     comments: list[Comment] = []
     if "#" in program:
@@ -61,14 +59,14 @@ def read_comments(program: str) -> list[Comment]:
 
 
 class CommentQueue:
-    """Hands out a program's comments as the writer passes them."""
+    """A queue of a program's comments, consumed by the writer."""
 
     def __init__(self, comments: list[Comment]) -> None:
         self._comments = comments
         self._next = 0
 
     def before(self, line: float, column: int = 0) -> list[Comment]:
-        """Takes the next comments above a line, up to one that is indented less than ``column``."""
+        """Removes and returns the comments above a line, up to one indented below ``column``."""
         start = self._next
         while self._next < len(self._comments):
             comment = self._comments[self._next]
@@ -78,9 +76,9 @@ class CommentQueue:
         return self._comments[start : self._next]
 
     def header(self, line: float) -> list[Comment]:
-        """Takes the comments on the lines of a header whose block begins at ``line``.
+        """Removes and returns the comments on a header's lines; its block starts at ``line``.
 
-        Comments on lines of their own after them stay: they belong to the block.
+        Later comments on separate lines remain, since they belong to the block.
         """
         taken = self.before(line)
         while taken and taken[-1].own_line:
@@ -89,9 +87,7 @@ class CommentQueue:
         return taken
 
 
-# --- names ---------------------------------------------------------------------------------------
-
-# Not counted: they say how a node is used.
+# Not counted: they only describe the use of a node.
 _MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
@@ -100,8 +96,8 @@ class Facts:
     """Names of a program.
 
     Attributes:
-        nodes: number of AST nodes; operators and expression contexts are not counted.
-        bound: every name that the program binds in any scope; it may hide a built-in operation.
+        nodes: number of AST nodes, without operators and expression contexts.
+        bound: names that the program binds in any scope; they may hide built-in operations.
         imported: the bound names of imports; ``m.f(x)`` on a module is not a method call.
         functions: the bound names of functions or methods.
     """
@@ -113,7 +109,7 @@ class Facts:
 
 
 def gather(tree: ast.AST) -> Facts:
-    """The facts of a program."""
+    """Collects the facts of a program."""
     bound: set[str] = set()
     imported: set[str] = set()
     functions: set[str] = set()
@@ -139,15 +135,12 @@ def gather(tree: ast.AST) -> Facts:
 
 
 def count_nodes(tree: ast.AST) -> int:
-    """The number of nodes, counted as in :class:`Facts`."""
+    """Returns the number of nodes, counted as in :class:`Facts`."""
     return sum(not isinstance(node, _MARKS) for node in ast.walk(tree))
 
 
-# --- DO ... WHILE --------------------------------------------------------------------------------
-
-
 def negated(test: ast.expr) -> ast.expr:
-    """The opposite of a condition: one NOT less if it has an odd number of them, else one more."""
+    """Negates a condition: removes a NOT if it has an odd number of them, else adds one."""
     count, inner = 0, test
     while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.Not):
         count, inner = count + 1, inner.operand
@@ -157,7 +150,7 @@ def negated(test: ast.expr) -> ast.expr:
 
 
 def is_do_while(node: ast.While) -> bool:
-    """Whether DO ... WHILE means the same as a loop."""
+    """Returns True if a loop is equivalent to DO ... WHILE."""
     match node:
         case ast.While(
             test=ast.Constant(value=True),
@@ -170,7 +163,7 @@ def is_do_while(node: ast.While) -> bool:
 
 
 def has_continue(body: Sequence[ast.stmt]) -> bool:
-    """Whether statements continue the loop that they are in."""
+    """Returns True if statements contain a CONTINUE of their own loop."""
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
@@ -183,9 +176,6 @@ def has_continue(body: Sequence[ast.stmt]) -> bool:
         ):
             waiting += ast.iter_child_nodes(node)
     return False
-
-
-# --- annotations ---------------------------------------------------------------------------------
 
 
 # Names by which a program can read annotations: of the standard library, then of packages.
@@ -241,7 +231,7 @@ def _mentions_reader(node: ast.AST) -> bool:
 
 
 def _may_read(node: ast.AST) -> bool:
-    """Whether a decorator or metaclass may read the annotations of a class's methods."""
+    """Returns True if a decorator or metaclass may read the annotations of methods."""
     return isinstance(node, ast.ClassDef) and not (
         all(map(_is_harmless, node.decorator_list))
         and all(ast.unparse(keyword) in _ABSTRACT for keyword in node.keywords)
@@ -249,7 +239,7 @@ def _may_read(node: ast.AST) -> bool:
 
 
 def _own(node: ast.ClassDef) -> Iterable[ast.stmt]:
-    """The statements that run in the body of a class, including its blocks."""
+    """Yields the statements that run in the body of a class, including its blocks."""
     waiting: list[Any] = list(node.body)
     while waiting:
         item = waiting.pop()
@@ -278,7 +268,7 @@ def _is_harmless(decorator: ast.expr) -> bool:
 
 
 def _is_inert(annotation: ast.expr | None, dropped: set[str]) -> bool:
-    """Whether there is an annotation without effects; adds its names to ``dropped``."""
+    """Returns True for an annotation without effects; adds its names to ``dropped``."""
     if annotation is None:
         return False
     nodes = list(ast.walk(annotation))
@@ -307,7 +297,7 @@ def _drop_imports(tree: ast.Module, dropped: set[str]) -> None:
 
 
 def _without(node: ast.stmt, gone: set[str]) -> ast.stmt | None:
-    """A statement without imports of names from typing; None if nothing is left."""
+    """Removes imports of names from typing; returns None if the statement becomes empty."""
     match node:
         case ast.ImportFrom(module=module, names=names, level=0) if module in _TYPING:
             kept = [alias for alias in names if (alias.asname or alias.name) not in gone]
@@ -318,7 +308,7 @@ def _without(node: ast.stmt, gone: set[str]) -> ast.stmt | None:
 
 
 def _names(node: ast.AST) -> Iterable[str]:
-    """The names in a node, also in a text such as ``__all__`` and quoted annotations."""
+    """Returns the names in a node, also in strings such as ``__all__`` and quoted annotations."""
     match node:
         case ast.Name(id=name):
             return (name,)

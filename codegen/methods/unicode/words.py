@@ -24,12 +24,12 @@ from typing import Literal, get_args
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The words between blanks."""
+    """Returns the blank-separated words."""
     return frozenset(text.split())
 
 
 class Level(enum.IntEnum):
-    """How tightly an expression binds; UniCode's order is Python's own."""
+    """Operator precedence; the same as Python's."""
 
     WALRUS = 0
     YIELD = 1
@@ -140,12 +140,12 @@ NAME = re.compile(r"[^\W\d]\w*")
 
 
 def in_both_cases(words: frozenset[str]) -> dict[str, str]:
-    """Upper-case and lower-case forms -> the upper-case word."""
+    """Maps upper-case and lower-case forms to the upper-case word."""
     return {form: word for word in words for form in (word, word.lower())}
 
 
 def cased(symbol: str, upper: bool) -> str:
-    """An operator's symbol in a style's case."""
+    """Returns an operator's symbol in a style's case."""
     return symbol if upper else symbol.lower()
 
 
@@ -156,7 +156,7 @@ _OPERATIONS = {*FUNCTIONS.values(), *METHODS.values()}
 
 
 def operation(word: str, lower: bool) -> str | None:
-    """The upper-case word of the built-in operation that a called name denotes, if any.
+    """Returns the upper-case word of the built-in operation for a called name, or None.
 
     Lower-case words count only in texts with lower-case keywords.
     """
@@ -165,9 +165,6 @@ def operation(word: str, lower: bool) -> str | None:
     if lower and word.islower() and (upper := word.upper()) in _OPERATIONS:
         return upper
     return None
-
-
-# --- constants and comments ----------------------------------------------------------------------
 
 
 _SIMPLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", '"': '\\"'}
@@ -193,7 +190,7 @@ def _escape_character(character: str) -> str:
 
 
 def quote_bytes(value: bytes) -> str:
-    """A bytes literal."""
+    """Returns a bytes literal."""
     return 'b"' + escape(value.decode("latin-1")).translate(_HIGH) + '"'
 
 
@@ -201,15 +198,15 @@ _HIGH = {code: f"\\x{code:02x}" for code in range(0x80, 0x100)}
 
 
 def number(value: float | complex) -> str:
-    """A number literal; an integer too long for decimal is in hexadecimal, as Python needs it."""
+    """Returns a number literal; integers too long for decimal are hexadecimal, as in Python."""
     if isinstance(value, int):
         return str(value) if value < HUGE else hex(value)
-    # A float from source is never negative; one too large to hold is infinite.
+    # A float literal is never negative; a too large one is infinite.
     return repr(value).replace("inf", "1e309")
 
 
 def block_comment(text: str) -> str | None:
-    """A text between ``/*`` and ``*/``, or None if it does not fit there."""
+    """Returns a text between ``/*`` and ``*/``, or None if it cannot be written so."""
     if "*/" in text or not text.replace("\n", "").replace("\t", "").isprintable():
         return None
     before = "" if text[:1] in ("", "\n") else " "
@@ -222,9 +219,6 @@ def _ends_in_blank_line(text: str) -> bool:
     return bool(newline) and not last.strip()
 
 
-# --- styles --------------------------------------------------------------------------------------
-
-
 Blocks = Literal["braces", "begin_end", "indent"]
 
 
@@ -234,9 +228,8 @@ class Style:
 
     Attributes:
         name: as in :data:`STYLES`.
-        blocks: ``braces`` encloses a block in ``{ }`` and ends statements with ``;``;
-            ``begin_end`` encloses it in ``BEGIN`` and ``END``; ``indent`` marks it by indentation
-            alone.
+        blocks: ``braces`` encloses a block in ``{ }`` and terminates statements with ``;``;
+            ``begin_end`` encloses it in ``BEGIN`` and ``END``; ``indent`` uses only indentation.
         upper: whether keywords and the names of built-in operations are in upper case.
     """
 
@@ -246,7 +239,7 @@ class Style:
 
     @property
     def terminator(self) -> str:
-        """What ends a simple statement."""
+        """Statement terminator."""
         return ";" if self.blocks == "braces" else ""
 
 
@@ -260,5 +253,5 @@ BRACES = STYLES["braces"]
 
 
 def choose_style(rng: random.Random) -> Style:
-    """One of :data:`STYLES`, all equally likely."""
+    """Returns a random style of :data:`STYLES`."""
     return rng.choice(list(STYLES.values()))

@@ -50,18 +50,18 @@ class ExpressionWriter:
         }
 
     def expression(self, node: ast.AST, level: Level = Level.TEST) -> str:
-        """An expression or pattern, in parentheses if it binds less tightly than ``level``."""
+        """Writes an expression or pattern, parenthesized if it binds weaker than ``level``."""
         text, own = self._writers.get(type(node), self._embedded)(node)
         return f"({text})" if own < level else text
 
     def name(self, name: str) -> str:
-        """A name, escaped if it could be read as a keyword."""
+        """Writes a name, escaped if it could be parsed as a keyword."""
         if name in words.RESERVED_FORMS or not words.NAME.fullmatch(name):
             return f"`{name}`"
         return name
 
     def parameters(self, arguments: ast.arguments) -> str:
-        """The parameters of a function, without parentheses."""
+        """Writes the parameters of a function, without parentheses."""
         items: list[str] = []
         positional = [*arguments.posonlyargs, *arguments.args]
         without = len(positional) - len(arguments.defaults)
@@ -80,7 +80,7 @@ class ExpressionWriter:
         return ", ".join(items)
 
     def arguments(self, args: Iterable[ast.expr], keywords: Iterable[ast.keyword]) -> str:
-        """The arguments of a call or the bases of a class, without parentheses."""
+        """Writes the arguments of a call or the bases of a class, without parentheses."""
         items = list(map(self.expression, args))
         for keyword in keywords:
             if keyword.arg is None:
@@ -90,7 +90,7 @@ class ExpressionWriter:
         return ", ".join(items)
 
     def is_builtin(self, node: ast.expr, name: str) -> bool:
-        """Whether an expression is the name of a builtin that the program does not redefine."""
+        """Returns True if an expression is a builtin's name that the program does not redefine."""
         return isinstance(node, ast.Name) and node.id == name and name not in self._facts.bound
 
     def _parameter(self, arg: ast.arg, default: ast.expr | None = None) -> str:
@@ -124,7 +124,7 @@ class ExpressionWriter:
         return f'$"{self._template(node, _DOUBLED)}"', Level.POSTFIX
 
     def _template(self, node: ast.JoinedStr, braces: Mapping[int, str]) -> str:
-        """The parts of a template or a format spec, braces escaped by a translation table."""
+        """Writes the parts of a template or a format spec; ``braces`` escapes braces."""
         return "".join(
             words.escape(str(part.value)).translate(braces)
             if isinstance(part, ast.Constant)
@@ -237,7 +237,7 @@ class ExpressionWriter:
         return f"`{name}`"
 
     def _is_method(self, function: ast.Attribute) -> bool:
-        """Whether a call of an attribute may be written with its receiver as first argument."""
+        """Returns True if a method call may be written with its receiver as first argument."""
         if function.attr not in words.METHODS or function.attr in self._facts.functions:
             return False
         receiver = function.value

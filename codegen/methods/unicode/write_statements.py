@@ -66,7 +66,7 @@ def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
 
 
 def parse_program(program: str) -> ast.Module:
-    """The AST of a program.
+    """Parses a program.
 
     Raises:
         UnsupportedProgram: with the reason.
@@ -75,7 +75,7 @@ def parse_program(program: str) -> ast.Module:
 
 
 def _normalized(program: str) -> str:
-    """A program without byte order mark, with the line ends that Python itself reads."""
+    """Removes the byte order mark, and normalizes line ends as Python does."""
     return with_newlines(program.removeprefix("\ufeff"))
 
 
@@ -142,7 +142,7 @@ class StatementWriter(ExpressionWriter):
             self._line("//" + comment.text)
 
     def _body(self, body: Sequence[ast.stmt], limit: float) -> None:
-        """The statements of a block that ends before line ``limit``."""
+        """Writes the statements of a block, which must end before line ``limit``."""
         starts = [first_line(node) for node in body]
         for node, start, following in zip(body, starts, [*starts, limit][1:], strict=True):
             self._notes(self._comments.before(start))
@@ -153,7 +153,7 @@ class StatementWriter(ExpressionWriter):
     def _block(
         self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
     ) -> None:
-        """A header and its block, without the end; ``joined`` writes it after a closed block."""
+        """Writes a header and its block, without the end; ``joined``: after a closed block."""
         start = first_line(body[0])
         prefix = f"{self._close} " if joined and self._close else ""
         comments = self._comments.header(start)
@@ -221,7 +221,7 @@ class StatementWriter(ExpressionWriter):
 
     @staticmethod
     def _opened(text: str) -> str:
-        """A statement that begins with an expression, its first name escaped if it is a keyword."""
+        """Escapes the first name of an expression at a statement's start, if it is a keyword."""
         match = _FIRST_WORD.match(text)
         if match and match[0] in words.OPENING_FORMS and not _marks_a_name(text[match.end() :]):
             return f"`{match[0]}`{text[match.end() :]}"
@@ -366,7 +366,7 @@ class StatementWriter(ExpressionWriter):
     _AsyncFor = _For
 
     def _span(self, node: ast.expr) -> str | None:
-        """``range(...)`` as a span, unless it is ``range(0, n)``: a span from 0 is ``range(n)``."""
+        """Writes ``range(...)`` as a span, except ``range(0, n)``; from 0 it is ``range(n)``."""
         if not (isinstance(node, ast.Call) and self.is_builtin(node.func, "range")):
             return None
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
@@ -394,7 +394,7 @@ class StatementWriter(ExpressionWriter):
         self._loop_else(node.orelse, limit)
 
     def _do_while(self, node: ast.While, limit: float) -> None:
-        """``while True`` with a last ``if c: break`` repeats while not c."""
+        """Writes ``while True`` with a final ``if c: break``, which repeats while not c."""
         *body, last = node.body
         assert isinstance(last, ast.If)
         self._block(self._words["DO"], body, last.lineno)
@@ -465,5 +465,5 @@ class StatementWriter(ExpressionWriter):
 
 
 def _marks_a_name(rest: str) -> bool:
-    """Whether the text after a word shows that it is a name, not a keyword."""
+    """Returns True if the text after a word shows that it is a name, not a keyword."""
     return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in words.NAME_FOLLOWERS

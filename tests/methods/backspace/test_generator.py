@@ -112,7 +112,7 @@ def test_max_tokens(tiny: Codec) -> None:
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"noise": "uniform,typos"}, "noise 'typos'.*uniform, syntax"),
         ({"noise": ""}, "noise ''"),
-        ({"noise": "uniform,uniform"}, "one kind twice"),
+        ({"noise": "uniform,uniform"}, "a kind is repeated"),
         ({"format": "markdown"}, "format is 'markdown'"),
     ],
 )

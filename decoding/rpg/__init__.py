@@ -1,7 +1,7 @@
-"""Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
+"""Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds what repeats. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
+finds repetitions. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
 applies them in our loop and in transformers, ``vllm_processors`` in vLLM. The settings of each rule
 are here, by the rule's name; they import no tensor library.
 """
@@ -91,7 +91,7 @@ METHODS: Mapping[str, type[Options]] = {
 
 
 def read_options(method: str, given: Mapping[str, Any]) -> Options:
-    """The options of a rule from names and values; a value given as text is read as YAML.
+    """Parses a rule's options from names and values; string values are read as YAML.
 
     Raises:
         ConfigError: for an unknown rule or option, or a wrong value.

@@ -316,7 +316,7 @@ def converted(instruction: str, input: str, answer: str, model: Conversation) ->
 
     Source: arXiv 2405.16337 section 2.2 and appendix: make input and output Python values, plan,
     write the program. The prompts are modeled on the paper's, with other words and demonstrations.
-    The model is shown the correct answer when it writes the program; a record with another ``answer`` is
+    The model sees the correct answer when writing the program; a record with another ``answer`` is
     rejected (``answer_differs``). A completion can also break a rule of records, or fail as
     ``bad_values`` (no object with input and output) or ``bad_plan`` (no step, or over 3).
 

@@ -130,7 +130,7 @@ class Replays:
         """Returns the result of a computation, overwritten by the next one.
 
         Args:
-            key: the properties that the computation depends on, besides the inputs and their shapes.
+            key: properties that the computation depends on, besides the inputs and their shapes.
             layout: a new object whenever memory that it uses, other than the inputs, has moved.
             inputs: tensors by name; the dtype of a name is fixed.
             compute: must be repeatable: running it twice has the effect of running it once.

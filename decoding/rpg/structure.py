@@ -230,7 +230,7 @@ class StructureTracker:
         return 1 + found * (square.copies - 1) / (seen - 1)
 
     def _rank(self, cycle: Sequence[Item], phase: int) -> int:
-        """Ranks how unlikely an item begins its block: high for ``except``, or ``def`` after ``@``."""
+        """Ranks how unlikely an item begins its block: high for ``except`` or a decorated def."""
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
         if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":

@@ -124,7 +124,7 @@ _THINGS = "apple book card coin cookie flower marble orange pencil shell sticker
 THINGS = tuple(_THINGS.split())  # countable things with plurals in s
 
 
-# --- word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts
+# Word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts.
 
 
 def sort_words(words):
@@ -222,7 +222,7 @@ def _draw_letter(rng: random.Random) -> Item:
     return Item(f"word: {word}, letter: {letter}", str(word.count(letter)), (word, letter))
 
 
-# --- coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
+# Coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
 
 
 def coin_heads_up(flips):
@@ -286,7 +286,7 @@ def _draw_flips(rng: random.Random) -> Item:
     return Item(text, "no" if sum(flips) % 2 else "yes", (flips,))
 
 
-# --- large sums (as in STaR, Zelikman et al. 2022), comparisons, filters
+# Large sums (as in STaR, Zelikman et al. 2022), comparisons, filters.
 
 
 def add_numbers(a, b):
@@ -392,7 +392,7 @@ def _draw_even(rng: random.Random) -> Item:
     return Item(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
 
 
-# --- arithmetic in a short story with irrelevant facts (as in SVAMP)
+# Arithmetic in a short story with irrelevant facts (as in SVAMP).
 
 
 def solve_story(start, change, operation):
@@ -462,9 +462,6 @@ def _draw_story(rng: random.Random) -> Item:
     return Item(text, str(apply_operation(a, b, operation)), (a, b, operation))
 
 
-# --- dates: days later, weekdays
-
-
 def date_after(start, days):
     """Finds the date some days later.
 
@@ -520,9 +517,7 @@ def _draw_weekday(rng: random.Random) -> Item:
     return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
-# --- judgments about words by undefined helpers, which look them up in tables here
-
-
+# Judgments about words by undefined helpers, which look them up in these tables.
 _OPPOSITES = {
     "big": "small", "cold": "hot", "dark": "light", "early": "late", "empty": "full",
     "fast": "slow", "happy": "sad", "hard": "soft", "high": "low", "new": "old", "open": "closed",

@@ -4,7 +4,7 @@ By ``mode``:
 
 * ``records``: rows are CoGEX records to check, from ``families`` or the published dataset.
 * ``run``: rows are real functions with a call, or a test with one; each runs in the sandbox, and
-its result is the output (:func:`run_record`).
+  its result is the output (:func:`run_record`).
 * ``llm``: rows are instructions with an input and an answer (Alpaca); three requests to a model
   convert each (:func:`converted`).
 
@@ -177,9 +177,6 @@ def _text(example: Example, column: str) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n".join(value)
     return value if isinstance(value, str) else "" if value is None else repr(value)
-
-
-# --- records of functions that run ---------------------------------------------------------------
 
 
 def run_record(

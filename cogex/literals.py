@@ -22,8 +22,8 @@ class Invalid(Skip):
     The data engine and the search count by ``reason``:
 
     * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (needs a newer Python than
-    this one), ``no_function``, ``more_than_function`` (also another function, a class or
-    statements), ``no_return``, ``return_no_dict``, ``no_answer_key``;
+      this one), ``no_function``, ``more_than_function`` (also another function, a class or
+      statements), ``no_return``, ``return_no_dict``, ``no_answer_key``;
     * of the call: ``no_call``, ``bad_call`` (not a call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,

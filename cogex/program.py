@@ -36,11 +36,11 @@ class PseudoProgram:
     Attributes:
         text: the program without surrounding blank lines.
         returns: the different tuples of keys, including ``answer``, of dictionaries that it may
-        return.
+            return.
         undefined: the undefined helpers that it calls, sorted, dotted for attributes. Imports from
             outside the standard library count as undefined.
         digest: digest of its syntax tree without the docstring, so that comments, layout and
-        docstring do not matter.
+            docstring do not matter.
     """
 
     text: str

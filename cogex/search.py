@@ -54,7 +54,7 @@ class SearchSettings:
             drops most programs early.
         share: fraction of the published method's emulations that halving may use.
         threshold: alpha, for method ``full``: a program that scores less on the candidates'
-        problems is rewritten. The paper does not state its value; 0 accepts all.
+            problems is rewritten. The paper does not state its value; 0 accepts all.
         tries: maximum attempts to write a program; the best is kept. The paper sets no bound.
         best: k, the number of programs that are kept and vote.
         program_temperature, answer_temperature: sampling temperatures.
@@ -86,9 +86,6 @@ def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
     cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
     items = max(4, min(ITEMS, int(sqrt(budget / cost_of_one))))
     return max(2, min(CANDIDATES, round(ratio * items))), items
-
-
-# --- successive halving ----------------------------------------------------------------------
 
 
 class Round(NamedTuple):
@@ -137,9 +134,6 @@ def cost_of(rounds: list[Round]) -> int:
         cost += programs * (items - seen)
         seen = items
     return cost
-
-
-# --- what a search has done, on disk ---------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +214,6 @@ class SearchLog:
             self.tries[entry.program, entry.item] = entry
 
 
-# --- the search ------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class RankedProgram:
     """A program and its results.
@@ -258,7 +249,7 @@ class Found:
         rejected: counts of programs that broke a rule, by reason.
         emulations: used by this search, made or found in the log.
         emulations_full: number of emulations that the published method needs: each written program,
-        including copies, on each ranking problem.
+            including copies, on each ranking problem.
         failures: emulations without an answer, by reason.
         examples: one description per reason.
     """

@@ -5,13 +5,13 @@ row copies nothing, while transformers' ``DynamicCache`` copies everything at ev
 are laid out in one of two ways:
 
 - *Rows* (the decoding loop): slot s of a row contains its token at position s, and each row has
-its own cursor. Prompts of different lengths need no left padding, a row's positions do not depend
-on the other rows, and finished rows are dropped. Each row has separate slots or, where attention
-reads them by a table, uses pages of slots that all rows share (:class:`Pages`).
+  its own cursor. Prompts of different lengths need no left padding, a row's positions do not depend
+  on the other rows, and finished rows are dropped. Each row has separate slots or, where attention
+  reads them by a table, uses pages of slots that all rows share (:class:`Pages`).
 - *One edited text* (``codegen.decoding.editing``): a token may be in any slot, and
-``slots.position_of`` contains each slot's position. Deleting a token clears its position, inserting
-one takes a free slot, and moving one rotates its key in place. Removed tokens stay until their
-slots are needed, so that undo and paste can reuse them.
+  ``slots.position_of`` contains each slot's position. Deleting a token clears its position,
+  inserting one takes a free slot, and moving one rotates its key in place. Removed tokens stay
+  until their slots are needed, so that undo and paste can reuse them.
 
 A query at position p attends to a slot iff the slot's position is at most p
 (:meth:`KVCache.mask`). Slots beyond a row's cursor are empty or stale, and always masked.
@@ -158,7 +158,7 @@ class Slots:
         capacity: number of slots allocated.
         pages: the rows' page tables, if they share slots.
         position_of: each slot's position for an edited text, int64 [capacity],
-        :data:`NOWHERE` for slots outside the text; None if slot s has position s.
+            :data:`NOWHERE` for slots outside the text; None if slot s has position s.
         layout: replaced by a new object whenever states move in memory.
     """
 
@@ -193,8 +193,8 @@ class CacheLayer(CacheLayerMixin):
 
     Attributes:
         encoded: the rotating part as the model encoded it; None until a slot moves. Keys are always
-        rotated from it, because repeated rotation accumulates rounding errors (4% after a
-        thousand edits in bfloat16).
+            rotated from it, because repeated rotation accumulates rounding errors (4% after a
+            thousand edits in bfloat16).
     """
 
     is_sliding = False
@@ -329,9 +329,9 @@ class KVCache(Cache):
 
     Args:
         layers: number of layers; or each layer's :class:`Recurrence`, :class:`Rotation` (for
-        editing), or None.
+            editing), or None.
         capacity: slots per row, at least the longest prompt plus its new tokens; :meth:`reserve`
-        can raise it. With pages, the maximum slots per row.
+            can raise it. With pages, the maximum slots per row.
         device: the model's device; passed only for an edited text's cache.
         pages: page tables of the rows, for attention layers; unsupported by recurrent layers.
     """
@@ -371,8 +371,6 @@ class KVCache(Cache):
     def nbytes(self) -> int:
         """Bytes of all layers' states."""
         return sum(layer.nbytes for layer in self._each())
-
-    # ------------------------------------------------------------------ a forward pass
 
     def place(
         self,
@@ -427,8 +425,6 @@ class KVCache(Cache):
         slots = self.slots
         chunk = slots.positions[:, :, None] // size
         return (slots.held[..., None, :] // size == chunk)[:, None]
-
-    # ------------------------------------------------------------------ rows
 
     @property
     def starts(self) -> torch.Tensor | None:
@@ -506,8 +502,6 @@ class KVCache(Cache):
         """An empty cache without pages for other rows of the same model."""
         return KVCache(self.kinds, capacity)
 
-    # ------------------------------------------------------------------ states
-
     def snapshot(self) -> list[torch.Tensor]:
         """Returns a copy of all recurrent states; empty if there are none yet."""
         return [state.clone() for state in self._all_states()]
@@ -531,8 +525,6 @@ class KVCache(Cache):
         if slots <= self.capacity:
             return
         self._resize(_rounded(slots + slots // 8))
-
-    # ------------------------------------------------------------------ one text that is edited
 
     def take(self, index: torch.Tensor) -> None:
         """Keeps only these slots, int64 [N], as the first N; the caller resets their positions."""
@@ -570,8 +562,6 @@ class KVCache(Cache):
             if table not in turns:
                 turns[table] = rotation.turns(shifts)
             layer.move(index, *turns[table])
-
-    # ------------------------------------------------------------------ inside
 
     def _each(self) -> Iterator[CacheLayer]:
         for layer in self.layers:

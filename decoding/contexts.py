@@ -61,7 +61,7 @@ class LMInfinite:
     Attributes:
         n_global: number of first tokens that are always visible; 10 to 100 in the paper.
         n_local: number of latest tokens that are visible, and the largest distance; the training
-        length in the paper.
+            length in the paper.
     """
 
     n_global: int = 10
@@ -300,7 +300,7 @@ def _attention(
         module: the layer.
         query: [B, H, Q, D], rotated to its positions.
         key, value: [B, H', S, D]. With a mask these are the loop's slots; otherwise all tokens up
-        to the queries' own.
+            to the queries' own.
         attention_mask: bool [B, 1, Q, S] or None.
         scaling: factor of the scores.
         position_ids: int64 [B, Q].

@@ -60,7 +60,7 @@ class Strategy:
     Attributes:
         limit: maximum drafted tokens per row and round.
         forgets: True if the middle of a row's context may be dropped
-        (:mod:`codegen.decoding.contexts`).
+            (:mod:`codegen.decoding.contexts`).
         backspace: the token that removes the last one, if any.
         passes_of: forward passes per row; empty if each token takes one.
     """
@@ -217,7 +217,7 @@ class Batch:
         Args:
             logits: logits after each node, [B, W, V]; changed in place by :meth:`restrict`.
             places: number of the row's choices before it, int64 [B, W]; not read at
-            temperature 0.
+                temperature 0.
         """
         self.restrict(logits[:, 0])
         if self.temperature == 0:

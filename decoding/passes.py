@@ -230,10 +230,10 @@ def forward(
         tokens: int64 [B, Q], or embeddings [B, Q, D].
         cache: the cache with the placed tokens.
         mask: slots that each token attends to, bool [B, 1, Q, slots]; sliding windows are applied
-        here.
+            here.
         keep: number of a row's last tokens with logits.
         repeated: True if similar passes follow. Others, such as prompts, are not compiled: each
-        shape would need a separate graph.
+            shape would need a separate graph.
 
     Raises:
         MachineError: if torch.compile was requested and cannot compile the model.

@@ -37,7 +37,7 @@ class Row:
         uniforms: one random number per new token, in order.
         rest: bytes that the first tokens must spell (token healing).
         tokens: the generated ids, without the end of sequence and without removed tokens; tokens
-        present at the start are continued.
+            present at the start are continued.
         actions: with a backspace token, all chosen ids, including the end of sequence.
         finish: reason why the row ended; None while it runs.
     """

@@ -79,7 +79,7 @@ def run(
         rehearse: called for comparisons instead of ``kernel``, and before ``reference``, if
             ``kernel`` changes its arguments.
         variant: other properties that the kernel is compiled for, besides ``like``; called only
-        if a kernel can run.
+            if a kernel can run.
     """
     if not use_triton(like):
         return reference()

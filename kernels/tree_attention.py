@@ -33,8 +33,8 @@ def pack(
 
     Args:
         lengths: int64 [B], n_b of each prefix.
-        among: True if node i attends to node j, bool [B, W, W] or [1, W, W] for all rows; True on the
-            diagonal. W is at most 64.
+        among: True if node i attends to node j, bool [B, W, W] or [1, W, W] for all rows; true on
+            the diagonal. W is at most 64.
         starts: for a paged cache, the first slot of each page of a row, int64 [B, N].
     """
     bits = (among.long() << torch.arange(among.shape[-1], device=among.device)).sum(-1)

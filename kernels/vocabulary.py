@@ -2,15 +2,15 @@
 
 - :func:`penalize` applies the penalties of rules against repetition in one pass.
 - :func:`gumbel_top_k` samples tokens without replacement, in sampling order (arXiv 1903.06059): the
-k largest log-probabilities with Gumbel noise, in falling order. Recursive rejection needs that
-order.
+  k largest log-probabilities with Gumbel noise, in falling order. Recursive rejection needs that
+  order.
 - :func:`gumbel` makes noise that depends only on (seed, request, position, token), so a sample
   is the same in any batch and for any order of blocks. Philox4x32-10 (Salmon et al. 2011) maps a
   counter and a key to random bits; the key is the seed, the counter is (token, position, request,
   0). It is the plain version of the noise in ``gpu/vocabulary.py``, with the same bits, and
   logarithms equal to within rounding.
 - :func:`accept_greedy` and :func:`accept_tree` return the accepted drafted tokens, greedily or
-from trees sampled without replacement.
+  from trees sampled without replacement.
 
 Recursive rejection (arXiv 2402.14160): siblings are tried in sampling order. Token x is accepted
 with probability min(1, q(x) / p(x)); each rejection replaces q by the normalized positive part of

@@ -1,6 +1,6 @@
 """Checks a query against the words of its question.
 
-A query that ignores a part of its question looks as correct as one that does not. So each cue in the
+A query that ignores a part of its question looks as good as one that does not. So each cue in the
 question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
 query's clauses, and each aggregate, comparison and order of the query a cue in the question
 (:func:`unmet`). ``cues.yaml`` lists the cues and the clauses that meet them. Unexplained content
@@ -71,7 +71,7 @@ class Asked:
     Attributes:
         tables, others: the query's tables, and the database's other ones.
         is_read: True if values were looked up in the database. Other values may be any span
-        of the question, so cues within them count.
+            of the question, so cues within them count.
         alike: the similarity of two words in [-1, 1]; without it, only stems are compared.
         nearest: a word of the question -> the words of the most similar name in the database
             ("borrowed": loans); using that name explains the word.

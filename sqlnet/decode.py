@@ -5,12 +5,12 @@ likely ones, K the most likely number. Or jointly (:func:`candidates`): the quer
 highest product of slot probabilities. A ``text`` column is neither summed nor ordered.
 
 :func:`choose` runs candidates: Wang et al. 2018, "Robust Text-to-SQL Generation with
-Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There a
-queries without a result are dropped. About one correct answer in ten of WikiSQL is empty, NULL or 0,
-so that rule costs a good model more than it gains; here each observation subtracts a penalty from
-the log-probability: small for an empty answer, large for an equality that selects no row by itself.
-The penalties were fitted on questions of WikiSQL's rebuilt development set that the model was not
-trained on.
+Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There,
+queries without a result are dropped. About a tenth of WikiSQL's correct answers is empty, NULL or
+0, so that rule costs a good model more than it gains; here each observation subtracts a penalty
+from the log-probability: small for an empty answer, large for an equality that selects no row by
+itself. The penalties were fitted on questions of WikiSQL's rebuilt development set that the model
+was not trained on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Slots:
         select: [C]. aggregate: [C, aggregates], given that the column is selected.
         where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
         operator: [C, operators]. values: (column, operator) -> its best spans, best first, for the
-        columns most likely in a condition, most likely first.
+            columns most likely in a condition, most likely first.
     """
 
     select: Tensor
@@ -301,9 +301,9 @@ class Choice:
     Attributes:
         number: its index among the candidates.
         candidate: the candidate, with linked values if there is a linker.
-        log_probability: total of all equivalent candidates, minus their penalties. Penalties of other
-        candidates do not raise it: for a question that fits no table well, some candidate always
-        remains.
+        log_probability: total of all equivalent candidates, minus their penalties. Penalties of
+            other candidates do not raise it: for a question that fits no table well, some candidate
+            always remains.
         rows: its result; None if it failed or was not run.
         failure: reason for the failure.
         other: the index of the next best candidate with a different meaning, if any.

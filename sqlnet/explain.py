@@ -3,8 +3,8 @@
     the number of orders whose status is 'pending'
     the name of products, sorted by price, highest first, the first 5 alone
 
-It is built from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the question,
-so it describes the actual answer, correct or not.
+It is built from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the
+question, so it describes the actual answer, correct or not.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Features:
             matches a column word exactly, by its stem, is a sign, looks like a year, follows the
             token before it without a space.
         types: [C, COLUMN_FEATURES] float32: is numeric, fraction of the name's words found exactly,
-        by stem, whether the whole name is in the question, its fraction of the question's
-        matched words, words of the name divided by 4.
+            by stem, whether the whole name is in the question, its fraction of the question's
+            matched words, words of the name divided by 4.
         pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
             by its stem; how near the last matching token before it is, and the next one after it (1
             for its neighbor, 0 from ``_NEAR`` + 1 on).

@@ -42,7 +42,7 @@ class PlanError(CodegenError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Join:
-    """A join: rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns.
+    """A join of rows of ``child`` to one row of ``parent``: indices of tables and their columns.
 
     With the origin "same name", either row may belong to several of the other table.
     """

@@ -154,8 +154,8 @@ class BiLSTM(nn.Module):
     def forward(
         self, inputs: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns outputs [N, T, hidden], undefined beyond a row's length, and the last layer's final
-        states [N, hidden].
+        """Returns outputs [N, T, hidden], undefined beyond a row's length, and the last layer's
+        final states [N, hidden].
 
         Args:
             inputs: [N, T, width].

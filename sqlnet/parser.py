@@ -164,7 +164,7 @@ class SQLNet:
     def __init__(
         self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
     ) -> None:
-        """Creates a parser: a network for single tables; ``plans`` for several (default: bundled)."""
+        """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
         self.network, self._plans = network, plans
         self.trust = trusted or trust.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()

@@ -4,9 +4,9 @@
 - ``edits`` drafts the new version of a file from the old one, also in diffs and SEARCH/REPLACE
   blocks;
 - ``lookup`` drafts continuations of the same earlier text, or the target's likely candidates after
-the same token before;
+  the same token before;
 - ``chain`` builds a row's drafters and picks the draft that expects the most tokens; ``planner``
-trims drafts to the profitable length;
+  trims drafts to the profitable length;
 - ``vllm_proposer`` and ``vllm_worker`` are vLLM plugins. Only the last imports torch.
 """
 

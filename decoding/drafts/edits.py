@@ -4,12 +4,12 @@
 and the original diverge, the cursor is reset:
 
 - after the first differing token: after that token, if it is one of the original's next two (a
-token was deleted); at the next line that begins with it, if they diverged at a line's start
-(lines were deleted); else by the guess that was more often correct so far, a replaced token or an
-inserted one;
+  token was deleted); at the next line that begins with it, if they diverged at a line's start
+  (lines were deleted); else by the guess that was more often correct so far, a replaced token or an
+  inserted one;
 - later: after the place where the original has the longest tail of the row, at least two tokens;
-of equally long ones the nearest to the point of divergence. Else, after a whole line, at the next
-line if lines were replaced one by one, or if they were inserted.
+  of equally long ones the nearest to the point of divergence. Else, after a whole line, at the next
+  line if lines were replaced one by one, or if they were inserted.
 
 The point of divergence is kept until a few tokens agree again, so a wrong guess costs only one
 draft. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits

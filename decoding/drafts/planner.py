@@ -100,7 +100,7 @@ class PassCosts(Costs):
         start = ratios.get(below, 1.0)
         if above:
             share = (width - below) / (above - below)
-            # Widths between 1 and the measured ones use the same kernel.
+            # This width may already need the measured width's kernel.
             return ratios[above] if below == 1 < width else (
                 start + share * max(0.0, ratios[above] - start))  # fmt: skip
         if below == 1 < width:

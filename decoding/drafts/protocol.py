@@ -111,7 +111,7 @@ class Drafter(Protocol):
 
     Attributes:
         candidates: number of the target's most likely tokens that :meth:`observe` gets per
-        verified position; 0 for none.
+            verified position; 0 for none.
     """
 
     candidates: int = 0

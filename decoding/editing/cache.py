@@ -125,8 +125,6 @@ class EditableCache:
         self._context_logits: torch.Tensor | None = None
         self._start_changed = False  # since the last time all states were exact
 
-    # ------------------------------------------------------------------ what there is
-
     def __len__(self) -> int:
         """Number of tokens of the sequence."""
         return len(self._ledger.order)
@@ -189,8 +187,6 @@ class EditableCache:
         best = logits.reshape(-1, logits.shape[-1]).topk(2).values
         return bool((best[:, 0] - best[:, 1]).min() < least)
 
-    # ------------------------------------------------------------------ the text changes
-
     def update(
         self,
         token_ids: Sequence[int],
@@ -204,9 +200,9 @@ class EditableCache:
         Args:
             token_ids: the whole new context, at least one token.
             tail: number of tokens at the end that are re-encoded if stale: the cursor's line and
-            its surrounding statement. None for the policy's number.
+                its surrounding statement. None for the policy's number.
             statement: start and end of another range that is re-encoded if stale: the cursor's
-            statement, in prompts where it is not at the end.
+                statement, in prompts where it is not at the end.
             stop: called between forward passes; if it returns true, the update ends early.
 
         Raises:
@@ -284,8 +280,6 @@ class EditableCache:
             self._context_logits = None
         return (yield from self._encode(places, stop))
 
-    # ------------------------------------------------------------------ decoding behind it
-
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Appends tokens, such as decoded or drafted ones.
 
@@ -329,8 +323,6 @@ class EditableCache:
             self._logits = self._context_logits
         elif length:
             self._logits = self._known.get(int(self._ledger.marks[-1]))
-
-    # ------------------------------------------------------------------ inside
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:

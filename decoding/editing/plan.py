@@ -38,7 +38,7 @@ class EditPolicy:
 
     Attributes:
         min_span: length of the shortest run that is reused after an edit, in tokens; shorter runs
-        are re-encoded, which costs little and keeps more states correct.
+            are re-encoded, which costs little and keeps more states correct.
         tail: default number of tokens at the end that an update never leaves stale.
         sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
             first tokens attract the attention of all others.
@@ -50,7 +50,7 @@ class EditPolicy:
             much attention, so that all states shift by more.
         start: see ``doubt_after_start``.
         rotate: False keeps moved keys rotated for their old positions: "conflict fast encoding",
-        the paper's baseline, for comparisons only.
+            the paper's baseline, for comparisons only.
     """
 
     min_span: int = 16
@@ -151,8 +151,6 @@ class Ledger:
         self.marks = np.zeros(0, dtype=np.uint64)
         self._clock = 0
 
-    # ------------------------------------------------------------------ what is known
-
     @property
     def sequence(self) -> Tokens:
         """The sequence's tokens."""
@@ -178,8 +176,6 @@ class Ledger:
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
-
-    # ------------------------------------------------------------------ planning
 
     def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> ReusePlan:
         """Plans which states of ``tokens`` to reuse and which tokens to encode.
@@ -253,8 +249,6 @@ class Ledger:
         age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
         apart = (np.diff(self.turned_for[pool]) != 1) | (np.diff(age) != 0)
         return np.insert(pool, np.flatnonzero(apart) + 1, -1)
-
-    # ------------------------------------------------------------------ changing
 
     def held(self) -> NDArray[np.int64]:
         """Returns the slots with states or in the sequence."""

@@ -172,7 +172,7 @@ def _identify(
 
     Args:
         keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], of T tokens at the first position and
-        the same tokens at the second.
+            the same tokens at the second.
     """
     shift = torch.tensor([_PROBED[1] - _PROBED[0]], device=keys.device)
     (keys_before, keys_after), (values_before, values_after) = keys.chunk(2), values.chunk(2)

@@ -233,7 +233,7 @@ class FillOptions:
             samples the slot, then a token for it (as in all runs of the paper).
         slot_temperature: temperature of the slot in two stages; 0 in the paper.
         stop_threshold: probability of stopping at which a text is finished (in the paper 0.5 for
-        planning, 0.9 for text, 0.8 for infilling).
+            planning, 0.9 for text, 0.8 for infilling).
         insist: True ignores the stop head in the first step (for infilling).
         insertions: maximum insertions per step and text, never into neighboring slots.
         least_share: minimum probability of more insertions in a step, relative to the best one.

@@ -369,7 +369,7 @@ class FlexibleMaskLM(FillingModel):
             time: float [B].
             memory: the prefixes' keys and values.
             places: the numbers of the masks, int64 [M], and of the open slots, int64 [K], if
-            known.
+                known.
 
         Returns:
             Logits, float [M, V]; the logarithms of the numbers for the open slots, float [K].

@@ -33,12 +33,12 @@ class EncoderConfig(PretrainedConfig):
         dropout: dropout of each sub-layer's output.
         rope_theta: base of the rotary frequencies.
         rope_step: angle between neighboring tokens in the fastest channels. RoPE's 1 hardly
-        distinguishes odd from even places; pi does.
+            distinguishes odd from even places; pi does.
         final_norm: True adds a layer norm before the heads; not in the paper's runs.
         mixes_neighbours: True adds linear maps of a token's neighbors to its embedding,
-        which saves layers that learn to look there; not in the paper.
+            which saves layers that learn to look there; not in the paper.
         marks_open_slots: True adds a learned vector to tokens before open slots, so that the
-        stop head sees the gaps to fill (for infilling).
+            stop head sees the gaps to fill (for infilling).
         prefix_apart: True lets the prefix attend only to itself (:mod:`.encoder`); not published.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
@@ -102,7 +102,7 @@ class FlexibleMaskConfig(EncoderConfig):
 
     Args:
         loss_length: divisor of every text's loss: the length in tokens of the longest training
-        body. It only scales the loss.
+            body. It only scales the loss.
         kwargs: see :class:`EncoderConfig`.
     """
 
@@ -132,7 +132,7 @@ class Text:
         prefix: token ids of the prompt.
         body: token ids, without an end of sequence.
         open: for each slot, starting with the slot of ``[BOS]``, True if insertion is allowed: one
-        more flag than the body has tokens. Empty for all.
+            more flag than the body has tokens. Empty for all.
     """
 
     prefix: Sequence[int]

@@ -58,7 +58,7 @@ class Language:
         newline_in_brackets: True if a newline ends an element like a statement.
         block_after: symbols after which ``{`` opens a block.
         only_statements: keywords that cannot be inside brackets; at a line's start they show that
-        a bracket was left open.
+            a bracket was left open.
         raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.
         regex_literals: True if ``/`` may open a regular expression.
     """

@@ -9,7 +9,7 @@ Its behavior, and how that differs from the paper:
   are joined, digit tokens too; keywords and everything else, also indentation, represent
   themselves.
 - Structure: the types are split into lines, and each newline is a separate item. The relevant block
-is the smallest one that the text ends in twice AND whose length divides the number of all
+  is the smallest one that the text ends in twice AND whose length divides the number of all
   items, so detection comes and goes as the text grows. The target is the first token of the last
   copy; its exponent is always 1, since each step starts a new count.
 - Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which continues the

@@ -356,7 +356,7 @@ class GrammarRule:
 
 
 class RepetitionPenalty(History):
-    """Lowers the probability of every token of the row once, by a constant penalty."""
+    """Lowers the probability of every token of the row so far, once per token."""
 
     def __init__(self, options: RepetitionPenaltyOptions) -> None:
         super().__init__()

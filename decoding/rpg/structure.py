@@ -5,9 +5,9 @@ Python indentation. Each level of the stack has a stream of signatures with lag 
 (``repetition``):
 
 - A block's items are statements. A signature is the tuple of a statement's symbols: unchanged
-keywords and operators, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group. In
-  Python it begins with the change of indentation since the statement before; elsewhere braces are
-  symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
+  keywords and operators, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group.
+  In Python it begins with the change of indentation since the statement before; elsewhere braces
+  are symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
   ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
 
@@ -167,8 +167,6 @@ class StructureTracker:
         self._margin = b""
         self._indent = self._last_indent
 
-    # --- state -----------------------------------------------------------------------------------
-
     def snapshot(self) -> tuple[Any, ...]:
         """Returns the state, an immutable value."""
         return _state_of(self)
@@ -240,8 +238,6 @@ class StructureTracker:
     @property
     def _indented(self) -> bool:
         return self._language.indented and self._is_block
-
-    # --- lexer -----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         """Appends text, split anywhere. Carriage returns are dropped."""
@@ -377,8 +373,6 @@ class StructureTracker:
         if not self._anchor:
             self._anchor = word
         self._add(_STR, word, word)
-
-    # --- items and levels ------------------------------------------------------------------------
 
     def _begin(self, anchor: bytes) -> None:
         self._anchor = anchor

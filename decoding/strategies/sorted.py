@@ -114,7 +114,7 @@ class Nested:
 
     Raises:
         ModelError: for exits that the model does not have, and if its stages, run in sequence,
-        compute other logits than the model (checked on a few tokens).
+            compute other logits than the model (checked on a few tokens).
     """
 
     def __init__(self, model: PreTrainedModel, exits: Sequence[int] | None = None) -> None:
@@ -488,7 +488,7 @@ class SortedSpeculation(Speculation):
         drafters: one per row, in order.
         limit: maximum tokens per draft.
         ahead: True launches a draft whole and reads it with the round's result, so that a round
-        copies once each way; by default on devices other than the CPU.
+            copies once each way; by default on devices other than the CPU.
     """
 
     drafters: Sequence[SortedDrafter]  # pyrefly: ignore[bad-override-mutable-attribute]

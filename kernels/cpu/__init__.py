@@ -133,9 +133,9 @@ class Product:
         packed: from :func:`pack4` or :func:`pack8`; or the weights of layers with the same inputs,
             bfloat16 [O, I] each, contiguous, O a multiple of 16, I of 32. These are read in place,
             and their outputs are concatenated.
-            scales: scales of the outputs, float32 [O], for weights of eight bits.
-            bias: bias in ``dtype``, [O].
-            most: number of rows up to which this product is faster than ``wide``.
+        scales: scales of the outputs, float32 [O], for weights of eight bits.
+        bias: bias in ``dtype``, [O].
+        most: number of rows up to which this product is faster than ``wide``.
         wide: the product for more rows; None to always use this one.
 
     Raises:
@@ -362,7 +362,7 @@ class CompiledPass:
     Attributes:
         most: maximum rows for which quantized products are faster.
         helpers: threads that help with passes of more than a few rows while a core is free. They
-        sleep between passes, and pause for a while if helping did not pay.
+            sleep between passes, and pause for a while if helping did not pay.
 
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.

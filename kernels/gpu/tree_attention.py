@@ -260,7 +260,7 @@ def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Ma
 
 
 def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
-    """Returns the second launch's settings; it keeps a tile's scores and result in registers."""
+    """Returns the second launch's settings, which keeps a tile's scores and result."""
     return {
         "BLOCK_M": min(settings["BLOCK_M"], 64),
         "BLOCK_N": settings["BLOCK_N"],

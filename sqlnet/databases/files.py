@@ -120,7 +120,7 @@ class SqliteDatabase(Database):
 
         Raises:
             InputError: if a row has another number of values than there are columns, or SQLite
-            cannot create the table.
+                cannot create the table.
         """
         return cls._in_memory([(table, columns, rows, None)], table)
 

@@ -84,7 +84,7 @@ class CoGEX(MadeTogether):
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ConfigError(f"There is no mode {self.mode!r}.", f"There are: {', '.join(MODES)}.")
+            raise ConfigError(f"Unknown mode {self.mode!r}.", f"Choose from: {', '.join(MODES)}.")
         if (self.mode == "llm") != (self.llm is not None):
             raise ConfigError(
                 f"Mode {self.mode!r} {'takes no' if self.llm else 'needs a'} model.",
@@ -336,7 +336,7 @@ def converted(instruction: str, input: str, answer: str, model: Conversation) ->
     record = read_record(instruction, input, code, parts.output)
     if normalized(record.output["answer"]) != normalized(values["output"]):
         given, wanted = (repr(v)[:80] for v in (record.output["answer"], values["output"]))
-        raise Unusable("answer_differs", f"{given} in place of {wanted}")
+        raise Unusable("answer_differs", f"{given} instead of {wanted}")
     return record
 
 

@@ -208,7 +208,7 @@ def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str,
     for keys in program.returns:
         if set(output) == set(keys):
             return {key: output[key] for key in keys}
-    raise Invalid("keys_differ", f"{list(output)} in place of {list(program.keys)}")
+    raise Invalid("keys_differ", f"{list(output)} instead of {list(program.keys)}")
 
 
 def undefined_calls(

@@ -94,7 +94,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     """
     parts = split_completion(code_prompt)
     if parts.output:
-        raise Invalid("more_than_function", f"the code holds the line {OUTPUT}")
+        raise Invalid("more_than_function", f"the code contains the line {OUTPUT}")
     text, after = split_session(parts.program)
     program = parse_program(text)  # check the text in order
     output = check_output(program, parse_output(code_output))

@@ -79,7 +79,7 @@ def load_task(
         if not instruction:
             raise ConfigError(
                 f"{name} does not describe the task.",
-                "Give --instruction 'Is the review positive or negative?'",
+                "Pass --instruction 'Is the review positive or negative?'",
             )
         found = _file_items(name, input_column, answer_column)
         random.Random(seed).shuffle(found)
@@ -113,7 +113,7 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
             if column not in row:
                 raise InputError(
                     f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
-                    f"Name it with -o {key}=.",
+                    f"Set it with -o {key}=.",
                 )
         answer = row[answer_column]
         if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):
@@ -130,7 +130,7 @@ def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
     """
     names = [name for name in _SHOWN if name not in avoid]
     if count > len(names):
-        raise ConfigError(f"{count} example records are too many.", f"Give at most {len(names)}.")
+        raise ConfigError(f"{count} example records are too many.", f"Pass at most {len(names)}.")
     return [find_family(name).record(0) for name in names[:count]]
 
 

@@ -70,7 +70,7 @@ class LMInfinite:
     def __post_init__(self) -> None:
         if self.n_global < 0 or self.n_local < 1:
             raise ConfigError(
-                f"LM-Infinite can't use n_global {self.n_global} and n_local {self.n_local}.",
+                f"LM-Infinite cannot use n_global {self.n_global} and n_local {self.n_local}.",
                 "Set n_global to 0 or more and n_local to 1 or more.",
             )
 
@@ -92,7 +92,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
 
     def refused(reason: str, remedy: str = "Use it within its own context length.") -> ModelError:
         name = type(model).__name__
-        return ModelError(f"The context of {name} can't be extended: {reason}.", remedy)
+        return ModelError(f"The context of {name} cannot be extended: {reason}.", remedy)
 
     if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise refused(f"it runs with {config._attn_implementation!r} attention")
@@ -308,7 +308,7 @@ def _attention(
     """
     if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
         raise ModelError(
-            f"The context of {type(module).__name__} can't be extended: it has attention sinks or "
+            f"The context of {type(module).__name__} cannot be extended: it has attention sinks or "
             "score caps, or does not pass positions to its attention."
         )
     if module.training:

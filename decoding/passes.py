@@ -46,7 +46,7 @@ Drafts = Literal["trees", "chains", "none"]
 _RECURRENT = {"linear_attention", "conv"}
 _NARROW = {"sliding_attention", "chunked_attention"}
 _SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "mlp", "moe"}
-_ELSEWHERE = "Try another back-end (--backend vllm)."
+_ELSEWHERE = "Try another backend (--backend vllm)."
 
 
 class Pass(Protocol):

@@ -165,16 +165,16 @@ def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: tor
     if not queries <= nodes <= MOST_NODES or queries < 1:
         raise InputError(
             f"{queries} queries of a tree of {nodes} nodes are not supported.",
-            f"Give 1 to {MOST_NODES} nodes, and at most as many queries.",
+            f"Pass 1 to {MOST_NODES} nodes, and at most as many queries.",
         )
     together = 1 if table.shape[-1] > STARTS else rows
     if keys.shape[:3] != values.shape[:3] or keys.shape[::3] != (together, dim):
         raise InputError(
             f"Queries {tuple(q.shape)}, keys {tuple(keys.shape)} and values {tuple(values.shape)}"
             " do not fit together.",
-            "Give [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D']; 1 for B of a paged cache.",
+            "Pass [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D']; 1 for B of a paged cache.",
         )
     if heads % keys.shape[1]:
-        raise InputError(f"{heads} query heads can't share {keys.shape[1]} key heads evenly.")
+        raise InputError(f"{heads} query heads cannot share {keys.shape[1]} key heads evenly.")
     if table.ndim != 3 or len(table) != rows or table.shape[2] < STARTS:
         raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], from pack().")

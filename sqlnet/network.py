@@ -40,7 +40,7 @@ class NetworkConfig:
         if self.hidden < 8 or self.hidden % 4:
             raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, at least 8.")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
+            raise ConfigError(f"dropout is {self.dropout}; it must be in [0, 1).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,11 @@ def read_vectors(path: str | Path) -> WordVectors:
         raise cannot_read(path, error) from None
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} holds no word vectors ({error}).",
-            "Give an .npz with words and vectors, or GloVe's or word2vec's text form.",
+            f"{path} has no word vectors ({error}).",
+            "Pass an .npz with words and vectors, or GloVe's or word2vec's text form.",
         ) from None
     if matrix.ndim != 2 or len(words) != len(matrix) or not len(words):
-        raise InputError(f"{path} holds {len(words)} words and vectors of shape {matrix.shape}.")
+        raise InputError(f"{path} has {len(words)} words and vectors of shape {matrix.shape}.")
     rows: dict[str, int] = {}
     for number, word in enumerate(words):
         rows.setdefault(word.lower(), number)

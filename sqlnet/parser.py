@@ -418,7 +418,7 @@ def _planned(
     if answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!")):
         notes.append(f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.")
     if database and _is_tied(answer, database, limits):
-        notes.append("Further rows have the same value as the last one shown.")
+        notes.append("More rows have the same value as the last one shown.")
     parse = Parse(
         question,
         readings,
@@ -621,7 +621,7 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
+        raise ConfigError(f"min_confidence is {min_confidence}; it must be in [0, 1].")
 
 
 def _sensible(

@@ -272,7 +272,7 @@ class _Writer:
         if companion is None or companion.kind in ("never", "scalar"):
             return self.block(plan)
         if plan.order or plan.limit is not None or plan.group:
-            raise PlanError(f"An order or groups can't be combined with {companion.kind!r} here.")
+            raise PlanError(f"An order or groups cannot be combined with {companion.kind!r} here.")
         if companion.kind != "union" and self._is_by_row(plan, companion):
             return self._by_row(plan, companion)
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
@@ -404,7 +404,7 @@ class _Writer:
                 table = None if scope.bare else exp.to_identifier(scope.names[item.table], True)
                 return exp.Column(this=exp.Star(), table=table)
             if aggregate != COUNT:
-                raise PlanError("Only the number of a table's rows can be asked for.")
+                raise PlanError("Only COUNT applies to a table's rows.")
             if not (selected.distinct or repeated):
                 return exp.Count(this=exp.Star())
             return exp.Count(this=exp.Distinct(expressions=[self._key(item.table, scope)]))
@@ -450,7 +450,7 @@ class _Writer:
             is_number = True
         else:
             if test.item.column == ROWS:
-                raise PlanError("Rows can't be compared with a value.")
+                raise PlanError("Rows cannot be compared with a value.")
             left = self._column(test.item, scope)
             is_number = table.columns[test.item.column].type == "real"
         return self._compared(test, left, is_number)
@@ -510,7 +510,7 @@ class _Writer:
             "<=": (exp.LT, value.end),
         }
         if operator not in bounds:
-            raise PlanError(f"A period can't be compared by {operator!r}.")
+            raise PlanError(f"A period cannot be compared by {operator!r}.")
         kind, bound = bounds[operator]
         return kind(this=left, expression=self._mark(bound))
 

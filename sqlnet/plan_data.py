@@ -132,7 +132,7 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
         try:
             found.append(conform(PlannedQuestion, row))
         except ValueError as error:
-            raise InputError(f"{where} is damaged: {error}.") from None
+            raise InputError(f"{where} is corrupt: {error}.") from None
     return found
 
 
@@ -198,7 +198,7 @@ def prepare(
             these names.
     """
     if not golds:
-        raise InputError("There are no questions.", "Give a file with at least one.")
+        raise InputError("No questions to prepare.", "Pass a file with at least one.")
     out = Path(out)
     for name in ("held_out.jsonl", "plans.jsonl"):
         try:
@@ -207,7 +207,7 @@ def prepare(
             refuse_foreign(out, name)
     for folder in folders:
         if not Path(folder).is_dir():
-            raise InputError(f"{folder} is not a directory.", "Give the databases' directory.")
+            raise InputError(f"{folder} is not a directory.", "Pass the databases' directory.")
     planned, left = planned_gold(golds, folders)
     counts = Counter(gold.db_id for gold in golds)
     held: set[str] = set()

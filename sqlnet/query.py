@@ -352,7 +352,7 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
         ranges.append(("a condition's operator", condition.operator, len(OPERATORS)))
     for name, index, size in ranges:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < size:
-            raise InputError(f"{where}: {name} is {index!r}; it must lie in 0..{size - 1}.")
+            raise InputError(f"{where}: {name} is {index!r}; it must be in 0..{size - 1}.")
     return query
 
 

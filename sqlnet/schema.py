@@ -44,7 +44,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            raise InputError("There is no table to ask.", "Give a database with at least one.")
+            raise InputError("The schema has no tables.", "Open a database with at least one.")
 
     @classmethod
     def from_columns(
@@ -117,7 +117,7 @@ class Measure(Config):
 
     def _check(self) -> None:
         if not self.sql.strip():
-            raise ConfigError("A measure has no sql.", "Give the SELECT that computes it.")
+            raise ConfigError("A measure has no sql.", "Set the SELECT that computes it.")
 
 
 class Layer(Config):
@@ -162,7 +162,7 @@ class Layer(Config):
             try:
                 validate(measure.sql, schema.tables, dialect)
             except UnsafeSQLError as error:
-                raise InputError(f"The measure {name!r} can't run: {error.message}") from None
+                raise InputError(f"The measure {name!r} cannot run: {error.message}") from None
         return Schema(kept, schema.database)
 
     def measure(self, question: str, schema: Schema) -> tuple[str, Statement] | None:
@@ -207,7 +207,7 @@ class Layer(Config):
             ends = [end.strip().rpartition(".") for end in text.split("=")]
             if len(ends) != 2 or not all(table for table, _, _ in ends):
                 raise InputError(
-                    f"The join {text!r} can't be read.", "Write: orders.customer_id = customers.id"
+                    f"The join {text!r} is invalid.", "Write: orders.customer_id = customers.id"
                 )
             (child, _, column), (parent, _, target) = ends
             if child.lower() == table.name.lower():

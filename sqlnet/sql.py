@@ -182,7 +182,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
                 f"{type(node).__name__} is not allowed in a query{': ' * bool(text)}{text}."
             )
         if isinstance(node, exp.Select) and not node.expressions:
-            raise UnsafeSQLError("A SELECT of nothing is not allowed.")
+            raise UnsafeSQLError("A SELECT without columns is not allowed.")
         if isinstance(node, exp.DataType) and node.this not in _TYPES:
             raise UnsafeSQLError(f"The type {_short(node)} is not allowed in a query.")
         if isinstance(node, exp.With) and node.recursive:
@@ -247,9 +247,9 @@ def _check_table(table: exp.Table, known: Mapping[str, str], ctes: Container[str
         raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
     name, namespace = table.name.lower(), table.db.lower()
     if table.catalog or (namespace and namespace != known.get(name)):
-        raise UnsafeSQLError(f"There is no table {_short(table)} in this database.")
+        raise UnsafeSQLError(f"Unknown table {_short(table)} in this database.")
     if name not in known and name not in ctes:
-        raise UnsafeSQLError(f"There is no table {table.name!r} in this database.")
+        raise UnsafeSQLError(f"Unknown table {table.name!r} in this database.")
 
 
 def _encoded(name: str) -> str:

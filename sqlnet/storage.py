@@ -38,7 +38,7 @@ def check_range(config: object, *above_zero: str, below_one: str) -> None:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0.")
     if not 0 <= (share := getattr(config, below_one)) < 1:
-        raise ConfigError(f"{below_one} is {share}; it must lie in [0, 1).")
+        raise ConfigError(f"{below_one} is {share}; it must be in [0, 1).")
 
 
 def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[str, Any]) -> None:
@@ -71,11 +71,11 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} holds no {kind} ({Path(error.filename or '').name} is missing).",
-            f"Give a directory that `{command}` made.",
+            f"{path} has no {kind} ({Path(error.filename or '').name} is missing).",
+            f"Pass a directory that `{command}` made.",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"The {kind} in {path} can't be read: {one_line(error)}.") from None
+        raise ModelError(f"The {kind} in {path} cannot be read: {one_line(error)}.") from None
 
 
 class Progress(TypedDict):
@@ -241,10 +241,10 @@ class TrainingState:
         try:
             progress = conform(kind, json.loads(path.read_text("utf-8")))
         except (ValueError, RecursionError) as error:
-            raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
+            raise ResumeError(f"{path} is corrupt: {error}.", remedy) from None
         if progress["identity"] != self._identity:
             raise ResumeError(
-                f"{self.out} holds a run with another configuration or other questions.",
+                f"{self.out} has a run with another configuration or other questions.",
                 "Choose another --out, or restore what has changed.",
             )
         file = child(self.folder, progress["file"], str(path))
@@ -252,7 +252,7 @@ class TrainingState:
             held = load_file(file)
             self._restore(held)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise ResumeError(f"{file} is damaged: {one_line(error)}.", remedy) from None
+            raise ResumeError(f"{file} is corrupt: {one_line(error)}.", remedy) from None
         self.step = progress["step"]
         return progress, held
 

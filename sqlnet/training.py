@@ -128,7 +128,7 @@ def train(
         raise InputError(
             f"{len(questions)} questions to train on and {len(development)} to validate on are too"
             " few.",
-            f"Give at least {config.batch_size} and 1.",
+            f"Pass at least {config.batch_size} and 1.",
         )
     layout = config.network.layout
     torch.manual_seed(config.seed)
@@ -413,8 +413,8 @@ def plan_examples(
             database = find_database(folders, one.db_id)
             if database is None:
                 raise InputError(
-                    f"There is no {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
-                    "Name the folder that holds it.",
+                    f"No {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
+                    "Pass the folder that contains it.",
                 )
             schema, held = LinkedSchema(database.tables, database), one.db_id
             database.close()
@@ -572,7 +572,7 @@ def train_plans(
     if len(examples) < config.batch_size:
         raise InputError(
             f"There are {len(examples)} questions for batches of {config.batch_size}.",
-            "Give more, or a smaller batch.",
+            "Pass more, or set a smaller batch.",
         )
     identity = {
         "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer

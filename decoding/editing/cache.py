@@ -315,7 +315,7 @@ class EditableCache:
             ValueError: if the sequence is not that long.
         """
         if not 0 <= length <= len(self):
-            raise ValueError(f"can't cut {len(self)} tokens to {length}")
+            raise ValueError(f"cannot cut {len(self)} tokens to {length}")
         if length == len(self):
             return
         self._cut(length)

@@ -474,7 +474,7 @@ def check_agreement(
                 "Run the model without it (codegen serve lsp -o precision=full), and report this.",
             )
         raise ModelError(
-            f"{support.name} can't be edited in its cache: its logits change when it is "
+            f"{support.name} cannot be edited in its cache: its logits change when it is "
             "given a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )

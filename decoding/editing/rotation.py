@@ -72,7 +72,7 @@ class Support:
         """
         if self.limit is not None and length > self.limit:
             raise ModelError(
-                f"A context of {length} tokens can't be edited with {self.name}: {self.reason}.",
+                f"A context of {length} tokens cannot be edited with {self.name}: {self.reason}.",
                 f"Shorten it to {self.limit} tokens.",
             )
 
@@ -146,7 +146,7 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
         rotation, is_right = _identify(layer.keys, layer.values, tables)
         if not is_right:
             raise ModelError(
-                f"{type(model).__name__} can't be edited in its cache: the positions of layer "
+                f"{type(model).__name__} cannot be edited in its cache: the positions of layer "
                 f"{number} are not rotary (learned positions?).",
                 "Use a model with rotary positions, or encode the whole context each time.",
             )

@@ -70,7 +70,7 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"The options of {name} are {given!r}, which is neither an object nor text.",
-            "Give an object, or text as key=value,key=value.",
+            "Pass an object, or text as key=value,key=value.",
         )
     return read_options(name, given)
 

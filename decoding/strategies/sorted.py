@@ -89,7 +89,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
 
 def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
     return ModelError(
-        f"{type(model).__name__} can't be split into sub-models: {reason}.",
+        f"{type(model).__name__} cannot be split into sub-models: {reason}.",
         "Use a model of the Llama, Mistral or Qwen family.",
     )
 
@@ -131,8 +131,8 @@ class Nested:
         if list(self.exits) != sorted(set(self.exits)) or not 0 < self.exits[0] <= depth or (
             self.exits[-1] > depth):  # fmt: skip
             raise ModelError(
-                f"The draft has {depth} layers; it can't exit after {list(self.exits)}.",
-                "Give ascending depths within them.",
+                f"The draft has {depth} layers; it cannot exit after {list(self.exits)}.",
+                "Choose ascending depths within them.",
             )
         self.layers, self.device = depth, model.device
         self._norm, self._head = parts.norm, parts.head

@@ -128,7 +128,7 @@ class Speculation(Strategy):
         """
         if batch.sequences.drafts == "none":
             raise ModelError(
-                "The recurrent layers of this model take one token a pass, so drafts cannot be "
+                "The recurrent layers of this model take one token per pass, so drafts cannot be "
                 "verified.",
                 "Choose a decoder without drafts.",
             )

@@ -436,7 +436,7 @@ class CompiledPass:
                 raise ValueError(f"states, cosines and sines are {self.dtype}, contiguous")
         parts = _parts(sequences, capacities, len(states))
         if slots.shape != (self._count, len(parts), 3) or not slots.flags.c_contiguous:
-            raise ValueError("slots are those of each layer and sequence")
+            raise ValueError("slots must match the layers and sequences")
         logits = states.new_empty(len(kept), self._head.outputs)
         self._run(
             self._layers.ctypes.data, self._count, self._norm.data_ptr(),

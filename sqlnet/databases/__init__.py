@@ -39,8 +39,8 @@ class StatementLimits:
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.rows < 1:
             raise ConfigError(
-                f"A limit of {self.seconds} s and {self.rows} rows can't be kept.",
-                "Give more than 0 s and at least 1 row.",
+                f"A limit of {self.seconds} s and {self.rows} rows is invalid.",
+                "Set more than 0 s and at least 1 row.",
             )
 
 
@@ -88,7 +88,7 @@ def too_slow_to_open(name: str) -> TooSlowError:
     """Returns the error for a database whose schema takes too long to read."""
     return TooSlowError(
         f"Reading the tables of {name} took longer than {OPENING_S:g} s.",
-        "One of its views may never end; copy the tables that matter into a file of their own.",
+        "One of its views may never end; copy the tables that matter into a separate file.",
     )
 
 

@@ -156,8 +156,8 @@ def _unwrapped(reply: Any) -> Any:
 
 def _damaged(path: str) -> databases.DatabaseError:
     return databases.DatabaseError(
-        f"The process that read {path} ended without an answer.",
-        "The file may be damaged, or need more memory than a statement may take.",
+        f"The process that read {path} stopped without a response.",
+        "The file may be corrupt, or need more memory than a statement may use.",
     )
 
 

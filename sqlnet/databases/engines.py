@@ -201,7 +201,7 @@ class SqliteEngine:
                     raise databases.too_slow(limits.seconds) from None
                 raise KeyboardInterrupt from None
             if "prohibited" in str(error) or "not authorized" in str(error):
-                raise UnsafeSQLError(f"The database refused the statement: {error}.") from None
+                raise UnsafeSQLError(f"The database rejected the statement: {error}.") from None
             raise databases.DatabaseError(
                 f"The statement failed: {error}.", _remedy(error)
             ) from None
@@ -250,11 +250,11 @@ def _remedy(error: sqlite3.Error) -> str:
         return "Another program is writing to it: try again when that is done."
     if "unable to open" in text:
         return (
-            "If it has a log beside it (its name and -wal), copy both into a folder where files may"
-            " be made."
+            "If it has a log next to it (its name and -wal), copy both into a writable"
+            " folder."
         )
     if "malformed" in text or "not a database" in text:
-        return "The file is damaged; try: sqlite3 FILE .recover"
+        return "The file is corrupt; try: sqlite3 FILE .recover"
     return ""
 
 

@@ -26,7 +26,7 @@ from codegen.sqlnet.words import number_of, one_line, quoted
 
 MOST_COLUMNS = 2000  # per table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer strings go to a child
-_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
+_REMEDY = "Pass a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
@@ -42,7 +42,7 @@ class Database:
         self.engine = engine
         try:
             if not (tables := engine.tables()):
-                raise DatabaseError(f"{name} holds no table.")
+                raise DatabaseError(f"{name} has no tables.")
             self.tables = tables
         except BaseException:
             engine.close()
@@ -202,13 +202,13 @@ def _fill(
     if len(columns) > MOST_COLUMNS:
         raise InputError(
             f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
-            "Leave out those that are not asked for.",
+            "Remove columns that no question needs.",
         )
     names = unique_names(columns)
     for name in (table, *names):
         if "\0" in name or has_lone_surrogate(name):
             raise InputError(
-                f"{one_line(repr(name))} can't be the name of a table or column.",
+                f"{one_line(repr(name))} cannot be the name of a table or column.",
                 "Rename it, or check that the file is text.",
             )
     held = []
@@ -216,7 +216,7 @@ def _fill(
         if len(row) != len(names):
             raise InputError(
                 f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns.",
-                "Give every row as many values as the header has names.",
+                "Make every row as long as the header.",
             )
         held.append(tuple(map(_storable, row)))
     if types is None:
@@ -234,7 +234,7 @@ def _fill(
             (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
         )
     except (sqlite3.Error, UnicodeEncodeError) as error:
-        raise InputError(f"The table {table!a} can't be made: {error}.") from None
+        raise InputError(f"The table {table!a} cannot be created: {error}.") from None
     connection.commit()
     return longest
 

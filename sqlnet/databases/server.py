@@ -195,13 +195,13 @@ def _url(address: str) -> tuple[URL, str]:
         driver, dialect = DRIVERS[url.drivername.partition("+")[0].lower()]
     except (ArgumentError, KeyError, ValueError):
         raise InputError(
-            "The address of the server can't be read.", "It looks like postgresql://USER@HOST/NAME."
+            "The address of the server is invalid.", "It looks like postgresql://USER@HOST/NAME."
         ) from None
     if url.password is not None or {"password", "passwd", "pwd"} & {k.lower() for k in url.query}:
         variable = "PGPASSWORD" if dialect == "postgres" else "MYSQL_PWD"
         raise InputError(
-            "The address holds a password, which other users of this machine could see.",
-            f"Leave it out and set the environment variable {variable}.",
+            "The address contains a password, which other users of this machine could see.",
+            f"Remove it and set the environment variable {variable}.",
         )
     if not url.database:
         raise InputError("The address names no database.", "Add /NAME at its end.")

@@ -277,7 +277,7 @@ def _returns_answer(node: ast.Return, function: ast.FunctionDef) -> bool:
 
 
 def _named_results(function: ast.FunctionDef) -> list[str]:
-    """The names that top-level statements of the function assign, each once."""
+    """Returns the names that top-level statements of the function assign, each once."""
     names: dict[str, None] = {}
     for node in function.body:
         targets: list[ast.expr] = []

@@ -57,7 +57,7 @@ class Recurrence:
 
 
 def recurrences(config: Any) -> list[Recurrence | None]:
-    """The :class:`Recurrence` of each layer of a text model; None for attention layers."""
+    """Returns each layer's :class:`Recurrence` in a text model; None for attention layers."""
     return [
         Recurrence(options["number_of_states"], kind.startswith("hybrid"))
         if "number_of_states" in options
@@ -499,7 +499,7 @@ class KVCache(Cache):
             LinearAttentionLayer.reorder_cache(layer, rows)  # type: ignore[reportArgumentType]
 
     def fresh(self, capacity: int) -> KVCache:
-        """An empty cache without pages for other rows of the same model."""
+        """Returns an empty cache without pages for other rows of the same model."""
         return KVCache(self.kinds, capacity)
 
     def snapshot(self) -> list[torch.Tensor]:

@@ -352,7 +352,7 @@ def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
 
 
 def _misordered(asked: Asked) -> Iterator[Doubt]:
-    """Detects the oldest hotel by the highest year, the biggest stadium by its name."""
+    """Detects wrong orders: the oldest hotel by the highest year, the biggest by its name."""
     barred, shown = asked.of("never"), {clause.table for clause in asked.of("select")}
     if barred and all(c.column is None and c.table in shown for c in barred):
         yield Doubt("cue", f"The query found asks for {barred[0].table} without {barred[0].table}.")

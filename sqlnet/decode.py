@@ -307,7 +307,7 @@ class Choice:
         rows: its result; None if it failed or was not run.
         failure: reason for the failure.
         other: the index of the next best candidate with a different meaning, if any.
-        margin: how much lower its log-probability is, including penalties.
+        margin: the difference of their log-probabilities, including penalties.
     """
 
     number: int

@@ -140,7 +140,7 @@ class Parse:
 
     @property
     def best(self) -> Reading:
-        """The best reading."""
+        """Best reading."""
         return self.readings[0]
 
     @property

@@ -85,7 +85,7 @@ def load(folder: Path) -> Trust:
 
 
 def doubts(asked: Asked) -> Iterator[Doubt]:
-    """Yields doubts on a query: those of :mod:`codegen.sqlnet.cues`, or else words that may
+    """Yields doubts on a query, from :mod:`codegen.sqlnet.cues` or else on words that may
     change the question.
     """
     yield from [*unmet(asked)] or unread(asked)

@@ -96,7 +96,7 @@ class CursorDrafter(Drafter):
 
     @property
     def at(self) -> int:
-        """The index in the original of the next drafted token."""
+        """Index in the original of the next drafted token."""
         return self._at
 
     @property

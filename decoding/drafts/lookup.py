@@ -8,7 +8,7 @@ ones the row's own. Unlike in the paper, a match has no maximum length, and shor
 probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by
 n / (n + 1.5).
 
-**Token recycling** (Luo et al., ACL 2025): the target's likely candidates after a token last time.
+**Token recycling** (Luo et al., ACL 2025): a token's likely successors when last verified.
 
 A table has, for each token, the target's most likely successors when the token was last verified,
 accepted or not. The draft is a tree grown from the table. A node's probability is the product, on

@@ -172,7 +172,7 @@ class Ledger:
         return int(np.count_nonzero(~self.current))
 
     def positions(self) -> NDArray[np.int64]:
-        """The position of each slot; ``NOWHERE`` for slots outside the sequence."""
+        """Returns the position of each slot; ``NOWHERE`` for slots outside the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found

@@ -382,7 +382,7 @@ class Running:
 
     @property
     def written(self) -> Tensor:
-        """int64 [B], tokens inserted so far."""
+        """Number of tokens inserted so far, int64 [B]."""
         return self.batch.lengths - self._start
 
     def uniforms(self, count: int) -> Tensor:
@@ -421,7 +421,7 @@ class Running:
         self.given = self.given[~done, : self.batch.input_ids.shape[1]]
 
     def results(self) -> list[Filled]:
-        """All texts, in their original order."""
+        """Returns all texts, in their original order."""
         return [self._filled[number] for number in range(len(self._filled))]
 
 

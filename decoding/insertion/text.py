@@ -248,18 +248,18 @@ class TextBatch:
         return len(self.input_ids)
 
     def positions(self) -> Tensor:
-        """int64 [B, S]: places in the whole text, including the prefix."""
+        """Places in the whole text, including the prefix, int64 [B, S]."""
         place = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return place + (place > 0) * self.shift[:, None]
 
     @property
     def lengths(self) -> Tensor:
-        """int64 [B]."""
+        """Lengths of the texts, int64 [B]."""
         return self.attention_mask.sum(-1)
 
     @property
     def starts(self) -> Tensor:
-        """int64 [B], the place of ``[BOS]``."""
+        """Place of ``[BOS]``, int64 [B]."""
         return (self.kinds != BODY).sum(-1) - 1
 
     def take(self, rows: Tensor) -> TextBatch:
@@ -276,7 +276,7 @@ class TextBatch:
         )
 
     def bodies(self) -> list[list[int]]:
-        """The bodies' token ids."""
+        """Returns the bodies' token ids."""
         inside = self.attention_mask & (self.kinds == BODY)
         return [row[keep].tolist() for row, keep in zip(self.input_ids, inside, strict=True)]
 

@@ -49,14 +49,14 @@ class Language:
         operators: operators of two bytes or more; any byte outside names, numbers and
             quotes is an operator too.
         quotes: strings and comments.
-        newline: when a newline outside brackets ends a statement: ``always``; ``complete``, after
+        newline: condition for a newline outside brackets to end a statement: ``always``; ``complete``, after
             a symbol that can end one (Go's rule, close to JavaScript's); ``directive``, in a line
             that begins with ``#``; ``never``.
         indented: True if indentation is part of a signature; else braces make blocks.
         block_words: keywords that make a statement's ``{`` the start of a block.
         list_words: keywords of statements in whose block a comma ends an item.
         newline_in_brackets: True if a newline ends an element like a statement.
-        block_after: symbols after which ``{`` opens a block.
+        block_after: symbols before a ``{`` that opens a block.
         only_statements: keywords that cannot be inside brackets; at a line's start they show that
             a bracket was left open.
         raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.

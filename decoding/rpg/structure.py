@@ -14,7 +14,7 @@ Python indentation. Each level of the stack has a stream of signatures with lag 
 A comment is an item if it is on separate lines; other comments are skipped. A byte costs O(1), an
 item O(P). All parts of the state are immutable, so :meth:`StructureTracker.snapshot` costs O(1).
 
-The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
+The method follows Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
 reduction to statements needs only the symbols and the starts of statements.
 
 Limits: the limits of ``languages``; a bracket that is never closed hides the following text, until

@@ -176,7 +176,7 @@ class Nested:
 
     @torch.inference_mode()
     def _check(self, model: PreTrainedModel) -> None:
-        """Compares the stages' logits with the model's: scaling of either would be missing."""
+        """Checks that the stages' logits equal the model's, which may scale inputs or logits."""
         if self.exits[-1] != self.layers:
             return
         size = model.config.get_text_config().vocab_size

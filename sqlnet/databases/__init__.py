@@ -60,7 +60,7 @@ class Engine(Protocol):
     """Runs statements, in this process, in a child process, or on a server."""
 
     def tables(self) -> tuple[Table, ...]:
-        """The tables and views.
+        """Returns the tables and views.
 
         Raises:
             TooSlowError: if reading them takes longer than :data:`OPENING_S`.

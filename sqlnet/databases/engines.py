@@ -249,10 +249,7 @@ def _remedy(error: sqlite3.Error) -> str:
     if "locked" in text or "busy" in text:
         return "Another program is writing to it: try again when that is done."
     if "unable to open" in text:
-        return (
-            "If it has a log next to it (its name and -wal), copy both into a writable"
-            " folder."
-        )
+        return "If it has a log next to it (its name and -wal), copy both into a writable folder."
     if "malformed" in text or "not a database" in text:
         return "The file is corrupt; try: sqlite3 FILE .recover"
     return ""

@@ -38,7 +38,7 @@ class Row:
         rest: bytes that the first tokens must spell (token healing).
         tokens: the generated ids, without the end of sequence and without removed tokens; tokens
             present at the start are continued.
-        actions: with a backspace token, all chosen ids, including the end of sequence.
+        actions: all chosen ids, including the end of sequence; used with a backspace token.
         finish: reason why the row ended; None while it runs.
     """
 

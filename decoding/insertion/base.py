@@ -229,7 +229,7 @@ class FillOptions:
         max_new_tokens: maximum tokens inserted per text.
         temperature: sampling temperature of tokens; 0 takes the most likely one.
         top_p: nucleus for tokens.
-        stages: for :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
+        stages: stages of :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
             samples the slot, then a token for it (as in all runs of the paper).
         slot_temperature: temperature of the slot in two stages; 0 in the paper.
         stop_threshold: probability of stopping at which a text is finished (in the paper 0.5 for
@@ -238,7 +238,7 @@ class FillOptions:
         insertions: maximum insertions per step and text, never into neighboring slots.
         least_share: minimum probability of more insertions in a step, relative to the best one.
         steps: time steps for models with masks; 0 for one per token.
-        order: for models with masks: fill the most certain masks first, or random ones.
+        order: fill order of models with masks: the most certain masks first, or random ones.
     """
 
     max_new_tokens: int = 256

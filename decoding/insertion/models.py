@@ -105,7 +105,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
 
 
 class InsertionLM(FillingModel):
-    """See the module."""
+    """Model of insertions at any place; see the module."""
 
     config_class = InsertionConfig
     config: InsertionConfig
@@ -331,7 +331,7 @@ def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated
 
 
 class FlexibleMaskLM(FillingModel):
-    """See the module."""
+    """Masked diffusion of flexible length; see the module."""
 
     config_class = FlexibleMaskConfig
     config: FlexibleMaskConfig
@@ -502,7 +502,7 @@ def _chosen(
 
 
 class FixedMaskLM(FillingModel):
-    """See the module."""
+    """Masked diffusion of fixed length; see the module."""
 
     config_class = FixedMaskConfig
     config: FixedMaskConfig

@@ -49,9 +49,9 @@ class Language:
         operators: operators of two bytes or more; any byte outside names, numbers and
             quotes is an operator too.
         quotes: strings and comments.
-        newline: condition for a newline outside brackets to end a statement: ``always``; ``complete``, after
-            a symbol that can end one (Go's rule, close to JavaScript's); ``directive``, in a line
-            that begins with ``#``; ``never``.
+        newline: condition for a newline to end a statement outside brackets: ``always``;
+            ``complete``, after a symbol that can end one (Go's rule, close to JavaScript's);
+            ``directive``, in a line that begins with ``#``; ``never``.
         indented: True if indentation is part of a signature; else braces make blocks.
         block_words: keywords that make a statement's ``{`` the start of a block.
         list_words: keywords of statements in whose block a comma ends an item.

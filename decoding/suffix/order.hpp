@@ -2,8 +2,8 @@
 //
 // A place is one token of one sequence; its key is the text that ends there. Two places compare by
 // their tokens and then by the order of the two places before them, which are sorted already. So
-// appending a token costs O(log n) comparisons of constant time each, regardless of the repeated
-// text's length. All places where a text w ends are neighbors. So the number of occurrences of w is a
+// appending a token costs O(log n) comparisons of constant time each, even for long repetitions.
+// All places where a text w ends are neighbors. So the number of occurrences of w is a
 // difference of ranks, the longest suffix of a context that occurs is found at the context's two
 // neighbors, and removing a sequence leaves the same order as if it had never been added.
 //

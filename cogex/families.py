@@ -43,7 +43,7 @@ class Family:
     Attributes:
         instructions: wordings of the task; a search uses the first.
         programs: ways to solve it, which take ``Item.args`` and return intermediate results and
-        finally ``answer``.
+            finally ``answer``.
     """
 
     name: str

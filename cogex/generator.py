@@ -103,7 +103,7 @@ class CoGEX(MadeTogether):
         return config
 
     def generate_many(self, items):
-        """Yields the results or errors of :meth:`generate` for each item.
+        """Returns the results or errors of :meth:`generate` for each item.
 
         Errors are :class:`Invalid` if the row or its record breaks a rule, :class:`Unusable` for an
         unusable completion, and the backend's error for a failed request.

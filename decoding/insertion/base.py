@@ -229,7 +229,7 @@ class FillOptions:
         max_new_tokens: maximum tokens inserted per text.
         temperature: sampling temperature of tokens; 0 takes the most likely one.
         top_p: nucleus for tokens.
-        stages: stages of :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
+        stages: for :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
             samples the slot, then a token for it (as in all runs of the paper).
         slot_temperature: temperature of the slot in two stages; 0 in the paper.
         stop_threshold: probability of stopping at which a text is finished (in the paper 0.5 for

@@ -198,7 +198,7 @@ def _fill(
     rows: Iterable[Sequence[Any]],
     types: Sequence[ColumnType] | None = None,
 ) -> int:
-    """Creates and fills a table, with types inferred by default; returns its longest string's size."""
+    """Creates and fills a table, types inferred by default; returns the longest string's bytes."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(
             f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",

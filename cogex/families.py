@@ -1,8 +1,8 @@
-"""Families of problems whose answer a short real program computes.
+"""Families of problems that a short real program answers.
 
 A family's programs are real functions of this package: a record has a function's source, and its
-output is what the function returns. The source of helpers in the module is not part of the text, so
-that to a reader they are the undefined helpers of CoGEX, while the answer is computed.
+output is the function's result. The source of helpers in the module is not part of the text, so
+to a reader they are CoGEX's undefined helpers, while the answer is computed.
 
 Problems are numbered and unlimited. They fall into two halves without a common input: one to train
 on, one to search and test on.
@@ -42,8 +42,8 @@ class Family:
 
     Attributes:
         instructions: wordings of the task; a search uses the first.
-        programs: ways to solve it, which take ``Item.args`` and return intermediate results, then
-            ``answer``.
+        programs: ways to solve it, which take ``Item.args`` and return intermediate results and
+            finally ``answer``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Family:
     programs: tuple[Callable[..., Mapping[str, object]], ...]
 
     def item(self, half: Half, number: int) -> Item:
-        """Problem ``number`` of a half."""
+        """Returns problem ``number`` of a half."""
         rng = random.Random(f"{self.name}\x00{half}\x00{number}")
         for _ in range(_MOST_DRAWS):
             item = self.draw(rng)
@@ -61,7 +61,7 @@ class Family:
         raise ValueError(f"{self.name} has no problems for {half}")
 
     def record(self, number: int) -> CogexRecord:
-        """Training record ``number``, with a random wording and program."""
+        """Returns training record ``number``, with a random wording and program."""
         item = self.item("train", number)
         rng = random.Random(f"{self.name}\x00record\x00{number}")
         return record_of(rng.choice(self.instructions), item, rng.choice(self.programs))
@@ -70,7 +70,7 @@ class Family:
 def record_of(
     instruction: str, item: Item, program: Callable[..., Mapping[str, object]]
 ) -> CogexRecord:
-    """The record of a problem solved by a program."""
+    """Builds the record of a problem solved by a program."""
     return CogexRecord(
         instruction=instruction,
         input=item.input,
@@ -81,18 +81,18 @@ def record_of(
 
 
 def call_of(program: Callable[..., object], item: Item) -> str:
-    """The call that solves a problem."""
+    """Returns the call that solves a problem."""
     return f"{program.__name__}({', '.join(map(repr, item.args))})"
 
 
 @cache
 def source_of(program: Callable[..., object]) -> str:
-    """The text of a function."""
+    """Returns the source of a function."""
     return inspect.getsource(program).strip("\n")
 
 
 def half_of(input: str) -> Half:
-    """The half that an input belongs to, by a hash of its text."""
+    """Returns the half that an input belongs to, by a hash of its text."""
     digest = hashlib.blake2b(input.encode(), digest_size=4).digest()
     return "train" if int.from_bytes(digest, "big") % _TEST_IN else "test"
 
@@ -121,10 +121,10 @@ _NAMES = """
 NAMES = tuple(_NAMES.split())
 
 _THINGS = "apple book card coin cookie flower marble orange pencil shell sticker stamp"
-THINGS = tuple(_THINGS.split())  # that are counted; their plurals end in s
+THINGS = tuple(_THINGS.split())  # countable things with plurals in s
 
 
-# --- word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts
+# Word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts.
 
 
 def sort_words(words):
@@ -222,7 +222,7 @@ def _draw_letter(rng: random.Random) -> Item:
     return Item(f"word: {word}, letter: {letter}", str(word.count(letter)), (word, letter))
 
 
-# --- coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
+# Coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
 
 
 def coin_heads_up(flips):
@@ -286,7 +286,7 @@ def _draw_flips(rng: random.Random) -> Item:
     return Item(text, "no" if sum(flips) % 2 else "yes", (flips,))
 
 
-# --- large sums (as in STaR, Zelikman et al. 2022), comparisons, filters
+# Large sums (as in STaR, Zelikman et al. 2022), comparisons, filters.
 
 
 def add_numbers(a, b):
@@ -392,7 +392,7 @@ def _draw_even(rng: random.Random) -> Item:
     return Item(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
 
 
-# --- arithmetic in a short story with irrelevant facts (as in SVAMP)
+# Arithmetic in a short story with irrelevant facts (as in SVAMP).
 
 
 def solve_story(start, change, operation):
@@ -430,7 +430,7 @@ def calculate(first, second, operation):
 
 
 def apply_operation(first, second, operation):
-    """What ``calculate`` calls without defining it."""
+    """Helper of ``calculate``, undefined in its text."""
     return solve_story(first, second, operation)["answer"]
 
 
@@ -460,9 +460,6 @@ def _draw_story(rng: random.Random) -> Item:
         name=name, other=other, many=rng.choice(THINGS) + "s", a=a, b=b, age=rng.randint(2, 15)
     )
     return Item(text, str(apply_operation(a, b, operation)), (a, b, operation))
-
-
-# --- dates: days later, weekdays
 
 
 def date_after(start, days):
@@ -499,7 +496,7 @@ def weekday_after(day, days):
 
 
 def add_days(parts, days):
-    """What ``date_after`` calls without defining it."""
+    """Helper of ``date_after``, undefined in its text."""
     return (date(*parts) + timedelta(days=days)).isoformat()
 
 
@@ -520,9 +517,7 @@ def _draw_weekday(rng: random.Random) -> Item:
     return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
-# --- judgments about words by undefined helpers, which look them up in tables here
-
-
+# Judgments about words by undefined helpers, which look them up in these tables.
 _OPPOSITES = {
     "big": "small", "cold": "hot", "dark": "light", "early": "late", "empty": "full",
     "fast": "slow", "happy": "sad", "hard": "soft", "high": "low", "new": "old", "open": "closed",
@@ -579,22 +574,22 @@ def classify_opinion(text):
 
 
 def choose_plural_ending(word):
-    """What ``pluralize`` calls without defining it."""
+    """Helper of ``pluralize``, undefined in its text."""
     return "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
 
 
 def look_up_opposite(word):
-    """What ``find_opposite`` calls without defining it."""
+    """Helper of ``find_opposite``, undefined in its text."""
     return _OPPOSITES.get(word) or next(a for a, b in _OPPOSITES.items() if b == word)
 
 
 def find_praise(text):
-    """What ``classify_opinion`` calls without defining it."""
+    """Helper of ``classify_opinion``, undefined in its text."""
     return [word for word in text.strip(".").split() if word in _PRAISE]
 
 
 def find_blame(text):
-    """What ``classify_opinion`` calls without defining it."""
+    """Helper of ``classify_opinion``, undefined in its text."""
     return [word for word in text.strip(".").split() if word in _BLAME]
 
 
@@ -712,7 +707,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def find_family(name: str) -> Family:
-    """A family by its name.
+    """Returns a family by name.
 
     Raises:
         ConfigError: for an unknown name.

@@ -1,18 +1,18 @@
-"""The CoGEX generator: rows to training texts.
+"""The CoGEX generator: training texts from rows.
 
 By ``mode``:
 
-* ``records``: rows are CoGEX records, from ``families`` or the published data set, to be checked.
+* ``records``: rows are CoGEX records to check, from ``families`` or the published dataset.
 * ``run``: rows are real functions with a call, or a test with one; each runs in the sandbox, and
-  what it returns is the output (:func:`run_record`).
+  its result is the output (:func:`run_record`).
 * ``llm``: rows are instructions with an input and an answer (Alpaca); three requests to a model
   convert each (:func:`converted`).
 
 A row that breaks a rule is skipped under the rule's name (:class:`codegen.cogex.Invalid`).
 
-Limits of ``run``: only imports may come before the function, and nothing after it. A function with
-several returns, or none at the end of its body, keeps the answer only; results that are not
-literals (a compiled pattern, a generator) are left out.
+Limits of ``run``: only imports may come before the function, and no code after it. A function with
+several returns, or none at the end of its body, keeps only the answer; results that are not
+literals (a compiled pattern, a generator) are omitted.
 
 Source: arXiv 2405.16337 §2.2. Only the completion is trained; the paper does not say.
 """
@@ -64,13 +64,13 @@ class CoGEX(MadeTogether):
     """Pseudo-programs with their outputs (CoGEX).
 
     Attributes:
-        mode: the kind of rows; see the module.
+        mode: kind of rows; see the module.
         input, output, call: columns, in ``Example.meta``, with the input, the output (mode
             ``records``) and the call (mode ``run``; by default it follows the function, after
             ``>>>``).
-        llm: the model for mode ``llm``.
+        llm: model for mode ``llm``.
 
-    A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
+    A text's ``meta`` contains ``undefined``, the number of undefined helpers, and
     ``intermediates``; from a model ``llm_model``, ``llm_prompt_tokens``, ``llm_completion_tokens``
     and ``llm_cost_micros``.
     """
@@ -84,7 +84,7 @@ class CoGEX(MadeTogether):
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ConfigError(f"There is no mode {self.mode!r}.", f"There are: {', '.join(MODES)}.")
+            raise ConfigError(f"Unknown mode {self.mode!r}.", f"Choose from: {', '.join(MODES)}.")
         if (self.mode == "llm") != (self.llm is not None):
             raise ConfigError(
                 f"Mode {self.mode!r} {'takes no' if self.llm else 'needs a'} model.",
@@ -92,7 +92,7 @@ class CoGEX(MadeTogether):
             )
 
     def config(self) -> dict[str, object]:
-        """The settings that decide the texts."""
+        """Returns the settings that affect the texts."""
         config: dict[str, object] = {"name": self.name, "mode": self.mode, "input": self.input}
         if self.mode == "records":
             config["output"] = self.output
@@ -103,10 +103,10 @@ class CoGEX(MadeTogether):
         return config
 
     def generate_many(self, items):
-        """What :meth:`generate` yields or raises for each item.
+        """Returns the results or errors of :meth:`generate` for each item.
 
-        That is :class:`Invalid` if the row or its record breaks a rule, :class:`Unusable` if a
-        completion can't be used, and what the back-end raises for a request that failed.
+        Errors are :class:`Invalid` if the row or its record breaks a rule, :class:`Unusable` for an
+        unusable completion, and the backend's error for a failed request.
         """
         if self.llm is not None:
             return self.llm.run([self._plan(self.llm, example, rng) for example, rng in items])
@@ -172,24 +172,21 @@ def _caught(
 
 
 def _text(example: Example, column: str) -> str:
-    """A column's value as text; several, such as tests, on lines of their own."""
+    """Returns a column's value as a string; several, such as tests, on separate lines."""
     value = example.meta.get(column, "")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n".join(value)
     return value if isinstance(value, str) else "" if value is None else repr(value)
 
 
-# --- records of functions that run ---------------------------------------------------------------
-
-
 def run_record(
     instruction: str, input: str, program: str, call: str, sandbox: Sandbox
 ) -> CogexRecord:
-    """Runs a call of a real function and makes a record of it.
+    """Runs a call of a real function and builds a record of it.
 
     Args:
-        input: by default the call's arguments.
-        call: a text with a call: the call itself, a doctest, an assertion.
+        input: the record's input; by default the call's arguments.
+        call: a string with a call: the call itself, a doctest, an assertion.
 
     Raises:
         Invalid: if the function or the call breaks a rule; ``raised`` if the run fails (an
@@ -230,14 +227,14 @@ def _is_literal(value: object) -> bool:
 
 
 def split_imports(program: str) -> tuple[str, str]:
-    """The import statements before a function, and the function.
+    """Splits a program into the import statements before a function, and the function.
 
     The function is run with its imports; its record has none, so there they are undefined helpers.
     """
     try:
         body = parse(program).body
     except UNPARSABLE:
-        return "", program  # the rules of programs say what is wrong
+        return "", program  # the program rules report the error
     imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))
     end = (imports[-1].end_lineno or 0) if imports else 0
     lines = program.split("\n")
@@ -245,7 +242,7 @@ def split_imports(program: str) -> tuple[str, str]:
 
 
 def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) -> str:
-    """The function, changed to return a dictionary with ``answer`` if it does not already.
+    """Changes the function to return a dictionary with ``answer``, if it does not already.
 
     Args:
         leave_out: named results that are not returned.
@@ -280,7 +277,7 @@ def _returns_answer(node: ast.Return, function: ast.FunctionDef) -> bool:
 
 
 def _named_results(function: ast.FunctionDef) -> list[str]:
-    """The names that top-level statements of the function assign, each once."""
+    """Returns the names that top-level statements of the function assign, each once."""
     names: dict[str, None] = {}
     for node in function.body:
         targets: list[ast.expr] = []
@@ -296,7 +293,7 @@ def _named_results(function: ast.FunctionDef) -> list[str]:
 
 
 def _replace(lines: list[str], node: ast.stmt, text: str) -> None:
-    """Replaces a statement by a text; columns of the syntax tree count bytes of UTF-8."""
+    """Replaces a statement by text; columns of the syntax tree count bytes of UTF-8."""
     end = node.end_lineno or node.lineno
     before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
     after = lines[end - 1].encode()[node.end_col_offset :].decode()
@@ -312,17 +309,17 @@ _MOST_STEPS = 3
 
 
 def converted(instruction: str, input: str, answer: str, model: Conversation) -> Plan[CogexRecord]:
-    """The requests, as a plan, that lead to the record of an instruction.
+    """Yields, as a plan, the requests that lead to an instruction's record.
 
     Source: arXiv 2405.16337 section 2.2 and appendix: make input and output Python values, plan,
     write the program. The prompts are modeled on the paper's, with other words and demonstrations.
-    The model sees the right answer when it writes the program; a record with another ``answer`` is
+    The model sees the correct answer when writing the program; a record with another ``answer`` is
     rejected (``answer_differs``). A completion can also break a rule of records, or fail as
     ``bad_values`` (no object with input and output) or ``bad_plan`` (no step, or over 3).
 
     Raises:
         Invalid: if the record breaks a rule.
-        Unusable: if a completion can't be used for another reason.
+        Unusable: if a completion is unusable for another reason.
     """
 
     def prompt(name: str, shown: str, **more: object) -> str:
@@ -339,7 +336,7 @@ def converted(instruction: str, input: str, answer: str, model: Conversation) ->
     record = read_record(instruction, input, code, parts.output)
     if normalized(record.output["answer"]) != normalized(values["output"]):
         given, wanted = (repr(v)[:80] for v in (record.output["answer"], values["output"]))
-        raise Unusable("answer_differs", f"{given} in place of {wanted}")
+        raise Unusable("answer_differs", f"{given} instead of {wanted}")
     return record
 
 
@@ -349,7 +346,7 @@ def _values(text: str) -> dict[str, object]:
         values, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
     except (ValueError, RecursionError):
         try:
-            values = parse_output(text)  # a Python literal in place of JSON
+            values = parse_output(text)  # a Python literal instead of JSON
         except Invalid as error:
             raise Unusable("bad_values", error.detail) from None
     if not isinstance(values, dict) or not {"input", "output"} <= set(values):

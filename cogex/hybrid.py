@@ -1,8 +1,8 @@
 """Hybrid execution: a program runs in the sandbox, and a model answers its undefined helpers.
 
 After Chain of Code (Li et al. 2023, arXiv 2312.04474), which CoGEX cites. The program runs until it
-calls an undefined helper; the model gives the value of that call; the program runs again from the
-start with the answers so far. Runs in the sandbox are deterministic, so it gets to the next helper.
+calls an undefined helper; the model returns the call's value; the program restarts from the
+beginning with the answers so far. Sandbox runs are deterministic, so it reaches the next helper.
 
 Modules of the standard library that pseudo-programs use without importing them (``math``, ``re``,
 ...) are defined. The trace has the values that each top-level statement of the function set.
@@ -86,12 +86,12 @@ class HybridRun:
     """The result of running a call.
 
     Attributes:
-        output: what the program returned; empty if it failed.
-        steps: the statements that Python ran.
-        leaves: the calls that the model answered.
-        failure: why there is no output: ``raised``, ``no_leaf`` (the model gave no usable value),
-            ``too_many_leaves``, ``not_literal``, or a rule of calls; empty for success.
-        detail: the same in words.
+        output: the program's result; empty if it failed.
+        steps: statements that Python executed.
+        leaves: calls that the model answered.
+        failure: the reason for a missing output: ``raised``, ``no_leaf`` (no usable value from the
+            model), ``too_many_leaves``, ``not_literal``, or a rule of calls; empty for success.
+        detail: description of the failure.
     """
 
     call: str
@@ -103,7 +103,7 @@ class HybridRun:
 
     @property
     def values(self) -> Mapping[str, object]:
-        """The last value of each name in the function."""
+        """Last value of each name in the function."""
         return {name: value for step in self.steps for name, value in step.values.items()}
 
 
@@ -113,7 +113,7 @@ def run_hybrid(
     """Runs a call of a program.
 
     Args:
-        answer_leaf: gives the value, a literal, of a helper's call; raises :class:`Invalid`.
+        answer_leaf: returns the value, a literal, of a helper's call; raises :class:`Invalid`.
     """
     try:
         check_call(program, call)
@@ -139,7 +139,7 @@ def run_hybrid(
             name, args, named = found["asked"]
             parameters = _parameters(function, str(name), len(args))
             leaf = LeafCall(str(name), parameters, tuple(args), dict(named))
-        except (TypeError, ValueError, KeyError):  # the program can reach what notes its steps
+        except (TypeError, ValueError, KeyError):  # the program can access the trace's recorder
             return _ended(call, (), leaves, "raised", "the program changed its own trace")
         if len(leaves) >= MOST_LEAVES:
             detail = f"over {MOST_LEAVES} calls of helpers"
@@ -153,7 +153,7 @@ def run_hybrid(
 
 
 def leaf_program(leaf: LeafCall) -> tuple[str, str]:
-    """A helper's call as a program of one step and a call of it, for a model to emulate."""
+    """Builds a program of one step and a call of it from a helper's call, for emulation."""
     words = leaf.name.replace(".", " ").replace("_", " ").strip()
     parameters = ", ".join((*leaf.parameters, *leaf.named))
     passed = ", ".join((*leaf.parameters, *(f"{name}={name}" for name in leaf.named)))
@@ -238,7 +238,7 @@ def _cogex_run():
 def _instrumented(
     program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, object]
 ) -> str:
-    """The program with stubs for its helpers, and after each statement a note of its values."""
+    """Adds stubs for the helpers, and a note of the values after each statement."""
     roots = dict.fromkeys(name.partition(".")[0] for name in program.undefined)
     defined = "".join(
         f"import {root}\n" if root in _MODULES else f"{root} = _cogex_Leaf({root!r})\n"
@@ -279,7 +279,7 @@ def _note(node: ast.stmt) -> ast.stmt:
 
 
 def _stored(node: ast.AST) -> Iterator[str]:
-    """The names that a statement may change in the function's own scope."""
+    """Yields the names that a statement may change in the function's own scope."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         yield node.id
     inner = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
@@ -294,7 +294,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, ...]:
-    """Names for a helper's arguments: the variables in its first call with so many."""
+    """Returns names for a helper's arguments: the variables in its first call of that length."""
     calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
     node = next((c for c in calls if dotted_name(c.func) == name and len(c.args) == count), None)
     taken: list[str] = []
@@ -311,10 +311,10 @@ INSTRUCTION = "Do what the name of the function says."
 
 
 def emulated_leaf(model: PseudoModel, temperature: float, leaf: LeafCall) -> object:
-    """A helper's value according to a model, which emulates :func:`leaf_program`.
+    """Returns a helper's value according to a model, which emulates :func:`leaf_program`.
 
     Raises:
-        Invalid: if the model gives no value that can be read.
+        Invalid: if the model's value cannot be read.
     """
     program, call = leaf_program(leaf)
     given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))

@@ -1,7 +1,7 @@
 """Output dictionaries: found in a text by their braces, parsed as literals, and compared.
 
-Nothing is evaluated. Answers are compared by their normalized texts, intermediate values by
-equality.
+Outputs are never evaluated. Answers are compared by their normalized strings, intermediate values
+by equality.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from codegen.python_syntax import UNPARSABLE, parse_expression
 
 
 class Invalid(Skip):
-    """A record, program, call or output breaks a rule of CoGEX.
+    """Error for a record, program, call or output that breaks a rule of CoGEX.
 
     The data engine and the search count by ``reason``:
 
     * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (needs a newer Python than
-      this one), ``no_function``, ``more_than_function`` (another function, a class or statements
-      beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
+      this one), ``no_function``, ``more_than_function`` (also another function, a class or
+      statements), ``no_return``, ``return_no_dict``, ``no_answer_key``;
     * of the call: ``no_call``, ``bad_call`` (not a call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
-      ``not_dict``, ``keys_differ`` (from those of every dictionary that the function returns).
+      ``not_dict``, ``keys_differ`` (from the keys of every dictionary that the function returns).
     """
 
 
@@ -42,12 +42,12 @@ _SPECIAL = re.compile(
 
 
 def parse_output(text: str) -> dict[str, object]:
-    """The first dictionary in a text, as ``{...}``, ``output = {...}`` or JSON.
+    """Parses the first dictionary in a text, as ``{...}``, ``output = {...}`` or JSON.
 
-    What follows it is ignored.
+    Any text after it is ignored.
 
     Raises:
-        Invalid: if there is none, it never ends, or it is not a literal with string keys.
+        Invalid: if it is missing, unclosed, or not a literal with string keys.
     """
     text = _braced(text)
     try:
@@ -60,7 +60,7 @@ def parse_output(text: str) -> dict[str, object]:
 
 
 class _JsonNames(ast.NodeTransformer):
-    """Makes JSON's names constants, as in ``{'answer': true}``."""
+    """Converts JSON's names to constants, as in ``{'answer': true}``."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         values = {"true": True, "false": False, "null": None}
@@ -76,7 +76,7 @@ def _parse_json(text: str) -> object:
 
 
 def parse_literal(text: str) -> object:
-    """The value of a Python literal.
+    """Parses a Python literal.
 
     Raises:
         Invalid: if the text is anything else.
@@ -91,7 +91,7 @@ def parse_literal(text: str) -> object:
 
 
 def _braced(text: str) -> str:
-    """From the first opening brace to the one that closes it."""
+    """Returns the text from the first opening brace to its closing brace."""
     start = text.find("{", 0, MOST_CHARACTERS)
     if start < 0:
         raise Invalid("no_output", f"no dictionary in {_short(text)}")
@@ -114,7 +114,7 @@ def _short(text: str, most: int = 80) -> str:
 
 
 def normalized(value: object) -> str:
-    """An answer as a text to compare.
+    """Normalizes an answer to a string for comparison.
 
     Lower case, single spaces, no quotes, no commas between items, no final full stop; items of
     lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
@@ -131,9 +131,9 @@ def normalized(value: object) -> str:
 
 
 def same_value(one: object, other: object) -> bool:
-    """Whether two intermediate values are equal: lists equal tuples, and 1 equals 1.0 and True.
+    """Returns True if intermediate values are equal; lists equal tuples, 1 equals 1.0 and True.
 
-    Texts must be identical, and ``'3'`` is not ``3``.
+    Strings must be identical, and ``'3'`` is not ``3``.
     """
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(same_value, one, other))

@@ -4,9 +4,9 @@ Reasoner: from instruction and input to program, call and output. Emulator: from
 and a program to call and output, or from these and a call to the output. Source: arXiv 2405.16337
 §2.1.
 
-A model that was not trained on records gets some as examples (few-shot); a chat model is asked to
-continue the text. What it writes is parsed, never run here; a failure has a reason and is never an
-exception.
+A model that was not trained on records gets some as examples (few-shot); a chat model is prompted
+to continue the text. Its completion is parsed, never run here; a failure has a reason and is never
+an exception.
 
 Limit: a sample's last bits depend on its batch.
 """
@@ -33,13 +33,13 @@ _CHAT = (
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a model should write or emulate.
+    """Input for a model to write or emulate a program.
 
     Attributes:
-        instruction, input: of the problem.
+        instruction, input: the problem.
         program: the function to emulate; empty for a reasoner.
         call: the call to emulate; empty if the model should write it.
-        key, index: seed the sampling, with the model's seed.
+        key, index: sampling seed, combined with the model's seed.
     """
 
     instruction: str
@@ -55,11 +55,11 @@ class Emulation:
     """The output of a call according to a model.
 
     Attributes:
-        program, call: that were emulated.
-        output: the dictionary; empty if there is none.
-        failure: why there is no answer: a rule of outputs
+        program, call: the emulated program and call.
+        output: the dictionary; empty if absent.
+        failure: the reason for a missing answer: a rule of outputs
             (:class:`~codegen.cogex.literals.Invalid`), ``truncated``, ``no_answer`` (no such key)
-            or ``not_asked`` (the back-end refused the prompt); empty for success.
+            or ``not_asked`` (the backend rejected the prompt); empty for success.
         text: the completion.
     """
 
@@ -71,25 +71,25 @@ class Emulation:
 
     @property
     def answer(self) -> Any:
-        """The answer; None if it failed."""
+        """The answer; None if the emulation failed."""
         return self.output.get(ANSWER) if not self.failure else None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """The most tokens of a program, and of a call with its output."""
+    """Maximum tokens of a program, and of a call with its output."""
 
     program_tokens: int = 320
     output_tokens: int = 192
 
 
 class PseudoModel:
-    """Requests programs and emulations from a generation back-end.
+    """Requests programs and emulations from a generation backend.
 
     Args:
-        name: of the model, for reports and fingerprints.
+        name: the model's name, for reports and fingerprints.
         shots: records before each prompt.
-        chat: whether the prompt is a user's message.
+        chat: True sends the prompt as a user's message.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class PseudoModel:
         self._before = "".join(f"{record.text_of(shot)}\n\n" for shot in shots)
 
     def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
-        """Programs for problems, in any order: (index of the query, program, failure).
+        """Yields programs for problems, in any order: (index of the query, program, failure).
 
-        A program is only checked not to be empty.
+        Programs are only checked for not being empty.
         """
         stop = (f"\n{record.PROMPT}", f"\n{record.OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens
@@ -124,7 +124,7 @@ class PseudoModel:
     def solve(
         self, queries: Sequence[Query], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
-        """The reasoner: program, call and output."""
+        """Runs the reasoner: program, call and output."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             yield number, _emulation(Query("", ""), record.split_completion(made.text), made)
@@ -132,7 +132,7 @@ class PseudoModel:
     def emulate(
         self, queries: Sequence[Query], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
-        """The emulator: calls and outputs of given programs."""
+        """Runs the emulator: calls and outputs of given programs."""
         tokens = self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             query = queries[number]
@@ -174,7 +174,7 @@ class PseudoModel:
 
 
 def prompt_for(query: Query) -> str:
-    """The text that a model continues with."""
+    """Builds the text that a model continues."""
     if query.program:
         return record.emulation_prompt(query.instruction, query.input, query.program, query.call)
     return record.prompt_of(query.instruction, query.input)

@@ -31,16 +31,16 @@ _BUILTINS = frozenset(dir(builtins))
 
 @dataclass(frozen=True, slots=True)
 class PseudoProgram:
-    """A function that keeps the rules.
+    """A function that follows the rules.
 
     Attributes:
-        text: without blank lines around it.
-        returns: the different tuples of keys, ``answer`` among them, of dictionaries that it may
+        text: the program without surrounding blank lines.
+        returns: the different tuples of keys, including ``answer``, of dictionaries that it may
             return.
         undefined: the undefined helpers that it calls, sorted, dotted for attributes. Imports from
             outside the standard library count as undefined.
-        digest: of its syntax tree without the docstring, so that comments, layout and docstring do
-            not matter.
+        digest: digest of its syntax tree without the docstring, so that comments, layout and
+            docstring do not matter.
     """
 
     text: str
@@ -52,7 +52,7 @@ class PseudoProgram:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the last return."""
+        """Keys of the last return."""
         return self.returns[-1]
 
 
@@ -60,7 +60,7 @@ def parse_program(text: str) -> PseudoProgram:
     """Parses a function and checks the rules for functions.
 
     Raises:
-        Invalid: naming the rule that it breaks.
+        Invalid: with the broken rule.
     """
     functions = parse_functions(text)
     function = functions[-1]
@@ -75,15 +75,15 @@ def parse_program(text: str) -> PseudoProgram:
 
 
 def parse_function(text: str) -> ast.FunctionDef:
-    """The syntax tree of a program's function; see :func:`parse_functions`."""
+    """Returns the syntax tree of a program's function; see :func:`parse_functions`."""
     return parse_functions(text)[-1]
 
 
 def parse_functions(text: str) -> list[ast.FunctionDef]:
-    """The functions of a program: the helpers that it defines, then its own.
+    """Returns the functions of a program: the helpers that it defines, then its own.
 
     Raises:
-        Invalid: if the text has anything else but imports before its function.
+        Invalid: if the text has anything but imports before its function.
     """
     body = _parse(text)
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
@@ -100,16 +100,16 @@ def parse_functions(text: str) -> list[ast.FunctionDef]:
 
 
 def imports_of(text: str) -> list[ast.Import | ast.ImportFrom]:
-    """The import statements of a program's text, those in its function included."""
+    """Returns the import statements of a program's text, including those in its function."""
     return [node for item in _parse(text) for node in ast.walk(item) if isinstance(node, _IMPORTS)]
 
 
 def split_session(text: str) -> tuple[str, str]:
-    """Splits a text after its functions: these with imports, and the statements that follow."""
+    """Splits a text into its functions, with imports, and the statements after them."""
     try:
         body = _parse(text)
     except Invalid:
-        return text, ""  # the rules of programs say what is wrong
+        return text, ""  # the program rules report the error
     first = takewhile(lambda node: isinstance(node, ast.FunctionDef | _IMPORTS), body)
     functions = [node for node in first if isinstance(node, ast.FunctionDef)]
     if not functions or body[-1] is functions[-1]:
@@ -137,7 +137,7 @@ _SCOPES = ast.FunctionDef | ast.Lambda
 
 
 def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
-    """The arguments of a call of the program, such as ``sort_words(['b', 'a'])``.
+    """Returns the arguments of a call of the program, such as ``sort_words(['b', 'a'])``.
 
     Raises:
         Invalid: if it calls something else, or does not match the signature.
@@ -160,12 +160,12 @@ def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
 
 
 def find_call(text: str, name: str) -> str:
-    """The first call of a function in a text of Python: a call, a doctest, a session, an assertion.
+    """Finds a function's first call in Python text: a call, doctest, session or assertion.
 
-    Variables that the text gives a value are replaced by it in the call, up to a length.
+    Variables that the text assigns are replaced by their values in the call, up to a length.
 
     Raises:
-        Invalid: if it has none.
+        Invalid: if it has no call.
     """
     lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
     for version in (lines, [line.strip() for line in lines]):
@@ -190,7 +190,7 @@ def find_call(text: str, name: str) -> str:
 
 
 class _Substituted(ast.NodeTransformer):
-    """Replaces names by expressions."""
+    """Replaces names with expressions."""
 
     def __init__(self, known: Mapping[str, ast.expr]) -> None:
         self.known = known
@@ -200,7 +200,7 @@ class _Substituted(ast.NodeTransformer):
 
 
 def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str, object]:
-    """The output in the order of the return statement with the same keys.
+    """Returns the output in the key order of the return statement with the same keys.
 
     Raises:
         Invalid: if no return statement has these keys.
@@ -208,13 +208,13 @@ def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str,
     for keys in program.returns:
         if set(output) == set(keys):
             return {key: output[key] for key in keys}
-    raise Invalid("keys_differ", f"{list(output)} in place of {list(program.keys)}")
+    raise Invalid("keys_differ", f"{list(output)} instead of {list(program.keys)}")
 
 
 def undefined_calls(
     functions: Sequence[ast.FunctionDef], imports: Sequence[ast.Import | ast.ImportFrom] = ()
 ) -> set[str]:
-    """The names that functions call and neither they, nor Python, nor an import defines."""
+    """Returns the names that functions call and neither they, nor Python, nor imports define."""
     nodes = [node for function in functions for node in ast.walk(function)]
     bound = {*_bound_names(nodes), *(name for node in imports for name in _imported(node))}
     found = set()
@@ -228,7 +228,7 @@ def undefined_calls(
 
 
 def dotted_name(node: ast.expr) -> str:
-    """``a.b.c`` for such an expression, "" for any other."""
+    """Returns ``a.b.c`` for such an expression, "" for any other."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -251,7 +251,7 @@ def _call_node(call: str) -> ast.Call:
 
 
 def is_standard(node: ast.Import | ast.ImportFrom) -> bool:
-    """Whether a statement imports from the standard library alone."""
+    """Returns True if a statement imports only from the standard library."""
     modules = (
         [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
     )
@@ -259,14 +259,14 @@ def is_standard(node: ast.Import | ast.ImportFrom) -> bool:
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The names that an import from the standard library binds."""
+    """Returns the names that an import from the standard library binds."""
     if not is_standard(node):
         return []
     return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
 
 
 def _bound_names(nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """All names that functions bind, parameters and inner functions included."""
+    """Yields all names that functions bind, including parameters and inner functions."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef):
             yield node.name
@@ -279,9 +279,9 @@ def _bound_names(nodes: Sequence[ast.AST]) -> Iterator[str]:
 
 
 def _returned_keys(function: ast.FunctionDef) -> tuple[tuple[str, ...], ...]:
-    """The keys of the dictionaries with ``answer`` that the function returns.
+    """Returns the keys of the dictionaries with ``answer`` that the function returns.
 
-    Other returns are allowed (``return None`` for bad input) if there is one of these.
+    Other returns are allowed (``return None`` for bad input) if one of these exists.
     """
     refused: list[Invalid] = []
     found: dict[tuple[str, ...], None] = {}
@@ -298,12 +298,12 @@ def _returned_keys(function: ast.FunctionDef) -> tuple[tuple[str, ...], ...]:
 
 
 def returns_of(function: ast.FunctionDef) -> list[ast.Return]:
-    """The function's own return statements, without those of functions in it."""
+    """Returns the function's own return statements, without those of inner functions."""
     return [node for node in _own(function) if isinstance(node, ast.Return)]
 
 
 def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.expr]]:
-    """Keys and values of the dictionary that a statement returns.
+    """Returns keys and values of the dictionary that a statement returns.
 
     A returned name has the keys of the dictionaries assigned to it, then the keys set later
     (``name["key"] = value``, ``name.update(...)``).
@@ -322,7 +322,7 @@ def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.
 def _pairs(
     value: ast.expr | None, function: ast.FunctionDef, within: frozenset[str] = frozenset()
 ) -> Iterator[tuple[object, ast.expr]]:
-    """The entries of an expression that makes a dictionary, a computed key as None.
+    """Returns the entries of an expression that builds a dictionary, a computed key as None.
 
     ``within``: names whose entries are being read, as in ``out = {**out, "answer": x}``.
     """
@@ -383,7 +383,7 @@ def _is_name(node: ast.expr, name: str) -> bool:
 
 
 def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """The nodes of a function in textual order, without those of inner functions and lambdas."""
+    """Yields a function's nodes in textual order, excluding inner functions and lambdas."""
     pending: list[ast.AST] = [*reversed(function.body)]
     while pending:
         node = pending.pop()
@@ -393,7 +393,7 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:
-    """The signature; defaults are texts, since nothing is evaluated."""
+    """Builds the signature; defaults are strings, as they are not evaluated."""
     kinds = inspect.Parameter
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [kinds.empty] * (len(positional) - len(arguments.defaults))
@@ -417,7 +417,7 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
         parameters.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
     try:
         return inspect.Signature(parameters)
-    except ValueError as error:  # two of one name, which the parser alone lets pass
+    except ValueError as error:  # two parameters of one name, which the parser accepts
         raise Invalid("syntax_error", str(error)) from None
 
 

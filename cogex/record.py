@@ -1,6 +1,6 @@
 """CoGEX records, their rules, and their text form.
 
-The fields of a row are those of the published data set (``mkhalifa/CoGEX`` on the hub):
+A row has the fields of the published dataset (``mkhalifa/CoGEX`` on the hub):
 ``instruction``, ``input``, ``code_prompt`` (the function, a blank line, ``>>> call``) and
 ``code_output`` (the dictionary). The text form has a header line before each::
 
@@ -17,7 +17,7 @@ A prompt ends after the input (reasoner) or after the function (emulator). An em
 has the following ``>>>``, since a prompt that ends in blank lines would be tokenized differently
 than in training.
 
-Source: arXiv 2405.16337 §2 and the data set's fields; the paper shows the header strings only in an
+Source: arXiv 2405.16337 §2 and the dataset's fields; the paper shows the header strings only in an
 image, so they follow a replication that trained on the published file.
 """
 
@@ -43,12 +43,12 @@ PROMPT = ">>>"
 
 @dataclass(frozen=True, slots=True)
 class CogexRecord:
-    """One pseudo-program with a call and what it gives.
+    """A pseudo-program with a call and its output.
 
     Attributes:
         input: may be empty.
-        call: a call of it, without ``>>>``.
-        output: intermediate results in the order of the return statement, then ``answer``.
+        call: a call of the program, without ``>>>``.
+        output: intermediate results in return-statement order, then ``answer``.
     """
 
     instruction: str
@@ -68,7 +68,7 @@ class CogexRecord:
         return repr(dict(self.output))
 
     def to_row(self) -> dict[str, str]:
-        """The fields of the published data set."""
+        """Returns the fields of the published dataset."""
         return {
             "instruction": self.instruction,
             "input": self.input,
@@ -87,16 +87,16 @@ class Parts:
 
 
 def read_record(instruction: str, input: str, code_prompt: str, code_output: str) -> CogexRecord:
-    """A record from the four fields of a row.
+    """Parses a record from the four fields of a row.
 
     Raises:
-        Invalid: naming the rule that it breaks.
+        Invalid: with the broken rule.
     """
     parts = split_completion(code_prompt)
     if parts.output:
-        raise Invalid("more_than_function", f"the code holds the line {OUTPUT}")
+        raise Invalid("more_than_function", f"the code contains the line {OUTPUT}")
     text, after = split_session(parts.program)
-    program = parse_program(text)  # what comes first in the text is judged first
+    program = parse_program(text)  # check the text in order
     output = check_output(program, parse_output(code_output))
     call = _call_of(program, parts.call, after or code_prompt)
     record = CogexRecord(instruction.strip(), input.strip(), program.text, call, output)
@@ -105,7 +105,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
 
 
 def _call_of(program: PseudoProgram, call: str, session: str) -> str:
-    """The call as written or, if it does not call the program, the first such call in a session.
+    """Returns the call as written, or a session's first call of the program.
 
     ``>>> words = ['a']`` and ``>>> print(f(words))`` become ``f(['a'])``.
     """
@@ -124,7 +124,7 @@ def check_record(record: CogexRecord) -> PseudoProgram:
     """Checks a record and returns its program.
 
     Raises:
-        Invalid: naming the rule that it breaks.
+        Invalid: with the broken rule.
     """
     program = parse_program(record.program)
     check_call(program, record.call)
@@ -161,7 +161,7 @@ def _cut(text: str, mark: str) -> tuple[str, bool, str]:
 
 
 def _first_call(text: str) -> str:
-    """A call's text: its first line, and further ones until its brackets close."""
+    """Returns a call's text: its first line, and more lines until its brackets close."""
     first, *rest = text.split("\n")
     call = [first.strip()]
     depth = _opened(first)
@@ -174,26 +174,26 @@ def _first_call(text: str) -> str:
 
 
 def _opened(line: str) -> int:
-    """How many more brackets a line opens than it closes."""
+    """Returns the number of brackets that a line leaves open."""
     return sum(map(line.count, "([{")) - sum(map(line.count, ")]}"))
 
 
 def prompt_of(instruction: str, input: str) -> str:
-    """A reasoner's prompt: everything before the code's header."""
+    """Builds a reasoner's prompt: everything before the code's header."""
     return f"{INSTRUCTION}\n{instruction}\n{INPUT}\n{input}\n"
 
 
 def emulation_prompt(instruction: str, input: str, program: str, call: str = "") -> str:
-    """An emulator's prompt: up to the call or, given one, up to the output."""
+    """Builds an emulator's prompt: up to the call or, if set, up to the output."""
     start = f"{prompt_of(instruction, input)}{CODE}\n{program}\n\n{PROMPT}"
     return f"{start} {call}\n{OUTPUT}\n" if call else start
 
 
 def completion_of(record: CogexRecord) -> str:
-    """What a reasoner is trained to write."""
+    """Returns a reasoner's target text."""
     return f"{CODE}\n{record.code_prompt}\n{OUTPUT}\n{record.code_output}"
 
 
 def text_of(record: CogexRecord) -> str:
-    """The whole text form."""
+    """Returns the whole text form."""
     return prompt_of(record.instruction, record.input) + completion_of(record)

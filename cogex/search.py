@@ -1,12 +1,12 @@
 """CoTACS: search for the program that a model emulates best on a task.
 
-Source: arXiv 2405.16337, Algorithm 1 (§2.3; the numbers are those of §3.1). For each of n problems
-the model writes a program; the one that answers most of the other problems right, when the model
+Source: arXiv 2405.16337, Algorithm 1 (§2.3; numbers from §3.1). For each of n problems the model
+writes a program; the one with the most correct answers on the other problems, when the model
 emulates it, is the task's program.
 
-Differences from the published form: programs that differ only in comments are one (the first), an
-emulation is made once and cached, a program that breaks a rule is written again up to ``tries``
-times, and ties go to the program that was written more often, then to the earlier one.
+Differences from the published form: programs that differ only in comments are one (the first), each
+emulation is made once and cached, a program that breaks a rule is rewritten up to ``tries`` times,
+and ties go to the program that was written more often, then to the earlier one.
 
 Besides the published ranking there is successive halving: most programs are dropped after a few
 problems, the best are tried on more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
@@ -37,7 +37,7 @@ from codegen.runs import Journal, RunDirectory
 SETTINGS = "search.json"
 LOG = "log.jsonl"
 CANDIDATES, ITEMS = 300, 1000
-KEEP = 3  # one program in so many survives a round
+KEEP = 3  # one in KEEP programs survives a round
 
 Method = Literal["halving", "full"]
 Report = Callable[[str, int, int], None]
@@ -45,19 +45,19 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """How a program is searched.
+    """Settings of a program search.
 
     Attributes:
         candidates: n, the number of problems for which a program is written; the other problems
             rank them.
         method: ``full`` emulates each program on all ranking problems, as published; ``halving``
             drops most programs early.
-        share: of the published method's emulations that halving may use.
+        share: fraction of the published method's emulations that halving may use.
         threshold: alpha, for method ``full``: a program that scores less on the candidates'
-            problems is written again. The paper does not give its value; 0 accepts all.
-        tries: how often a program may be written; the best is kept. The paper sets no bound.
-        best: k, the programs that are kept and vote.
-        program_temperature, answer_temperature: of the sampling.
+            problems is rewritten. The paper does not state its value; 0 accepts all.
+        tries: maximum attempts to write a program; the best is kept. The paper sets no bound.
+        best: k, the number of programs that are kept and vote.
+        program_temperature, answer_temperature: sampling temperatures.
     """
 
     candidates: int = CANDIDATES
@@ -78,7 +78,7 @@ class SearchSettings:
 
 
 def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
-    """Numbers of candidates and problems, at most the paper's, for about so many emulations.
+    """Returns numbers of candidates and problems, at most the paper's, for ``budget`` emulations.
 
     In the paper's ratio, 300 to 1000: of D problems, 0.3 D give candidates and 0.7 D rank them.
     """
@@ -86,9 +86,6 @@ def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
     cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
     items = max(4, min(ITEMS, int(sqrt(budget / cost_of_one))))
     return max(2, min(CANDIDATES, round(ratio * items))), items
-
-
-# --- successive halving ----------------------------------------------------------------------
 
 
 class Round(NamedTuple):
@@ -99,11 +96,11 @@ class Round(NamedTuple):
 
 
 def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
-    """The rounds, with fewer programs and more problems each; the last ranks the finalists.
+    """Plans rounds with fewer programs and more problems each; the last ranks the finalists.
 
     Args:
-        items: problems in all.
-        budget: emulations that may be spent; exceeded if it is below one per program.
+        items: total number of problems.
+        budget: maximum emulations; exceeded if below one per program.
     """
     if not programs or not items:
         return []
@@ -131,7 +128,7 @@ def _rounds(sizes: list[int], items: int, allowance: int) -> list[Round]:
 
 
 def cost_of(rounds: list[Round]) -> int:
-    """The emulations that the rounds take."""
+    """Returns the rounds' number of emulations."""
     seen, cost = 0, 0
     for programs, items in rounds:
         cost += programs * (items - seen)
@@ -139,12 +136,9 @@ def cost_of(rounds: list[Round]) -> int:
     return cost
 
 
-# --- what a search has done, on disk ---------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A program that the model wrote for a problem at the try ``index``, or why there is none."""
+    """A program that the model wrote for a problem at the try ``index``, or the failure."""
 
     item: str
     index: int
@@ -154,7 +148,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """An emulation of a program (by its digest) on a problem: the answer, and if it is right."""
+    """Emulation of a program (by digest) on a problem: the answer, and True if correct."""
 
     program: str
     item: str
@@ -167,12 +161,12 @@ class SearchLog:
     """Draws by (item, index) and tries by (program's digest, item). A context manager.
 
     Args:
-        folder: where to keep it; None for memory only.
-        settings: that decide the result (JSON values).
+        folder: folder of the log; None for memory only.
+        settings: settings that affect the result (JSON values).
 
     Raises:
-        ResumeError: if the folder holds another search.
-        InputError: if it can't be read or written.
+        ResumeError: if the folder contains another search.
+        InputError: if it cannot be read or written.
     """
 
     def __init__(self, folder: str | Path | None, settings: Mapping[str, object]) -> None:
@@ -200,7 +194,7 @@ class SearchLog:
         self.resumed = len(self.draws) + len(self.tries)
 
     def add(self, entry: Draw | Try) -> None:
-        """Keeps an entry."""
+        """Records an entry."""
         self._keep(entry)
         if self._journal:
             row = asdict(entry)
@@ -220,18 +214,15 @@ class SearchLog:
             self.tries[entry.program, entry.item] = entry
 
 
-# --- the search ------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class RankedProgram:
     """A program and its results.
 
     Attributes:
-        written: how often the model wrote it.
+        written: number of times that the model wrote it.
         order: its number among the different programs, from 0.
         items: number of ranking problems that it was tried on.
-        right: number of right answers.
+        right: number of correct answers.
         failures: emulations without an answer, by reason.
     """
 
@@ -255,12 +246,12 @@ class Found:
     Attributes:
         ranking: all different programs, best first; those dropped late before those dropped early.
         best: the first k of them.
-        rejected: programs that broke a rule, by reason.
+        rejected: counts of programs that broke a rule, by reason.
         emulations: used by this search, made or found in the log.
-        emulations_full: that the published method needs: each written program, copies included, on
-            each ranking problem.
+        emulations_full: number of emulations that the published method needs: each written program,
+            including copies, on each ranking problem.
         failures: emulations without an answer, by reason.
-        examples: for each reason one example in words.
+        examples: one description per reason.
     """
 
     ranking: tuple[RankedProgram, ...]
@@ -274,7 +265,7 @@ class Found:
 
 @dataclass(eq=False)
 class ProgramSearch:
-    """One search.
+    """A single search.
 
     Args:
         train: problems for which programs are written, one each.
@@ -294,7 +285,7 @@ class ProgramSearch:
     used: set[tuple[str, str]] = field(default_factory=set)
 
     def run(self) -> Found:
-        """Searches, or resumes with what the log holds."""
+        """Searches, or resumes from the log's entries."""
         candidates = self._candidates()
         if self.settings.method == "full":
             self._try(candidates, self.dev)
@@ -321,12 +312,12 @@ class ProgramSearch:
     def answers(
         self, programs: Sequence[RankedProgram], items: Sequence[TaskItem]
     ) -> list[list[Try]]:
-        """For each problem, the answers of the programs."""
+        """Returns the programs' answers for each problem."""
         self._emulate([candidate.program for candidate in programs], items, "test")
         return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
 
     def _candidates(self) -> list[RankedProgram]:
-        """The different valid programs, one written for each problem of ``train``."""
+        """Returns the different valid programs, one written for each problem of ``train``."""
         found: dict[str, RankedProgram] = {}
         closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
 
@@ -358,7 +349,7 @@ class ProgramSearch:
         return list(found.values())
 
     def _sound(self, draws: dict[str, Draw]) -> dict[str, PseudoProgram]:
-        """The valid programs by problem; the others are counted."""
+        """Returns the valid programs by problem, and counts the others."""
         programs = {}
         for item, draw in draws.items():
             try:
@@ -372,7 +363,7 @@ class ProgramSearch:
         return programs
 
     def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:
-        """Scores on the problems of ``train`` if there is a threshold, else 1."""
+        """Returns scores on the problems of ``train`` if there is a threshold, else 1."""
         distinct = {program.digest: program for program in programs.values()}
         if not self.settings.threshold:
             return dict.fromkeys(distinct, 1.0)
@@ -425,7 +416,7 @@ class ProgramSearch:
             )
 
     def _published(self, candidates: Sequence[RankedProgram]) -> int:
-        """The emulations of the published ranking, which does not merge copies."""
+        """Returns the emulations of the published ranking, which does not merge copies."""
         return sum(candidate.written for candidate in candidates) * len(self.dev)
 
     def _halve(self, candidates: list[RankedProgram]) -> list[RankedProgram]:
@@ -443,7 +434,7 @@ class ProgramSearch:
 def split_items(
     items: Sequence[TaskItem], candidates: int, seed: int
 ) -> tuple[list[TaskItem], list[TaskItem]]:
-    """Splits problems at random: for which programs are written, and which rank them."""
+    """Splits problems at random: problems to write programs for, and problems to rank them."""
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     count = min(candidates, len(shuffled) - 1)
@@ -451,7 +442,7 @@ def split_items(
 
 
 def majority(tries: Sequence[Try], rng: random.Random) -> str:
-    """The most frequent answer, ties at random; empty if there is none."""
+    """Returns the most frequent answer, ties at random; empty without answers."""
     votes = Counter(one.answer for one in tries if not one.failure)
     if not votes:
         return ""
@@ -464,8 +455,8 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
 
 
 def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
-    """The results on other problems: their number ``items``, and how many the best program and the
-    majority ``vote`` of the best answer right.
+    """Returns the results on other problems: their number ``items``, and how many answers of the
+    best program and of the majority ``vote`` of the best are correct.
     """
     rows = search.answers(found.best, items)
     voted = 0

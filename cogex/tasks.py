@@ -29,12 +29,12 @@ class TaskItem:
 
 @dataclass(frozen=True, slots=True)
 class SearchTask:
-    """A task.
+    """A task with its problems.
 
     Attributes:
-        name: of the family or file.
-        instruction: for all problems.
-        test: to score the found programs on; none is among ``items``.
+        name: name of the family or file.
+        instruction: instruction for all problems.
+        test: problems for scoring the found programs, disjoint from ``items``.
     """
 
     name: str
@@ -43,7 +43,7 @@ class SearchTask:
     test: tuple[TaskItem, ...] = ()
 
     def digest(self) -> str:
-        """A digest of everything that decides a search's result."""
+        """Digest of everything that affects a search's result."""
         parts = (self.instruction, *((i.input, i.answer) for i in (*self.items, *self.test)))
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
@@ -58,19 +58,19 @@ def load_task(
     answer_column: str = "answer",
     seed: int = 0,
 ) -> SearchTask:
-    """A task by its name.
+    """Loads a task by name.
 
     Args:
         name: a family, or a path to a JSONL file.
-        items: at most so many problems to search on.
-        test: at most so many others to test on.
-        instruction: of the task; families have one.
-        input_column, answer_column: of a file's rows.
+        items: maximum number of problems to search on.
+        test: maximum number of other problems to test on.
+        instruction: instruction of the task; families have one.
+        input_column, answer_column: column names in a file's rows.
         seed: shuffles a file's rows.
 
     Raises:
         ConfigError: for an unknown name, or a file without an instruction.
-        InputError: for a file that can't be read, or a row that lacks a column.
+        InputError: for an unreadable file, or a row that lacks a column.
     """
     if name in FAMILIES:
         found = _family_items(name, items + test)
@@ -79,7 +79,7 @@ def load_task(
         if not instruction:
             raise ConfigError(
                 f"{name} does not describe the task.",
-                "Give --instruction 'Is the review positive or negative?'",
+                "Pass --instruction 'Is the review positive or negative?'",
             )
         found = _file_items(name, input_column, answer_column)
         random.Random(seed).shuffle(found)
@@ -113,7 +113,7 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
             if column not in row:
                 raise InputError(
                     f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
-                    f"Name it with -o {key}=.",
+                    f"Set it with -o {key}=.",
                 )
         answer = row[answer_column]
         if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):
@@ -123,14 +123,14 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
 
 
 def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
-    """Few-shot records from families other than ``avoid``.
+    """Returns few-shot records from families other than ``avoid``.
 
     Raises:
         ConfigError: if there are fewer families.
     """
     names = [name for name in _SHOWN if name not in avoid]
     if count > len(names):
-        raise ConfigError(f"{count} example records are too many.", f"Give at most {len(names)}.")
+        raise ConfigError(f"{count} example records are too many.", f"Pass at most {len(names)}.")
     return [find_family(name).record(0) for name in names[:count]]
 
 

@@ -5,13 +5,13 @@ In reading order:
 - ``loop`` runs every strategy, round by round, as a generator of forward passes;
 - ``rows``: the sequences, the tree of tokens that a round feeds to each, and their states;
 - ``cache``: keys, values and recurrent states; ``prefill`` encodes prompts into it;
-- ``passes`` calls the model, and refuses architectures that the loop would compute wrongly;
+- ``passes`` calls the model, and rejects architectures that the loop would compute wrongly;
 - ``sampling`` chooses a token by a given random number;
 - ``healing`` repairs the token boundary between prompt and completion.
 
 ``strategies`` are the ways to choose tokens; ``drafts`` and ``suffix`` make drafts for the
 speculative ones; ``rpg`` has rules against repetition. ``insertion`` has models that write in no
-fixed order, ``editing`` a cache for a text that is being edited, ``contexts`` contexts longer than
+fixed order, ``editing`` a cache that follows a text's edits, ``contexts`` contexts longer than
 a model was trained on.
 
 ``drafts``, ``suffix``, ``healing``, ``packing`` and the names exported by ``rpg`` import no torch.

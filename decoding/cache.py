@@ -4,17 +4,17 @@ A layer holds keys and values in slots, [B, H, capacity, D], which are allocated
 row copies nothing, while transformers' ``DynamicCache`` copies everything at every token. Tokens
 are laid out in one of two ways:
 
-- *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
-  own cursor. Prompts of different lengths need no left padding, a row's positions do not depend on
-  the other rows, and rows are dropped when they finish. The slots of a row are its own, or, where
-  attention reads them by a table, pages of slots that all rows share (:class:`Pages`).
-- *One text that is edited* (``codegen.decoding.editing``): a token may be in any slot, and
-  ``slots.position_of`` gives the position of each slot. Deleting a token clears its position,
-  inserting one takes a free slot, and moving one turns its key in place. Removed tokens stay until
-  their slots are needed, so that undo and paste can reuse them.
+- *Rows* (the decoding loop): slot s of a row contains its token at position s, and each row has
+  its own cursor. Prompts of different lengths need no left padding, a row's positions do not depend
+  on the other rows, and finished rows are dropped. Each row has separate slots or, where attention
+  reads them by a table, uses pages of slots that all rows share (:class:`Pages`).
+- *One edited text* (``codegen.decoding.editing``): a token may be in any slot, and
+  ``slots.position_of`` contains each slot's position. Deleting a token clears its position,
+  inserting one takes a free slot, and moving one rotates its key in place. Removed tokens stay
+  until their slots are needed, so that undo and paste can reuse them.
 
-A query at position p sees a slot iff the slot's position is at most p (:meth:`KVCache.mask`). Slots
-beyond a row's cursor are empty or stale, and never seen.
+A query at position p attends to a slot iff the slot's position is at most p
+(:meth:`KVCache.mask`). Slots beyond a row's cursor are empty or stale, and always masked.
 
 Recurrent layers (Mamba, linear attention, short convolutions) have no slots. They keep one state
 per row for all tokens fed so far, so each token is fed once and in order; :meth:`KVCache.snapshot`
@@ -40,7 +40,7 @@ from codegen.kernels.states import compact, turn_slots, turned
 from codegen.kernels.tree_attention import PAGE
 
 _STEP = 256  # slots of a growing cache are a multiple of this
-NOWHERE = 1 << 40  # the position of a slot that no query sees
+NOWHERE = 1 << 40  # position of a masked slot
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Recurrence:
 
     Attributes:
         states: number of states per row.
-        attends: whether the layer has attention too.
+        attends: True if the layer also has attention.
     """
 
     states: int
@@ -57,7 +57,7 @@ class Recurrence:
 
 
 def recurrences(config: Any) -> list[Recurrence | None]:
-    """The :class:`Recurrence` of each layer of a text model; None for attention layers."""
+    """Returns each layer's :class:`Recurrence` in a text model; None for attention layers."""
     return [
         Recurrence(options["number_of_states"], kind.startswith("hybrid"))
         if "number_of_states" in options
@@ -68,13 +68,13 @@ def recurrences(config: Any) -> list[Recurrence | None]:
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """How the cached states of one layer turn when their position changes.
+    """Rotation of one layer's cached states when their position changes.
 
     Attributes:
-        part: which cached tensor holds the rotated channels. Multi-head latent attention caches
+        part: the cached tensor with the rotated channels. Multi-head latent attention caches
             the latent as keys and the shared rotary key as values.
-        frequencies: f_t in radians a position, float32 [R / 2]; the first R channels rotate.
-        neighbors: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+        frequencies: f_t in radians per position, float32 [R / 2]; the first R channels rotate.
+        neighbors: True if pairs are channels (2t, 2t + 1), False if (t, t + R / 2).
     """
 
     part: Literal["keys", "values"]
@@ -84,8 +84,8 @@ class Rotation:
     def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
 
-        A factor that a model applies to its cosines (YaRN's attention scaling) is already in the
-        cached key, so it is not applied again.
+        The cached key already includes any factor that a model applies to its cosines (YaRN's
+        attention scaling), so the factor is omitted here.
         """
         angles = shifts.double()[:, None] * self.frequencies.to(shifts.device).double()
         return angles.cos().float(), angles.sin().float()
@@ -93,25 +93,25 @@ class Rotation:
     def turn(
         self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
     ) -> torch.Tensor:
-        """States [..., N, D] turned by the result of :meth:`turns`, computed in float32."""
+        """Rotates states [..., N, D] by the result of :meth:`turns`, computed in float32."""
         return turned(states, cosines, sines, self.neighbors)
 
 
 class Pages:
-    """Where the rows of a batch have their slots, in pages (Kwon et al., arXiv 2309.06180).
+    """Page tables of a batch's rows (Kwon et al., arXiv 2309.06180).
 
-    All rows share the slots of a layer, so rows come and go without a copy of the others' states,
-    none takes more memory than it may need, and states stay at their addresses, which captured
-    passes depend on. Page 0 is nobody's: a row's slots beyond its own pages are there. They are
-    written by rows that have finished, and never seen.
+    All rows share the slots of a layer, so rows come and go without copying the others' states,
+    no row takes more memory than it may need, and states keep their addresses, on which captured
+    passes depend. Page 0 belongs to no row: it stands in for the slots beyond a row's own pages,
+    is written by finished rows, and is always masked.
 
     Attributes:
-        starts: where each page of each row begins in the shared slots, int64 [B, N].
-        count: number of pages in use or free, with page 0.
+        starts: first shared slot of each row's pages, int64 [B, N].
+        count: number of pages in use or free, including page 0.
 
     Args:
-        slots: most slots of a row.
-        device: of ``starts``.
+        slots: maximum slots per row.
+        device: device of ``starts``.
     """
 
     def __init__(self, slots: int, device: torch.device) -> None:
@@ -121,7 +121,7 @@ class Pages:
         self._free: list[int] = []
 
     def admit(self, slots: Sequence[int]) -> None:
-        """Appends rows with at least so many slots."""
+        """Appends rows with at least ``slots[i]`` slots each."""
         new = torch.zeros(len(slots), self.starts.shape[1], dtype=torch.long)
         for row, needed in zip(new, slots, strict=True):
             pages = -(-needed // PAGE)
@@ -141,23 +141,23 @@ class Pages:
         self.starts = self.starts[kept]
 
     def places(self, slots: torch.Tensor) -> torch.Tensor:
-        """The shared slots of the rows' slots, int64 [B, Q] each."""
+        """Returns the shared slots of the rows' slots, int64 [B, Q] each."""
         return self.starts.gather(1, slots // PAGE) + slots % PAGE
 
 
 class Slots:
-    """Where the next forward pass writes; shared by all layers.
+    """Destination of the next forward pass; shared by all layers.
 
     Attributes:
         index: slots of the new tokens, int64 [B, Q].
         positions: their positions, int64 [B, Q].
         held: positions of the slots that attention reads, int64 [end] or [B, end].
-        read: of pages, the slots that attention reads by a mask, int64 [B, end]; else None.
+        read: for pages, the slots that masked attention reads, int64 [B, end]; else None.
         rows: ``arange(B)[:, None]``, the matching row numbers; 0 for pages.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
-        pages: where the rows have their slots, if they share them.
-        position_of: for an edited text the position of each slot, int64 [capacity],
+        pages: the rows' page tables, if they share slots.
+        position_of: each slot's position for an edited text, int64 [capacity],
             :data:`NOWHERE` for slots outside the text; None if slot s has position s.
         layout: replaced by a new object whenever states move in memory.
     """
@@ -174,13 +174,13 @@ class Slots:
         self.layout = object()
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """``rows`` and ``index`` on a layer's device: a model may be spread over several."""
+        """Returns ``rows`` and ``index`` on a layer's device, as models may span several."""
         if device == self.index.device:
             return self.rows, self.index
         return self.rows.to(device), self.index.to(device)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The placed tensors by name."""
+        """Returns the placed tensors by name."""
         return {name: t for name, t in vars(self).items() if isinstance(t, torch.Tensor)}
 
     def restore(self, placed: Mapping[str, torch.Tensor]) -> None:
@@ -189,11 +189,11 @@ class Slots:
 
 
 class CacheLayer(CacheLayerMixin):
-    """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D']; 1 for B of pages.
+    """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D']; B is 1 for pages.
 
     Attributes:
         encoded: the rotating part as the model encoded it; None until a slot moves. Keys are always
-            turned from it, as turning turned keys again accumulates rounding errors (4 % after a
+            rotated from it, because repeated rotation accumulates rounding errors (4% after a
             thousand edits in bfloat16).
     """
 
@@ -263,7 +263,7 @@ class CacheLayer(CacheLayerMixin):
         turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbors)
 
     def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Applies a function to all states, if there are any."""
+        """Applies a function to all states, if any."""
         if self.is_initialized:
             keys, values = self.states
             self.keys, self.values = change(keys), change(values)
@@ -299,16 +299,16 @@ class CacheLayer(CacheLayerMixin):
         return self.slots.end, 0
 
     def get_max_length(self) -> int:
-        """Number of slots allocated (transformers >= 5.20's name)."""
+        """Returns the number of allocated slots (transformers >= 5.20's name)."""
         return self.slots.capacity
 
     def get_max_cache_shape(self) -> int:
-        """Number of slots allocated (the name in older releases)."""
+        """Returns the number of allocated slots (the name in older releases)."""
         return self.slots.capacity
 
 
 class _HybridLayer(LinearAttentionLayer, CacheLayer):
-    """A layer with a recurrent state and with slots."""
+    """A layer with both a recurrent state and slots."""
 
     def __init__(self, slots: Slots, states: int) -> None:
         CacheLayer.__init__(self, slots)
@@ -323,17 +323,17 @@ class _HybridLayer(LinearAttentionLayer, CacheLayer):
 
 
 class KVCache(Cache):
-    """The states of a batch of rows, or of one text that is edited.
+    """The states of a batch of rows, or of one edited text.
 
     Call :meth:`place` before each forward pass.
 
     Args:
-        layers: the number of layers; or for each layer its :class:`Recurrence`, its
-            :class:`Rotation` (for editing), or None.
+        layers: number of layers; or each layer's :class:`Recurrence`, :class:`Rotation` (for
+            editing), or None.
         capacity: slots per row, at least the longest prompt plus its new tokens; :meth:`reserve`
-            can raise it. For pages as many as these need.
-        device: the model's device; given only for the cache of an edited text.
-        pages: where rows of layers with attention have their slots; not for recurrent layers.
+            can raise it. With pages, the maximum slots per row.
+        device: the model's device; passed only for an edited text's cache.
+        pages: page tables of the rows, for attention layers; unsupported by recurrent layers.
     """
 
     def __init__(
@@ -359,20 +359,18 @@ class KVCache(Cache):
 
     @property
     def recurrent(self) -> bool:
-        """Whether some layers are recurrent."""
+        """True if some layers are recurrent."""
         return any(isinstance(kind, Recurrence) for kind in self.kinds)
 
     @property
     def capacity(self) -> int:
-        """Slots per row; of pages, of all rows together."""
+        """Slots per row; with pages, the slots of all rows together."""
         return self.slots.capacity
 
     @property
     def nbytes(self) -> int:
         """Bytes of all layers' states."""
         return sum(layer.nbytes for layer in self._each())
-
-    # ------------------------------------------------------------------ a forward pass
 
     def place(
         self,
@@ -387,9 +385,9 @@ class KVCache(Cache):
             index: slots of the new tokens, int64 [B, Q].
             end: one more than the largest slot that attention reads; None if it reads by a table
                 (:mod:`codegen.decoding.passes`) instead of a mask.
-            positions: of the tokens, int64 [B, Q]; by default the slots' numbers.
-            held: positions of the slots up to ``end``, int64 [B, end]; by default the slots'
-                numbers, or ``position_of`` for an edited text.
+            positions: positions of the tokens, int64 [B, Q]; the slots' numbers by default.
+            held: positions of the slots up to ``end``, int64 [B, end]; the slots'
+                numbers by default, or ``position_of`` for an edited text.
         """
         slots = self.slots
         slots.index, slots.positions = index, index if positions is None else positions
@@ -409,41 +407,39 @@ class KVCache(Cache):
                 slots.read = slots.pages.places(everything)
 
     def mask(self) -> torch.Tensor:
-        """Which slots each placed token sees: bool [B, 1, Q, end]."""
+        """Returns the slots that each placed token attends to, bool [B, 1, Q, end]."""
         slots = self.slots
         return (slots.held[..., None, :] <= slots.positions[:, :, None])[:, None]
 
     def within(self, window: int) -> torch.Tensor:
-        """Which slots are in each placed token's window: bool [B, 1, Q, end].
+        """Returns the slots in each placed token's window, bool [B, 1, Q, end].
 
         Args:
-            window: number of last positions that a query sees, including its own.
+            window: number of latest positions that a query attends to, including its own.
         """
         slots = self.slots
         return (slots.held[..., None, :] > slots.positions[:, :, None] - window)[:, None]
 
     def in_chunk(self, size: int) -> torch.Tensor:
-        """Which slots are in each token's chunk of ``size`` positions: bool [B, 1, Q, end]."""
+        """Returns the slots in each token's chunk of ``size`` positions, bool [B, 1, Q, end]."""
         slots = self.slots
         chunk = slots.positions[:, :, None] // size
         return (slots.held[..., None, :] // size == chunk)[:, None]
 
-    # ------------------------------------------------------------------ rows
-
     @property
     def starts(self) -> torch.Tensor | None:
-        """Where the rows' pages begin, int64 [B, N]; None without pages."""
+        """First shared slots of the rows' pages, int64 [B, N]; None without pages."""
         return self.slots.pages.starts if self.slots.pages else None
 
     def admit(self, slots: Sequence[int]) -> None:
-        """Gives new rows pages for at least so many slots each."""
+        """Allocates pages for new rows, at least ``slots[i]`` slots each."""
         assert self.slots.pages is not None
         self.slots.pages.admit(slots)
         if (capacity := PAGE * self.slots.pages.count) > self.capacity:
             self._resize(capacity)
 
     def keep(self, path: torch.Tensor, cursors: torch.Tensor) -> None:
-        """Moves the accepted nodes of trees together; node j is in slot ``cursor + j``.
+        """Compacts the accepted nodes of trees; node j is in slot ``cursor + j``.
 
         Args:
             path: each row's accepted nodes below node 0, ascending, padded with -1, int64 [B, D];
@@ -467,8 +463,8 @@ class KVCache(Cache):
         """Appends the rows of another cache of the same capacity; for pages, of any capacity.
 
         Args:
-            other: may be unused yet; this one may not, unless it has pages.
-            rows: the number of its rows, which are the last ones of the pages.
+            other: may be unused yet; this cache may not, unless it has pages.
+            rows: the number of its rows, which are the last rows of the pages.
         """
         if self.slots.pages:
             self._fill(other, rows, self.slots.pages)
@@ -489,7 +485,7 @@ class KVCache(Cache):
         index = pages.places(slots.expand(len(pages.starts), -1))[-rows:]
         for layer, added in zip(self._each(), other._each(), strict=True):
             if not added.is_initialized:
-                continue  # prompts of one token
+                continue  # the prompts had one token
             if not layer.is_initialized:
                 layer.lazy_initialization(*added.states)
             for own, new in zip(layer.states, added.states, strict=True):
@@ -503,13 +499,11 @@ class KVCache(Cache):
             LinearAttentionLayer.reorder_cache(layer, rows)  # type: ignore[reportArgumentType]
 
     def fresh(self, capacity: int) -> KVCache:
-        """An empty cache without pages for other rows of the same model."""
+        """Returns an empty cache without pages for other rows of the same model."""
         return KVCache(self.kinds, capacity)
 
-    # ------------------------------------------------------------------ states
-
     def snapshot(self) -> list[torch.Tensor]:
-        """A copy of all recurrent states; empty if there are none yet."""
+        """Returns a copy of all recurrent states; empty if there are none yet."""
         return [state.clone() for state in self._all_states()]
 
     def restore(self, states: Sequence[torch.Tensor]) -> None:
@@ -527,15 +521,13 @@ class KVCache(Cache):
         torch._foreach_copy_(own, kept)
 
     def reserve(self, slots: int) -> None:
-        """Grows the cache to at least ``slots``, with an eighth to spare."""
+        """Grows the cache to at least ``slots``, with an eighth as reserve."""
         if slots <= self.capacity:
             return
         self._resize(_rounded(slots + slots // 8))
 
-    # ------------------------------------------------------------------ one text that is edited
-
     def take(self, index: torch.Tensor) -> None:
-        """Keeps only these slots, int64 [N], as the first N; their positions must be set again."""
+        """Keeps only these slots, int64 [N], as the first N; the caller resets their positions."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(2, index.to(states.device)))
         self._resize(_rounded(len(index)))
@@ -543,7 +535,7 @@ class KVCache(Cache):
         self.slots.position_of.fill_(NOWHERE)
 
     def copy(self) -> KVCache:
-        """An independent edited text with the same states."""
+        """Returns an independent edited text with the same states."""
         held = self.slots.position_of
         assert held is not None
         twin = KVCache(self.kinds, self.capacity, device=held.device)
@@ -556,7 +548,7 @@ class KVCache(Cache):
         return twin
 
     def move(self, index: torch.Tensor, shifts: torch.Tensor) -> None:
-        """Turns keys by ``shifts`` positions from where they were encoded.
+        """Rotates keys by ``shifts`` positions from where they were encoded.
 
         Args:
             index: slots, int64 [N].
@@ -570,8 +562,6 @@ class KVCache(Cache):
             if table not in turns:
                 turns[table] = rotation.turns(shifts)
             layer.move(index, *turns[table])
-
-    # ------------------------------------------------------------------ inside
 
     def _each(self) -> Iterator[CacheLayer]:
         for layer in self.layers:
@@ -608,7 +598,7 @@ class KVCache(Cache):
 
 
 def _states(layer: LinearAttentionLayer) -> tuple[dict[int, torch.Tensor | None], ...]:
-    """A layer's states by their number, each [B, ...]."""
+    """Returns a layer's states by number, each [B, ...]."""
     return layer.conv_states, layer.recurrent_states
 
 

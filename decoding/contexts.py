@@ -1,10 +1,10 @@
-"""Contexts beyond a model's length: LM-Infinite, without fine-tuning.
+"""LM-Infinite: contexts beyond a model's length, without fine-tuning.
 
 **LM-Infinite.** Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large
 Language Models* (NAACL 2024, arXiv 2308.16137). It changes the attention of a model with rotary
 positions in two ways:
 
-- the Λ-shaped mask: query i sees key j <= i iff j < ``n_global`` or i - j < ``n_local``;
+- the Λ-shaped mask: query i attends to key j <= i iff j < ``n_global`` or i - j < ``n_local``;
 - the distance cap: relative distances are min(i - j, ``n_local``), so that the first tokens are
   never farther away than any token in training.
 
@@ -13,13 +13,13 @@ from keys turned back to position 0 and queries turned to position ``n_local``, 
 ``codegen.decoding.editing``, which cover all channel pairs and frequencies.
 All other scores are the model's own.
 
-In the decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its
-next token sees to the front and turns the keys back. So slots, positions and memory stay bounded
+In the decoding loop (``decode(..., infinite=...)``) a full row moves the states that its next
+token attends to to the front and rotates the keys back. So slots, positions and memory stay bounded
 however long the row grows, and drafts and ragged batches still work. :func:`extended` changes a
-model within a ``with`` block, also for its own ``forward`` and ``generate``, which keep everything.
+model within a ``with`` block, including its ``forward`` and ``generate``, which keep all states.
 
 The middle of the context is dropped: good for streams, not for code whose definitions are far away.
-It refuses sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
+Unsupported: sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
 positions that are not rotary, score caps and sinks, and padding outside the loop.
 """
 
@@ -56,12 +56,12 @@ _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = 
 
 @dataclass(frozen=True, slots=True)
 class LMInfinite:
-    """How much of a context is seen.
+    """Visible part of a context.
 
     Attributes:
-        n_global: number of first tokens that are always seen; 10 to 100 in the paper.
-        n_local: number of latest tokens that are seen, and the largest distance; in the paper the
-            training length.
+        n_global: number of first tokens that are always visible; 10 to 100 in the paper.
+        n_local: number of latest tokens that are visible, and the largest distance; the training
+            length in the paper.
     """
 
     n_global: int = 10
@@ -70,13 +70,13 @@ class LMInfinite:
     def __post_init__(self) -> None:
         if self.n_global < 0 or self.n_local < 1:
             raise ConfigError(
-                f"LM-Infinite can't use n_global {self.n_global} and n_local {self.n_local}.",
+                f"LM-Infinite cannot use n_global {self.n_global} and n_local {self.n_local}.",
                 "Set n_global to 0 or more and n_local to 1 or more.",
             )
 
     @property
     def kept(self) -> int:
-        """Number of tokens that a token sees, without itself."""
+        """Number of tokens that a token attends to, without itself."""
         return self.n_global + self.n_local - 1
 
 
@@ -92,7 +92,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
 
     def refused(reason: str, remedy: str = "Use it within its own context length.") -> ModelError:
         name = type(model).__name__
-        return ModelError(f"The context of {name} can't be extended: {reason}.", remedy)
+        return ModelError(f"The context of {name} cannot be extended: {reason}.", remedy)
 
     if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise refused(f"it runs with {config._attn_implementation!r} attention")
@@ -121,16 +121,16 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
 
 @contextmanager
 def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension]:
-    """Within the block the model uses LM-Infinite's attention.
+    """Applies LM-Infinite's attention to the model within the block.
 
-    Its forward passes take rows without padding, and no cache or a ``DynamicCache``.
+    Its forward passes accept rows without padding, and no cache or a ``DynamicCache``.
 
     Args:
         model: loaded with ``sdpa`` attention, in evaluation mode.
         settings: see :class:`LMInfinite`.
 
     Raises:
-        ModelError: as :func:`check`.
+        ModelError: see :func:`check`.
     """
     rotations = check(model, settings)
     AttentionInterface.register(_NAME, _attention)
@@ -154,7 +154,7 @@ def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension
 
 
 class Extension:
-    """A model's attention under LM-Infinite, and the loop's cache under it.
+    """A model's attention and the loop's cache under LM-Infinite.
 
     Attributes:
         settings: see :class:`LMInfinite`.
@@ -167,42 +167,42 @@ class Extension:
         self._measured = self._far = False
 
     def is_far(self, positions: torch.Tensor) -> bool:
-        """Whether a query, of positions [.., Q], is beyond the cap; computed once per pass."""
+        """Returns True if a query, positions [.., Q], is beyond the cap; computed once per pass."""
         if not self._measured and self._positions is not positions:
             self._positions = positions
             self._far = bool((positions >= self.settings.n_local).any())
         return self._far
 
     def measured(self, reach: int) -> None:
-        """Answers :meth:`is_far` for the next pass, whose positions are below ``reach``; from then
+        """Computes :meth:`is_far` for the next pass, whose positions are below ``reach``; from then
         on each pass must be measured.
         """
         self._measured, self._far = True, reach > self.settings.n_local
 
     def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """A mask over slots, bool [B, 1, Q, S], cut to the Λ shape for positions [B, Q]."""
+        """Restricts a mask over slots, bool [B, 1, Q, S], to the Λ shape for positions [B, Q]."""
         slots = torch.arange(mask.shape[-1], device=mask.device)
         near = positions[:, None, :, None] - slots < self.settings.n_local
         return mask & (near | (slots < self.settings.n_global))
 
     def rows(self, model: PreTrainedModel, longest: int, drafted: int) -> BoundedRows:
-        """The rows of a decoding loop, in twice the slots that are seen, so that states move only
-        once per ``n_local`` tokens.
+        """Builds the rows of a decoding loop, with twice the visible slots, so that states move
+        only once per ``n_local`` tokens.
 
         Args:
-            model: the extended one.
-            longest: most tokens of a row.
-            drafted: most drafted tokens per round.
+            model: the extended model.
+            longest: maximum tokens per row.
+            drafted: maximum drafted tokens per round.
         """
         kept, width = self.settings.kept, drafted + 1
         spare = max(self.settings.n_local, 2 * width, _BLOCK)
         return BoundedRows(model, self, min(longest + width, kept + spare))
 
     def forget(self, cache: KVCache, row: int, cursor: int) -> int:
-        """Drops what the token at ``cursor`` and later ones do not see; returns the new cursor.
+        """Drops what tokens from ``cursor`` on cannot attend to; returns the new cursor.
 
-        The first tokens stay. The last ones move up behind them, and their keys are turned back by
-        as many positions, which keeps their distances; first tokens are at the cap anyway.
+        The first tokens stay. The last ones move up to follow them, and their keys are rotated back
+        by as many positions, which keeps their distances; first tokens are at the cap anyway.
         """
         count = cursor - self.settings.kept
         if count <= 0:
@@ -233,7 +233,7 @@ class BoundedRows(CachedRows):
     def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
         super().__init__(model, capacity)
         self.extension = extension
-        # Positions are those of slots, whatever the model's context length.
+        # Positions are slot numbers, regardless of the model's context length.
         self._last_position = self.capacity - 1
         self._replays = None  # the computation depends on how far the positions reach
 
@@ -244,7 +244,7 @@ class BoundedRows(CachedRows):
                 self.cursors[i] = self.extension.forget(self.cache, i, cursor)
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
-        """See :class:`CachedRows`."""
+        """Places the trees after making room; see :class:`CachedRows`."""
         before = list(self.cursors)
         self.make_room(trees.width)
         if self.cursors != before:
@@ -259,7 +259,7 @@ class BoundedRows(CachedRows):
             self.extension.measured(reach)
             return super()._encoded(given)
         alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]
-        # The longest comes first: the cache of a prompt of one token is empty, and can only join.
+        # The longest comes first: a one-token prompt's cache is empty and can only join another.
         order = sorted(range(len(given)), key=lambda row: -len(given[row]))
         together, *others = (alone[row][0] for row in order)
         for cache in others:
@@ -294,21 +294,21 @@ def _attention(
     position_ids: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function of transformers.
+    """Computes attention under LM-Infinite, as an attention function of transformers.
 
     Args:
         module: the layer.
-        query: [B, H, Q, D], turned to its positions.
-        key, value: [B, H', S, D]. With a mask these are the loop's slots; without, all tokens up to
-            the queries' own.
+        query: [B, H, Q, D], rotated to its positions.
+        key, value: [B, H', S, D]. With a mask these are the loop's slots; otherwise all tokens up
+            to the queries' own.
         attention_mask: bool [B, 1, Q, S] or None.
-        scaling: of the scores.
+        scaling: factor of the scores.
         position_ids: int64 [B, Q].
-        options: refused if they would change the result.
+        options: other options; rejected if they would change the result.
     """
     if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
         raise ModelError(
-            f"The context of {type(module).__name__} can't be extended: it has attention sinks or "
+            f"The context of {type(module).__name__} cannot be extended: it has attention sinks or "
             "score caps, or does not pass positions to its attention."
         )
     if module.training:
@@ -341,10 +341,10 @@ def _capped(
     rotation: Rotation,
     settings: LMInfinite,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Products [B, H, q, G] at the cap's distance, and where to use them, bool [B, 1, q, G]."""
+    """Returns products [B, H, q, G] at the cap's distance, and their mask, bool [B, 1, q, G]."""
     first = torch.arange(key.shape[2], device=key.device)
     far = (positions[:, None, :, None] - first) >= settings.n_local
-    # A query at p is turned to n_local, a key at j to 0: n_local apart.
+    # A query at p is rotated to n_local, a key at j to 0: n_local apart.
     shape = (*positions.shape[:1], 1, positions.shape[1], -1)
     turns = rotation.turns((settings.n_local - positions).flatten())
     turned = rotation.turn(query, *(part.view(shape) for part in turns))
@@ -353,7 +353,7 @@ def _capped(
 
 
 def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Products [B, H, q, S] of each group of query heads with its key head."""
+    """Computes products [B, H, q, S] of each query-head group with its key head."""
     rows, heads, count, width = query.shape
     grouped = query.reshape(rows, key.shape[1], -1, width)
     return (grouped @ key.transpose(2, 3)).view(rows, heads, count, key.shape[2])
@@ -382,7 +382,7 @@ def _attend(
 
 
 def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> None:
-    """No mask, as the attention makes its own; refuses padding, which would shift positions."""
+    """Returns no mask, as the attention makes its own; rejects padding, which shifts positions."""
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ModelError(
             "LM-Infinite does not take padded rows.",
@@ -391,6 +391,6 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
 
 
 def bound_to_length(config: Any) -> str:
-    """The rope type of a model whose frequencies depend on the current length; "" for others."""
+    """Returns a model's rope type if its frequencies depend on the current length; else ""."""
     kinds = [settings.get("rope_type") for settings in rope_settings(config)]
     return next((kind for kind in kinds if kind in BOUND_TO_LENGTH), "")

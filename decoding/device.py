@@ -1,4 +1,4 @@
-"""Copies between the host and the device, and the shapes of what is computed there.
+"""Copies between the host and the device, and the shapes of device computations.
 
 While the host waits for a copy, a GPU idles until the next pass is launched. So a round of the loop
 makes at most one copy each way: :func:`upload` sends everything that the host decides (drafts,
@@ -6,12 +6,12 @@ penalties) together, from pinned memory and without waiting; :func:`download` fe
 tokens, and is the only point where the host waits.
 
 Shapes that change with every token would need new kernels and new graphs, so widths and lengths are
-rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU nothing is copied or
-rounded.
+rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU nothing needs copying or
+rounding.
 
-A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers whatever the
-model's size; a CUDA graph of it is one launch (:class:`Replays`). A graph reads and writes fixed
-addresses, so inputs are copied to where it was captured.
+A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers regardless
+of the model's size; a CUDA graph of it is one launch (:class:`Replays`). A graph reads and writes
+fixed addresses, so inputs are copied to the captured ones.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def upload(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 def download(found: torch.Tensor) -> Any:
-    """A tensor as nested lists; the host waits until the device has computed it."""
+    """Returns a tensor as nested lists; the host waits until the device has computed it."""
     if found.device.type == "cuda":
         pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
         pinned.copy_(found, non_blocking=True)
@@ -61,12 +61,12 @@ def wait(device: torch.device) -> None:
 
 
 def padded_width(width: int, device: torch.device) -> int:
-    """Tokens per row of a pass: on a GPU the next power of two."""
+    """Returns the tokens per row of a pass: on a GPU the next power of two."""
     return width if device.type == "cpu" else 1 << (width - 1).bit_length()
 
 
 def padded_slots(slots: int, device: torch.device) -> int:
-    """Slots that a pass reads or a cache has: on a GPU the next multiple of 256."""
+    """Returns the slots that a pass reads or a cache has: on a GPU the next multiple of 256."""
     return slots if device.type == "cpu" else -(-slots // PAGE) * PAGE
 
 
@@ -79,7 +79,7 @@ _MOST = 32  # graphs kept
 
 
 def cuda_graphs() -> Capture:
-    """A function that captures computations as CUDA graphs.
+    """Returns a function that captures computations as CUDA graphs.
 
     The computation must have run once, so that its kernels are compiled. Graphs share their memory:
     a result is valid until another graph is replayed.
@@ -106,7 +106,7 @@ class Replays:
     """Captured computations by key and shape.
 
     The first passes of a shape run normally: kernels are compiled and pass their trials
-    (:mod:`codegen.kernels.backend`), which are not possible in a capture. Then one is captured, and
+    (:mod:`codegen.kernels.backend`), which is not possible in a capture. Then one is captured, and
     its replay compared with the computation. If either fails, all later passes run normally, after
     one warning.
 
@@ -127,10 +127,10 @@ class Replays:
         inputs: Tensors,
         compute: Callable[[Tensors], torch.Tensor],
     ) -> torch.Tensor:
-        """The result of a computation, overwritten by the next one.
+        """Returns the result of a computation, overwritten by the next one.
 
         Args:
-            key: what the computation depends on besides its inputs and their shapes.
+            key: properties that the computation depends on, besides the inputs and their shapes.
             layout: a new object whenever memory that it uses, other than the inputs, has moved.
             inputs: tensors by name; the dtype of a name is fixed.
             compute: must be repeatable: running it twice has the effect of running it once.

@@ -1,7 +1,7 @@
-r"""Token healing: the tokenizer would have merged a prompt's last tokens with what follows.
+r"""Token healing, for prompts whose last tokens would have been merged with the completion.
 
 In training text, a line break at the end of a prompt is part of a token such as ``"\n    "`` that
-spans the prompt's end. The prompt's own tokens are then a sequence that the model has hardly ever
+spans the prompt's end. The prompt's own tokens are then a sequence that the model has rarely
 seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems this way, and
 several when healed). Healing removes the last tokens that some longer token begins with, and
 constrains the first generated tokens to spell the removed text again. The technique is "token
@@ -54,7 +54,7 @@ class Vocabulary:
         special = set(tokenizer.all_special_ids)
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
-        # The decoder's own description; a look at the pieces would be a guess.
+        # Read the decoder's description, as inspecting the tokens would be a guess.
         backend: Any = tokenizer.backend_tokenizer
         byte_level = b"ByteLevel" in backend.decoder.__getstate__()
         tokens: list[bytes | None] = []
@@ -73,14 +73,14 @@ class Vocabulary:
         return [token for token, _ in order], [i for _, i in order]
 
     def starting_with(self, prefix: bytes) -> list[int]:
-        """Ids of the tokens that begin with ``prefix``."""
+        """Returns the ids of the tokens that begin with ``prefix``."""
         keys, ids = self._sorted
         low = bisect_left(keys, prefix)
         high = bisect_left(keys, prefix + b"\xff" * 64, lo=low)
         return ids[low:high]
 
     def allowed(self, rest: bytes) -> list[int]:
-        """Ids of the tokens that begin with ``rest`` or are a proper, non-empty prefix of it."""
+        """Returns the ids of tokens that begin with ``rest`` or are a proper, non-empty prefix."""
         keys, ids = self._sorted
         shorter = []
         for length in range(1, len(rest)):
@@ -91,7 +91,7 @@ class Vocabulary:
         return self.starting_with(rest) + shorter
 
     def after(self, rest: bytes, token: int) -> bytes:
-        """What is left of ``rest`` once ``token`` is taken."""
+        """Returns the remainder of ``rest`` after ``token``."""
         return rest[len(self.tokens[token] or b"") :]
 
     def heal(self, ids: list[int]) -> Healed:
@@ -115,7 +115,7 @@ class Vocabulary:
 
 
 def read_vllm_tokenizer(model_config: Any) -> Any:
-    """The tokenizer that a vLLM configuration names, as vLLM loads it, for plug-ins in its workers.
+    """Loads a vLLM configuration's tokenizer as vLLM does, for plugins in its workers.
 
     Args:
         model_config: vLLM's ``ModelConfig``.
@@ -150,7 +150,7 @@ def _sentencepiece(piece: str) -> bytes:
 
 
 def _bytes_to_unicode() -> dict[str, int]:
-    """GPT-2's map of bytes to printable characters, inverted."""
+    """Returns GPT-2's map of bytes to printable characters, inverted."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     table = {chr(byte): byte for byte in visible}
     hidden = (byte for byte in range(256) if byte not in set(visible))

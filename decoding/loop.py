@@ -1,12 +1,12 @@
-"""The decoding loop, which turns prompts into tokens with any strategy.
+"""The decoding loop, which generates tokens from prompts with any strategy.
 
-Each round has three steps. A :class:`Strategy` proposes what each row feeds next: its last token
-alone, or a tree of drafted tokens below it. One forward pass encodes all rows. The strategy
-verifies by the logits which tokens each row gets, and they are committed to the rows and to the
-cache. Finished rows leave the batch, and waiting rows take their place.
+Each round has three steps. A :class:`Strategy` proposes each row's next input: its last token
+alone, or a tree of drafted tokens below it. One forward pass encodes all rows. From the logits the
+strategy verifies which tokens each row gets, and they are committed to the rows and to the cache.
+Finished rows leave the batch, and waiting rows take their place.
 
 The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs them
-one by one, the editor's server runs those of several requests together.
+one by one; the editor's server runs the passes of several requests together.
 
 :class:`Strategy` itself is plain decoding. A row's k-th token depends only on the logits and on the
 row's k-th random number, so the other rows of the batch do not change it, up to the last bits of
@@ -41,12 +41,12 @@ Walk = Iterator[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """What a round added to a row.
+    """Tokens that a round added to a row.
 
     Attributes:
         path: the accepted draft nodes, ascending.
         tokens: the new tokens, without an end of sequence.
-        step: by how many slots the row's cursor moves.
+        step: number of slots by which the row's cursor moves.
     """
 
     path: list[int]
@@ -55,14 +55,14 @@ class Grown:
 
 
 class Strategy:
-    """How tokens are chosen. The base class samples one token per row and round.
+    """Rule for choosing tokens. The base class samples one token per row and round.
 
     Attributes:
-        limit: most drafted tokens per row and round.
-        forgets: whether the middle of a row's context may be dropped
+        limit: maximum drafted tokens per row and round.
+        forgets: True if the middle of a row's context may be dropped
             (:mod:`codegen.decoding.contexts`).
-        backspace: the token that takes back the last one, if any.
-        passes_of: forward passes of each row; empty if there is one per token.
+        backspace: the token that removes the last one, if any.
+        passes_of: forward passes per row; empty if each token takes one.
     """
 
     limit = 0
@@ -78,7 +78,7 @@ class Strategy:
         """Called before anything is encoded."""
 
     def clock(self, device: torch.device) -> float:
-        """The time in seconds, if the strategy times passes; called while the device is idle."""
+        """Returns the time in seconds if the strategy times passes, else 0; the device is idle."""
         return 0.0
 
     def begin(
@@ -94,19 +94,19 @@ class Strategy:
         """
 
     def propose(self, batch: Batch) -> Trees:
-        """What each row of the batch feeds next."""
+        """Proposes the next input of each row of the batch."""
         return batch.following or batch.trees(torch.tensor(batch.pending)[:, None])
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
         """Changes in place the logits [B, V] of the rows' next tokens."""
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> Sequence[Walk]:
-        """The tokens that each row gets. If one ends the row, the rest of its walk is not read.
+        """Returns each row's tokens. If a token ends the row, the rest of its walk is ignored.
 
         Args:
-            batch: the rows, among them finished ones that have not left yet.
-            trees: what was proposed.
-            logits: after each node, [B, W, V].
+            batch: the rows, including finished ones that have not left yet.
+            trees: the proposed trees.
+            logits: logits after each node, [B, W, V].
         """
         self.adjust(batch, logits[:, 0])
         chosen = batch.choose(logits, trees.places)
@@ -116,11 +116,11 @@ class Strategy:
         """Called when the rows have grown; None for rows that had finished before."""
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keeps only these rows of the batch."""
+        """Keeps only these rows of the batch, in this order."""
 
 
 class Backspace(Strategy):
-    """Plain decoding with a token that takes back the last one (SequenceMatch, arXiv 2306.05426).
+    """Plain decoding with a token that removes the last one (SequenceMatch, arXiv 2306.05426).
 
     The row's cursor moves back too, so a removed token frees its slot. The backspace is forbidden
     while the completion is empty.
@@ -135,7 +135,7 @@ class Backspace(Strategy):
         self.backspace = token
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-        """See :class:`Strategy`."""
+        """Forbids the backspace at the start of a completion."""
         for i, number in enumerate(batch.numbers):
             if not batch.rows[number].tokens:
                 logits[i, self.backspace] = -torch.inf
@@ -147,13 +147,13 @@ class Batch:
     Attributes:
         rows: all rows.
         sequences: the cached states of the rows in the batch.
-        numbers: which rows are in the batch; finished ones leave it after a while.
-        waiting: numbers of the rows that have not begun.
+        numbers: rows in the batch; finished ones leave it after a while.
+        waiting: numbers of the rows that have not started.
         pending: the token that each row of the batch feeds next; it is not in the cache yet.
-        following: the same tokens and their slots, if they are on the device already; else None.
+        following: the same tokens and their slots, if already on the device; else None.
         made: tokens chosen so far, by row number.
-        known: logits [B, 1, V] of the next tokens, if they are known without a pass.
-        most: most tokens per row; with backspaces, most actions.
+        known: logits [B, 1, V] of the next tokens, if known without a pass.
+        most: maximum tokens per row; with backspaces, maximum actions.
     """
 
     def __init__(
@@ -184,11 +184,11 @@ class Batch:
 
     @property
     def length(self) -> int:
-        """Most tokens of a row, including its prompt."""
+        """Maximum tokens per row, including its prompt."""
         return max(len(row.prompt) + len(row.tokens) for row in self.rows) + self.most
 
     def left(self) -> Mapping[int, int]:
-        """How many tokens each running row may still get; 0 while its tokens are restricted."""
+        """Maximum new tokens per running row; 0 while its tokens are restricted."""
         return {
             number: 0 if self.rows[number].rest else self.most - self.made[number]
             for number in self.numbers
@@ -196,27 +196,27 @@ class Batch:
         }
 
     def trees(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> Trees:
-        """The batch's trees, still on the host; see :class:`Trees`."""
+        """Builds the batch's trees, still on the host; see :class:`Trees`."""
         made = torch.tensor([self.made[number] for number in self.numbers])
         return Trees(tokens, parents, made=made)
 
     def follow(self, trees: Trees, chosen: torch.Tensor) -> list[int]:
-        """The chosen tokens, int64 [B, 1], as a list; the device keeps them for the next pass.
+        """Returns chosen tokens, int64 [B, 1], as a list; the device keeps them for the next pass.
 
         Args:
             trees: the last tokens, without drafts.
-            chosen: what was chosen after them.
+            chosen: the tokens chosen after them.
         """
         self.following = trees.followed(chosen)
         self._chosen = [token for (token,) in download(chosen)]
         return self._chosen
 
     def choose(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """The token after each node, int64 [B, W], by the random number of its place in the row.
+        """Chooses the token after each node, int64 [B, W], by its place's random number.
 
         Args:
-            logits: after each node, [B, W, V]; changed in place by :meth:`restrict`.
-            places: how many of the row's choices precede it, int64 [B, W]; not read at
+            logits: logits after each node, [B, W, V]; changed in place by :meth:`restrict`.
+            places: number of the row's choices before it, int64 [B, W]; not read at
                 temperature 0.
         """
         self.restrict(logits[:, 0])
@@ -253,7 +253,7 @@ class Batch:
         strategy.begin(self, new, given, seconds)
 
     def advance(self, strategy: Strategy, walks: Sequence[Walk]) -> list[Grown | None]:
-        """Appends each row's walk; what it added, None for rows that had finished."""
+        """Appends each row's walk; returns the additions, None for rows that had finished."""
         found: list[Grown | None] = []
         for i, (number, walk) in enumerate(zip(self.numbers, walks, strict=True)):
             row = self.rows[number]
@@ -266,7 +266,7 @@ class Batch:
                 if node == OWN or row.finish:
                     break
                 path.append(node)
-            back = len(row.tokens) < before  # the token before is fed once more
+            back = len(row.tokens) < before  # the token before is fed again
             found.append(Grown(path, row.tokens[before:], -1 if back else 1 + len(path)))
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
         for given, token, chosen in zip(found, self.pending, self._chosen, strict=False):
@@ -345,20 +345,20 @@ def decode(
 
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
-        rows: at least one.
-        max_new_tokens: most tokens per row; with backspaces, most actions.
+        rows: at least one row.
+        max_new_tokens: maximum tokens per row; with backspaces, maximum actions.
         temperature, top_p: see :func:`codegen.decoding.sampling.choose`.
         eos: token ids that end a row.
         vocabulary: required if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
-        strategy: how tokens are chosen, by default one per round.
-        width: most rows in the batch, by default all; the others wait for a place.
+        strategy: rule for choosing tokens; by default one token per round.
+        width: maximum rows in the batch, by default all; the others wait for a place.
         infinite: allows contexts of any length (:mod:`codegen.decoding.contexts`); ``n_local``
             must exceed the strategy's longest draft.
 
     Raises:
         ModelError: if the sequence is too long for the model, or its architecture is not supported.
-        ValueError: if ``infinite`` is given and the strategy needs the whole context.
+        ValueError: if ``infinite`` is set but the strategy needs the whole context.
     """
     strategy = strategy or Strategy()
     if infinite and not strategy.forgets:

@@ -1,8 +1,8 @@
-"""Forward passes: which models are supported, how they are called, and who runs the passes.
+"""Forward passes: supported models, model calls, and running the passes.
 
 Code that needs passes is a generator (:data:`Passes`): it yields each pass, is sent the logits, and
-returns a result. :func:`run_alone` runs the passes one by one; the editor's server runs those of
-several requests together (``codegen.server.schedule``).
+returns a result. :func:`run_alone` runs the passes one by one; the editor's server combines passes
+of several requests (``codegen.server.schedule``).
 
 On a GPU the passes of the loop read the cache in place: :data:`IN_PLACE` is an attention function
 that is registered with transformers' ``AttentionInterface``. With a mask it calls PyTorch's
@@ -41,16 +41,16 @@ OWN = {"gemma2", "gpt_oss"}  # models with eager attention only whose caps and s
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
-"""Which drafts a pass can encode; chains are trees without forks."""
+"""Drafts that a pass can encode; chains are trees without forks."""
 
 _RECURRENT = {"linear_attention", "conv"}
 _NARROW = {"sliding_attention", "chunked_attention"}
 _SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "mlp", "moe"}
-_ELSEWHERE = "Try another back-end (--backend vllm)."
+_ELSEWHERE = "Try another backend (--backend vllm)."
 
 
 class Pass(Protocol):
-    """A forward pass that a generator asks for."""
+    """A forward pass that a generator requests."""
 
     @property
     def size(self) -> int:
@@ -58,7 +58,7 @@ class Pass(Protocol):
 
     @property
     def keep(self) -> int:
-        """How many of a row's last tokens get logits."""
+        """Number of a row's last tokens with logits."""
 
     def run(self) -> torch.Tensor:
         """Runs the pass; returns its logits."""
@@ -88,14 +88,14 @@ class Trees:
     """The tokens that a round feeds: one tree per row, of W nodes, parents before children.
 
     Node 0 is the token that the row feeds next; the other nodes are drafted. Node j has slot
-    ``cursor + j`` of the cache and position ``cursor`` plus its depth, and sees the context and its
-    ancestors. Tensors may be on the host; :meth:`upload` moves them to the device.
+    ``cursor + j`` of the cache and position ``cursor`` plus its depth, and attends to the context
+    and its ancestors. Tensors may be on the host; :meth:`upload` moves them to the device.
 
     Attributes:
         tokens: int64 [B, W].
         parents: each node's parent, int64 [B, W]; -1 for node 0 and for padding. None if no tree
             has a fork: a node's parent is then the node before it.
-        cursors: slots of the nodes 0, int64 [B]; None to use those of the sequences.
+        cursors: slots of the nodes 0, int64 [B]; None to use the sequences' slots.
         made: tokens chosen before this round, int64 [B].
         path: the accepted nodes below node 0, ascending, padded with -1, int64 [B, D]; set by the
             strategy where trees have forks.
@@ -114,7 +114,7 @@ class Trees:
 
     @functools.cached_property
     def ancestors(self) -> torch.Tensor:
-        """Whether node j is node i or above it, bool [B, W, W] at (i, j)."""
+        """True where node j is node i or above it, bool [B, W, W] at (i, j)."""
         number = torch.arange(self.width, device=self.tokens.device)
         if self.parents is None:
             return (number <= number[:, None]).expand(len(self.tokens), -1, -1)
@@ -130,7 +130,7 @@ class Trees:
 
     @property
     def places(self) -> torch.Tensor:
-        """How many of the row's choices precede the one after each node, int64 [B, W]."""
+        """Number of the row's choices before the one after each node, int64 [B, W]."""
         assert self.made is not None
         return self.made[:, None] + self.depths
 
@@ -149,7 +149,7 @@ class Trees:
         return chosen.gather(1, last)[:, 0]
 
     def followed(self, chosen: torch.Tensor) -> Trees:
-        """The next round's trees, without drafts: the chosen tokens int64 [B, 1]."""
+        """Returns the next round's trees, without drafts: the chosen tokens int64 [B, 1]."""
         assert self.made is not None
         cursors = None if self.cursors is None else self.cursors + 1
         return Trees(chosen, None, cursors, self.made + 1)
@@ -163,7 +163,7 @@ class Trees:
 
 
 class Step(Protocol):
-    """See :class:`codegen.decoding.editing.forward.DecodeStep`."""
+    """Interface of :class:`codegen.decoding.editing.forward.DecodeStep`."""
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool: ...
 
@@ -177,11 +177,11 @@ class ModelPass:
     Attributes:
         model: loaded with ``sdpa`` or ``eager`` attention.
         tokens: int64 [B, Q].
-        cache: the cache in which they were placed.
-        mask: which slots each token sees, bool [B, 1, Q, slots].
-        keep: how many of a row's last tokens get logits.
-        replays: captures and replays the pass, if given.
-        step: a faster way to encode chains, if given.
+        cache: the cache with the placed tokens.
+        mask: slots that each token attends to, bool [B, 1, Q, slots].
+        keep: number of a row's last tokens with logits.
+        replays: captures and replays the pass, if set.
+        step: a faster way to encode chains, if set.
     """
 
     model: PreTrainedModel
@@ -198,7 +198,7 @@ class ModelPass:
         return self.tokens.shape[1]
 
     def run(self) -> torch.Tensor:
-        """Logits [B, keep, V]; the next captured pass overwrites them."""
+        """Returns logits [B, keep, V]; the next captured pass overwrites them."""
         if self.step is not None and self.step.takes_rows(self.tokens, self.cache):
             return self.step.of_rows(self.tokens, self.cache, self.keep)
         if self.replays is None:
@@ -226,20 +226,20 @@ def forward(
     """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last ones.
 
     Args:
-        model: as in :class:`ModelPass`.
+        model: see :class:`ModelPass`.
         tokens: int64 [B, Q], or embeddings [B, Q, D].
-        cache: in which they were placed.
-        mask: which slots each of them sees, bool [B, 1, Q, slots]; sliding windows are applied to
-            it here.
-        keep: how many of a row's last tokens get logits.
-        repeated: whether passes like this follow. Others, such as those of prompts, are not
-            compiled: each of their forms would be a graph of its own.
+        cache: the cache with the placed tokens.
+        mask: slots that each token attends to, bool [B, 1, Q, slots]; sliding windows are applied
+            here.
+        keep: number of a row's last tokens with logits.
+        repeated: True if similar passes follow. Others, such as prompts, are not compiled: each
+            shape would need a separate graph.
 
     Raises:
-        MachineError: if torch.compile was asked to compile the model and cannot.
+        MachineError: if torch.compile was requested and cannot compile the model.
     """
     plain = model._compiled_call_impl is not None and not repeated
-    run = model.forward if plain else model  # hooks see every pass of a model as it is
+    run = model.forward if plain else model  # call the model itself if it has hooks
     given = "inputs_embeds" if tokens.is_floating_point() else "input_ids"
     try:
         output = run(
@@ -250,7 +250,7 @@ def forward(
             **{given: tokens, cache_argument(type(model)): cache},
         )
     except TorchDynamoException as error:
-        reason = in_one_line(str(error).split("\n\n")[0])  # behind it is what PyTorch advises
+        reason = in_one_line(str(error).split("\n\n")[0])  # PyTorch's advice follows
         raise MachineError(
             f"torch.compile cannot compile {type(model).__name__}: {reason}.",
             "Load the model without compile.",
@@ -261,11 +261,11 @@ def forward(
 def layer_masks(
     model: PreTrainedModel, cache: KVCache, mask: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
-    """The attention mask as the model expects it.
+    """Builds the attention mask in the form that the model expects.
 
     Args:
         model: the model.
-        cache: with the tokens placed.
+        cache: the cache with the tokens placed.
         mask: bool [B, 1, Q, slots], or a table of trees int64 [B, 1, W, 4]
             (:func:`codegen.kernels.tree_attention.pack`).
 
@@ -307,13 +307,13 @@ def layer_masks(
 
 @functools.cache
 def cache_argument(kind: type) -> str:
-    """The name of a model's cache argument, which differs between releases of transformers."""
+    """Returns the name of a model's cache argument, which differs between transformers releases."""
     names = inspect.signature(kind.forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 
 def check_architecture(model: PreTrainedModel) -> None:
-    """Refuses models that do not take a mask and positions, with the reason.
+    """Rejects models that do not take a mask and positions, with the reason.
 
     Raises:
         ModelError: for encoder-decoder models, attention other than sdpa or eager, ALiBi, layers
@@ -354,7 +354,7 @@ def _own_states(model: PreTrainedModel) -> ModelError:
 
 
 def is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether some layers keep one state for all past tokens."""
+    """Returns True if some layers keep one state for all past tokens."""
     return bool(_kinds(model.config.get_text_config()) & (_RECURRENT | {"hybrid"}))
 
 
@@ -364,13 +364,13 @@ _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 
 def drafts_of(model: PreTrainedModel) -> Drafts:
-    """Which drafts a model can encode in one pass.
+    """Returns the drafts that a model can encode in one pass.
 
     Attention takes trees. Recurrent layers take chains, if they can encode several tokens from a
-    saved state; this is tried on a few tokens, once per model.
+    saved state; this is tested on a few tokens, once per model.
 
     Raises:
-        ModelError: if a recurrent model computes other logits with our cache than without.
+        ModelError: if a recurrent model's logits with our cache differ from those without it.
     """
     if model not in _drafts:
         _drafts[model] = _try(model) if is_recurrent(model) else "trees"
@@ -396,7 +396,7 @@ def _try(model: PreTrainedModel) -> Drafts:
     cache = KVCache(kinds, _CHECKED[-1])
     first, second, third = _CHECKED
     fits = agrees(cache, 0, first)
-    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # another text between
+    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # with another text between
     if not (fits and agrees(cache, first, second)):
         raise _own_states(model)
     return "chains" if agrees(cache, second, third) else "none"
@@ -405,12 +405,12 @@ def _try(model: PreTrainedModel) -> Drafts:
 def logits_agree(
     model: PreTrainedModel, found: torch.Tensor, wanted: torch.Tensor, *, coarse: bool = False
 ) -> bool:
-    """Whether logits differ by rounding alone: 0.1 % of their norm, or 10 % in 16-bit types.
+    """Returns True if logits differ only by rounding: 0.1% of their norm, 10% in 16-bit types.
 
     Args:
-        model: whose type decides.
-        found, wanted: of one shape.
-        coarse: allow 10 % in any type.
+        model: model whose type decides.
+        found, wanted: logits of one shape.
+        coarse: allow 10% in any type.
     """
     tolerance = 0.1 if coarse or model.dtype not in (torch.float32, torch.float64) else 1e-3
     found, wanted = found.float(), wanted.float()
@@ -438,18 +438,18 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, Any]:
-    """Attention as transformers calls it.
+    """Computes attention, with transformers' signature.
 
     Args:
         module: the layer.
         query: [B, Hq, T, D].
         key, value: [B, Hkv, S, D] and [B, Hkv, S, D'].
         attention_mask: bool [B, 1, T, S] or None, or a table int64 [B, 1, W, 4].
-        scaling: of the scores.
-        **kwargs: from the model; ``softcap`` and ``s_aux`` (sinks) are supported.
+        scaling: factor of the scores.
+        **kwargs: the model's other arguments; ``softcap`` and ``s_aux`` (sinks) are supported.
 
     Returns:
-        [B, T, Hq, D'], and None in place of the weights.
+        Outputs [B, T, Hq, D'], and None instead of the weights.
     """
     cap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
     if attention_mask is not None and attention_mask.dtype == torch.int64:
@@ -481,7 +481,7 @@ def _opaque(
     cap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """The same as one operation that ``torch.compile`` does not trace."""
+    """Runs :func:`attend` as one operation that ``torch.compile`` does not trace."""
     return tree_attention(q, keys, values, table, scale, cap, sinks).contiguous()
 
 
@@ -494,10 +494,10 @@ _unlike: WeakSet[PreTrainedModel] = WeakSet()
 
 
 def read_in_place(model: PreTrainedModel) -> bool:
-    """Whether the model's attention reads the cache in place and takes tables (:data:`IN_PLACE`).
+    """Returns True if attention reads the cache in place and takes tables (:data:`IN_PLACE`).
 
-    A model on a GPU with Triton is switched to that attention if it gives the same logits by a
-    table as by a mask; this is tried on a few tokens, once per model.
+    A model on a GPU with Triton is switched to that attention if it computes the same logits
+    with a table as with a mask; this is tested on a few tokens, once per model.
     """
     config = model.config.get_text_config()
     before: Any = config._attn_implementation
@@ -543,14 +543,14 @@ def _tables_agree(model: PreTrainedModel) -> bool:
 
 
 def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
-    """Refuses a model with recurrent layers for a purpose that needs attention.
+    """Rejects a model with recurrent layers for a purpose that needs attention.
 
     Args:
         model: the model.
         purpose: a plural noun, for the message.
 
     Raises:
-        ModelError: naming the model and the purpose.
+        ModelError: with the model and the purpose.
     """
     if is_recurrent(model):
         raise ModelError(
@@ -564,10 +564,10 @@ def _kinds(config: Any) -> set[str]:
 
 
 def check_supported(model: PreTrainedModel, length: int) -> None:
-    """Refuses models and lengths that the loop would compute wrongly.
+    """Rejects models and lengths that the loop would compute wrongly.
 
     Raises:
-        ModelError: as :func:`check_architecture`, and for sequences that exceed the position range.
+        ModelError: see :func:`check_architecture`; also for sequences beyond the position range.
     """
     check_architecture(model)
     config = model.config.get_text_config()
@@ -581,7 +581,7 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
 
 
 def sliding_window(model: PreTrainedModel) -> int | None:
-    """The width of a model's sliding window; None if no layer has one."""
+    """Returns the width of a model's sliding window; None if no layer has one."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if not window or not getattr(config, "use_sliding_window", True):

@@ -3,8 +3,8 @@
 Packing puts several prompts into one row, so that unequal prompts cost their tokens and no padding.
 Source: Zhao, Israel, Van den Broeck and Grover, *Prepacking: A Simple Method for Fast Prefilling
 and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions restart with each
-prompt and the mask is block-diagonal, so each prompt gets the states that it would get in a row of
-its own. Rows are filled by best-fit decreasing up to the longest prompt's length.
+prompt and the mask is block-diagonal, so each prompt gets the same states as in a separate row.
+Rows are filled by best-fit decreasing up to the longest prompt's length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.passes import forward
 
-# One pass holds at most this many tokens, all rows together, to bound activation memory.
+# One pass has at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
 # Packing copies the states once more and needs a larger mask; it pays only above this padding.
 _WORTH_PACKING = 1.2
@@ -37,9 +37,9 @@ def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) 
 
 
 def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
-    """Encodes each row's tokens except the last, block of columns by block of columns.
+    """Encodes each row's tokens except the last, in blocks of columns.
 
-    Short rows are padded on the right; the row overwrites the padding's slots before it sees them.
+    Short rows are padded on the right; the padding's slots are overwritten before they are read.
     """
     # Blocks bound the activations, and are exact under a causal mask.
     _columns(model, cache, given, max(1, PASS_TOKENS // len(given)))
@@ -83,13 +83,13 @@ def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Pieces of tokens laid out in rows.
+    """Chunks of tokens laid out in rows.
 
     Attributes:
         tokens: int64 [R, C]; padding at the end of a row is 0.
-        positions: int64 [R, C], from 0 in each piece.
-        pieces: int64 [R, C], the number of the piece that a token belongs to, -1 for padding.
-        places: for each piece its row and first column.
+        positions: int64 [R, C], from 0 in each chunk.
+        pieces: each token's chunk number, int64 [R, C]; -1 for padding.
+        places: row and first column of each chunk.
     """
 
     tokens: torch.Tensor
@@ -99,9 +99,9 @@ class Packed:
 
     @classmethod
     def of(cls, pieces: Sequence[Sequence[int]], device: torch.device) -> Packed:
-        """Packs pieces into rows of the longest piece's length.
+        """Packs chunks into rows of the longest chunk's length.
 
-        Empty pieces are in no row; their place is (0, 0).
+        Empty chunks are in no row; their place is (0, 0).
         """
         lengths = [len(piece) for piece in pieces]
         filled = [i for i, length in enumerate(lengths) if length]
@@ -123,9 +123,9 @@ class Packed:
         return cls(tokens.to(device), positions.to(device), owner.to(device), places)
 
     def mask(self, start: int, stop: int) -> torch.Tensor:
-        """What the tokens of these columns see: bool [R, 1, stop - start, stop].
+        """Returns the attention mask of these columns: bool [R, 1, stop - start, stop].
 
-        Padding sees itself, since a row of the mask must not be empty.
+        Padding attends to itself, since a row of the mask must not be empty.
         """
         width = self.tokens.shape[1]
         columns = torch.arange(width, device=self.tokens.device)
@@ -142,9 +142,9 @@ def packed(
 
     Args:
         model: loaded with ``sdpa`` attention.
-        cache: of the rows, empty.
+        cache: the rows' empty cache.
         given: their tokens, at least one each.
-        block: most tokens of one forward pass, all rows together; bounds the activations.
+        block: maximum tokens per forward pass, all rows together; bounds the activations.
     """
     pieces = [list(tokens[:-1]) for tokens in given]
     layout = Packed.of(pieces, model.device)
@@ -159,7 +159,7 @@ def packed(
         together.place(slots, stop, layout.positions[:, start:stop], held)
         forward(model, layout.tokens[:, start:stop], together, layout.mask(start, stop), 1)
     most = max(map(len, pieces))
-    # The slots of a row's k-th token; those behind a short row's last token are never seen.
+    # The slots of a row's k-th token; those after a short row's last token are never read.
     row = torch.tensor([place[0] for place in layout.places], device=model.device)
     column = torch.tensor([place[1] for place in layout.places], device=model.device)
     source = (column[:, None] + columns[:most]).clamp(max=width - 1)
@@ -174,15 +174,15 @@ def packed(
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Rows of item numbers whose lengths sum to at most ``capacity``; no item is split.
+    """Returns rows of item numbers whose lengths sum to at most ``capacity``; splits no item.
 
-    Best-fit decreasing: the longest item comes first, each goes into the fullest row that has room
-    (11/9 OPT + 6/9 rows at most, Dosa 2007). A longer item gets a row of its own. The result
-    depends only on the lengths; of equal lengths the lower number comes first.
+    Best-fit decreasing: the longest item comes first, and each is added to the fullest row with
+    enough room (11/9 OPT + 6/9 rows at most, Dosa 2007). A longer item gets a separate row. The
+    result depends only on the lengths; of equal lengths the lower number comes first.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (what is free, row), rising
+    room: list[tuple[int, int]] = []  # (free space, row), rising
     for item in order:
         place = bisect_left(room, (lengths[item], -1))
         if place == len(room):

@@ -36,10 +36,10 @@ class Row:
         prompt: token ids, at least one.
         uniforms: one random number per new token, in order.
         rest: bytes that the first tokens must spell (token healing).
-        tokens: the generated ids, without the end of sequence and without tokens that were taken
-            back; tokens given at the start are continued.
-        actions: with a backspace token, all chosen ids, including the end of sequence.
-        finish: why the row ended, None while it runs.
+        tokens: the generated ids, without the end of sequence and without removed tokens; tokens
+            present at the start are continued.
+        actions: all chosen ids, including the end of sequence; used with a backspace token.
+        finish: reason why the row ended; None while it runs.
     """
 
     prompt: list[int]
@@ -55,7 +55,7 @@ class Sequences(Protocol):
 
     @property
     def drafts(self) -> Drafts:
-        """Which drafts can be encoded; chains are trees without forks."""
+        """Drafts that can be encoded; chains are trees without forks."""
         ...
 
     @property
@@ -73,31 +73,31 @@ class Sequences(Protocol):
         ...
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
-        """The logits [B, W, V] after each node."""
+        """Returns the logits [B, W, V] after each node."""
         ...
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
-        """Keeps node 0 and the accepted nodes of the trees that were encoded last.
+        """Keeps node 0 and the accepted nodes of the latest encoded trees.
 
         Args:
             trees: those trees; ``path`` may be longer than ``paths`` for a row that has ended.
             paths: the accepted nodes of each row, ascending.
-            steps: by how many tokens each row has grown; negative if some were taken back.
+            steps: number of tokens added to each row; negative if some were removed.
         """
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keeps only these rows."""
+        """Keeps only these rows, in this order."""
 
 
 class CachedRows:
     """Rows in one cache. A row's cursor is the slot of the token that it feeds next.
 
-    Recurrent layers take drafts as chains. If a part of a chain is rejected, the states from before
-    the chain are restored and the accepted part is encoded again.
+    Recurrent layers support drafts as chains. If a part of a chain is rejected, the states from
+    before the chain are restored and the accepted part is re-encoded.
 
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
-        longest: most tokens with which a row is admitted.
+        longest: maximum tokens with which a row is admitted.
         room: slots of a row besides those tokens.
     """
 
@@ -111,7 +111,7 @@ class CachedRows:
             self.cache = KVCache(self.cache.kinds, pages=Pages(self.capacity, model.device))
         self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
-        self._before: list[torch.Tensor] | None = None  # states before what was drafted
+        self._before: list[torch.Tensor] | None = None  # states before the drafted tokens
         limit: int | None = getattr(config, "max_position_embeddings", None)
         self._last_position = (limit or self.capacity) - 1
         # Running a recurrent layer twice changes its state twice; a graph is bound to one device.
@@ -122,7 +122,7 @@ class CachedRows:
         self._step = own_step(model) if self.device.type == "cpu" else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
-        """See :class:`Sequences`. Encodes all tokens except the last."""
+        """Encodes all tokens except each row's last; see :class:`Sequences`."""
         cache, cursors = self._encoded(given)
         if self.cache.slots.pages:
             self.cache.admit([len(tokens) + self._room for tokens in given])
@@ -135,9 +135,9 @@ class CachedRows:
         yield from ()  # pyrefly: ignore[invalid-yield]
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
-        """See :class:`Sequences`."""
+        """Encodes the trees; see :class:`Sequences`."""
         if self.drafts != "trees" and trees.parents is not None:
-            raise ValueError("recurrent layers can't encode trees with forks")
+            raise ValueError("recurrent layers cannot encode trees with forks")
         mask = self.place(trees)
         if self.cache.recurrent and trees.width > 1:
             self._before = self.cache.snapshot()
@@ -147,7 +147,7 @@ class CachedRows:
     def pass_of(
         self, tokens: torch.Tensor, mask: torch.Tensor, step: Step | None = None
     ) -> ModelPass:
-        """The pass over placed tokens, with logits after each."""
+        """Returns the pass over placed tokens, with logits after each."""
         width = tokens.shape[1]
         return ModelPass(self.model, tokens, self.cache, mask, width, self._replays, step)
 
@@ -160,7 +160,7 @@ class CachedRows:
         Positions beyond the model's last one are clamped; nodes there are never accepted.
 
         Returns:
-            Their mask, bool [B, 1, W - first, slots]; or their table, int64 [B, 1, W, 4], where
+            Their mask, bool [B, 1, W - first, slots]; or their table, int64 [B, 1, W, 4], if
             attention reads the cache in place.
         """
         width, device = trees.width, self.device
@@ -191,7 +191,7 @@ class CachedRows:
         return torch.where(inside[:, None], among, (node < 0)[:, None])[:, None]
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
-        """See :class:`Sequences`."""
+        """Keeps the accepted nodes; see :class:`Sequences`."""
         if self._before is not None:
             before, self._before = self._before, None
             self._repeat(trees, before, [1 + len(path) for path in paths])
@@ -201,7 +201,7 @@ class CachedRows:
         self.cursors = [cursor + step for cursor, step in zip(self.cursors, steps, strict=True)]
 
     def select(self, rows: Sequence[int]) -> None:
-        """See :class:`Sequences`."""
+        """Keeps only these rows; see :class:`Sequences`."""
         if pages := self.cache.slots.pages:
             pages.select(rows)
         elif rows:
@@ -214,9 +214,9 @@ class CachedRows:
         """Sets the recurrent states to those after the first tokens of each row's chain.
 
         Args:
-            chains: what was encoded last.
-            before: the states before it.
-            lengths: how many tokens of each chain stay; any number for finished rows.
+            chains: the latest encoded chains.
+            before: the states before them.
+            lengths: number of tokens kept per chain; any number for finished rows.
         """
         if min(lengths) == chains.width:
             return
@@ -234,7 +234,7 @@ class CachedRows:
             self.cache.put(found[length], rows)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
-        """A cache of the rows' tokens except the last, and their cursors."""
+        """Builds a cache of the rows' tokens except the last, and returns it and their cursors."""
         paged = self.cache.slots.pages
         cache = self.cache.fresh(max(map(len, given)) if paged else self.capacity)
         prefill(self.model, cache, given)
@@ -242,5 +242,5 @@ class CachedRows:
 
 
 def _is_apart(path: Sequence[int]) -> bool:
-    """Whether the accepted nodes do not directly follow node 0."""
+    """Returns True if the accepted nodes do not directly follow node 0."""
     return list(path) != list(range(1, len(path) + 1))

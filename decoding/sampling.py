@@ -1,7 +1,7 @@
-"""Chooses tokens from logits by random numbers that the caller gives.
+"""Chooses tokens from logits by random numbers from the caller.
 
-Each token takes one uniform number, drawn from its row's own seed, by inverse-transform sampling.
-So a row's sample does not depend on the rest of the batch.
+Each token uses one uniform number, generated from its row's own seed, by inverse-transform
+sampling. So a row's sample does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOP = 512
 def choose(
     logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float
 ) -> torch.Tensor:
-    """One token per row.
+    """Chooses one token per row.
 
     Args:
         logits: [B, V], any float dtype; -inf forbids a token.
@@ -61,7 +61,7 @@ def choose(
 def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> None:
     """Forbids in place, in some rows of logits [B, V], all tokens but the given ones.
 
-    A row with no tokens is left as it is. Takes one transfer to the device.
+    A row with no tokens is unchanged. Copies once to the device.
     """
     pairs = [(row, token) for row, tokens in tokens_of.items() for token in tokens]
     if not pairs:
@@ -74,7 +74,7 @@ def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> 
 
 
 def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """The probabilities [..., V] with which :func:`choose` picks tokens."""
+    """Returns the probabilities [..., V] with which :func:`choose` picks tokens."""
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, best, 1.0)
@@ -91,6 +91,6 @@ def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torc
 
 
 def _nucleus(probabilities: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Index into rows of falling probabilities [B, K], cut to the nucleus."""
+    """Returns indices into rows of falling probabilities [B, K], cut to the nucleus."""
     mass_before = probabilities.double().cumsum(-1) - probabilities
     return inverse_transform(torch.where(mass_before < top_p, probabilities, 0), uniforms)

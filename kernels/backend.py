@@ -1,11 +1,11 @@
 """Runs a Triton kernel where the device supports it, else the plain reference.
 
 The first results of a kernel on a new kind of GPU are compared with the reference's, which are used
-meanwhile. If a kernel differs, or can't be compiled or launched, the reference is used for the rest
-of the process, with one warning. A kernel that agreed is remembered for later processes in the
+until then. If a kernel differs, or cannot be compiled or launched, the reference is used for the
+rest of the process, with one warning. A kernel that agreed is remembered for later processes in the
 cache directory (:class:`Known`), in one file per kind of device and version of Triton, PyTorch and
-the kernels. (A fault inside a running kernel ends the process's use of the
-device, as always.)
+the kernels. (As always, a fault inside a running kernel makes the device unusable for the
+process.)
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _trusting = False
 
 @functools.cache
 def triton_installed() -> bool:
-    """Whether Triton can be imported (it has wheels for Linux only)."""
+    """Returns True if Triton can be imported (it has wheels for Linux only)."""
     return importlib.util.find_spec("triton") is not None
 
 
 def interpreting() -> bool:
-    """Whether Triton interprets kernels, on CPU tensors."""
+    """Returns True if Triton interprets kernels, on CPU tensors."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def use_triton(tensor: torch.Tensor) -> bool:
-    """Whether a kernel can process this tensor."""
+    """Returns True if a kernel can process this tensor."""
     return triton_installed() and (tensor.is_cuda or interpreting())
 
 
@@ -69,17 +69,17 @@ def run(
     rehearse: Callable[[], _T] | None = None,
     variant: Callable[[], tuple[int, ...]] = tuple,
 ) -> _T:
-    """The kernel's result, or the reference's if the kernel can't run or is not trusted.
+    """Returns the kernel's result, or the reference's if the kernel cannot run or is not trusted.
 
     Args:
         name: the kernel's name, for the warning.
         like: a tensor with the device, dtype and last dimension that the kernel is compiled for.
         kernel, reference: compute the result.
-        same: whether two results agree.
+        same: returns True if two results agree.
         rehearse: called for comparisons instead of ``kernel``, and before ``reference``, if
             ``kernel`` changes its arguments.
-        variant: what the kernel is compiled for besides ``like``; called only where a kernel can
-            run.
+        variant: other properties that the kernel is compiled for, besides ``like``; called only
+            if a kernel can run.
     """
     if not use_triton(like):
         return reference()
@@ -91,7 +91,7 @@ def run(
         with _current(like.device):
             return kernel()
     if key in _failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
-        return reference()  # results can't be compared while a graph is captured
+        return reference()  # results cannot be compared while a graph is captured
     if not facts.proved and like.device not in _announced:
         _announced.add(like.device)
         warnings.warn(
@@ -135,7 +135,7 @@ def without_trials() -> Iterator[None]:
 
 
 def equal(found: _Tensors, expected: _Tensors) -> bool:
-    """Whether all tensors are equal bit by bit."""
+    """Returns True if all tensors are equal bit by bit."""
 
     def same(one: torch.Tensor, other: torch.Tensor) -> bool:
         alike = (one.shape, one.dtype) == (other.shape, other.dtype)
@@ -146,7 +146,7 @@ def equal(found: _Tensors, expected: _Tensors) -> bool:
 
 
 def close(found: _Tensors, expected: _Tensors) -> bool:
-    """Whether all tensors are equal up to the rounding of another order of summation."""
+    """Returns True if all tensors are equal up to the rounding of another summation order."""
 
     def near(one: torch.Tensor, other: torch.Tensor) -> bool:
         if not one.is_floating_point():
@@ -177,14 +177,14 @@ _NUMBERS = {"BLOCK_M", "BLOCK_N", "num_warps", "num_stages"}
 
 @dataclass
 class Known:
-    """What is known about one kind of device: which kernels agreed with PyTorch, and the fastest
-    block sizes, so that later processes neither compare nor tune again.
+    """Cached data on one kind of device: kernels that agreed with PyTorch, and the fastest
+    block sizes, so that later processes need not compare or tune.
 
     A corrupt file is ignored, and nothing is stored if the file cannot be written.
 
     Attributes:
         path: the file; None for a device that is not a GPU.
-        device: its name.
+        device: name of the device.
         proved: kernels, with dtypes and shapes, whose results agreed with PyTorch's.
         settings: block sizes, warps and stages, by kernel and shape.
     """
@@ -195,7 +195,7 @@ class Known:
     settings: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Writes the file, including what other processes wrote meanwhile."""
+        """Writes the file, including other processes' additions since it was read."""
         if self.path is None:
             return
         other = _read(self.path, self.device)
@@ -208,7 +208,7 @@ class Known:
 
 @functools.cache
 def known(device: torch.device) -> Known:
-    """What is known about a device."""
+    """Returns the cached data on a device."""
     if device.type != "cuda":
         return Known(None, device.type)
     name = torch.cuda.get_device_name(device)
@@ -216,7 +216,7 @@ def known(device: torch.device) -> Known:
 
 
 def _path(name: str) -> Path:
-    """The file for devices of this name."""
+    """Returns the file for devices of this name."""
     import triton
 
     sources = sorted(Path(__file__).parent.glob("gpu/*.py"))

@@ -1,11 +1,11 @@
-"""Changes cached states in place: moves an accepted path together, turns keys to new positions.
+"""Changes cached states in place: compacts accepted paths, rotates keys to new positions.
 
 :func:`compact`: the accepted nodes of a tree of drafts move to the slots after node 0's. No key is
-turned, since a node's position is its depth already. A node only moves to where an earlier one of
-its path, or a rejected one, has been, so a slot is read before it is overwritten.
+rotated, since a node's position already is its depth. A node only moves to the slot of an earlier
+node of its path, or of a rejected one, so a slot is read before it is overwritten.
 
 :func:`turn_slots` (PIE, arXiv 2407.03157) reads the keys as the model encoded them and writes the
-keys that attention uses, so a key is always one rotation away from what the model computed.
+keys that attention uses, so a key is always one rotation away from the model's result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def compact(states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torc
         states: keys and values of all layers, [B, H, S, D] each, or [1, H, S, D] if the rows share
             their slots; of one shape, dtype and strides.
         sources, targets: int64 [B, N], the slots that a row's moves read and write, one move after
-            the other; no move reads what an earlier one has written. Equal slots are no move.
+            the other; no move reads a slot that an earlier one has written. Equal slots are no-ops.
 
     Raises:
         InputError: if the tensors differ in shape, dtype, strides or device.
@@ -57,7 +57,7 @@ def compact(states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torc
 def reference_compact(
     states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same by indices; off the CPU it makes all moves, so as not to wait."""
+    """Moves states by indices; off the CPU it makes all moves, to avoid waiting."""
     rows = torch.arange(len(sources), device=sources.device)[:, None].expand(sources.shape)
     if len(states[0]) == 1:
         rows = torch.zeros_like(rows)
@@ -77,13 +77,13 @@ def turn_slots(
     sines: torch.Tensor,
     neighbors: bool,
 ) -> None:
-    """Turns the ``encoded`` states of some slots in float32 and writes them into ``states``.
+    """Rotates the ``encoded`` states of some slots in float32 and writes them into ``states``.
 
     Args:
         encoded, states: [B, H, S, D], any float type.
         slots: int64 [N], each at most once.
-        cosines, sines: float32 [N, R / 2]; the first R channels turn.
-        neighbors: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+        cosines, sines: float32 [N, R / 2]; the first R channels rotate.
+        neighbors: True if pairs are channels (2t, 2t + 1), False if (t, t + R / 2).
 
     Raises:
         InputError: if the shapes do not fit together.
@@ -125,7 +125,7 @@ def reference_turn(
     sines: torch.Tensor,
     neighbors: bool,
 ) -> torch.Tensor:
-    """The same by gathering, turning and scattering; returns ``states``."""
+    """Gathers, rotates and scatters the states; returns ``states``."""
     new = turned(encoded.index_select(2, slots), cosines, sines, neighbors)
     return states.index_copy_(2, slots, new)
 
@@ -133,7 +133,7 @@ def reference_turn(
 def turned(
     states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, neighbors: bool
 ) -> torch.Tensor:
-    """States [..., N, D] turned, computed in float32; see :func:`turn_slots`."""
+    """Rotates states [..., N, D], computed in float32; see :func:`turn_slots`."""
     rotary = 2 * cosines.shape[-1]
     wide = states[..., :rotary].float()
     u, v = (wide[..., 0::2], wide[..., 1::2]) if neighbors else wide.chunk(2, dim=-1)

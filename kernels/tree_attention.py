@@ -1,14 +1,14 @@
-"""Attention for trees of drafts: a node sees its row's prefix and its ancestors in the tree.
+"""Attention for trees of drafts: a node attends to its row's prefix and its ancestors.
 
 Row b's prefix is in slots 0 .. n_b - 1 of the cache, and the W nodes of its tree are in the next W
 slots; W is the same for all rows. A chain is a tree in which all earlier nodes are ancestors; plain
 decoding is a tree with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
 
-A table (:func:`pack`) has a row for what each node sees, and replaces a mask over all slots. Its
-size is fixed, and only its numbers change between rounds.
+A table (:func:`pack`) describes in each row the visible nodes of one node, and replaces a mask over
+all slots. Its size is fixed, and only its numbers change between rounds.
 
 A cache is contiguous, [B, Hkv, S, D], or paged (arXiv 2309.06180): [1, Hkv, P, D] for all rows
-together, where each :data:`PAGE` slots of a row may be anywhere. The table then says where.
+together, where each :data:`PAGE` slots of a row may be anywhere. The table then has their starts.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MOST_NODES = 64  # bits of an int64
 def pack(
     lengths: torch.Tensor, among: torch.Tensor, starts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The table of the trees of a batch, int64 [B, W, 4], or [B, W, 4 + N] for a paged cache.
+    """Builds a batch's table of trees, int64 [B, W, 4], or [B, W, 4 + N] for a paged cache.
 
-    A node's row has the prefix's length n_b, the bits of the nodes that the node sees (including
-    itself), its depth, the first position that it sees, which is 0 here (:func:`narrow`), and the
+    A node's row has the prefix's length n_b, the bits of the nodes that it attends to (including
+    itself), its depth, its first visible position, which is 0 here (:func:`narrow`), and the
     starts of the pages.
 
     Args:
         lengths: int64 [B], n_b of each prefix.
-        among: whether node i sees node j, bool [B, W, W], or [1, W, W] for all rows; true on the
-            diagonal. W is at most 64.
-        starts: for a paged cache, the slot in which each page of a row begins, int64 [B, N].
+        among: True if node i attends to node j, bool [B, W, W] or [1, W, W] for all rows; true on
+            the diagonal. W is at most 64.
+        starts: for a paged cache, the first slot of each page of a row, int64 [B, N].
     """
     bits = (among.long() << torch.arange(among.shape[-1], device=among.device)).sum(-1)
     depths = among.sum(-1) - 1
@@ -50,8 +50,8 @@ def pack(
 def narrow(
     table: torch.Tensor, *, window: int | None = None, chunk: int | None = None
 ) -> torch.Tensor:
-    """The table for layers that see only the last ``window`` positions, including a node's own, or
-    only the node's chunk of ``chunk`` positions.
+    """Restricts the table to the last ``window`` positions, including a node's own, or
+    to the node's chunk of ``chunk`` positions.
     """
     positions = table[..., LENGTH] + table[..., DEPTH]
     if window is not None:
@@ -63,7 +63,7 @@ def narrow(
 
 
 def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
-    """The table as a mask, bool [B, T, S], of the trees' last T nodes over S slots."""
+    """Converts the table to a mask, bool [B, T, S], of the trees' last T nodes over S slots."""
     nodes = table.shape[1]
     length, seen = table[:, :1, LENGTH], table[:, -queries:]  # [B, 1], [B, T, 4]
     slot = torch.arange(slots, device=table.device)
@@ -77,7 +77,7 @@ def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
 
 
 def by_rows(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Keys or values as [B, Hkv, S, D]: those of a paged cache gathered, others as they are."""
+    """Returns keys or values as [B, Hkv, S, D], gathered from a paged cache, else unchanged."""
     starts = table[:, 0, STARTS:]
     if not starts.shape[1]:
         return states
@@ -94,16 +94,16 @@ def tree_attention(
     cap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, T, Hq, D'] in the dtype of ``q``.
+    """Computes softmax attention, [B, T, Hq, D'] in the dtype of ``q``.
 
     Args:
-        q: [B, T, Hq, D], of the last T nodes of each tree.
+        q: queries of the last T nodes of each tree, [B, T, Hq, D].
         keys, values: [B, Hkv, S, D] and [B, Hkv, S, D'], of any strides, including the nodes' own
-            states; of a paged cache [1, Hkv, P, D] and [1, Hkv, P, D']. Hq is a multiple of Hkv.
+            states; for a paged cache [1, Hkv, P, D] and [1, Hkv, P, D']. Hq is a multiple of Hkv.
         table: int64 [B, W, 4 or more], from :func:`pack`; W is at least T.
-        scale: of the scores, by default D ** -0.5.
+        scale: factor of the scores, by default D ** -0.5.
         cap: scores s become cap * tanh(s / cap) (Gemma 2, arXiv 2408.00118).
-        sinks: [Hq], scores of a key without a value that every query sees (gpt-oss).
+        sinks: [Hq], scores of a key without a value that every query attends to (gpt-oss).
 
     Raises:
         InputError: if the shapes do not fit together.
@@ -137,7 +137,7 @@ def reference(
     cap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same with a dense mask."""
+    """Computes the same result with a dense mask."""
     keys, values = by_rows(keys, table), by_rows(values, table)
     mask = dense(table, q.shape[1], keys.shape[2])[:, None]
     q = q.transpose(1, 2)
@@ -165,16 +165,16 @@ def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: tor
     if not queries <= nodes <= MOST_NODES or queries < 1:
         raise InputError(
             f"{queries} queries of a tree of {nodes} nodes are not supported.",
-            f"Give 1 to {MOST_NODES} nodes, and at most as many queries.",
+            f"Pass 1 to {MOST_NODES} nodes, and at most as many queries.",
         )
     together = 1 if table.shape[-1] > STARTS else rows
     if keys.shape[:3] != values.shape[:3] or keys.shape[::3] != (together, dim):
         raise InputError(
             f"Queries {tuple(q.shape)}, keys {tuple(keys.shape)} and values {tuple(values.shape)}"
             " do not fit together.",
-            "Give [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D']; 1 for B of a paged cache.",
+            "Pass [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D']; 1 for B of a paged cache.",
         )
     if heads % keys.shape[1]:
-        raise InputError(f"{heads} query heads can't share {keys.shape[1]} key heads evenly.")
+        raise InputError(f"{heads} query heads cannot share {keys.shape[1]} key heads evenly.")
     if table.ndim != 3 or len(table) != rows or table.shape[2] < STARTS:
         raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], from pack().")

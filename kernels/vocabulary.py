@@ -1,18 +1,18 @@
-"""Operations over the vocabulary: penalties, draws without replacement, acceptance of drafts.
+"""Operations over the vocabulary: penalties, sampling without replacement, draft acceptance.
 
 - :func:`penalize` applies the penalties of rules against repetition in one pass.
-- :func:`gumbel_top_k` draws tokens without replacement, in the order drawn (arXiv 1903.06059): the
+- :func:`gumbel_top_k` samples tokens without replacement, in sampling order (arXiv 1903.06059): the
   k largest log-probabilities with Gumbel noise, in falling order. Recursive rejection needs that
   order.
-- :func:`gumbel` makes noise that depends only on (seed, request, position, token), so a row's draw
+- :func:`gumbel` makes noise that depends only on (seed, request, position, token), so a sample
   is the same in any batch and for any order of blocks. Philox4x32-10 (Salmon et al. 2011) maps a
   counter and a key to random bits; the key is the seed, the counter is (token, position, request,
   0). It is the plain version of the noise in ``gpu/vocabulary.py``, with the same bits, and
   logarithms equal to within rounding.
-- :func:`accept_greedy` and :func:`accept_tree` say which drafted tokens are accepted, greedily or
-  from trees drawn without replacement.
+- :func:`accept_greedy` and :func:`accept_tree` return the accepted drafted tokens, greedily or
+  from trees sampled without replacement.
 
-Recursive rejection (arXiv 2402.14160): siblings are tried in the order drawn. Token x is accepted
+Recursive rejection (arXiv 2402.14160): siblings are tried in sampling order. Token x is accepted
 with probability min(1, q(x) / p(x)); each rejection replaces q by the normalized positive part of
 q - p and removes the token from p. One such step turns a sample from p into one from q, so by
 induction over siblings and levels the emitted tokens follow the target. A chain (arXiv 2211.17192)
@@ -29,7 +29,7 @@ import torch
 from codegen.errors import InputError
 from codegen.kernels.backend import close, equal, run
 
-MOST = 16  # most tokens per draw
+MOST = 16  # maximum tokens per call
 
 _MASK = 0xFFFFFFFF
 _ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
@@ -44,7 +44,7 @@ def penalize(
     Args:
         logits: [B, V], any float dtype.
         rows, ids: int64 [N], the logits to change; no pair twice.
-        amounts: float64 [3, N], a, b and c of each.
+        amounts: float64 [3, N], a, b and c for each pair.
     """
     given = (rows, ids, amounts)
 
@@ -66,7 +66,7 @@ def penalize(
 def reference_penalize(
     logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
 ) -> torch.Tensor:
-    """The same by gathering and scattering; returns ``logits``."""
+    """Gathers and scatters the logits; returns ``logits``."""
     above, below, added = amounts.float()
     old = logits[rows, ids]
     logits[rows, ids] = (torch.where(old > 0, old * above, old * below) + added).to(logits.dtype)
@@ -74,7 +74,7 @@ def reference_penalize(
 
 
 class Drawn(NamedTuple):
-    """Drawn tokens, in falling order of their keys.
+    """Sampled tokens, in falling order of their keys.
 
     Attributes:
         tokens: int64 [R, k], -1 if the distribution has fewer tokens.
@@ -94,12 +94,12 @@ def gumbel_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> Drawn:
-    """Draws k tokens per row; of equal keys the lowest token comes first.
+    """Samples k tokens per row; of equal keys the lowest token comes first.
 
     Args:
         log_probs: [R, V], any float type; -inf forbids a token. A row may be off by a constant.
         k: 1 to 16.
-        seeds, requests, positions: int64 [R], which tell the rows' noise apart; the low 32 bits of
+        seeds, requests, positions: int64 [R], which make rows' noise distinct; the low 32 bits of
             the last two count. Two nodes of a tree at one depth need two numbers.
 
     Raises:
@@ -125,7 +125,7 @@ def reference_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> Drawn:
-    """The same by sorting."""
+    """Computes the same result by sorting."""
     wide = log_probs.float()
     keys = wide + gumbel(seeds, requests, positions, wide.shape[1])
     keys, tokens = keys.sort(dim=-1, descending=True, stable=True)
@@ -137,7 +137,7 @@ def reference_top_k(
 def philox(
     seeds: torch.Tensor, c0: torch.Tensor, c1: torch.Tensor, c2: torch.Tensor, c3: torch.Tensor
 ) -> torch.Tensor:
-    """The first of the four words, int64 in [0, 2^32); all arguments int64, shapes broadcast.
+    """Returns the first of four words, int64 in [0, 2^32); all arguments int64, shapes broadcast.
 
     Args:
         seeds: 64 bits of key.
@@ -146,7 +146,7 @@ def philox(
     k0, k1 = seeds & _MASK, (seeds >> 32) & _MASK
     c0, c1, c2, c3 = (c & _MASK for c in (c0, c1, c2, c3))
     for _ in range(10):
-        # int64 products wrap around, but their 64 bits are right.
+        # int64 products wrap around, but their 64 bits are correct.
         a, b = c0 * _ROUND_A, c2 * _ROUND_B
         c0, c1 = ((b >> 32) & _MASK) ^ c1 ^ k0, b & _MASK
         c2, c3 = ((a >> 32) & _MASK) ^ c3 ^ k1, a & _MASK
@@ -157,9 +157,9 @@ def philox(
 def gumbel(
     seeds: torch.Tensor, requests: torch.Tensor, positions: torch.Tensor, vocabulary: int
 ) -> torch.Tensor:
-    """Standard Gumbel variables, float32 [R, V].
+    """Returns standard Gumbel variables, float32 [R, V].
 
-    -log of an exponential variable -log(1 - v). Floats v are finest near 0, which gives the largest
+    -log of an exponential variable -log(1 - v). Floats v are finest near 0, which yields the top
     Gumbel values, so the winners among 150,000 tokens are distinct.
 
     Args:
@@ -176,7 +176,7 @@ def gumbel(
     )
     v = ((words.float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
     rest = 1 - v
-    # log1p(-v) by Kahan's formula, which needs no library on the GPU.
+    # log1p(-v) by Kahan's formula, which needs no GPU library.
     exponential = torch.where(rest == 1, v, torch.log(rest) * v / (rest - 1))
     return -torch.log(exponential)
 
@@ -211,13 +211,13 @@ def accept_tree(
     """Accepts a path of each tree by recursive rejection.
 
     Args:
-        children: int64 [B, N+1, K], each node's children in the order drawn, padded with -1.
-        tokens: int64 [B, N], of nodes 1 .. N.
-        depths: int64 [B, N+1], of nodes 0 .. N.
+        children: int64 [B, N+1, K], each node's children in sampling order, padded with -1.
+        tokens: tokens of nodes 1 .. N, int64 [B, N].
+        depths: depths of nodes 0 .. N, int64 [B, N+1].
         target: the target's probabilities after each node, [B, N+1, V], any float dtype.
-        draft: the probabilities by which the children of nodes 0 .. M-1 were drawn, [B, M, V].
+        draft: probabilities used to sample the children of nodes 0 .. M-1, [B, M, V].
         uniforms: float64 [B, depth, K] in [0, 1).
-        last: float64 [B] in [0, 1), for the target's own token.
+        last: float64 [B] in [0, 1), selects the target's own token.
 
     Raises:
         InputError: if the shapes do not fit together.
@@ -253,14 +253,14 @@ def reference_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """Recursive rejection (arXiv 2402.14160), for all rows at once, child by child.
+    """Applies recursive rejection (arXiv 2402.14160) to all rows at once, child by child.
 
-    q is the distribution that the next token must follow; p is the one the siblings were drawn
-    from.
+    q is the distribution that the next token must follow; p is the siblings' sampling
+    distribution.
     """
     rows, depth = len(children), uniforms.shape[1]
     every = torch.arange(rows, device=children.device)
-    node = torch.zeros_like(every)  # where each row is, [B]
+    node = torch.zeros_like(every)  # each row's node, [B]
     active = torch.ones_like(every, dtype=torch.bool)
     path = children.new_full((rows, depth), -1)
     tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)  # nodes 0 .. N, [B, N+1]
@@ -290,7 +290,7 @@ def reference_tree(
 
 
 def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """The positive part of q - p, normalized; q where only rounding errors are left."""
+    """Returns the normalized positive part of q - p; q if only rounding errors remain."""
     left = (q - p).clamp(min=0)
     mass = left.sum(-1, keepdim=True)
     return torch.where(mass > TINY, left / mass, q)
@@ -299,12 +299,12 @@ def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 def accept_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """The path down each tree along the tokens that the target chose.
+    """Follows each tree's path along the tokens that the target chose.
 
     A node is accepted iff its parent is accepted and it is the token chosen after its parent.
 
     Args:
-        tokens: int64 [B, W], of nodes 0 .. W-1.
+        tokens: tokens of nodes 0 .. W-1, int64 [B, W].
         parents: int64 [B, W], smaller than the node's number; -1 for node 0 and for padding.
             Siblings have different tokens.
         chosen: int64 [B, W], the target's token after each node.
@@ -325,7 +325,7 @@ def accept_greedy(
 def reference_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """The same with PyTorch; each step looks twice as far up."""
+    """Computes the same result with PyTorch; each step doubles the distance to ancestors."""
     width = tokens.shape[1]
     above = parents.clamp(min=0)
     accepted = (parents >= 0) & (tokens == chosen.gather(1, above))
@@ -339,7 +339,7 @@ def reference_greedy(
 
 
 def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Inverse-transform sampling from rows that need not sum to one.
+    """Samples by inverse transform from rows that need not sum to one.
 
     Args:
         probabilities: [B, K].

@@ -1,5 +1,5 @@
-"""Whether rows are a right answer: rows in any order unless one was requested, columns in any
-order, numbers to four places, texts without regard to case.
+"""Checks of rows against correct answers: rows in any order unless one was requested, columns
+in any order, numbers to four places, strings without regard to case.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 
-_MOST_COLUMNS = 6  # of an answer whose columns may be in another order
+_MOST_COLUMNS = 6  # maximum for answers with columns in another order
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Rows that are a right answer.
+    """Rows that are a correct answer.
 
     Attributes:
-        ordered: whether the order of rows counts.
-        exact: whether further columns make an answer wrong.
+        ordered: True if the order of rows counts.
+        exact: True if extra columns make an answer wrong.
     """
 
     rows: tuple[tuple[Any, ...], ...]
@@ -33,7 +33,7 @@ class Expected:
 
 
 def ran(database: Database, query: str, limits: StatementLimits) -> Expected | None:
-    """The rows of a gold query, which need not pass the gate; None if it can't be run."""
+    """Returns the rows of a gold query, which need not pass the gate; None if it fails."""
     try:
         rows = database.engine.query(Statement(query, (), database.dialect), limits)
     except (DatabaseError, UnsafeSQLError):
@@ -42,7 +42,7 @@ def ran(database: Database, query: str, limits: StatementLimits) -> Expected | N
 
 
 def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
-    """Whether rows are the expected ones; see the module."""
+    """Returns True if rows are the expected ones; see the module."""
     how = {"ordered": expected.ordered, "exact": expected.exact}
     return equal_rows(found, expected.rows, plain=_plain, **how)
 
@@ -62,11 +62,11 @@ def equal_rows(
     exact: bool = True,
     plain: Callable[[Any], Any] | None = None,
 ) -> bool:
-    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
+    """Compares results: rows in any order unless ``ordered``, columns in any order.
 
     Args:
-        found: may have further columns, unless ``exact``.
-        plain: maps a cell to what is compared; by default numbers are rounded to four places,
+        found: may have extra columns, unless ``exact``.
+        plain: maps a cell to its compared value; by default numbers are rounded to four places,
             nearly as in Spider's execution accuracy.
     """
     if len(found) != len(wanted):
@@ -94,7 +94,7 @@ def equal_rows(
 
 
 def rounded(value: Any) -> Any:
-    """A number to four places; anything else as it is."""
+    """Rounds a number to four places; returns other values unchanged."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     return round(float(value), 4)

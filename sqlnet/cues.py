@@ -1,12 +1,12 @@
 """Checks a query against the words of its question.
 
-A query that ignores a part of its question looks as right as one that does not. So each cue in the
+A query that ignores a part of its question looks as good as one that does not. So each cue in the
 question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
 query's clauses, and each aggregate, comparison and order of the query a cue in the question
-(:func:`unmet`). ``cues.yaml`` lists the cues and what meets them. Content words that nothing
-explains (:func:`words_left`) lower the confidence (:mod:`codegen.sqlnet.trust`).
+(:func:`unmet`). ``cues.yaml`` lists the cues and the clauses that meet them. Unexplained content
+words (:func:`words_left`) lower the confidence (:mod:`codegen.sqlnet.trust`).
 
-The checks read :class:`codegen.sqlnet.query.Clause`, so they hold for sketches and plans. Limit:
+The checks read :class:`codegen.sqlnet.query.Clause`, so they apply to sketches and plans. Limit:
 English words only; a demand without a listed word ("overdue") is just an unexplained word.
 """
 
@@ -28,9 +28,9 @@ _TABLE: dict[str, Any] = read_yaml(Path(__file__).with_name("cues.yaml"))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """A pattern of the table: lines are joined, <names> filled in."""
+    """Compiles a pattern of the table: joins lines, fills in <names>."""
     parts = _TABLE["parts"]
-    for _ in range(2):  # parts may have parts
+    for _ in range(2):  # patterns may be nested
         text = re.sub(r"<(\w+)>", lambda m: parts.get(m[1], m[0]), text)
     return re.compile(re.sub(r"\n\s*", "", text), re.IGNORECASE)
 
@@ -39,7 +39,7 @@ _CUES = tuple((kind, _pattern(text)) for one in _TABLE["patterns"] for kind, tex
 _ASCENT, _DESCENT = _pattern(_TABLE["ascent"]), _pattern(_TABLE["descent"])
 WORDS = {name: frozenset(text.split()) for name, text in _TABLE.items() if isinstance(text, str)}
 LIGHT_WORDS = WORDS["light"]
-"""Words without content of their own, or that fit any table."""
+"""Words without content, or that fit any table."""
 RIVALS = [
     [frozenset(map(stem, words.split())) for words in line.split("|")]
     for line in _TABLE["rivals"].strip().splitlines()
@@ -66,13 +66,13 @@ class Cue:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question beside the clauses of a query made for it.
+    """A question and the clauses of a query made for it.
 
     Attributes:
-        tables, others: those of the query, and the database's other ones.
-        is_read: whether values were looked up in the database. A value that was not may be any span
-            of the question, so cues within it count.
-        alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
+        tables, others: the query's tables, and the database's other ones.
+        is_read: True if values were looked up in the database. Other values may be any span
+            of the question, so cues within them count.
+        alike: the similarity of two words in [-1, 1]; without it, only stems are compared.
         nearest: a word of the question -> the words of the most similar name in the database
             ("borrowed": loans); using that name explains the word.
     """
@@ -86,17 +86,17 @@ class Asked:
     nearest: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     def of(self, *kinds: str) -> list[Clause]:
-        """The clauses of these kinds."""
+        """Returns the clauses of these kinds."""
         return [clause for clause in self.clauses if clause.kind in kinds]
 
     @cached_property
     def tokens(self) -> list[Token]:
-        """Of the question."""
+        """Tokens of the question."""
         return tokenize(self.question)
 
     @cached_property
     def stems(self) -> list[str]:
-        """Of the question's tokens."""
+        """Stems of the question's tokens."""
         return [stem(token.text.lower()) for token in self.tokens]
 
     @cached_property
@@ -109,7 +109,7 @@ class Asked:
                 pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
                 for match in re.finditer(pattern, self.question, re.IGNORECASE):
                     start, here = match.start(), match[0]
-                    if text not in held:  # a cell of another wording: "not Rome" may be Rome
+                    if text not in held:  # a differently worded cell: "not Rome" may be Rome
                         for part in re.finditer(r"\w+", here):
                             word = part[0]
                             if not word.islower() or not (word in LIGHT_WORDS or _is_a_cue(word)):
@@ -158,8 +158,8 @@ def _is_a_cue(text: str) -> bool:
 
 
 def unmet(asked: Asked) -> Iterator[Doubt]:
-    """What the question demands and the query lacks, then what the query does unasked; the most
-    useful doubt first.
+    """Yields the question's demands that the query lacks, then the query's unrequested parts;
+    the most useful doubt first.
     """
     for check in _CHECKED:
         yield from check(asked)
@@ -173,7 +173,7 @@ def _cues(asked: Asked) -> Iterator[Doubt]:
 
 
 def is_met(asked: Asked, cue: Cue) -> bool:
-    """Whether the query has what a cue demands."""
+    """Returns True if the query has the clause that a cue demands."""
     row = _TABLE["kinds"][cue.kind]
     compared = asked.of("where", "having", "never")
     return (
@@ -185,7 +185,7 @@ def is_met(asked: Asked, cue: Cue) -> bool:
 
 
 def _extreme(asked: Asked, cue: Cue) -> bool:
-    """MAX or MIN of a quantity that the question names; not for "who has the highest"."""
+    """Accepts MAX or MIN of a quantity in the question; not for "who has the highest"."""
     holder = r"who|whose|(?:which|what) (?!is\b|was\b|are\b|were\b)\w+"
     asks = rf"\b(?:with|(?:{holder})\b(?: \w+){{0,6}}) (?:the |an? )?{re.escape(cue.said)}"
     if re.search(asks, asked.rest, re.IGNORECASE):
@@ -203,13 +203,13 @@ def _extreme(asked: Asked, cue: Cue) -> bool:
 
 
 def _is_large(said: str) -> bool | None:
-    """Whether a superlative asks for the most of something; None if it does not say."""
+    """Returns True if a superlative means the most of something; None if unclear."""
     word = said.lower().split()[0]
     return word in WORDS["largest"] or (None if word not in WORDS["smallest"] else False)
 
 
 def _alternatives(asked: Asked, _cue: Cue) -> bool:
-    """An OR, or one condition with two values."""
+    """Accepts an OR, or one condition with two values."""
     where = asked.of("where", "having", "never")
     return any(clause.connective == "or" for clause in where[1:]) or any(
         clause.operator != "between" and len(clause.values) > 1 for clause in where
@@ -217,7 +217,7 @@ def _alternatives(asked: Asked, _cue: Cue) -> bool:
 
 
 def _listed(asked: Asked, cue: Cue) -> bool:
-    """A plain list of what each is said of: the names of each product."""
+    """Accepts a plain list of items and their values: the names of each product."""
     tables = {stem(word) for table in asked.tables for word in table.words}
     is_list = not any(clause.aggregate for clause in asked.clauses)
     said = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.start]
@@ -225,19 +225,19 @@ def _listed(asked: Asked, cue: Cue) -> bool:
 
 
 def _told_apart(asked: Asked, _cue: Cue) -> bool:
-    """DISTINCT; or a group by what is shown, which gives each value once."""
+    """Accepts DISTINCT, or a group by the shown column, which lists each value once."""
     groups = {(c.table, c.column.name) for c in asked.of("group") if c.column}
     return bool(groups & _shown(asked)) or any(clause.distinct for clause in asked.clauses)
 
 
 def _shown(asked: Asked) -> set[tuple[str, str]]:
-    """The columns that the query shows as they are."""
+    """Returns the columns that the query shows unchanged."""
     shown = asked.of("select")
     return {(c.table, c.column.name) for c in shown if c.column and not c.aggregate}
 
 
 def _counted(asked: Asked, cue: Cue) -> bool:
-    """A column of numbers, in which somebody has counted."""
+    """Accepts a column of numbers, which may contain counts."""
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
     return is_named or any(map(_is_number, asked.of("select", "order")))
@@ -249,24 +249,24 @@ def _is_number(clause: Clause) -> bool:
 
 
 def _quantity(asked: Asked, _cue: Cue) -> bool:
-    """An aggregate, or a number of the rows that a condition or an order chooses."""
+    """Accepts an aggregate, or a number of the rows that a condition or an order chooses."""
     is_chosen = bool(asked.of("where", "order"))
     return any(c.aggregate or (is_chosen and _is_number(c)) for c in asked.of("select"))
 
 
 def _totalled(asked: Asked, _cue: Cue) -> bool:
-    """COUNT only for a total number: total revenue is not the number of rows."""
+    """Accepts COUNT only for a total number: total revenue is not the number of rows."""
     is_number = re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE)
     return bool(is_number) and any(clause.aggregate == "COUNT" for clause in asked.clauses)
 
 
 def _two(asked: Asked, _cue: Cue) -> bool:
-    """Two values, or two columns shown."""
+    """Accepts two values, or two shown columns."""
     return sum(len(c.values) for c in asked.of("where")) > 1 or len(asked.of("select")) > 1
 
 
 def _dated(asked: Asked, cue: Cue) -> bool:
-    """A condition on a date; for time that moves, not an equality."""
+    """Accepts a condition on a date; for relative times, not an equality."""
     dates = [clause for clause in asked.of("where") if clause.dated and clause.values]
     return any(clause.operator != "=" or cue.kind == "month" for clause in dates)
 
@@ -281,7 +281,7 @@ _CHECKS: dict[str, Callable[[Asked, Cue], bool]] = {
 
 
 def _values(asked: Asked) -> Iterator[Doubt]:
-    """Numbers, quoted and capitalized words that the query does not use."""
+    """Yields doubts on numbers, quoted and capitalized words that the query does not use."""
     limits = [value for clause in asked.of("limit") for value in clause.values]
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said, *limits)}
     held = " | ".join(v.lower() for c in asked.clauses for v in (*c.values, *c.said))
@@ -320,12 +320,12 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[str]:
 
 
 def is_value(asked: Asked, start: int, end: int) -> bool:
-    """Whether a span of the question, in characters, is part of a value of the query."""
+    """Returns True if a span of the question, in characters, is in a value of the query."""
     return any(a <= start and end <= b for a, b in asked.value_spans)
 
 
 def _not_shown(asked: Asked) -> Iterator[Doubt]:
-    """The products "with their prices", where no price is shown."""
+    """Detects "products with their prices" without a shown price."""
     shown = {clause.column.name for clause in asked.of("select") if clause.column}
     columns = [column for table in asked.tables for column in table.columns]
     for match in re.finditer(r"\b(?:with|and) (?:their|its) (\w+(?: \w+)?)", asked.rest.lower()):
@@ -336,7 +336,7 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
 
 
 def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
-    """Depots' names for "parcels heavier than 29 kg"."""
+    """Detects depots' names for "parcels heavier than 29 kg"."""
     shown = asked.of("select")
     if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
         return
@@ -352,7 +352,7 @@ def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
 
 
 def _misordered(asked: Asked) -> Iterator[Doubt]:
-    """The oldest hotel by the highest year, the biggest stadium by its name, a descent upwards."""
+    """Detects wrong orders: the oldest hotel by the highest year, the biggest by its name."""
     barred, shown = asked.of("never"), {clause.table for clause in asked.of("select")}
     if barred and all(c.column is None and c.table in shown for c in barred):
         yield Doubt("cue", f"The query found asks for {barred[0].table} without {barred[0].table}.")
@@ -381,7 +381,7 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
 
 
 def _unasked(asked: Asked) -> Iterator[Doubt]:
-    """Aggregates and comparisons without a cue; identifiers in place of what is asked for."""
+    """Detects aggregates and comparisons without a cue; identifiers instead of quantities."""
     kinds = {cue.kind for cue in asked.cues}
     for clause in asked.of("select"):
         column = clause.column
@@ -409,7 +409,7 @@ def _unasked(asked: Asked) -> Iterator[Doubt]:
 
 
 def _counts_another(asked: Asked) -> Iterator[Doubt]:
-    """How many copies there are is not the number of rows, where a column says copies."""
+    """Detects a count of rows where a column contains the number of copies."""
     found = re.search(r"\b(?:how many|number of) ([a-z]+)", asked.rest, re.IGNORECASE)
     counts = [c for c in asked.of("select") if c.aggregate == "COUNT" and not c.distinct]
     word = stem(found[1].lower()) if found else ""

@@ -1,16 +1,16 @@
-"""From logits to queries: slot probabilities, the best queries, and a choice by running them.
+"""Decoding of logits to queries: slot probabilities, the best queries, and execution guidance.
 
 Greedy (:func:`best_query`), as in the paper (section 3.3): the WHERE columns are the K most
-probable ones, K the most probable number. Or jointly (:func:`candidates`): the queries with the
+likely ones, K the most likely number. Or jointly (:func:`candidates`): the queries with the
 highest product of slot probabilities. A ``text`` column is neither summed nor ordered.
 
 :func:`choose` runs candidates: Wang et al. 2018, "Robust Text-to-SQL Generation with
-Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There a
-query without a result is dropped. About one right answer in ten of WikiSQL is empty, NULL or 0, so
-that rule costs a good model more than it gains; here each observation subtracts a penalty from the
-log-probability: small for an empty answer, large for an equality that selects no row by itself. The
-penalties were fitted on questions of WikiSQL's rebuilt development set that the model was not
-trained on.
+Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There,
+queries without a result are dropped. About a tenth of WikiSQL's correct answers is empty, NULL or
+0, so that rule costs a good model more than it gains; here each observation subtracts a penalty
+from the log-probability: small for an empty answer, large for an equality that selects no row by
+itself. The penalties were fitted on questions of WikiSQL's rebuilt development set that the model
+was not trained on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Slots:
         select: [C]. aggregate: [C, aggregates], given that the column is selected.
         where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
         operator: [C, operators]. values: (column, operator) -> its best spans, best first, for the
-            columns most likely in a condition, likeliest first.
+            columns most likely in a condition, most likely first.
     """
 
     select: Tensor
@@ -62,11 +62,11 @@ class Slots:
 
 @torch.inference_mode()
 def slots(model: Layout, batch: Tensors, tables: Sequence[Table], *, beam: int = 1) -> list[Slots]:
-    """The slots of each question.
+    """Returns the slots of each question.
 
     Args:
-        model: in evaluation mode.
-        beam: spans kept for each (column, operator); with 1, those of the best operator alone.
+        model: network in evaluation mode.
+        beam: spans kept for each (column, operator); with 1, only the best operator's spans.
     """
     states = model.encode(batch)
     outputs = model.slots(states)
@@ -103,7 +103,7 @@ def _values(
 
 
 def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
-    """The most probable query, filled slot by slot along the paper's dependency graph."""
+    """Returns the most likely query, filled slot by slot along the paper's dependency graph."""
     select = int(found.select.argmax())
     aggregate = int(found.aggregate[select].argmax())
     number = min(int(found.number.argmax()), len(found.where))
@@ -116,25 +116,25 @@ def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
 
 
 def value_of(question: str, tokens: Sequence[Token], span: Span) -> str:
-    """The text of a span."""
+    """Returns the text of a span."""
     return question[tokens[span.first].start : tokens[span.last].end]
 
 
-MAX_RUNS = 12  # statements that a search may run
-_COLUMNS = 6  # columns looked at for conditions
+MAX_RUNS = 12  # maximum statements per search
+_COLUMNS = 6  # number of columns considered for conditions
 _MENTION = math.log(0.5)
 _COUNT = AGGREGATES.index("COUNT")
 
 # Penalties in log-probability.
 DEAD = 8.0  # for each equality that selects no row by itself
-EMPTY = 2.0  # if each selects some, but the query gives no row
-FAILED = 50.0  # if the database refuses the query
+EMPTY = 2.0  # if each selects some, but the query returns no rows
+FAILED = 50.0  # if the database rejects the query
 _CLOSE = 6.0  # candidates this close to the best have their values looked up
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredQuery:
-    """A query, the joint log-probability of its slots, and those of its conditions' values."""
+    """A query with the joint log-probabilities of its slots and of its conditions' values."""
 
     query: Query
     log_probability: float
@@ -152,7 +152,7 @@ class SlotProbabilities:
 
 
 def slot_probabilities(slots: Slots, candidate: ScoredQuery) -> SlotProbabilities:
-    """The factors of a candidate's probability, without those of unused columns."""
+    """Returns the factors of a candidate's probability, without unused columns."""
     query = candidate.query
     return SlotProbabilities(
         float(slots.select[query.select]),
@@ -167,11 +167,11 @@ def slot_probabilities(slots: Slots, candidate: ScoredQuery) -> SlotProbabilitie
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """A condition on a column; ``gain`` is its log-probability over leaving the column out."""
+    """A condition on a column; ``gain`` is its log-probability relative to omitting the column."""
 
     condition: Condition
     gain: float
-    value: float  # the value's log-probability
+    value: float  # log-probability of the value
 
 
 def candidates(
@@ -182,16 +182,16 @@ def candidates(
     most: int = 64,
     table: Table | None = None,
 ) -> list[ScoredQuery]:
-    """The most probable queries, best first.
+    """Returns the most likely queries, best first.
 
     A query's probability is the product of the SELECT column, the aggregate given that column, the
     number of conditions, for each column whether it is in a condition, and the operator and value
     of each condition.
 
     Args:
-        slots: made with the same ``beam``.
+        slots: slots made with the same ``beam``.
         beam: (column, aggregate) pairs, and conditions per column, to consider.
-        table: if given, its columns of numbers are compared only with numbers.
+        table: if set, its columns of numbers are compared only with numbers.
     """
     heads = list(_heads(slots, beam))
     bodies = heapq.nlargest(
@@ -210,7 +210,7 @@ def candidates(
 
 
 def with_mentions(slots: Slots, mentioned: Mapping[int, Sequence[tuple[int, int]]]) -> Slots:
-    """The slots with further values: spans of the question that are cells of a column.
+    """Adds values to the slots: spans of the question that are cells of a column.
 
     Each gets at least the probability :data:`_MENTION`.
     """
@@ -236,8 +236,8 @@ def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
 def _bodies(
     slots: Slots, question: str, tokens: Sequence[Token], beam: int, table: Table | None
 ) -> Iterator[tuple[tuple[_Option, ...], float]]:
-    """Sets of conditions with their log-probabilities: for each set of columns the best conditions,
-    and variants with one other condition.
+    """Yields sets of conditions with their log-probabilities: for each set of columns the best
+    conditions, and variants with one other condition.
     """
     where = slots.where.tolist()
     left_out = [_log_not(score) for score in where]
@@ -272,7 +272,7 @@ def _options(
     beam: int,
     numeric: bool,
 ) -> list[_Option]:
-    """The best conditions on a column; ``gains`` are those of its operators."""
+    """Returns the best conditions on a column; ``gains`` are the operators' gains."""
     found: dict[tuple[int, str], _Option] = {}
     for (of, operator), spans in slots.values.items():
         if of != column:
@@ -290,7 +290,7 @@ def _options(
 
 
 def _log_not(log_probability: float) -> float:
-    """log(1 - p)."""
+    """Computes log(1 - p)."""
     return math.log1p(-min(math.exp(log_probability), 1 - 1e-7))
 
 
@@ -300,14 +300,14 @@ class Choice:
 
     Attributes:
         number: its index among the candidates.
-        candidate: with linked values, if there is a linker.
-        log_probability: of all equivalent candidates, less their penalties. Penalties of other
-            candidates do not raise it: for a question that fits no table well, something is always
-            left.
+        candidate: the candidate, with linked values if there is a linker.
+        log_probability: total of all equivalent candidates, minus their penalties. Penalties of
+            other candidates do not raise it: for a question that fits no table well, some candidate
+            always remains.
         rows: its result; None if it failed or was not run.
-        failure: why it failed.
-        other: the index of the next best candidate that asks for something else, if any.
-        margin: how much lower its log-probability is, penalties included.
+        failure: reason for the failure.
+        other: the index of the next best candidate with a different meaning, if any.
+        margin: the difference of their log-probabilities, including penalties.
     """
 
     number: int
@@ -320,7 +320,7 @@ class Choice:
 
 
 def likeliest(found: Sequence[ScoredQuery]) -> Choice:
-    """The first candidate, without running any."""
+    """Returns the first candidate, without running any."""
     return _choice(found, [candidate.log_probability for candidate in found], 0)
 
 
@@ -344,15 +344,15 @@ def choose(
     limits: StatementLimits = DEFAULT_LIMITS,
     linker: Linker | None = None,
 ) -> Choice:
-    """Runs candidates and returns the most probable one after penalties.
+    """Runs candidates and returns the most likely one after penalties.
 
-    Since penalties are never negative, candidates are tried in order until the next one can't win.
-    Runs at most ``MAX_RUNS`` statements, and one for the answer; the search ends once they have
-    taken together as long as one statement may, or one was cut off, which is not a penalty.
+    Since penalties are never negative, candidates are tried in order until the next one cannot win.
+    Runs at most ``MAX_RUNS`` statements, and one for the answer; the search stops once their total
+    time reaches one statement's limit, or one was cut off, which is not a penalty.
 
     Args:
-        found: best first, at least one.
-        linker: if given, links values to those of the table.
+        found: candidates, best first, at least one.
+        linker: links values to the table's values, if set.
     """
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
     trial = _Trial(table, database, limits, linker, time.monotonic() + limits.seconds)
@@ -389,7 +389,7 @@ def choose(
 
 @dataclass(slots=True)
 class _Trial:
-    """Runs queries and gives their penalties."""
+    """Runs queries and computes their penalties."""
 
     table: Table
     database: Database
@@ -404,7 +404,7 @@ class _Trial:
         return self.runs >= MAX_RUNS or time.monotonic() > self.deadline
 
     def run(self, query: Query) -> tuple[Rows | None, str, float]:
-        """Rows, why there are none, and the penalty."""
+        """Returns rows, the reason for missing ones, and the penalty."""
         self.runs += 1
         try:
             rows = self.database.execute(
@@ -418,7 +418,7 @@ class _Trial:
         return rows, "", 0.0 if gives_something(rows, query) else EMPTY
 
     def dead_conditions(self, query: Query) -> int:
-        """How many of its equalities select no row by themselves."""
+        """Counts the query's equalities that select no row by themselves."""
         equals = OPERATORS.index("=")
         conditions = [c for c in query.conditions if c.operator == equals]
         return sum(not self._selects(condition) for condition in conditions)
@@ -434,13 +434,13 @@ class _Trial:
 
 
 def _asks_alike(one: Query, other: Query) -> bool:
-    """Whether two queries are equal, or count the same rows (NULL aside) by another column."""
+    """Returns True if queries are equal, or count the same rows (NULL aside) by another column."""
     counts = AGGREGATES[one.aggregate] == "COUNT" == AGGREGATES[other.aggregate]
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
 def gives_something(rows: Rows, query: Query | QueryPlan) -> bool:
-    """Whether a result holds any value that is not NULL, nor a count of 0."""
+    """Returns True if a result has any value that is not NULL, nor a count of 0."""
     if isinstance(query, Query):
         counts = AGGREGATES[query.aggregate] == "COUNT"
     else:

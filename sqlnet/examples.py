@@ -1,4 +1,4 @@
-"""WikiSQL's files, and how good predicted queries are.
+"""WikiSQL's files, and the quality of predicted queries.
 
 Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
 Socher 2017, https://github.com/salesforce/WikiSQL), packed with gzip or not. Tables without rows
@@ -36,7 +36,7 @@ from codegen.sqlnet.words import find_span
 
 @dataclass(frozen=True, slots=True)
 class WikiTable:
-    """A table with its rows, if the file has them."""
+    """A table and, if the file has them, its rows."""
 
     table: Table
     rows: tuple[tuple[Any, ...], ...] = ()
@@ -53,10 +53,10 @@ class Question:
 
 
 def read_tables(path: str | Path) -> dict[str, WikiTable]:
-    """The tables of a file, by id.
+    """Reads the tables of a file, by id.
 
     Raises:
-        InputError: naming file and line; also if there are none.
+        InputError: with file and line; also for a file without tables.
     """
     tables = {}
     for where, row in read_rows(path):
@@ -71,7 +71,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
                 f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
             ) from None
     if not tables:
-        raise InputError(f"{path} holds no tables.", "Give a file with at least one.")
+        raise InputError(f"{path} holds no tables.", "Pass a file with at least one.")
     return tables
 
 
@@ -79,7 +79,7 @@ def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterato
     """Streams the questions of a file.
 
     Raises:
-        InputError: naming file and line, also if a table is missing.
+        InputError: with file and line; also if a table is missing.
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
@@ -103,7 +103,7 @@ class Labelled:
 
 
 def label(questions: Iterable[Question]) -> list[Labelled]:
-    """Encodes questions with their queries; conditions beyond ``MAX_CONDITIONS`` are dropped."""
+    """Encodes questions with their queries; drops conditions beyond ``MAX_CONDITIONS``."""
     found = []
     for question in questions:
         encoded = encode_question(question.text, question.table)
@@ -119,7 +119,7 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
 
 
 def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
-    """The words that occur at least ``least`` times, most frequent first."""
+    """Returns the words that occur at least ``least`` times, most frequent first."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(item.question.features.words)
@@ -131,7 +131,7 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
 def split_by_table(
     items: Sequence[Labelled], share: float, seed: int
 ) -> tuple[list[Labelled], list[Labelled]]:
-    """Questions to train on, and the held-out questions of about ``share`` of the tables."""
+    """Splits off training questions, and the held-out questions of about ``share`` of tables."""
 
     def is_held_out(item: Labelled) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()
@@ -142,7 +142,7 @@ def split_by_table(
 
 
 def targets_of(items: Sequence[Labelled]) -> Targets:
-    """Gold slots of a batch."""
+    """Returns the gold slots of a batch."""
     slots = torch.full((4, len(items), MAX_CONDITIONS), -1)
     for b, item in enumerate(items):
         for k, (condition, span) in enumerate(zip(item.query.conditions, item.spans, strict=True)):
@@ -161,7 +161,7 @@ BEAM = 4
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Fractions of n questions; ``execution`` is None where nothing was run."""
+    """Fractions of n questions; ``execution`` is None if no query was run."""
 
     n: int
     query_match: float
@@ -171,12 +171,12 @@ class Scores:
     execution: float | None = None
 
     def to_row(self) -> dict[str, float | int | None]:
-        """As JSON values."""
+        """Returns JSON values."""
         return asdict(self)
 
 
 def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False) -> list[Query]:
-    """The query of each question.
+    """Predicts the query of each question.
 
     Args:
         greedy: fill one slot after another, as in the paper; else take the query with the highest
@@ -199,11 +199,11 @@ def predict_guided(
     *,
     link: bool = False,
 ) -> list[decode.Choice]:
-    """The query of each question, chosen by running candidates.
+    """Predicts the query of each question by running candidates.
 
     Args:
-        databases: by table name.
-        link: also link values to the table's, as the parser does.
+        databases: databases by table name.
+        link: also link values to the table's values, as the parser does.
     """
     found = []
     for encoded, read in _read(network, items, beam=BEAM):
@@ -219,7 +219,7 @@ def predict_guided(
 def databases_of(
     items: Sequence[Labelled], tables: Mapping[str, WikiTable]
 ) -> dict[str, Database] | None:
-    """A database in memory for the table of each question; None if the tables have no rows."""
+    """Builds a database in memory for each question's table; None if the tables have no rows."""
     names = {item.question.table.name for item in items}
     held = {name: tables[name] for name in names}
     if not any(table.rows for table in held.values()):

@@ -3,8 +3,8 @@
     the number of orders whose status is 'pending'
     the name of products, sorted by price, highest first, the first 5 alone
 
-It is made from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the question,
-and so says what will be answered, right or wrong.
+It is built from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the
+question, so it describes the actual answer, correct or not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OF_DATES = {
 
 
 def sentence(clauses: Sequence[Clause]) -> str:
-    """The clauses of one query, a SELECT among them, as a noun phrase without a full stop."""
+    """Describes a query's clauses, including a SELECT, as a noun phrase without a full stop."""
 
     def of(*kinds: str) -> list[Clause]:
         return [clause for clause in clauses if clause.kind in kinds]
@@ -99,7 +99,7 @@ def _joined(clauses: Sequence[Clause], main: str) -> str:
         is_total = clause.aggregate and clause.kind == "having"
         left = _item(clause, main) if is_total else _column(clause, main)
         values = [f"'{value}'" for value in clause.values]
-        if not values:  # compared with the same of other rows
+        if not values:  # compared with other rows
             values = [_item(clause, main)]
         text += f"{left} {_test(clause, values)}"
     return text
@@ -143,7 +143,7 @@ def _listed(items: Sequence[str]) -> str:
 def clauses_of(
     plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str] | None = None
 ) -> tuple[Clause, ...]:
-    """The clauses of a plan.
+    """Returns the clauses of a plan.
 
     Args:
         said: value's text -> the question's wording, where they differ.
@@ -172,7 +172,7 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
     for one in plan.where:
         found = test("having" if one.aggregate else "where", one)
         yield replace(found, connective="or" if plan.any_of else "and")
-    counts = any(shown.aggregate for shown in plan.select)  # else the rows are those of the groups
+    counts = any(shown.aggregate for shown in plan.select)  # else the rows are the groups
     for item in plan.grouped() if counts else plan.group:
         yield clause("group", item)
     if plan.order:

@@ -1,8 +1,8 @@
-"""A language model as a fallback: it writes several statements, and their results vote.
+"""A language model as fallback: it writes several statements, and their results vote.
 
 The model sees the names and types of the relevant tables (:func:`prompt_of`), never rows. Each
 statement passes the usual gate (:func:`codegen.sqlnet.sql.validate`) and runs on the read-only
-database. The most frequent result is the answer, its share of the samples the confidence
+database. The most frequent result is the answer, its fraction of the samples the confidence
 (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting with one correction as in
 CSC-SQL, arXiv 2505.13271). If none runs, the model gets one error message and another try. A model
 that can be constrained gets a grammar of statements that the gate may accept (:func:`gbnf_of`).
@@ -34,7 +34,7 @@ from codegen.sqlnet.words import quoted, stem, tokenize
 CANNOT = "CANNOT ANSWER"
 """A model's answer if the database lacks what the question asks for."""
 
-MOST_SHOWN = 2000  # characters of a failed answer that the model and the user see again
+MOST_SHOWN = 2000  # maximum characters of a failed answer shown to the model and the user
 BUDGET = 8000  # characters of the schema in a prompt, about 2,000 tokens
 _MOST_OF_A_TABLE = 100  # columns
 _FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -47,21 +47,21 @@ _OTHER = re.compile(
 )
 
 Complete = Callable[[str, int], Sequence[str]]
-"""(prompt, n) -> n completions, the most probable one first."""
+"""(prompt, n) -> n completions, most likely first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a language model wrote.
+    """A language model's result.
 
     Attributes:
-        statement: None if nothing it wrote may run.
+        statement: None if the model wrote no permitted statement.
         rows: None without a database, if the statement failed, or if too few samples agree.
-        failure: why there is no statement, or no rows.
+        failure: reason for a missing statement or missing rows.
         text: the completion, cut to ``MOST_SHOWN`` characters.
         votes: number of samples with this result.
         samples: number of all samples.
-        declined: whether the model said that the database can't answer.
+        declined: True if the model said that the database cannot answer.
     """
 
     statement: Statement | None
@@ -82,11 +82,11 @@ def write(
     samples: int = 1,
     linked: LinkedSchema | None = None,
 ) -> Written:
-    """Asks a language model for the SQL of a question, and runs it where there is a database.
+    """Requests the SQL of a question from a language model, and runs it if there is a database.
 
     Args:
-        samples: how many statements vote.
-        linked: if given, cells that the question mentions are shown with their columns.
+        samples: number of statements that vote.
+        linked: if set, cells that the question mentions are shown with their columns.
     """
     dialect = schema.database.dialect if schema.database else "sqlite"
     prompt = prompt_of(question, schema, dialect, linked)
@@ -116,7 +116,7 @@ def _failed(written: Written) -> bool:
 
 
 def _result(written: Written) -> object:
-    """The vote: rows in any order, or else the statement, or that the model declined."""
+    """Returns the vote: rows in any order, else the statement, or that the model declined."""
     if written.declined:
         return CANNOT
     if written.rows is None:
@@ -145,7 +145,7 @@ def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> 
 def prompt_of(
     question: str, schema: Schema, dialect: str, linked: LinkedSchema | None = None
 ) -> str:
-    """The prompt: the question and the relevant part of the schema."""
+    """Builds the prompt: the question and the relevant part of the schema."""
     return (
         f"Database ({dialect}):\n{schema_text(question, schema, linked)}\n\n"
         f"Write one {dialect} SELECT statement that answers the question. Use only these tables and"
@@ -155,7 +155,7 @@ def prompt_of(
 
 
 def schema_text(question: str, schema: Schema, linked: LinkedSchema | None = None) -> str:
-    """Tables, joins and linked cells, at most about ``BUDGET`` characters."""
+    """Describes tables, joins and linked cells, in at most about ``BUDGET`` characters."""
     tables, graph = schema.tables, JoinGraph(tuple(schema.tables))
     cells = [*_cells(question, linked)] if linked else []
     hit = {number for number, _ in cells}
@@ -181,7 +181,7 @@ def schema_text(question: str, schema: Schema, linked: LinkedSchema | None = Non
 
 
 def _with_bridges(order: Sequence[int], scores: Sequence[float], graph: JoinGraph) -> list[int]:
-    """The tables by score, after the best ones the tables that connect them."""
+    """Orders tables by score, and inserts after the best ones the tables that connect them."""
     best = [number for number in order[:4] if scores[number] > 0]
     try:
         between = graph.trees(best)[0].tables if best else frozenset()
@@ -206,7 +206,7 @@ def _table_line(table: Table, question: str) -> str:
 
 
 def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
-    """The cells that occur in the question: the table's number, and a line."""
+    """Yields the cells in the question: the table's number, and a line."""
     for mention in mentions_of(question, tokenize(question), linked):
         for item, cell in mention.cells.items():
             if cell.casefold() == mention.text.casefold():
@@ -223,10 +223,10 @@ def _after_thinking(text: str) -> str:
 
 
 def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
-    """The statement in a completion: in a code fence, or from the first SELECT or WITH on.
+    """Extracts the statement from a completion: a code fence, or from the first SELECT or WITH on.
 
     Raises:
-        UnsafeSQLError: if there is none, or it may not run.
+        UnsafeSQLError: if it is missing or not allowed.
     """
     text = _after_thinking(text)
     fence = _FENCE.search(text)
@@ -247,7 +247,7 @@ _KEYWORDS = frozenset(word for words in Tokenizer.KEYWORDS for word in words.upp
 
 
 def gbnf_of(tables: Sequence[Table]) -> str:
-    """The grammar, in GBNF, of statements over these tables, at least one.
+    """Builds the grammar, in GBNF, of statements over these tables, at least one.
 
     GBNF is llama.cpp's notation; vLLM reads it too, and :mod:`codegen.decoding` constrains local
     models by it. A constrained model writes one SELECT of known parts over the schema's names, or

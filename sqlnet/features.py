@@ -35,13 +35,13 @@ class Features:
     """One question on one table; L tokens, C columns.
 
     Attributes:
-        words: of the question, lower-cased, L.
+        words: the question's lower-cased words, L.
         columns: the words of each column name, C.
         tokens: [L, TOKEN_FEATURES] float32: is a number, begins with a capital, is all capitals,
             matches a column word exactly, by its stem, is a sign, looks like a year, follows the
             token before it without a space.
-        types: [C, COLUMN_FEATURES] float32: is numeric, share of the name's words found exactly,
-            by stem, whether the whole name is in the question, its share of the question's
+        types: [C, COLUMN_FEATURES] float32: is numeric, fraction of the name's words found exactly,
+            by stem, whether the whole name is in the question, its fraction of the question's
             matched words, words of the name divided by 4.
         pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
             by its stem; how near the last matching token before it is, and the next one after it (1
@@ -128,31 +128,31 @@ def _column_features(
 
 @lru_cache(maxsize=100_000)
 def trigrams(word: str) -> tuple[int, ...]:
-    """Hashed character trigrams of a word with its borders, each in [0, TRIGRAM_BUCKETS)."""
+    """Returns hashed trigrams of a word with its borders, each in [0, TRIGRAM_BUCKETS)."""
     framed = f"<{word}>"
     pieces = [framed[i : i + 3] for i in range(max(1, len(framed) - 2))]
     return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
 
 
 class Vocabulary:
-    """The words and the names of a batch, each once, numbered in the order they are met."""
+    """The words and the names of a batch, each once, numbered in order of appearance."""
 
     def __init__(self) -> None:
         self.words: dict[str, int] = {}
         self.names: dict[tuple[str, ...], int] = {}
 
     def words_at(self, words: Iterable[str]) -> list[int]:
-        """The numbers of words."""
+        """Returns the numbers of words."""
         return [self.words.setdefault(word, len(self.words)) for word in words]
 
     def names_at(self, names: Iterable[tuple[str, ...]]) -> list[int]:
-        """The numbers of names."""
+        """Returns the numbers of names."""
         return [self.names.setdefault(name, len(self.names)) for name in names]
 
     def tensors(
         self, vocabulary: Mapping[str, int]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The first five fields of :class:`Tensors`."""
+        """Returns the first five fields of :class:`Tensors`."""
         lengths = np.array([len(name) for name in self.names])
         names = np.zeros((len(self.names), int(lengths.max())), np.int64)
         for number, name in enumerate(self.names):
@@ -168,7 +168,7 @@ class Vocabulary:
 
 
 def padded(rows: Sequence[ArrayLike]) -> Tensor:
-    """Arrays of one rank, at least one, as a tensor; zeros fill them to the largest sizes."""
+    """Joins arrays of one rank, at least one, to a tensor; zeros fill to the largest sizes."""
     arrays = [np.asarray(row) for row in rows]
     sizes = np.max([array.shape for array in arrays], axis=0)
     found = np.zeros((len(arrays), *sizes), arrays[0].dtype)
@@ -209,7 +209,7 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
     """Pads and joins questions.
 
     Args:
-        items: at least one, each with at least one token and one column.
+        items: at least one question, each with at least one token and one column.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
     held = Vocabulary()

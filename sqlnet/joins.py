@@ -1,10 +1,10 @@
-"""Joins between the tables of a database, and the least tree of them over some of its tables.
+"""Joins between the tables of a database, and the cheapest tree of them over some tables.
 
 A join comes from a declared foreign key or, if two tables have none, from names: a column called
 like another table's key, ``customer_id`` for the key of ``customers``, or, between tables that
 nothing else connects, one name in both. A guessed join costs more than a declared one.
 
-Several trees of equal cost are several readings of a question (a flight's source or destination
+Trees of equal cost are different readings of a question (a flight's source or destination
 airport); all are returned.
 
 Limit: the tree is exact for up to three tables; for more, it joins all of them by shortest paths to
@@ -23,7 +23,7 @@ from codegen.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 
-# Sums of a few of one kind never equal those of another.
+# Sums of a few of one kind never equal sums of another.
 _COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
 # Names that columns of unrelated tables share.
 _COMMON_WORDS = """
@@ -33,16 +33,16 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _MOST_ROOTS = 12  # tables tried as the middle of a tree
 _MOST_TREES = 8
-_MOST_SHARING = 8  # tables; a column name that more of them share connects none
+_MOST_SHARING = 8  # tables; a column name shared by more connects none
 
 
 class PlanError(CodegenError):
-    """A plan can't be written as one statement that means what it says."""
+    """Error for a plan that cannot be written as one statement with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Join:
-    """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns.
+    """A join of rows of ``child`` to one row of ``parent``: indices of tables and their columns.
 
     With the origin "same name", either row may belong to several of the other table.
     """
@@ -55,15 +55,15 @@ class Join:
 
     @property
     def cost(self) -> float:
-        """A tree's cost is the sum of its joins' costs."""
+        """Cost of the join; a tree's cost is the sum of its joins' costs."""
         return _COSTS[self.origin]
 
     def repeats(self, table: int) -> bool:
-        """Whether a row of one of its two tables may join several rows."""
+        """Returns True if a row of one of its two tables may join several rows."""
         return table == self.parent or self.origin == "same name"
 
     def other(self, table: int) -> int:
-        """The table at the other end."""
+        """Returns the table at the other end."""
         return self.parent if table == self.child else self.child
 
 
@@ -75,11 +75,11 @@ class Tree:
     joins: frozenset[Join] = frozenset()
 
     def of(self, table: int) -> list[Join]:
-        """The joins at a table, in a fixed order."""
+        """Returns the joins at a table, in a fixed order."""
         return sorted(join for join in self.joins if table in (join.child, join.parent))
 
     def behind(self, join: Join, table: int) -> frozenset[int]:
-        """The tables that ``table`` reaches through one of its joins."""
+        """Returns the tables that ``table`` reaches through one of its joins."""
         found, todo = {join.other(table)}, [(join.other(table), join)]
         while todo:
             here, via = todo.pop()
@@ -101,15 +101,15 @@ class JoinGraph:
         object.__setattr__(self, "joins", tuple(_joins_of(self.tables)))
 
     def key(self, table: int) -> int | None:
-        """The declared primary key, if it is one column."""
+        """Returns the declared primary key, if it is one column."""
         key = self.tables[table].primary_key
         return key[0] if len(key) == 1 else None
 
     def trees(self, required: Iterable[int]) -> list[Tree]:
-        """All trees of least cost over the required tables.
+        """Finds all trees of least cost over the required tables.
 
         Raises:
-            PlanError: if nothing connects them.
+            PlanError: if the tables cannot be connected.
         """
         wanted = sorted(set(required))
         if len(wanted) < 2:
@@ -166,7 +166,7 @@ class _Paths:
     last: Sequence[Sequence[Join]]
 
     def paths(self, end: int) -> list[frozenset[Join]]:
-        """The shortest paths to a table, up to ``_MOST_TREES``."""
+        """Returns the shortest paths to a table, up to ``_MOST_TREES``."""
         return list(islice(self._walk(end), _MOST_TREES))
 
     def _walk(self, end: int) -> Iterator[frozenset[Join]]:
@@ -201,7 +201,7 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
 
 
 def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
-    """The connected component of each table, as a number."""
+    """Numbers the connected component of each table."""
     part = list(range(count))
     for one, other in map(sorted, connected):
         old, new = part[other], part[one]
@@ -210,7 +210,7 @@ def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
 
 
 def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
-    """The joins that names suggest, by pair of tables."""
+    """Returns the joins that names suggest, by pair of tables."""
     named: dict[tuple[str, ...], list[tuple[int, int]]] = {}
     prefixed: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # stems of a table, and a last word
     for number, table in enumerate(tables):
@@ -237,7 +237,7 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
 
 
 def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
-    """Of two tables with the same key, it belongs to the one that it is named after."""
+    """Assigns a key that two tables share to the one that it is named after."""
     if len({join.parent for join in joins}) < 2:
         return joins
     key = tables[joins[0].child].columns[joins[0].child_columns[0]].name
@@ -246,7 +246,7 @@ def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
 
 
 def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
-    """Joins on the first column name that two tables share, unless the name is a common one."""
+    """Yields joins on the first uncommon column name that two tables share."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, table in enumerate(tables):
         for column, described in enumerate(table.columns):
@@ -273,7 +273,7 @@ def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
 
 
 def _named_key(table: Table) -> int | None:
-    """The primary key, or else the first column if it is named like one."""
+    """Returns the primary key, or else the first column if it is named like one."""
     if len(table.primary_key) == 1:
         return table.primary_key[0]
     refers = any(0 in key.columns for key in table.foreign_keys)

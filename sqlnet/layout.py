@@ -1,4 +1,4 @@
-"""What the two layouts of the network share: inputs and outputs, the loss, attention, spans.
+"""Parts shared by the network's two layouts: inputs, outputs, the loss, attention, spans.
 
 A layout is a network with the methods of :class:`Layout`; there are ``shared`` (the default,
 :mod:`codegen.sqlnet.shared`) and ``paper`` (:mod:`codegen.sqlnet.paper`).
@@ -45,7 +45,7 @@ class Targets(NamedTuple):
     """Gold slots of B questions; condition slots beyond a question's number are -1.
 
     ``select``, ``aggregate``, ``number``: [B]. ``columns``, ``operators``, ``starts``, ``ends``:
-    [B, MAX_CONDITIONS]; start and end are -1 too where the question does not hold the value.
+    [B, MAX_CONDITIONS]; start and end are also -1 if the question does not contain the value.
     """
 
     select: Tensor
@@ -58,38 +58,38 @@ class Targets(NamedTuple):
 
 
 class Layout(Protocol):
-    """A network that scores every slot of the sketch; ``states`` is what its ``encode`` gave."""
+    """A network that scores every slot of the sketch; ``states`` is its ``encode``'s result."""
 
     def encode(self, batch: Tensors, targets: Targets | None = None) -> Any:
-        """Encodes questions and columns; with targets, only what their loss needs."""
+        """Encodes questions and columns; with targets, only the parts that their loss needs."""
         ...
 
     def slots(self, states: Any) -> Outputs:
-        """The slots that depend on the question and the columns alone."""
+        """Scores the slots that depend on only the question and the columns."""
         ...
 
     def aggregates(self, states: Any) -> Tensor:
-        """Logits [B, C, aggregates], given that the column is selected."""
+        """Returns logits [B, C, aggregates], given that the column is selected."""
         ...
 
     def operators(self, states: Any) -> Tensor:
-        """Logits [B, C, operators], given that the column is in a condition."""
+        """Returns logits [B, C, operators], given that the column is in a condition."""
         ...
 
     def value_loss(self, states: Any, targets: Targets) -> dict[str, Tensor]:
-        """The loss of the values, by part: summed over conditions, averaged over questions."""
+        """Returns the loss of values, by part: summed over conditions, averaged over questions."""
         ...
 
     def values(
         self, states: Any, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[Span, ...]]]:
-        """The ``beam`` best values of K conditions a question.
+        """Returns the ``beam`` best values of K conditions per question.
 
         Args:
-            states: of B questions.
+            states: states of B questions.
             columns: [B, K] column indices.
             operators: [B, K] operator indices.
-            beam: how many values are wanted, at least 1.
+            beam: number of values, at least 1.
 
         Returns:
             B lists of K tuples, each best first and not empty.
@@ -100,10 +100,10 @@ class Layout(Protocol):
 def losses(
     model: Layout, states: Any, targets: Targets, column_mask: Tensor, alpha: float
 ) -> dict[str, Tensor]:
-    """The loss of each slot (section 3.4), with teacher forcing along the dependency graph.
+    """Computes each slot's loss (section 3.4), with teacher forcing along the dependency graph.
 
     Args:
-        column_mask: [B, C], which columns are real.
+        column_mask: [B, C], True for real columns.
         alpha: weight of the columns that are in a condition; 3 in the paper.
     """
     outputs = model.slots(states)
@@ -128,7 +128,7 @@ def losses(
 
 
 def slots_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy, summed over condition slots other than -1, averaged over questions."""
+    """Computes cross-entropy, summed over slots other than -1, averaged over questions."""
     total = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
     )
@@ -154,8 +154,8 @@ class BiLSTM(nn.Module):
     def forward(
         self, inputs: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Outputs [N, T, hidden], undefined beyond a row's length, and the last layer's final
-        states [N, hidden].
+        """Returns outputs [N, T, hidden], undefined beyond a row's length, and the last layer's
+        final states [N, hidden].
 
         Args:
             inputs: [N, T, width].
@@ -181,7 +181,7 @@ class BiLSTM(nn.Module):
         return outputs, torch.cat(last, dim=-1)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The final states [N, hidden]; many rows are run in groups of similar length."""
+        """Returns the final states [N, hidden]; runs many rows in groups of similar length."""
         if len(lengths) < _MANY:
             return self(inputs, lengths)[1]
         order = lengths.argsort(stable=True)
@@ -218,7 +218,7 @@ class RowDropout(nn.Module):
         self.rate = rate
 
     def forward(self, values: Tensor) -> Tensor:
-        """The values, some of them 0 in training."""
+        """Returns the values, some of them 0 in training."""
         if not self.training or not self.rate:
             return values
         keep = torch.rand(len(values), 1, values.shape[-1]) >= self.rate
@@ -226,20 +226,20 @@ class RowDropout(nn.Module):
 
 
 def attend(scores: Tensor, mask: Tensor, values: Tensor) -> Tensor:
-    """Means of ``values`` [B, L, d] with weights softmax(``scores`` [B, C, L]), where ``mask``."""
+    """Averages ``values`` [B, L, d] with weights softmax(``scores`` [B, C, L]), under ``mask``."""
     return scores.masked_fill(~mask[:, None], lowest(scores)).softmax(-1) @ values
 
 
 def pool(values: Tensor, score: nn.Linear, mask: Tensor) -> Tensor:
-    """The mean [B, d] of ``values`` [B, L, d], weighted by their own scores."""
+    """Returns the mean [B, d] of ``values`` [B, L, d], weighted by their own scores."""
     return attend(score(values).transpose(1, 2), mask, values).squeeze(1)
 
 
 def head(width: int, hidden: int, classes: int) -> nn.Sequential:
-    """U2 tanh(U1 x)."""
+    """Returns the layers of U2 tanh(U1 x)."""
     return nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, classes))
 
 
 def lowest(like: Tensor) -> float:
-    """The lowest finite number of a tensor's type, for masked logits."""
+    """Returns the lowest finite number of a tensor's type, for masked logits."""
     return torch.finfo(like.dtype).min

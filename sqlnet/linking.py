@@ -6,7 +6,7 @@ column's alias. Only common abbreviations are known; any other (``st_cd``) needs
 
 Values (:class:`Linker`): a question says "toronto raptors" or "two", the table "Toronto Raptors
 (NBA)" or 2. The value of each equality is looked up among the column's distinct values. This reads
-the table's content, which the WikiSQL leaderboard forbids; figures made with it say so.
+the table's content, which the WikiSQL leaderboard forbids; results made with it say so.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _COMMON = frozenset(re.findall(r"\w+", _ARTICLES))
 
 
 def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
-    """For each table, the weighted share of the question's words that its names contain.
+    """Returns the weighted fraction of the question's words in each table's names.
 
-    A word weighs log(1 + n / df), n being the tables and df those that have the word. Words of the
-    table's own name count again, times the share of the name that they make up: "downloads" means
+    A word weighs log(1 + n / df), for n tables, df of which have the word. Words of the
+    table's own name count again, times their fraction of the name: "downloads" means
     the table downloads rather than downloads_slices.
     """
     names = [{stem(word) for word in table.words} - _COMMON for table in tables]
@@ -71,13 +71,13 @@ _LONG = {short: [tuple(form.split()) for form in forms] for short, forms in _FOR
 
 
 def spelled_word(word: str) -> tuple[str, ...]:
-    """The long form of an abbreviation, if there is just one: first name for fname."""
+    """Returns an abbreviation's long form, if unambiguous: first name for fname."""
     forms = _LONG.get(word, ())
     return forms[0] if len(forms) == 1 and word not in ("cat", "mo") else (word,)
 
 
 def spelled_out(table: Table, question: str) -> Table:
-    """The table with aliases: long forms of abbreviations, and synonyms, that the question has."""
+    """Adds aliases to the table: abbreviations' long forms, and synonyms, in the question."""
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
     encoded = set(stems)
@@ -94,7 +94,7 @@ def spelled_out(table: Table, question: str) -> Table:
 
 
 def _synonym(named: Column | Table, stems: list[str]) -> str:
-    """The longest synonym in a question that lacks the name itself; "" if none."""
+    """Returns the longest synonym in a question without the name itself; "" if none."""
     held = [text for text in named.synonyms if _occurs_in(words_of(text), stems)]
     return max(held, key=len, default="") if not _occurs_in(named.words, stems) else ""
 
@@ -119,12 +119,12 @@ def _occurs_in(form: tuple[str, ...], stems: list[str]) -> bool:
 
 
 MOST_VALUES = 5000
-_LIKENESS = 0.85  # difflib's ratio above which two texts differ by a typo
+_LIKENESS = 0.85  # difflib's ratio above which two strings differ by a typo
 _WORD_LIKENESS = 0.75  # the same for each pair of words, if they have equally many
 _LIMITS = StatementLimits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
-_LONGEST_VALUE = 1000  # characters; no question quotes a longer one
+_LONGEST_VALUE = 1000  # characters; questions do not quote longer ones
 # Words of questions that are never taken for a value, though Many, Louisiana, is a city.
 _ASKING = """
     a all an and any are as at be by can did do does for from had has have how in is it list many me
@@ -139,7 +139,7 @@ _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A value in the question, and the column's value that it was taken for."""
+    """A value in the question, and the column's value that it was linked to."""
 
     column: str
     said: str
@@ -149,7 +149,7 @@ class Link:
 @dataclass(slots=True)
 class Held:
     """Distinct values read from a database, by (namespace, table, column); None for a column that
-    could not be read whole. ``folded``: the same in lower case. ``seconds``: what reading took, by
+    could not be read whole. ``folded``: the same in lower case. ``seconds``: reading times, by
     (namespace, table).
     """
 
@@ -160,10 +160,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Linker:
-    """Links values to those of one table; ``held`` caches what was read.
+    """Links values to a table's values; ``held`` caches those read.
 
     A column with more than ``MOST_VALUES`` values, or one that takes over a second to read, is not
-    linked, nor are further ones of a table after ``_MOST_SECONDS``.
+    linked, nor are other ones of a table after ``_MOST_SECONDS``.
     """
 
     database: Database
@@ -172,7 +172,7 @@ class Linker:
     _found: dict[Condition, str | None] = field(default_factory=dict)
 
     def link(self, query: Query) -> Query:
-        """The query, its values replaced by the table's where one is found."""
+        """Replaces a query's values by the table's, where found."""
         conditions = []
         for condition in query.conditions:
             value = self._nearest(condition)
@@ -180,14 +180,14 @@ class Linker:
         return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
-        """Whether a linked condition selects a row; None if only running it can tell."""
+        """Returns True if a linked condition selects a row; None if only running it can tell."""
         if not self._is_text_equality(condition) or self.values(condition.column) is None:
             return None
         return self._nearest(condition) is not None
 
     def mentioned(self, encoded: EncodedQuestion) -> dict[int, list[tuple[int, int]]]:
-        """The spans (first and last token) of the question that are cells, by column; without
-        those inside a longer one of the same column.
+        """Returns the spans (first and last token) of the question that are cells, by column,
+        without spans inside a longer one of the same column.
         """
         spans = {}
         for first in range(len(encoded.tokens)):
@@ -207,14 +207,14 @@ class Linker:
         return found
 
     def values(self, column: int) -> tuple[str, ...] | None:
-        """The distinct values of a column of texts or dates; None if not all could be read."""
+        """Returns a text or date column's distinct values; None if not all could be read."""
         key = self.table.namespace, self.table.name, column
         if key not in self.held.values:
             self.held.values[key] = self._read(column)
         return self.held.values[key]
 
     def folded(self, column: int) -> frozenset[str]:
-        """The distinct values of a column in lower case; none if not all could be read."""
+        """Returns a column's distinct values in lower case; none if not all could be read."""
         key = self.table.namespace, self.table.name, column
         if key not in self.held.folded:
             values = self.values(column) or ()
@@ -230,7 +230,7 @@ class Linker:
         statement = distinct_values(self.table, column, MOST_VALUES + 1, self.database.dialect)
         try:
             rows = self.database.execute(statement, _LIMITS)
-        except (DatabaseError, UnsafeSQLError):  # such as a view that calls what is not allowed
+        except (DatabaseError, UnsafeSQLError):  # such as a view that calls a forbidden function
             return None
         finally:
             self.held.seconds[of_table] = before + time.monotonic() - began
@@ -268,7 +268,7 @@ def _longest(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:
-    """The values that linking changed by more than case."""
+    """Returns the values that linking changed by more than case."""
     return tuple(
         Link(table.columns[old.column].name, old.value, new.value)
         for old, new in zip(before.conditions, after.conditions, strict=True)
@@ -277,7 +277,7 @@ def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:
 
 
 def nearest(value: str, values: Sequence[str]) -> str | None:
-    """Which of the values is meant, or None.
+    """Returns the value that is meant, or None.
 
     In this order: equal but for case; equal but for accents, punctuation and spaces; the same date;
     the only one with all its words; the most similar one, if it differs by a typo.
@@ -328,7 +328,7 @@ def _words_alike(wanted: Sequence[str], found: Sequence[str]) -> bool:
 
 
 def date_in(text: str) -> date | None:
-    """The date of a text such as 2021-05-03, May 3, 2021 or 3 May 2021; else None."""
+    """Parses the date of a string such as 2021-05-03, May 3, 2021 or 3 May 2021; else None."""
     bare = text.strip().lower()
     if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[ t]00:00(?::00)?)?", bare):
         year, month, day = map(int, found.groups())
@@ -345,7 +345,7 @@ def date_in(text: str) -> date | None:
 
 
 def month_number(word: str) -> int:
-    """1 to 12 for an English month or its abbreviation; else 0."""
+    """Returns 1 to 12 for an English month or its abbreviation; else 0."""
     return _MONTH_NUMBERS.get(word[:3], 0)
 
 
@@ -355,7 +355,7 @@ def _bare(text: str) -> str:
 
 
 def _texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Texts, and dates in ISO format."""
+    """Returns strings, and dates in ISO format."""
     values = (value for (value,) in rows)
     return [v.isoformat() if isinstance(v, date) else v for v in values if _is_text(v)]
 

@@ -26,7 +26,7 @@ LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """What builds a network: its layout, the width of its states, dropout in training."""
+    """Settings of a network: its layout, the width of its states, dropout in training."""
 
     layout: LayoutName = "shared"
     hidden: int = 200
@@ -40,17 +40,17 @@ class NetworkConfig:
         if self.hidden < 8 or self.hidden % 4:
             raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, at least 8.")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
+            raise ConfigError(f"dropout is {self.dropout}; it must be in [0, 1).")
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network and what is needed to use it.
+    """A network with its vocabulary.
 
     Attributes:
-        model: an ``nn.Module`` of one of the layouts.
-        words: its vocabulary; word i has row i + 1 of the vectors.
-        info: about its training: data, seed, figures.
+        model: ``nn.Module`` of one of the layouts.
+        words: the vocabulary; word i has row i + 1 of the vectors.
+        info: training information: data, seed, results.
     """
 
     model: Any
@@ -58,7 +58,7 @@ class Network:
     config: NetworkConfig
     info: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, int] = field(init=False)
-    vectors: torch.Tensor = field(init=False)  # [words + 1, width]; row 0 is of unknown words
+    vectors: torch.Tensor = field(init=False)  # [words + 1, width]; row 0 for unknown words
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
@@ -69,7 +69,7 @@ class Network:
 
     @classmethod
     def build(cls, config: NetworkConfig, vectors: WordVectors) -> Network:
-        """A network with random weights; the seed is torch's."""
+        """Creates a network with random weights; the seed is torch's."""
         rows = torch.from_numpy(vectors.matrix)
         matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
         model = _layout(config, matrix)
@@ -97,14 +97,14 @@ class Network:
         save_network(Path(path), self.model, self.words, row)
 
     def read(self, encoded: Sequence[EncodedQuestion], *, beam: int = 1) -> list[Slots]:
-        """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
+        """Returns the slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
         batch = collate([item.features for item in encoded], self.vocabulary)
         tables = [item.table for item in encoded]
         layout: Layout = self.model
         return slots(layout, batch, tables, beam=beam)
 
     def likeness(self, one: str, other: str) -> float:
-        """The cosine of two words' vectors; 0 for a word that has none."""
+        """Returns the cosine of two words' vectors; 0 for a word without one."""
         rows = [self.vocabulary.get(word, 0) for word in (one, other)]
         if not all(rows):
             return 0.0
@@ -113,7 +113,7 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """The number of trained weights."""
+        """Number of trained weights."""
         module: nn.Module = self.model
         return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
 
@@ -131,7 +131,7 @@ class WordVectors:
 
     @property
     def width(self) -> int:
-        """The length of one vector."""
+        """Length of one vector."""
         return self.matrix.shape[1]
 
 
@@ -139,7 +139,7 @@ def read_vectors(path: str | Path) -> WordVectors:
     """Reads vectors; of several for one word, the first.
 
     Raises:
-        InputError: if the file can't be read, or has an unknown format.
+        InputError: if the file is unreadable or has an unknown format.
     """
     path = Path(path)
     try:
@@ -153,11 +153,11 @@ def read_vectors(path: str | Path) -> WordVectors:
         raise cannot_read(path, error) from None
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} holds no word vectors ({error}).",
-            "Give an .npz with words and vectors, or GloVe's or word2vec's text form.",
+            f"{path} has no word vectors ({error}).",
+            "Pass an .npz with words and vectors, or GloVe's or word2vec's text form.",
         ) from None
     if matrix.ndim != 2 or len(words) != len(matrix) or not len(words):
-        raise InputError(f"{path} holds {len(words)} words and vectors of shape {matrix.shape}.")
+        raise InputError(f"{path} has {len(words)} words and vectors of shape {matrix.shape}.")
     rows: dict[str, int] = {}
     for number, word in enumerate(words):
         rows.setdefault(word.lower(), number)
@@ -165,7 +165,7 @@ def read_vectors(path: str | Path) -> WordVectors:
 
 
 def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> WordVectors:
-    """The vectors of the needed words, and of the file's first others up to ``most`` in all."""
+    """Selects the needed words' vectors, and the file's first others up to ``most`` in total."""
     wanted = set(needed)
     first = [i for i, word in enumerate(found.words) if word in wanted]
     others = [i for i, word in enumerate(found.words) if word not in wanted]
@@ -176,7 +176,7 @@ def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> Wo
 
 
 def random_vectors(words: Iterable[str], width: int, seed: int) -> WordVectors:
-    """Small random vectors, to be trained, if there is no file."""
+    """Returns small random vectors, to be trained, if there is no file."""
     held = tuple(dict.fromkeys(words))
     rng = np.random.default_rng(seed)
     return WordVectors(held, rng.normal(0, 0.3, (len(held), width)).astype(np.float32))

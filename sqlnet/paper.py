@@ -27,14 +27,14 @@ _MAX_STEPS = 26
 
 
 class Read(NamedTuple):
-    """What one module read: ``question`` [B, L + 2, d] with its borders, ``columns`` [B, C, d]."""
+    """Inputs of one module: ``question`` [B, L + 2, d] with borders, ``columns`` [B, C, d]."""
 
     question: Tensor
     columns: Tensor
 
 
 class States(NamedTuple):
-    """What each module read; masks [B, L + 2] and [B, C]; ``lengths`` [B] of the questions."""
+    """Inputs of each module; masks [B, L + 2] and [B, C]; ``lengths`` [B] of the questions."""
 
     read: dict[str, Read]
     question_mask: Tensor
@@ -53,16 +53,16 @@ class Module(nn.Module):
             self.attention = nn.Linear(hidden, hidden)
 
     def seen(self, read: Read, mask: Tensor) -> Tensor:
-        """E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
+        """Returns E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
         scores = read.columns @ self.attention(read.question).transpose(1, 2)
         return layout.attend(scores, mask, read.question)
 
 
 class PaperSQLNet(nn.Module):
-    """See the module, and :class:`codegen.sqlnet.layout.Layout` for the methods."""
+    """The paper's network; see :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
     def __init__(self, vectors: Tensor, hidden: int = 100, dropout: float = 0.3) -> None:
-        """``vectors``: [words + 1, width]; row 0, unknown words and the borders, is zero."""
+        """Builds the network; ``vectors``: [words + 1, width]; row 0 (unknown, borders) is zero."""
         super().__init__()
         self.word_width = vectors.shape[1]
         width = vectors.shape[1]
@@ -95,7 +95,7 @@ class PaperSQLNet(nn.Module):
         self.value_score = nn.Linear(hidden, 1)
 
     def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Encodes the inputs; see :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
         # Zero from <END> on: the padding's index 0 may be any word of the batch.
@@ -115,7 +115,7 @@ class PaperSQLNet(nn.Module):
     def _read_names(
         self, name: str, names: Tensor, batch: Tensors, targets: layout.Targets | None
     ) -> Tensor:
-        """A module's states of the columns: [B, C, d].
+        """Returns a module's states of the columns: [B, C, d].
 
         With targets, modules that score gold columns only skip the others, which stay zero.
         """
@@ -137,7 +137,7 @@ class PaperSQLNet(nn.Module):
         return hidden, self.number_cell(pooled).view(shape).transpose(0, 1).contiguous()
 
     def slots(self, states: States) -> layout.Outputs:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the slots; see :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select_score(torch.tanh(self._mixed("select", states))).squeeze(-1)
         where = self.where_score(torch.tanh(self._mixed("where", states))).squeeze(-1)
         number = layout.pool(
@@ -150,11 +150,11 @@ class PaperSQLNet(nn.Module):
         )
 
     def aggregates(self, states: States) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the aggregates; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.aggregate_head(self._seen("aggregate", states))
 
     def operators(self, states: States) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the operators; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator_head(self._mixed("operator", states))
 
     def _seen(self, name: str, states: States) -> Tensor:
@@ -164,12 +164,12 @@ class PaperSQLNet(nn.Module):
         return cast(Module, self.encoders[name])
 
     def _mixed(self, name: str, states: States) -> Tensor:
-        """U_q E_{Q|c} + U_c E_c: [B, C, d]."""
+        """Computes U_q E_{Q|c} + U_c E_c: [B, C, d]."""
         seen = self.of_question[name](self._seen(name, states))
         return seen + self.of_column[name](states.read[name].columns)
 
     def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
-        """A mean over each value's positions and <END>; see the layout."""
+        """Returns a mean over each value's positions and <END>; see the layout."""
         known = (targets.starts >= 0).nonzero(as_tuple=True)
         rows, columns, starts = known[0], targets.columns[known], targets.starts[known]
         lengths = (targets.ends[known] - starts + 1).clamp(max=_MAX_STEPS - 1)
@@ -192,7 +192,7 @@ class PaperSQLNet(nn.Module):
         inputs: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
+        """Computes scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
 
         Args:
             rows: [M], the question of each value.
@@ -214,7 +214,7 @@ class PaperSQLNet(nn.Module):
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[layout.Span, ...]]]:
-        """Greedy, as in the paper: one value per condition, whatever the beam."""
+        """Decodes greedily, as in the paper: one value per condition, regardless of the beam."""
         size, slots = columns.shape
         rows, columns = torch.arange(size).repeat_interleave(slots), columns.flatten()
         chosen = torch.zeros(len(rows), 1, dtype=torch.long)

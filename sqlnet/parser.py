@@ -1,4 +1,4 @@
-"""Questions to SQL: the model that ships with the package, or one of your own, on any database.
+"""Questions to SQL with the package's model or your own, on any database.
 
     parser = SQLNet.from_pretrained()
     schema = Schema.open("shop.db")
@@ -11,9 +11,9 @@ One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
 (:mod:`codegen.sqlnet.plan_decode`). No column can be invented, values are parameters, every
 statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
-An answer is given only if the query uses what the question says (:mod:`codegen.sqlnet.cues`) and
-the confidence (:mod:`codegen.sqlnet.trust`) is high enough; else the parse says what was not
-understood. Limit: the checks see words only; a question may need a join that no word shows.
+An answer is returned only if the query uses the question's information (:mod:`codegen.sqlnet.cues`)
+and the confidence (:mod:`codegen.sqlnet.trust`) is high enough; else the parse says what was not
+understood. Limit: the checks use only words; a question may need a join that no word shows.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _COUNT = AGGREGATES.index("COUNT")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A filled slot, in words, with the network's probability of it."""
+    """A filled slot in words, with its probability."""
 
     name: str
     content: str
@@ -80,9 +80,9 @@ class Reading:
 
     Attributes:
         query: the filled sketch; for several tables, a plan.
-        table: of the query; for a plan, of the first column shown.
+        table: table of the query; for a plan, of the first column shown.
         confidence: the network's probability of the whole query.
-        slots: its parts.
+        slots: the query's slots.
         links: values in the question that were taken for values in the table.
         sentence: the query in plain words.
         graph: the joins of a plan's database.
@@ -100,7 +100,7 @@ class Reading:
         """SQL text in one of sqlglot's dialects, with placeholders, and the values for them.
 
         Raises:
-            PlanError: if a plan can't be written as SQL.
+            PlanError: if a plan cannot be written as SQL.
         """
         if isinstance(self.query, Query):
             return to_sql(self.query, self.table, dialect)
@@ -110,17 +110,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """What was understood of a question.
+    """Interpretations of a question.
 
     Attributes:
         readings: best first, at least one.
-        confidence: that the answer is right; see :mod:`codegen.sqlnet.trust`.
-        doubts: why not to trust the best reading, most important first; empty if it may be trusted.
-        words: each content word of the question, and what it was taken for ("": unused).
-        signs: that the confidence was computed from.
-        notes: further remarks.
+        confidence: confidence that the answer is correct; see :mod:`codegen.sqlnet.trust`.
+        doubts: reasons not to trust the best reading, most important first; empty if trusted.
+        words: each content word of the question, and its interpretation ("": unused).
+        signs: inputs of the confidence.
+        notes: other remarks.
         rows: the best reading's result; None if it failed or was not run.
-        failure: why it failed.
+        failure: reason for the failure.
     """
 
     question: str
@@ -135,26 +135,26 @@ class Parse:
 
     @property
     def abstained(self) -> str:
-        """Why not to trust the best reading, in a sentence; "" if it may be trusted."""
+        """Reason not to trust the best reading, in a sentence; "" if it may be trusted."""
         return self.doubts[0].text if self.doubts else ""
 
     @property
     def best(self) -> Reading:
-        """The best reading."""
+        """Best reading."""
         return self.readings[0]
 
     @property
     def query(self) -> Query | QueryPlan:
-        """Of the best reading."""
+        """Query of the best reading."""
         return self.best.query
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Of the best reading."""
+        """Slots of the best reading."""
         return self.best.slots
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """Of the best reading; see :meth:`Reading.statement`."""
+        """Returns the best reading's statement; see :meth:`Reading.statement`."""
         return self.best.statement(dialect)
 
 
@@ -164,7 +164,7 @@ class SQLNet:
     def __init__(
         self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
     ) -> None:
-        """Takes a network for single tables; ``plans`` for several, by default the package's."""
+        """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
         self.network, self._plans = network, plans
         self.trust = trusted or trust.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
@@ -180,7 +180,7 @@ class SQLNet:
 
     @property
     def plans(self) -> PlanParser:
-        """Reads questions on several tables."""
+        """Parser of questions on several tables."""
         self._plans = self._plans or PlanParser.from_pretrained()
         return self._plans
 
@@ -198,14 +198,14 @@ class SQLNet:
         """Reads a question.
 
         Args:
-            question: in English; its first 200 tokens are read.
+            question: English question; its first 200 tokens are read.
             table: use only this table.
             execute: look up values in the schema's database, if it has one, and run up to a dozen
                 statements to choose a reading.
             min_confidence: abstain below it; by default the fitted threshold. 0 never abstains.
 
         Raises:
-            InputError: if the question is empty, or there is no such table.
+            InputError: if the question is empty, or the table is unknown.
             ConfigError: if an option is out of range.
         """
         database = schema.database if execute else None
@@ -297,7 +297,7 @@ class SQLNet:
         tables: Sequence[Table],
         is_read: bool,
     ) -> Asked:
-        """The question beside the query, with abbreviated names spelled out."""
+        """Pairs the question with the query, with abbreviated names spelled out."""
         table = spelled_out(encoded.table, encoded.text)
         others = tuple(other for other in tables if other.name != table.name)
         clauses = query.clauses(table, said)
@@ -334,7 +334,7 @@ class SQLNet:
         )
 
     def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
-        """Whether the question is English, and about the table."""
+        """Yields doubts if the question is not English, or not about the table."""
         table = spelled_out(encoded.table, encoded.text)
         names = {word for column in table.columns for word in column.words}
         words = [token.text.lower() for token in encoded.tokens]
@@ -347,7 +347,7 @@ class SQLNet:
 def _reading(
     encoded: EncodedQuestion, slots: decode.Slots, candidate: decode.ScoredQuery, said: Query
 ) -> Reading:
-    """A candidate in words; ``said`` is its query with the values as in the question."""
+    """Describes a candidate; ``said`` is its query with the question's values."""
     query, columns = candidate.query, encoded.table.columns
     found = decode.slot_probabilities(slots, candidate)
     filled = [
@@ -375,13 +375,13 @@ def _probability(log_probability: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a network made of a question, before it is judged.
+    """A network's result for a question, before the checks.
 
     Attributes:
-        parse: without confidence; its doubts hold whatever confidence is asked for.
-        asked: the question beside its best reading.
-        rival: the same for the second reading, if that is nearly as probable.
-        doubts: further ones, computed when they are needed.
+        parse: without confidence; its doubts apply regardless of the requested confidence.
+        asked: the question and its best reading.
+        rival: the same for the second reading, if that is nearly as likely.
+        doubts: other doubts, computed on demand.
     """
 
     parse: Parse
@@ -418,7 +418,7 @@ def _planned(
     if answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!")):
         notes.append(f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.")
     if database and _is_tied(answer, database, limits):
-        notes.append("Further rows have the same value as the last one shown.")
+        notes.append("More rows have the same value as the last one shown.")
     parse = Parse(
         question,
         readings,
@@ -439,7 +439,7 @@ def _planned(
 
 
 def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) -> bool:
-    """Whether the limit cuts off a row that is as high, or as low, as the last one shown."""
+    """Returns True if the limit cuts off a row tied with the last one shown."""
     plan, choice = answer.best.plan, answer.choice
     if not (choice.rows and plan.limit and plan.order) or len(choice.rows.rows) < plan.limit:
         return False
@@ -462,7 +462,7 @@ def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:
 
 
 def _said(answer: PlanAnswer, candidate: ScoredPlan) -> dict[str, str]:
-    """The question's wording of a plan's values, by the value in the database."""
+    """Returns the question's wording of a plan's values, by the value in the database."""
     found = {}
     for number in candidate.used:
         mention = answer.question.found[number]
@@ -493,7 +493,7 @@ def _plan_asked(
 
 
 def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
-    """For each word that is in no name of the database, the most similar name, if any."""
+    """Returns the most similar name for each word that is in no name of the database, if any."""
     names = [read.schema.words[number] for number in read.items]
     return {
         word: names[row.argmax()]
@@ -543,7 +543,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float, relinked: int) 
 
 
 def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:
-    """Whether the question is English, and about the database."""
+    """Yields doubts if the question is not English, or not about the database."""
     read = answer.question
     names = {word for item in read.items for word in read.schema.words[item]}
     yield from _foreign(read.words, names, vocabulary)
@@ -556,7 +556,7 @@ def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[D
 def _foreign(
     words: Sequence[str], names: Container[str], vocabulary: Container[str]
 ) -> Iterator[Doubt]:
-    """Whether most words are unknown."""
+    """Yields a doubt if most words are unknown."""
     known = [word in vocabulary or word in names for word in words if word.isalpha()]
     if known and sum(known) < len(known) / 2:
         text = "Most words of the question are unknown: the model reads English."
@@ -564,7 +564,7 @@ def _foreign(
 
 
 def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
-    """Texts in a plan that their column lacks."""
+    """Yields doubts for strings in a plan that their column lacks."""
     schema = answer.question.schema
     for item, value in strange_texts(answer.best.plan, answer.question):
         column = schema.tables[item.table].columns[item.column]
@@ -572,8 +572,8 @@ def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
 
 
 def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
-    """Tables in the query that the question does not mention though others could take their place:
-    what Ann bought is not what she reviewed.
+    """Yields doubts on unmentioned tables in the query that others could replace: what Ann
+    bought is not what she reviewed.
     """
     schema, plan = answer.question.schema, answer.best.plan
     try:
@@ -596,7 +596,7 @@ def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
 
 
 def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
-    """Whether tables are connected without one; a single table, whether another belongs to it."""
+    """Returns True if tables are connected without one, or another belongs to a single one."""
     if len(ends) == 1:
         found = (j for j in graph.joins if j.parent in ends and j.child not in {table, *ends})
         return next(found, None) is not None
@@ -621,14 +621,14 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
+        raise ConfigError(f"min_confidence is {min_confidence}; it must be in [0, 1].")
 
 
 def _sensible(
     found: Sequence[decode.ScoredQuery], encoded: EncodedQuestion
 ) -> list[decode.ScoredQuery]:
-    """The candidates, without aggregates of identifiers if there are others; COUNT counts rows,
-    unless the question asks for those with a value.
+    """Returns candidates, without aggregates of identifiers if there are others; COUNT counts
+    rows, unless the question means rows with a value.
     """
     columns = encoded.table.columns
     clauses = [candidate.query.clauses(encoded.table)[0] for candidate in found]
@@ -651,14 +651,14 @@ def _sensible(
 
 
 def _is_had(words: Sequence[str], question: str) -> bool:
-    """Whether a question asks for rows with a value: "with an email address"."""
+    """Returns True if a question means rows with a value: "with an email address"."""
     had = re.search(r"\b(?:have|has|had|having|with)\b((?: \w+){1,4})", question.lower())
     said = {stem(word) for word in had[1].split()} if had else set()
     return {stem(word) for word in words} <= said
 
 
 def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[Doubt]:
-    """Values that their column lacks, and cells in the question that the query does not use."""
+    """Yields missing values, and cells in the question that the query does not use."""
     if linker is None:
         return
     columns = encoded.table.columns
@@ -684,7 +684,7 @@ def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
 
 
 def _competes(asked: Asked, rival: Asked) -> bool:
-    """Whether another reading meets the question's cues, and names its words as well."""
+    """Returns True if another reading meets the question's cues, and names its words as well."""
     named = [trust.grounding(each)["select_named"] for each in (asked, rival)]
     return named[1] >= named[0] and not next(trust.doubts(rival), None)
 
@@ -692,7 +692,7 @@ def _competes(asked: Asked, rival: Asked) -> bool:
 def _differ(
     rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
 ) -> bool:
-    """Whether another reading gives another answer; True if nothing can be run."""
+    """Returns True if another reading has another answer, or if it cannot be run."""
     if database is None:
         return True
     try:
@@ -704,7 +704,7 @@ def _differ(
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:
-    """How many values of conditions also occur in other columns."""
+    """Counts values of conditions that also occur in other columns."""
     if linker is None:
         return 0
     columns = [c for c, column in enumerate(linker.table.columns) if column.type == "text"]
@@ -713,7 +713,7 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
 
 
 def _left(asked: Asked) -> Iterator[Doubt]:
-    """What the query leaves out."""
+    """Yields doubts on the question's words that the query omits."""
     if left := trust.words_left(asked):
         yield trust.not_understood(left)
     for name in trust.named_but_unused(asked):

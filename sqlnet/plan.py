@@ -1,4 +1,4 @@
-"""Query plans over several tables, and the SQL that follows from them by rules.
+"""Query plans over several tables, and the rules that turn them into SQL.
 
 A plan names tables, columns, tests, groups and an order, but neither FROM nor joins: these follow
 from the database's keys (:mod:`codegen.sqlnet.joins`), as in SemQL (Guo et al. 2019, arXiv
@@ -9,8 +9,8 @@ How a plan becomes SQL (:func:`to_statement`):
 
 - FROM is the cheapest tree of joins over all tables of the plan.
 - A list whose rows a join repeats is DISTINCT.
-- A sum or mean over rows that a join repeats takes each row once (EXISTS), or is refused.
-- "Never" is NOT EXISTS, so that NULLs do no harm; about values of the listed table itself (the
+- A sum or mean over rows that a join repeats counts each row once (EXISTS), or is rejected.
+- "Never" is NOT EXISTS, so that NULLs cause no errors; about values of the listed table itself (the
   countries that never won) it is EXCEPT.
 - A group by a name also groups by the primary key, if a join repeats the table's rows: two
   customers of one name stay two.
@@ -36,7 +36,7 @@ from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES, check_dialect,
 from codegen.sqlnet.words import number_of, words_of
 
 ROWS = -1
-"""As an item's column: the rows of its table."""
+"""Column number of an item that means its table's rows."""
 
 COUNT = AGGREGATES.index("COUNT")
 _SUMMING = (AGGREGATES.index("SUM"), AGGREGATES.index("AVG"))
@@ -59,7 +59,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An item in SELECT, under an aggregate of ``AGGREGATES``; ``distinct`` values of it.
+    """An item in SELECT, under an aggregate of ``AGGREGATES``; ``distinct``: distinct values.
 
     Rows without an aggregate mean all columns of their table.
     """
@@ -74,8 +74,8 @@ class PlanValue:
     """A value of a test.
 
     Attributes:
-        text: as in the question, or the cell that it was linked to.
-        start, end: of a period: its first day and the day after its last, in ISO format; else "".
+        text: text as in the question, or the cell that it was linked to.
+        start, end: a period's first day and the day after its last, in ISO format; else "".
     """
 
     text: str
@@ -88,7 +88,7 @@ class Test:
     """A condition; with an aggregate, on a group.
 
     Attributes:
-        item: what is compared.
+        item: the compared item.
         values: none for "is null", two for "between"; else alternatives ("=" any of them, "!=" none
             of them).
         aggregate: index into ``AGGREGATES``.
@@ -113,7 +113,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """A second block beside the first.
+    """A second block in addition to the first.
 
     Attributes:
         kind: ``never``: no row of ``tables`` that meets ``where`` belongs to a listed row.
@@ -121,9 +121,9 @@ class Companion:
             ``union``: the same list under ``where`` is subtracted or added. ``scalar``: ``item`` is
             compared by ``operator`` with its aggregate over the rows that meet ``where``; without
             an aggregate, "=" means one of their values.
-        tables: in it, beside those of its tests.
-        where: its tests, joined by AND.
-        item, operator, aggregate: of a ``scalar`` only.
+        tables: its tables, in addition to its tests' tables.
+        where: tests, joined by AND.
+        item, operator, aggregate: for ``scalar`` only.
     """
 
     kind: Kind
@@ -139,11 +139,11 @@ class QueryPlan:
     """A question on the tables of a :class:`~codegen.sqlnet.joins.JoinGraph`.
 
     Attributes:
-        select: at least one.
-        tables: beside those of the items below.
-        distinct: each row once.
+        select: selected items, at least one.
+        tables: tables in addition to those of the items below.
+        distinct: True returns each row once.
         where: tests on rows (WHERE) and, with an aggregate, on groups (HAVING).
-        any_of: join the tests on rows by OR.
+        any_of: True joins the tests on rows by OR.
         group: GROUP BY.
         order, limit: "the five cheapest" has both.
         companion: a second block.
@@ -172,23 +172,23 @@ class QueryPlan:
             yield self.companion.item
 
     def grouped(self) -> tuple[Item, ...]:
-        """``group``, or else the columns shown beside an aggregate."""
+        """``group``, or else the columns shown next to an aggregate."""
         order = [self.order] if self.order else []
         if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
             return self.group
         return tuple(shown.item for shown in self.select if not shown.aggregate)
 
     def to_row(self) -> dict[str, Any]:
-        """Its fields as JSON values; tables and columns by number."""
+        """Returns its fields as JSON values; tables and columns by number."""
         return asdict(self)
 
     def required(self) -> frozenset[int]:
-        """The tables of the first block."""
+        """Returns the tables of the first block."""
         return frozenset((*self.tables, *(item.table for item in self.items())))
 
 
 def label_columns(table: Table) -> list[int]:
-    """The columns by which people know a row: a name or title, or first and last name."""
+    """Returns the columns by which people know a row: a name or title, or first and last name."""
     found = [
         number
         for number, column in enumerate(table.columns)
@@ -199,7 +199,7 @@ def label_columns(table: Table) -> list[int]:
 
 
 def is_identifier(table: Table, column: int) -> bool:
-    """Whether a column identifies rows: it is never summed, averaged or compared by size."""
+    """Returns True if a column identifies rows: never summed, averaged or compared by size."""
     if column in table.primary_key or any(column in key.columns for key in table.foreign_keys):
         return True
     words = words_of(table.columns[column].name)
@@ -207,7 +207,7 @@ def is_identifier(table: Table, column: int) -> bool:
 
 
 def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> Statement:
-    """The statement of a plan.
+    """Builds the statement of a plan.
 
     Raises:
         PlanError: if the tables are not connected, or in several ways, or a join would repeat rows
@@ -221,10 +221,10 @@ def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> 
 
 
 def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] = ()) -> Tree:
-    """The cheapest tree; of several, the one that uses most of the ``keys``.
+    """Returns the cheapest tree; of several, the one that uses most of the ``keys``.
 
     Raises:
-        PlanError: naming two joins, if several trees remain.
+        PlanError: with two of the joins, if several trees remain.
     """
     found = graph.trees(required)
     if len(found) > 1:
@@ -258,7 +258,7 @@ class _Scope:
 
 @dataclass(slots=True)
 class _Writer:
-    """Builds one statement; parameters are collected in the order of the text."""
+    """Builds one statement; parameters are collected in text order."""
 
     graph: JoinGraph
     keys: frozenset[Item] = frozenset()
@@ -272,7 +272,7 @@ class _Writer:
         if companion is None or companion.kind in ("never", "scalar"):
             return self.block(plan)
         if plan.order or plan.limit is not None or plan.group:
-            raise PlanError(f"An order or groups can't be combined with {companion.kind!r} here.")
+            raise PlanError(f"An order or groups cannot be combined with {companion.kind!r} here.")
         if companion.kind != "union" and self._is_by_row(plan, companion):
             return self._by_row(plan, companion)
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
@@ -282,7 +282,7 @@ class _Writer:
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
     def _is_by_value(self, plan: QueryPlan, companion: Companion) -> bool:
-        """Whether "never" is about values of the listed table: countries without a gold medal."""
+        """Returns True if "never" is about values of the listed table: countries without gold."""
         listed = {selected.item.table for selected in plan.select}
         about = {*companion.tables, *(test.item.table for test in companion.where)}
         keys = {Item(table, key) for table in listed if (key := self.graph.key(table)) is not None}
@@ -291,7 +291,7 @@ class _Writer:
         return is_list and len(listed) == 1 and about == listed and not shown & keys
 
     def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
-        """Whether the plan lists rows of one table, and both blocks test other tables."""
+        """Returns True if the plan lists rows of one table, and both blocks test other tables."""
         listed = {selected.item.table for selected in plan.select}
         if len(listed) > 1 or any(s.aggregate for s in plan.select):
             return False
@@ -302,7 +302,7 @@ class _Writer:
         return self.graph.key(table) is not None and bool(others) and table not in tested | firsts
 
     def _by_row(self, plan: QueryPlan, companion: Companion) -> exp.Query:
-        """INTERSECT and EXCEPT of rows rather than their names, by EXISTS and NOT EXISTS."""
+        """Builds INTERSECT and EXCEPT of rows, not their names, by EXISTS and NOT EXISTS."""
         table = plan.select[0].item.table
         if companion.kind == "except":
             return self.block(replace(plan, companion=replace(companion, kind="never")))
@@ -314,7 +314,7 @@ class _Writer:
         return select.where(first, second)
 
     def block(self, plan: QueryPlan) -> exp.Select:
-        """One SELECT, with a companion that is a part of its WHERE."""
+        """Builds one SELECT, with a companion that is a part of its WHERE."""
         tree = the_tree(self.graph, plan.required(), self.keys)
         if split := self._repeated_aggregate(plan, tree):
             return split
@@ -341,7 +341,7 @@ class _Writer:
         return select if plan.limit is None else select.limit(plan.limit)
 
     def _select(self, plan: QueryPlan, tree: Tree, nested: bool) -> tuple[exp.Select, _Scope, Tree]:
-        """SELECT and FROM."""
+        """Builds SELECT and FROM."""
         bare = len(tree.tables) == 1 and not nested
         scope = _Scope({t: self.graph.tables[t].name for t in tree.tables}, bare)
         shown = [self._aggregated(s, scope, tree, plan.group) for s in plan.select]
@@ -354,7 +354,7 @@ class _Writer:
         if plan.group or any(part.aggregate for part in (*plan.select, *plan.where)):
             return False
         if plan.order and plan.order.item not in [s.item for s in plan.select]:
-            return False  # most engines order distinct rows by what they show alone
+            return False  # most engines order distinct rows only by shown columns
         listed = {s.item.table for s in plan.select}
         return is_repeated(listed, tree)
 
@@ -404,7 +404,7 @@ class _Writer:
                 table = None if scope.bare else exp.to_identifier(scope.names[item.table], True)
                 return exp.Column(this=exp.Star(), table=table)
             if aggregate != COUNT:
-                raise PlanError("Only the number of a table's rows can be asked for.")
+                raise PlanError("Only COUNT applies to a table's rows.")
             if not (selected.distinct or repeated):
                 return exp.Count(this=exp.Star())
             return exp.Count(this=exp.Distinct(expressions=[self._key(item.table, scope)]))
@@ -431,7 +431,7 @@ class _Writer:
         return self._column(Item(table, key), scope)
 
     def _groups(self, plan: QueryPlan, tree: Tree) -> list[Item]:
-        """The columns of GROUP BY; a name brings its row's key where a join repeats the row."""
+        """Returns the columns of GROUP BY; a name adds its row's key if a join repeats the row."""
         groups: list[Item] = []
         plain = [s.item for s in plan.select if not s.aggregate]
         for item in plan.grouped():
@@ -440,7 +440,7 @@ class _Writer:
             if key is not None and is_label and is_repeated({item.table}, tree):
                 groups.append(Item(item.table, key))
             groups.append(item)
-        # Except in SQLite, all shown columns must be grouped; beside a row's key that is harmless.
+        # Except in SQLite, all shown columns must be grouped; next to a row's key that is harmless.
         return list(dict.fromkeys([*groups, *plain])) if groups else []
 
     def _test(self, test: Test, scope: _Scope, tree: Tree) -> exp.Expr:
@@ -450,7 +450,7 @@ class _Writer:
             is_number = True
         else:
             if test.item.column == ROWS:
-                raise PlanError("Rows can't be compared with a value.")
+                raise PlanError("Rows cannot be compared with a value.")
             left = self._column(test.item, scope)
             is_number = table.columns[test.item.column].type == "real"
         return self._compared(test, left, is_number)
@@ -491,7 +491,7 @@ class _Writer:
             if not is_number:
                 left = exp.cast(left, exp.DataType.Type.DOUBLE)
             return kind(this=left, expression=self._mark(number))
-        if number is not None:  # a column of texts may hold numbers, such as SQLite's booleans
+        if number is not None:  # a text column may contain numbers, such as SQLite's booleans
             left = exp.cast(left, exp.DataType.Type.TEXT)
         right = exp.Lower(this=self._mark(value.text))
         return kind(this=exp.Lower(this=left), expression=right)
@@ -510,7 +510,7 @@ class _Writer:
             "<=": (exp.LT, value.end),
         }
         if operator not in bounds:
-            raise PlanError(f"A period can't be compared by {operator!r}.")
+            raise PlanError(f"A period cannot be compared by {operator!r}.")
         kind, bound = bounds[operator]
         return kind(this=left, expression=self._mark(bound))
 
@@ -547,8 +547,8 @@ class _Writer:
         where: Sequence[Test],
         any_of: bool,
     ) -> exp.Expr:
-        """EXISTS: a row of ``tables`` that meets ``where`` and belongs to a row of the nearest of
-        the outer tables ``anchors``.
+        """Builds EXISTS: a row of ``tables`` that meets ``where`` and belongs to a row of the
+        nearest of the outer tables ``anchors``.
         """
         wanted = {*tables, *(test.item.table for test in where)}
         _, _, anchor = min(
@@ -589,7 +589,7 @@ class _Writer:
                 return name
 
     def _repeated_aggregate(self, plan: QueryPlan, tree: Tree) -> exp.Select | None:
-        """A sum, mean or count of a column whose rows a join repeats, over each row once."""
+        """Builds a sum, mean or count over each row once, for a column with repeated rows."""
         listed = {selected.item.table for selected in plan.select}
         if plan.group or plan.companion or plan.order or len(listed) > 1:
             return None
@@ -616,7 +616,7 @@ def _any_or_all(tests: list[exp.Expr], any_of: bool) -> list[exp.Expr]:
 
 
 def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int] = frozenset()) -> bool:
-    """Whether a join repeats the rows of the listed tables.
+    """Returns True if a join repeats the rows of the listed tables.
 
     Joins from them, or from their parents, to a child do, unless they lead to a ``fixed`` table,
     whose group the row then belongs to.

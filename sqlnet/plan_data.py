@@ -1,7 +1,7 @@
-"""Questions with gold SQL as questions with plans, from data sets in Spider's form.
+"""Questions with plans, converted from datasets in Spider's form with gold SQL.
 
 A line of a question file is ``{"db_id", "question", "query"}`` (Yu et al. 2018, arXiv 1809.08887);
-the databases are SQLite files. A gold query is parsed into a plan, which is kept only if it gives
+the databases are SQLite files. A gold query is parsed into a plan, which is kept only if it returns
 the gold result on the database; the others are counted by reason.
 """
 
@@ -53,7 +53,7 @@ _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
 
 
 class OutsideError(Exception):
-    """No plan can express a query; the message says what kind of part it has."""
+    """Error for a query that no plan can express; the message names the unsupported part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
     """Reads a JSONL file of questions, packed with gzip or not.
 
     Raises:
-        InputError: naming the line that is not a question.
+        InputError: with the line that is not a question.
     """
     found = []
     for where, row in read_rows(path):
@@ -95,9 +95,9 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
 
 
 def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase | None:
-    """Opens ``<db_id>.sqlite`` of the first folder that has it; None if none does.
+    """Opens ``<db_id>.sqlite`` of the first folder that has it; None if absent.
 
-    It is opened in this process, since a data set runs some ten thousand statements.
+    It is opened in this process, since a dataset runs some ten thousand statements.
     """
     name = plain_name(f"{db_id}.sqlite", "db_id")
     for folder in folders:
@@ -108,7 +108,7 @@ def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase |
 
 @dataclass(frozen=True, slots=True)
 class PlannedQuestion:
-    """A question on the database ``db_id`` with its plan, and where it comes from."""
+    """A question on the database ``db_id`` with its plan and source."""
 
     db_id: str
     question: str
@@ -117,31 +117,31 @@ class PlannedQuestion:
 
 
 def write_planned(path: str | Path, planned: Iterable[PlannedQuestion]) -> None:
-    """Writes questions with plans, a JSON object a line."""
+    """Writes questions with plans, one JSON object per line."""
     write_atomic(Path(path), "".join(json.dumps(asdict(one)) + "\n" for one in planned))
 
 
 def read_planned(path: str | Path) -> list[PlannedQuestion]:
-    """Reads what :func:`write_planned` wrote.
+    """Reads the output of :func:`write_planned`.
 
     Raises:
-        InputError: if it can't be read, or a line is not a question with a plan.
+        InputError: if it is unreadable, or a line is not a question with a plan.
     """
     found = []
     for where, row in read_rows(path):
         try:
             found.append(conform(PlannedQuestion, row))
         except ValueError as error:
-            raise InputError(f"{where} is damaged: {error}.") from None
+            raise InputError(f"{where} is corrupt: {error}.") from None
     return found
 
 
 def planned_gold(
     golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
 ) -> tuple[list[PlannedQuestion], Counter[str]]:
-    """The gold questions that have a plan, and the number of others by reason.
+    """Returns the gold questions that have a plan, and the number of others by reason.
 
-    ``folders`` hold the SQLite files.
+    ``folders`` contain the SQLite files.
     """
     found: list[PlannedQuestion] = []
     left: Counter[str] = Counter()
@@ -168,7 +168,7 @@ def planned_gold(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What :func:`prepare` wrote.
+    """Result of :func:`prepare`.
 
     Attributes:
         sources: source -> number of training questions.
@@ -194,20 +194,20 @@ def prepare(
         held_out: fraction of the gold questions, by whole databases, to hold out of training.
 
     Raises:
-        InputError: if there are no gold questions, none has a plan, or ``out`` has other files by
+        InputError: if there are no gold questions, none has a plan, or ``out`` has other files with
             these names.
     """
     if not golds:
-        raise InputError("There are no questions.", "Give a file with at least one.")
+        raise InputError("No questions to prepare.", "Pass a file with at least one.")
     out = Path(out)
     for name in ("held_out.jsonl", "plans.jsonl"):
         try:
-            read_planned(out / name)  # an earlier run's may be replaced
+            read_planned(out / name)  # an earlier run's files may be replaced
         except InputError:
             refuse_foreign(out, name)
     for folder in folders:
         if not Path(folder).is_dir():
-            raise InputError(f"{folder} is not a directory.", "Give the databases' directory.")
+            raise InputError(f"{folder} is not a directory.", "Pass the databases' directory.")
     planned, left = planned_gold(golds, folders)
     counts = Counter(gold.db_id for gold in golds)
     held: set[str] = set()
@@ -230,7 +230,7 @@ def prepare(
 
 
 def without_distinct(query: str) -> str:
-    """A statement without DISTINCT, which Spider's official execution accuracy ignores."""
+    """Removes DISTINCT, which Spider's official execution accuracy ignores."""
     return re.sub(r"(?i)\bdistinct\b", " ", query)
 
 
@@ -241,7 +241,7 @@ def run_rows(
     *,
     keep_distinct: bool = False,
 ) -> list[tuple[Any, ...]] | None:
-    """A statement's rows, DISTINCT ignored unless ``keep_distinct``; None if it fails."""
+    """Returns a statement's rows, DISTINCT ignored unless ``keep_distinct``; None if it fails."""
     try:
         text = text if keep_distinct else without_distinct(text)
         statement = Statement(text, tuple(parameters))
@@ -251,10 +251,10 @@ def run_rows(
 
 
 def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> QueryPlan:
-    """The plan of a gold query, checked to give the gold result.
+    """Returns the plan of a gold query, checked to return the gold result.
 
     Raises:
-        OutsideError: if there is none.
+        OutsideError: if no plan returns it.
     """
     plan = plan_of(gold.query, graph)
     wanted = run_rows(database, gold.query)
@@ -276,7 +276,7 @@ def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> Query
 
 
 def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
-    """The plan of a gold query, with the query's own groups.
+    """Parses a gold query into a plan with the query's own groups.
 
     Raises:
         OutsideError: if no plan can express it.
@@ -294,8 +294,8 @@ def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
 
 
 def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryPlan | None:
-    """The plan without groups that the rules of :mod:`codegen.sqlnet.plan` infer, or else with
-    them, whichever gives the gold result; None if neither does.
+    """Returns the plan without groups that the rules of :mod:`codegen.sqlnet.plan` infer, or else
+    with them, whichever returns the gold result; None if neither does.
     """
     is_shown = any(not s.aggregate for s in plan.select)
     inferred = replace(plan, group=()) if is_shown else plan
@@ -304,14 +304,14 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
 
 @dataclass(slots=True)
 class _Names:
-    """The tables by their names in one block, and the columns that its joins use."""
+    """The tables by their names in one block, and the columns used by its joins."""
 
     tables: dict[str, int]
     keys: set[Item] = field(default_factory=set)
 
 
 class _Reader:
-    """Reads the statements of one database."""
+    """Parses the statements of one database."""
 
     def __init__(self, graph: JoinGraph) -> None:
         self.graph = graph
@@ -347,11 +347,11 @@ class _Reader:
         return same and self._joined(one.item, other.item)
 
     def _joined(self, one: Item, other: Item) -> bool:
-        """Whether two columns hold the same keys."""
+        """Returns True if two columns contain the same keys."""
         return self._root(one) == self._root(other)
 
     def _root(self, item: Item) -> Item:
-        """The key that a foreign key refers to, or the column itself."""
+        """Returns the key that a foreign key refers to, or the column itself."""
         for _ in range(4):
             item = self._referred.get(item, item)
         return item
@@ -428,7 +428,7 @@ class _Reader:
         return Selected(self._item(part, names), aggregate, distinct)
 
     def _rows_of(self, star: exp.Expr, names: _Names) -> int:
-        """The table whose rows a star counts: the one that no join repeats."""
+        """Returns the table whose rows a star counts: the one that no join repeats."""
         if isinstance(star, exp.Column) and star.table.lower() in names.tables:
             return names.tables[star.table.lower()]
         tables = list(names.tables.values())
@@ -484,7 +484,7 @@ class _Reader:
         )
 
     def _merged(self, tests: Sequence[Test]) -> tuple[Test, ...]:
-        """Alternatives of one column as one test."""
+        """Merges alternatives of one column into one test."""
         items = {(test.item, test.aggregate, test.operator) for test in tests}
         if len(items) == 1 and len(tests) > 1 and tests[0].operator in ("=", "contains"):
             values = tuple(value for test in tests for value in test.values)
@@ -528,7 +528,7 @@ class _Reader:
         return Test(chosen.item, operator, (_literal(right),), chosen.aggregate)
 
     def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
-        """A test against a query: a companion, or for IN along a key, part of this block."""
+        """Reads a test against a query: a companion, or for IN along a key, part of this block."""
         if plan.companion:
             raise OutsideError("two nested queries")
         negated = isinstance(part, exp.Not)
@@ -575,7 +575,7 @@ def _flattened(part: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
 
 
 def _joined_ranges(tests: Sequence[Test]) -> list[Test]:
-    """A lower and an upper bound of one column as one range."""
+    """Joins a lower and an upper bound of one column into one range."""
     found = list(tests)
     for low in tests:
         for high in tests:
@@ -593,13 +593,13 @@ def _literal(part: exp.Expr) -> PlanValue:
         return PlanValue(part.name)
     if isinstance(part, exp.Neg) and isinstance(part.this, exp.Literal):
         return PlanValue(f"-{part.this.name}")
-    if isinstance(part, exp.Column) and not part.table:  # SQLite takes "text" for a text
+    if isinstance(part, exp.Column) and not part.table:  # SQLite reads "text" as a string
         return PlanValue(part.name)
     raise OutsideError(f"a value ({type(part).__name__})")
 
 
 def _pattern(text: str, negated: bool) -> tuple[str, str]:
-    """An operator of a plan and the text of a LIKE pattern."""
+    """Returns a plan's operator and the text of a LIKE pattern."""
     bare = text.strip("%")
     if "%" in bare or "_" in bare or not bare:
         raise OutsideError("a pattern")

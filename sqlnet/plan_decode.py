@@ -1,9 +1,9 @@
-"""From a plan network's scores to the most probable plans, and a choice by running them.
+"""Decoding of a plan network's scores to the most likely plans, and execution guidance.
 
 Each group of slots has a short list of ways to fill it, with log-probabilities; the plans are the
-best combinations. Classes that types exclude (a sum of texts, a mean of keys) are masked.
+best combinations. Classes that types exclude (a sum of text, a mean of keys) are masked.
 Execution guidance (Wang et al. 2018, arXiv 1807.03100): a plan that fails loses to one that runs;
-an empty answer, or a text that its column lacks, costs a little.
+an empty answer, or a string that its column lacks, costs a little.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ MOST_PLANS = 8
 _SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
 _USED_TWICE = -3.0  # log-probability of a value that two tests use
 _UNUSED = -1.5  # log-probability of a value in the question that no test uses
-_POOL = 3  # times as many plans are compared as are returned
+_POOL = 3  # ratio of compared to returned plans
 _EMPTY = -1.5  # log-probability of an empty answer
-_NO_CELL = -2.0  # log-probability of a text that is not a cell
+_NO_CELL = -2.0  # log-probability of a string that is not a cell
 _OUT = -1e4
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 
@@ -66,11 +66,11 @@ class _Way(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ScoredPlan:
-    """A plan with its log-probability and that of each group of slots.
+    """A plan with its log-probability, in total and per group of slots.
 
     Attributes:
         slots: ``select``, ``where``, ``group``, ``order``, ``companion``, ``tables``, ``flags``.
-        used: the mentions that are its values or limit, by number.
+        used: numbers of the mentions that are its values or limit.
     """
 
     plan: QueryPlan
@@ -87,8 +87,8 @@ class PlanChoice:
         number: its index among the candidates.
         statement: its SQL; None if no plan could be written as SQL.
         rows: its result; None if it failed or was not run.
-        failure: why it failed.
-        log_probability: with the penalties of execution.
+        failure: reason for the failure.
+        log_probability: log-probability including the penalties of execution.
     """
 
     number: int
@@ -101,9 +101,9 @@ class PlanChoice:
 def plan_candidates(
     question: PlanQuestion, scores: Mapping[str, np.ndarray], most: int = MOST_PLANS
 ) -> list[ScoredPlan]:
-    """The ``most`` most probable plans, at least one, best first.
+    """Returns the ``most`` most likely plans, at least one, best first.
 
-    ``scores`` are those of :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
+    ``scores``: from :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
     """
     return _Decoder(question, scores).plans(most)
 
@@ -115,7 +115,7 @@ def choose_plan(
     limits: StatementLimits,
     dialect: str = "sqlite",
 ) -> PlanChoice:
-    """The best plan after running; without a database, the first that can be written as SQL."""
+    """Returns the best plan after running; without a database, the first expressible in SQL."""
     best: PlanChoice | None = None
     failed: PlanChoice | None = None
     for number, candidate in enumerate(candidates):
@@ -139,12 +139,12 @@ def choose_plan(
         if best is None or score > best.log_probability:
             best = PlanChoice(number, statement, rows, "", score)
     found = best or failed
-    assert found is not None  # there is at least one candidate
+    assert found is not None  # candidates are not empty
     return found
 
 
 def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
-    """The texts that a plan compares with a column that is known not to hold them."""
+    """Yields strings that a plan compares with a column known not to contain them."""
     tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
     for test in tests:
         item = test.item
@@ -211,7 +211,7 @@ class _Decoder:
         return replace(plan, tables=extra, keys=tuple(sorted(self._likeliest.values())))
 
     def _unused(self, used: Sequence[int]) -> int:
-        """How many certain values share no token with a used one."""
+        """Counts the certain values that share no token with a used one."""
         found = self.question.found
         taken = {token for n in used for token in range(found[n].first, found[n].last + 1)}
         return sum(
@@ -219,10 +219,8 @@ class _Decoder:
             for mention in found
         )
 
-    # -- slots
-
     def _allowed(self, name: str) -> np.ndarray:
-        """[items, classes] bool: the classes that types allow."""
+        """Returns the classes that types allow, bool [items, classes]."""
         allowed = np.zeros((len(self.items), plan_network.ITEM_HEADS.get(name, 1)), bool)
         for place, item in enumerate(self.items):
             if item.column == ROWS:
@@ -244,7 +242,7 @@ class _Decoder:
         return allowed
 
     def _members(self, name: str, most: int) -> list[tuple[float, int, int]]:
-        """The most probable members (probability, item, class) of a set."""
+        """Returns the most likely members (probability, item, class) of a set."""
         logits = np.where(self._allowed(name), self.scores[name], _OUT)
         chances = np.exp(_log_softmax(logits.ravel()))
         order = np.argsort(-chances, kind="stable")[:most]
@@ -256,7 +254,7 @@ class _Decoder:
         ]
 
     def _sets(self, name: str, count: str, first: int) -> list[_Way[tuple[tuple[int, int], ...]]]:
-        """The best sets of (item, class), for each likely number of members."""
+        """Returns the best sets of (item, class), for each likely number of members."""
         members = self._members(name, 7)
         found: list[_Way[tuple[tuple[int, int], ...]]] = []
         for number, chance in enumerate(self.whole[count], first):
@@ -273,7 +271,7 @@ class _Decoder:
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
             select = tuple(self._selected(place, kind) for place, kind in chosen)
             found.append(_Way(select, way.score))
-        if not found:  # more columns are wanted than there are likely ones
+        if not found:  # fewer columns are likely than requested
             ((chance, place, kind),) = self._members("select", 1)
             return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
@@ -283,7 +281,7 @@ class _Decoder:
         return Selected(self.items[place], COUNT if distinct else kind, distinct)
 
     def _said_at(self, place: int) -> int:
-        """The first token that names an item; the number of tokens if none does."""
+        """Returns the first token that names an item; the number of tokens if none does."""
         length = len(self.question.words)
         base = length + len(self.question.found)
         names = np.uint32(0b101000000)  # named_whole, named_part
@@ -306,7 +304,7 @@ class _Decoder:
     def _tests(
         self, place: int, aggregate: int, operator: str, value: str, other: str
     ) -> list[_Way[Test]]:
-        """Ways to compare an item."""
+        """Returns ways to compare an item."""
         item = self.items[place]
         operators = _log_softmax(self.scores[operator][place])
         found: list[_Way[Test]] = []
@@ -334,7 +332,7 @@ class _Decoder:
     def _pairs(
         self, item: Item, aggregate: int, operator: str, score: float, sums: np.ndarray
     ) -> Iterator[_Way[Test]]:
-        """The best pair of values for "between" or "= either", by the sums of their scores."""
+        """Returns the best pair of values for "between" or "= either", by the sum of scores."""
         np.fill_diagonal(sums, 2 * _OUT)
         one, two = np.unravel_index(int(np.argmax(sums)), sums.shape)
         if sums[one, two] < _OUT:
@@ -355,7 +353,7 @@ class _Decoder:
         return mention.value_for(place, table, place in self.schema.dates)
 
     def _fits(self, item: Item, aggregate: int, operator: str, mention: Mention) -> bool:
-        """Whether a mention can be the value of a test."""
+        """Returns True if a mention can be the value of a test."""
         if aggregate or item.column == ROWS:
             return mention.number is not None
         if self.schema.is_real(item):
@@ -448,7 +446,7 @@ class _Decoder:
         return found[:2] or [_Way((), 0.0)]
 
     def _tables(self) -> list[_Way[tuple[int, ...]]]:
-        """The tables that take part: the likely ones, and with an uncertain one flipped."""
+        """Returns sets of tables: the likely ones, and with an uncertain one flipped."""
         logits = self.scores["takes_part"][: self.question.tables, 0].astype(float)
         yes = logits > 0
         score = -float(np.logaddexp(0, -np.abs(logits)).sum())
@@ -473,7 +471,7 @@ class _Decoder:
         return _best(found, 3)
 
     def _joined(self, plan: QueryPlan) -> list[_Way[QueryPlan]]:
-        """The plan, once for each way to join its tables."""
+        """Returns the plan, once for each way to join its tables."""
         try:
             trees = self.schema.graph.trees(plan.required())
         except PlanError:
@@ -497,7 +495,7 @@ class _Decoder:
         return sum(self._key_scores.get(end, _OUT) for end in ends)
 
     def _keys(self) -> dict[frozenset[int], Item]:
-        """The foreign key of the likeliest join between each two tables."""
+        """Returns the foreign key of the likeliest join between each two tables."""
         best: dict[frozenset[int], Join] = {}
         for join in self.schema.graph.joins:
             pair = frozenset((join.child, join.parent))
@@ -529,7 +527,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 def _products(
     ways: Sequence[Sequence[_Way[Any]]], most: int = 200
 ) -> Iterator[tuple[float, list[_Way[Any]]]]:
-    """Combinations of one way from each sorted list, best sum first."""
+    """Yields combinations of one way from each sorted list, best sum first."""
     if not all(ways):
         return
     first = (0,) * len(ways)
@@ -557,11 +555,11 @@ DEFAULT_PLAN_MODEL = Path(__file__).parent / "weights" / "plans"
 
 @dataclass(frozen=True, slots=True)
 class PlanAnswer:
-    """What was understood of a question.
+    """Interpretations of a question.
 
     Attributes:
-        candidates: the most probable plans, best first.
-        choice: the one that execution chose.
+        candidates: the most likely plans, best first.
+        choice: the plan that execution chose.
     """
 
     question: PlanQuestion
@@ -575,12 +573,12 @@ class PlanAnswer:
 
     @property
     def statement(self) -> Statement | None:
-        """Its SQL; None if the plan can't be written as SQL."""
+        """SQL of the chosen plan; None if it cannot be written as SQL."""
         return self.choice.statement
 
     @property
     def rows(self) -> Rows | None:
-        """Its result; None if it failed or was not run."""
+        """Result of the chosen plan; None if it failed or was not run."""
         return self.choice.rows
 
 
@@ -597,12 +595,12 @@ class PlanParser:
         """Loads a directory that ``codegen sqlnet train-plans`` made, by default the package's.
 
         Raises:
-            ModelError: if it holds no plan network, or a damaged one.
+            ModelError: if the directory has no plan network, or a corrupt one.
         """
         return cls(plan_network.PlanNetwork.load(DEFAULT_PLAN_MODEL if path is None else path))
 
     def linked(self, schema: Schema) -> LinkedSchema:
-        """The schema with its index of cells, which is built once per database."""
+        """Returns the schema with its index of cells, which is built once per database."""
         database = schema.database
         found = self._linked.get(database) if database else self._bare
         if found is None or found.tables != schema.tables:
@@ -625,7 +623,7 @@ class PlanParser:
         """Reads a question.
 
         Args:
-            question: in English; its first 80 tokens are read.
+            question: English question; its first 80 tokens are read.
             execute: look up values and run candidates, if the schema has a database.
             today: the day that "last month" refers to; by default the clock's.
 

@@ -1,4 +1,4 @@
-"""Links a question to the tables of a database and makes the plan network's input.
+"""Links a question to the tables of a database and builds the plan network's input.
 
 The sequence is [tokens of the question; mentions; tables; columns]. A mention is a span of the
 question that may be a value: a number, a period of time, a quotation, a run of capitals, or a cell
@@ -27,7 +27,7 @@ from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokeni
 
 MAX_PLAN_TOKENS = 80  # per question; the rest is ignored
 MAX_MENTIONS = 12
-MAX_TABLES, MAX_COLUMNS = 14, 140  # that the network reads, chosen by a ranking
+MAX_TABLES, MAX_COLUMNS = 14, 140  # read by the network, chosen by a ranking
 _LONGEST_CELL = 60  # characters
 _LONGEST_MENTION = 8  # tokens
 _FEW = 10  # distinct values of a categorical column
@@ -62,9 +62,9 @@ class Mention:
 
     Attributes:
         first, last: tokens.
-        text: as in the question, without quotes.
-        signs: of ``MENTION_SIGNS``.
-        start, end: of a period, as in :class:`~codegen.sqlnet.plan.PlanValue`.
+        text: text as in the question, without quotes.
+        signs: flags from ``MENTION_SIGNS``.
+        start, end: bounds of a period, as in :class:`~codegen.sqlnet.plan.PlanValue`.
         cells: column that has it as a cell -> the cell's text.
     """
 
@@ -78,19 +78,19 @@ class Mention:
 
     @property
     def number(self) -> float | None:
-        """Its number, if it is one."""
+        """The mention as a number, if it is one."""
         found = number_of(self.text)
         return number_in_words(self.text) if found is None else found
 
     @property
     def is_certain(self) -> bool:
-        """Whether it must be a value: quoted, in digits, or a capitalized cell."""
+        """True if it must be a value: quoted, in digits, or a capitalized cell."""
         signs = self.signs
         in_digits = "number" in signs and "numeral" not in signs
         return "quoted" in signs or in_digits or ("capital" in signs and _is_cell(self))
 
     def value_for(self, item: Item, table: Table, holds_dates: bool) -> PlanValue:
-        """The value that it stands for in a column: a cell, a period, a number, or its text."""
+        """Returns its value in a column: a cell, a period, a number, or its text."""
         if item in self.cells:
             return PlanValue(self.cells[item])
         if holds_dates and self.start:
@@ -106,9 +106,9 @@ class LinkedSchema:
     """The tables of a database with an index of their names and cells.
 
     Attributes:
-        graph: of all tables.
+        graph: join graph of all tables.
         items: tables, then columns.
-        words: of each item's name.
+        words: words of each item's name.
         dates: the columns of ISO dates.
         named: stem -> numbers of the items with it in their names.
     """
@@ -161,7 +161,7 @@ class LinkedSchema:
                         self._stemmed.setdefault(stems, []).append((item, value))
 
     def _signs(self, item: Item) -> list[bool]:
-        """The first eight of ``COLUMN_SIGNS``."""
+        """Returns the first eight of ``COLUMN_SIGNS``."""
         table, words = self.tables[item.table], self.words[self.numbers[item]]
         distinct = self._distinct.get(item)
         return [
@@ -197,11 +197,11 @@ class LinkedSchema:
         return found
 
     def is_real(self, item: Item) -> bool:
-        """Whether a column holds numbers."""
+        """Returns True if a column contains numbers."""
         return self.tables[item.table].columns[item.column].type == "real"
 
     def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:
-        """The cells equal to a text (casefolded tokens) or its stems, by column; if exactly."""
+        """Finds cells equal to casefolded tokens or their stems, by column; True if exactly."""
         key = " ".join(tokens)
         if key in self._exact:
             return dict(reversed(self._exact[key])), True
@@ -211,16 +211,16 @@ class LinkedSchema:
         return dict(reversed(self._stemmed.get(stems, []))), False
 
     def cells_of(self, item: Item) -> Iterator[str]:
-        """The short cells of a column of texts."""
+        """Yields the short cells of a text column."""
         for found in self._exact.values():
             yield from (value for held, value in found if held == item)
 
     def is_read(self, item: Item) -> bool:
-        """Whether a column's values are indexed, except long ones."""
+        """Returns True if a column's values are indexed, except long ones."""
         return item in self._distinct
 
     def holds(self, item: Item, text: str) -> bool:
-        """Whether a column may have a cell equal to a text, ignoring case; true for long texts."""
+        """Returns True if a column may have a cell equal to a string, ignoring case, or if long."""
         tokens = [token.text.casefold() for token in tokenize(text)]
         if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
             return True
@@ -229,12 +229,12 @@ class LinkedSchema:
 
 @dataclass(frozen=True, slots=True)
 class PlanQuestion:
-    """A question linked to a schema; L tokens, V mentions, S items of the schema that are read.
+    """A question linked to a schema; L tokens, V mentions, S schema items.
 
     Attributes:
         words: lower-cased tokens, L.
         items: numbers of the schema's items, S: tables, then columns.
-        tables: how many of the items are tables.
+        tables: number of tables among the items.
         tokens, mentions, table_signs, column_signs: float32 signs, [L, .], [V, .], [T, .], [C, .].
         relations: [L + V + S, L + V + S] uint32, bit n for ``RELATIONS[n]``.
         likeness: [L, S] float32, cosine of word vectors above 0.4, scaled to 0..1.
@@ -255,12 +255,12 @@ class PlanQuestion:
     likeness: np.ndarray
 
     def item(self, number: int) -> Item:
-        """An item by its index in ``items``."""
+        """Returns an item by its index in ``items``."""
         return self.schema.items[self.items[number]]
 
 
 class Likeness:
-    """The likeness of words by their vectors: the cosine, 0 below 0.4, scaled to 0..1."""
+    """Similarity of words by their vectors: the cosine, 0 below 0.4, scaled to 0..1."""
 
     def __init__(self, words: Sequence[str], matrix: np.ndarray) -> None:
         self.rows = {word: row for row, word in enumerate(words)}
@@ -268,7 +268,7 @@ class Likeness:
         self.matrix = (matrix / np.maximum(norms, 1e-6)).astype(np.float32)
 
     def of(self, words: Sequence[str], names: Sequence[Sequence[str]]) -> np.ndarray:
-        """[words, names] float32, the highest of each name's words."""
+        """Returns [words, names] float32, the highest of each name's words."""
         result = np.zeros((len(words), len(names)), np.float32)
         flat = [word for name in names for word in name]
         if not words or not flat:
@@ -373,7 +373,7 @@ def _mention_relations(
 def _name_matches(
     stems: Sequence[str], words: Sequence[str], names: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens belong to a whole name, and which to part of one: [L, S] bool each."""
+    """Returns tokens of a whole name, and of a part of a name: [L, S] bool each."""
     whole = np.zeros((len(stems), len(names)), bool)
     part = np.zeros((len(stems), len(names)), bool)
     at: dict[str, list[int]] = {}
@@ -468,7 +468,7 @@ def _item_signs(
 
 
 def _looked_at(schema: LinkedSchema, stems: Sequence[str], found: Sequence[Mention]) -> list[int]:
-    """The items that the network reads: all of a small schema, else the best tables'."""
+    """Returns the items that the network reads: all of a small schema, else the best tables'."""
     columns = len(schema.items) - len(schema.tables)
     if len(schema.tables) <= MAX_TABLES and columns <= MAX_COLUMNS:
         return list(range(len(schema.items)))
@@ -515,7 +515,7 @@ _RELATIVE = re.compile(r"\b(today|yesterday|(?:this|last) (?:week|month|year))\b
 def mentions_of(
     text: str, spans: Sequence[Token], schema: LinkedSchema, today: date | None = None
 ) -> tuple[Mention, ...]:
-    """The spans of a question that may be values, at most ``MAX_MENTIONS``, in order."""
+    """Returns the spans of a question that may be values, at most ``MAX_MENTIONS``, in order."""
     found: dict[tuple[int, int], Mention] = {}
 
     def add(first: int, last: int, signs: Iterable[str], **more: Any) -> None:
@@ -548,7 +548,7 @@ def _is_cell(mention: Mention) -> bool:
 
 
 def _is_part(one: Mention, found: Iterable[Mention]) -> bool:
-    """Whether a number is part of a cell, a period or a quotation, as 211 in ACCT-211."""
+    """Returns True if a number is in a cell, a period or a quotation, as 211 in ACCT-211."""
     if not one.signs & {"number"} or one.cells:
         return False
     return any(
@@ -569,7 +569,7 @@ def _weight(mention: Mention) -> int:
 def _spelled(
     text: str, spans: Sequence[Token], today: date | None
 ) -> Iterator[tuple[tuple[int, int], list[str], dict[str, Any]]]:
-    """Mentions by their spelling: span, signs, further fields."""
+    """Yields mentions by their spelling: span, signs, other fields."""
     starts = {token.start: i for i, token in enumerate(spans)}
     ends = {token.end: i for i, token in enumerate(spans)}
 
@@ -612,7 +612,7 @@ def _spelled(
 
 
 def _capitals(spans: Sequence[Token]) -> Iterator[tuple[int, int]]:
-    """Runs of capitalized tokens after the first word."""
+    """Yields runs of capitalized tokens after the first word."""
     i = 1
     while i < len(spans):
         if not spans[i].text[:1].isupper():

@@ -69,7 +69,7 @@ VALUE_HEADS = ("value", "other_value", "second_value", "second_other_value")
 
 @dataclass(frozen=True, slots=True)
 class PlanConfig:
-    """What builds a network: width of the states, layers, attention heads, dropout."""
+    """Settings of a network: width of the states, layers, attention heads, dropout."""
 
     width: int = 160
     layers: int = 3
@@ -85,7 +85,7 @@ class PlanConfig:
 class PlanBatch(NamedTuple):
     """B questions, padded to L tokens, V mentions, T tables and C columns; N = 1 + L + V + T + C.
 
-    The first five fields are as in :class:`codegen.sqlnet.features.Tensors`.
+    For the first five fields see :class:`codegen.sqlnet.features.Tensors`.
 
     Attributes:
         question: [B, L] indices into the words. lengths: [B].
@@ -119,7 +119,7 @@ def plan_batch(
     """Pads and joins questions, each with at least one token.
 
     Args:
-        items: at least one.
+        items: questions, at least one.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
     held_words = Vocabulary()
@@ -174,7 +174,7 @@ class _Attention(nn.Module):
         self.relation_values = nn.Parameter(torch.randn(shape) * 0.05)
 
     def forward(self, x: Tensor, relations: Tensor, blocked: Tensor) -> Tensor:
-        """x: [B, N, width]; relations: [B, N, N, R]; blocked: [B, 1, N, 1] added to the scores."""
+        """Computes attention; x: [B, N, width]; relations: [B, N, N, R]; blocked: [B, 1, N, 1]."""
         batch, length, width = x.shape
         split = self.queries_keys_values(x).view(batch, length, 3, self.heads, self.size)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)  # [B, H, N, size] each
@@ -209,8 +209,8 @@ class PlanModel(nn.Module):
     """The network; see the module."""
 
     def __init__(self, vectors: Tensor, trained: int, config: PlanConfig) -> None:
-        """Takes word vectors [words + 1, width], row 0 zero; the first ``trained`` words get a
-        trained offset.
+        """Builds the network from word vectors [words + 1, width], row 0 zero; the first
+        ``trained`` words get a trained offset.
         """
         super().__init__()
         width = config.width
@@ -252,7 +252,7 @@ class PlanModel(nn.Module):
         self.limit_pointer = nn.Linear(width, 64)
 
     def forward(self, batch: PlanBatch) -> dict[str, Tensor]:
-        """The logits of all slots.
+        """Computes the logits of all slots.
 
         Returns:
             For each of ``ITEM_HEADS`` and ``SECOND_HEADS`` [B, T + C, classes], padding at -1e4 but
@@ -269,7 +269,7 @@ class PlanModel(nn.Module):
         mentions, items = x[:, 1 + length : 1 + length + held], x[:, 1 + length + held :]
         scores = self.looks(items) @ tokens.transpose(1, 2) / items.shape[-1] ** 0.5
         weights = (scores + blocked[:, None, 1 : 1 + length]).softmax(-1)
-        asked = weights @ tokens  # [B, T + C, width]: what an item sees of the question
+        asked = weights @ tokens  # [B, T + C, width]: an item's view of the question
         joined = torch.cat([items, asked, whole[:, None].expand_as(items)], -1)
         main = self.dropout(functional.gelu(self.item(joined)))
         second = self.dropout(functional.gelu(self.second_item(joined)))
@@ -295,7 +295,7 @@ class PlanModel(nn.Module):
         return found
 
     def _inputs(self, batch: PlanBatch) -> Tensor:
-        """[B, N, width]: the states before the first layer."""
+        """Computes the states before the first layer, [B, N, width]."""
         ids = batch.word_ids
         trained = self.offset.num_embeddings - 1
         offset = self.offset(torch.where(ids <= trained, ids, 0))
@@ -326,14 +326,14 @@ class PlanModel(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class PlanNetwork:
-    """A network and what is needed to use it.
+    """A network with its vocabulary.
 
     Attributes:
-        words: its vocabulary; word i has row i + 1 of the vectors.
-        trained: how many words, from the first, have a trained offset.
-        info: about its training.
+        words: the vocabulary; word i has row i + 1 of the vectors.
+        trained: number of words, from the first, with a trained offset.
+        info: training information.
         vocabulary: word -> row.
-        likeness: of words, by the vectors.
+        likeness: similarity of words, by the vectors.
     """
 
     model: PlanModel
@@ -354,11 +354,11 @@ class PlanNetwork:
     def build(
         cls, config: PlanConfig, words: Sequence[str], matrix: np.ndarray, trained: int
     ) -> PlanNetwork:
-        """A network with random weights; the seed is torch's.
+        """Creates a network with random weights; the seed is torch's.
 
         Args:
             matrix: the words' vectors, [words, width] float32.
-            trained: how many words, from the first, get a trained offset.
+            trained: number of words, from the first, that get a trained offset.
         """
         rows = torch.from_numpy(matrix)
         vectors = torch.cat([torch.zeros(1, rows.shape[1]), rows])
@@ -369,7 +369,7 @@ class PlanNetwork:
         """Loads a directory.
 
         Raises:
-            ModelError: if there is no plan network in it, or a damaged one.
+            ModelError: if the directory has no plan network, or a corrupt one.
         """
         path = Path(path)
         with damage_named(path, "plan network", "codegen sqlnet train-plans"):
@@ -392,7 +392,7 @@ class PlanNetwork:
 
     @torch.no_grad()
     def read(self, questions: Sequence[plan_features.PlanQuestion]) -> list[dict[str, np.ndarray]]:
-        """The scores of each question by slot, without padding; see :class:`PlanModel`."""
+        """Returns the scores of each question by slot, without padding; see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
         tables = batch.tables.shape[1]
         scores = {name: value.numpy() for name, value in self.model(batch).items()}
@@ -415,5 +415,5 @@ class PlanNetwork:
 
     @property
     def parameters(self) -> int:
-        """The number of trained weights."""
+        """Number of trained weights."""
         return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)

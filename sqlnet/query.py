@@ -2,9 +2,9 @@
 
     SELECT $AGG $COLUMN WHERE $COLUMN $OP $VALUE (AND $COLUMN $OP $VALUE)*
 
-Source: Zhong, Xiong and Socher, "Seq2SQL" (arXiv 1709.00103), whose record form this is, and Xu,
-Liu and Song, "SQLNet" (arXiv 1711.04436), section 3. Limits: one table, no grouping, no ordering,
-no OR.
+Source: Zhong, Xiong and Socher, "Seq2SQL" (arXiv 1709.00103), the source of the record form, and
+Xu, Liu and Song, "SQLNet" (arXiv 1711.04436), section 3. Limits: one table, no grouping, no
+ordering, no OR.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Value = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column.
+    """A column of a table.
 
     Attributes:
         type: ``real`` if its values are numbers, else ``text``.
-        alias: what people call it; the model reads it instead of the name.
-        synonyms: further names; one that occurs in a question is its alias there.
-        called: (what people call a value, in lower case; the value) pairs.
+        alias: users' name for it; the model reads it instead of the name.
+        synonyms: other names; one that occurs in a question is its alias there.
+        called: pairs of (users' name for a value, in lower case; the value).
     """
 
     name: str
@@ -44,7 +44,7 @@ class Column:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that the model reads."""
+        """Words that the model reads."""
         return words_of(self.alias or self.name)
 
 
@@ -54,8 +54,8 @@ class ForeignKey:
 
     Attributes:
         columns: indices of the referring columns.
-        table: the name of the table they refer to.
-        targets: names of its columns; empty for its primary key.
+        table: name of the referenced table.
+        targets: names of the referenced columns; empty for its primary key.
     """
 
     columns: tuple[int, ...]
@@ -68,11 +68,11 @@ class Table:
     """One table or view, with at least one column.
 
     Attributes:
-        columns: in the database's order.
+        columns: columns in database order.
         namespace: the database's schema, or "".
-        primary_key: indices of its columns; empty if the database declares none.
-        foreign_keys: that the database declares.
-        alias, synonyms: as for a :class:`Column`.
+        primary_key: indices of the key's columns; empty if the database declares none.
+        foreign_keys: keys that the database declares.
+        alias, synonyms: see :class:`Column`.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Table:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that the model reads."""
+        """Words that the model reads."""
         return words_of(self.alias or self.name)
 
     def __post_init__(self) -> None:
@@ -112,10 +112,10 @@ class Table:
         primary: Sequence[str] = (),
         foreign: Iterable[tuple[Sequence[str], str, Sequence[str]]] = (),
     ) -> Table:
-        """A table whose keys are given by the names of columns; keys of unknown ones are left out.
+        """Builds a table with keys given by column names; keys of unknown columns are omitted.
 
         Args:
-            foreign: as in :class:`ForeignKey`, with names.
+            foreign: see :class:`ForeignKey`, with names.
         """
         place = {column.name.lower(): number for number, column in enumerate(columns)}
 
@@ -129,7 +129,7 @@ class Table:
         )
 
     def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
-        """The table with some of its columns, and the keys whose columns are all kept.
+        """Returns the table with some of its columns, and the keys within those.
 
         Args:
             kept: indices of columns, at least one.
@@ -149,7 +149,7 @@ class Table:
         )
 
     def index(self, name: str) -> int:
-        """A column's index by its name, ignoring case.
+        """Returns a column's index by its name, ignoring case.
 
         Raises:
             InputError: if there is no such column.
@@ -162,7 +162,7 @@ class Table:
 
 
 def column_type(values: Iterable[object]) -> ColumnType:
-    """``real`` if there are values, and all are numbers or texts that are one."""
+    """Returns ``real`` if values exist and all are numbers or numeric strings."""
     found = False
     for value in values:
         if value is None or value == "":
@@ -177,7 +177,7 @@ def column_type(values: Iterable[object]) -> ColumnType:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Column names for a file: empty ones are filled in, repeated ones numbered."""
+    """Returns column names for a file: fills in empty ones, numbers repeated ones."""
     result: list[str] = []
     taken: set[str] = set()
     uses: dict[str, int] = {}  # where to continue counting, so that equal names stay linear
@@ -195,7 +195,7 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition: indices of a column and of an operator in ``OPERATORS``, and a value.
+    """A condition: indices of a column and of an operator in ``OPERATORS``, and a value.
 
     The value is a span of the question, or the cell that it was linked to; the column's type
     decides whether SQL compares it as a number.
@@ -217,19 +217,19 @@ DATES = frozenset(_TIMES.split())
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One clause of a query by names, for the checks and for the sentence; sketches and plans both
-    give these.
+    """One clause of a query by names, for the checks and for the sentence; both sketches and plans
+    produce these.
 
     Attributes:
         kind: ``never`` is a table without a partner: who has no orders.
         column: None for the table's rows.
         aggregate: one of ``AGGREGATES``.
         operator: a comparison as SQL writes it, in lower case; ``asc`` or ``desc`` of an order.
-        values: compared with, as in the database; a limit's number.
-        said: the same, as in the question.
-        distinct: whether equal values count once.
-        connective: how a condition is joined to the one before.
-        is_key: whether the database declares the column as a key.
+        values: compared values, as in the database; a limit's number.
+        said: the values as in the question.
+        distinct: True if equal values count once.
+        connective: operator that joins a condition to the previous one.
+        is_key: True if the database declares the column as a key.
     """
 
     kind: ClauseKind
@@ -245,7 +245,7 @@ class Clause:
 
     @property
     def identifier(self) -> bool:
-        """Whether the column identifies rows: it is never summed, averaged or maximized."""
+        """True if the column identifies rows: it is never summed, averaged or maximized."""
         if self.column is None:
             return False
         words = [word for word in self.column.words if word.isalnum()] or [""]
@@ -253,13 +253,13 @@ class Clause:
 
     @property
     def dated(self) -> bool:
-        """Whether the column's name says that it holds dates or times."""
+        """True if the column's name suggests dates or times."""
         words = self.column.words if self.column else ("",)
         return bool({*words} & DATES) or (len(words) > 1 and words[-1] in ("on", "at"))
 
 
 def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str = "") -> Clause:
-    """A clause on a column by its number, or on the table's rows."""
+    """Builds a clause on a column by its number, or on the table's rows."""
     if number is None:
         return Clause(kind, table.name, aggregate=aggregate)
     keys = {*table.primary_key, *(n for key in table.foreign_keys for n in key.columns)}
@@ -280,7 +280,7 @@ class Query:
     counts_rows: bool = False
 
     def clauses(self, table: Table, said: Query | None = None) -> tuple[Clause, ...]:
-        """Its clauses; ``said`` is the query with the values as in the question."""
+        """Returns its clauses; ``said`` is the query with the values as in the question."""
         said = said or self
         shown = None if self.counts_rows else self.select
         clauses = [clause_of("select", table, shown, AGGREGATES[self.aggregate])]
@@ -297,7 +297,7 @@ class Query:
         return tuple(clauses)
 
     def matches(self, other: Query) -> bool:
-        """Equality by WikiSQL's official rule: the order of conditions and case are ignored.
+        """Compares queries by WikiSQL's official rule: ignores condition order and case.
 
         Numbers are compared as text: "3" does not match "3.0".
         """
@@ -308,13 +308,13 @@ class Query:
         return self.select, self.aggregate, conditions
 
     def to_row(self) -> dict[str, Any]:
-        """WikiSQL's record: ``sel``, ``agg`` and ``conds`` with [column, operator, value] each."""
+        """Builds WikiSQL's record: ``sel``, ``agg``, ``conds`` ([column, operator, value] each)."""
         conditions = [[c.column, c.operator, c.value] for c in self.conditions]
         return {"sel": self.select, "agg": self.aggregate, "conds": conditions}
 
 
 class UnsafeSQLError(CodegenError):
-    """A statement is not a single SELECT of known tables, columns and functions."""
+    """Error: a statement is not a single SELECT of known tables, columns and functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ class Statement:
 
 
 def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") -> Query:
-    """A query from WikiSQL's record.
+    """Parses a query from WikiSQL's record.
 
     Args:
         where: the record's place, for messages.
@@ -352,7 +352,7 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
         ranges.append(("a condition's operator", condition.operator, len(OPERATORS)))
     for name, index, size in ranges:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < size:
-            raise InputError(f"{where}: {name} is {index!r}; it must lie in 0..{size - 1}.")
+            raise InputError(f"{where}: {name} is {index!r}; it must be in 0..{size - 1}.")
     return query
 
 

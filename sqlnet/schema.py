@@ -1,4 +1,4 @@
-"""The tables of a database with a read-only connection to it, and what people call its things.
+"""A database's tables with a read-only connection to it, and the users' names for its contents.
 
 A :class:`Schema` from a file, a server or a data frame has its database
 (:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`Layer` is a YAML file:
@@ -9,7 +9,7 @@ A :class:`Schema` from a file, a server or a data frame has its database
     values:   {orders.status: {open: pending}}
     measures: {revenue: {sql: SELECT SUM(quantity * price) FROM sales, synonyms: [turnover]}}
 
-All keys are optional. A measure answers a question that names it and asks only for it; its
+All keys are optional. A measure answers questions about only that measure; its
 statement passes the same gate as any other.
 """
 
@@ -36,7 +36,7 @@ class Schema:
     """The tables of one database, at least one.
 
     Attributes:
-        database: read-only; None for a schema from names alone.
+        database: read-only; None for a schema built from names.
     """
 
     tables: tuple[Table, ...]
@@ -44,13 +44,13 @@ class Schema:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            raise InputError("There is no table to ask.", "Give a database with at least one.")
+            raise InputError("The schema has no tables.", "Open a database with at least one.")
 
     @classmethod
     def from_columns(
         cls, columns: Iterable[str] | Mapping[str, ColumnType], table: str = "table"
     ) -> Schema:
-        """A schema of one table, from names or from name -> type; names alone mean ``text``."""
+        """Builds a schema of one table, from names (type ``text``) or from name -> type."""
         if isinstance(columns, Mapping):
             found = tuple(Column(name, kind) for name, kind in columns.items())
         else:
@@ -59,12 +59,12 @@ class Schema:
 
     @classmethod
     def of(cls, database: Database) -> Schema:
-        """The schema of an open database."""
+        """Builds the schema of an open database."""
         return cls(database.tables, database)
 
     @classmethod
     def open(cls, path: str | Path, *, may_write: bool = False) -> Schema:
-        """The schema of a SQLite, DuckDB, .csv or .tsv file, detected by its content; or
+        """Opens the schema of a SQLite, DuckDB, .csv or .tsv file, detected by its content; or
         of a server, by its address (``postgresql://USER@HOST/NAME``, ``mysql://...``).
 
         Args:
@@ -73,22 +73,22 @@ class Schema:
         Raises:
             InputError: if the file is missing or of another kind.
             ConfigError: if duckdb or a server's driver is not installed, or the role can write.
-            DatabaseError: if it is damaged, locked, out of reach, or holds no table.
+            DatabaseError: if it is corrupt, locked, unreachable, or has no tables.
         """
         return cls.of(open_database(path, may_write=may_write))
 
     @classmethod
     def from_csv(cls, *paths: str | Path) -> Schema:
-        """The schema of CSV files with headers, one table each, read into memory."""
+        """Reads the schema of CSV files with headers, one table each, into memory."""
         return cls.of(SqliteDatabase.from_csv(*paths))
 
     @classmethod
     def from_dataframe(cls, frame: Any, table: str = "table") -> Schema:
-        """The schema of a pandas DataFrame (its index left out), which is copied."""
+        """Builds the schema of a pandas DataFrame (without its index), which is copied."""
         return cls.of(SqliteDatabase.from_dataframe(frame, table))
 
     def table(self, name: str | None = None) -> Table:
-        """A table by its name, ignoring case; without a name, the only table.
+        """Returns a table by its name, ignoring case; without a name, the only table.
 
         Raises:
             InputError: if the name is unknown, or missing though there are several tables.
@@ -103,7 +103,7 @@ class Schema:
 
 
 class Named(Config):
-    """A table or a column of a layer."""
+    """Names of a table or a column in a layer."""
 
     synonyms: tuple[str, ...] = setting((), "Other names that people use.")
     hidden: bool = setting(False, "Hide it from questions.")
@@ -117,11 +117,11 @@ class Measure(Config):
 
     def _check(self) -> None:
         if not self.sql.strip():
-            raise ConfigError("A measure has no sql.", "Give the SELECT that computes it.")
+            raise ConfigError("A measure has no sql.", "Set the SELECT that computes it.")
 
 
 class Layer(Config):
-    """What a layer file holds."""
+    """Contents of a layer file."""
 
     tables: dict[str, Named] = setting({}, "Tables by name.")
     columns: dict[str, Named] = setting({}, "Columns by TABLE.COLUMN.")
@@ -138,16 +138,16 @@ class Layer(Config):
         """Reads a file.
 
         Raises:
-            InputError: if it can't be read or is not YAML.
-            ConfigError: naming a key that is unknown or of a wrong type.
+            InputError: if it is unreadable or not YAML.
+            ConfigError: with a key that is unknown or of a wrong type.
         """
         return read_config(cls, path, what="layer")
 
     def apply(self, schema: Schema) -> Schema:
-        """The schema with the layer's names.
+        """Applies the layer's names to a schema.
 
         Raises:
-            InputError: naming a table, column or measure that does not fit the database.
+            InputError: with a table, column or measure that does not fit the database.
         """
         self._check_names(schema)
         tables = {name.lower(): named for name, named in self.tables.items()}
@@ -162,13 +162,13 @@ class Layer(Config):
             try:
                 validate(measure.sql, schema.tables, dialect)
             except UnsafeSQLError as error:
-                raise InputError(f"The measure {name!r} can't run: {error.message}") from None
+                raise InputError(f"The measure {name!r} cannot run: {error.message}") from None
         return Schema(kept, schema.database)
 
     def measure(self, question: str, schema: Schema) -> tuple[str, Statement] | None:
-        """The measure that a question asks for and nothing else, with its statement; else None.
+        """Returns the only measure that a question is about, with its statement; else None.
 
-        "What is our total revenue?" asks for revenue; "revenue from coffee" asks for more.
+        "What is our total revenue?" requests revenue; "revenue from coffee" requests more.
         """
         asked = _content(token.text for token in tokenize(question) if token.text.isalnum())
         dialect = schema.database.dialect if schema.database else "sqlite"
@@ -207,7 +207,7 @@ class Layer(Config):
             ends = [end.strip().rpartition(".") for end in text.split("=")]
             if len(ends) != 2 or not all(table for table, _, _ in ends):
                 raise InputError(
-                    f"The join {text!r} can't be read.", "Write: orders.customer_id = customers.id"
+                    f"The join {text!r} is invalid.", "Write: orders.customer_id = customers.id"
                 )
             (child, _, column), (parent, _, target) = ends
             if child.lower() == table.name.lower():
@@ -215,7 +215,7 @@ class Layer(Config):
 
 
 def describe(schema: Schema) -> str:
-    """A YAML template of a layer: the database's tables, columns and joins."""
+    """Returns a YAML template of a layer: the database's tables, columns and joins."""
     lines = ["# What people call things; see the documentation. Empty entries can be left out."]
     lines.append("tables:")
     lines += [f"  {json.dumps(table.name)}: {{synonyms: []}}" for table in schema.tables]

@@ -1,11 +1,11 @@
-"""The default layout: shared encoders that read each other, a set of columns, span pointers.
+"""The default layout: encoders that attend to each other, a set of columns, span pointers.
 
 Differences from the paper:
 
-- one encoder for the question and one for the columns, which attend to each other, where the paper
+- one encoder for the question and one for the columns, which attend to each other; the paper
   has twelve;
-- values by the first and last token of a span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069),
-  where the paper has a pointer decoder;
+- values by the first and last token of a span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069);
+  the paper has a pointer decoder;
 - match and type features (:mod:`codegen.sqlnet.features`), and the cosine of word vectors;
 - trainable word vectors, and character trigrams for words without one.
 
@@ -35,12 +35,12 @@ _TRIGRAM_WIDTH = 32
 _OPERATOR_WIDTH = 32
 _SET_HEADS = 4
 _PAIRS = PAIR_FEATURES + 1
-_UNKNOWN_RATE = 0.02  # share of words made unknown in a training step, so that trigrams matter
+_UNKNOWN_RATE = 0.02  # fraction of words masked per training step, so that trigrams matter
 
 
 class States(NamedTuple):
     """``tokens``: [B, L, d]. ``columns``: [B, C, d]. Masks and ``pairs`` are the batch's; ``pairs``
-    has one feature more, the cosine of the token and the column's nearest word.
+    has an extra feature, the cosine of the token and the column's nearest word.
     """
 
     tokens: Tensor
@@ -51,7 +51,7 @@ class States(NamedTuple):
 
 
 class ColumnAttention(nn.Module):
-    """E_{Q|c} of the paper (section 3.3), with a bonus for words that match."""
+    """The paper's E_{Q|c} (section 3.3), with a bonus for words that match."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class ColumnAttention(nn.Module):
         self.match = nn.Linear(_PAIRS, 1, bias=False)
 
     def scores(self, tokens: Tensor, columns: Tensor, pairs: Tensor) -> Tensor:
-        """v = E_c^T W H_Q / sqrt(d) + match: [B, C, L]."""
+        """Computes v = E_c^T W H_Q / sqrt(d) + match: [B, C, L]."""
         scores = columns @ self.weight(tokens).transpose(1, 2)
         return scores / tokens.shape[-1] ** 0.5 + self.match(pairs).squeeze(-1)
 
     def forward(self, states: States) -> Tensor:
-        """[B, C, d]."""
+        """Returns [B, C, d]."""
         scores = self.scores(states.tokens, states.columns, states.pairs)
         return layout.attend(scores, states.token_mask, states.tokens)
 
@@ -78,7 +78,7 @@ class SetAttention(nn.Module):
         self.output = nn.Linear(hidden, hidden)
 
     def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
-        """[B, C, d] from [B, C, d]."""
+        """Maps [B, C, d] to [B, C, d]."""
         size, count, width = columns.shape
         parts = self.inputs(columns).view(size, count, 3, _SET_HEADS, -1).permute(2, 0, 3, 1, 4)
         queries, keys, values = parts.unbind()  # each [B, heads, C, d / heads]
@@ -88,7 +88,7 @@ class SetAttention(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """Reads question and columns separately, then each with what it sees of the other."""
+    """Encodes question and columns separately, then each with attention to the other."""
 
     def __init__(self, vectors: Tensor, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class JointEncoder(nn.Module):
         self.dropout = layout.RowDropout(dropout)
 
     def forward(self, batch: Tensors) -> States:
-        """The states of a batch."""
+        """Computes the states of a batch."""
         ids = batch.word_ids
         if self.training:
             ids = ids * (torch.rand(len(ids)) >= _UNKNOWN_RATE)
@@ -121,7 +121,7 @@ class JointEncoder(nn.Module):
         read = torch.cat([names[batch.column], batch.types], dim=-1)
         columns = torch.tanh(self.column(read))
 
-        # [B, C, L]: how much a token is about a column; normalized both ways.
+        # [B, C, L]: relevance of a token to a column; normalized both ways.
         scores = self.attention.scores(tokens, columns, pairs)
         of_columns = layout.attend(scores, batch.token_mask, tokens)
         of_tokens = layout.attend(scores.transpose(1, 2), batch.column_mask, columns)
@@ -136,9 +136,9 @@ class JointEncoder(nn.Module):
 
 
 def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
-    """The cosine of each token and each column's nearest word: [B, C, L].
+    """Computes the cosine of each token and each column's nearest word: [B, C, L].
 
-    ``vectors`` [U, width] are those of the batch's words, without gradient.
+    ``vectors`` [U, width]: vectors of the batch's words, without gradient.
     """
     unit = F.normalize(vectors.float(), dim=-1)
     cosines = unit @ unit.T
@@ -151,7 +151,7 @@ def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
 
 
 class SharedSQLNet(nn.Module):
-    """See the module, and :class:`codegen.sqlnet.layout.Layout` for the methods."""
+    """The default network; see :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
     def __init__(self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3) -> None:
         """``vectors``: [words + 1, width], row 0 for unknown words."""
@@ -176,11 +176,11 @@ class SharedSQLNet(nn.Module):
         self.end = nn.Linear(hidden, 1)
 
     def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Encodes the inputs; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.encoder(batch)
 
     def slots(self, states: States) -> layout.Outputs:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the slots; see :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select(self._seen("select", states)).squeeze(-1)
         where = self.where(self._seen("where", states)).squeeze(-1)
         pooled = (
@@ -194,15 +194,15 @@ class SharedSQLNet(nn.Module):
         )
 
     def aggregates(self, states: States) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the aggregates; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.aggregate(self._seen("aggregate", states))
 
     def operators(self, states: States) -> Tensor:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Scores the operators; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator(self._seen("operator", states))
 
     def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Computes the values' losses; see :class:`~codegen.sqlnet.layout.Layout`."""
         real = (targets.columns >= 0).nonzero(as_tuple=True)
         found = self.spans(states, real[0], targets.columns[real], targets.operators[real])
         gold = {"start": targets.starts[real], "end": targets.ends[real]}
@@ -215,7 +215,7 @@ class SharedSQLNet(nn.Module):
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[layout.Span, ...]]]:
-        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        """Finds the best spans; see :class:`~codegen.sqlnet.layout.Layout`."""
         rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
         logits = self.spans(states, rows, columns.flatten(), operators.flatten())
         starts, ends = (found.log_softmax(-1).view(*columns.shape, -1) for found in logits)
@@ -235,7 +235,7 @@ class SharedSQLNet(nn.Module):
     def spans(
         self, states: States, rows: Tensor, columns: Tensor, operators: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits of the first and of the last token of M values: two [M, L].
+        """Computes logits of the first and of the last token of M values: two [M, L].
 
         Args:
             rows: [M], the question of each value.
@@ -260,5 +260,5 @@ class SharedSQLNet(nn.Module):
         )
 
     def _seen(self, slot: str, states: States) -> Tensor:
-        """Each column with its view of the question for one slot: [B, C, 2 d]."""
+        """Returns each column with its view of the question for one slot: [B, C, 2 d]."""
         return torch.cat([states.columns, self.attentions[slot](states)], dim=-1)

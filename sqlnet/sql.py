@@ -2,7 +2,7 @@
 
 Built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values are
 parameters. :func:`validate` parses the text and accepts a single SELECT that consists of listed,
-harmless parts; new syntax is refused until it is listed.
+harmless parts; new syntax is rejected until it is listed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.words import number_of, one_line
 
-# sqlglot would print statements that it can't parse, control characters included.
+# sqlglot would print statements that it cannot parse, including control characters.
 logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
-    """The statement of a query.
+    """Builds the statement of a query.
 
-    Texts are compared without regard to case, as WikiSQL's metric does. A ``real`` column is
+    Strings are compared without regard to case, as WikiSQL's metric does. A ``real`` column is
     compared with a number if the value is one. ``>``, ``<``, SUM and AVG cast a ``text`` column to
     a number.
 
@@ -60,7 +60,7 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
 
 
 def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite") -> Statement:
-    """The statement for at most ``most`` distinct values of a column."""
+    """Builds the statement for at most ``most`` distinct values of a column."""
     shown = exp.select(_column(table.columns[column])).distinct()
     select = shown.from_(table_node(table)).limit(most)
     return Statement(select.sql(dialect=dialect), (), dialect)
@@ -85,7 +85,7 @@ _MARK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?""")
 
 
 def with_values(statement: Statement) -> str:
-    """The text of a statement with its values in place of the placeholders."""
+    """Returns a statement's text with its values instead of the placeholders."""
     values = iter(statement.parameters)
 
     def literal(match: re.Match[str]) -> str:
@@ -99,7 +99,7 @@ def with_values(statement: Statement) -> str:
 
 
 def check_dialect(dialect: str) -> None:
-    """Raises a :class:`ConfigError` if sqlglot has no such dialect."""
+    """Raises a :class:`ConfigError` for a dialect unknown to sqlglot."""
     names = sorted(d.value for d in Dialects if d.value)
     if dialect not in names:
         listed = ", ".join(names)
@@ -118,7 +118,7 @@ def _check_indices(query: Query, table: Table) -> None:
 
 
 def table_node(table: Table) -> exp.Table:
-    """A table as FROM names it."""
+    """Returns a table as named in FROM."""
     namespace = exp.to_identifier(table.namespace, quoted=True) if table.namespace else None
     return exp.Table(this=exp.to_identifier(table.name, quoted=True), db=namespace)
 
@@ -156,14 +156,14 @@ def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
 
 
 MOST_CHARACTERS = 10_000
-"""Characters of a statement: the time to check one grows with the square of its length."""
+"""Maximum characters of a statement, as checking takes time quadratic in its length."""
 
 
 def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.Query:
     """Parses a statement and checks that it is a single SELECT on these tables.
 
     Raises:
-        UnsafeSQLError: naming the part that is not allowed.
+        UnsafeSQLError: with the part that is not allowed.
     """
     check_dialect(dialect)
     if len(sql) > MOST_CHARACTERS:
@@ -182,7 +182,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
                 f"{type(node).__name__} is not allowed in a query{': ' * bool(text)}{text}."
             )
         if isinstance(node, exp.Select) and not node.expressions:
-            raise UnsafeSQLError("A SELECT of nothing is not allowed.")
+            raise UnsafeSQLError("A SELECT without columns is not allowed.")
         if isinstance(node, exp.DataType) and node.this not in _TYPES:
             raise UnsafeSQLError(f"The type {_short(node)} is not allowed in a query.")
         if isinstance(node, exp.With) and node.recursive:
@@ -191,7 +191,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
     return statement
 
 
-# All that a query may consist of.
+# The parts that a query may contain.
 _PARTS = """
     Select From Join Where Group Having Order Ordered Limit Offset Distinct Subquery With CTE
     Union Intersect Except TableAlias Alias Table Column Identifier Star
@@ -216,7 +216,7 @@ def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) ->
     ctes = list(statement.find_all(exp.CTE))
     if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
         raise UnsafeSQLError("WITH is allowed at the beginning of a query alone.")
-    # A CTE sees the ones before it; engines differ on the ones after it.
+    # A CTE can use the ones before it; engines differ on the ones after it.
     seen: set[str] = set()
     checked: set[int] = set()
     for part, name in [*((cte, cte.alias.lower()) for cte in ctes), (statement, "")]:
@@ -247,13 +247,13 @@ def _check_table(table: exp.Table, known: Mapping[str, str], ctes: Container[str
         raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
     name, namespace = table.name.lower(), table.db.lower()
     if table.catalog or (namespace and namespace != known.get(name)):
-        raise UnsafeSQLError(f"There is no table {_short(table)} in this database.")
+        raise UnsafeSQLError(f"Unknown table {_short(table)} in this database.")
     if name not in known and name not in ctes:
-        raise UnsafeSQLError(f"There is no table {table.name!r} in this database.")
+        raise UnsafeSQLError(f"Unknown table {table.name!r} in this database.")
 
 
 def _encoded(name: str) -> str:
-    """A name in characters that sqlglot's schema does not interpret; case is dropped."""
+    """Encodes a name in characters that sqlglot's schema does not interpret; drops case."""
     return "x_" + name.lower().encode("utf-8", "surrogatepass").hex()
 
 

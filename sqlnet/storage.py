@@ -1,7 +1,7 @@
-"""What both networks share: a directory on disk, training that can resume, batches.
+"""Storage and training shared by both networks: a directory on disk, resumption, batches.
 
-A directory holds ``model.safetensors`` (float16), ``words.txt`` (one word a line, the first with
-row 1 of the vectors) and ``config.json``. A run's ``state/`` holds its weights, their running mean
+A directory contains ``model.safetensors`` (float16), ``words.txt`` (one word per line, the first
+is row 1 of the vectors) and ``config.json``. A run's ``state/`` has its weights, their running mean
 and Adam's moments in one file of tensors, and ``progress.json``, written last.
 """
 
@@ -38,11 +38,11 @@ def check_range(config: object, *above_zero: str, below_one: str) -> None:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0.")
     if not 0 <= (share := getattr(config, below_one)) < 1:
-        raise ConfigError(f"{below_one} is {share}; it must lie in [0, 1).")
+        raise ConfigError(f"{below_one} is {share}; it must be in [0, 1).")
 
 
 def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[str, Any]) -> None:
-    """Writes a network's directory, ``row`` being its configuration; the weights last."""
+    """Writes a network's directory with configuration ``row``; the weights last."""
     path.mkdir(parents=True, exist_ok=True)
     write_atomic(path / "words.txt", "".join(f"{word}\n" for word in words))
     write_atomic(path / "config.json", json.dumps({"format": FORMAT, **row}, indent=2) + "\n")
@@ -51,7 +51,7 @@ def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[s
 
 
 def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
-    """The configuration, the words and the weights (float32) of a directory."""
+    """Reads the configuration, the words and the weights (float32) of a directory."""
     row = json.loads((path / "config.json").read_text("utf-8"))
     words = tuple((path / "words.txt").read_text("utf-8").split("\n")[:-1])
     return row, words, {k: v.float() for k, v in load_file(path / "model.safetensors").items()}
@@ -59,27 +59,27 @@ def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
 
 @contextmanager
 def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
-    """Turns what goes wrong in reading a directory into one line.
+    """Converts errors in reading a directory into one line.
 
     Args:
-        kind: what the directory should hold.
+        kind: expected contents of the directory.
 
     Raises:
-        ModelError: if it holds none, or a damaged one.
+        ModelError: if it has no network, or a corrupt one.
     """
     try:
         yield
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} holds no {kind} ({Path(error.filename or '').name} is missing).",
-            f"Give a directory that `{command}` made.",
+            f"{path} has no {kind} ({Path(error.filename or '').name} is missing).",
+            f"Pass a directory that `{command}` made.",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"The {kind} in {path} can't be read: {one_line(error)}.") from None
+        raise ModelError(f"The {kind} in {path} cannot be read: {one_line(error)}.") from None
 
 
 class Progress(TypedDict):
-    """How far a run is: what it trains, its file of tensors, and the steps done."""
+    """Progress of a run: its target, its file of tensors, and the steps done."""
 
     identity: Any
     file: str
@@ -90,21 +90,21 @@ P = TypeVar("P", bound=Progress)
 
 
 class Optimization(Protocol):
-    """What a run's configuration says of AdamW, its clipped gradient and the running mean."""
+    """Settings of AdamW, its clipped gradient and the running mean."""
 
     @property
     def learning_rate(self) -> float:
-        """The highest."""
+        """Peak learning rate."""
         ...
 
     @property
     def clip(self) -> float:
-        """The gradient's largest norm."""
+        """Maximum norm of the gradient."""
         ...
 
     @property
     def mean(self) -> float:
-        """How slowly the running mean moves, in [0, 1)."""
+        """Decay of the running mean, in [0, 1)."""
         ...
 
 
@@ -120,7 +120,7 @@ class TrainingState:
         *,
         weight_decay: float,
     ) -> None:
-        """Takes a new model.
+        """Starts from a new model.
 
         Args:
             identity: must be equal in a run and the one that it resumes.
@@ -145,12 +145,12 @@ class TrainingState:
         frozen: str = "",
         on_step: Callable[[], None] | None = None,
     ) -> tuple[dict[str, float], float]:
-        """Takes a step on each batch.
+        """Runs a step on each batch.
 
         Args:
-            losses: of a batch, by name; their sum is what is minimized.
-            pace: a step's share of the learning rate.
-            frozen: names a weight that is not trained.
+            losses: returns a batch's losses by name, whose sum is minimized.
+            pace: factor of a step's learning rate.
+            frozen: returns True for the name of a weight that is not trained.
 
         Returns:
             The mean of each loss, and CPU seconds.
@@ -186,7 +186,7 @@ class TrainingState:
             self.mean[name].lerp_(weight, pace)
 
     def put(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gives the model other weights and returns its old ones."""
+        """Replaces the model's weights and returns the old ones."""
         before = {k: v.clone() for k, v in self._weights.items()}
         for name, weight in self._weights.items():
             weight.copy_(weights[name])
@@ -199,12 +199,12 @@ class TrainingState:
         more: Mapping[str, Any],
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Writes the state, and ``metrics.jsonl`` beside it.
+        """Writes the state, and ``metrics.jsonl`` next to it.
 
         Args:
-            name: of the file of tensors; older ones with the same prefix are deleted.
-            more: further fields of ``progress.json``.
-            tensors: further tensors to keep.
+            name: name of the file of tensors; older ones with the same prefix are deleted.
+            more: extra fields of ``progress.json``.
+            tensors: extra tensors to store.
         """
         kept = {f"weights/{k}": v for k, v in self._weights.items()}
         kept |= {f"mean/{k}": v for k, v in self.mean.items()} | {**(tensors or {})}
@@ -221,14 +221,14 @@ class TrainingState:
                 old.unlink()
 
     def resume(self, kind: type[P]) -> tuple[P, dict[str, Tensor]] | None:
-        """Restores what :meth:`save` wrote.
+        """Restores the state written by :meth:`save`.
 
         Returns:
             ``progress.json`` as a ``kind``, and all tensors; None if there is nothing to resume.
 
         Raises:
-            ResumeError: if the state is damaged, or of another run.
-            InputError: if ``out`` holds files that no run left.
+            ResumeError: if the state is corrupt, or of another run.
+            InputError: if ``out`` contains files that are not from a run.
         """
         path = self.folder / "progress.json"
         remedy = f"Delete {self.folder} to start again."
@@ -241,10 +241,10 @@ class TrainingState:
         try:
             progress = conform(kind, json.loads(path.read_text("utf-8")))
         except (ValueError, RecursionError) as error:
-            raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
+            raise ResumeError(f"{path} is corrupt: {error}.", remedy) from None
         if progress["identity"] != self._identity:
             raise ResumeError(
-                f"{self.out} holds a run with another configuration or other questions.",
+                f"{self.out} has a run with another configuration or other questions.",
                 "Choose another --out, or restore what has changed.",
             )
         file = child(self.folder, progress["file"], str(path))
@@ -252,7 +252,7 @@ class TrainingState:
             held = load_file(file)
             self._restore(held)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise ResumeError(f"{file} is damaged: {one_line(error)}.", remedy) from None
+            raise ResumeError(f"{file} is corrupt: {one_line(error)}.", remedy) from None
         self.step = progress["step"]
         return progress, held
 
@@ -281,8 +281,8 @@ class TrainingState:
 def batches(
     items: Sequence[Item], size: int, window: int, key: Callable[[Item], Any], rng: random.Random
 ) -> list[list[Item]]:
-    """An epoch's batches, sorted by ``key`` within windows of so many batches, so that little is
-    padded. The last items, which fill no batch, are left out.
+    """Returns an epoch's batches, sorted by ``key`` within windows of several batches to reduce
+    padding. The last items, which do not fill a batch, are omitted.
     """
     order = list(range(len(items)))
     rng.shuffle(order)

@@ -1,17 +1,17 @@
-"""Trains the networks: the sketch's on questions with queries, the plans' on questions with plans.
+"""Training of the networks: the sketch's on questions with queries, the plans' on plans.
 
-Both use one thread, AdamW with clipped gradients, and a running mean of the weights, which is kept;
-a killed run resumes with the same weights (:mod:`codegen.sqlnet.storage`).
+Both use one thread, AdamW with clipped gradients, and a running mean of the weights, which is
+saved; a killed run resumes with the same weights (:mod:`codegen.sqlnet.storage`).
 
 The sketch (:func:`train`): warm-up and cosine decay; each epoch ends with a score on development
 questions; training ends early after ``patience`` epochs without a better query match. For the
-paper's layout the best epoch is chosen for each module by itself, as in the released code
+paper's layout the best epoch is chosen separately for each module, as in the released code
 (:data:`BLOCKS`).
 
 Plans (:func:`train_plans`): the loss is the sum over slots of cross-entropies: for a set (columns
 of SELECT) against the uniform distribution over its members, times their number; for a class as
-usual; for the tables that take part by a sigmoid each. Slots that a plan lacks (the operator of no
-test) do not count. An interrupted run may resume with another number of steps.
+usual; for the tables that take part by a sigmoid each. Slots that a plan lacks (an operator without
+a test) do not count. An interrupted run may resume with another number of steps.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ BLOCKS: Mapping[str, Mapping[str, str]] = {
         "where": "number|where|operator|value|decoder",
     },
 }
-WORDS = {"shared": "encoder.word.weight", "paper": "word.weight"}  # the vectors of words
+WORDS = {"shared": "encoder.word.weight", "paper": "word.weight"}  # word vectors
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How to train.
+    """Settings of a sketch network's training.
 
     Attributes:
-        network: what to train.
-        epochs: passes over the questions, at most.
-        batch_size: questions a step.
-        learning_rate: the highest.
+        network: network settings.
+        epochs: maximum passes over the questions.
+        batch_size: questions per step.
+        learning_rate: peak learning rate.
         alpha: weight of the columns that are in a condition (3 in the paper).
-        clip: the gradient's largest norm.
+        clip: maximum gradient norm.
         frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
             second stage.
-        mean: how slowly the running mean of the weights moves, in [0, 1).
+        mean: decay of the running mean of the weights, in [0, 1).
         patience: epochs without a better query match that end training.
     """
 
@@ -111,24 +111,24 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Network:
-    """Trains a network and saves it in ``out``, or resumes a run that was cut off.
+    """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
     Args:
-        development: chooses the epoch.
-        out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
-            until the run ends.
-        info: kept with the network, such as where the data comes from.
+        development: questions for choosing the epoch.
+        out: directory for the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
+            ``state/`` until the run ends.
+        info: saved with the network, such as the data's source.
         on_step: called after each step with the steps done and the total.
 
     Raises:
-        InputError: if there are fewer questions than make a batch, or none to validate on.
-        ResumeError: if ``out`` holds a run with another configuration or other questions.
+        InputError: if questions are fewer than a batch, or there are none to validate on.
+        ResumeError: if ``out`` has a run with another configuration or other questions.
     """
     if len(questions) < config.batch_size or not development:
         raise InputError(
             f"{len(questions)} questions to train on and {len(development)} to validate on are too"
             " few.",
-            f"Give at least {config.batch_size} and 1.",
+            f"Pass at least {config.batch_size} and 1.",
         )
     layout = config.network.layout
     torch.manual_seed(config.seed)
@@ -158,7 +158,7 @@ def train(
     while len(epochs) < config.epochs and stale < config.patience:
         number = len(epochs)
         rng = random.Random(f"{config.seed}:{number}")
-        # Every epoch's dropout is its own, whether or not the run was resumed before it.
+        # Dropout depends on the epoch, not on whether the run was resumed before it.
         torch.manual_seed(config.seed * 100_003 + number)
         means, cpu_s = state.train(
             batches(questions, config.batch_size, 50, _size, rng),
@@ -201,7 +201,7 @@ class _Progress(Progress):
 def _scores(
     network: Network, state: TrainingState, development: Sequence[Labelled]
 ) -> dict[str, float]:
-    """Scores of the mean weights."""
+    """Scores the mean weights."""
     own = state.put(state.mean)
     network.model.eval()
     scores = score(predict(network, development, greedy=True), development).to_row()
@@ -215,7 +215,7 @@ Trained = TypeVar("Trained", Network, plan_network.PlanNetwork)
 def _finished(
     network: Trained, state: TrainingState, weights: Mapping[str, Tensor], info: Mapping[str, Any]
 ) -> Trained:
-    """Saves the network with these weights, and removes the state of the run."""
+    """Saves the network with these weights, and removes the run's state."""
     state.put(weights)
     network.model.eval()
     network = replace(network, info={**network.info, **info})
@@ -225,7 +225,7 @@ def _finished(
 
 
 def _pace(done: float) -> float:
-    """The share of the learning rate: a cosine up for a tenth of the run, then down to 0."""
+    """Factor of the learning rate: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
     phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
     return (1 + math.cos(math.pi * phase)) / 2
@@ -239,7 +239,7 @@ def _size(question: Labelled) -> tuple[int, int]:
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
 _MOST = (plan_network.MOST_SELECTED, plan_network.MOST_TESTS, plan_network.MOST_GROUPS)
 _EITHER = plan_network.OPERATOR_CLASSES.index("= either")
-_EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
+_EVERY_TABLE = 0.3  # weight of the sigmoids relative to the cross-entropies
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class PlanExample:
 
 
 def plan_targets(question: PlanQuestion, plan: QueryPlan) -> PlanTargets | None:
-    """The targets of a plan; None if the network has no slots for it."""
+    """Builds the targets of a plan; None if the network lacks slots for it."""
     places = {question.item(place): place for place in range(len(question.items))}
     try:
         tree = the_tree(question.schema.graph, plan.required(), plan.keys)
@@ -375,7 +375,7 @@ class _Targets:
         return True
 
     def _mention(self, value: PlanValue, item: Item) -> int:
-        """The mention that is a value, or -1."""
+        """Returns the mention that is a value, or -1."""
         text, number = value.text.strip().casefold(), number_of(value.text)
         best, found = 0, -1
         for place, mention in enumerate(self.question.found):
@@ -400,7 +400,7 @@ def plan_examples(
     likeness: Likeness,
     on_question: Callable[[int], None] | None = None,
 ) -> tuple[list[PlanExample], int]:
-    """Questions linked to their databases, with targets, and the number of those without.
+    """Returns questions linked to databases, with targets, and the number without targets.
 
     Raises:
         InputError: if a database is in none of the folders.
@@ -413,8 +413,8 @@ def plan_examples(
             database = find_database(folders, one.db_id)
             if database is None:
                 raise InputError(
-                    f"There is no {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
-                    "Name the folder that holds it.",
+                    f"No {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
+                    "Pass the folder that contains it.",
                 )
             schema, held = LinkedSchema(database.tables, database), one.db_id
             database.close()
@@ -435,7 +435,7 @@ def new_network(
     planned: Iterable[PlannedQuestion],
     seed: int,
 ) -> plan_network.PlanNetwork:
-    """A network with random weights; words of at least two training questions get an offset."""
+    """Creates a network with random weights; words of two or more questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
     )
@@ -453,15 +453,15 @@ def plan_losses(
     targets: Sequence[PlanTargets],
     tables: list[int],
 ) -> dict[str, Tensor]:
-    """The loss of each slot, summed over its members and averaged over the questions.
+    """Computes each slot's loss, summed over its members and averaged over the questions.
 
     Args:
-        tables: how many tables each has.
+        tables: number of tables per question.
     """
     size, wide = len(targets), batch.tables.shape[1]
 
     def place(b: int, item: int) -> int:
-        """An item's place in the padded batch."""
+        """Returns an item's place in the padded batch."""
         return item if item < tables[b] else item - tables[b] + wide
 
     found: dict[str, Tensor] = {}
@@ -518,15 +518,15 @@ def plan_losses(
 
 @dataclass(frozen=True, slots=True)
 class PlanTrainingConfig:
-    """How to train.
+    """Settings of a plan network's training.
 
     Attributes:
-        network: what to train.
-        steps: in all.
-        batch_size: questions a step.
-        learning_rate: the highest.
-        clip: the gradient's largest norm.
-        mean: how slowly the running mean of the weights moves, in [0, 1).
+        network: network settings.
+        steps: total number of steps.
+        batch_size: questions per step.
+        learning_rate: peak learning rate.
+        clip: maximum gradient norm.
+        mean: decay of the running mean of the weights, in [0, 1).
         every: steps between two saved states.
     """
 
@@ -567,12 +567,12 @@ def train_plans(
 
     Raises:
         InputError: if there are fewer questions than a batch, or the loss is not a number.
-        ResumeError: if the directory holds another run.
+        ResumeError: if the directory has another run.
     """
     if len(examples) < config.batch_size:
         raise InputError(
             f"There are {len(examples)} questions for batches of {config.batch_size}.",
-            "Give more, or a smaller batch.",
+            "Pass more, or set a smaller batch.",
         )
     identity = {
         "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
@@ -606,7 +606,7 @@ def train_plans(
 def _batches(
     config: PlanTrainingConfig, examples: Sequence[PlanExample], first: int, last: int
 ) -> Iterator[list[PlanExample]]:
-    """The batches of some steps: a function of the seed and the step."""
+    """Returns the batches of some steps: a function of the seed and the step."""
     chosen: list[list[PlanExample]] = []
     for step in range(first, last):
         epoch, number = divmod(step, len(examples) // config.batch_size)
@@ -626,5 +626,5 @@ def _plan_size(example: PlanExample) -> int:
 
 
 def _plan_pace(step: int, steps: int) -> float:
-    """The share of the learning rate: 150 steps of warm-up, then 1, then a line to 0 (30 %)."""
+    """Factor of the learning rate: 150 steps of warm-up, then 1, then linear to 0 (30%)."""
     return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))

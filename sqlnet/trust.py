@@ -1,9 +1,9 @@
-"""The confidence that an answer is right: logistic regression on questions not trained on.
+"""Confidence that an answer is correct: logistic regression on questions not trained on.
 
 It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities say how
-sure each slot is among the columns that it was shown, not that the question needs another table or
-that a word was left out. It is fitted separately for databases of one table, databases of several,
-where a query is far more often wrong, and plans; on databases that the network was not trained on;
+sure each slot is among the columns that it was shown, not that the question needs another table
+or that a word was ignored. It is fitted separately for databases of one table, databases of
+several, where a query is far more often wrong, and plans; on databases outside the training data;
 for some of the questions a needed column is hidden, so that they have no answer
 (``benchmarks/tools/sql_trust.py``).
 """
@@ -28,17 +28,16 @@ SIGNS = (
     *("words_left", "unused", "table_named", "select_named", "columns_unnamed", "who", "elsewhere"),
     "relinked",
 )
-"""What the confidence is computed from.
+"""Inputs of the confidence.
 
 The log-odds, cut to [-6, 6], of the least certain slot of a kind (``select`` to ``value``), of the
 query chosen by running (``run``) and of its table (``table``); ``margin``, the log-probability
-over that of the next query that asks for something else, at most 6; whether the answer is empty;
+over the next query with another meaning, at most 6; whether the answer is empty;
 the number of conditions; whether there is an aggregate; whether no value could be looked up;
-content words that nothing explains, at most 4; columns and tables that are named and not used, at
-most 3; the shares of the table's and of the SELECT column's words that the question has; condition
-columns without a
-word in the question; whether who, when or where meets a column of another sort; values that other
-columns hold too.
+content words that nothing explains, at most 4; columns and tables that are named and not used,
+at most 3; the fractions of the table's and of the SELECT column's words that the question has;
+condition columns without a word in the question; whether who, when or where meets a column of
+another type; values that other columns also contain.
 """
 
 PLAN_SLOTS = {
@@ -50,7 +49,7 @@ PLAN_SLOTS = {
     "value": "flags",
     "table": "tables",
 }
-"""Sign -> the slots of a plan that it is of (:class:`codegen.sqlnet.plan_decode.ScoredPlan`).
+"""Sign -> the plan's slots (:class:`codegen.sqlnet.plan_decode.ScoredPlan`).
 
 The curve for several tables is fitted on plans, where the package has a network for them.
 """
@@ -59,21 +58,21 @@ The curve for several tables is fitted on plans, where the package has a network
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Weights of :data:`SIGNS` and ``bias`` by kind (:func:`kind_of`), and the default
-    ``threshold``, the confidence below which no answer is given.
+    ``threshold``, the confidence below which no answer is returned.
     """
 
     weights: Mapping[str, Mapping[str, float]]
     threshold: float = 0.5
 
     def confidence(self, signs: Mapping[str, float]) -> float:
-        """The confidence of an answer with these signs."""
+        """Returns the confidence of an answer with these signs."""
         weights = self.weights[kind_of(signs)]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
         return 1 / (1 + math.exp(-max(-700.0, score)))
 
 
 def kind_of(signs: Mapping[str, float]) -> str:
-    """The curve for an answer."""
+    """Returns the curve for an answer."""
     if signs.get("planned"):
         return "plans"
     return "several" if signs["several"] else "one"
@@ -86,15 +85,15 @@ def load(folder: Path) -> Trust:
 
 
 def doubts(asked: Asked) -> Iterator[Doubt]:
-    """Why not to trust a query: what :mod:`codegen.sqlnet.cues` finds, or else words that may
+    """Yields doubts on a query, from :mod:`codegen.sqlnet.cues` or else on words that may
     change the question.
     """
     yield from [*unmet(asked)] or unread(asked)
 
 
 def unread(asked: Asked) -> Iterator[Doubt]:
-    """Words that may narrow the rows (unpaid, goalkeepers), where the query takes all of them; what
-    is asked for, where the query shows something else.
+    """Yields words that may narrow the rows (unpaid, goalkeepers) of a query for all rows, and the
+    requested item if the query shows another.
     """
     weak = {stem(stem(word)) for word in WORDS["weak"]}
     left = [w for w in words_left(asked) if stem(stem(w.lower())) not in weak]
@@ -106,7 +105,7 @@ def unread(asked: Asked) -> Iterator[Doubt]:
         return
     if asked.of("where", "having", "never", "group", "order"):
         return
-    if len(asked.tables) > 1:  # the join may be what a verb says: received, awarded
+    if len(asked.tables) > 1:  # a verb may mean the join: received, awarded
         left = [word for word in left if not word.endswith("ed")]
     names = {stem(word) for _, words in _parts(asked) for word in words}
     pairs = (f"{a.text}{b.text}".lower() for a, b in pairwise(asked.tokens))
@@ -121,12 +120,12 @@ _MOST = re.compile(r"\b(?:most|fewest|least) (\w+)", re.IGNORECASE)
 
 
 def not_understood(words: Sequence[str]) -> Doubt:
-    """The doubt about words that nothing explains, at least one."""
+    """Returns the doubt about unexplained words, at least one."""
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for ("": unused)."""
+    """Returns each content word of the question, and its interpretation ("": unused)."""
     found, parts = [], _parts(asked)
     for token in asked.tokens:
         word = token.text.lower()
@@ -142,7 +141,7 @@ def explained(asked: Asked) -> list[tuple[str, str]]:
 
 
 def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
-    """What the query uses, with the words that name it."""
+    """Returns the query's parts, with the words that name them."""
     parts = [(f"table {table.name}", table.words) for table in asked.tables]
     for clause in asked.clauses:
         if clause.column:
@@ -152,11 +151,11 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def words_left(asked: Asked) -> list[str]:
-    """The content words of the question that nothing in the query explains."""
+    """Returns the question's content words that no part of the query explains."""
     return [word for word, part in explained(asked) if not part]
 
 
-_ALIKE = 0.75  # likeness of words that mean the same
+_ALIKE = 0.75  # similarity of words with the same meaning
 
 
 def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: Asked) -> str:
@@ -182,14 +181,14 @@ def _are_rivals(one: str, other: str) -> bool:
 
 
 def in_order(names: Sequence[str], said: Sequence[str]) -> bool:
-    """Whether the names occur in the text, one after the other."""
+    """Returns True if the names occur in the text, one after the other."""
     size = len(names)
     return any(list(said[i : i + size]) == list(names) for i in range(len(said) - size + 1))
 
 
 def named_but_unused(asked: Asked) -> list[str]:
-    """Columns of the query's tables, and other tables, that the question names in full and the
-    query does not use.
+    """Returns columns of the query's tables, and other tables, that the question names in full and
+    the query does not use.
     """
     used = {clause.column.name.lower() for clause in asked.clauses if clause.column}
     known = {w for c in asked.clauses if c.column for w in map(stem, c.column.words)}
@@ -209,11 +208,11 @@ def named_but_unused(asked: Asked) -> list[str]:
 
 
 def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
-    """How well the question's words name the query's columns: some of
+    """Measures how well the question's words name the query's columns: some of
     :data:`SIGNS`.
 
-    With ``of_plan``, "which students" names the column of their names, and a cell the column that
-    holds it.
+    With ``of_plan``, "which students" names the column of their names, and a cell its
+    column.
     """
     said = {*asked.stems}
 
@@ -244,7 +243,7 @@ _NAMING = frozenset(_NAMES.split())
 
 
 def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
-    """Whether a column names the rows of a table that the question speaks of, or asks who."""
+    """Returns True if a column names the rows of a mentioned table, or answers who."""
     assert clause.column
     table = next((t for t in asked.tables if t.name == clause.table), None)
     own = {stem(word) for word in table.words} if table else set()
@@ -253,7 +252,7 @@ def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
 
 
 def _is_said(asked: Asked, clause: Clause) -> bool:
-    """Whether a condition's values are texts of the database that the question has in full."""
+    """Returns True if a condition's values are database strings that the question has in full."""
     return (
         asked.is_read
         and bool(clause.values)
@@ -267,7 +266,7 @@ def _is_said(asked: Asked, clause: Clause) -> bool:
 
 
 def _of_another_sort(question: str, clause: Clause) -> bool:
-    """Whether who, when or where is answered by a column of another sort."""
+    """Returns True if a column of another type answers who, when or where."""
     found = re.search(r"\b(who|whom|when|where)\b", question.lower())
     if not found or clause.column is None:
         return bool(found and found[1] != "when" and clause.aggregate)
@@ -279,7 +278,7 @@ def _of_another_sort(question: str, clause: Clause) -> bool:
 def signs(
     asked: Asked, log_probabilities: Mapping[str, float], margin: float, **others: float
 ) -> dict[str, float]:
-    """The :data:`SIGNS` of a query; ``planned`` among the others marks a plan."""
+    """Returns the :data:`SIGNS` of a query; ``planned`` among the others marks a plan."""
     odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in log_probabilities.items()}
     return {
         **odds,
@@ -292,7 +291,7 @@ def signs(
 
 
 def log_odds(log_probability: float) -> float:
-    """The log-odds of a log-probability, cut to finite values."""
+    """Returns the log-odds of a log-probability, cut to finite values."""
     below = min(log_probability, -1e-12)
     odds = below - math.log(-math.expm1(below))
     return max(-12.0, min(12.0, odds))

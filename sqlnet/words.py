@@ -1,4 +1,4 @@
-"""The tokens of a question, the words of a name, and the numbers that texts stand for.
+"""The tokens of a question, the words of a name, and the numbers in strings.
 
 A token is a run of letters, a run of digits, or one other character, so that a value such as
 "1996-97" is a span of whole tokens: all but 24 of the 53,650 condition values of WikiSQL's rebuilt
@@ -19,7 +19,7 @@ LONGEST_NUMBER = 400
 """Characters; a float has at most 309 digits before its point."""
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]|_")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in the messages of sqlglot
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in sqlglot's messages
 _RUNS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
 _UNITS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -41,14 +41,14 @@ class Token(NamedTuple):
 
 
 def tokenize(question: str) -> list[Token]:
-    """The tokens of a question, in order."""
+    """Returns the tokens of a question, in order."""
     return [Token(m.group(), m.start(), m.end()) for m in _TOKEN.finditer(question)]
 
 
 def find_span(question: str, tokens: list[Token], value: str) -> tuple[int, int] | None:
-    """The first and last token of a value's first occurrence, ignoring case.
+    """Returns the first and last token of a value's first occurrence, ignoring case.
 
-    None if the question lacks the value, or holds it only inside tokens.
+    None if the question lacks the value, or has it only inside tokens.
     """
     starts = {token.start: i for i, token in enumerate(tokens)}
     ends = {token.end: i for i, token in enumerate(tokens)}
@@ -62,13 +62,13 @@ def find_span(question: str, tokens: list[Token], value: str) -> tuple[int, int]
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The lower-cased words of a name in prose, snake_case, kebab-case or camelCase."""
+    """Returns the lower-cased words of a name in prose, snake_case, kebab-case or camelCase."""
     words = [word.lower() for run in _RUNS.findall(name) for word in _humps(run)]
     return tuple(words) or (name.lower(),)
 
 
 def _humps(run: str) -> Iterator[str]:
-    """Cuts a run of letters before each capital that begins a word: HTTPServer -> HTTP, Server."""
+    """Splits letters before each capital that begins a word: HTTPServer -> HTTP, Server."""
     start = 0
     for i in range(1, len(run)):
         after_small = run[i].isupper() and not run[i - 1].isupper()
@@ -81,7 +81,7 @@ def _humps(run: str) -> Iterator[str]:
 
 @lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
-    """A word without a common English ending, for matching alone."""
+    """Removes a common English ending from a word, only for matching."""
     if word == "ids":
         return "id"
     for ending in ("ies", "ing", "ers", "ors", "ed", "es", "er", "or", "s"):
@@ -91,7 +91,7 @@ def stem(word: str) -> str:
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text is, or None: "1,234" and "$5" are numbers, "3 km" is not."""
+    """Parses a numeric string, or returns None: "1,234" and "$5" are numbers, "3 km" is not."""
     if len(text) > LONGEST_NUMBER:
         return None
     bare = text.strip().lstrip("$€£").strip().replace(",", "")
@@ -104,7 +104,7 @@ def number_of(text: str) -> int | float | None:
 
 
 def number_in_words(text: str) -> float | None:
-    """The number in English words, as in "twenty-one" or "1.5 million"; else None."""
+    """Parses a number in English words, as in "twenty-one" or "1.5 million"; else None."""
     total, current, seen = 0.0, 0.0, False
     for word in re.findall(r"[\d.,]+|[a-z]+|\S", text.lower().replace("-", " ")):
         if word in _WORTH:
@@ -123,11 +123,11 @@ def number_in_words(text: str) -> float | None:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL writes it."""
+    """Quotes a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def one_line(error: object) -> str:
-    """An error's text on one line, without colors or full stop, at most 200 characters."""
+    """Returns an error's text on one line, without colors or full stop, up to 200 characters."""
     text = " ".join(_COLOURS.sub("", str(error)).split())
     return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

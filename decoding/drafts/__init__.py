@@ -3,11 +3,11 @@
 - ``protocol``: the interface between a loop and its drafters;
 - ``edits`` drafts the new version of a file from the old one, also in diffs and SEARCH/REPLACE
   blocks;
-- ``lookup`` drafts what followed the same text before, or what the target found probable after the
-  same token before;
-- ``chain`` makes a row's drafters and picks the draft that expects the most tokens; ``planner``
-  shortens drafts to what pays;
-- ``vllm_proposer`` and ``vllm_worker`` are vLLM plug-ins. Only the last imports torch.
+- ``lookup`` drafts continuations of the same earlier text, or the target's likely candidates after
+  the same token before;
+- ``chain`` builds a row's drafters and picks the draft that expects the most tokens; ``planner``
+  trims drafts to the profitable length;
+- ``vllm_proposer`` and ``vllm_worker`` are vLLM plugins. Only the last imports torch.
 """
 
 from codegen.decoding.drafts.chain import DrafterChain, DrafterMaker

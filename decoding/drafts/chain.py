@@ -1,11 +1,11 @@
 """Several drafters for one row; the draft that expects the most accepted tokens is used.
 
 A drafter's estimate of its success is corrected by its past success in the row (``trust``),
-separately for drafts that it was sure of and others. Drafts that were not used are compared with
-the emitted tokens too, which costs no verification: a failing drafter is passed over, and returns
-as soon as it would have been right. Whether a draft pays is decided by ``planner``.
+separately for drafts that it was sure of and others. Unused drafts are also compared with the
+emitted tokens, which costs no verification: a failing drafter is skipped, and returns as soon as
+it would have been correct. ``planner`` decides whether a draft is worth its cost.
 
-Nothing here reads a clock.
+No code here reads a clock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixStore
 
 _SURE = 0.9  # probability of the first token
-_WEIGHT = 4.0  # tokens that trust in a drafter's own estimate begins with
+_WEIGHT = 4.0  # initial weight, in tokens, of a drafter's own estimate
 _FORGET = 0.9  # decay per draft
 
 
@@ -44,7 +44,7 @@ class DrafterChain(Drafter):
     """The drafters of one row by name, in order of preference.
 
     Args:
-        drafters: by name; each one sees all emitted tokens.
+        drafters: drafters by name; each gets all emitted tokens.
     """
 
     def __init__(self, drafters: dict[str, Drafter]) -> None:
@@ -60,7 +60,7 @@ class DrafterChain(Drafter):
             drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """The draft with the most expected tokens; of equal ones the first.
+        """Returns the draft with the most expected tokens; of equal ones the first.
 
         Its probabilities are corrected, and its ``source`` is the drafter's name.
         """
@@ -91,24 +91,24 @@ class DrafterChain(Drafter):
             drafter.accept(tokens)
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Tells every drafter."""
+        """Passes the observation to every drafter."""
         for drafter in self.drafters.values():
             drafter.observe(tokens, successors)
 
     def finish(self) -> None:
-        """Tells every drafter."""
+        """Finishes the row with every drafter."""
         for drafter in self.drafters.values():
             drafter.finish()
 
 
 @dataclass(frozen=True)
 class DrafterMaker:
-    """Makes drafters for one tokenizer.
+    """Factory of drafters for one tokenizer.
 
     Attributes:
         encode: text to token ids, without special tokens.
         decode: token ids to text.
-        line_ends: ids of the tokens that hold a line break.
+        line_ends: ids of the tokens that contain a line break.
     """
 
     encode: Callable[[str], list[int]]
@@ -117,7 +117,7 @@ class DrafterMaker:
 
     @classmethod
     def of(cls, tokenizer: Any, tokens: Sequence[bytes | None]) -> DrafterMaker:
-        """A maker for a transformers tokenizer.
+        """Creates the factory for a transformers tokenizer.
 
         Args:
             tokenizer: the tokenizer.
@@ -134,7 +134,7 @@ class DrafterMaker:
         return cls(encode, decode, ends)
 
     def context(self, original: str, tenant: Hashable = None) -> Context:
-        """The context of a row that rewrites a file, or changes it by a diff."""
+        """Builds the context of a row that rewrites a file, or changes it by a diff."""
         return Context(self.encode(original), original, tenant)
 
     def chain(
@@ -145,10 +145,10 @@ class DrafterMaker:
         factor: float = 2.0,
         min_probability: float = 0.1,
     ) -> DrafterChain:
-        """The drafters of one row.
+        """Builds the drafters of one row.
 
         Args:
-            names: of ``cursor``, ``diff``, ``suffix`` and ``recycling``, in order of preference.
+            names: any of ``cursor``, ``diff``, ``suffix``, ``recycling``, in order of preference.
             store: past responses for the suffix drafter.
             factor, min_probability: see :class:`SuffixDrafter`.
         """
@@ -166,7 +166,7 @@ def _sure(draft: Draft) -> bool:
 
 
 def _expected(draft: Draft, depth: int) -> float:
-    """The sum of the probabilities of nodes down to a depth."""
+    """Sums the probabilities of nodes down to a depth."""
     depths: list[int] = []
     total = 0.0
     for parent, probability in zip(draft.parents, draft.probabilities, strict=True):

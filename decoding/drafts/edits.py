@@ -1,27 +1,27 @@
 """Drafts of edits: the new version of a file from the old one, and diffs of it.
 
 **Rewritten files** (a cursor into the old file). The draft is the text at the cursor. Where the row
-and the original diverge, the cursor is set again:
+and the original diverge, the cursor is reset:
 
-- after the first differing token: behind that token, if it is one of the original's next two (a
+- after the first differing token: after that token, if it is one of the original's next two (a
   token was deleted); at the next line that begins with it, if they diverged at a line's start
-  (lines were deleted); else by the guess that was right more often so far, a replaced token or an
+  (lines were deleted); else by the guess that was more often correct so far, a replaced token or an
   inserted one;
-- later: behind the place where the original has the longest tail of the row, at least two tokens;
+- later: after the place where the original has the longest tail of the row, at least two tokens;
   of equally long ones the nearest to the point of divergence. Else, after a whole line, at the next
   line if lines were replaced one by one, or if they were inserted.
 
-The point of divergence is kept until a few tokens agree again, so a wrong guess costs one draft
-only. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits
+The point of divergence is kept until a few tokens agree again, so a wrong guess costs only one
+draft. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits
 are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a paper; these rules are
 ours.
 
 **Diffs** (unified hunks and SEARCH/REPLACE blocks). The row's text is followed line by line. Within
 a hunk, the draft is the rest of the old line that the row has begun to keep (or remove) and the
 lines after it with the same sign; for an added line it is the rest of the line that it replaces,
-behind the characters that both share. After ``<<<<<<< SEARCH`` the file is drafted from behind the
-last block, after ``=======`` the searched lines again, both by an edit cursor. Elsewhere only the
-next header is drafted.
+after the characters that both share. After ``<<<<<<< SEARCH`` the file is drafted from the end of
+the last block, and after ``=======`` from the searched lines, both by an edit cursor. Elsewhere
+only the next header is drafted.
 
 A token may contain the line break after a header and the next line's indentation; drafts then begin
 where the row's text ends.
@@ -41,23 +41,23 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _RECENT = 16  # last tokens of the row that are searched for in the original
 _LOOKED_AT = 32  # places that are tried on each side of the point of divergence
-_AHEAD = 1024  # most deleted tokens
+_AHEAD = 1024  # maximum deleted tokens
 _AGREED = 3  # tokens that make a guess certain
 _LONGEST, _SHORTEST = 64, 8  # tokens of a draft
-_LEAST = 0.2  # least probability of the last drafted token
-_OWN_WAY = 8  # differing tokens after which drafts get shorter
+_LEAST = 0.2  # minimum probability of the last drafted token
+_OWN_WAY = 8  # number of differing tokens before drafts get shorter
 _FORGET = 0.9
 _PRIOR = 100  # assumed tokens between two edits before any is seen
 _DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next counts n / (n + 1.5)
-_GUESS = 0.6  # probability that a guess is right
+_GUESS = 0.6  # probability that a guess is correct
 
 
 class CursorDrafter(Drafter):
     """Drafts from ``Context.original``.
 
-    A draft ends where the rate of edits in this row makes its last token less probable than
-    0.2. While the row differs from the original, drafts are halved each round; once it has
-    differed for longer than it ever agreed, there are soon none until it agrees again.
+    A draft ends where the row's rate of edits makes its last token less likely than 0.2.
+    While the row differs from the original, drafts are halved each round; once it has differed
+    for longer than it ever agreed, drafts soon stop until it agrees again.
 
     Args:
         line_ends: ids of the tokens that contain a line break.
@@ -71,14 +71,14 @@ class CursorDrafter(Drafter):
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Sets the cursor at the start of the original."""
-        # How often the guesses "replaced" and "inserted" were right, by whether the row diverged
+        # Correct guesses "replaced" and "inserted", by whether the row diverged
         # at a line's start.
         self._right = {False: [1.0, 0.0], True: [0.0, 1.0]}
         self._partings, self._agreements = 0, 0
         self.reset(context.original)
 
     def reset(self, original: Sequence[int], at: int = 0) -> None:
-        """Takes another original, with the cursor at one of its tokens."""
+        """Switches to another original, with the cursor at one of its tokens."""
         self._original = list(original)
         self._lines = [0]  # where lines start
         self._lines += [i + 1 for i, t in enumerate(self._original) if t in self.line_ends]
@@ -96,7 +96,7 @@ class CursorDrafter(Drafter):
 
     @property
     def at(self) -> int:
-        """The index in the original of the next drafted token."""
+        """Index in the original of the next drafted token."""
         return self._at
 
     @property
@@ -106,7 +106,7 @@ class CursorDrafter(Drafter):
         return self._original[self._at] if is_there else None
 
     def draft(self, limit: int) -> Draft:
-        """The text at the cursor."""
+        """Returns the text at the cursor."""
         rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)
         worth = int(math.log(_LEAST) / math.log(rate))
         size = min(limit, self._length, max(worth, _SHORTEST))
@@ -148,7 +148,7 @@ class CursorDrafter(Drafter):
         return count
 
     def _follow(self, token: int) -> bool:
-        """Follows one emitted token; returns whether it was at the cursor."""
+        """Follows one emitted token; returns True if it was at the cursor."""
         agrees = self._has(self._at, token)
         self._recent = [*self._recent[1 - _RECENT :], token]
         if self._run >= _AGREED and agrees:
@@ -178,7 +178,7 @@ class CursorDrafter(Drafter):
         return at < len(self._original) and self._original[at] == token
 
     def _agree(self) -> None:
-        """Called when the cursor is certain again; counts which guess would have been right."""
+        """Called when the cursor is certain again; counts the guess that was in fact correct."""
         skipped = self._at - self._run - self._parted
         emitted = len(self._tail) - self._run
         counts = self._right[self._at_line_start(self._parted)]
@@ -193,7 +193,7 @@ class CursorDrafter(Drafter):
         return line < len(self._lines) and self._lines[line] == at
 
     def _guess(self, token: int) -> tuple[int, int | None]:
-        """The new cursor after a token that differs from the original, and the second guess."""
+        """Returns the cursor after a token that differs from the original, and the second guess."""
         parted, at_start = self._parted, self._at_line_start(self._parted)
         if len(self._tail) == 1:
             found = self._deleted(token, at_start)
@@ -212,7 +212,7 @@ class CursorDrafter(Drafter):
         return inserted, replaced
 
     def _deleted(self, token: int, at_start: bool) -> int | None:
-        """Behind the same token a little further on, or at the start of a later line."""
+        """Returns the place after the same token a little later, or the start of a later line."""
         for skipped in (1, 2):
             if self._has(self._parted + skipped, token):
                 return self._parted + skipped + 1
@@ -226,7 +226,7 @@ class CursorDrafter(Drafter):
         return None
 
     def _behind_tail(self) -> int | None:
-        """Behind the place where the original has the longest tail of the row, if that has two
+        """Returns the place after the original's longest match of the row's tail, at least two
         tokens; of equally long ones the nearest to the point of divergence.
         """
         original, row = self._original, self._recent
@@ -243,7 +243,7 @@ class CursorDrafter(Drafter):
 
 
 def _forked(draft: Draft, other: Sequence[int], limit: int, rate: float) -> Draft:
-    """A draft with a second chain from its root, in at most ``limit`` tokens."""
+    """Adds a second chain from the root to a draft, in at most ``limit`` tokens."""
     if not other or not len(draft) or other[0] == draft.tokens[0] or limit < 2:
         return draft
     other = other[: max(1, limit // 3)]
@@ -279,7 +279,7 @@ class _Hunk:
     added: int = 0
 
     def read(self, line: str) -> None:
-        """Moves on by a finished line."""
+        """Advances by a finished line."""
         self.sign = line[:1] or " "  # some models omit the blank of an empty line
         if self.sign in " -":
             self.at += 1
@@ -320,10 +320,10 @@ class DiffDrafter(Drafter):
         self._started = ""  # its beginning, if the last token of the line before contained it
         self._hunk: _Hunk | None = None
         self._searched: list[str] | None = None  # lines of the SEARCH part so far
-        self._after = 0  # line of the file behind the last block
+        self._after = 0  # line of the file after the last block
 
     def draft(self, limit: int) -> Draft:
-        """The text at the cursor, or the rest of the line and the next lines of the hunk."""
+        """Drafts the text at the cursor, or the rest of the line and the next lines of the hunk."""
         if self._hunk is None:
             return self.cursor.draft(limit)
         text = self._rest(self._hunk, self._started + self.decode(self._line))
@@ -362,7 +362,7 @@ class DiffDrafter(Drafter):
             found = self._find(self._searched)
             if found is not None:
                 self._after = found + len(self._searched)
-            # The searched lines first, then the marker that ends the block.
+            # First the searched lines, then the block's end marker.
             self._draft_from([*self._searched, _REPLACE], rest)
             self._searched = None
         elif marker == _REPLACE:
@@ -373,7 +373,7 @@ class DiffDrafter(Drafter):
                 self._jump(line, rest)
 
     def _rest(self, hunk: _Hunk, begun: str) -> str:
-        """The text that follows the unfinished line ``begun`` of a hunk."""
+        """Returns the text that follows the unfinished line ``begun`` of a hunk."""
         if hunk.old <= 0 and hunk.new <= 0:
             return _NEXT[len(begun) :] if _NEXT.startswith(begun) else ""
         sign = begun[:1] or (" " if hunk.sign == "+" else hunk.sign)
@@ -393,7 +393,7 @@ class DiffDrafter(Drafter):
         return "\n".join(["".join(lines) + rest, *(sign + line for line in following), ""])
 
     def _jump(self, line: str, rest: str) -> None:
-        """Moves the cursor behind the first searched line, if that is not where it was expected."""
+        """Moves the cursor after the first searched line, if it is not where expected."""
         found = self._find([line])
         if found is not None and found != self._after:
             self._draft_from(self._region(found + 1), rest)
@@ -402,7 +402,7 @@ class DiffDrafter(Drafter):
         return self._source[first : first + _REGION]
 
     def _find(self, lines: list[str]) -> int | None:
-        """Where the file has these lines: behind the last block if possible, else anywhere."""
+        """Returns the first of these lines: after the last block if possible, else anywhere."""
         size = len(lines)
         last = len(self._source) - size + 1
         for i in (*range(self._after, last), *range(min(self._after, last))):
@@ -416,7 +416,7 @@ class DiffDrafter(Drafter):
 
 
 def _behind_shared(line: str, begun: str) -> str | None:
-    """The rest of ``line`` after the longest end of ``begun`` in it; None if that is too short."""
+    """Returns the rest of ``line`` after the longest end of ``begun``; None if too short."""
     if line.startswith(begun):
         return line[len(begun) :]
     for size in range(len(begun), _SHARED - 1, -1):

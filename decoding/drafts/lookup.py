@@ -1,6 +1,6 @@
-"""Drafts from what came before: suffix drafts and token recycling.
+"""Drafts from earlier text and verifications: suffix drafts and token recycling.
 
-**Suffix drafts**: what followed the same text before, in this row or in past responses.
+**Suffix drafts**: continuations of the same earlier text, in this row or in past responses.
 
 After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): one index of the row's prompt and
 output, and one of past responses. The draft with the larger sum of probabilities is used; of equal
@@ -8,13 +8,13 @@ ones the row's own. Unlike in the paper, a match has no maximum length, and shor
 probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by
 n / (n + 1.5).
 
-**Token recycling** (Luo et al., ACL 2025): what the target found probable after a token last time.
+**Token recycling** (Luo et al., ACL 2025): a token's likely successors when last verified.
 
-A table has, for each token, the target's most probable successors when the token was last verified,
+A table has, for each token, the target's most likely successors when the token was last verified,
 accepted or not. The draft is a tree grown from the table. A node's probability is the product, on
-its path, of how often the next token had its rank. The paper's tree of 80 nodes is fixed; ours is
-the most probable tree for the ranks seen in the row, which needs no tuning. The table is a
-dictionary and grows with the tokens seen, not with the vocabulary.
+its path, of the frequency with which the next token had its rank. The paper's tree of 80 nodes is
+fixed; ours is the most likely tree for the ranks seen in the row, which needs no tuning. The table
+is a dictionary and grows with the tokens seen, not with the vocabulary.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
 _CONTEXT = 256  # last tokens of the row that are searched for in past responses
-_SAMPLE = 32  # places from which probabilities are estimated
-_DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
+_SAMPLE = 32  # places used to estimate probabilities
+_DOUBT = 1.5  # measured on code, answers and an agent's traces: docs/drafts.md
 
 
 @dataclass(eq=False)
@@ -39,8 +39,8 @@ class SuffixDrafter(Drafter):
     Args:
         store: past responses, to which the row's is added when it finishes; None for the row only.
         factor: drafted tokens per token of the match.
-        min_probability: least probability of a drafted token.
-        tree: draft the most probable nodes of a tree instead of one path.
+        min_probability: minimum probability of a drafted token.
+        tree: draft the most likely nodes of a tree instead of one path.
         min_match: shortest match to draft from.
     """
 
@@ -64,7 +64,7 @@ class SuffixDrafter(Drafter):
         self._own.append(self._sequence, self._row)
 
     def draft(self, limit: int) -> Draft:
-        """The better of two drafts."""
+        """Returns the better of two drafts."""
         options = (
             limit, self.factor, 0.0, self.min_probability, self.tree, _SAMPLE, self.min_match,
         )  # fmt: skip
@@ -84,13 +84,13 @@ class SuffixDrafter(Drafter):
         self._own.append(self._sequence, tokens)
 
     def finish(self) -> None:
-        """Keeps the response in the store."""
+        """Adds the response to the store."""
         if self.store is not None and len(self._row) > self._prompt:
             self.store.add(self._row[self._prompt :], self._tenant)
 
 
 def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int) -> list[float]:
-    """The nodes' probabilities, lowered by how few tokens agreed before each."""
+    """Lowers the nodes' probabilities by how few tokens agreed before each."""
     lengths: list[int] = []
     factors: list[float] = []
     for parent in parents:
@@ -101,7 +101,7 @@ def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int)
 
 
 _DEPTH = 6
-# The prior: how often each rank was right, out of about twenty tokens.
+# The prior: correct tokens per rank, out of about twenty tokens.
 _PRIOR = (8.0, 2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 _MISSED = 8.0
 
@@ -125,7 +125,7 @@ class RecyclingDrafter(Drafter):
         self._steps = sum(self._ranks) + _MISSED
 
     def draft(self, limit: int) -> Draft:
-        """The most probable tree."""
+        """Returns the most likely tree."""
         if self._last is None or limit < 1:
             return Draft()
         chances = [count / self._steps for count in self._ranks]
@@ -163,6 +163,6 @@ class RecyclingDrafter(Drafter):
             self._last = token
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Keeps the latest candidates; called after :meth:`accept`, which counts the old ranks."""
+        """Stores the latest candidates; called after :meth:`accept`, which counts the old ranks."""
         for token, following in zip(tokens, successors, strict=True):
             self._table[token] = tuple(dict.fromkeys(following[: self.candidates]))

@@ -1,21 +1,21 @@
-"""How long drafts are: only as long as they are expected to save more time than they cost.
+"""Draft lengths: only as long as drafts are expected to save more time than they cost.
 
 A pass that verifies drafts takes longer than a plain one. By how much depends on the machine, the
 model, the rows in the batch and the tokens per row (the pass's *width*). :class:`PassCosts` learns
-it from passes that are made anyway; :class:`FixedCosts` has a given cost per token. All rows of a
+it from regular passes; :class:`FixedCosts` has a fixed cost per token. All rows of a
 pass are as wide as the widest, so one width is chosen for all: the one with the largest
 
     sum over rows of value * expected accepted tokens  -  pace * (cost of the pass - 1)
 
 in units of a plain pass of these rows. ``value`` is the time that a row's token saves: an equal
-share of a pass while other rows wait for a place. If none wait, the batch ends with its last row,
-and a token of another row saves only what that row adds to a pass. ``pace`` is how many plain
-passes' work was recently done in the time of one. If no width gains, nothing is drafted.
+part of a pass while other rows wait for a place. If none wait, the batch ends with its last row,
+and a token of another row saves only what that row adds to a pass. ``pace`` is the work recently
+done in the time of one plain pass, in plain passes. If no width gains, no tokens are drafted.
 
 Estimates can be wrong, so there is also an account, in plain passes: it starts with a balance,
-earns ``slack`` per pass and what drafts gained beyond their cost, and is capped at ``ceiling``. A
+earns ``slack`` per pass and the drafts' net gains, and is capped at ``ceiling``. A
 pass is made only if the account covers its whole extra cost. So decoding costs at most
-``1 + slack`` times what it costs without drafts, plus a constant, however badly drafts do.
+``1 + slack`` times its cost without drafts, plus a constant, however badly drafts do.
 
 Drafts are verified, so none of this changes the emitted tokens, beyond the last bits of logits
 computed in another shape. With fixed costs, drafts are a function of the batch.
@@ -31,12 +31,12 @@ from dataclasses import dataclass, field, replace
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _NONE = Draft()
-_MARGIN = 0.02  # plain passes that drafts must gain beyond their cost
+_MARGIN = 0.02  # minimum net gain of drafts, in plain passes
 _LAST = 16  # rows whose remaining tokens differ by at most this count as ending together
-_COMMON = 0.5  # discount on what the last rows share, as any of them may end early
+_COMMON = 0.5  # discount on the last rows' common part, as any of them may end early
 _FEW, _CHEAP = 4, 1.25
-_FOLLOW = 0.2  # how fast measured times and the pace follow
-_OUTLIER = 3.0  # times what is known: a pass that takes longer counts as this long
+_FOLLOW = 0.2  # update rate of measured times and the pace
+_OUTLIER = 3.0  # limit on a measured time, relative to the known one
 # For widths that were not measured: a matrix of more rows may need another kernel (_JUMP), and a
 # token costs what it costs in a prompt, whose pass omits the head; before any prompt, a whole pass.
 _JUMP = 0.5
@@ -46,16 +46,16 @@ _TOKEN_COST = 1.0
 
 
 class Costs(ABC):
-    """What passes cost. The base class learns nothing, and all rows cost the same."""
+    """Costs of passes. The base class learns none, and all rows cost the same."""
 
     @abstractmethod
     def ratio(self, rows: int, width: int) -> float | None:
-        """The cost of a pass over ``rows`` of ``width`` tokens, in plain passes of these rows; None
-        if no plain pass was measured.
+        """Returns the cost of a pass over ``rows`` of ``width`` tokens, in plain passes of these
+        rows; None if no plain pass was measured.
         """
 
     def share(self, rows: int) -> float:
-        """The share of a plain pass's time that one row less would save."""
+        """Returns the fraction of a plain pass's time that one row fewer would save."""
         return 1 / rows
 
     def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn
@@ -67,12 +67,12 @@ class Costs(ABC):
 
 @dataclass(frozen=True)
 class FixedCosts(Costs):
-    """Every drafted token of a row costs the same share of a plain pass."""
+    """Fixed cost per drafted token of a row, as a fraction of a plain pass."""
 
     token_cost: float
 
     def ratio(self, rows: int, width: int) -> float:
-        """See :class:`Costs`."""
+        """Returns the fixed cost of a pass."""
         return 1 + self.token_cost * (width - 1)
 
 
@@ -86,7 +86,7 @@ class PassCosts(Costs):
         self._prompt_token = 0.0  # seconds
 
     def ratio(self, rows: int, width: int) -> float | None:
-        """See :class:`Costs`. Interpolates between measured widths; overestimates beyond them."""
+        """Interpolates between measured widths; overestimates beyond them."""
         plain = self._plain.get(rows)
         if plain is None:
             return None
@@ -100,7 +100,7 @@ class PassCosts(Costs):
         start = ratios.get(below, 1.0)
         if above:
             share = (width - below) / (above - below)
-            # Nothing between 1 and what was measured may be another kernel's already.
+            # This width may already need the measured width's kernel.
             return ratios[above] if below == 1 < width else (
                 start + share * max(0.0, ratios[above] - start))  # fmt: skip
         if below == 1 < width:
@@ -109,7 +109,7 @@ class PassCosts(Costs):
         return start + token * (width - below)
 
     def share(self, rows: int) -> float:
-        """See :class:`Costs`. Estimated from a smaller batch, else from prompts."""
+        """Estimates from a smaller batch, else from prompts."""
         plain = self._plain[rows]
         row = self._prompt_token
         if fewer := [count for count in self._plain if count < rows]:
@@ -118,7 +118,7 @@ class PassCosts(Costs):
         return min(row / plain, 1 / rows)
 
     def add(self, rows: int, width: int, seconds: float) -> None:
-        """See :class:`Costs`."""
+        """Records a pass; see :class:`Costs`."""
         if width == 1:
             known = self._plain.get(rows)
             self._plain[rows] = _moved(known, seconds)
@@ -129,7 +129,7 @@ class PassCosts(Costs):
             ratios[width] = _moved(ratios.get(width), max(1.0, seconds / plain))
 
     def add_prompt(self, tokens: int, seconds: float) -> None:
-        """See :class:`Costs`."""
+        """Records the encoding of prompts; see :class:`Costs`."""
         if tokens:
             self._prompt_token = _moved(self._prompt_token or None, seconds / tokens)
 
@@ -138,7 +138,7 @@ class PassCosts(Costs):
 class SharedCosts(Costs):
     """The costs of one of several requests whose passes run together, each with its own width.
 
-    A pass costs what all its tokens cost, and each request pays an equal share of a plain pass.
+    A pass's cost is its tokens' total cost, and requests divide a plain pass equally.
 
     Attributes:
         costs: costs by number of tokens, as if in one row, measured by the driver of the passes.
@@ -149,7 +149,7 @@ class SharedCosts(Costs):
     together: Callable[[], int]
 
     def ratio(self, rows: int, width: int) -> float | None:
-        """See :class:`Costs`, in units of this request's share of a plain pass."""
+        """Returns the cost in units of this request's part of a plain pass."""
         count = self.together()
         plain, wide = self.costs.ratio(1, count), self.costs.ratio(1, count - 1 + width)
         if plain is None or wide is None:
@@ -165,12 +165,12 @@ def _moved(known: float | None, found: float) -> float:
 
 @dataclass
 class Account:
-    """What drafts gained and lost, in plain passes.
+    """Gains and losses of drafts, in plain passes.
 
     Attributes:
-        slack: share of plain decoding's cost that failing drafts may add.
+        slack: fraction of plain decoding's cost that failing drafts may add.
         balance: plain passes that drafts may still lose; the default is the initial loss allowed.
-        ceiling: most plain passes that may be lost after drafts did well.
+        ceiling: maximum plain passes that may be lost after drafts did well.
         pace: see the module; at least 1.
     """
 
@@ -187,11 +187,11 @@ class Account:
 
 @dataclass
 class Planner:
-    """Shortens drafts to what pays, and keeps the account; see the module.
+    """Trims drafts to the profitable length, and keeps the account; see the module.
 
     Attributes:
-        costs: what passes cost.
-        account: its own, or one shared by several planners.
+        costs: pass costs.
+        account: may be shared by several planners.
     """
 
     costs: Costs
@@ -201,28 +201,28 @@ class Planner:
     def plan(
         self, drafts: Sequence[Draft], rows: int, left: Sequence[int], waiting: bool = False
     ) -> list[Draft]:
-        """The drafts of the running rows, shortened to one width.
+        """Shortens the drafts of the running rows to one width.
 
         Args:
             drafts: one per running row; may be empty.
             rows: rows of the pass, including finished ones that have not left the batch.
-            left: how many tokens each running row may still get.
-            waiting: whether other rows wait for a place in the batch.
+            left: maximum new tokens per running row.
+            waiting: True if other rows wait for a place in the batch.
         """
         most = max(map(len, drafts), default=0)
         if self.costs.ratio(rows, 1) is None:
-            most = 0  # nothing is known yet
+            most = 0  # no costs are known yet
         self._values = self._worth(rows, left, waiting) if most else []
         width = self._width(drafts, rows, most) if most else 1
         return [_best(draft, width - 1) for draft in drafts]
 
     def is_cheap(self, rows: int) -> bool:
-        """Whether a few drafted tokens are so cheap that unsure ones pay."""
+        """Returns True if a few drafted tokens are so cheap that unsure ones pay."""
         ratio = self.costs.ratio(rows, _FEW)
         return ratio is not None and ratio <= _CHEAP
 
     def _worth(self, rows: int, left: Sequence[int], waiting: bool) -> list[float]:
-        """The value of one more token of each running row, in plain passes."""
+        """Returns the value of one more token of each running row, in plain passes."""
         if waiting or len(left) == 1:
             return [1 / len(left)] * len(left)
         share = self.costs.share(rows)
@@ -232,7 +232,7 @@ class Planner:
         return [share + common * among for among in last]
 
     def _width(self, drafts: Sequence[Draft], rows: int, most: int) -> int:
-        """The width with the largest gain; 1 if none gains."""
+        """Returns the width with the largest gain; 1 if none gains."""
         gains = [0.0] * (most + 1)  # by width - 1: the expected gain of the last place
         for draft, value in zip(drafts, self._values, strict=True):
             for place, probability in enumerate(sorted(draft.probabilities, reverse=True), 1):
@@ -268,10 +268,10 @@ class Planner:
 
 
 def _best(draft: Draft, count: int) -> Draft:
-    """The ``count`` most probable nodes of a draft.
+    """Returns the ``count`` most likely nodes of a draft.
 
-    They are a tree: no child is more probable than its parent, and of equal ones the sort keeps the
-    parent first.
+    They are a tree: no child is more likely than its parent, and for equal ones the sort keeps
+    the parent first.
     """
     if count >= len(draft):
         return draft
@@ -294,7 +294,7 @@ class PlannedDrafter(Drafter):
     """A drafter with its own planner, for loops that verify each row separately.
 
     Args:
-        drafter: makes the drafts.
+        drafter: drafter to plan for.
         token_cost: cost of a drafted token, in plain passes.
     """
 
@@ -309,7 +309,7 @@ class PlannedDrafter(Drafter):
         self.drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """The part of a draft that pays."""
+        """Returns the profitable part of a draft."""
         (draft,) = self._planner.plan([self.drafter.draft(limit)], 1, [limit])
         self._drafted = len(draft)
         return draft
@@ -321,5 +321,5 @@ class PlannedDrafter(Drafter):
         self.drafter.accept(tokens)
 
     def finish(self) -> None:
-        """Tells the drafter."""
+        """Finishes the drafter's row."""
         self.drafter.finish()

@@ -3,9 +3,9 @@
 One drafter serves one row. The loop calls :meth:`Drafter.begin` once. In each round it calls
 :meth:`Drafter.draft`, verifies the draft in one forward pass, and passes the emitted tokens (the
 accepted ones and the target's own) to :meth:`Drafter.accept`. Only ``accept`` changes the drafter's
-state, so nothing has to be rolled back. Drafts depend on their own row only, unless a drafter is
-given something shared (past responses, learned successors). The emitted tokens never depend on
-drafts, since the loop verifies them.
+state, so no rollback is needed. Drafts depend only on their row, unless drafters share data (past
+responses, learned successors). The emitted tokens never depend on drafts, since the loop verifies
+them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 
 def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
-    """The length of the beginning that two sequences share."""
+    """Returns the length of the common prefix of two sequences."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
@@ -29,7 +29,7 @@ class Draft:
         tokens: the drafted ids; siblings differ.
         parents: the index of each token's parent, -1 for children of the context.
         probabilities: the drafter's estimate that the token and all its ancestors are accepted.
-        source: the drafter's name, if there are several.
+        source: the drafter's name, if there are several drafters.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Draft:
 
     @classmethod
     def chain(cls, tokens: Sequence[int], probabilities: Sequence[float]) -> Draft:
-        """A draft without forks."""
+        """Creates a draft without forks."""
         return cls(list(tokens), list(range(-1, len(tokens) - 1)), list(probabilities))
 
     @property
@@ -49,14 +49,14 @@ class Draft:
 
     @property
     def is_chain(self) -> bool:
-        """Whether the tree has no fork."""
+        """True if the tree has no fork."""
         return self.parents == list(range(-1, len(self.tokens) - 1))
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def path(self, emitted: Sequence[int]) -> list[int]:
-        """The nodes that agree with the emitted tokens, from the root down."""
+        """Returns the nodes that agree with the emitted tokens, from the root down."""
         children = {
             (parent, token): node
             for node, (parent, token) in enumerate(zip(self.parents, self.tokens, strict=True))
@@ -71,7 +71,7 @@ class Draft:
         return found
 
     def trunk(self) -> Draft:
-        """The chain of first children."""
+        """Returns the chain of first children."""
         if self.is_chain:
             return self
         nodes: list[int] = []
@@ -83,7 +83,7 @@ class Draft:
         return replace(found, source=self.source)
 
     def first(self, count: int) -> Draft:
-        """The first ``count`` nodes, which are a tree, as parents come before children."""
+        """Returns the first ``count`` nodes, which are a tree, as parents come before children."""
         if count >= len(self.tokens):
             return self
         return Draft(
@@ -93,12 +93,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known about a request besides its prompt.
+    """A request's information besides its prompt.
 
     Attributes:
         original: token ids of the file that the completion rewrites from its start.
         source: text of the file that the completion changes by a diff or SEARCH/REPLACE blocks.
-        tenant: whose past responses may be used for drafts.
+        tenant: owner of the past responses that may be used for drafts.
     """
 
     original: Sequence[int] = ()
@@ -110,7 +110,7 @@ class Drafter(Protocol):
     """Drafts the continuation of one row; :meth:`observe` and :meth:`finish` are optional.
 
     Attributes:
-        candidates: how many of the target's most probable tokens :meth:`observe` gets at each
+        candidates: number of the target's most likely tokens that :meth:`observe` gets per
             verified position; 0 for none.
     """
 
@@ -120,20 +120,20 @@ class Drafter(Protocol):
         """Begins a row; the state of an earlier row is dropped."""
 
     def draft(self, limit: int) -> Draft:
-        """At most ``limit`` tokens that may come next; does not change later drafts."""
+        """Returns up to ``limit`` likely next tokens; does not change later drafts."""
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Takes the tokens added to the row, drafted or not."""
+        """Appends the tokens added to the row, drafted or not."""
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Takes the target's most probable tokens, best first, after each token that it was fed.
+        """Records the target's most likely tokens, best first, after each fed token.
 
         Args:
             tokens: the fed ids: the context's last token and all drafted ones, accepted or not.
-            successors: the most probable next ids of each.
+            successors: the most likely next ids after each.
         """
-        return  # nothing to learn from them, unless a drafter says otherwise
+        return  # most drafters ignore them
 
     def finish(self) -> None:
         """Ends the row."""
-        return  # nothing to keep
+        return  # most drafters keep no state

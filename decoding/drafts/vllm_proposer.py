@@ -5,20 +5,20 @@ r"""Our drafts in vLLM, through its ``custom_class`` proposer; importable withou
             "model": "codegen.decoding.drafts.vllm_proposer.DraftProposer"}'
 
 Every request gets drafts from its own text and from past responses (``SuffixDrafter``). A request
-that rewrites a file, or changes it by a diff, gives the file by ``extra_args`` of its
-``SamplingParams`` (``vllm_xargs`` over HTTP) and gets drafts from that file first::
+that rewrites a file, or changes it by a diff, passes the file in ``extra_args`` of its
+``SamplingParams`` (``vllm_xargs`` over HTTP); that file's drafts take precedence::
 
     {"original": "the text of the file"}      {"tenant": "whose past responses may be drafted from"}
 
-vLLM passes a proposer nothing but tokens; ``DraftWorker``, as vLLM's worker, gives it access to the
+vLLM passes only tokens to a proposer; ``DraftWorker``, as vLLM's worker, provides access to the
 requests. A proposer without it raises an error.
 
-The settings are those of vLLM's own suffix method: ``num_speculative_tokens``,
+The settings are the same as for vLLM's suffix method: ``num_speculative_tokens``,
 ``suffix_decoding_max_spec_factor`` and ``_min_token_prob``, and ``_max_cached_requests``, 0 for no
 past responses. A match has no maximum length, so ``_max_tree_depth`` has no effect.
 
 Drafts are chains, as vLLM does not verify trees. Token recycling needs the target's logits and is
-left out. A finished request is released at the next step of the batch, so the last ones stay until
+unsupported. A finished request is released at the batch's next step, so the last ones stay until
 another request comes.
 """
 
@@ -38,24 +38,24 @@ from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
 from codegen.errors import ConfigError
 
-# Cost of a drafted token in passes of one token: vLLM does not give a proposer any timings.
+# Cost of a drafted token in passes of one token: vLLM does not pass timings to a proposer.
 _CPU_TOKEN_COST = 0.1
 _GPU_TOKEN_COST = 0.01
 _ALONE = ("suffix",)
 _EDITING = ("cursor", "diff", "suffix")
-_STORE_TOKENS = 1 << 24  # most tokens of past responses, about 280 MB
-_CHARACTERS = 32  # most characters of an original per token of the model's context
+_STORE_TOKENS = 1 << 24  # maximum tokens of past responses, about 280 MB
+_CHARACTERS = 32  # maximum characters of an original per token of the model's context
 
 
 @dataclass(slots=True)
 class _Row:
-    """A request's drafters, and the tokens that they have seen."""
+    """A request's drafters, and the tokens that they have processed."""
 
     chain: PlannedDrafter
     tokens: array[int]
 
     def begins(self, tokens: np.ndarray) -> bool:
-        """Whether tokens, int32 [n], begin with this row's tokens."""
+        """Returns True if tokens, int32 [n], begin with this row's tokens."""
         return np.array_equal(np.frombuffer(self.tokens, np.int32), tokens[: len(self.tokens)])
 
 
@@ -63,7 +63,7 @@ class DraftProposer:
     """Drafts for a batch; vLLM makes one per worker.
 
     Args:
-        vllm_config: vLLM's; its tokenizer is loaded with the first original.
+        vllm_config: vLLM's config; its tokenizer is loaded with the first original.
     """
 
     def __init__(self, vllm_config: Any) -> None:
@@ -86,10 +86,10 @@ class DraftProposer:
         self._rows: dict[Any, _Row] = {}  # by vLLM's request id
 
     def load_model(self, *_: Any, **__: Any) -> None:
-        """No-op: there is no model to load, but vLLM calls this."""
+        """Does nothing: no model needs loading, but vLLM calls this."""
 
     def bind(self, runner: Any) -> None:
-        """Gives the proposer access to the batch's requests."""
+        """Attaches the batch's requests to the proposer."""
         self._runner = runner
 
     def propose(
@@ -99,7 +99,7 @@ class DraftProposer:
         token_ids_cpu: np.ndarray,
         slot_mappings: Any = None,
     ) -> list[list[int]]:
-        """One draft for each request of the batch; empty where there is none.
+        """Returns one draft for each request of the batch; empty if absent.
 
         Args:
             sampled_token_ids: the latest tokens of each request; empty while its prompt is encoded.
@@ -131,7 +131,7 @@ class DraftProposer:
         return drafts
 
     def _known_rows(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
-        """The batch's rows that are known already; releases rows whose request has ended."""
+        """Returns the batch's known rows; releases rows whose request has ended."""
         for ended in self._rows.keys() - self._runner.requests.keys():
             self._rows.pop(ended).chain.finish()
         known: dict[int, _Row] = {}
@@ -159,7 +159,7 @@ class DraftProposer:
         return _Row(planned, array("i", prompt.tolist()))
 
     def _left(self, number: int, row: _Row) -> int:
-        """How many tokens may be drafted before the request reaches its own limit."""
+        """Returns the number of tokens that may be drafted within the request's limit."""
         if (most := self._params(number).max_tokens) is None:
             return self._limit
         prompt = int(self._runner.input_batch.num_prompt_tokens[number])

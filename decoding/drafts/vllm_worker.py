@@ -20,10 +20,10 @@ else:
 
 
 class DraftWorker(_Worker):
-    """For vLLM's ``worker_cls``; without a :class:`DraftProposer` it acts as the platform's own."""
+    """vLLM worker (``worker_cls``); without a :class:`DraftProposer` it is the platform's own."""
 
     def init_device(self) -> None:
-        """Makes the model runner and, with it, the proposer."""
+        """Creates the model runner and, with it, the proposer."""
         super().init_device()
         proposer = getattr(self.model_runner, "drafter", None)
         if isinstance(proposer, DraftProposer):

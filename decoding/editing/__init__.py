@@ -1,10 +1,10 @@
-"""Cache editing: the key-value cache of a text that is being edited.
+"""Cache editing: the key-value cache of a text during editing.
 
 ``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) in a
-:class:`~codegen.decoding.cache.KVCache`; ``plan`` decides which states are reused and finds moved
-text; ``rotation`` finds how a position turns a key and refuses unsupported models; ``forward`` runs
-passes, also fast ones of few tokens. ``lexical`` finds the statement at the cursor, which is
-always encoded again, and edits that change the lexical state of the text after them.
+:class:`~codegen.decoding.cache.KVCache`; ``plan`` selects reusable states and finds moved text;
+``rotation`` finds how a position rotates a key and rejects unsupported models; ``forward`` runs
+passes, including fast ones of few tokens. ``lexical`` finds the statement at the cursor, which is
+always re-encoded, and edits that change the lexical state of the text after them.
 """
 
 from codegen.decoding.editing.cache import EditableCache, EditedRow, PassRequest

@@ -1,17 +1,17 @@
-"""A cache that follows a text while it is edited: Positional Integrity Encoding and its repairs.
+"""A cache that follows a text's edits: Positional Integrity Encoding and its repairs.
 
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
-new ones. Tokens after the edit keep their states, and their keys are turned to the new positions
+new ones. Tokens after the edit keep their states, and their keys are rotated to the new positions
 (He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
-text. Measured on definitions that change while a use of them is being typed, this alone is hardly
-better than ignoring the edit; encoding the line that is being typed again repairs it. So the last
-tokens are always encoded again if they are stale, and :meth:`recompute` encodes all stale ones,
-from left to right, when there is time.
+text. On definitions that change while a use of them is being typed, this alone measured little
+better than ignoring the edit; re-encoding the line that is being typed repairs it. So the last
+tokens are always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to
+right, when there is time.
 
 Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
-moved (cut and paste); removed tokens are kept for a while, and if the text before a token is again
-what it was when the token was encoded (undo, redo, a suggestion that is typed), its states are
-known to be exact.
+moved (cut and paste); removed tokens are kept for a while. If the text before a token returns to
+what it was when the token was encoded (undo, redo, a suggestion that is typed), the token's states
+are known to be exact.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class PassRequest:
 
     Attributes:
         cache: the cache.
-        places: places of its sequence to encode, ascending, int64 [Q].
-        keep: how many of the last places get logits.
+        places: ascending places of its sequence to encode, int64 [Q].
+        keep: number of last places with logits.
     """
 
     cache: EditableCache
@@ -77,12 +77,12 @@ class PassRequest:
         return len(self.places)
 
     def run(self) -> torch.Tensor:
-        """Logits [keep, V]."""
+        """Runs the pass; returns logits [keep, V]."""
         return EditableCache.run_passes([self])[0]
 
 
 class EditableCache:
-    """The states of one text in one model.
+    """One model's states of one text.
 
     :meth:`update`, :meth:`extend` and :meth:`recompute` run their forward passes themselves;
     :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to a driver that runs the
@@ -94,8 +94,8 @@ class EditableCache:
 
     Args:
         model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
-        policy: what to reuse and what to repair.
-        step: runs passes of few tokens in place of the model.
+        policy: rules for reuse and repair.
+        step: runs passes of few tokens instead of the model.
 
     Raises:
         ModelError: if the model's architecture does not support editing in the cache.
@@ -123,9 +123,7 @@ class EditableCache:
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._context = 0  # tokens of the last update
         self._context_logits: torch.Tensor | None = None
-        self._start_changed = False  # since all states were exact
-
-    # ------------------------------------------------------------------ what there is
+        self._start_changed = False  # since the last time all states were exact
 
     def __len__(self) -> int:
         """Number of tokens of the sequence."""
@@ -138,17 +136,17 @@ class EditableCache:
 
     @property
     def exact(self) -> bool:
-        """Whether all states equal those of encoding the whole sequence, up to rounding."""
+        """True if all states equal those of encoding the whole sequence, up to rounding."""
         return bool(self._ledger.exact.all())
 
     @property
     def inexact(self) -> int:
-        """How many tokens :meth:`recompute` would encode."""
+        """Number of tokens that :meth:`recompute` would encode."""
         return int(np.count_nonzero(~self._ledger.exact))
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of a sequence; None if there is no limit."""
+        """Maximum tokens per sequence; None if unlimited."""
         return self._support.limit
 
     @property
@@ -160,8 +158,8 @@ class EditableCache:
     def logits(self) -> torch.Tensor:
         """Logits [V] of the next token.
 
-        After :meth:`truncate` to a length whose logits were not kept, the last token is encoded
-        again.
+        After :meth:`truncate` to a length whose logits were not kept, the last token is
+        re-encoded.
 
         Raises:
             ValueError: if the sequence is empty.
@@ -174,13 +172,13 @@ class EditableCache:
         return self._logits
 
     def in_doubt(self, logits: torch.Tensor) -> bool:
-        """Whether stale states may have decided which token is the most probable.
+        """Returns True if stale states may have changed the most likely token.
 
         They shift logits by some tenths, and by more if the start of the sequence has changed. If
-        two tokens are nearly as probable, the choice is certain only after :meth:`recompute`.
+        two tokens are nearly as likely, the choice is certain only after :meth:`recompute`.
 
         Args:
-            logits: of one or several tokens, [V] or [Q, V].
+            logits: logits of one or several tokens, [V] or [Q, V].
         """
         if self.exact:
             return False
@@ -188,8 +186,6 @@ class EditableCache:
         least = policy.doubt_after_start if self._start_changed else policy.doubt
         best = logits.reshape(-1, logits.shape[-1]).topk(2).values
         return bool((best[:, 0] - best[:, 1]).min() < least)
-
-    # ------------------------------------------------------------------ the text changes
 
     def update(
         self,
@@ -203,9 +199,9 @@ class EditableCache:
 
         Args:
             token_ids: the whole new context, at least one token.
-            tail: how many tokens at the end are encoded again if stale: the cursor's line and the
-                statement around it. None for the policy's number.
-            statement: start and end of another range that is encoded again if stale: the cursor's
+            tail: number of tokens at the end that are re-encoded if stale: the cursor's line and
+                its surrounding statement. None for the policy's number.
+            statement: start and end of another range that is re-encoded if stale: the cursor's
                 statement, in prompts where it is not at the end.
             stop: called between forward passes; if it returns true, the update ends early.
 
@@ -223,7 +219,7 @@ class EditableCache:
         statement: tuple[int, int] | None = None,
         stop: Stop | None = None,
     ) -> Passes[EditReport]:
-        """See :meth:`update`."""
+        """Yields the passes of :meth:`update`."""
         began = time.perf_counter()
         if not len(token_ids):
             raise ValueError("a context has at least one token")
@@ -257,7 +253,7 @@ class EditableCache:
         )
 
     def fork(self) -> EditableCache:
-        """An independent cache in the same state; the states are copied."""
+        """Returns an independent cache in the same state; the states are copied."""
         twin = copy.copy(self)
         twin._kv = self._kv.copy()
         twin._ledger = copy.deepcopy(self._ledger)
@@ -267,24 +263,22 @@ class EditableCache:
     def recompute(self, *, stop: Stop | None = None) -> bool:
         """Encodes all tokens that are not exact, from left to right.
 
-        If ``stop`` ends it early, the next call resumes there.
+        If ``stop`` interrupts it, the next call resumes there.
 
         Args:
-            stop: called between forward passes; true ends it.
+            stop: called between forward passes; returns true to stop.
 
         Returns:
-            Whether all states are exact.
+            True if all states are exact.
         """
         return run_alone(self.recomputing(stop=stop))
 
     def recomputing(self, *, stop: Stop | None = None) -> Passes[bool]:
-        """See :meth:`recompute`."""
+        """Yields the passes of :meth:`recompute`."""
         places = np.flatnonzero(~self._ledger.exact)
         if len(places):
             self._context_logits = None
         return (yield from self._encode(places, stop))
-
-    # ------------------------------------------------------------------ decoding behind it
 
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Appends tokens, such as decoded or drafted ones.
@@ -299,7 +293,7 @@ class EditableCache:
         return run_alone(self.extending(token_ids))
 
     def extending(self, token_ids: Sequence[int]) -> Passes[torch.Tensor]:
-        """See :meth:`extend`."""
+        """Yields the passes of :meth:`extend`."""
         if not len(token_ids):
             raise ValueError("no tokens were given")
         before = len(self)
@@ -311,7 +305,7 @@ class EditableCache:
         self._place(self._ledger.order, tokens, marks)
         index = np.arange(before, len(tokens))
         logits = yield from self._forward(index, len(index))
-        self._remember(logits[-1].clone())  # the caller may change what it gets
+        self._remember(logits[-1].clone())  # the caller may change the result
         return logits
 
     def truncate(self, length: int) -> None:
@@ -321,7 +315,7 @@ class EditableCache:
             ValueError: if the sequence is not that long.
         """
         if not 0 <= length <= len(self):
-            raise ValueError(f"can't cut {len(self)} tokens to {length}")
+            raise ValueError(f"cannot cut {len(self)} tokens to {length}")
         if length == len(self):
             return
         self._cut(length)
@@ -329,8 +323,6 @@ class EditableCache:
             self._logits = self._context_logits
         elif length:
             self._logits = self._known.get(int(self._ledger.marks[-1]))
-
-    # ------------------------------------------------------------------ inside
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:
@@ -355,12 +347,12 @@ class EditableCache:
         return len(slots)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes the tokens the sequence.
+        """Sets the sequence's tokens.
 
         Args:
-            order: their slots, int64 [N'], N' <= N; -1, or no entry, for an empty slot.
+            order: the tokens' slots, int64 [N'], N' <= N; -1, or no entry, for an empty slot.
             tokens: int64 [N].
-            marks: of the tokens.
+            marks: marks of the tokens.
         """
         ledger = self._ledger
         order = np.concatenate([order, np.full(len(tokens) - len(order), -1, dtype=np.int64)])
@@ -387,7 +379,7 @@ class EditableCache:
         self._ledger.grow(self._kv.capacity)
 
     def _publish(self) -> None:
-        """Passes the slots' positions to the states."""
+        """Writes the slots' positions to the states."""
         self._kv.slots.position_of = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop | None) -> Passes[bool]:
@@ -407,11 +399,11 @@ class EditableCache:
         return True
 
     def _forward(self, places: NDArray[np.int64], keep: int) -> Passes[torch.Tensor]:
-        """One pass over these places; each sees all places before it.
+        """Runs one pass over these places; each attends to all places before it.
 
         Args:
-            places: of the sequence, ascending, int64 [Q].
-            keep: how many of the last places get logits.
+            places: ascending places of the sequence, int64 [Q].
+            keep: number of last places with logits.
 
         Returns:
             Logits [keep, V].
@@ -432,7 +424,7 @@ class EditableCache:
         """Runs passes of different caches, together if the caches share a step.
 
         Returns:
-            Logits [keep, V] of each.
+            Each request's logits [keep, V].
         """
         edited = [one for one in requests if isinstance(one, PassRequest)]
         step = edited[0].cache._step if edited else None
@@ -468,7 +460,7 @@ class EditableCache:
         self._logits = None
 
     def _remember(self, logits: torch.Tensor) -> None:
-        """Keeps the logits [V] of the token after the sequence."""
+        """Stores the logits [V] of the token after the sequence."""
         self._logits = logits
         if len(self) == self._context:
             self._context_logits = logits
@@ -491,7 +483,7 @@ class EditedRow:
     tokens.
 
     Args:
-        cache: holds the context.
+        cache: the cache, which contains the context.
     """
 
     drafts: Drafts = "trees"
@@ -502,7 +494,7 @@ class EditedRow:
         self._length = 0  # tokens before the last encoded node 0
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor]:
-        """See :class:`codegen.decoding.rows.Sequences`. Encodes the tokens after the context."""
+        """Encodes the tokens after the context; see :class:`codegen.decoding.rows.Sequences`."""
         (tokens,) = given
         logits = self._logits
         self.cache.truncate(self._context)
@@ -512,17 +504,17 @@ class EditedRow:
         return logits.clone()[None, None]  # the strategy may change them
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
-        """See :class:`codegen.decoding.rows.Sequences`; for chains."""
+        """Encodes chains; see :class:`codegen.decoding.rows.Sequences`."""
         assert trees.parents is None
         self._length = len(self.cache)
         return (yield from self.cache.extending(trees.tokens[0].tolist()))[None]
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
-        """See :class:`codegen.decoding.rows.Sequences`."""
+        """Keeps the accepted tokens; see :class:`codegen.decoding.rows.Sequences`."""
         self.cache.truncate(self._length + steps[0])
 
     def select(self, rows: Sequence[int]) -> None:
-        """See :class:`codegen.decoding.rows.Sequences`; a single row cannot be dropped."""
+        """Does nothing, as a single row cannot be dropped."""
 
 
 def _batches(requests: Sequence[PassRequest], most: int) -> list[list[PassRequest]]:

@@ -1,18 +1,18 @@
-"""Forward passes over some places of a sequence that is edited in its cache.
+"""Forward passes over some places of a sequence edited in its cache.
 
 :class:`DecodeStep` is a fast pass of few tokens, for models built like Llama. Between two
 keystrokes a completion takes some passes of one token and one of a few dozen. With quantized
 weights the products are so short that a model's own ``forward`` spends most of its time on other
 work: attention made for many queries, masks, sixty small operations per layer. Here a layer is four
-products (queries, keys and values in one; gate and up in one), one attention over the slots in
-place, two norms, a rotation and a gate. If all products are quantized, the whole pass is one call
-of :class:`codegen.kernels.cpu.CompiledPass`; else the same is computed part by part.
+products (queries, keys and values in one; gate and up in one), one in-place attention over the
+slots, two norms, a rotation and a gate. If all products are quantized, the whole pass is one call
+of :class:`codegen.kernels.cpu.CompiledPass`; otherwise the parts are computed one by one.
 
-The tokens may belong to several sequences with caches of their own. They share one reading of the
+The tokens may belong to several sequences with separate caches. They share one reading of the
 weights, which takes most of the time of such a pass.
 
 The model is not changed; its own parameters are used, or quantized copies of them. Only classes
-whose code is known are supported (:data:`KNOWN`), and before a step is used its logits are compared
+with known code are supported (:data:`KNOWN`), and before a step is used its logits are compared
 with the model's (:func:`check_agreement`).
 """
 
@@ -39,14 +39,14 @@ from codegen.errors import ModelError
 from codegen.kernels import cpu
 
 _CHECKED = 6  # tokens
-_MOST_ROWS = 16  # of a pass; for more, PyTorch's products are faster
+_MOST_ROWS = 16  # per pass; above it PyTorch's products are faster
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
-"""A linear layer, from rows [Q, I] to [Q, O]."""
+"""A linear layer from rows [Q, I] to [Q, O]."""
 
 Join = Callable[[Sequence[nn.Linear]], Product]
-"""Joins layers with the same inputs into one product, with their outputs side by side."""
+"""Joins layers with the same inputs into one product, concatenating their outputs."""
 
 _ANY = 1 << 30
 
@@ -63,7 +63,7 @@ class StepRows:
         tokens: int64 [Q].
         rows: their positions, and the slot of each position of the sequence.
         kv: the sequence's cache, with the tokens placed.
-        keep: how many of the last tokens get logits.
+        keep: number of last tokens with logits.
     """
 
     tokens: torch.Tensor
@@ -83,15 +83,15 @@ class _Layer:
 
 
 class DecodeStep:
-    """Runs few tokens through a model whose states are in slots.
+    """Runs few tokens through a model with its states in slots.
 
     Args:
         model: a model that :func:`can_step` accepts.
         join: makes the products; :func:`plain_product` for the model's own weights.
-        most: most tokens of a sequence for which the step is used; None for any number.
+        most: maximum sequence length for which the step is used; None for any number.
 
     Attributes:
-        together: most tokens of several sequences in one pass. More would use other products
+        together: maximum tokens of several sequences in one pass. More would use other products
             (:class:`codegen.kernels.cpu.Product`) than each sequence alone.
     """
 
@@ -112,22 +112,22 @@ class DecodeStep:
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
         self._placed: tuple[Any, cpu.Addresses] | None = None
-        # With compiled products the attention is compiled too, and needs slots of its own dtype.
+        # Compiled products use compiled attention, which needs slots of its dtype.
         self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
 
     @property
     def quantized(self) -> bool:
-        """Whether compiled products of quantized weights are used."""
+        """True if compiled products of quantized weights are used."""
         return bool(self.bits)
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """Bits of a weight in the compiled products, ascending; empty without such products."""
+        """Bits per weight in the compiled products, ascending; empty without such products."""
         parts = [part for layer in self._layers for part in vars(layer).values()]
         return tuple(sorted({part.bits for part in parts if isinstance(part, cpu.Product)}))
 
     def _compiled(self, config: Any) -> cpu.CompiledPass | None:
-        """The whole pass in one call, if all products are compiled."""
+        """Returns the whole pass in one call, if all products are compiled."""
         layers = [tuple(vars(layer).values()) for layer in self._layers]
         parts = [self._head, *(part for layer in layers for part in layer)]
         compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
@@ -140,13 +140,13 @@ class DecodeStep:
         )  # fmt: skip
 
     def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
-        """Encodes tokens; each sees everything before it in its sequence.
+        """Encodes tokens; each attends to everything before it in its sequence.
 
-        Each sequence gets the result that it would get alone: with compiled products to the last
-        bit, with PyTorch's up to rounding.
+        Each sequence gets the same result as alone: to the last bit with compiled products, up to
+        rounding with PyTorch's.
 
         Returns:
-            Logits [keep, V] of each sequence.
+            Each sequence's logits [keep, V].
         """
         tokens = torch.cat([one.tokens for one in sequences])
         places = torch.cat([one.rows.places for one in sequences])
@@ -168,13 +168,13 @@ class DecodeStep:
     def _embedded(
         self, tokens: torch.Tensor, places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Embeddings [Q, H] of tokens, and cosines and sines [Q, D] of their rotations."""
+        """Returns embeddings [Q, H] of tokens, and cosines and sines [Q, D] of their rotations."""
         states = self._embed(tokens)
         cosines, sines = self._rotary(states[None], places[None])  # [1, Q, D]
         return states, cosines[0].contiguous(), sines[0].contiguous()
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool:
-        """Whether :meth:`of_rows` can encode these tokens."""
+        """Returns True if :meth:`of_rows` can encode these tokens."""
         layers = cache.layers
         return (
             self._pass is not None
@@ -184,12 +184,12 @@ class DecodeStep:
         )
 
     def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor:
-        """Encodes placed chains of tokens of several rows, as the decoding loop has them.
+        """Encodes the decoding loop's placed chains of tokens of several rows.
 
         Args:
             tokens: int64 [B, Q].
-            cache: in which they were placed; slot s of a row has position s.
-            keep: how many of a row's last tokens get logits.
+            cache: the cache with the placed tokens; slot s of a row has position s.
+            keep: number of a row's last tokens with logits.
 
         Returns:
             Logits [B, keep, V].
@@ -207,7 +207,7 @@ class DecodeStep:
         return logits.view(rows, keep, -1)
 
     def _row_addresses(self, cache: KVCache, rows: int) -> cpu.Addresses:
-        """The addresses of the rows' states, int64 [layers, rows, 3]."""
+        """Returns the addresses of the rows' states, int64 [layers, rows, 3]."""
         layout = cache.slots.layout
         if self._placed is None or self._placed[0] is not layout:
             found = np.zeros((len(cache.layers), rows, 3), dtype=np.int64)
@@ -219,7 +219,7 @@ class DecodeStep:
         return self._placed[1]
 
     def _addresses(self, kv: KVCache, states: torch.Tensor) -> cpu.Addresses:
-        """The addresses of a sequence's states, int64 [layers, 3]; 0 for missing ones."""
+        """Returns the addresses of a sequence's states, int64 [layers, 3]; 0 if absent."""
         found = np.zeros((len(kv.layers), 3), dtype=np.int64)
         for number, layer in enumerate(kv.layers):
             assert isinstance(layer, CacheLayer)
@@ -235,7 +235,7 @@ class DecodeStep:
         self, sequences: Sequence[StepRows], states: torch.Tensor, cosines: torch.Tensor,
         sines: torch.Tensor, kept: np.ndarray,
     ) -> torch.Tensor:  # fmt: skip
-        """Logits [K, V] of the kept rows, computed operation by operation."""
+        """Returns logits [K, V] of the kept rows, computed operation by operation."""
         heads, kv_heads, count = self._heads, self._kv_heads, len(states)
         slots = [self._addresses(one.kv, states) for one in sequences] if self._in_slots else []
         for number, layer in enumerate(self._layers):
@@ -277,7 +277,7 @@ class DecodeStep:
 
 
 def can_step(model: PreTrainedModel) -> bool:
-    """Whether a model is one of :data:`KNOWN`, without any other modules."""
+    """Returns True if a model is one of :data:`KNOWN`, without any other modules."""
     prefix = KNOWN.get(type(model).__name__)
     if prefix is None or not type(model).__module__.startswith("transformers.models."):
         return False
@@ -310,10 +310,10 @@ _joins: WeakKeyDictionary[PreTrainedModel, Join] = WeakKeyDictionary()
 
 
 def decode_with(model: PreTrainedModel, join: Join) -> bool:
-    """Makes the decoding loop use other products than the model's weights give.
+    """Makes the decoding loop use these products instead of the model's weights.
 
     Returns:
-        Whether it can; else nothing is changed.
+        True if supported; otherwise nothing is changed.
     """
     _joins[model] = join
     if own_step(model) is None:
@@ -323,17 +323,17 @@ def decode_with(model: PreTrainedModel, join: Join) -> bool:
 
 
 def own_step(model: PreTrainedModel) -> DecodeStep | None:
-    """The short pass for the decoding loop on a CPU, with the weights as they are.
+    """Returns the short pass for the decoding loop on a CPU, with unchanged weights.
 
     Or with the products of :func:`decode_with`. Only for bfloat16, where the kernels read weights
-    and states as they are; None for other models, while anything is hooked into the model, and if
-    the logits differ from the model's.
+    and states directly; None for other models, while the model has hooks, and if the logits
+    differ from the model's.
     """
     fits = model.dtype == torch.bfloat16 in cpu.KERNELS and can_step(model)
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     if not fits or hooks or model._compiled_call_impl is not None:
         return None
-    # A weight that was replaced lies elsewhere.
+    # A replaced weight has another address.
     where = (_joins.get(model), *(part.data_ptr() for part in model.parameters()))
     if model not in _own or _own[model][0] != where:
         step = DecodeStep(model, _joins.get(model, _own_product), most=None)
@@ -355,7 +355,7 @@ def _own_product(layers: Sequence[nn.Linear]) -> Product:
 
 @torch.inference_mode()
 def _agrees(model: PreTrainedModel, step: DecodeStep) -> bool:
-    """Whether a step gives the model's logits, for two rows of some tokens."""
+    """Returns True if a step computes the model's logits, for two rows of some tokens."""
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.linspace(1, vocabulary - 1, 2 * _CHECKED).long().view(2, -1)
     cache = KVCache(model.config.num_hidden_layers, _CHECKED)
@@ -402,14 +402,14 @@ def forward(
     keep: int,
     step: DecodeStep | None = None,
 ) -> torch.Tensor:
-    """Encodes places of the sequence; each sees all places before it.
+    """Encodes places of the sequence; each attends to all places before it.
 
     Args:
         model: the model.
-        kv, ledger: the sequence.
-        places: of the sequence, ascending, int64 [Q].
-        keep: how many of the last places get logits.
-        step: used in place of the model for up to ``step.most`` tokens.
+        kv, ledger: the sequence's cache and ledger.
+        places: ascending places of the sequence, int64 [Q].
+        keep: number of last places with logits.
+        step: used instead of the model for up to ``step.most`` tokens.
 
     Returns:
         Logits [keep, V].
@@ -435,7 +435,7 @@ def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tenso
 
 
 def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
-    """The step's input for the places returned by :func:`begin`."""
+    """Returns the step's input for the places returned by :func:`begin`."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
     return StepRows(tokens, cpu.SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
@@ -445,7 +445,7 @@ def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -
 def check_agreement(
     model: PreTrainedModel, support: Support, step: DecodeStep | None = None
 ) -> None:
-    """Checks on a few tokens that a model computes the same logits with the cache as without.
+    """Checks on a few tokens that a model computes the same logits with and without the cache.
 
     They differ if the model ignores the given mask or positions, or if the step is not the model's
     own computation.
@@ -474,23 +474,23 @@ def check_agreement(
                 "Run the model without it (codegen serve lsp -o precision=full), and report this.",
             )
         raise ModelError(
-            f"{support.name} can't be edited in its cache: its logits change when it is "
+            f"{support.name} cannot be edited in its cache: its logits change when it is "
             "given a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )
 
 
 def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """An array as a tensor on a device."""
+    """Converts an array to a tensor on a device."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
 @contextmanager
 def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
-    """Makes transformers not repeat keys and values that heads share, by its own switch.
+    """Makes transformers not repeat the keys and values that heads share, by its own switch.
 
-    With a mask it repeats them, which takes longer on a CPU than the attention itself at four
-    thousand tokens. Single queries need no switch.
+    With a mask it repeats them, which at four thousand tokens takes longer on a CPU than the
+    attention itself. Single queries need no switch.
     """
     name = "TRANSFORMERS_SDPA_FORCE_GQA"
     if device.type != "cpu" or queries == 1 or name in os.environ:

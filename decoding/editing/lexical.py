@@ -2,8 +2,8 @@
 
 Texts are read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are in characters.
 
-Limits: those of the tables; also, regular expressions and raw strings of languages other than
-Python are not recognized, so a quote in one may be taken for the start of a string.
+Limits: those tables' limits. Regular expressions and raw strings of languages other than Python
+are not recognized either, so a quote in one may be taken for the start of a string.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True, slots=True)
 class LexicalState:
-    """What is open at a place of a text.
+    """Open strings and brackets at an offset.
 
     Attributes:
-        quote: what opened the current string or comment, with its prefix; empty outside.
+        quote: opening mark of the current string or comment, with its prefix; empty outside.
         brackets: the open brackets, outermost first.
     """
 
@@ -34,12 +34,12 @@ class LexicalState:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text up to a place.
+    """Lexical analysis of a text up to an offset.
 
     Attributes:
-        state: what is open there.
-        line: where the line starts.
-        statement: where the statement starts, at the latest at the line's start.
+        state: lexical state at the offset.
+        line: start of the line.
+        statement: start of the statement, at the latest at the line's start.
     """
 
     state: LexicalState
@@ -48,11 +48,11 @@ class Reading:
 
 
 def read(text: str, end: int | None = None, language: Language = PYTHON) -> Reading:
-    """Reads a text up to ``end``, by default to its end.
+    """Analyzes a text up to ``end``, by default to its end.
 
     A statement continues over line breaks within brackets and strings, and after a backslash. In
-    languages with braces it ends at semicolons and braces. A keyword that can't be inside brackets
-    and begins a line closes brackets that were left open.
+    languages with braces it ends at semicolons and braces. A keyword that cannot be inside
+    brackets and begins a line closes unclosed brackets.
     """
     end = len(text) if end is None else end
     lexer = _lexer_of(language)
@@ -67,7 +67,7 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
             closed = _end_of(quote).match(text, at, end)
             if closed is None:
                 return Reading(LexicalState(word, brackets), line, min(statement, line))
-            # The line break that ends a comment or an unclosed string is a token of its own.
+            # The line break after a comment or an unclosed string is a separate token.
             at = closed.start("close") if closed["close"] == "\n" else closed.end()
         elif word in _CLOSES:
             brackets += word
@@ -90,7 +90,7 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
 
 
 def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
-    """Whether the text after the edit is in another string, comment or bracket than before."""
+    """Returns True if the text after the edit is in another string, comment or bracket."""
     start = common_prefix(old, new)
     shared = common_prefix(old[start:][::-1], new[start:][::-1])
     # At the end of the edit's last line, so that a comment on it does not count.
@@ -103,10 +103,10 @@ def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
 
 
 def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int = 96) -> int:
-    """How many of the last tokens end after ``start``, within bounds.
+    """Returns how many of the last tokens end after ``start``, within bounds.
 
     Args:
-        ends: where each token ends in the text, ascending.
+        ends: end of each token in the text, ascending.
         start: an offset, such as :attr:`Reading.statement`.
         least, most: bounds of the result, which never exceeds the number of tokens.
     """

@@ -1,11 +1,11 @@
-"""Which slot holds which token, which slots are stale, and which are reused after an edit.
+"""Assignment of tokens to slots: stale slots, and slots that are reused after an edit.
 
 A *mark* is a hash of a token and all tokens before it. A slot keeps the mark of the text in which
 it was encoded. It is *current* while its token still has that mark, else *stale*; it is *exact* if
 it is current and everything before it was exact when it was encoded.
 
-:func:`find_spans` finds what can be reused. Unlike a diff it ignores order, so a piece that was cut
-and pasted elsewhere is found too.
+:func:`find_spans` finds reusable runs. Unlike a diff it ignores order, so text that was cut and
+pasted elsewhere is found too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
-_MOST_SPANS = 64  # reused in one update; the longest
+_MOST_SPANS = 64  # reused per update, longest first
 _MOST_CANDIDATES = 8  # places of the old sequence tried for one place of the new one
 _EMPTY = -1  # encoded_at of a slot without states
 # The ledger's arrays, with their values for unused slots.
@@ -34,22 +34,22 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class EditPolicy:
-    """How a cache follows edits.
+    """Rules by which a cache follows edits.
 
     Attributes:
-        min_span: tokens of the shortest run that is reused after an edit; shorter runs are encoded
-            again, which costs little and keeps more states right.
+        min_span: length of the shortest run that is reused after an edit, in tokens; shorter runs
+            are re-encoded, which costs little and keeps more states correct.
         tail: default number of tokens at the end that an update never leaves stale.
         sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
             first tokens attract the attention of all others.
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
-        chunk: most tokens of a forward pass.
+        chunk: maximum tokens per forward pass.
         doubt: while states are stale, the choice of a token is certain if its logit leads the
             second by this much (:meth:`EditableCache.in_doubt`).
         doubt_after_start: the same after a change of one of the first ``start`` tokens, which get
             much attention, so that all states shift by more.
         start: see ``doubt_after_start``.
-        rotate: false leaves moved keys turned for their old positions; "conflict fast encoding",
+        rotate: False keeps moved keys rotated for their old positions: "conflict fast encoding",
             the paper's baseline, for comparisons only.
     """
 
@@ -66,16 +66,16 @@ class EditPolicy:
 
 @dataclass(frozen=True, slots=True)
 class EditReport:
-    """What an update did. ``reused + encoded`` is the number of tokens of the sequence.
+    """Result of an update. ``reused + encoded`` is the number of tokens of the sequence.
 
     Attributes:
         reused: tokens whose cached states were reused.
         moved: reused tokens whose position changed.
         encoded: tokens encoded by the model.
-        stale: reused tokens that were encoded after another text than the current one.
-        exact: whether all states equal those of encoding the whole sequence, up to rounding.
+        stale: reused tokens that were encoded after a text other than the current one.
+        exact: True if all states equal those of encoding the whole sequence, up to rounding.
         seconds: wall time.
-        complete: false if ``stop`` ended the update early; the sequence then ends there.
+        complete: False if ``stop`` interrupted the update; the sequence then ends there.
     """
 
     reused: int
@@ -88,13 +88,13 @@ class EditReport:
 
 
 def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
-    """The mark of each token of a sequence, uint64 [N].
+    """Returns the mark of each token of a sequence, uint64 [N].
 
     A mark is the sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token so far with its
     position.
 
     Args:
-        tokens: the sequence, or its tokens after those of ``before``.
+        tokens: the sequence, or its tokens after those with the marks ``before``.
         before: the marks of the tokens before.
     """
     start = 0 if before is None else len(before)
@@ -109,14 +109,14 @@ def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
 
 @dataclass
 class ReusePlan:
-    """Which slots are reused for a sequence of N tokens, and which tokens are encoded.
+    """Slots that are reused for a sequence of N tokens, and tokens to encode.
 
     Attributes:
         tokens: int64 [N].
-        marks: of the tokens, uint64 [N].
+        marks: marks of the tokens, uint64 [N].
         slots: the reused slots, int64 [N]; -1 for none.
-        fresh: which tokens are encoded, bool [N]; true where there is no slot.
-        current: whether the reused slot was encoded in this text, bool [N].
+        fresh: tokens to encode, bool [N]; True without a slot.
+        current: True if the reused slot was encoded in this text, bool [N].
     """
 
     tokens: Tokens
@@ -127,15 +127,15 @@ class ReusePlan:
 
 
 class Ledger:
-    """What the host knows about each slot (arrays over slots), and the sequence of slots.
+    """The host's data on each slot (arrays over slots), and the sequence of slots.
 
     Attributes:
         token: the token id.
-        turned_for: the position that the keys are turned for.
-        encoded_at: the position at which it was encoded; -1 for an empty slot.
+        turned_for: the position that the keys are rotated for.
+        encoded_at: position of its encoding; -1 for an empty slot.
         mark: the mark of the text in which it was encoded, including its own token.
-        clean: whether everything before it was exact at that time.
-        removed: when it left the sequence; 0 while it is in it.
+        clean: True if everything before it was exact at that time.
+        removed: time at which it left the sequence; 0 while in it.
         order: the slots of the sequence, by position.
         marks: the sequence's marks.
     """
@@ -151,8 +151,6 @@ class Ledger:
         self.marks = np.zeros(0, dtype=np.uint64)
         self._clock = 0
 
-    # ------------------------------------------------------------------ what is known
-
     @property
     def sequence(self) -> Tokens:
         """The sequence's tokens."""
@@ -160,34 +158,32 @@ class Ledger:
 
     @property
     def current(self) -> Flags:
-        """Which of the sequence's tokens were encoded after the current text."""
+        """Flags of the sequence's tokens that were encoded after the current text."""
         return self.mark[self.order] == self.marks
 
     @property
     def exact(self) -> Flags:
-        """Which of the sequence's tokens have exact states."""
+        """Flags of the sequence's tokens with exact states."""
         return self.current & self.clean[self.order]
 
     @property
     def stale(self) -> int:
-        """How many of the sequence's tokens were encoded after another text."""
+        """Number of the sequence's tokens that were encoded after another text."""
         return int(np.count_nonzero(~self.current))
 
     def positions(self) -> NDArray[np.int64]:
-        """The position of each slot; ``NOWHERE`` for slots outside the sequence."""
+        """Returns the position of each slot; ``NOWHERE`` for slots outside the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
 
-    # ------------------------------------------------------------------ planning
-
     def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> ReusePlan:
-        """What to reuse and what to encode for ``tokens``.
+        """Plans which states of ``tokens`` to reuse and which tokens to encode.
 
         Args:
             tokens: int64 [N], N > 0.
-            again: which tokens must not be stale, bool [N].
-            policy: what may be reused.
+            again: tokens that must not be stale, bool [N].
+            policy: rules for reuse.
         """
         size = len(tokens)
         marks = prefix_marks(tokens)
@@ -206,12 +202,12 @@ class Ledger:
         return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
-        """For each token a slot that was encoded in the same text; -1 for none."""
+        """Returns a slot per token that was encoded in the same text; -1 if none."""
         found = np.full(len(marks), -1, dtype=np.int64)
         held = np.flatnonzero(self.encoded_at != _EMPTY)
         if not len(held):
             return found
-        # Prefer clean slots, then those in the sequence: the last assignment wins.
+        # Prefer clean slots, then slots in the sequence: the last assignment wins.
         held = held[np.lexsort((self.removed[held] == 0, self.clean[held]))]
         by_mark = dict(zip(self.mark[held].tolist(), held.tolist(), strict=True))
         for place, mark in enumerate(marks.tolist()):
@@ -219,7 +215,7 @@ class Ledger:
         return found
 
     def _take_ends(self, tokens: Tokens, slots: NDArray[np.int64], shortest: int) -> None:
-        """Reuses what the sequence and ``tokens`` share at the start and at the end."""
+        """Reuses the common start and end of the sequence and ``tokens``."""
         old = self.sequence
         start = common_prefix(old, tokens)
         _fill(slots, 0, self.order[:start])
@@ -241,8 +237,8 @@ class Ledger:
             slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The unused slots with states, in the order of their texts: the sequence first, then what
-        was removed last. -1 separates slots that were not neighbors.
+        """Returns the unused slots with states in text order: the sequence first, then the latest
+        removed slots. -1 separates slots that were not neighbors.
         """
         free = self.encoded_at != _EMPTY
         free[used[used >= 0]] = False
@@ -254,16 +250,14 @@ class Ledger:
         apart = (np.diff(self.turned_for[pool]) != 1) | (np.diff(age) != 0)
         return np.insert(pool, np.flatnonzero(apart) + 1, -1)
 
-    # ------------------------------------------------------------------ changing
-
     def held(self) -> NDArray[np.int64]:
-        """The slots with states or in the sequence."""
+        """Returns the slots with states or in the sequence."""
         used = self.encoded_at != _EMPTY
         used[self.order] = True
         return np.flatnonzero(used)
 
     def take(self, slots: NDArray[np.int64]) -> None:
-        """Keeps only these slots, in this order; they include those of the sequence."""
+        """Keeps only these slots, in this order; they include the sequence's slots."""
         place = np.full(len(self.token), -1, dtype=np.int64)
         place[slots] = np.arange(len(slots))
         self.order = place[self.order]
@@ -278,7 +272,7 @@ class Ledger:
             setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
 
     def free(self) -> NDArray[np.int64]:
-        """The empty slots outside the sequence."""
+        """Returns the empty slots outside the sequence."""
         empty = self.encoded_at == _EMPTY
         empty[self.order] = False
         return np.flatnonzero(empty)
@@ -319,13 +313,13 @@ class Ledger:
 
     @property
     def valid(self) -> int:
-        """How many tokens from the start have states without a gap."""
+        """Number of tokens from the start that have states without a gap."""
         empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
         return int(empty[0]) if len(empty) else len(self.order)
 
 
 def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
-    """Fills places from ``start`` on that have no slot with unused slots of ``source``."""
+    """Fills places from ``start`` on without a slot with unused slots of ``source``."""
     target = slots[start : start + len(source)]
     free = (target < 0) & ~np.isin(source, slots)
     target[free] = source[free]
@@ -340,21 +334,21 @@ class Span(NamedTuple):
 
 
 def common_prefix(one: Tokens, other: Tokens) -> int:
-    """The length of the common beginning."""
+    """Returns the length of the common prefix."""
     size = min(len(one), len(other))
     differing = np.flatnonzero(one[:size] != other[:size])
     return int(differing[0]) if len(differing) else size
 
 
 def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
-    """Spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
+    """Finds spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
 
     Greedy: takes the longest run at each place of ``new``; of equally long ones, the one that
     continues the span before. Takes linear time except for repetitions.
 
     Args:
         old, new: token ids, int64 [M] and [N]; negative ids in ``old`` match nothing.
-        shortest: tokens of the shortest span, at least 1.
+        shortest: minimum tokens per span, at least 1.
     """
     if len(old) < shortest or len(new) < shortest:
         return []
@@ -386,7 +380,7 @@ def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
 
 
 def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
-    """Where each run of ``size`` tokens begins."""
+    """Maps each run of ``size`` tokens to its starts."""
     windows = np.lib.stride_tricks.sliding_window_view(old, size)
     found: dict[bytes, list[int]] = defaultdict(list)
     for place in np.flatnonzero((windows >= 0).all(axis=1)).tolist():
@@ -395,7 +389,7 @@ def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
 
 
 def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
-    """A few of the places, the nearest to the expected one first."""
+    """Returns a few of the places, nearest to the expected one first."""
     if len(places) <= 1:
         return list(places)
     return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

@@ -1,7 +1,7 @@
-"""Which models can be edited in their cache, and how a position turns their cached keys.
+"""Models that can be edited in their cache, and the rotation of their cached keys by position.
 
 Keys are cached with rotary positions (RoPE, arXiv 2104.09864): channels form pairs, and pair t of a
-key at position p is turned by the angle p * f_t. Moving a key by D positions is one more turn by
+key at position p is rotated by the angle p * f_t. Moving a key by D positions adds a rotation by
 D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
 Architectures differ in which channels form a pair (halves or neighbors), how many rotate, with
@@ -10,13 +10,13 @@ sequence of one token attends only to itself, so its keys at two positions diffe
 and nothing else. One forward pass over some tokens at two positions shows which candidate (or no
 rotation) explains each layer best.
 
-What is refused, and why:
+Unsupported, and why:
 
 - attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the model would
   ignore our mask, or the mask would be wrong;
 - linear attention and other recurrent layers: one state for the whole past cannot be edited;
 - a layer whose states no candidate explains (learned positions);
-- models whose logits through the cache differ from those of a plain forward pass;
+- models whose logits through the cache differ from a plain forward pass's;
 - ``dynamic`` (NTK) and ``longrope`` scaling beyond the original length: frequencies depend on the
   longest length seen, so keys of different lengths do not fit together.
 
@@ -38,7 +38,7 @@ from codegen.decoding.cache import Rotation
 from codegen.decoding.passes import cache_argument, check_architecture, check_attention_only
 from codegen.errors import ModelError
 
-_PROBED = (1, 18)  # two positions within any model's range
+_PROBED = (1, 18)  # positions within any model's range
 _TOKENS = 4
 # The largest unexplained part of the states' norm; _ROUGH for 16-bit types.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -50,13 +50,13 @@ Part = Literal["keys", "values"]
 
 @dataclass(frozen=True)
 class Support:
-    """What editing needs to know about a model.
+    """A model's properties that editing depends on.
 
     Attributes:
         name: the class's name.
         rotations: one per layer.
-        limit: most tokens of a sequence; None if there is no limit.
-        reason: the reason for the limit.
+        limit: maximum tokens per sequence; None if unlimited.
+        reason: the limit's reason.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Support:
     reason: str
 
     def check_length(self, length: int) -> None:
-        """Refuses sequences beyond the limit.
+        """Rejects sequences beyond the limit.
 
         Raises:
-            ModelError: naming both lengths.
+            ModelError: with both lengths.
         """
         if self.limit is not None and length > self.limit:
             raise ModelError(
-                f"A context of {length} tokens can't be edited with {self.name}: {self.reason}.",
+                f"A context of {length} tokens cannot be edited with {self.name}: {self.reason}.",
                 f"Shorten it to {self.limit} tokens.",
             )
 
@@ -81,10 +81,10 @@ _known: weakref.WeakKeyDictionary[PreTrainedModel, Support] = weakref.WeakKeyDic
 
 
 def examine(model: PreTrainedModel) -> Support:
-    """What editing needs to know about a model; examined once per model.
+    """Returns a model's support for editing; examined once per model.
 
     Raises:
-        ModelError: if the model is refused.
+        ModelError: if the model is unsupported.
     """
     if model not in _known:
         check_architecture(model)
@@ -95,7 +95,7 @@ def examine(model: PreTrainedModel) -> Support:
 
 
 def _limit(config: Any) -> tuple[int | None, str]:
-    """The most tokens of a sequence, and the reason."""
+    """Returns the maximum tokens per sequence, and the reason."""
     limit = getattr(config, "max_position_embeddings", None)
     reason = f"it holds {limit}"
     for scaling in rope_settings(config):
@@ -114,7 +114,7 @@ def _limit(config: Any) -> tuple[int | None, str]:
 
 
 def rope_settings(config: Any) -> list[dict[str, Any]]:
-    """The settings of rotary positions: one, or one per kind of layer."""
+    """Returns the settings of rotary positions: one, or one per kind of layer."""
     settings = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in settings.values() if isinstance(value, dict)]
     return nested or [settings]
@@ -122,7 +122,7 @@ def rope_settings(config: Any) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
-    """Each layer's rotation; None for layers whose states do not depend on the position.
+    """Finds each layer's rotation; None for layers whose states do not depend on the position.
 
     Raises:
         ModelError: if a layer's states change with the position in an unknown way.
@@ -146,7 +146,7 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
         rotation, is_right = _identify(layer.keys, layer.values, tables)
         if not is_right:
             raise ModelError(
-                f"{type(model).__name__} can't be edited in its cache: the positions of layer "
+                f"{type(model).__name__} cannot be edited in its cache: the positions of layer "
                 f"{number} are not rotary (learned positions?).",
                 "Use a model with rotary positions, or encode the whole context each time.",
             )
@@ -155,7 +155,7 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
 
 
 def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
-    """All distinct tables of frequencies in the model's modules, float32 [R / 2]."""
+    """Returns all distinct tables of frequencies in the model's modules, float32 [R / 2]."""
     found: list[torch.Tensor] = []
     for name, buffer in model.named_buffers():
         if name.endswith("inv_freq") and buffer.ndim == 1:
@@ -168,11 +168,11 @@ def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
 def _identify(
     keys: torch.Tensor, values: torch.Tensor, tables: Sequence[torch.Tensor]
 ) -> tuple[Rotation | None, bool]:
-    """The candidate that explains a layer's states best, and whether that is good enough.
+    """Returns the candidate that explains a layer's states best, and True if it is good enough.
 
     Args:
-        keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], of T tokens at the first position and the
-            same tokens at the second.
+        keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], of T tokens at the first position and
+            the same tokens at the second.
     """
     shift = torch.tensor([_PROBED[1] - _PROBED[0]], device=keys.device)
     (keys_before, keys_after), (values_before, values_after) = keys.chunk(2), values.chunk(2)
@@ -200,5 +200,5 @@ def _identify(
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The norm of the difference, relative to the norm."""
+    """Returns the norm of the difference, relative to the norm."""
     return float((one.float() - other.float()).norm() / other.float().norm())

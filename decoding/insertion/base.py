@@ -1,16 +1,16 @@
 """The base of all models that write in no fixed order, for training and for decoding.
 
 For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` at random
-(``corrupt``) and learns to restore it (``forward`` gives a loss per text). For decoding, it
-completes texts with gaps (``fill``), for which :class:`Insertion` is the loop's strategy.
+(``corrupt``) and learns to restore it (``forward`` returns a loss per text). For decoding, it
+completes texts with gaps (``fill``), using :class:`Insertion` as the loop's strategy.
 
 :class:`TextEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
 time. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3 and the
 released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
-With ``prefix_apart``, which is not in the paper, the prefix sees only itself. Its keys and values
-are then the same for all bodies: for many corruptions of one text in training, and for all steps of
-decoding, while the paper's encoder computes them again for every inserted token.
+With ``prefix_apart``, which is not in the paper, the prefix attends only to itself. Its keys and
+values are then the same for all bodies: for many corruptions of one text in training, and for all
+steps of decoding, while the paper's encoder recomputes them for every inserted token.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, head
 
 
 class TextEncoder(nn.Module):
-    """Token ids to hidden states."""
+    """Encodes token ids to hidden states."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TextEncoder(nn.Module):
                 key.copy_(query)
 
     def remember(self, prefixes: Prefixes) -> Memory:
-        """Keys and values of G prefixes that see only themselves."""
+        """Computes keys and values of G prefixes that attend only to themselves."""
         kinds = torch.full_like(prefixes.input_ids, PREFIX)
         mask = prefixes.attention_mask
         x = self.embed(prefixes.input_ids, mask, kinds, torch.zeros_like(mask))
@@ -91,12 +91,12 @@ class TextEncoder(nn.Module):
     def forward(
         self, batch: TextBatch, memory: Memory | None = None, summary: Tensor | None = None
     ) -> Tensor:
-        """Hidden states, [B, S, d].
+        """Computes hidden states, [B, S, d].
 
         Args:
             batch: B texts.
-            memory: keys and values of the batch's prefixes; by default they are computed.
-            summary: [B, d], added to ``[CLS]`` if given.
+            memory: keys and values of the batch's prefixes; computed by default.
+            summary: [B, d], added to ``[CLS]`` if present.
         """
         x = self.embed(
             batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots, summary
@@ -126,7 +126,7 @@ class TextEncoder(nn.Module):
         open_slots: Tensor,
         summary: Tensor | None = None,
     ) -> Tensor:
-        """The first layer's input [B, S, d]; all arguments but ``summary`` are [B, S]."""
+        """Computes the first layer's input [B, S, d]; all arguments but ``summary`` are [B, S]."""
         x = self.tokens(ids) + self.kinds(kinds)
         if self.neighbours is not None:
             there = functional.pad(x * mask[..., None], (0, 0, 1, 1))  # zeros beyond the ends
@@ -138,7 +138,7 @@ class TextEncoder(nn.Module):
         return self.dropout(x)
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
+        """Returns cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
         angles = self.step * rotary_angles(positions, self.head_size, self.theta)[:, None]
         return angles.cos(), angles.sin()
 
@@ -157,14 +157,14 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values, of [B, S, d]: each [B, heads, S, size]."""
+        """Returns rotated queries and keys, and values, of [B, S, d]: each [B, heads, S, size]."""
         batch, length, _ = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return rotate(q, *rotation), rotate(k, *rotation), v
 
     def update(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """The layer's output; ``mask`` is true where a key is seen: bool [B, 1, 1, keys]."""
+        """Returns the layer's output; ``mask``: keys to attend to, bool [B, 1, 1, keys]."""
         seen = _attend(q, k, v, mask).transpose(1, 2).flatten(2)
         x = x + self.dropout(self.out(seen))
         return x + self.dropout(self.down(torch.relu(self.up(self.mlp_norm(x)))))
@@ -182,13 +182,13 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def rotary_angles(positions: Tensor, size: int, theta: float) -> Tensor:
-    """float32 [..., size / 2]: the angle of each position and pair of channels (RoFormer)."""
+    """Returns the angle per position and channel pair (RoFormer), float32 [..., size / 2]."""
     frequencies = theta ** (-torch.arange(0, size, 2, device=positions.device).float() / size)
     return positions.float()[..., None] * frequencies
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on [..., S, size]; channel i is paired with i + size / 2."""
+    """Applies rotary positions to [..., S, size]; channels i and i + size / 2 form a pair."""
     first, second = x.chunk(2, -1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
@@ -198,7 +198,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Corrupted:
     """A corrupted text, and the tokens to restore, in order; similar lengths are batched together.
 
-    Subclasses add where they belong.
+    Subclasses add the places of the tokens.
     """
 
     text: Text
@@ -210,11 +210,11 @@ class Corrupted:
 
 @dataclass
 class Losses(ModelOutput):
-    """The result of ``forward``.
+    """Result of ``forward``.
 
     Attributes:
         losses: float32 [B], one per text; training minimizes their mean.
-        parts: name -> float32 [B]: the parts of the losses, detached.
+        parts: name -> float32 [B]: detached parts of the losses.
     """
 
     losses: Tensor | None = None
@@ -223,22 +223,22 @@ class Losses(ModelOutput):
 
 @dataclass(frozen=True, slots=True)
 class FillOptions:
-    """How gaps are filled.
+    """Options for filling gaps.
 
     Attributes:
-        max_new_tokens: most tokens written into a text.
-        temperature: of tokens; 0 takes the most probable one.
-        top_p: nucleus of tokens.
-        stages: for :class:`InsertionLM`: 1 draws slot and token from their joint distribution; 2
-            draws first the slot, then a token for it (as in all runs of the paper).
-        slot_temperature: of the slot in two stages; 0 in the paper.
-        stop_threshold: a text is finished at this probability of stopping (in the paper 0.5 for
+        max_new_tokens: maximum tokens inserted per text.
+        temperature: sampling temperature of tokens; 0 takes the most likely one.
+        top_p: nucleus for tokens.
+        stages: for :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
+            samples the slot, then a token for it (as in all runs of the paper).
+        slot_temperature: temperature of the slot in two stages; 0 in the paper.
+        stop_threshold: probability of stopping at which a text is finished (in the paper 0.5 for
             planning, 0.9 for text, 0.8 for infilling).
-        insist: whether the first step ignores the stop head (for infilling).
-        insertions: most insertions per step and text, never into neighboring slots.
-        least_share: least probability of further insertions in a step, relative to the best one.
-        steps: for models with masks: steps of time; 0 for one per token.
-        order: for models with masks: fill the most certain masks first, or random ones.
+        insist: True ignores the stop head in the first step (for infilling).
+        insertions: maximum insertions per step and text, never into neighboring slots.
+        least_share: minimum probability of more insertions in a step, relative to the best one.
+        steps: time steps for models with masks; 0 for one per token.
+        order: fill order of models with masks: the most certain masks first, or random ones.
     """
 
     max_new_tokens: int = 256
@@ -260,9 +260,9 @@ class Filled:
 
     Attributes:
         body: its token ids.
-        given: for each token whether it was in the text before.
+        given: for each token, True if it was in the text at the start.
         steps: number of forward passes.
-        finished: whether the model ended the text, not the token limit.
+        finished: True if the model ended the text, False if the token limit did.
     """
 
     body: list[int]
@@ -272,18 +272,18 @@ class Filled:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 if it is: the dtype of losses."""
+    """Converts to the dtype of losses: float32, or float64 if ``x`` already is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def sum_by_row(values: Tensor, places: Tensor) -> Tensor:
-    """Sums of values [N] at the N marks of bool [B, S], by row: [B]."""
+    """Sums values [N] at the N marks of bool [B, S], by row: [B]."""
     rows = places.nonzero()[:, 0]
     return values.new_zeros(len(places)).index_add(0, rows, values)
 
 
 class FillingModel(PreTrainedModel):
-    """The base class; see the module."""
+    """Base class of the models; see the module."""
 
     config_class = EncoderConfig
     config: Any
@@ -297,10 +297,10 @@ class FillingModel(PreTrainedModel):
 
     @abstractmethod
     def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
-        """One random training example of a text."""
+        """Returns one random training example of a text."""
 
     def collate(self, corrupted: Sequence[Any]) -> dict[str, Any]:
-        """The arguments of ``forward`` for these texts: the batch, and all targets in order."""
+        """Builds the arguments of ``forward``: the texts' batch, and all targets in order."""
         batch = TextBatch.of([item.text for item in corrupted], self.config)
         targets = [token for item in corrupted for token in item.targets]
         return {**batch.inputs(), "targets": torch.tensor(targets).long()}
@@ -321,7 +321,7 @@ class FillingModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
     def start(self, texts: Sequence[Text]) -> TextBatch:
-        """The texts as a batch on the host, where they are arranged; the prefixes on the device."""
+        """Arranges the texts as a batch on the host, with the prefixes on the device."""
         batch = TextBatch.of(texts, self.config)
         if batch.prefixes is not None:
             ids, mask = batch.prefixes.input_ids, batch.prefixes.attention_mask
@@ -329,15 +329,15 @@ class FillingModel(PreTrainedModel):
         return batch
 
     def remember(self, batch: TextBatch) -> Memory | None:
-        """What the encoder computes only once for all steps, if anything."""
+        """Computes the encoder's results that are shared by all steps, if any."""
         return None if batch.prefixes is None else self.encoder.remember(batch.prefixes)
 
     def masks(self, batch: TextBatch) -> Tensor:
-        """The masks' places: bool [B, S]."""
+        """Returns the masks' places: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
     def forbid(self, logits: Tensor, *, but: int | None = None) -> Tensor:
-        """Logits [..., V] in float32, with -inf for the special tokens but one, if given."""
+        """Returns logits [..., V] in float32, with -inf for the special tokens except ``but``."""
         wide = at_least_float32(logits).clone()
         for token in self.config.forbidden_token_ids:  # a list as the index would be copied
             if token != but:
@@ -346,29 +346,29 @@ class FillingModel(PreTrainedModel):
 
 
 def at(states: Tensor, places: Tensor) -> Tensor:
-    """States [B, S, ...] at some places, [N, ...].
+    """Returns states [B, S, ...] at some places, [N, ...].
 
     Args:
-        states: of a batch.
+        states: states of a batch.
         places: marks, bool [B, S], for which the host waits on a GPU; or :func:`numbers`.
     """
     return states.flatten(0, 1)[places.flatten()]
 
 
 def numbers(marks: Tensor) -> Tensor:
-    """The numbers of marks, bool [B, S], in row-major order, int64 [N]."""
+    """Returns the numbers of marks, bool [B, S], in row-major order, int64 [N]."""
     return marks.flatten().nonzero()[:, 0]
 
 
 class Running:
     """The unfinished texts of a batch, and the results of finished ones, which leave the batch.
 
-    Everything is on the host: a step copies the texts to the device and what it chose back.
+    All tensors are on the host: each step copies the texts to the device and the choices back.
 
     Attributes:
         batch: B unfinished texts.
         rows: their numbers.
-        given: bool [B, S], the tokens that were there from the start.
+        given: bool [B, S], the tokens that were present at the start.
         steps: forward passes so far.
     """
 
@@ -382,11 +382,11 @@ class Running:
 
     @property
     def written(self) -> Tensor:
-        """int64 [B], tokens inserted so far."""
+        """Number of tokens inserted so far, int64 [B]."""
         return self.batch.lengths - self._start
 
     def uniforms(self, count: int) -> Tensor:
-        """Random numbers float64 [count, B, S] in [0, 1), each row's from its own generator."""
+        """Returns random numbers, float64 [count, B, S] in [0, 1), from each row's generator."""
         batch, width = self.batch.input_ids.shape
         out = np.ones((count, batch, width))
         for row, (rng, length) in enumerate(
@@ -421,16 +421,16 @@ class Running:
         self.given = self.given[~done, : self.batch.input_ids.shape[1]]
 
     def results(self) -> list[Filled]:
-        """All texts, in their original order."""
+        """Returns all texts, in their original order."""
         return [self._filled[number] for number in range(len(self._filled))]
 
 
 @dataclass
 class GapRow(Row):
-    """A row that is a text with open slots; ``prompt`` is its prefix and body.
+    """A row with a text with open slots; ``prompt`` is its prefix and body.
 
     Attributes:
-        text: the prefix, the body so far, and where something may be inserted.
+        text: the prefix, the body so far, and the open slots.
         filled: the finished text; ``tokens`` is its body.
     """
 
@@ -439,15 +439,15 @@ class GapRow(Row):
 
     @classmethod
     def of(cls, text: Text) -> GapRow:
-        """The row of a text."""
+        """Creates the row of a text."""
         return cls([*text.prefix, *text.body], (), text=text)
 
 
 class Insertion(Strategy):
-    """Fills :class:`GapRow` objects together, each with randomness of its own.
+    """Fills :class:`GapRow` objects together, each with its own randomness.
 
     Args:
-        options: how gaps are filled; token limit, temperature and top-p come from the batch.
+        options: fill options; token limit, temperature and top-p come from the batch.
         rngs: one generator per row.
     """
 
@@ -457,7 +457,7 @@ class Insertion(Strategy):
         self.options, self.rngs = options, rngs
 
     def rounds(self, batch: Batch) -> Passes[None]:
-        """See :class:`Strategy`; the model runs its own passes.
+        """Fills the batch; the model runs its own passes.
 
         Raises:
             ModelError: if the model writes from left to right.

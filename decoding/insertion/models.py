@@ -9,7 +9,7 @@ stays in the batch and gets a masked dummy token per step; here it leaves the ba
 **Flexible length**: the model inserts masks where tokens are missing, then fills them. Source: Kim
 et al., "Any-Order Flexible Length Masked Diffusion", 2025 (arXiv 2509.01025), with linear
 schedules. Every token has an insertion time T1, uniform on [0, 1], and an unmasking time T2,
-uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or there. The network
+uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or present. The network
 predicts the token at each mask and the expected number of missing tokens in each slot.
 
 Unlike the insertion language model's bag of tokens, the loss is a bound on the likelihood, and a
@@ -18,16 +18,16 @@ step can write any number of tokens.
 Decoding (section 4 and the released code, Euler steps) takes steps of time. In a step from t to
 t + dt a slot gets g dt / (1 - t) masks in expectation, where g is the expected number of tokens
 missing there, and a mask becomes a token with probability dt / (1 - t). With ``order: confident``
-the same number of masks is filled, but those with the most probable tokens. Unlike in the released
-code, the last step inserts too, and one more pass fills its masks; otherwise each of a text's
+the same number of masks is filled, but those with the most likely tokens. Unlike in the released
+code, the last step also inserts, and one more pass fills its masks; otherwise each of a text's
 tokens would be lost with probability 1 / steps, and the text would be too short.
 
 **Fixed length**, a baseline: the model (Sahoo et al., "Simple and Effective Masked Diffusion
 Language Models", 2024, arXiv 2406.07524) has as many masks as the longest body has tokens. The
 number of masks is uniform from one to all, and a text's loss is the mean cross entropy at its
 masks, which has the same expectation per token as the bound with a log-linear schedule. The network
-is that of the other models, without conditioning on time, which masked diffusion does not need. A
-shorter body ends in end tokens, which are learned like any others.
+is the other models', without conditioning on time, which masked diffusion does not need. A
+shorter body is padded with end tokens, which are learned like any others.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ from codegen.decoding.insertion.text import (
 )
 from codegen.decoding.sampling import choose
 
-_STOP = 0  # of the stop head's two classes
+_STOP = 0  # index among the stop head's two classes
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped(Corrupted):
-    """A text without some of its tokens.
+    """A text with some of its tokens removed.
 
     Attributes:
-        slots: for each missing token its slot, as the number of places right of ``[BOS]``.
+        slots: each missing token's slot, as the number of places right of ``[BOS]``.
     """
 
     slots: list[int]
@@ -105,7 +105,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
 
 
 class InsertionLM(FillingModel):
-    """See the module."""
+    """Model of insertions at any place; see the module."""
 
     config_class = InsertionConfig
     config: InsertionConfig
@@ -120,11 +120,11 @@ class InsertionLM(FillingModel):
         self.post_init()
 
     def corrupt(self, text: Text, rng: np.random.Generator) -> Dropped:
-        """See :func:`drop`."""
+        """Drops random tokens; see :func:`drop`."""
         return drop(text, rng, self.config.infill_rate)
 
     def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
-        """The visible texts, and the rows, slots and ids of the missing tokens."""
+        """Returns the visible texts, and the rows, slots and ids of the missing tokens."""
         inputs = super().collate(corrupted)
         counts = [len(item.slots) for item in corrupted]
         starts = TextBatch.from_inputs(inputs).starts.tolist()
@@ -140,12 +140,12 @@ class InsertionLM(FillingModel):
     def scores(
         self, batch: TextBatch, memory: Memory | None = None, slots: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits of all open slots, and of stopping.
+        """Computes logits of all open slots, and of stopping.
 
         Args:
-            batch: the texts.
-            memory: of the prefixes.
-            slots: the numbers of the open slots, int64 [K], if they are known.
+            batch: batch of texts.
+            memory: the prefixes' keys and values.
+            slots: the numbers of the open slots, int64 [K], if known.
 
         Returns:
             float [K, V], for the K marks of ``batch.open_slots`` in row-major order; float [B, 2].
@@ -158,7 +158,7 @@ class InsertionLM(FillingModel):
     def forward(
         self, missing_rows: Tensor, missing_slots: Tensor, targets: Tensor, **inputs: Tensor
     ) -> Losses:
-        """The loss of each text: see :func:`insertion_loss`.
+        """Computes each text's loss; see :func:`insertion_loss`.
 
         Args:
             missing_rows, missing_slots, targets: int64 [T], each missing token's text, slot
@@ -181,9 +181,9 @@ class InsertionLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[Filled]:
-        """Inserts tokens until the stop head ends each text, or ``max_new_tokens`` does.
+        """Inserts tokens until the stop head ends each text, or it has ``max_new_tokens`` new ones.
 
-        A text without an open slot is finished at once.
+        A text without an open slot is finished immediately.
         """
         running = Running(self.start(texts), rngs)
         memory = self.remember(running.batch)
@@ -211,14 +211,14 @@ class InsertionLM(FillingModel):
 def insertion_loss(
     logits: Tensor, open_slots: Tensor, rows: Tensor, slots: Tensor, tokens: Tensor
 ) -> Tensor:
-    """-sum over (k, v) of d[k, v] log p(k, v), for each text; 0 where nothing is missing.
+    """Computes -sum over (k, v) of d[k, v] log p(k, v) per text; 0 where no token is missing.
 
-    d[k, v] is the share of the n missing tokens that are v and belong in slot k; p is the softmax
+    d[k, v] is the fraction of n missing tokens that are v and belong in slot k; p is the softmax
     over all open slots and tokens. As d has at most n non-zero entries, the sum is log Z - (1/n)
     sum of the missing tokens' logits: a logsumexp and a gather, without a dense d.
 
     Args:
-        logits: float32 [K, V], of the open slots in row-major order.
+        logits: float32 [K, V], logits of the open slots in row-major order.
         open_slots: bool [B, S] with K marks, at least one per row.
         rows, slots, tokens: int64 [T], the missing tokens.
 
@@ -242,11 +242,11 @@ def pick(
     """Chooses slots and tokens to insert.
 
     Args:
-        logits: float32 [K, V], of the open slots.
+        logits: float32 [K, V], logits of the open slots.
         slots: their numbers in row-major order, int64 [K]; each row has one.
         uniforms: float64 [2, B, S] in [0, 1).
         budget: int64 [B], insertions left, at least 1.
-        options: how gaps are filled.
+        options: fill options.
 
     Returns:
         The chosen slots, bool [B, S], and their tokens, int64 [B, S], read where marked.
@@ -254,7 +254,7 @@ def pick(
     shape, vocabulary = uniforms.shape[1:], logits.shape[-1]
 
     def spread(values: Tensor, fill: float) -> Tensor:
-        """[K, ...] to [B, S, ...]."""
+        """Expands [K, ...] to [B, S, ...]."""
         full = values.new_full((shape.numel(), *values.shape[1:]), fill)
         return full.index_copy_(0, slots, values).view(*shape, *values.shape[1:])
 
@@ -278,7 +278,7 @@ def pick(
 
 
 def _add_others(where: Tensor, joint: Tensor, budget: Tensor, options: FillOptions) -> None:
-    """Marks further slots by falling joint logits of slot and token [B, S], without neighbors.
+    """Marks additional slots by falling joint logits of slot and token [B, S], without neighbors.
 
     Two insertions into neighboring slots would be chosen independently of each other.
     """
@@ -300,10 +300,10 @@ _LATEST = 0.999  # latest training time, as weights grow like 1 / (1 - t)
 
 @dataclass(frozen=True, slots=True)
 class Interpolated(Corrupted):
-    """A text at a time between nothing and whole, with masks.
+    """A text at a time between empty and whole, with masks.
 
     Attributes:
-        gaps: number of missing tokens per slot, beginning with that of ``[BOS]``.
+        gaps: number of missing tokens per slot, starting with the slot of ``[BOS]``.
         time: t.
     """
 
@@ -312,7 +312,7 @@ class Interpolated(Corrupted):
 
 
 def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated:
-    """A text at a uniformly random time."""
+    """Builds a text at a uniformly random time."""
     size = len(text.body)
     time = float(rng.uniform(0, _LATEST))
     inserted = rng.random(size)
@@ -331,7 +331,7 @@ def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated
 
 
 class FlexibleMaskLM(FillingModel):
-    """See the module."""
+    """Masked diffusion of flexible length; see the module."""
 
     config_class = FlexibleMaskConfig
     config: FlexibleMaskConfig
@@ -344,11 +344,11 @@ class FlexibleMaskLM(FillingModel):
         self.post_init()
 
     def corrupt(self, text: Text, rng: np.random.Generator) -> Interpolated:
-        """See :func:`interpolate`."""
+        """Corrupts a text; see :func:`interpolate`."""
         return interpolate(text, self.config.mask_token_id, rng)
 
     def collate(self, corrupted: Sequence[Interpolated]) -> dict[str, Any]:
-        """The texts with masks, the masks' tokens, the slots' gaps, the times."""
+        """Returns the texts with masks, the masks' tokens, the slots' gaps, and the times."""
         return {
             **super().collate(corrupted),
             "gaps": torch.tensor([g for item in corrupted for g in item.gaps]).float(),
@@ -362,14 +362,14 @@ class FlexibleMaskLM(FillingModel):
         memory: Memory | None = None,
         places: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits at the masks, and expected numbers of missing tokens, in row-major order.
+        """Computes logits at the masks and expected numbers of missing tokens, in row-major order.
 
         Args:
-            batch: the texts.
+            batch: batch of texts.
             time: float [B].
-            memory: of the prefixes.
-            places: the numbers of the masks, int64 [M], and of the open slots, int64 [K], if they
-                are known.
+            memory: the prefixes' keys and values.
+            places: the numbers of the masks, int64 [M], and of the open slots, int64 [K], if
+                known.
 
         Returns:
             Logits, float [M, V]; the logarithms of the numbers for the open slots, float [K].
@@ -380,16 +380,16 @@ class FlexibleMaskLM(FillingModel):
         return self.head(at(hidden, masks)), at_least_float32(log_gaps)
 
     def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:
-        """Each text's bound on the negative log-likelihood in nats, over ``config.loss_length``.
+        """Computes each text's bound on its negative log-likelihood, in nats / ``loss_length``.
 
         The terms have the weight 1 / (1 - t) of linear schedules: cross entropy at masks, and at
         slots the Bregman divergence g - c + c log(c / g) of the expected number g from the true c.
         All texts have the same divisor, as in the released code (batch size x maximum length). With
-        a text's own length |x| as the divisor, the model would learn p(x) / |x|.
+        the text's length |x| as the divisor, the model would learn p(x) / |x|.
 
         Args:
             targets: int64 [M], the masks' tokens.
-            gaps: float32 [K], c of the open slots.
+            gaps: float32 [K], c per open slot.
             time: float32 [B].
             inputs: see :meth:`.text.TextBatch.inputs`.
         """
@@ -411,7 +411,7 @@ class FlexibleMaskLM(FillingModel):
     ) -> list[Filled]:
         """Goes from t = 0 to 1 in equal steps, then fills the last step's masks.
 
-        Takes ``steps`` + 1 passes. A text that reaches ``max_new_tokens`` gets no more masks and
+        Runs ``steps`` + 1 passes. A text that reaches ``max_new_tokens`` gets no more masks and
         counts as unfinished.
         """
         running = Running(self.start(texts), rngs)
@@ -444,7 +444,7 @@ class FlexibleMaskLM(FillingModel):
         share: float,
         options: FillOptions,
     ) -> Tensor:
-        """Replaces a ``share`` of the masks by tokens, in place.
+        """Replaces a fraction ``share`` of the masks by tokens, in place.
 
         Returns:
             The expected numbers of missing tokens, float64 [K].
@@ -465,7 +465,7 @@ class FlexibleMaskLM(FillingModel):
 
 
 def _nearest(rates: Tensor) -> Tensor:
-    """Whole numbers, float64 [B, S], whose running sums along a row are nearest to the rates'.
+    """Rounds rates to whole numbers, float64 [B, S], keeping running sums nearest to the rates'.
 
     Used in the last step, as no later step corrects random errors.
     """
@@ -492,7 +492,7 @@ def _insert_masks(
 def _chosen(
     masks: Tensor, sure: Tensor, uniforms: Tensor, share: float, options: FillOptions
 ) -> Tensor:
-    """Which masks are filled in a step: bool [B, S]; ``sure`` is float [M]."""
+    """Selects the masks to fill in a step: bool [B, S]; ``sure`` is float [M]."""
     drawn = masks & (uniforms < share)
     if options.order == "random":
         return drawn
@@ -502,7 +502,7 @@ def _chosen(
 
 
 class FixedMaskLM(FillingModel):
-    """See the module."""
+    """Masked diffusion of fixed length; see the module."""
 
     config_class = FixedMaskConfig
     config: FixedMaskConfig
@@ -524,11 +524,11 @@ class FixedMaskLM(FillingModel):
         return Corrupted(Text(text.prefix, body), targets)
 
     def scores(self, batch: TextBatch, places: Tensor, memory: Memory | None = None) -> Tensor:
-        """Logits [M, V] at the masks, whose places are as in :func:`.base.at`."""
+        """Computes logits [M, V] at the masks, whose places are as in :func:`.base.at`."""
         return self.head(at(self.encoder(batch, memory), places))
 
     def forward(self, targets: Tensor, **inputs: Tensor) -> Losses:
-        """The mean cross entropy at each text's masks.
+        """Computes the mean cross entropy at each text's masks.
 
         Args:
             targets: int64 [M], the masks' tokens.
@@ -547,7 +547,7 @@ class FixedMaskLM(FillingModel):
         """Fills an equal number of masks per step, the most certain first or in random order.
 
         Raises:
-            ValueError: if a text has a body, since a model of fixed length cannot fill gaps.
+            ValueError: if a text has a body, as a model of fixed length cannot fill gaps.
         """
         if any(text.body for text in texts):
             raise ValueError("a model of fixed length cannot fill gaps")

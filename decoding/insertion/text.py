@@ -1,6 +1,6 @@
-"""Configurations of the models, and their texts: ``[CLS] prefix [BOS] body`` with slots between.
+"""Configurations and texts of the models: ``[CLS] prefix [BOS] body`` with slots between.
 
-Slot k is the place right after token k. The body's first slot is after ``[BOS]``; nothing is
+Slot k is immediately after token k. The body's first slot is after ``[BOS]``; no token is
 inserted after ``[CLS]`` or into the prefix.
 """
 
@@ -30,16 +30,16 @@ class EncoderConfig(PretrainedConfig):
         num_hidden_layers: number of layers.
         num_attention_heads: number of heads; ``hidden_size`` is an even multiple.
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
-        dropout: on the output of each sub-layer.
+        dropout: dropout of each sub-layer's output.
         rope_theta: base of the rotary frequencies.
-        rope_step: angle of the fastest channels between neighboring tokens. RoPE's 1 hardly
+        rope_step: angle between neighboring tokens in the fastest channels. RoPE's 1 hardly
             distinguishes odd from even places; pi does.
-        final_norm: whether a layer norm precedes the heads; not in the paper's runs.
-        mixes_neighbours: whether linear maps of a token's neighbors are added to its embedding,
+        final_norm: True adds a layer norm before the heads; not in the paper's runs.
+        mixes_neighbours: True adds linear maps of a token's neighbors to its embedding,
             which saves layers that learn to look there; not in the paper.
-        marks_open_slots: whether a learned vector is added to tokens before open slots, so that the
+        marks_open_slots: True adds a learned vector to tokens before open slots, so that the
             stop head sees the gaps to fill (for infilling).
-        prefix_apart: whether the prefix sees only itself (:mod:`.encoder`); not in the paper.
+        prefix_apart: True lets the prefix attend only to itself (:mod:`.encoder`); not published.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
         forbidden_token_ids: tokens that are never written: the special ones.
@@ -81,8 +81,8 @@ class InsertionConfig(EncoderConfig):
 
     Args:
         stop_weight: weight of the stop loss (1; in the paper 0.001 for zebra and web text).
-        stop_class_weights: weights of its classes stop and continue.
-        infill_rate: share of the training texts in which only a span has gaps.
+        stop_class_weights: weights of the classes stop and continue.
+        infill_rate: fraction of the training texts in which only a span has gaps.
         kwargs: see :class:`EncoderConfig`.
     """
 
@@ -101,8 +101,8 @@ class FlexibleMaskConfig(EncoderConfig):
     """The configuration of :class:`codegen.decoding.insertion.FlexibleMaskLM`.
 
     Args:
-        loss_length: divisor of every text's loss: the tokens of the longest body of the training
-            data. It only scales the loss.
+        loss_length: divisor of every text's loss: the length in tokens of the longest training
+            body. It only scales the loss.
         kwargs: see :class:`EncoderConfig`.
     """
 
@@ -131,8 +131,8 @@ class Text:
     Attributes:
         prefix: token ids of the prompt.
         body: token ids, without an end of sequence.
-        open: for each slot, beginning with that of ``[BOS]``, whether something may be inserted
-            there: one more flag than the body has tokens. Empty for all.
+        open: for each slot, starting with the slot of ``[BOS]``, True if insertion is allowed: one
+            more flag than the body has tokens. Empty for all.
     """
 
     prefix: Sequence[int]
@@ -171,8 +171,8 @@ class TextBatch:
         attention_mask: bool [B, S].
         kinds: int64 [B, S].
         open_slots: bool [B, S].
-        owner: int64 [B], the number of each text's prefix in ``prefixes``.
-        shift: int64 [B], tokens of the prefix that are encoded separately.
+        owner: index of each text's prefix in ``prefixes``, int64 [B].
+        shift: int64 [B], number of the prefix's tokens that are encoded separately.
         prefixes: the prefixes that are encoded separately, if any.
     """
 
@@ -218,9 +218,9 @@ class TextBatch:
     def on(
         self, device: torch.device, *others: torch.Tensor
     ) -> tuple[TextBatch, list[torch.Tensor]]:
-        """A batch of the host and other tensors, int64 or float64, on a device, in one copy.
+        """Copies a batch and other host tensors, int64 or float64, to a device at once.
 
-        The prefixes stay where they are.
+        The prefixes are not moved.
         """
         own = [getattr(self, name) for name in _TENSORS]
         moved = upload(device, *(tensor.long() for tensor in own), *others)
@@ -229,7 +229,7 @@ class TextBatch:
         return replace(self, **found), moved[len(own) :]
 
     def inputs(self) -> dict[str, Any]:
-        """The tensors by name, as arguments of a model; see :meth:`from_inputs`."""
+        """Returns the tensors by name, as arguments of a model; see :meth:`from_inputs`."""
         found = {name: getattr(self, name) for name in _TENSORS}
         if self.prefixes is not None:
             found["prefix_ids"] = self.prefixes.input_ids
@@ -238,7 +238,7 @@ class TextBatch:
 
     @classmethod
     def from_inputs(cls, inputs: dict[str, Tensor]) -> TextBatch:
-        """The batch of :meth:`inputs`; other names are ignored."""
+        """Rebuilds the batch of :meth:`inputs`; other names are ignored."""
         prefixes = None
         if "prefix_ids" in inputs:
             prefixes = Prefixes(inputs["prefix_ids"], inputs["prefix_mask"])
@@ -248,22 +248,22 @@ class TextBatch:
         return len(self.input_ids)
 
     def positions(self) -> Tensor:
-        """int64 [B, S]: places in the whole text, including the prefix."""
+        """Places in the whole text, including the prefix, int64 [B, S]."""
         place = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return place + (place > 0) * self.shift[:, None]
 
     @property
     def lengths(self) -> Tensor:
-        """int64 [B]."""
+        """Lengths of the texts, int64 [B]."""
         return self.attention_mask.sum(-1)
 
     @property
     def starts(self) -> Tensor:
-        """int64 [B], the place of ``[BOS]``."""
+        """Place of ``[BOS]``, int64 [B]."""
         return (self.kinds != BODY).sum(-1) - 1
 
     def take(self, rows: Tensor) -> TextBatch:
-        """The marked rows, bool [B], without columns of padding only."""
+        """Returns the marked rows, bool [B], without padding-only columns."""
         width = int(self.lengths[rows].max()) if bool(rows.any()) else 0
         return replace(
             self,
@@ -276,12 +276,12 @@ class TextBatch:
         )
 
     def bodies(self) -> list[list[int]]:
-        """The bodies' token ids."""
+        """Returns the bodies' token ids."""
         inside = self.attention_mask & (self.kinds == BODY)
         return [row[keep].tolist() for row, keep in zip(self.input_ids, inside, strict=True)]
 
     def insert(self, where: Tensor, tokens: Tensor) -> TextBatch:
-        """The texts with a token inserted right after each marked one.
+        """Returns the texts with a token inserted right after each marked one.
 
         Args:
             where: bool [B, S].

@@ -1,7 +1,7 @@
-"""Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
+"""Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds what repeats. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
+finds repetitions. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
 applies them in our loop and in transformers, ``vllm_processors`` in vLLM. The settings of each rule
 are here, by the rule's name; they import no tensor library.
 """
@@ -27,17 +27,19 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 class RpgOptions(Config):
     """Settings of RPG; a penalty is in logits (nats)."""
 
-    mode: Mode = setting("ours", "which variant of RPG; reference supports Python only")
+    mode: Mode = setting("ours", "variant of RPG; reference supports Python only")
     language: str = setting("python", "language of the program")
     k_min: int = setting(
         4, "ours: copies, weighted by how little they add, before a penalty begins", ge=2, le=1000
     )
     strength: float = setting(2.0, "ours: first penalty", ge=0, le=100)
-    growth: float = setting(1.0, "ours: share of strength added per further copy", ge=0, le=100)
+    growth: float = setting(
+        1.0, "ours: fraction of strength added per additional copy", ge=0, le=100
+    )
     cap: float = setting(8.0, "ours: largest penalty", ge=0, le=1000)
     bonus: float = setting(
         0.5,
-        "ours: bonus of tokens that end the repetition, as a share of the penalty; 0 for none",
+        "ours: bonus of tokens that end the repetition, as a fraction of the penalty; 0 for none",
         ge=0,
         le=10,
     )
@@ -60,7 +62,7 @@ class RepetitionPenaltyOptions(Config):
     """Settings of the repetition penalty."""
 
     penalty: float = setting(
-        1.1, "positive logits of seen tokens are divided by it, negative multiplied", ge=1, le=100
+        1.1, "divisor of seen tokens' positive logits, factor of negative ones", ge=1, le=100
     )
 
 
@@ -74,7 +76,7 @@ class DryOptions(Config):
     """Settings of DRY, with its author's defaults; a penalty is in logits."""
 
     multiplier: float = setting(0.8, "penalty of the shortest penalized repetition", ge=0, le=100)
-    base: float = setting(1.75, "factor of the penalty per further token", ge=1, le=100)
+    base: float = setting(1.75, "factor of the penalty per additional token", ge=1, le=100)
     allowed: int = setting(2, "longest repetition without a penalty, in tokens", ge=1, le=1000)
     cap: float = setting(100.0, "largest penalty", ge=0, le=1000)
     breakers: bool = setting(True, "end repetitions at newlines, colons, quotes and asterisks")
@@ -91,7 +93,7 @@ METHODS: Mapping[str, type[Options]] = {
 
 
 def read_options(method: str, given: Mapping[str, Any]) -> Options:
-    """The options of a rule from names and values; a value given as text is read as YAML.
+    """Parses a rule's options from names and values; string values are read as YAML.
 
     Raises:
         ConfigError: for an unknown rule or option, or a wrong value.

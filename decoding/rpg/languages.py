@@ -1,8 +1,8 @@
 """Programming languages as tables for the structure tracker.
 
-A table has the language's keywords and operators, how comments and strings open and close, and what
-ends a statement. :func:`scanner_of` compiles it into one regular expression for the lexer. There is
-no grammar: a text that is not a program of the language is still split into statements.
+A table has the language's keywords and operators, the marks of comments and strings, and its
+statement terminators. :func:`scanner_of` compiles it into one regular expression for the lexer. No
+grammar is used: a text that is not a program of the language is still split into statements.
 
 Limits: an f-string or template literal is one string, even if code in it contains quotes.
 """
@@ -23,12 +23,12 @@ class Quote:
     """A string, comment or other text that the lexer skips as a whole.
 
     Attributes:
-        open: what begins it.
-        close: what ends it.
-        escapes: whether a backslash escapes the next byte.
-        multiline: whether it may contain newlines; else a newline ends it, closed or not.
+        open: opening mark.
+        close: closing mark.
+        escapes: True if a backslash escapes the next byte.
+        multiline: True if it may contain newlines; else a newline ends it, closed or not.
         prefixes: letters that may precede ``open``, in any case.
-        comment: whether it is a comment.
+        comment: True for comments.
     """
 
     open: bytes
@@ -41,26 +41,26 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One language.
+    """Table of one language.
 
     Attributes:
         name, also: the languages that it serves, as in :data:`codegen.languages.LANGUAGES`.
-        keywords: names that are symbols of their own.
-        operators: those of two bytes or more; any byte that is not part of a name, a number or a
-            quote is an operator too.
+        keywords: names that are separate symbols.
+        operators: operators of two bytes or more; any byte outside names, numbers and
+            quotes is an operator too.
         quotes: strings and comments.
-        newline: when a newline outside brackets ends a statement: ``always``; ``complete``, after
-            a symbol that can end one (Go's rule, close to JavaScript's); ``directive``, in a line
-            that begins with ``#``; ``never``.
-        indented: whether indentation is part of a signature; else braces make blocks.
+        newline: condition for a newline to end a statement outside brackets: ``always``;
+            ``complete``, after a symbol that can end one (Go's rule, close to JavaScript's);
+            ``directive``, in a line that begins with ``#``; ``never``.
+        indented: True if indentation is part of a signature; else braces make blocks.
         block_words: keywords that make a statement's ``{`` the start of a block.
         list_words: keywords of statements in whose block a comma ends an item.
-        newline_in_brackets: whether a newline ends an element like a statement.
-        block_after: symbols after which ``{`` opens a block.
-        only_statements: keywords that can't be inside brackets; at a line's start they show that a
-            bracket was left open.
+        newline_in_brackets: True if a newline ends an element like a statement.
+        block_after: symbols before a ``{`` that opens a block.
+        only_statements: keywords that cannot be inside brackets; at a line's start they show that
+            a bracket was left open.
         raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.
-        regex_literals: whether ``/`` may open a regular expression.
+        regex_literals: True if ``/`` may open a regular expression.
     """
 
     name: str
@@ -234,7 +234,7 @@ _BY_NAME = {
 
 
 def find_language(name: str) -> Language:
-    """The language with a name or alias.
+    """Returns the language with a name or alias.
 
     Raises:
         ConfigError: for an unknown language, with the known ones.
@@ -246,7 +246,7 @@ def find_language(name: str) -> Language:
     return found
 
 
-# Kinds of terminals: the numbers of a scanner's groups, in the order in which they are tried.
+# Kinds of terminals: the numbers of a scanner's groups, in matching order.
 (HOLD, RAW, FENCE, CHAR, QUOTE, SPACE, NEWLINE, NAME, NUMBER, BRACKET, SEPARATOR,
  OPERATOR) = range(1, 13)  # fmt: skip
 
@@ -257,7 +257,7 @@ class Scanner:
 
     Attributes:
         pattern: matches one terminal; the number of the matching group is its kind.
-        quotes: by their opening bytes, without a prefix.
+        quotes: quotes by opening bytes, without prefixes.
     """
 
     pattern: re.Pattern[bytes]
@@ -266,7 +266,7 @@ class Scanner:
 
 @lru_cache(maxsize=16)
 def scanner_of(language: Language) -> Scanner:
-    """The scanner of a language.
+    """Builds the scanner of a language.
 
     Its terminals are prefix-closed: a partial terminal at the text's end is matched up to the end.
     So a lexer that waits whenever a match reaches the end finds the same terminals however the text
@@ -322,5 +322,5 @@ def _prefix(quote: Quote) -> bytes:
 
 
 def _closure(operators: frozenset[bytes]) -> set[bytes]:
-    """The operators and all their beginnings of two bytes or more: ``..`` for ``...``."""
+    """Returns operators and all their prefixes of two or more bytes: ``..`` for ``...``."""
     return {op[:length] for op in operators for length in range(2, len(op) + 1)}

@@ -1,4 +1,4 @@
-"""Makes rules from settings, and applies them in the decoding loop and in transformers.
+"""Creates rules from settings, and applies them in the decoding loop and in transformers.
 
 :class:`Method` makes a rule per row; :class:`Follower` keeps a rule in step with a growing list of
 tokens; :class:`Penalized` is the loop's strategy. :class:`PenaltyProcessor` is a transformers
@@ -44,12 +44,12 @@ from codegen.decoding.rpg.rules import (
 
 # Tokens with these bytes end a repetition for DRY, as its author chose.
 _BREAKERS = frozenset(b'\n:"*')
-_MOST_BACK = 64  # tokens that can be taken back without reading the text again
+_MOST_BACK = 64  # tokens that can be removed without rereading the text
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method with its options for one vocabulary; makes a rule per row.
+    """A method with its options for one vocabulary; creates a rule per row.
 
     Attributes:
         options: the settings.
@@ -65,11 +65,11 @@ class Method:
     def of(
         cls, options: Options, tokens: Sequence[bytes | None], eos: Iterable[int] = ()
     ) -> Method:
-        """A method for a vocabulary, given as the bytes of its tokens; None for special ones."""
+        """Creates a method for a vocabulary: the bytes of its tokens, None for special ones."""
         return cls(options, CriticalTokens(tokens), frozenset(eos))
 
     def rule(self) -> Rule:
-        """A rule for a new row."""
+        """Creates a rule for a new row."""
         options, tokens = self.options, self.critical.tokens
         if isinstance(options, RpgOptions):
             if options.mode == "reference":
@@ -87,7 +87,7 @@ class Follower:
     """A rule in step with a list of tokens that grows, and may lose its last tokens.
 
     Args:
-        method: makes the rule.
+        method: the method, which creates the rule.
         prompt: the tokens before the list.
     """
 
@@ -102,7 +102,7 @@ class Follower:
         self._before: list[Any] = []  # states before each of the last seen tokens
 
     def penalties(self, tokens: Sequence[int]) -> Sequence[Penalty]:
-        """The penalties after these tokens."""
+        """Returns the penalties after these tokens."""
         seen = self._seen
         if seen != tokens[: len(seen)]:
             self._go_back(common_prefix(seen, tokens))
@@ -126,7 +126,7 @@ class Penalized(Strategy):
     """Plain decoding with logits changed by a rule.
 
     Args:
-        method: makes each row's rule, which reads the prompt at the first step.
+        method: creates each row's rule, which reads the prompt at the first step.
     """
 
     def __init__(self, method: Method) -> None:
@@ -134,7 +134,7 @@ class Penalized(Strategy):
         self._followers: dict[int, Follower] = {}
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-        """See :class:`Strategy`."""
+        """Applies the rows' penalties to their logits."""
         apply(logits, [self._penalties(batch, number) for number in batch.numbers])
 
     def _penalties(self, batch: Batch, number: int) -> Sequence[Penalty]:
@@ -146,20 +146,20 @@ class Penalized(Strategy):
         return self._followers[number].penalties(row.tokens)
 
 
-_BACK = 32  # how many tokens before a row's end a state is searched for
+_BACK = 32  # maximum distance of a reused state from a row's end, in tokens
 _ROUNDS = 4  # steps whose states are kept
 
 
 class PenaltyProcessor(LogitsProcessor):
     """Applies one method to every row.
 
-    Rows are recognized by their tokens, not by their places: beams may change places, a new prompt
-    may come, and speculative decoding may take tokens back. A processor can be reused. The state of
+    Rows are recognized by their tokens, not by their indices: beams may be reordered, a new prompt
+    may come, and speculative decoding may remove tokens. A processor can be reused. The state of
     a finished row is dropped only when newer states replace it.
 
     Args:
         method: the method; :meth:`of` finds one by name.
-        pad: the id that pads prompts on the left; None if there is none.
+        pad: the id that pads prompts on the left; None if absent.
     """
 
     supports_continuous_batching = False
@@ -178,13 +178,13 @@ class PenaltyProcessor(LogitsProcessor):
         eos: Iterable[int] | None = None,
         **options: Any,
     ) -> PenaltyProcessor:
-        """A processor for a method (``METHODS``) and its options.
+        """Creates a processor for a method (``METHODS``) and its options.
 
         Args:
-            tokenizer: the model's, a fast one.
-            name: of the method.
+            tokenizer: the model's fast tokenizer.
+            name: name of the method.
             eos: ids that end a sequence, by default the tokenizer's.
-            options: of the method.
+            options: the method's options.
 
         Raises:
             ConfigError: for an unknown method or option.
@@ -196,7 +196,7 @@ class PenaltyProcessor(LogitsProcessor):
         return cls(Method.of(settings, Vocabulary.of(tokenizer).tokens, ends), pad)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """A copy of the scores [B, V] with penalties after the tokens [B, T]."""
+        """Returns a copy of the scores [B, V] with penalties after the tokens [B, T]."""
         rows = input_ids.to("cpu", torch.int64).numpy()
         rules = [self._rule(self._without_padding(row)) for row in rows]
         most = _ROUNDS * len(rows) + _BACK

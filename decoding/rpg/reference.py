@@ -2,14 +2,14 @@
 
 Written from the behavior of LYC127/RPG at 66e32c2, ``greedy_search.py``; no code is copied. Every
 step reads the whole text again, so the cost per token grows with the text: for comparisons only.
-What it does, and how that differs from the paper:
+Its behavior, and how that differs from the paper:
 
 - No grammar and no automaton. Tokens become types one by one: a token with ``[`` opens a LIST up
   to one with ``]``; quotes, triple quotes and ``#`` do the same for STRING and COMMENT; name tokens
-  are joined, digit tokens too; keywords and everything else, also indentation, stand for
+  are joined, digit tokens too; keywords and everything else, also indentation, represent
   themselves.
-- Structure: the types are split into lines, and each newline is an item of its own. The block that
-  counts is the smallest one that the text ends in twice AND whose length divides the number of all
+- Structure: the types are split into lines, and each newline is a separate item. The relevant block
+  is the smallest one that the text ends in twice AND whose length divides the number of all
   items, so detection comes and goes as the text grows. The target is the first token of the last
   copy; its exponent is always 1, since each step starts a new count.
 - Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which continues the
@@ -18,8 +18,8 @@ What it does, and how that differs from the paper:
 - If the (last) target is a statement keyword, a comment mark, a triple quote or a newline, the
   logit of the end of the sequence is divided by 0.8^exponent. The paper does not mention this.
 
-Differences from the released code: where it would fail (a blank line before the last copy), there
-is no penalty; tokens are compared as text with ``▁`` for a leading space, as in CodeLlama's
+Differences from the released code: where it would fail (a blank line before the last copy), no
+penalty applies; tokens are compared as strings with ``▁`` for a leading space, as in CodeLlama's
 tokenizer, so that other tokenizers work too.
 """
 
@@ -71,23 +71,23 @@ class ReferenceRule(History):
         self._pieces: list[str] = []
 
     def push(self, token: int) -> None:
-        """Takes the next token."""
+        """Appends the next token."""
         super().push(token)
         self._pieces.append(self._piece(token))
 
     def restore(self, state: int) -> None:
-        """Goes back to a length."""
+        """Restores the state at a length."""
         super().restore(state)
         del self._pieces[state:]
 
     def fork(self) -> ReferenceRule:
-        """A second rule in this state."""
+        """Returns a second rule in this state."""
         other = ReferenceRule(self._vocabulary, self._eos.tolist(), self._decay)
         other.tokens, other._pieces = self.tokens.copy(), self._pieces.copy()
         return other
 
     def penalties(self) -> list[Penalty]:
-        """What to change for the next token."""
+        """Returns the logit changes for the next token."""
         targets: dict[int, int] = {}
         if cycle := content_cycle(self.tokens):
             length, copies = cycle
@@ -114,7 +114,7 @@ class ReferenceRule(History):
 
 
 def content_cycle(tokens: Sequence[int]) -> tuple[int, int] | None:
-    """The smallest cycle of tokens at the text's end: its length, and its number of copies - 1."""
+    """Returns the length of the smallest cycle at the text's end, and its copies - 1."""
     size = len(tokens)
     last = tokens[-1] if size else -1
     for length in range(1, size // 2):
@@ -128,7 +128,7 @@ def content_cycle(tokens: Sequence[int]) -> tuple[int, int] | None:
 
 
 def structure_target(types: Sequence[Typed]) -> int | None:
-    """The index of the first token of the last copy of a repeated block of lines."""
+    """Returns the index of the first token of a repeated block's last copy."""
     items: list[Hashable] = []
     ends: list[list[int]] = []  # indices of each item's tokens
     line: list[Typed] = []
@@ -152,7 +152,7 @@ def structure_target(types: Sequence[Typed]) -> int | None:
 
 
 def typed(pieces: Sequence[str]) -> list[Typed]:
-    """The types of a text's tokens."""
+    """Returns the types of a text's tokens."""
     found: list[Typed] = []
     at, size = 0, len(pieces)
 

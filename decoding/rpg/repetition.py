@@ -1,23 +1,23 @@
-"""What repeats at the end of a growing sequence, and how much the copies differ.
+"""Repetitions at the end of a growing sequence, and differences between the copies.
 
 **Squares** are found by counters, one per lag, in O(P) per item. For a sequence s and each lag
 p <= P, ``run[p]`` is the number of trailing places t with s[t] = s[t-p]. The sequence then ends in
 k = 1 + run[p] // p equal copies of a block of p items, and the smallest p with k >= 2 is the block
-that repeats. The paper finds it with a suffix array over the whole text (Dong et al. 2025, arXiv
-2505.10402, section 3.2). The counters give the same result for periods up to P, at a cost per item
-that does not depend on the text's length.
+that repeats. The paper finds it by a suffix array over the whole text (Dong et al. 2025, arXiv
+2505.10402, section 3.2). The counters return the same result for periods up to P, at a cost per
+item that does not depend on the text's length.
 
-All states are immutable: pushing an item makes a new state, so an old one can be restored, or
+All states are immutable: pushing an item creates a new state, so an old one can be restored, or
 continued in two ways, at no cost.
 
 **Weights** distinguish a loop from a table that the user wants. Code repeats structure everywhere:
-imports, tables, assertions. How a copy differs from the one before is read from its *pieces*: the
+imports, tables, assertions. Differences between copies are found in their *pieces*: the
 runs of letters and of digits in its names, numbers and strings.
 
 ===============================================================================  ======
 compared with the copy before,                                                   weight
 ===============================================================================  ======
-nothing is new, or numbers and single letters continue by the same steps          1
+no words are new, or numbers and single letters continue by the same steps          1
 some numbers continue by the same steps, and other numbers or words are new      1/2
 other numbers are new, but no words                                              1/4
 words are new and no numbers continue                                            0
@@ -25,8 +25,8 @@ words are new and no numbers continue                                           
 
 A copy of weight 0 halves the total so far. Elements of brackets have half the weight, since data
 repeats more than statements, and new numbers without a word at most a quarter. A block of two or
-more statements has weight 1/2 at least: in real code it hardly ever comes four times in a row,
-whatever it contains (measured: docs/rpg.md).
+more statements has weight 1/2 at least: in real code it rarely comes four times in a row,
+regardless of its contents (measured: docs/rpg.md).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Stream(NamedTuple):
     runs: tuple[int, ...] = ()
 
     def pushed(self, key: Hashable, item: Any, period: int) -> Stream:
-        """The stream with one more item.
+        """Returns the stream with one more item.
 
         Args:
             key: decides whether items are equal.
@@ -89,7 +89,7 @@ class Stream(NamedTuple):
         return Stream((key, *self.keys[: period - 1]), items, runs)
 
     def square(self) -> Square | None:
-        """The smallest block that the sequence ends in twice or more."""
+        """Returns the smallest block that the sequence ends in twice or more."""
         for period, run in enumerate(self.runs, 1):
             if run >= period:
                 return Square(period, 1 + run // period, run)
@@ -112,11 +112,11 @@ class TokenLags:
 
     @classmethod
     def empty(cls, period: int) -> TokenLags:
-        """The state before the first token."""
+        """Returns the state before the first token."""
         return cls(np.full(period, -1, dtype=np.int32), np.zeros(period, dtype=np.int32))
 
     def pushed(self, token: int) -> TokenLags:
-        """The state with one more token."""
+        """Returns the state with one more token."""
         runs = self.runs + 1
         runs *= self.window == token
         window = np.empty_like(self.window)
@@ -125,7 +125,7 @@ class TokenLags:
         return TokenLags(window, runs)
 
     def square(self) -> Square | None:
-        """The smallest block that the tokens end in twice or more."""
+        """Returns the smallest block that the tokens end in twice or more."""
         found = self.runs >= _lags(len(self.runs))
         period = int(found.argmax()) + 1
         if not found[period - 1]:
@@ -134,7 +134,7 @@ class TokenLags:
         return Square(period, 1 + run // period, run)
 
     def expected(self, period: int) -> int:
-        """The token that would continue a cycle of this period."""
+        """Returns the token that would continue a cycle of this period."""
         return int(self.window[period - 1])
 
 
@@ -173,12 +173,12 @@ def _pieces(words: tuple[bytes, ...]) -> _Pieces:
 
 
 def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) -> float:
-    """The total weight of a block's copies after the first.
+    """Returns the total weight of a block's copies after the first.
 
     Args:
         copies: names, numbers and strings of each copy, the oldest first.
-        block: whether the block has several statements.
-        bracketed: whether it consists of elements of a bracket.
+        block: True if the block has several statements.
+        bracketed: True if it consists of elements of a bracket.
     """
     read = [_pieces(words) for words in copies]
     total = 0.0
@@ -202,7 +202,7 @@ def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) ->
 def _counts(
     one: _Pieces, other: _Pieces, steps: tuple[int, ...] | None, before: tuple[int, ...] | None
 ) -> float:
-    """The weight of a copy after another one."""
+    """Returns the weight of a copy after another one."""
     if one == other:
         return 1.0
     new = not other.words <= one.words

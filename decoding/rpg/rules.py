@@ -1,6 +1,6 @@
 """The rules against repetition, and how their penalties change logits.
 
-A rule follows one row: it takes each token, and gives penalties for the next one. Rules do not
+A rule follows one row: it reads each token and returns penalties for the next one. Rules do not
 depend on batches or frameworks; ``methods`` and ``vllm_processors`` apply them.
 
 **RPG** penalizes tokens that would begin one more copy of a structure that repeats (Dong et al.
@@ -17,10 +17,10 @@ the weights. Once e reaches k_min, z is lowered by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 
-and the ways out, the end of the sequence or the closing bracket, are raised by ``bonus`` times as
-much. Copies in cycles of the same tokens have weight 1, in strings and outside.
+and the ways out, the end of the sequence or the closing bracket, are raised by ``bonus`` times the
+same amount. Copies in cycles of the same tokens have weight 1, in strings and outside.
 
-Limits: see ``structure``; a boundary inside a token is not seen.
+Limits: see ``structure``; a boundary inside a token is not detected.
 
 **Simpler rules**, for comparison: ``RepetitionPenalty`` (Keskar et al. 2019, CTRL) and
 ``NoRepeatNgram`` (Paulus et al. 2018) equal the processors of these names in transformers. ``Dry``
@@ -72,7 +72,7 @@ class Penalty(NamedTuple):
         amount: ``add``: z + amount. ``multiply``: z * amount for any sign of z (an amount below 1
             raises a negative logit, as in RPG's released code). ``scale``: z * amount if z > 0,
             else z / amount.
-        kind: how the amount is applied.
+        kind: operation that applies the amount.
     """
 
     ids: np.ndarray
@@ -81,50 +81,50 @@ class Penalty(NamedTuple):
 
 
 class Rule(Protocol):
-    """One row's state."""
+    """State of one row."""
 
     def push(self, token: int) -> None:
-        """Takes the next token, of the prompt or generated."""
+        """Appends the next token of the prompt or output."""
 
     def penalties(self) -> Sequence[Penalty]:
-        """The penalties for the next token."""
+        """Returns the penalties for the next token."""
         ...
 
     def snapshot(self) -> Any:
-        """The state, for :meth:`restore` after rejected drafts."""
+        """Returns the state, for :meth:`restore` after rejected drafts."""
         ...
 
     def restore(self, state: Any) -> None:
         """Restores an earlier state of this rule, or of the rule it was forked from."""
 
     def fork(self) -> Rule:
-        """A second rule in the same state, independent of this one."""
+        """Returns a second rule in the same state, independent of this one."""
         ...
 
 
 class History:
     """Base of rules whose state is a list of tokens; a snapshot is its length.
 
-    Subclasses extend :meth:`push`, and :meth:`restore` if they keep more.
+    Subclasses extend :meth:`push`, and :meth:`restore` if they have more state.
     """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
 
     def push(self, token: int) -> None:
-        """See :class:`Rule`."""
+        """Appends a token; see :class:`Rule`."""
         self.tokens.append(token)
 
     def snapshot(self) -> Any:
-        """See :class:`Rule`."""
+        """Returns the state; see :class:`Rule`."""
         return len(self.tokens)
 
     def restore(self, state: Any) -> None:
-        """See :class:`Rule`."""
+        """Restores a state; see :class:`Rule`."""
         del self.tokens[state:]
 
     def fork(self) -> Any:
-        """See :class:`Rule`."""
+        """Returns a copy; see :class:`Rule`."""
         return copy.deepcopy(self)
 
 
@@ -165,11 +165,11 @@ def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
 
 
 def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tables of (row, penalty) pairs without repeated ids in a row.
+    """Builds tables of (row, penalty) pairs without repeated ids in a row.
 
     Returns:
         Rows and ids, int64 [2, N]; and float64 [3, N]: the factor of positive logits, the factor of
-        others, and what is added.
+        others, and the addend.
     """
     counts = [len(penalty.ids) for _, penalty in penalties]
     rows = np.repeat([row for row, _ in penalties], counts)
@@ -202,7 +202,7 @@ class CriticalTokens:
 
     @cached_property
     def _tables(self) -> dict[bytes | None, tuple[list[bytes], list[int]]]:
-        """Sorted bodies (tokens without leading white space) with their ids, by that white space.
+        """Returns sorted bodies (tokens without leading whitespace) with their ids, by whitespace.
 
         All bodies are under None.
         """
@@ -220,15 +220,15 @@ class CriticalTokens:
         return tables
 
     def beginning(self, text: bytes, margin: bytes | None) -> np.ndarray:
-        """Ids of the tokens that begin ``margin`` followed by ``text``, int64, sorted.
+        """Returns the ids of the tokens that begin ``margin`` followed by ``text``, int64, sorted.
 
         A token counts if it has the margin and then either a beginning of the text or all of it. If
         the text ends in a letter of a name, no other such letter may follow (``printer`` does not
-        begin ``print``). Tokens of white space only do not count.
+        begin ``print``). Tokens of only whitespace do not count.
 
         Args:
-            text: what comes next, not empty.
-            margin: white space before it; None for any.
+            text: the next text, not empty.
+            margin: whitespace before it; None for any.
         """
         key = text, margin
         found = self._found.get(key)
@@ -246,7 +246,7 @@ class CriticalTokens:
         for length in range(1, len(text)):
             at = bisect_left(bodies, text[:length])
             if at == len(bodies) or not bodies[at].startswith(text[:length]):
-                break  # no token has this beginning, so none has a longer one
+                break  # no token has this prefix, so none has a longer one
             while at < len(bodies) and bodies[at] == text[:length]:
                 found.append(ids[at])
                 at += 1
@@ -281,7 +281,7 @@ class GrammarRule:
         self._cycle = TokenLags.empty(options.tokens)
 
     def push(self, token: int) -> None:
-        """Takes the next token; special tokens and unknown ids have no text."""
+        """Appends the next token; special tokens and unknown ids have no text."""
         tokens = self.critical.tokens
         data = tokens[token] if 0 <= token < len(tokens) else None
         if data:
@@ -289,11 +289,11 @@ class GrammarRule:
         self._cycle = self._cycle.pushed(token)
 
     def penalties(self) -> list[Penalty]:
-        """What to change for the next token."""
+        """Returns the logit changes for the next token."""
         return self._ours() if self.options.mode == "ours" else self._paper()
 
     def snapshot(self) -> tuple[Any, ...]:
-        """The state, an immutable value."""
+        """Returns the state, an immutable value."""
         return self._structure.snapshot(), self._cycle
 
     def restore(self, state: tuple[Any, ...]) -> None:
@@ -302,7 +302,7 @@ class GrammarRule:
         self._structure.restore(structure)
 
     def fork(self) -> GrammarRule:
-        """A second rule in this state."""
+        """Returns a second rule in this state."""
         other = GrammarRule(self.options, self.critical)
         other._eos = self._eos
         other.restore(self.snapshot())
@@ -356,7 +356,7 @@ class GrammarRule:
 
 
 class RepetitionPenalty(History):
-    """Makes every token of the row so far less likely, once."""
+    """Lowers the probability of every token of the row so far, once per token."""
 
     def __init__(self, options: RepetitionPenaltyOptions) -> None:
         super().__init__()
@@ -364,12 +364,12 @@ class RepetitionPenalty(History):
         self._counts: dict[int, int] = {}
 
     def push(self, token: int) -> None:
-        """Takes the next token."""
+        """Appends the next token."""
         super().push(token)
         self._counts[token] = self._counts.get(token, 0) + 1
 
     def restore(self, state: int) -> None:
-        """Goes back to a length."""
+        """Restores the state at a length."""
         for token in self.tokens[state:]:
             self._counts[token] -= 1
             if not self._counts[token]:
@@ -377,7 +377,7 @@ class RepetitionPenalty(History):
         super().restore(state)
 
     def penalties(self) -> list[Penalty]:
-        """What to change for the next token."""
+        """Returns the logit changes for the next token."""
         if not self._counts:
             return []
         return [Penalty(np.array(sorted(self._counts)), self._factor, "scale")]
@@ -392,20 +392,20 @@ class NoRepeatNgram(History):
         self._after: dict[tuple[int, ...], list[int]] = {}
 
     def push(self, token: int) -> None:
-        """Takes the next token."""
+        """Appends the next token."""
         if len(self.tokens) >= self._before:
             self._after.setdefault(self._last(), []).append(token)
         super().push(token)
 
     def restore(self, state: int) -> None:
-        """Goes back to a length."""
+        """Restores the state at a length."""
         while len(self.tokens) > state:
             self.tokens.pop()
             if len(self.tokens) >= self._before:
                 self._after[self._last()].pop()
 
     def penalties(self) -> list[Penalty]:
-        """What to change for the next token."""
+        """Returns the logit changes for the next token."""
         banned = self._after.get(self._last()) if len(self.tokens) >= self._before else None
         return [Penalty(np.unique(banned), -np.inf)] if banned else []
 
@@ -426,11 +426,11 @@ class Dry:
         self._breakers = frozenset(breakers) if options.breakers else frozenset()
         self._tokens = np.empty(64, dtype=np.int64)
         self._size = 0
-        # For each place j > 0: how many tokens before j equal the last ones of the row.
+        # For each place j > 0: number of tokens before j that equal the row's last ones.
         self._matched = np.zeros(1, dtype=np.int64)
 
     def push(self, token: int) -> None:
-        """Takes the next token."""
+        """Appends the next token."""
         if self._size == len(self._tokens):
             self._tokens = np.concatenate([self._tokens, np.empty_like(self._tokens)])
         matched = np.zeros(self._size + 2, dtype=np.int64)
@@ -442,7 +442,7 @@ class Dry:
         self._matched = matched
 
     def penalties(self) -> list[Penalty]:
-        """What to change for the next token."""
+        """Returns the logit changes for the next token."""
         matched = self._matched[: self._size]
         places = np.flatnonzero(matched >= self._options.allowed)
         longest: dict[int, int] = {}
@@ -460,19 +460,19 @@ class Dry:
 
     def _strength(self, length: int) -> float:
         options = self._options
-        grown = min(200, length - options.allowed)  # beyond, a float would overflow
+        grown = min(200, length - options.allowed)  # above it a float would overflow
         return min(options.cap, options.multiplier * options.base**grown)
 
     def snapshot(self) -> Any:
-        """The state."""
+        """Returns the state."""
         return self._size, self._matched
 
     def restore(self, state: Any) -> None:
-        """Goes back to an earlier state of this rule."""
+        """Restores an earlier state of this rule."""
         self._size, self._matched = state
 
     def fork(self) -> Dry:
-        """A second rule in this state."""
+        """Returns a second rule in this state."""
         other = copy.copy(self)
         other._tokens = self._tokens.copy()
         return other

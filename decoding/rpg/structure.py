@@ -4,22 +4,22 @@ An incremental lexer (with the tables of ``languages``) feeds a stack of bracket
 Python indentation. Each level of the stack has a stream of signatures with lag counters
 (``repetition``):
 
-- A block's items are statements. A signature is the tuple of a statement's symbols: keywords and
-  operators as they are, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group. In
-  Python it begins with the change of indentation since the statement before; elsewhere braces are
-  symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
+- A block's items are statements. A signature is the tuple of a statement's symbols: unchanged
+  keywords and operators, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group.
+  In Python it begins with the change of indentation since the statement before; elsewhere braces
+  are symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
   ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
 
-A comment is an item if it is on lines of its own; other comments are skipped. A byte costs O(1), an
+A comment is an item if it is on separate lines; other comments are skipped. A byte costs O(1), an
 item O(P). All parts of the state are immutable, so :meth:`StructureTracker.snapshot` costs O(1).
 
-The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
+The method follows Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
 reduction to statements needs only the symbols and the starts of statements.
 
-Limits: those of ``languages``; a bracket that is never closed hides what follows, until a keyword
-that can't be in brackets begins a line (Python) or an outer brace is closed; a boundary inside a
-token (``", "`` ends one string and opens the next) is not seen before that token.
+Limits: the limits of ``languages``; a bracket that is never closed hides the following text, until
+a keyword that cannot be in brackets begins a line (Python) or an outer brace is closed; a boundary
+inside a token (``", "`` ends one string and opens the next) is not detected before that token.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from codegen.decoding.rpg.repetition import Square, Stream, weight
 Signature = tuple[Any, ...]
 
 PERIOD = 32  # P: signatures of the longest block searched for
-_MOST_SYMBOLS = 48  # per signature; further ones are hashed into the last
+_MOST_SYMBOLS = 48  # per signature; additional ones are hashed into the last
 _MOST_WORDS = 64  # names, numbers and strings kept per item
 _MOST_TEXT = 80  # bytes kept per string
 _COPIES_READ = 12  # copies whose words are compared
@@ -58,7 +58,7 @@ _COPIES_SHOWN = 4  # copies whose beginnings may begin the next one
 
 _NO_SYMBOLS: Signature = ()
 _NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
-_CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols that stand for different texts
+_CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols that represent different texts
 _GROUPS = {b"(": (b")", b"()"), b"[": (b"]", b"[]"), b"{": (b"}", b"{}")}
 _GROUP_OF = dict(_GROUPS.values())
 _ENDS_STATEMENT = frozenset(
@@ -67,7 +67,7 @@ _ENDS_STATEMENT = frozenset(
 )
 _BEFORE_VALUE = frozenset(b"return typeof case in of yield await delete void else do new".split())
 _GOES_ON = frozenset(b"elif else except finally catch default".split())
-# Terminals that no further byte can extend.
+# Terminals that no additional byte can extend.
 _CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})
 
 
@@ -78,7 +78,7 @@ class Item(NamedTuple):
         signature: its symbols.
         words: its names, numbers and strings in order, including those in its brackets.
         anchor: the text of its first symbol.
-        margin: the white space before it, if it begins a line.
+        margin: the whitespace before it, if it begins a line.
         indent: columns of indentation, or the number of open blocks.
     """
 
@@ -95,8 +95,8 @@ class Repetition(NamedTuple):
     Attributes:
         square: its length and the number of copies so far.
         anchors: texts that may begin the next copy.
-        margin: white space that must come before it; None for any.
-        bracketed: whether the block consists of elements of a bracket.
+        margin: whitespace that must come before it; None for any.
+        bracketed: True if the block consists of elements of a bracket.
     """
 
     square: Square
@@ -105,7 +105,7 @@ class Repetition(NamedTuple):
     bracketed: bool
 
 
-# The state of a tracker, and that of a level of its stack: the level around it first.
+# The fields of a tracker, and of a level of its stack: the level around it first.
 _STATE = (
     "_pending", "_quote", "_ends", "_text", "_quiet", "_stack", "_fresh", "_spaces", "_last_indent",
     "_is_block", "_closer", "_blocks", "_stream", "_anchor", "_symbols", "_words", "_margin",
@@ -120,10 +120,10 @@ _level_of = attrgetter(*_LEVEL)
 
 
 class StructureTracker:
-    """Follows one text.
+    """Tracks one text.
 
     Args:
-        language: of the text.
+        language: the text's language.
         period: P, the longest block in signatures.
         on_item: called with each finished item (for tests and measurements).
     """
@@ -142,14 +142,14 @@ class StructureTracker:
         self._quotes = scanner.quotes
         self._pending = b""  # an unfinished terminal
         self._quote: Quote | None = None  # the open string or comment
-        self._ends: re.Pattern[bytes] | None = None  # what ends it
+        self._ends: re.Pattern[bytes] | None = None  # matches its end
         self._text = b""  # its first bytes
-        self._quiet = False  # whether it is skipped
+        self._quiet = False  # True if it is skipped
         self._reset()
 
     def _reset(self) -> None:
         self._stack: Any = None  # the outer levels, as (parent, fields...)
-        self._fresh = True  # the line has only white space so far
+        self._fresh = True  # the line has only whitespace so far
         self._spaces = b""
         self._last_indent = 0
         self._open_level(is_block=True, closer=b"")
@@ -161,16 +161,14 @@ class StructureTracker:
         self._open_item()
 
     def _open_item(self) -> None:
-        self._anchor: bytes | None = None  # the current item's
+        self._anchor: bytes | None = None  # anchor of the current item
         self._symbols: Signature = _NO_SYMBOLS
         self._words: tuple[bytes, ...] = ()
         self._margin = b""
         self._indent = self._last_indent
 
-    # --- state -----------------------------------------------------------------------------------
-
     def snapshot(self) -> tuple[Any, ...]:
-        """The state, an immutable value."""
+        """Returns the state, an immutable value."""
         return _state_of(self)
 
     def restore(self, state: tuple[Any, ...]) -> None:
@@ -180,12 +178,12 @@ class StructureTracker:
 
     @property
     def closer(self) -> bytes:
-        """What closes the innermost bracket; empty outside brackets."""
+        """Closing mark of the innermost bracket; empty outside brackets."""
         return self._closer
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the next symbol begins an item."""
+        """True if the next symbol begins an item."""
         return (
             self._anchor is None
             and self._quote is None
@@ -193,7 +191,7 @@ class StructureTracker:
         )
 
     def repetition(self) -> Repetition | None:
-        """The repetition of which the next token would begin another copy, if any."""
+        """Returns the repetition that the next token would continue with another copy, if any."""
         if not self.at_boundary or (square := self._stream.square()) is None:
             return None
         items, (period, _, run) = self._stream.items, square
@@ -220,7 +218,7 @@ class StructureTracker:
         return Repetition(square, anchors, margin, not self._is_block)
 
     def weight(self, square: Square) -> float:
-        """The total weight of a repetition's copies (``repetition``); the first has weight 1."""
+        """Returns the total weight of a repetition's copies; the first has weight 1."""
         items, period = self._stream.items, square.period
         seen = min(square.copies, len(items) // period, _COPIES_READ)
         blocks = [items[period * n : period * (n + 1)] for n in reversed(range(seen))]
@@ -230,7 +228,7 @@ class StructureTracker:
         return 1 + found * (square.copies - 1) / (seen - 1)
 
     def _rank(self, cycle: Sequence[Item], phase: int) -> int:
-        """How unlikely an item begins its block: high for ``except``, or a function after ``@``."""
+        """Ranks how unlikely an item begins its block: high for ``except`` or a decorated def."""
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
         if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":
@@ -241,10 +239,8 @@ class StructureTracker:
     def _indented(self) -> bool:
         return self._language.indented and self._is_block
 
-    # --- lexer -----------------------------------------------------------------------------------
-
     def feed(self, data: bytes) -> None:
-        """Takes more text, split anywhere. Carriage returns are dropped."""
+        """Appends text, split anywhere. Carriage returns are dropped."""
         if b"\r" in data:
             data = data.replace(b"\r", b"")
         text = self._pending + data
@@ -257,7 +253,7 @@ class StructureTracker:
                     break
                 continue
             found = match(text, at)
-            assert found is not None  # the last alternative takes any byte
+            assert found is not None  # the last alternative matches any byte
             kind, end = found.lastindex, found.end()
             if end == size and kind not in _CLOSED:
                 break
@@ -308,7 +304,7 @@ class StructureTracker:
         return last not in _ENDS_STATEMENT or last in _BEFORE_VALUE
 
     def _fence(self, text: bytes, at: int, end: int) -> int:
-        """A Markdown fence at a line's start begins another text."""
+        """Starts a new text after a Markdown fence at a line's start."""
         if self._fresh and self._is_block and self._anchor is None:
             self._reset()
             self._fresh = False
@@ -377,8 +373,6 @@ class StructureTracker:
         if not self._anchor:
             self._anchor = word
         self._add(_STR, word, word)
-
-    # --- items and levels ------------------------------------------------------------------------
 
     def _begin(self, anchor: bytes) -> None:
         self._anchor = anchor
@@ -513,7 +507,7 @@ class StructureTracker:
         self._add(_GROUP_OF[mark], mark)
 
     def _can_close(self, mark: bytes) -> bool:
-        """Whether an open bracket of this kind can be closed here."""
+        """Returns True if an open bracket of this kind can be closed here."""
         if self._closer == mark:
             return True
         level = self._stack
@@ -530,7 +524,7 @@ class StructureTracker:
             setattr(self, name, value)
 
     def _leave_brackets(self) -> None:
-        """Closes all brackets, as a line begins with a keyword that can't be inside them."""
+        """Closes all brackets, as a line begins with a keyword that cannot be inside them."""
         if self._stack is None:
             return
         spaces = self._spaces
@@ -551,7 +545,7 @@ def _ends_of(close: bytes, escapes: bool, multiline: bool) -> re.Pattern[bytes]:
 
 
 def _held(text: bytes, at: int, quote: Quote) -> int:
-    """How many bytes at the text's end, from ``at`` on, may belong to the closing mark."""
+    """Counts the bytes at the text's end, from ``at`` on, that may belong to the closing mark."""
     left = len(text) - at
     if quote.escapes and left and text.endswith(b"\\"):
         return 1

@@ -1,7 +1,7 @@
 """The rules in vLLM, for both of its model runners; importable without vLLM.
 
-``VllmPenalties`` processes whole batches. It has the interface of runner V1 and that of V2, which
-vLLM uses where Triton has a device::
+``VllmPenalties`` processes whole batches. It has the interfaces of runners V1 and V2; vLLM
+uses V2 where Triton has a device::
 
     vllm serve MODEL --logits-processors codegen.decoding.rpg.vllm_processors:VllmPenalties
 
@@ -10,8 +10,8 @@ It changes only requests that name a method, with its options, in ``extra_args``
 
     {"rpg": {"language": "go", "k_min": 5}}     {"rpg": "language=go,k_min=5"}     {"rpg": true}
 
-Limits: runner V1 refuses custom processors with speculative decoding, and both refuse pooling
-models. The rules run on the host: in V2 each step waits for the tokens that the model was fed.
+Limits: runner V1 rejects custom processors with speculative decoding, and both reject pooling
+models. The rules run on the host: in V2 each step waits for the model's input tokens.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ else:
 
 
 def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
-    """The settings that a request asks for, None for none.
+    """Returns the settings that a request selects; None if none.
 
     Raises:
         ConfigError: for two methods at once, or a wrong option.
@@ -70,17 +70,17 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"The options of {name} are {given!r}, which is neither an object nor text.",
-            "Give an object, or text as key=value,key=value.",
+            "Pass an object, or text as key=value,key=value.",
         )
     return read_options(name, given)
 
 
 class VllmPenalties(_V1, _V2):
-    """The penalties of a batch; vLLM makes one per engine, for either model runner.
+    """The penalties of a batch; vLLM creates one per engine, for either model runner.
 
     Args:
-        vllm_config: vLLM's; its tokenizer is loaded with the first request that names a method.
-        state: from runner V2 the requests' tokens; from V1 the device, which is unused.
+        vllm_config: vLLM's config; its tokenizer is loaded with the first request with a method.
+        state: the requests' tokens from runner V2; the device from V1, which is unused.
         is_pin_memory: from V1, unused.
     """
 
@@ -90,14 +90,14 @@ class VllmPenalties(_V1, _V2):
         self._tokens: Sequence[bytes | None] | None = None
         self._eos: frozenset[int] = frozenset()
         self._methods: dict[Options, Method] = {}
-        # V1: by the request's place in the batch; the list is vLLM's, and grows.
+        # V1: by the request's index in the batch; vLLM owns and grows the list.
         self._requests: dict[int, tuple[Follower, Sequence[int]]] = {}
         # V2: by the request's slot.
         self._slots: dict[int, _Slot] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuses a request with wrong options.
+        """Rejects a request with wrong options.
 
         Raises:
             ValueError: vLLM responds with status 400.
@@ -108,11 +108,11 @@ class VllmPenalties(_V1, _V2):
             raise ValueError(str(error)) from None
 
     def is_argmax_invariant(self) -> bool:
-        """False: it changes the result of greedy decoding."""
+        """Returns False: it changes the result of greedy decoding."""
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """V1: follows requests that leave, join and change places, in vLLM's order."""
+        """V1: follows requests that leave, join and change indices, in vLLM's order."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -131,7 +131,7 @@ class VllmPenalties(_V1, _V2):
                 self._requests[one] = displaced
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
-        """V2: a request takes a slot; returns whether it has penalties."""
+        """V2: assigns a slot to a request; returns True if it has penalties."""
         options = requested(sampling_params.extra_args)
         if options is None:
             self._slots.pop(req_idx, None)
@@ -143,7 +143,7 @@ class VllmPenalties(_V1, _V2):
         """Changes logits [B, V] in place.
 
         Args:
-            logits: the batch's.
+            logits: logits of the batch.
             context: V2's layout of the batch, with a row per drafted token of a request.
         """
         none: tuple[()] = ()
@@ -185,25 +185,25 @@ class VllmPenalties(_V1, _V2):
 
 
 class _Slot:
-    """A request of runner V2.
+    """State of a request in runner V2.
 
-    Its text is assembled from what the model was fed: the rows of a step are, position by position,
+    Its text is assembled from the model's input: the rows of a step are, position by position,
     the last certain token and the drafted ones. Positions of rejected tokens are fed again.
     """
 
     def __init__(self, method: Method) -> None:
         self._method = method
         self._follower: Follower | None = None
-        self._start = 0  # tokens that the follower began with
+        self._start = 0  # number of tokens at the follower's start
         self._tokens: list[int] = []  # the tokens after those, including drafts
 
     def penalties(
         self, position: int, token: int, text: Callable[[int, int], list[int]]
     ) -> Sequence[Penalty]:
-        """The penalties of the row that was fed ``token`` at ``position``.
+        """Returns the penalties of the row that was fed ``token`` at ``position``.
 
         Args:
-            position, token: what the model was fed.
+            position, token: the model's input.
             text: reads the certain tokens between two positions from the device; used when the
                 request begins, and for a prompt that is encoded in parts.
         """

@@ -1,6 +1,6 @@
-"""Decoding within a grammar: only tokens that can still lead to a text of the grammar are allowed.
+"""Decoding within a grammar: only tokens that can still lead to a valid text are allowed.
 
-llguidance (Rust) keeps one parser per row and gives the tokens that may come next. It allows the
+llguidance (Rust) keeps one parser per row and returns the allowed next tokens. It allows the
 end of the sequence only after a complete text.
 """
 
@@ -16,10 +16,10 @@ from codegen.decoding.loop import Batch, Strategy
 
 
 class InGrammar(Strategy):
-    """Plain decoding of texts of one grammar.
+    """Plain decoding, constrained to one grammar.
 
     Args:
-        tokenizer: the model's, with as many tokens as its logits.
+        tokenizer: the model's tokenizer, with one token per logit.
         gbnf: the grammar, in llama.cpp's notation.
         rows: number of rows.
 
@@ -39,7 +39,7 @@ class InGrammar(Strategy):
         self._tokens = tokenizer.vocab_size
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-        """See :class:`Strategy`."""
+        """Forbids tokens that the grammar does not allow."""
         masks = allocate_token_bitmask(len(batch.numbers), self._tokens)  # int32 [B, V / 32]
         for i, number in enumerate(batch.numbers):
             row, parser = batch.rows[number], self._parsers[number]

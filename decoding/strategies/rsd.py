@@ -1,16 +1,16 @@
 """Recursive speculative decoding (RSD): a draft model's trees, sampled without replacement.
 
 Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
-Without Replacement* (arXiv 2402.14160). :class:`Tree` is drawn level by level, with constant
+Without Replacement* (arXiv 2402.14160). :class:`Tree` is sampled level by level, with constant
 branching (RSD-C) or by stochastic beam search (RSD-S). The target verifies it in one forward pass.
 Recursive rejection (:func:`codegen.kernels.vocabulary.accept_tree`, the acceptance rule) then walks
 down the tree, and the emitted tokens follow the target's distribution exactly.
 
-Siblings must be distinct and must be tried in the order in which they were drawn: recursive
-rejection assumes that the i-th is a sample from the draft's distribution without the siblings
-before it. The largest log-probabilities with Gumbel noise, in falling order, are such a draw
+Siblings must be distinct and must be tried in sampling order: recursive rejection assumes that the
+i-th is a sample from the draft's distribution without the siblings before it. The largest
+log-probabilities with Gumbel noise, in falling order, are such a sample
 (Gumbel-top-k; Kool, van Hoof and Welling 2019, arXiv 1903.06059). Sorting siblings by probability,
-or leaving some out by their content, would change the distribution.
+or omitting some by their content, would change the distribution.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Tree:
         alive: bool [B, N]; dead nodes pad a level if too few tokens have any probability. They come
             after their siblings.
         widths: number of nodes of each level.
-        branches: most children of a node.
+        branches: maximum children per node.
     """
 
     tokens: torch.Tensor
@@ -52,7 +52,7 @@ class Tree:
 
     @classmethod
     def empty(cls, rows: int, device: torch.device | str = "cpu") -> Tree:
-        """Trees of the root alone."""
+        """Creates trees with only the root."""
         nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
         return cls(nothing, nothing, nothing.bool())
 
@@ -70,13 +70,13 @@ class Tree:
         self.branches = max(self.branches, branches)
 
     def fed(self, root: torch.Tensor, cursors: torch.Tensor) -> Trees:
-        """The trees to feed, with the rows' last tokens, int64 [B, 1], and their slots."""
+        """Returns the trees to feed, with the rows' last tokens, int64 [B, 1], and their slots."""
         none = torch.full_like(root, -1)
         tokens, parents = torch.cat([root, self.tokens], 1), torch.cat([none, self.parents], 1)
         return Trees(tokens, parents, cursors)
 
     def children(self) -> torch.Tensor:
-        """int64 [B, N+1, branches]: each node's children in the order drawn, padded with -1."""
+        """Returns each node's children in sampling order, int64 [B, N+1, branches]; -1 pads."""
         rows, nodes = self.tokens.shape
         same = self.parents[:, :, None] == self.parents[:, None, :]
         earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=same.device).tril(-1)
@@ -94,7 +94,7 @@ class Beam:
 
     Attributes:
         alive: bool [B, n].
-        log_probs: of the paths to the nodes, [B, n].
+        log_probs: log-probabilities of the paths to the nodes, [B, n].
         perturbed: the nodes' Gumbel variables, [B, n]; used by stochastic beams only.
     """
 
@@ -104,7 +104,7 @@ class Beam:
 
     @classmethod
     def root(cls, rows: int, device: torch.device | str = "cpu") -> Beam:
-        """The level of the root alone."""
+        """Creates the level with only the root."""
         zero = torch.zeros(rows, 1, dtype=torch.float64, device=device)
         return cls(torch.ones_like(zero, dtype=torch.bool), zero, zero)
 
@@ -113,8 +113,8 @@ class Beam:
 class ConstantBranching:
     """RSD-C: each node of level l gets ``branching[l]`` children.
 
-    Both shapes have ``depth``, the levels below the root; ``nodes``, the most drafted nodes of a
-    tree; ``branches``, the most children of a node; and ``grow``, which adds a level to a tree.
+    Both shapes have ``depth``, the levels below the root; ``nodes``, the maximum drafted nodes per
+    tree; ``branches``, the maximum children per node; and ``grow``, which adds a level to a tree.
     """
 
     branching: tuple[int, ...]
@@ -126,7 +126,7 @@ class ConstantBranching:
 
     @property
     def nodes(self) -> int:
-        """Drafted nodes."""
+        """Maximum drafted nodes."""
         total, width = 0, 1
         for branch in self.branching:
             width *= branch
@@ -135,15 +135,15 @@ class ConstantBranching:
 
     @property
     def branches(self) -> int:
-        """Children of a node, at most."""
+        """Maximum children per node."""
         return max(self.branching)
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level.
 
         Args:
-            tree: gets the level.
-            drawn: tokens drawn after each of the last level's n nodes, [B, n, k]; k is
+            tree: the tree to extend.
+            drawn: tokens sampled after each of the last level's n nodes, [B, n, k]; k is
                 ``branches``, or the vocabulary's size if that is smaller.
             beam: the last level.
 
@@ -151,7 +151,7 @@ class ConstantBranching:
             The new level.
         """
         rows, above, most = drawn.tokens.shape
-        branch = min(self.branching[len(tree.widths)], most)  # the first of a draw are a draw
+        branch = min(self.branching[len(tree.widths)], most)  # a sample's first items are a sample
         keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
         alive = (keys > -torch.inf) & beam.alive[..., None]
         parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)
@@ -164,9 +164,9 @@ class ConstantBranching:
 class StochasticBeam:
     """RSD-S: each level keeps the ``width`` paths with the largest Gumbel variables (Kool et al.).
 
-    A path's variable equals the largest of its children's; the children are drawn under that
-    condition, so a level is a draw of paths without replacement. A node may have several children
-    or none.
+    A path's variable equals the largest of its children's; the children are sampled under that
+    condition, so a level is a sample of paths without replacement. A node may have several
+    children or none.
     """
 
     width: int
@@ -174,12 +174,12 @@ class StochasticBeam:
 
     @property
     def nodes(self) -> int:
-        """Drafted nodes."""
+        """Maximum drafted nodes."""
         return self.width * self.depth
 
     @property
     def branches(self) -> int:
-        """Children of a node, at most."""
+        """Maximum children per node."""
         return self.width
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
@@ -198,7 +198,7 @@ class StochasticBeam:
         alive = keys > -torch.inf
         tree.add(drawn.tokens.flatten(1).gather(1, places), places // most, alive, self.width)
         kept = paths.flatten(1).gather(1, places)
-        # Dead paths are not read, but must not become NaN.
+        # Dead paths are unused, but must not become NaN.
         return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
 
 
@@ -206,27 +206,27 @@ Shape = ConstantBranching | StochasticBeam
 
 
 def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:
-    """The k largest log-probabilities [..., V]; with Gumbel noise, a draw without replacement."""
+    """Returns the k largest log-probabilities [..., V]; Gumbel noise makes it a sample."""
     keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
     return Drawn(tokens, keys, log_probs.gather(-1, tokens))
 
 
 def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel variables from uniform ones in [0, 1)."""
+    """Transforms uniform variables in [0, 1) to standard Gumbel variables."""
     return -torch.log(-torch.log(uniforms))
 
 
 class RecursiveSpeculation(Strategy):
     """A draft model grows a tree for each row; the emitted tokens follow the target's distribution.
 
-    At temperature 0 the tree has the draft's most probable tokens. Node j of a row's tree is in
+    At temperature 0 the tree has the draft's most likely tokens. Node j of a row's tree is in
     slot ``cursor + j`` of both models' caches. Each row has its own random generator, and only the
-    tree's shape decides how many numbers it draws. So a sample does not depend on its batch, up to
+    tree's shape decides how many numbers it uses. So a sample does not depend on its batch, up to
     the last bits of the logits.
 
     Args:
         draft: a model with the target's token ids, loaded with ``sdpa`` attention.
-        shape: how trees grow.
+        shape: growth rule of the trees.
         seeds: one per row.
 
     Attributes:
@@ -249,7 +249,7 @@ class RecursiveSpeculation(Strategy):
         self._keys = torch.empty(0, 2, dtype=torch.long, device=draft.device)
 
     def start(self, batch: Batch) -> None:
-        """See :class:`Strategy`.
+        """Prepares the draft model.
 
         Raises:
             ModelError: if the sequence is too long for the draft model, its architecture is not
@@ -272,14 +272,14 @@ class RecursiveSpeculation(Strategy):
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
     ) -> None:
-        """See :class:`Strategy`. The draft model encodes the rows too."""
+        """Encodes the rows with the draft model too."""
         run_alone(self._rows.admit(given))
         self._known += self._rows.cursors[-len(given) :]
         new = torch.tensor([[self._seeds[number], 0] for number in numbers])
         self._keys = torch.cat([self._keys, *upload(batch.device, new)])
 
     def propose(self, batch: Batch) -> Trees:
-        """See :class:`Strategy`. Grows trees, and keeps the draft's probabilities p [B, M, V] after
+        """Grows trees, and stores the draft's probabilities p [B, M, V] after
         all nodes above the last level.
         """
         rows = len(batch.numbers)
@@ -306,7 +306,7 @@ class RecursiveSpeculation(Strategy):
             logits = self._rows.pass_of(trees.tokens[:, first:], mask).run()
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
-        """See :class:`Strategy`."""
+        """Accepts nodes by recursive rejection; see :class:`Strategy`."""
         depth, most = self.shape.depth, self.shape.branches
         if batch.temperature == 0:
             token = trees.accept(logits.argmax(-1))
@@ -314,7 +314,7 @@ class RecursiveSpeculation(Strategy):
             trees.path = trees.path[:, :depth]
             return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
-        # Always the shape's K, whatever these trees have: a row's draws must not depend on others.
+        # Always the shape's K, not these trees': a row's samples must not depend on others.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
         found = accept_tree(
@@ -324,14 +324,14 @@ class RecursiveSpeculation(Strategy):
         return self._walks(trees, found.token)
 
     def _walks(self, trees: Trees, token: torch.Tensor) -> list[Walk]:
-        """The rows' walks: the accepted path, then the target's token, int64 [B]."""
+        """Returns the rows' walks: the accepted path, then the target's token, int64 [B]."""
         assert trees.path is not None
         depth = trees.path.shape[1]
         table = download(torch.cat([trees.path, token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
-        """See :class:`Strategy`. The draft's cache lacks the nodes of the last level."""
+        """Updates the draft's cache, which lacks the nodes of the last level."""
         assert trees.path is not None
         inner = trees.width - self._tree.widths[-1]
         paths = [[node for node in g.path if node < inner] if g else [] for g in grown]
@@ -351,14 +351,14 @@ class RecursiveSpeculation(Strategy):
                 self.accepted += len(given.path)
 
     def select(self, rows: Sequence[int]) -> None:
-        """See :class:`Strategy`."""
+        """Keeps only these rows; see :class:`Strategy`."""
         self._rows.select(rows)
         self._known = [self._known[row] for row in rows]
         if rows:
             self._keys = self._keys[upload(self._keys.device, torch.tensor(rows))[0]]
 
     def _last(self, batch: Batch) -> Trees:
-        """Each row's last token, or last two if the draft's cache lacks two of some row.
+        """Returns each row's last token, or last two if the draft's cache lacks two of some row.
 
         The other rows then encode a token once more.
         """
@@ -368,16 +368,16 @@ class RecursiveSpeculation(Strategy):
         for number in batch.numbers:
             row = batch.rows[number]
             known = row.prompt + row.tokens
-            # A row that ended at once may have a single token; its result is not read.
+            # A row that ended immediately may have a single token; its result is unused.
             tokens.append((known[:1] * lacking + known)[-lacking:])
         first = torch.tensor(cursors) - (lacking - 1)
         return Trees(torch.tensor(tokens), cursors=first)
 
     def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
-        """Draws children by the draft's log-probabilities [B, n, V]; at temperature 0 the largest.
+        """Samples children by the draft's log-probabilities [B, n, V]; at temperature 0, the top.
 
-        On a GPU the kernel makes the noise from the row's seed, the round and the node. So the draw
-        depends on nothing else there either, but differs from the draw on a CPU.
+        On a GPU the kernel computes the noise from the row's seed, the round and the node. So the
+        sample depends on nothing else there either, but differs from the sample on a CPU.
         """
         rows, nodes, size = log_probs.shape
         branches = min(self.shape.branches, size)
@@ -393,7 +393,7 @@ class RecursiveSpeculation(Strategy):
         return Drawn(tokens.clamp(min=0), keys, chosen)
 
     def _uniforms(self, batch: Batch, shape: Sequence[int]) -> torch.Tensor:
-        """float64 [B, *shape] in [0, 1), each row's from its own generator."""
+        """Returns float64 [B, *shape] in [0, 1), each row's from its own generator."""
         return torch.stack(
             [
                 torch.rand(
@@ -408,7 +408,7 @@ class RecursiveSpeculation(Strategy):
 
 
 def _walk(path: Sequence[int], token: int, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The tokens of the accepted nodes, whose path is padded with -1, and the target's own."""
+    """Yields the accepted nodes' tokens (their path is padded with -1) and the target's own."""
     for node in path:
         if node >= 0:
             yield tokens[node], node

@@ -1,4 +1,4 @@
-"""Sorted drafts (S2D): a nested draft model whose first layers are drafts of their own.
+"""Sorted drafts (S2D): a nested draft model whose first layers can draft by themselves.
 
 Source: Kavehzadeh et al., *S2D: Sorted Speculative Decoding for More Efficient Deployment of Nested
 Large Language Models* (arXiv 2407.01955). Sorted fine-tuning (``codegen.finetune``, ``loss:
@@ -11,13 +11,13 @@ that the architecture does around its layers still happens.
 
 :class:`Ladder` drafts each token at the first exit that is sure of it. In the deeper layers such a
 token has no states yet; its hidden state waits there. When a later token goes deeper, all waiting
-states go with it, in order and at their own positions. So every layer's states are those of the
-full model, whatever exits were taken (section 3.3), and deeper layers hold shorter prefixes.
+states go with it, in order and at their own positions. So every layer's states equal the full
+model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
 
-:class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. Whether a token
-needs deeper layers is for the host to decide, which on a CPU costs nothing. On other devices
+:class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. The host decides
+whether a token needs deeper layers, which on a CPU costs nothing. On other devices
 :class:`SortedSpeculation` launches a whole draft at one depth and reads it with the round's result;
-the depth of the next draft is what the ladder would have taken for most of its tokens.
+the next draft's depth is the one that the ladder would have taken for most of its tokens.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _CHECKED = 5  # tokens
 _BLOCK = 1024  # tokens of one pass through a stage
 _ROOM = 256  # slots to begin with
 _UNKNOWN = -1  # a token that only the device knows
-DEFAULT_THRESHOLD = 0.5  # the published script's, of all exits but the last
+DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
 
 
 class Parts(NamedTuple):
@@ -64,7 +64,7 @@ class Parts(NamedTuple):
         body: the model without its head.
         layers: the body's layers.
         norm: applied after the last layer.
-        head: from hidden states [..., D] to logits [..., V].
+        head: maps hidden states [..., D] to logits [..., V].
     """
 
     body: nn.Module
@@ -74,7 +74,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(model: PreTrainedModel) -> Parts:
-    """The parts of a model built like Llama.
+    """Returns the parts of a model built like Llama.
 
     Raises:
         ModelError: for other architectures.
@@ -89,13 +89,13 @@ def parts_of(model: PreTrainedModel) -> Parts:
 
 def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
     return ModelError(
-        f"{type(model).__name__} can't be split into sub-models: {reason}.",
+        f"{type(model).__name__} cannot be split into sub-models: {reason}.",
         "Use a model of the Llama, Mistral or Qwen family.",
     )
 
 
 def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
-    """The exit depths that a model was trained for; else only its full depth."""
+    """Returns the exit depths that a model was trained for; else only its full depth."""
     config = model.config.get_text_config()
     given = getattr(config, "exit_layers", None) or [config.num_hidden_layers]
     return tuple(given)
@@ -110,10 +110,10 @@ class Nested:
 
     Attributes:
         exits: see above.
-        limit: most tokens of a sequence; None for any number.
+        limit: maximum tokens per sequence; None for any number.
 
     Raises:
-        ModelError: for exits that the model does not have, and if its stages one after another
+        ModelError: for exits that the model does not have, and if its stages, run in sequence,
             compute other logits than the model (checked on a few tokens).
     """
 
@@ -131,8 +131,8 @@ class Nested:
         if list(self.exits) != sorted(set(self.exits)) or not 0 < self.exits[0] <= depth or (
             self.exits[-1] > depth):  # fmt: skip
             raise ModelError(
-                f"The draft has {depth} layers; it can't exit after {list(self.exits)}.",
-                "Give ascending depths within them.",
+                f"The draft has {depth} layers; it cannot exit after {list(self.exits)}.",
+                "Choose ascending depths within them.",
             )
         self.layers, self.device = depth, model.device
         self._norm, self._head = parts.norm, parts.head
@@ -144,16 +144,16 @@ class Nested:
         self._check(model)
 
     def embed(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Token ids as input of the first stage: int64 [1, N]."""
+        """Converts token ids to the first stage's input: int64 [1, N]."""
         return torch.tensor([list(tokens)], dtype=torch.long, device=self.device)
 
     def run(self, stage: int, given: torch.Tensor, cache: KVCache, start: int) -> torch.Tensor:
         """Runs a row's tokens through a stage, and writes the layers' states into the cache.
 
         Args:
-            stage: its number.
+            stage: number of the stage.
             given: int64 [1, N] ids for the first stage, hidden states [1, N, D] for the others.
-            cache: the row's cache; the stage's layers hold its first ``start`` tokens.
+            cache: the row's cache; the stage's layers have its first ``start`` tokens.
             start: the position of the first given token.
 
         Returns:
@@ -171,12 +171,12 @@ class Nested:
         ).last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [..., V] of hidden states [..., D], at any exit."""
+        """Computes logits [..., V] of hidden states [..., D], at any exit."""
         return self._head(self._norm(hidden)).to(self.device)
 
     @torch.inference_mode()
     def _check(self, model: PreTrainedModel) -> None:
-        """Compares the stages' logits with the model's: scaling of either would be lost."""
+        """Checks that the stages' logits equal the model's, which may scale inputs or logits."""
         if self.exits[-1] != self.layers:
             return
         size = model.config.get_text_config().vocab_size
@@ -194,7 +194,7 @@ class Nested:
 
 
 def _stage(parts: Parts, first: int, end: int) -> nn.Module:
-    """The body with layers first .. end - 1 and no norm; weights are shared."""
+    """Builds the body with layers first .. end - 1 and no norm; weights are shared."""
     stage = copy.copy(parts.body)
     stage._modules = dict(parts.body._modules)
     stage._modules["layers"] = nn.ModuleList(parts.layers[first:end])
@@ -206,7 +206,7 @@ class Step(NamedTuple):
     """A drafted token.
 
     Attributes:
-        token: the most probable one at its exit.
+        token: the most likely token at its exit.
         probability: the token's probability at that exit.
         exit: the exit's number, from 0.
     """
@@ -226,8 +226,8 @@ class Ladder:
 
     Attributes:
         tokens: the row's tokens.
-        filled: per stage, how many tokens its layers hold.
-        ran: per stage, how many tokens it has encoded, counting repeats after cuts; the drafter
+        filled: number of tokens in each stage's layers.
+        ran: number of tokens that each stage has encoded, counting repeats after cuts; the drafter
             reads and clears it after each draft.
     """
 
@@ -244,7 +244,7 @@ class Ladder:
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Appends tokens; nothing is computed yet."""
+        """Appends tokens, without computing anything yet."""
         self.tokens += tokens
 
     def cut(self, length: int) -> None:
@@ -259,7 +259,7 @@ class Ladder:
 
     @torch.inference_mode()
     def next(self) -> Step:
-        """The next token by the first exit that is sure; the row is not extended.
+        """Returns the next token by the first exit that is sure; the row is not extended.
 
         Raises:
             ValueError: if no token was added since the last call.
@@ -279,12 +279,12 @@ class Ladder:
     def ahead(self, count: int, last: int, given: torch.Tensor) -> torch.Tensor:
         """Drafts tokens that all exit at ``last``, without a copy to the host.
 
-        The row is extended by all of them but the last one; :meth:`tell` must say what they are.
+        The row is extended by all of them but the last one; pass them to :meth:`tell` later.
 
         Args:
-            count: how many.
+            count: number of tokens.
             last: the exit's number.
-            given: the row's tokens that are not encoded yet, int64 [1, N] on the device.
+            given: the row's unencoded tokens, int64 [1, N] on the device.
 
         Returns:
             float64 [count, 2 + last]: each token, and the largest probability at each exit up to
@@ -306,12 +306,12 @@ class Ladder:
         return torch.cat([drafted[:, :1], *sure, drafted[:, 1:]], 1)
 
     def tell(self, tokens: Sequence[int]) -> None:
-        """The row's last tokens, which :meth:`ahead` appended unknown."""
+        """Sets the row's last tokens, which :meth:`ahead` appended unknown."""
         self.tokens[len(self.tokens) - len(tokens) :] = tokens
 
     def _best(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The most probable token after each hidden state [N, D], and how probable it is: float64
-        [N, 2].
+        """Returns the most likely token after each hidden state [N, D], and its probability:
+        float64 [N, 2].
         """
         logits = self.nested.logits(hidden).float()
         values, ids = torch.softmax(logits, -1).max(-1)
@@ -321,8 +321,8 @@ class Ladder:
         """Runs waiting tokens through a stage; returns the last one's hidden state [1, D].
 
         Args:
-            stage: its number.
-            given: for the first stage, the waiting tokens on the device, int64 [1, N].
+            stage: number of the stage.
+            given: the waiting tokens on the device for the first stage, int64 [1, N].
         """
         filled, end = self.filled[stage], len(self.tokens)
         if stage:
@@ -347,8 +347,8 @@ class Tally:
 
     Attributes:
         drafted: tokens drafted at the exit.
-        reached: those of them that the target verified, as all before them were accepted.
-        accepted: those of them that were accepted.
+        reached: drafted tokens that the target verified, as all before them were accepted.
+        accepted: drafted tokens that were accepted.
         encoded: tokens that the stage before the exit encoded, including prompts.
     """
 
@@ -361,12 +361,12 @@ class Tally:
 class SortedDrafter(Drafter):
     """Drafts chains with a nested model that has the target's tokenizer.
 
-    Each row runs the draft model by itself, so a batch does not share its passes. Nothing is
-    drafted beyond the draft model's longest sequence.
+    Each row runs the draft model by itself, so a batch does not share its passes. Drafts do not
+    exceed the draft model's longest sequence.
 
     Args:
         nested: the draft model.
-        tokens: most tokens of a draft.
+        tokens: maximum tokens per draft.
         thresholds: see :class:`Ladder`; or one for all exits. At 1 all tokens go to the last exit.
         least: a draft ends when the product of its probabilities falls to this.
         tally: collects counts by exit, over any number of rows.
@@ -393,15 +393,15 @@ class SortedDrafter(Drafter):
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """Starts again; the prompt is encoded by the first draft."""
+        """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
         self._ladder = Ladder(self.nested, self.thresholds)
-        self._steps: list[Step] = []  # the draft's
+        self._steps: list[Step] = []  # steps of the draft
         self._exit = len(self.thresholds)  # of the next draft that is launched ahead
-        self._length = self.tokens  # its most tokens
+        self._length = self.tokens  # its maximum length
 
     def draft(self, limit: int) -> Draft:
-        """A chain; each token is the most probable one at the first exit that is sure of it."""
+        """Drafts a chain; each token is the most likely one at the first exit that is sure."""
         most = self.most(limit)
         self.lacking()
         steps: list[Step] = []
@@ -416,33 +416,33 @@ class SortedDrafter(Drafter):
         return self._drafted(steps)
 
     def most(self, limit: int) -> int:
-        """Most tokens of the next draft."""
+        """Maximum tokens of the next draft."""
         most = min(limit, self.tokens) if self._row else 0
         if self.nested.limit is not None:
             most = min(most, self.nested.limit - len(self._row) + 1)
         return most
 
     def lacking(self) -> list[int]:
-        """The row's last tokens, which are not encoded yet; what was rejected is cut off."""
+        """Returns the row's last tokens that are not yet encoded; cuts off rejected ones."""
         ladder = self._ladder
         ladder.cut(min(common_prefix(ladder.tokens, self._row), max(len(self._row) - 1, 0)))
         ladder.extend(self._row[len(ladder.tokens) :])
         return self._row[ladder.filled[0] :]
 
     def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
-        """A draft that only the device knows until :meth:`settle`; see :meth:`Ladder.ahead`.
+        """Starts a draft that only the device knows until :meth:`settle`; see :meth:`Ladder.ahead`.
 
         Args:
-            limit: most tokens, at least 1.
+            limit: maximum tokens, at least 1.
             given: the tokens :meth:`lacking`, int64 [1, N] on the device.
         """
         return self._ladder.ahead(min(limit, self._length), self._exit, given)
 
     def settle(self, found: Sequence[Sequence[float]]) -> Draft:
-        """Reads what :meth:`ahead` returned; decides depth and length of the next such draft.
+        """Reads the result of :meth:`ahead`; decides depth and length of the next such draft.
 
-        The depth is what the ladder would have taken for most tokens; one more exit than this
-        draft's if it was not sure. A draft gets one token more than the last one, up to where the
+        The depth is the ladder's choice for most tokens, or one more exit than this draft's if it
+        was not sure. A draft gets one token more than the last one, up to where the
         product of the last one's probabilities fell to ``least``.
         """
         steps = [Step(int(token), sure[-1], self._exit) for token, *sure in found]
@@ -455,7 +455,7 @@ class SortedDrafter(Drafter):
         return draft
 
     def _wanted(self, sure: Sequence[float]) -> int:
-        """The first exit that is sure by its probability; if none is, the one after them."""
+        """Returns the first exit that is sure by its probability; if none is, the next number."""
         pairs = enumerate(zip(sure, self.thresholds, strict=False))
         return next((exit_ for exit_, (p, least) in pairs if p > least), len(sure))
 
@@ -471,7 +471,7 @@ class SortedDrafter(Drafter):
         return Draft.chain([step.token for step in steps], probabilities)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Appends tokens; the next draft first cuts off what was not accepted."""
+        """Appends tokens; the next draft first cuts off the rejected tokens."""
         for step, token in zip(self._steps, tokens, strict=False):
             self.tally.reached[step.exit] += 1
             if step.token != token:
@@ -486,8 +486,8 @@ class SortedSpeculation(Speculation):
 
     Args:
         drafters: one per row, in order.
-        limit: most tokens of a draft.
-        ahead: whether a draft is launched whole and read with the round's result, so that a round
+        limit: maximum tokens per draft.
+        ahead: True launches a draft whole and reads it with the round's result, so that a round
             copies once each way; by default on devices other than the CPU.
     """
 
@@ -498,11 +498,11 @@ class SortedSpeculation(Speculation):
     ) -> None:
         super().__init__(drafters, limit=limit)
         self._wanted = ahead
-        self._ahead: torch.Tensor | None = None  # this round's drafts, as of the nodes [B, W, ...]
+        self._ahead: torch.Tensor | None = None  # this round's drafts, by node, [B, W, ...]
         self._sizes: list[tuple[int, ...]] = []  # of each of them, (tokens, columns)
 
     def propose(self, batch: Batch) -> Trees:
-        """See :class:`Strategy`."""
+        """Drafts with the nested models; see :class:`Strategy`."""
         self._ahead = None
         if batch.known is not None or not (
             batch.device.type != "cpu" if self._wanted is None else self._wanted
@@ -541,7 +541,7 @@ class SortedSpeculation(Speculation):
         return replace(trees, tokens=torch.cat([trees.tokens[:, -1:], drafted], 1))
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
-        """See :class:`Strategy`."""
+        """Verifies the drafts; see :class:`Strategy`."""
         if self._ahead is None:
             return super().verify(batch, trees, logits)
         chosen = batch.choose(logits, trees.places)  # [B, W]

@@ -1,9 +1,9 @@
 """Speculative decoding: drafted tokens verified in one forward pass, as chains or trees.
 
-A row's k-th token is a function x_k = f(logits, u_k) of the logits and of the row's k-th random
-number only: the largest logit, or the token in whose share of the cumulated distribution u_k falls.
+A row's k-th token is a function x_k = f(logits, u_k) of only the logits and the row's k-th random
+number: the largest logit, or the token whose interval of the cumulative distribution contains u_k.
 So a drafted token is accepted iff it is the token that would have been chosen (:func:`walk`), and
-the result is that of plain decoding, greedy or sampled, up to the last bits of logits computed in a
+the result equals plain decoding's, greedy or sampled, up to the last bits of logits computed in a
 batch of another shape. (Leviathan et al., arXiv 2211.17192, accept with probability min(1, q / p)
 instead. That is needed for drafts sampled from a model, see :mod:`.rsd`; these drafters do not
 sample.)
@@ -32,7 +32,7 @@ Children = Mapping[tuple[int, int], int]
 
 
 def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """The acceptance rule: go down the tree while the chosen token was drafted.
+    """Applies the acceptance rule: goes down the tree while the chosen token was drafted.
 
     Args:
         children: the row's tree.
@@ -49,7 +49,7 @@ def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int
 
 
 def children_of(draft: Draft) -> Children:
-    """The tree of a draft."""
+    """Builds the tree of a draft."""
     nodes = zip(draft.parents, draft.tokens, strict=True)
     return {(parent + 1, token): node for node, (parent, token) in enumerate(nodes, start=1)}
 
@@ -57,7 +57,7 @@ def children_of(draft: Draft) -> Children:
 def tree_tensors(
     pending: Sequence[int], drafts: Sequence[Draft], children: Sequence[Children], width: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens and parents, int64 [B, W], of drafts below the pending tokens, as in :class:`Trees`.
+    """Builds tokens and parents, int64 [B, W], of drafts below the pending tokens (:class:`Trees`).
 
     Padding, and a node with the same token as a later sibling, have no parent and are never
     accepted.
@@ -80,13 +80,13 @@ class Speculation(Strategy):
 
     Args:
         drafters: one per row, in order.
-        contexts: what is known about each row besides its prompt; empty if nothing.
-        limit: most tokens of a draft.
-        planner: shortens drafts to what pays; None to verify whole drafts.
+        contexts: each row's context besides its prompt; empty if absent.
+        limit: maximum tokens per draft.
+        planner: trims drafts to the profitable length; None to verify whole drafts.
 
     Attributes:
         passes_of: forward passes per row.
-        tallies: per row and source of drafts: how many tokens were verified, and accepted.
+        tallies: verified and accepted tokens, per row and source of drafts.
         drafted: number of drafted tokens.
         emitted: number of tokens added to rows.
     """
@@ -103,10 +103,10 @@ class Speculation(Strategy):
         self.passes_of = self._passes
         self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
         self.drafted = self.emitted = 0
-        self._drafts: list[Draft] = []  # this round's, one per row of the batch
+        self._drafts: list[Draft] = []  # this round's drafts, one per row of the batch
         self._children: list[Children] = []
         self._fed: list[int] = []  # the tokens of the nodes 0
-        self._best: list[list[list[int]]] = []  # [B][W], the most probable tokens after each node
+        self._best: list[list[list[int]]] = []  # [B][W], the most likely tokens after each node
         self._began = 0.0
         self._seconds = 0.0  # duration of this round's pass
 
@@ -121,20 +121,20 @@ class Speculation(Strategy):
         return self.emitted / self.passes if self.passes else 0.0
 
     def start(self, batch: Batch) -> None:
-        """See :class:`Strategy`.
+        """Checks that the model can verify drafts.
 
         Raises:
             ModelError: for a model that cannot verify drafts.
         """
         if batch.sequences.drafts == "none":
             raise ModelError(
-                "The recurrent layers of this model take one token a pass, so drafts cannot be "
+                "The recurrent layers of this model take one token per pass, so drafts cannot be "
                 "verified.",
                 "Choose a decoder without drafts.",
             )
 
     def clock(self, device: torch.device) -> float:
-        """See :class:`Strategy`. On a CPU it is this thread's CPU time, as cores may be shared."""
+        """Returns the time; on a CPU this thread's CPU time, as cores may be shared."""
         if self.planner is None:
             return 0.0
         if device.type == "cpu":
@@ -144,7 +144,7 @@ class Speculation(Strategy):
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
     ) -> None:
-        """See :class:`Strategy`."""
+        """Begins the rows' drafters; see :class:`Strategy`."""
         if self.planner:
             self.planner.costs.add_prompt(sum(map(len, given)), seconds)
         for number, tokens in zip(numbers, given, strict=True):
@@ -152,7 +152,7 @@ class Speculation(Strategy):
             self.drafters[number].begin(tokens, context)
 
     def propose(self, batch: Batch) -> Trees:
-        """See :class:`Strategy`."""
+        """Proposes the planned drafts; see :class:`Strategy`."""
         drafts = self.draft(batch) if batch.known is None else {}
         self._drafts = [drafts.get(number, _NONE) for number in batch.numbers]
         self._children = [children_of(draft) for draft in self._drafts]
@@ -162,7 +162,7 @@ class Speculation(Strategy):
         return batch.trees(*tree_tensors(batch.pending, self._drafts, self._children, width))
 
     def draft(self, batch: Batch) -> dict[int, Draft]:
-        """Drafts for the running rows, by number."""
+        """Returns drafts for the running rows, by number."""
         left = batch.left()
         found: dict[int, Draft] = {}
         for number, most in left.items():
@@ -176,7 +176,7 @@ class Speculation(Strategy):
         return dict(zip(found, cut, strict=True))
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
-        """See :class:`Strategy`."""
+        """Verifies the drafts; see :class:`Strategy`."""
         chosen = batch.choose(logits, trees.places)  # [B, W]
         if trees.parents is not None:
             trees.accept(chosen)
@@ -193,13 +193,13 @@ class Speculation(Strategy):
         ]
 
     def candidates(self, rows: int) -> int:
-        """How many most probable next tokens a drafter wants; 0 if wide passes are costly."""
+        """Returns how many likely next tokens a drafter requests; 0 if wide passes are costly."""
         if self.planner is not None and not self.planner.is_cheap(rows):
             return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
-        """See :class:`Strategy`. Tells the drafters and the planner which tokens were accepted."""
+        """Passes the accepted tokens to the drafters and the planner."""
         for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
             if given is None:
                 continue

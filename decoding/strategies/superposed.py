@@ -1,9 +1,9 @@
-"""Superposed decoding: k drafts from one forward pass a step.
+"""Superposed decoding: k drafts from one forward pass per step.
 
 Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Autoregressive
 Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The model is fed one embedding: the mean of the
 drafts' last tokens, weighted by the drafts' probabilities. All drafts share the resulting
-distribution, and an n-gram model decides which of its tokens continues which draft. This gives
+distribution, and an n-gram model decides which of its tokens continues which draft. This yields
 several short suggestions. It is not a lossless accelerator: the blend stays close to each draft for
 about ten tokens.
 
@@ -41,7 +41,7 @@ class Settings:
 
     Attributes:
         alpha: weight of the n-gram model in the log-linear blend; 0 is used without n-grams.
-        temperature: of the model's distribution from the second token on.
+        temperature: temperature of the model's distribution from the second token on.
         candidates: tokens tried for each draft; 0 for three times the number of drafts.
     """
 
@@ -57,7 +57,7 @@ class Suggestion:
     Attributes:
         tokens: its ids, without the end-of-sequence token.
         score: the method's log-probability.
-        finished: whether an end-of-sequence token ended it.
+        finished: True if an end-of-sequence token ended it.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -79,7 +79,7 @@ class NGrams:
         self._weights = weights or ORDER_WEIGHTS
 
     def probabilities(self, context: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """The probability of each token after the context; unknown contexts add nothing."""
+        """Returns the probability of each token after the context; unknown contexts add nothing."""
         found = [0.0] * len(tokens)
         for order, weight in self._weights.items():
             before = list(context[-(order - 1) :])
@@ -102,20 +102,20 @@ def superpose(
     settings: Settings = Settings(),
     ngrams: NGrams | None = None,
 ) -> list[Suggestion]:
-    """Several continuations of a prompt, the best first, with one forward pass per position.
+    """Generates several continuations of a prompt, best first, with one pass per position.
 
     With one draft and without n-grams it is greedy decoding.
 
     Args:
         model: loaded with ``sdpa`` attention.
         prompt: token ids, at least one.
-        drafts: how many; fewer are returned if fewer have any probability.
-        max_new_tokens: most tokens of each.
+        drafts: number of drafts; fewer are returned if fewer have any probability.
+        max_new_tokens: maximum tokens per draft.
         eos: token ids that end a draft.
         settings, ngrams: see these classes.
 
     Raises:
-        ModelError: as :func:`codegen.decoding.passes.check_supported`.
+        ModelError: see :func:`codegen.decoding.passes.check_supported`.
     """
     check_supported(model, len(prompt) + max_new_tokens)
     blend = _Blend(settings, drafts, ngrams, list(prompt))
@@ -145,7 +145,7 @@ def superpose(
 
 
 def _is_settled(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts: int) -> bool:
-    """Whether no running draft can still be among the best, as scores only fall."""
+    """Returns True if no running draft can still be among the best, as scores only fall."""
     best = sorted((draft.score for draft in ended), reverse=True)
     return len(best) >= drafts and best[drafts - 1] >= max(draft.score for draft in alive)
 
@@ -163,7 +163,7 @@ class Superposition(Strategy):
         self.settings, self.ngrams = settings, ngrams
 
     def rounds(self, batch: Batch) -> Passes[None]:
-        """See :class:`Strategy`; passes are fed blends of embeddings, so it runs its own."""
+        """Decodes the rows with its own passes, which are fed blends of embeddings."""
         assert isinstance(batch.sequences, CachedRows)
         together: dict[tuple[int, ...], list[Row]] = {}
         for row in batch.rows:
@@ -185,7 +185,7 @@ class Superposition(Strategy):
 
 
 class _Blend:
-    """How drafts continue: the model's distribution, shared, and each draft's n-grams."""
+    """Scores of continuations: the shared model distribution, and each draft's n-grams."""
 
     def __init__(
         self, settings: Settings, drafts: int, ngrams: NGrams | None, prompt: list[int]
@@ -198,7 +198,7 @@ class _Blend:
     def extend(
         self, alive: Sequence[Suggestion], logits: torch.Tensor, eos: frozenset[int]
     ) -> tuple[list[Suggestion], list[Suggestion]]:
-        """The drafts that continue and those that ended, by the shared logits [V].
+        """Returns the drafts that continue and those that ended, by the shared logits [V].
 
         An end counts only among the best ``drafts`` continuations, so a single draft is greedy
         decoding. Up to ``drafts`` other drafts continue.
@@ -230,7 +230,7 @@ class _Blend:
     def _blended(
         self, draft: Suggestion, tokens: Sequence[int], scores: Sequence[float]
     ) -> list[float]:
-        """``p^(1-alpha) * ngram^alpha``, normalized, in logarithms."""
+        """Returns ``p^(1-alpha) * ngram^alpha``, normalized, in logarithms."""
         if self.ngrams is None:
             return list(scores)
         counted = self.ngrams.probabilities(self.prompt + draft.tokens, tokens)

@@ -1,8 +1,8 @@
 """A suffix structure over token sequences: counts, longest matches, drafts with probabilities.
 
-``SuffixIndex`` is the compiled core (``_core``, C++) or, where that could not be built, ``plain``
-with the same results; ``COMPILED`` says which. ``SuffixStore`` keeps one index a tenant under one
-budget. Neither imports torch.
+``SuffixIndex`` is the compiled core (``_core``, C++) or, if that could not be built, ``plain``
+with the same results; ``COMPILED`` is True for the core. ``SuffixStore`` keeps one index per tenant
+under one budget. Neither imports torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ try:
 
     COMPILED = True
 except ImportError as error:
-    if error.name != f"{__name__}._core":  # it is there, but not what it imports
+    if error.name != f"{__name__}._core":  # the core exists, but not one of its imports
         raise
     from codegen.decoding.suffix.plain import SuffixIndex
 
@@ -29,17 +29,17 @@ _OVERHEAD = 32
 
 
 class SuffixStore:
-    """One index a tenant, under one budget: a tenant's text is never drafted to another.
+    """One index per tenant, under one budget: a tenant's text is never drafted to another.
 
-    The budget is in tokens, each response billed 32 on top. Where the sum over all tenants is too
-    large, the tenant that holds the most gives up its oldest response, so that one tenant can't
-    drive the others' text out.
+    The budget is in tokens, each response billed 32 on top. If the sum over all tenants is too
+    large, the largest tenant loses its oldest response, so that one tenant cannot displace the
+    others' text.
 
     Args:
         budget: tokens over all tenants, each response billed 32 on top.
 
     Attributes:
-        dropped: responses that were not kept because they exceed a budget by themselves.
+        dropped: responses that were not stored because they exceed a budget by themselves.
     """
 
     def __init__(self, budget: int) -> None:
@@ -51,7 +51,7 @@ class SuffixStore:
         self._billed = 0
 
     def index(self, tenant: Hashable = None) -> SuffixIndex | None:
-        """The tenant's responses, None if there are none. To be read, not changed."""
+        """Returns the tenant's read-only responses; None if absent."""
         return self._tenants.get(tenant)
 
     @property
@@ -60,10 +60,10 @@ class SuffixStore:
         return self._billed
 
     def add(self, tokens: Sequence[int], tenant: Hashable = None) -> None:
-        """Keeps a response; what is too old for the budget goes.
+        """Stores a response; the oldest ones beyond the budget are evicted.
 
         A response that exceeds a budget by itself is counted in ``dropped``. Raises ``ValueError``
-        and ``TypeError`` for what is not a sequence of token ids.
+        and ``TypeError`` for anything other than a sequence of token ids.
         """
         index = self._tenants.get(tenant)
         before = index.billed if index is not None else 0

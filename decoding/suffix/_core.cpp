@@ -1,9 +1,9 @@
-// Python's view of order.hpp: the type SuffixIndex. See _core.pyi for what each method does.
+// Python's view of order.hpp: the type SuffixIndex. _core.pyi documents each method.
 //
 // Written against the limited API of CPython 3.11, so that one build serves all later versions. The
 // interpreter lock is held throughout: a call takes microseconds, and the lock is what makes one
 // index safe to use from several threads. Arguments are converted, which may run Python code,
-// before the structure is looked at.
+// before the structure is accessed.
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000

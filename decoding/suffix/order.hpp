@@ -2,8 +2,8 @@
 //
 // A place is one token of one sequence; its key is the text that ends there. Two places compare by
 // their tokens and then by the order of the two places before them, which are sorted already. So
-// appending a token costs O(log n) comparisons of constant time each, however long the repeated
-// text is. All places where a text w ends are neighbors. So the number of occurrences of w is a
+// appending a token costs O(log n) comparisons of constant time each, even for long repetitions.
+// All places where a text w ends are neighbors. So the number of occurrences of w is a
 // difference of ranks, the longest suffix of a context that occurs is found at the context's two
 // neighbors, and removing a sequence leaves the same order as if it had never been added.
 //
@@ -33,9 +33,9 @@ using Place = std::uint32_t;  // chunk * kChunk + offset
 
 constexpr std::uint32_t kNone = 0xFFFFFFFFu;
 constexpr Token kEmpty = -1;
-constexpr std::uint32_t kChunk = 32;   // tokens of a piece of text
-constexpr std::uint32_t kLeaf = 64;    // places of a leaf
-constexpr std::uint32_t kFan = 64;     // leaves of a group
+constexpr std::uint32_t kChunk = 32;   // tokens per chunk of text
+constexpr std::uint32_t kLeaf = 64;    // places per leaf
+constexpr std::uint32_t kFan = 64;     // leaves per group
 constexpr std::uint32_t kKey = 4;    // tokens by which leaves are compared without reading them
 constexpr std::uint32_t kLook = 16;  // tokens compared before the order is used
 constexpr std::uint64_t kOverhead = 32;  // tokens billed per sequence on top
@@ -247,7 +247,7 @@ public:
         return ids;
     }
 
-    // How often the text occurs; the empty text occurs once at each token.
+    // Number of the text's occurrences; the empty text occurs once at each token.
     std::uint64_t count(const Token* text, std::size_t length) const {
         if (length == 0 || top_.empty()) return tokens_;
         const Tail tail{text + length, length};
@@ -293,7 +293,7 @@ public:
         return best_draft(tail, window, options);
     }
 
-    // Throws std::logic_error if an invariant does not hold.
+    // Throws std::logic_error if an invariant is violated.
     void check() const;
 
 private:
@@ -736,7 +736,7 @@ private:
 
     // --- matching ------------------------------------------------------------------------------
 
-    // How many tokens before and at the place equal the context's last ones, at most `limit`.
+    // Number of tokens before and at the place that equal the context's last ones, at most `limit`.
     Common common(const Tail& tail, Place place, std::uint64_t limit) const {
         std::uint64_t length = 0;
         std::uint32_t chunk = place / kChunk;
@@ -858,7 +858,7 @@ private:
             }
             return;
         }
-        // Each round prefetches what the next one reads.
+        // Each round prefetches the next one's data.
         std::vector<Spot> spots;
         spots.reserve(sample);
         std::uint64_t now = 0;

@@ -1,8 +1,8 @@
-"""The suffix structure in plain Python: for machines without a compiler, and to test the core by.
+"""The suffix structure in plain Python: for machines without a compiler, and to test the core.
 
 Same results as the compiled core, to the last bit of a probability. A sorted list of places is
-searched with comparisons of whole texts, so appending costs some 20 to 50 microseconds a token, and
-more with long repetitions.
+searched with comparisons of whole texts, so appending costs some 20 to 50 microseconds per token,
+and more with long repetitions.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class SuffixIndex:
 
     @property
     def budget(self) -> int | None:
-        """The budget, None for none."""
+        """Token budget; None if unlimited."""
         return self._budget
 
     @property
@@ -104,7 +104,7 @@ class SuffixIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, estimated."""
+        """Estimated bytes of memory."""
         return 80 * len(self._order) + 200 * len(self._stored)
 
     def __len__(self) -> int:
@@ -145,41 +145,41 @@ class SuffixIndex:
         self._finished.setdefault(stored.id)
 
     def oldest(self) -> int | None:
-        """The finished sequence that is evicted next, None if none has ended."""
+        """Returns the finished sequence that is evicted next; None if none has ended."""
         return next(iter(self._finished), None)
 
     def remove(self, sequence: int, /) -> None:
-        """Takes a sequence out, as if it had never been there."""
+        """Removes a sequence completely."""
         stored = self._find(sequence)
         self._order = [place for place in self._order if place.stored is not stored]
         self._finished.pop(stored.id, None)
         del self._stored[stored.id]
 
     def is_finished(self, sequence: int, /) -> bool:
-        """Whether a sequence has ended."""
+        """Returns True if a sequence has ended."""
         return self._find(sequence).finished
 
     def text(self, sequence: int, /) -> list[int]:
-        """A sequence's tokens."""
+        """Returns a sequence's tokens."""
         return list(self._find(sequence).tokens)
 
     def sequences(self) -> list[int]:
-        """The ids of the stored sequences, oldest first."""
+        """Returns the ids of the stored sequences, oldest first."""
         return list(self._stored)
 
     def count(self, text: Sequence[int], /) -> int:
-        """How often a text occurs; the empty text occurs once at each token."""
+        """Counts a text's occurrences; the empty text occurs once at each token."""
         tail = _checked(text)
         return self._bound(tail, len(tail), behind=True) - self._bound(tail, len(tail))
 
     def match(self, context: Sequence[int], /) -> int:
-        """The length of the longest suffix of a context that occurs."""
+        """Returns the length of the longest suffix of a context that occurs."""
         tail = _checked(context)
         gap = self._bound(tail, len(tail))
         return max(self._common(tail, gap - 1), self._common(tail, gap))
 
     def draft(self, context: Sequence[int], /, *args: Any, **named: Any) -> Draft:
-        """A draft of what follows a context."""
+        """Drafts the continuation of a context."""
         options = _Options(*args, **named)
         options.check()
         tail = _checked(context)[-options.max_match :]
@@ -187,7 +187,7 @@ class SuffixIndex:
         return self._best_draft(tail, gap, gap, options)
 
     def draft_after(self, sequence: int, /, *args: Any, **named: Any) -> Draft:
-        """A draft of what follows a stored sequence."""
+        """Drafts the continuation of a stored sequence."""
         options = _Options(*args, **named)
         options.check()
         stored = self._find(sequence)
@@ -222,11 +222,11 @@ class SuffixIndex:
             self.remove(next(iter(self._finished)))
 
     def _gap(self, less: Callable[[_Place], bool]) -> int:
-        """Number of places for which ``less`` holds; they are the first ones."""
+        """Counts the places for which ``less`` is true; they are the first ones."""
         return bisect_left(self._order, True, key=lambda place: not less(place))
 
     def _bound(self, tail: array[int], length: int, behind: bool = False) -> int:
-        """The gap before, or ``behind``, the places where the last ``length`` tokens end."""
+        """Returns the gap before, or ``behind``, the places where the last tokens end."""
 
         def less(place: _Place) -> bool:
             sign = _against(place, tail, length)
@@ -310,7 +310,7 @@ def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) ->
 
 
 def _against(place: _Place, tail: array[int], length: int) -> int:
-    """Sign of a place's text, read backwards, against the last ``length`` tokens of a context."""
+    """Compares a place's text, read backwards, with a context's last ``length`` tokens."""
     tokens, end = place.stored.tokens, place.at + 1
     same = _common(tokens, end, tail, len(tail), length)
     if same == length:
@@ -321,7 +321,7 @@ def _against(place: _Place, tail: array[int], length: int) -> int:
 
 
 def _compare(a: _Place, b: _Place) -> int:
-    """Sign of one place against another; equal texts go by the age of their sequences."""
+    """Returns the sign of one place against another; equal texts are ordered by age."""
     same = _common(a.stored.tokens, a.at + 1, b.stored.tokens, b.at + 1, a.at + 1)
     if same <= a.at and same <= b.at:
         left, right = a.stored.tokens[a.at - same], b.stored.tokens[b.at - same]
@@ -331,7 +331,7 @@ def _compare(a: _Place, b: _Place) -> int:
 
 
 def _advance(places: list[_Place]) -> tuple[list[_Place], int]:
-    """The next places, and the number of continuations and ends; a growing end is neither."""
+    """Returns the next places, and the number of continuations and ends; a growing end is none."""
     moved, seen = [], 0
     for place in places:
         if place.at + 1 < len(place.stored.tokens):
@@ -343,7 +343,7 @@ def _advance(places: list[_Place]) -> tuple[list[_Place], int]:
 
 
 def _branches(places: list[_Place]) -> list[tuple[int, list[_Place]]]:
-    """The different tokens, the most frequent first, then the most recent."""
+    """Returns the different tokens, the most frequent first, then the most recent."""
     found: dict[int, list[_Place]] = {}
     for place in places:
         found.setdefault(place.token, []).append(place)
@@ -355,7 +355,7 @@ def _branches(places: list[_Place]) -> list[tuple[int, list[_Place]]]:
 def _grown(
     places: list[_Place], size: int, least: float, tree: bool
 ) -> tuple[list[int], list[int], list[float]]:
-    """The most probable nodes of a tree, or the path of most frequent tokens."""
+    """Returns the most likely nodes of a tree, or the path of the most frequent tokens."""
     tokens: list[int] = []
     parents: list[int] = []
     probabilities: list[float] = []

@@ -1,4 +1,4 @@
-"""Products of few rows on a CPU: weights of few bits, attention over slots, whole passes of them.
+"""CPU products of few rows: weights of few bits, attention over slots, and whole passes.
 
 A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
 (C++) read them once, in few bytes, and sum in float32. There are three sets of kernels, each for
@@ -30,21 +30,21 @@ from torch.nn import functional
 
 try:
     from codegen.kernels.cpu import _core as _compiled
-except ImportError:  # there was no compiler
+except ImportError:  # built without a compiler
     _compiled = None
 
 _core: Any = _compiled
 
 GROUP = 32  # inputs that share a scale and an offset of four-bit weights
-_LANES = 16  # outputs of a block
-_MOST_CHANNELS = 256  # of a head
+_LANES = 16  # outputs per block
+_MOST_CHANNELS = 256  # per head
 _MOST_HELPERS = 3
 
 Addresses = NDArray[np.int64]
 
 
 def _kernels() -> dict[torch.dtype, str]:
-    """The available sets of kernels by dtype."""
+    """Returns the available sets of kernels by dtype."""
     names = getattr(_core, "SETS", ())  # None, or an older build, has none
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
@@ -66,14 +66,14 @@ __all__ = [
 
 
 def preferable(dtype: torch.dtype) -> bool:
-    """Whether to use the kernels for a dtype. They use one thread, PyTorch may use more."""
+    """Returns True if the kernels suit a dtype; they use one thread, PyTorch may use more."""
     return dtype in KERNELS and torch.get_num_threads() == 1
 
 
 @cache
 def fastest() -> torch.dtype | None:
-    """The dtype in which products of few rows take the least time here, measured in some
-    milliseconds; None without kernels. Which set that is depends on the CPU's units, not only on
+    """Returns the dtype in which products of few rows take the least time here, measured in some
+    milliseconds; None without kernels. The fastest set depends on the CPU's units, not only on
     its instructions.
     """
     numbers = torch.Generator().manual_seed(0)
@@ -91,11 +91,11 @@ def fastest() -> torch.dtype | None:
 
 
 def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Weights ``(values - 8) * scales + offsets`` as :class:`Product` reads them.
+    """Packs weights ``(values - 8) * scales + offsets`` for :class:`Product`.
 
     Args:
         values: 0 to 15, any integer type [O, I]; O is a multiple of 16, I of 32.
-        scales, offsets: of 32 inputs each, float [O, I / 32]; kept in float16.
+        scales, offsets: one per 32 inputs, float [O, I / 32]; kept in float16.
 
     Returns:
         uint8 [O / 16, I / 32, 320].
@@ -114,7 +114,7 @@ def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> 
 
 
 def pack8(values: torch.Tensor) -> torch.Tensor:
-    """Weights int8 [O, I], O a multiple of 16, I of 32, as :class:`Product` reads them.
+    """Packs weights int8 [O, I], O a multiple of 16, I of 32, for :class:`Product`.
 
     Returns:
         int8 [O / 16, I / 32, 512].
@@ -126,15 +126,15 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer with weights of few bits, from rows [Q, I] to [Q, O].
+    """A linear layer with weights of few bits from rows [Q, I] to [Q, O].
 
     Args:
-        dtype: of rows and results, a key of :data:`KERNELS`.
+        dtype: dtype of rows and results, a key of :data:`KERNELS`.
         packed: from :func:`pack4` or :func:`pack8`; or the weights of layers with the same inputs,
-            bfloat16 [O, I] each, contiguous, O a multiple of 16, I of 32. These are read where
-            they lie, and their outputs are side by side.
-        scales: of the outputs, float32 [O], for weights of eight bits.
-        bias: of ``dtype``, [O].
+            bfloat16 [O, I] each, contiguous, O a multiple of 16, I of 32. These are read in place,
+            and their outputs are concatenated.
+        scales: scales of the outputs, float32 [O], for weights of eight bits.
+        bias: bias in ``dtype``, [O].
         most: number of rows up to which this product is faster than ``wide``.
         wide: the product for more rows; None to always use this one.
 
@@ -186,7 +186,7 @@ class Product:
     def joined(
         self, bias: torch.Tensor | None, most: int, wide: Callable[[torch.Tensor], torch.Tensor]
     ) -> Product:
-        """The same weights with a bias, and with ``wide`` for more than ``most`` rows."""
+        """Adds a bias to the same weights, and ``wide`` for more than ``most`` rows."""
         packed, scales, _ = self._tensors
         return Product(self.dtype, packed, scales, bias, most=most, wide=wide)
 
@@ -213,7 +213,7 @@ class Product:
 
 
 def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Root mean square normalization (arXiv 1910.07467) of rows [Q, H], with Llama's rounding."""
+    """Normalizes rows [Q, H] by root mean square (arXiv 1910.07467), with Llama's rounding."""
     width = len(weight)
     if not (_fits(rows, weight) and width % _LANES == 0):
         wide = rows.float()
@@ -226,7 +226,7 @@ def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.
 
 
 def gated(rows: torch.Tensor) -> torch.Tensor:
-    """``silu(gate) * up`` [Q, I] of rows [Q, 2 I] with gate and up (SwiGLU, arXiv 2002.05202)."""
+    """Computes ``silu(gate) * up`` [Q, I] of rows [Q, 2 I] (SwiGLU, arXiv 2002.05202)."""
     width = rows.shape[-1] // 2
     if not (_fits(rows) and width % _LANES == 0):
         gate, up = rows.split(width, dim=-1)
@@ -239,11 +239,11 @@ def gated(rows: torch.Tensor) -> torch.Tensor:
 def rotate_(
     heads: torch.Tensor, turned: int, cosines: torch.Tensor, sines: torch.Tensor
 ) -> torch.Tensor:
-    """Turns the first heads in place, channel t with channel t + D / 2 (RoPE, arXiv 2104.09864).
+    """Rotates the first heads in place, channel t with t + D / 2 (RoPE, arXiv 2104.09864).
 
     Args:
         heads: [Q, heads, D], contiguous.
-        turned: how many heads to turn.
+        turned: number of heads to rotate.
         cosines, sines: [Q, D], contiguous.
     """
     count, number, dim = heads.shape
@@ -261,10 +261,10 @@ def rotate_(
 
 @dataclass(frozen=True, slots=True)
 class SequenceRows:
-    """Consecutive rows of a pass that belong to one sequence, whose states are in slots.
+    """Consecutive rows of a pass that belong to one sequence with its states in slots.
 
     Attributes:
-        places: the rows' positions, ascending, int64 [Q]; each sees itself and everything before.
+        places: the rows' ascending positions, int64 [Q]; each attends to itself and all before it.
         order: the slot of each position of the sequence, in any order, int64 [N].
     """
 
@@ -297,7 +297,7 @@ def attend(
         sequences, capacities: see :class:`CompiledPass`.
         slots: the same for one layer, int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
-        scale: of the scores.
+        scale: factor of the scores.
 
     Returns:
         [Q, heads, D].
@@ -319,13 +319,13 @@ def attention(
     rows: SequenceRows,
     scale: float,
 ) -> torch.Tensor:
-    """Causal attention of few queries over states in slots, with PyTorch.
+    """Computes causal attention of few queries over states in slots, with PyTorch.
 
     Args:
         queries: [Q, heads, D], rotated.
         keys, values: [1, kv_heads, capacity, D]; heads is a multiple of kv_heads.
-        rows: of the queries.
-        scale: of the scores.
+        rows: sequence of the queries.
+        scale: factor of the scores.
 
     Returns:
         [Q, heads, D], contiguous.
@@ -335,7 +335,7 @@ def attention(
     shared = heads // kv_heads
     length = int(places[-1]) + 1
     seen = rows.order[:length]
-    # Rows [kv_heads, Q * shared, D], with the rows of a query together.
+    # Rows [kv_heads, Q * shared, D], grouped by query.
     flat = queries.reshape(count, kv_heads, shared, dim).transpose(0, 1)
     flat = flat.reshape(kv_heads, -1, dim)
     hidden = torch.arange(length, device=places.device) > places.repeat_interleave(shared)[:, None]
@@ -357,12 +357,12 @@ class CompiledPass:
         norm: the last norm's weights [H].
         head: the product for logits.
         heads, kv_heads, dim: heads of attention, and channels per head.
-        scale: of the scores. epsilon: of the norms.
+        scale: factor of the scores. epsilon: epsilon of the norms.
 
     Attributes:
-        most: number of rows up to which quantized products are faster.
-        helpers: maximum number of threads that help while a core is free. They
-            sleep between passes, and are not used for a while after helping did not pay.
+        most: maximum rows for which quantized products are faster.
+        helpers: maximum number of threads that help while a core is free. They sleep between
+            passes, and pause for a while if helping did not pay.
 
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.
@@ -403,7 +403,7 @@ class CompiledPass:
 
     @staticmethod
     def takes(hidden: int, feed_forward: int, dim: int) -> bool:
-        """Whether the kernels support hidden states, feed-forward layers and heads this wide."""
+        """Returns True if the kernels support these hidden, feed-forward and head sizes."""
         whole = all(size % 32 == 0 for size in (hidden, feed_forward, dim))
         return whole and dim <= _MOST_CHANNELS
 
@@ -421,12 +421,12 @@ class CompiledPass:
 
         Args:
             states: the tokens' embeddings [Q, H], which are overwritten.
-            cosines, sines: of their positions [Q, D].
+            cosines, sines: rotations of their positions [Q, D].
             sequences: the sequences of the rows, in order.
             slots: addresses of the keys, the values and the keys as encoded (0 for none), int64
                 [layers, sequences, 3]; :data:`SLOTS` has their dtype.
             capacities: the number of slots of each sequence.
-            kept: rows that get logits, int64 [K].
+            kept: rows with logits, int64 [K].
 
         Returns:
             Logits [K, V].
@@ -436,7 +436,7 @@ class CompiledPass:
                 raise ValueError(f"states, cosines and sines are {self.dtype}, contiguous")
         parts = _parts(sequences, capacities, len(states))
         if slots.shape != (self._count, len(parts), 3) or not slots.flags.c_contiguous:
-            raise ValueError("slots are those of each layer and sequence")
+            raise ValueError("slots must match the layers and sequences")
         logits = states.new_empty(len(kept), self._head.outputs)
         self._run(
             self._layers.ctypes.data, self._count, self._norm.data_ptr(),
@@ -449,7 +449,7 @@ class CompiledPass:
 
 
 def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: int) -> Addresses:
-    """The kernels' description of the sequences of ``count`` rows, int64 [sequences, 4]."""
+    """Describes the sequences of ``count`` rows for the kernels, int64 [sequences, 4]."""
     parts = np.array(
         [
             (len(rows.places), capacity, rows.order.data_ptr(), rows.places.data_ptr())
@@ -463,7 +463,7 @@ def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: 
 
 
 def _helpers() -> int:
-    """The number of helper threads: one per other core, within a limit."""
+    """Returns the number of helper threads: one per other core, within a limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(0, min(_MOST_HELPERS, (cores or 1) - 1))
 
@@ -473,7 +473,7 @@ def _kernel(name: str, dtype: torch.dtype) -> Any:
 
 
 def _fits(*tensors: torch.Tensor) -> bool:
-    """Whether the kernels support these tensors."""
+    """Returns True if the kernels support these tensors."""
     dtype = tensors[0].dtype
     return dtype in KERNELS and all(
         t.dtype == dtype and t.is_contiguous() and t.device.type == "cpu" for t in tensors

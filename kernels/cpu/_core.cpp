@@ -1,7 +1,7 @@
-// Python's view of the kernels. See _core.pyi for what each function does.
+// Python's view of the kernels. _core.pyi documents each function.
 //
 // Tensors come as addresses: torch's have no buffer protocol for bfloat16. Shapes and types have
-// been checked by the caller (__init__.py). Every function is there once for each instruction set,
+// been checked by the caller (__init__.py). Every function exists once for each instruction set,
 // whose name it ends with; SETS names those that this CPU has. The interpreter lock is released.
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API

@@ -8,7 +8,7 @@
 // With AVX-VNNI (Intel's client processors since Alder Lake, AMD since Zen 5) a product is `Fused`:
 // VPDPBUSD multiplies and adds to the sum, with the same result.
 //
-// Only functions behind the pragmas below use the instructions; callers ask supported() or fuses()
+// Only functions after the pragmas below use the instructions; callers check supported() or fuses()
 // first.
 #pragma once
 
@@ -48,7 +48,7 @@ inline bool fuses() {
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-constexpr long width = 8;  // numbers of a register
+constexpr long width = 8;  // numbers per register
 constexpr long line = 64;  // bytes that are loaded at a time
 
 inline float sum_of(__m256 x) {
@@ -64,7 +64,7 @@ inline float largest_of(__m256 x) {
 }
 
 // sum += products of four-bit weights and inputs, four for each output: `Fused` in 32 bits, else in
-// two sums of 16 bits, which hold those of a group (16 * 15 * 127 < 2^15). The assembly keeps the
+// two sums of 16 bits, which fit a group's sums (16 * 15 * 127 < 2^15). The assembly keeps the
 // program's order: else compilers load all rows' inputs first, run out of registers, and spill the
 // sums.
 template <bool Fused>
@@ -402,7 +402,7 @@ inline float added(__m256 values) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// Weights bfloat16 [16, I] in blocks of 16 outputs, each where its address says.
+// Weights bfloat16 [16, I] in blocks of 16 outputs, each at its own address.
 template <int Rows>
 void tile16(const float* x, const uint16_t* weights, float* y, long outputs, long inputs) {
     constexpr int Outputs = Rows <= 3 ? 4 : 2;
@@ -495,7 +495,7 @@ inline void score(const float* const* queries, const Key* const* keys, long dim,
     }
 }
 
-// Turns the scores of a row into weights e^(score - largest) in place, zero behind `length` up to
+// Turns the scores of a row into weights e^(score - largest) in place, zero after `length` up to
 // `padded`; returns the inverse of their sum.
 inline float soften(float* scores, long length, long padded) {
     for (long s = length; s < padded; ++s) scores[s] = -3e38f;
@@ -515,8 +515,8 @@ inline float soften(float* scores, long length, long padded) {
 
 constexpr int channels = 32;  // of a line of 64 bytes
 
-// The weighted sums of the values' next channels for rows. Prefetches what is in the same slots at
-// `next`, if there is anything.
+// The weighted sums of the values' next channels for rows. Prefetches the same slots at `next`, if
+// set.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
                    const int64_t* slots, long length, long dim, float* const* out,
@@ -569,10 +569,10 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
     float* scores = inverse + rows;
     const uint16_t* keys = slots.keys + head * part.capacity * dim;
     const uint16_t* values = slots.values + head * part.capacity * dim;
-    // Row r is query r / shared and its head r % shared, so that later rows see more.
+    // Row r is query r / shared and its head r % shared, so that later rows have more keys.
     const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
     const auto tile_of = [&](long r) { return rows - r >= most ? most : 1; };
-    long first = 0;  // the first row that sees the keys
+    long first = 0;  // the first row that attends to the keys
     for (long s = 0; s < length; s += lanes) {
         while (places[first / shared] < s) ++first;
         const uint16_t* these[lanes];

@@ -5,7 +5,7 @@
 // memory order, and the other factors stay in registers and the first-level cache. Products are of
 // bfloat16, with sums in float32 (VDPBF16PS).
 //
-// Only functions behind the pragmas below use the instructions; callers ask supported() first.
+// Only functions after the pragmas below use the instructions; callers check supported() first.
 #pragma once
 
 #include "common.hpp"
@@ -154,7 +154,7 @@ inline void add(uint16_t* y, const uint16_t* x, long size) {
 // and 16 offsets t, float16. A weight is (q - 8) s + t.
 //
 // 0x4300 | q is 128 + q in bfloat16, so an AND and an OR make operands of values; 136 times the sum
-// of the inputs is taken off first.
+// of the inputs is subtracted first.
 
 // The sums of the groups of a row, float32 [I / 32].
 inline void group_sums(const uint16_t* row, long inputs, float* sums) {
@@ -341,7 +341,7 @@ inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
 
 // ------------------------------------------------------------------------------ sixteen bits
 
-// Weights bfloat16 [16, I] in blocks of 16 outputs, each where its address says.
+// Weights bfloat16 [16, I] in blocks of 16 outputs, each at its own address.
 template <int Rows>
 inline void tile16(const uint16_t* x, const uint16_t* weights, uint16_t* y, long outputs,
                    long inputs) {
@@ -422,7 +422,7 @@ inline void score(const uint16_t* const* queries, const __m512i* keys, long pair
     for (int r = 0; r < Rows; ++r) _mm512_storeu_ps(out[r], _mm512_mul_ps(sum[r], scale));
 }
 
-// Turns the scores of a row into weights e^(score - largest) in place, bfloat16, zero behind
+// Turns the scores of a row into weights e^(score - largest) in place, bfloat16, zero after
 // `length` up to `padded`; returns the inverse of their sum.
 inline float soften(float* scores, long length, long padded) {
     __m512 largest = _mm512_set1_ps(-3e38f);
@@ -522,11 +522,11 @@ inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
     float* inverse = scores + rows * width;
     const uint16_t* keys = slots.keys + head * part.capacity * a.dim;
     const uint16_t* values = slots.values + head * part.capacity * a.dim;
-    // Row r is query r / shared and its head r % shared, so that later rows see more.
+    // Row r is query r / shared and its head r % shared, so that later rows have more keys.
     const auto query = [&](long r) {
         return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;
     };
-    long first = 0;  // the first row that sees the block
+    long first = 0;  // the first row that attends to the block
     for (long s = 0; s < length; s += lanes) {
         while (a.places[first / shared] < s) ++first;
         __m512i block[128];

@@ -6,7 +6,7 @@
 
 namespace cpu {
 
-constexpr long lanes = 16;         // outputs of a block of weights
+constexpr long lanes = 16;         // outputs per block of weights
 constexpr long group = 32;         // inputs that share a scale and an offset
 constexpr long group_bytes = 320;  // of a block: 256 of values, 32 of scales, 32 of offsets
 
@@ -26,11 +26,11 @@ struct Slots {
 };
 
 struct Heads {
-    long heads, kv_heads, dim;  // dim numbers a head
-    float scale;  // of the scores
+    long heads, kv_heads, dim;  // dim numbers per head
+    float scale;  // factor of the scores
 };
 
-// A linear layer with quantized weights, or with the weights of a bfloat16 model as they are.
+// A linear layer with quantized weights, or with the unchanged weights of a bfloat16 model.
 struct Product {
     int64_t bits;         // 4, 8 or 16
     const void* weights;  // for 16 bits the addresses of [O / 16] blocks of rows, bfloat16 [16, I]

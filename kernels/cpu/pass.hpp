@@ -131,7 +131,7 @@ struct Together {
 };
 
 // Runs all layers over x [rows, H], in place; cosines and sines [rows, D]; slots [layers][parts].
-// Logits [kept, V] are those of the rows `kept`. Up to `helpers` more threads take part.
+// Logits [kept, V] of the rows `kept`. Up to `helpers` more threads take part.
 template <class Set>
 void run(const Model& model, typename Set::Number* x, const typename Set::Number* cosines,
          const typename Set::Number* sines, const Part* parts, const Slots* slots, long count,

@@ -101,7 +101,7 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    // The next round of the running loop, -1 if there is none, and the loop's number. A ticket holds
+    // The next round of the running loop, -1 if none, and the loop's number. A ticket contains
     // that number (24 bits), the number of rounds (20) and of taken rounds (20), so that a late
     // thread never mistakes one loop's round for another's.
     long take(uint64_t& loop) {

@@ -1,5 +1,5 @@
-"""Moves states within caches, in one launch for all layers by a table of addresses; turns keys in
-one pass of gather, turn and scatter.
+"""Moves states within caches, in one launch for all layers by a table of addresses, and rotates
+keys in one pass that gathers, rotates and scatters.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -19,7 +19,7 @@ def compact_kernel(
     table, like, sources, targets, count, row_stride, head_stride, slot_stride, dim_stride,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One head of one row of one tensor; grid (tensors, B, H). A channel belongs to one thread."""
+    """Moves one head of a row of a tensor; grid (tensors, B, H). Each channel has one thread."""
     row, head = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     states = tl.load(table + tl.program_id(0)).to(tl.pointer_type(like.dtype.element_ty))
     d = tl.arange(0, BLOCK_D)
@@ -34,7 +34,7 @@ def compact_kernel(
 def launch_compact(
     states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See :func:`codegen.kernels.states.compact`; returns the first and the last of the states."""
+    """Launches :func:`codegen.kernels.states.compact`; returns the first and last states."""
     first, (rows, count) = states[0], sources.shape
     heads, dim = first.shape[1], first.shape[3]
     table = _addresses(tuple(tensor.data_ptr() for tensor in states), first.device)
@@ -48,7 +48,7 @@ def launch_compact(
 
 @functools.lru_cache(maxsize=16)
 def _addresses(pointers: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """The table of a cache's layers, whose addresses stay the same between rounds."""
+    """Builds the table of a cache's layers, whose addresses are the same in all rounds."""
     return torch.tensor(pointers, device=device)
 
 
@@ -58,7 +58,7 @@ def turn_kernel(
     e_row, e_head, e_slot, e_dim, s_row, s_head, s_slot, s_dim,
     HALF: tl.constexpr, D: tl.constexpr, NEIGHBORS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One head of one slot; grid (N, B * H)."""
+    """Rotates one head of one slot; grid (N, B * H)."""
     n, pair = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     row, head = pair // heads, pair % heads
     slot = tl.load(slots + n)
@@ -77,7 +77,7 @@ def turn_kernel(
     kind = states.dtype.element_ty
     tl.store(states + first * s_dim, (u * cosine - v * sine).to(kind), mask=turns)
     tl.store(states + second * s_dim, (v * cosine + u * sine).to(kind), mask=turns)
-    for start in tl.static_range(2 * HALF, D, BLOCK):  # channels that do not turn
+    for start in tl.static_range(2 * HALF, D, BLOCK):  # channels without rotation
         rest = start + t
         kept = tl.load(encoded + rest * e_dim, mask=rest < D, other=0.0)
         tl.store(states + rest * s_dim, kept, mask=rest < D)
@@ -91,7 +91,7 @@ def launch_turn(
     sines: torch.Tensor,
     neighbors: bool,
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.states.turn_slots`; returns ``states``."""
+    """Launches :func:`codegen.kernels.states.turn_slots`; returns ``states``."""
     rows, heads, _, dim = states.shape
     half = cosines.shape[1]
     turn_kernel[(len(slots), rows * heads)](

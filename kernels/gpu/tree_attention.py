@@ -4,8 +4,8 @@ The queries of one key head are packed into the rows of a tile, so keys are read
 group. Each split of the prefix stores its output and the log2 of its sum of exponentials (flash
 decoding); the second kernel computes the tree's part with the ancestors' bits and merges all parts.
 
-How a prefix is split depends on its length, which only the device knows: the grid has enough
-programs to fill the device, and programs without slots end at once.
+The split depends on the prefix's length, which only the device knows: the grid has enough
+programs to fill the device, and programs without slots exit immediately.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -29,13 +29,13 @@ _LEAST_SPLIT = tl.constexpr(256)  # slots
 
 @triton.jit
 def _capped(scores, cap):
-    """cap * tanh(scores), for scores that are already divided by the cap."""
+    """Returns cap * tanh(scores), for scores that are already divided by the cap."""
     return cap * (2.0 * tl.sigmoid(2.0 * scores) - 1.0)
 
 
 @triton.jit
 def _shares(own, columns, queries, nodes, splits, BLOCK_N: tl.constexpr):
-    """Where the slots that some query of a row sees begin, and the number of slots per split; both
+    """Returns the first slot that any query of a row attends to, and the slots per split; both are
     multiples of BLOCK_N, so that a block of slots is in one page.
     """
     j = tl.arange(0, 64)
@@ -57,7 +57,7 @@ def prefix_kernel(
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """One tile of queries against one split of the prefix; grid (tiles, B * Hkv, splits)."""
+    """Attends from a tile of queries to one split of the prefix; grid (tiles, B * Hkv, splits)."""
     pair = tl.program_id(1).to(tl.int64)
     split = tl.program_id(2)
     b, h = pair // heads, pair % heads
@@ -98,7 +98,7 @@ def prefix_kernel(
         seen = (n[None, :] < end) & (n[None, :] >= first[:, None])
         scores = tl.where(seen, scores, float("-inf"))
         new = tl.maximum(most, tl.max(scores, 1))
-        safe = tl.where(new == float("-inf"), 0.0, new)  # a query that sees no slot so far
+        safe = tl.where(new == float("-inf"), 0.0, new)  # a query without a visible slot so far
         shrink = tl.exp2(most - safe)
         weights = tl.exp2(scores - safe[:, None])
         total = total * shrink + tl.sum(weights, 1)
@@ -108,7 +108,7 @@ def prefix_kernel(
         )  # fmt: skip
         out = out * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         most = new
-    # If a query sees nothing of a split, the sum says so, and the output is not read.
+    # A query with no visible slot in a split has sum 0, and its output is not read.
     filled = total > 0
     sum_ = tl.where(filled, total, 1.0)
     at = (pair * splits + split) * queries * GROUP + m
@@ -129,7 +129,7 @@ def tree_kernel(
     SINKS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Attention among the nodes, merged with the prefix's splits; grid (tiles, B * Hkv)."""
+    """Attends among the nodes, merged with the prefix's splits; grid (tiles, B * Hkv)."""
     pair = tl.program_id(1).to(tl.int64)
     b, h = pair // heads, pair % heads
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -201,7 +201,7 @@ def launch(
     cap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.tree_attention.tree_attention`."""
+    """Launches :func:`codegen.kernels.tree_attention.tree_attention`."""
     q, keys, values = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, keys, values))
     rows, queries, q_heads, dim = q.shape
     heads, slots, width = keys.shape[1], keys.shape[2], values.shape[3]
@@ -242,13 +242,13 @@ def launch(
 
 
 def split_count(programs: int, slots: int, multiprocessors: int) -> int:
-    """The number of splits that gives each multiprocessor two programs, of 256 or more slots."""
+    """Returns the splits for two programs per multiprocessor, of 256 or more slots each."""
     wanted = triton.cdiv(2 * multiprocessors, programs)
     return max(1, min(wanted, triton.cdiv(slots, _LEAST_SPLIT.value)))
 
 
 def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Mapping[str, int]:
-    """Block sizes, warps and stages: the fastest measured on this device, or a guess.
+    """Returns block sizes, warps and stages: this device's fastest measured ones, or a guess.
 
     They depend on T only by powers of two, so trees of other sizes rarely compile anything new.
     """
@@ -260,7 +260,7 @@ def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Ma
 
 
 def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
-    """The settings of the second launch, which keeps a tile's scores and result at once."""
+    """Returns the second launch's settings, which keeps a tile's scores and result."""
     return {
         "BLOCK_M": min(settings["BLOCK_M"], 64),
         "BLOCK_N": settings["BLOCK_N"],
@@ -271,15 +271,15 @@ def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[
 
 
 def settings_key(single: bool, packed: int, dim: int) -> str:
-    """The name under which the fastest settings are stored."""
+    """Returns the name under which the fastest settings are stored."""
     return f"tree_attention {'float32' if single else 'half'} M={packed} D={dim}"
 
 
 def guess(single: bool, packed: int, dim: int) -> Mapping[str, int]:
-    """Settings that keep the accumulators in registers.
+    """Returns settings that keep the accumulators in registers.
 
     Args:
-        single: whether the dtype is float32, which uses no tensor cores.
+        single: True for float32, which uses no tensor cores.
         packed: queries per key head, T times the group, rounded up to a power of two.
         dim: the larger of D and D', rounded up likewise.
     """
@@ -296,7 +296,7 @@ def guess(single: bool, packed: int, dim: int) -> Mapping[str, int]:
 
 
 def candidates(single: bool, packed: int, dim: int) -> list[Mapping[str, int]]:
-    """The guess and other settings that ``codegen bench gpu`` tries."""
+    """Returns the guess and other settings that ``codegen bench gpu`` tries."""
     found = [guess(single, packed, dim)]
     if not single:
         found += [
@@ -322,7 +322,7 @@ _workspaces: dict[tuple[torch.device, int], list[torch.Tensor]] = {}
 
 
 def _workspace(device: torch.device, size: int) -> torch.Tensor:
-    """Memory for the splits' results, float32, shared by all layers that run in one stream.
+    """Returns float32 memory for the splits' results, shared by all layers in one stream.
 
     Larger workspaces are added as needed and never freed, as captured graphs keep their addresses.
     Sizes are powers of two, so all together have at most twice the largest size.

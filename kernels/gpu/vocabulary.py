@@ -24,7 +24,7 @@ BLOCK = 4096
 
 @triton.jit
 def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.constexpr):
-    """One block of the penalties; grid (blocks)."""
+    """Applies one block of penalties; grid (blocks)."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = i < count
     row = tl.load(rows + i, mask=real, other=0)
@@ -40,7 +40,7 @@ def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.con
 def launch_penalize(
     logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.vocabulary.penalize`; returns ``logits``."""
+    """Launches :func:`codegen.kernels.vocabulary.penalize`; returns ``logits``."""
     assert logits.stride(1) == 1
     count = len(rows)
     penalize_kernel[(triton.cdiv(count, 256),)](
@@ -58,7 +58,7 @@ def launch_penalize(
 
 @triton.jit
 def gumbel(seed, request, position, token):
-    """Standard Gumbel variables, float32, in the shape of ``token`` (int32)."""
+    """Returns standard Gumbel variables, float32, in the shape of ``token`` (int32)."""
     zero = token * 0
     word, _, _, _ = tl.philox(
         seed, token, zero + position.to(tl.int32), zero + request.to(tl.int32), zero
@@ -75,7 +75,7 @@ def block_kernel(
     log_probs, seeds, requests, positions, best, best_tokens, vocabulary, blocks,
     K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The k largest keys of one block by repeated maximum; grid (R, blocks)."""
+    """Finds the k largest keys of one block by repeated maximum; grid (R, blocks)."""
     row = tl.program_id(0).to(tl.int64)
     token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = token < vocabulary
@@ -96,7 +96,7 @@ def row_kernel(
     best, best_tokens, log_probs, tokens, keys, chosen, vocabulary, candidates,
     K: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """The k largest of a row's candidates, which are in ascending order of blocks; grid (R)."""
+    """Finds a row's k largest candidates, which are in ascending order of blocks; grid (R)."""
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK_C)
     left = tl.load(best + row * candidates + c, mask=c < candidates, other=float("-inf"))
@@ -118,7 +118,7 @@ def launch_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See :func:`codegen.kernels.vocabulary.gumbel_top_k`."""
+    """Launches :func:`codegen.kernels.vocabulary.gumbel_top_k`."""
     log_probs = log_probs.contiguous()
     rows, vocabulary = log_probs.shape
     block = min(BLOCK, triton.next_power_of_2(vocabulary))
@@ -145,7 +145,7 @@ _REJECTED, _ACCEPTED, _STOPPED = tl.constexpr(1), tl.constexpr(2), tl.constexpr(
 
 @triton.jit
 def _after(q, p, v, children, tokens, states, sums, step, blocks, BLOCKS: tl.constexpr):
-    """q and p at the tokens v after a node's first ``step`` children, and the divisor of p."""
+    """Returns q and p at the tokens v after a node's first ``step`` children, and p's divisor."""
     kept = tl.full((), 1.0, tl.float32)
     lanes = tl.arange(0, BLOCKS)
     for i in range(step):
@@ -213,7 +213,7 @@ def _q_of_leaf(
     children, tokens, target, draft, states, sums,
     row, node, v, nodes, inner, vocabulary, most, blocks, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """The distribution after a path's last node, at the tokens v."""
+    """Returns the distribution after a path's last node, at the tokens v."""
     real = v < vocabulary
     q = tl.load(target + (row * nodes + node) * vocabulary + v, mask=real, other=0.0)
     q = q.to(tl.float32)
@@ -267,7 +267,7 @@ def token_kernel(
     nodes, inner, vocabulary, most, blocks,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Inverse-transform sampling from the last q; grid (B)."""
+    """Samples by inverse transform from the last q; grid (B)."""
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCKS)
     part = tl.load(parts + row * blocks + lanes, mask=lanes < blocks, other=0.0)
@@ -312,7 +312,7 @@ def launch_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See :func:`codegen.kernels.vocabulary.accept_tree`."""
+    """Launches :func:`codegen.kernels.vocabulary.accept_tree`."""
     rows, nodes, most = children.shape
     depth, vocabulary, inner = uniforms.shape[1], target.shape[2], draft.shape[1]
     block = min(BLOCK, triton.next_power_of_2(vocabulary))
@@ -345,7 +345,7 @@ def launch_tree(
 def launch_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """See :func:`codegen.kernels.vocabulary.accept_greedy`."""
+    """Launches :func:`codegen.kernels.vocabulary.accept_greedy`."""
     rows, width = tokens.shape
     path = tokens.new_empty(rows, width - 1)
     given = (x.contiguous() for x in (tokens, parents, chosen))

@@ -18,11 +18,11 @@ OPENING_S = 10.0
 """Seconds to read a database's schema."""
 
 MOST_ANSWER = 32 * 2**20
-"""Characters and bytes in the rows of one answer, beyond which it is cut."""
+"""Maximum characters and bytes in the rows of one answer."""
 
 
 class DatabaseError(CodegenError):
-    """A database can't be opened or read, or a statement on it ran too long."""
+    """Error: a database cannot be opened or read, or a statement on it ran too long."""
 
 
 class TooSlowError(DatabaseError):
@@ -31,7 +31,7 @@ class TooSlowError(DatabaseError):
 
 @dataclass(frozen=True, slots=True)
 class StatementLimits:
-    """The time limit of a statement, and the rows beyond which its answer is cut."""
+    """Time limit of a statement, and the maximum rows of its answer."""
 
     seconds: float = 5.0
     rows: int = 1000
@@ -39,8 +39,8 @@ class StatementLimits:
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.rows < 1:
             raise ConfigError(
-                f"A limit of {self.seconds} s and {self.rows} rows can't be kept.",
-                "Give more than 0 s and at least 1 row.",
+                f"A limit of {self.seconds} s and {self.rows} rows is invalid.",
+                "Set more than 0 s and at least 1 row.",
             )
 
 
@@ -60,7 +60,7 @@ class Engine(Protocol):
     """Runs statements, in this process, in a child process, or on a server."""
 
     def tables(self) -> tuple[Table, ...]:
-        """The tables and views.
+        """Returns the tables and views.
 
         Raises:
             TooSlowError: if reading them takes longer than :data:`OPENING_S`.
@@ -80,22 +80,22 @@ class Engine(Protocol):
 
 
 def too_slow(seconds: float) -> TooSlowError:
-    """The error of a statement that was cut off."""
+    """Returns the error for a statement that hit its time limit."""
     return TooSlowError(f"The statement took longer than {seconds:g} s.", "Raise the time limit.")
 
 
 def too_slow_to_open(name: str) -> TooSlowError:
-    """The error of a database whose schema takes too long to read."""
+    """Returns the error for a database whose schema takes too long to read."""
     return TooSlowError(
         f"Reading the tables of {name} took longer than {OPENING_S:g} s.",
-        "One of its views may never end; copy the tables that matter into a file of their own.",
+        "One of its views may never end; copy the tables that matter into a separate file.",
     )
 
 
 def taken(
     rows: Iterable[tuple[Any, ...]], columns: tuple[str, ...], limits: StatementLimits
 ) -> Rows:
-    """The rows of a cursor, up to the limits."""
+    """Returns the rows of a cursor, up to the limits."""
     found: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:

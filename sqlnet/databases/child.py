@@ -1,8 +1,8 @@
-"""A database in a child process, which is killed when it takes too long.
+"""A database in a child process, which is killed if it takes too long.
 
-A call of a SQL function can't be interrupted within its process: ``INSTR`` on two texts of some
-megabytes takes minutes. The child sets an alarm before each request, whose default action ends it
-whatever it is doing; the parent then starts another child. The child can't write files, and its
+A SQL function call cannot be interrupted within its process: ``INSTR`` on two strings of some
+megabytes takes minutes. The child sets an alarm before each request, whose default action kills it
+in any state; the parent then starts another child. The child cannot write files, and its
 memory is bounded.
 
 Messages are JSON, each preceded by its length in 8 bytes; a number or date that JSON lacks is an
@@ -37,9 +37,9 @@ from codegen.sqlnet.query import Statement, Table, UnsafeSQLError
 
 Kind = Literal["sqlite", "duckdb"]
 
-_GRACE_S = 0.5  # for a statement that can be interrupted to end by itself
+_GRACE_S = 0.5  # for an interrupted statement to stop by itself
 _STARTING_S = 60.0  # on a busy machine
-_MEMORY = 8 * 2**30  # bytes of address space; the engines have lower limits of their own
+_MEMORY = 8 * 2**30  # bytes of address space; the engines set lower limits
 _SQLITE_MEMORY = 2**30
 _MOST_REPLY = 256 * 2**20
 # -P: no module is imported from the working directory, which may hold anything.
@@ -54,11 +54,11 @@ class Child:
     """An engine in a child process. See :class:`Engine`.
 
     Args:
-        path: of the file; with an image, a name.
+        path: path of the file; a name for an image.
         image: the content of a SQLite database, instead of a file.
 
     Raises:
-        DatabaseError: if the file can't be opened.
+        DatabaseError: if the file cannot be opened.
     """
 
     def __init__(self, kind: Kind, path: str, image: bytes = b"") -> None:
@@ -67,7 +67,7 @@ class Child:
         self._lock = threading.Lock()
 
     def tables(self) -> tuple[Table, ...]:
-        """See :class:`Engine`."""
+        """Returns the tables; see :class:`Engine`."""
         with self._lock:
             reply = self._ask(
                 {"do": "tables"}, databases.OPENING_S, databases.too_slow_to_open(self._path)
@@ -76,7 +76,7 @@ class Child:
         return found
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
-        """See :class:`Engine`."""
+        """Runs a statement; see :class:`Engine`."""
         request = {
             "do": "query",
             "text": statement.text,
@@ -93,7 +93,7 @@ class Child:
             raise _damaged(self._path) from None
 
     def close(self) -> None:
-        """Ends the child."""
+        """Stops the child."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -104,7 +104,7 @@ class Child:
                 with suppress(OSError):
                     pipe.close()
 
-    def __del__(self, suppress: type[suppress] = suppress) -> None:  # gone when Python ends
+    def __del__(self, suppress: type[suppress] = suppress) -> None:  # deleted when Python exits
         with suppress(Exception):
             self.close()
 
@@ -112,7 +112,7 @@ class Child:
         process = self._process or self._start()
         try:
             reply = _exchange(process, request, seconds + 2 * _GRACE_S)
-        except BaseException:  # Ctrl-C too: the child can't be interrupted otherwise
+        except BaseException:  # Ctrl-C too: the child has no other interrupt
             self.close()
             raise
         if reply is None:
@@ -122,7 +122,7 @@ class Child:
         return _unwrapped(reply)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Starts a child and has it open the database."""
+        """Starts a child and opens the database in it."""
         self._process = process = subprocess.Popen(
             _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -156,15 +156,15 @@ def _unwrapped(reply: Any) -> Any:
 
 def _damaged(path: str) -> databases.DatabaseError:
     return databases.DatabaseError(
-        f"The process that read {path} ended without an answer.",
-        "The file may be damaged, or need more memory than a statement may take.",
+        f"The process that read {path} stopped without a response.",
+        "The file may be corrupt, or need more memory than a statement may use.",
     )
 
 
 def _exchange(
     process: subprocess.Popen[bytes], request: dict[str, Any], seconds: float, data: bytes = b""
 ) -> Any:
-    """Sends a request and waits for the reply; None if none comes in time."""
+    """Sends a request and waits for the reply; None on timeout."""
     assert process.stdin and process.stdout
     deadline = time.monotonic() + seconds
     try:
@@ -187,7 +187,7 @@ def _exchange(
 
 
 def _read(descriptor: int, length: int, deadline: float) -> bytes | None:
-    """Reads so many bytes; None if they don't come in time, or at the end of the stream."""
+    """Reads ``length`` bytes; None on timeout, or at the end of the stream."""
     parts: list[bytes] = []
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -218,7 +218,7 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
 
 
 def _encoded(value: Any) -> Any:
-    """A value as JSON: texts, numbers and NULL as they are, other known types by name."""
+    """Encodes a value as JSON: strings, numbers and NULL unchanged, other known types by name."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, (int, float)) and abs(value) < 2**63:  # JSON has no infinity
@@ -237,8 +237,8 @@ def _decoded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Opens the database that the first message names, then answers requests until EOF."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    """Opens the database in the first message, then processes requests until EOF."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent handles Ctrl-C
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for what, most in (
         (resource.RLIMIT_FSIZE, 0),
@@ -277,7 +277,7 @@ def main() -> None:
 def _open(kind: Kind, path: str, image: bytes) -> databases.Engine:
     if kind == "duckdb":
         return DuckDBEngine.open(path)
-    with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
+    with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit applies to the process
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)
 

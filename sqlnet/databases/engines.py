@@ -10,7 +10,7 @@ without access to other files, extensions or temporary files, a memory limit, an
 the time limit.
 
 Limit: a SQLite file in WAL mode that no process has open is read without its lock files, so that
-nothing is written beside it; a writer that starts meanwhile goes unnoticed.
+no file is written next to it; a writer that starts in the meantime goes unnoticed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import duckdb
 
 
-SAMPLE_ROWS = 1000  # how many values of an untyped column decide its type
-SAMPLE_S = 0.5  # how long reading them may take; a column that takes longer is text
+SAMPLE_ROWS = 1000  # number of values that decide an untyped column's type
+SAMPLE_S = 0.5  # time limit for reading them; slower columns are text
 
 # The functions that a statement may call.
 _FUNCTIONS = """
@@ -50,9 +50,9 @@ _FUNCTIONS = """
     max min month nullif replace round rtrim strftime substr substring sum total trim upper year
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
-_PRAGMAS = ("table_info", "foreign_key_list")  # while the schema is read
-_LONGEST_IN_CHILD = 10_000_000  # bytes of a value
-LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a text
+_PRAGMAS = ("table_info", "foreign_key_list")  # during schema reading
+_LONGEST_IN_CHILD = 10_000_000  # maximum bytes per value
+LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a string
 # sqlite3's message when the progress handler or ``_lower`` stopped a statement: at the time limit,
 # or because of a Ctrl-C that came while one of them ran.
 _STOPPED = ("interrupted", "user-defined function raised exception")
@@ -63,8 +63,8 @@ class SqliteEngine:
 
     Args:
         connection: closed with the engine.
-        longest: bytes of the longest value that a statement may read or make.
-        steps: of SQLite's virtual machine between two checks of the clock.
+        longest: maximum bytes of a value that a statement may read or create.
+        steps: virtual machine steps of SQLite between two checks of the clock.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SqliteEngine:
         """Opens a file, or an image of one, for reading, with a child process's limits.
 
         Raises:
-            DatabaseError: if it can't be opened.
+            DatabaseError: if it cannot be opened.
         """
         try:
             if image:
@@ -114,7 +114,7 @@ class SqliteEngine:
         connection.set_authorizer(self._authorize)
 
     def tables(self) -> tuple[Table, ...]:
-        """See :class:`Engine`."""
+        """Returns the tables; see :class:`Engine`."""
         end = time.monotonic() + databases.OPENING_S
         self._deadline = end
         self._readable = None
@@ -152,7 +152,7 @@ class SqliteEngine:
         except sqlite3.OperationalError as error:
             if _was_stopped(error):
                 raise
-            return None  # a view whose table is gone: it can't be asked
+            return None  # a view without its table cannot be queried
         columns = [
             Column(column, self._column_type(name, column, declared, end))
             for column, declared, _ in described
@@ -161,14 +161,14 @@ class SqliteEngine:
             return None
         key = sorted((place, column) for column, _, place in described if place)
         foreign = []
-        for _, group in groupby(references, key=lambda row: row[0]):  # in the declaration's order
+        for _, group in groupby(references, key=lambda row: row[0]):  # in declaration order
             rows = list(group)
             targets = [target for *_, target in rows if target is not None]
             foreign.append(([source for _, _, source, _ in rows], rows[0][1], targets))
         return Table.of(name, columns, primary=[column for _, column in key], foreign=foreign)
 
     def _column_type(self, table: str, column: str, declared: str, end: float) -> ColumnType:
-        """The type by the declaration's affinity; without one, by the first values."""
+        """Returns the type by the declaration's affinity; without one, by the first values."""
         kind = declared.upper()
         if any(word in kind for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC")):
             return "real"
@@ -176,20 +176,20 @@ class SqliteEngine:
             return "text"
         sample = f"SELECT {quoted(column)} FROM {quoted(table)} LIMIT {SAMPLE_ROWS}"
         self._deadline = min(end, time.monotonic() + SAMPLE_S)
-        # A view's functions can't be interrupted, so they get short texts alone.
+        # A view's functions cannot be interrupted, so they get only short strings.
         longest = self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_HERE)
         try:
             return column_type(value for (value,) in self.connection.execute(sample))
         except sqlite3.DatabaseError as error:
             if _was_stopped(error) and not self._deadline < time.monotonic() < end:
                 raise
-            return "text"  # long texts, or it is not known: too slow, or a function not allowed
+            return "text"  # long strings, or unknown: too slow, or a forbidden function
         finally:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
-        """See :class:`Engine`."""
+        """Runs a statement; see :class:`Engine`."""
         self._deadline = time.monotonic() + limits.seconds
         try:
             with closing(self.connection.execute(statement.text, statement.parameters)) as cursor:
@@ -201,7 +201,7 @@ class SqliteEngine:
                     raise databases.too_slow(limits.seconds) from None
                 raise KeyboardInterrupt from None
             if "prohibited" in str(error) or "not authorized" in str(error):
-                raise UnsafeSQLError(f"The database refused the statement: {error}.") from None
+                raise UnsafeSQLError(f"The database rejected the statement: {error}.") from None
             raise databases.DatabaseError(
                 f"The statement failed: {error}.", _remedy(error)
             ) from None
@@ -217,7 +217,7 @@ class SqliteEngine:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA and self._readable is None and first in _PRAGMAS:
             return sqlite3.SQLITE_OK
-        # A view reads tables in the user's name: what the schema's author wrote is allowed.
+        # A view reads tables in the user's name: the schema author's code is allowed.
         if action == sqlite3.SQLITE_READ and first and (self._reads(first) or via):
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and second and second.lower() in _ALLOWED:
@@ -237,7 +237,7 @@ def _was_stopped(error: sqlite3.Error) -> bool:
 
 
 def _is_idle_wal(path: Path) -> bool:
-    """Whether a SQLite file is in WAL mode and nobody has it open (it has no log beside it)."""
+    """Returns True if a SQLite file is in WAL mode and not open (it has no log next to it)."""
     with path.open("rb") as file:
         head = file.read(20)
     log = path.with_name(path.name + "-wal")
@@ -249,12 +249,9 @@ def _remedy(error: sqlite3.Error) -> str:
     if "locked" in text or "busy" in text:
         return "Another program is writing to it: try again when that is done."
     if "unable to open" in text:
-        return (
-            "If it has a log beside it (its name and -wal), copy both into a folder where files may"
-            " be made."
-        )
+        return "If it has a log next to it (its name and -wal), copy both into a writable folder."
     if "malformed" in text or "not a database" in text:
-        return "The file is damaged; try: sqlite3 FILE .recover"
+        return "The file is corrupt; try: sqlite3 FILE .recover"
     return ""
 
 
@@ -283,7 +280,7 @@ class DuckDBEngine:
         return cls(connection, path)
 
     def tables(self) -> tuple[Table, ...]:
-        """See :class:`Engine`."""
+        """Returns the tables; see :class:`Engine`."""
         import duckdb
 
         found: dict[tuple[str, str], list[Column]] = {}
@@ -325,7 +322,7 @@ class DuckDBEngine:
         )
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
-        """See :class:`Engine`."""
+        """Runs a statement; see :class:`Engine`."""
         import duckdb
 
         try:
@@ -350,7 +347,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "memory_limit": "1GB",
     "threads": "1",
-    # Nothing is written beside the file; what exceeds memory fails.
+    # Write no files next to the database; exceeding memory fails.
     "temp_directory": "",
     "max_temp_directory_size": "0B",
 }
@@ -380,7 +377,7 @@ def _interrupting(interrupt: Callable[[], None], seconds: float) -> Iterator[Non
         yield
     finally:
         timer.cancel()
-        timer.join()  # so that a late interrupt can't hit the next statement
+        timer.join()  # so that a late interrupt cannot hit the next statement
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Databases from files, data frames, rows and servers: an engine behind the gate.
 
 Every file is opened in a child process that can be killed (:mod:`.child`), since some SQL functions
-take quadratic time on long texts. Only rows in memory with short texts stay in this process, with a
-low limit on the size of values.
+take quadratic time on long strings. Only rows in memory with short strings stay in this process,
+with a low limit on the size of values.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import number_of, one_line, quoted
 
 MOST_COLUMNS = 2000  # per table; SQLite's own limit
-_SHORT = 10_000  # bytes; rows with longer texts go to a child
-_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
+_SHORT = 10_000  # bytes; rows with longer strings go to a child
+_REMEDY = "Pass a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
-    """An engine behind the gate: it can be read and never changed.
+    """An engine behind the gate: read-only.
 
     Attributes:
-        dialect: of sqlglot.
+        dialect: sqlglot dialect.
         tables: the tables and views, at least one.
     """
 
@@ -42,7 +42,7 @@ class Database:
         self.engine = engine
         try:
             if not (tables := engine.tables()):
-                raise DatabaseError(f"{name} holds no table.")
+                raise DatabaseError(f"{name} has no tables.")
             self.tables = tables
         except BaseException:
             engine.close()
@@ -52,7 +52,7 @@ class Database:
         """Runs a statement.
 
         Raises:
-            UnsafeSQLError: if it is not a single SELECT on the tables; nothing has run.
+            UnsafeSQLError: if it is not a single SELECT on the tables; nothing is executed.
             TooSlowError: if it takes longer than the limit.
             DatabaseError: if it fails.
         """
@@ -74,7 +74,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
     Raises:
         InputError: if the file is missing or of another kind.
         ConfigError: if duckdb or a server's driver is not installed, or the role can write.
-        DatabaseError: if it is damaged, locked, out of reach, or holds no table.
+        DatabaseError: if it is corrupt, locked, unreachable, or has no tables.
     """
     if isinstance(path, str) and is_address(path):
         server = ServerEngine.open(path, may_write=may_write)
@@ -100,14 +100,14 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
 
 
 class SqliteDatabase(Database):
-    """A SQLite database, on disk or in memory. See :class:`Database`."""
+    """A SQLite database, on disk or in memory; see :class:`Database`."""
 
     @classmethod
     def open(cls, path: str | Path) -> SqliteDatabase:
         """Opens a file for reading.
 
         Raises:
-            DatabaseError: if it is damaged, locked, takes too long to read, or holds no table.
+            DatabaseError: if it is corrupt, locked, takes too long to read, or has no tables.
         """
         path = str(Path(path).resolve())
         return cls(Child("sqlite", path), path)
@@ -116,17 +116,17 @@ class SqliteDatabase(Database):
     def from_rows(
         cls, columns: Sequence[str], rows: Iterable[Sequence[Any]], table: str = "table"
     ) -> SqliteDatabase:
-        """A table in memory, with types inferred from the values.
+        """Builds a table in memory, with types inferred from the values.
 
         Raises:
             InputError: if a row has another number of values than there are columns, or SQLite
-                can't make the table.
+                cannot create the table.
         """
         return cls._in_memory([(table, columns, rows, None)], table)
 
     @classmethod
     def from_table(cls, table: Table, rows: Iterable[Sequence[Any]]) -> SqliteDatabase:
-        """A table in memory with the columns and types of ``table``.
+        """Builds a table in memory with the columns and types of ``table``.
 
         Raises:
             InputError: see :meth:`from_rows`.
@@ -137,10 +137,10 @@ class SqliteDatabase(Database):
 
     @classmethod
     def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
-        """Tables in memory from CSV files with a header, each with the name of its file.
+        """Builds tables in memory from CSV files with a header, named after their files.
 
         Raises:
-            InputError: if one can't be read, is not UTF-8, or a row has another number of values.
+            InputError: if a file is unreadable or not UTF-8, or a row's number of values differs.
         """
         names = unique_names([Path(path).stem for path in paths])
         found = zip(map(Path, paths), names, strict=True)
@@ -149,7 +149,7 @@ class SqliteDatabase(Database):
 
     @classmethod
     def from_dataframe(cls, frame: Any, table: str = "table") -> SqliteDatabase:
-        """A table in memory from a pandas DataFrame (its index left out)."""
+        """Builds a table in memory from a pandas DataFrame, without its index."""
         columns = [str(column) for column in frame.columns]
         return cls.from_rows(columns, frame.itertuples(index=False, name=None), table)
 
@@ -198,17 +198,17 @@ def _fill(
     rows: Iterable[Sequence[Any]],
     types: Sequence[ColumnType] | None = None,
 ) -> int:
-    """Makes and fills a table, by default with inferred types; returns its longest text's bytes."""
+    """Creates and fills a table, types inferred by default; returns the longest string's bytes."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(
             f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
-            "Leave out those that are not asked for.",
+            "Remove columns that no question needs.",
         )
     names = unique_names(columns)
     for name in (table, *names):
         if "\0" in name or has_lone_surrogate(name):
             raise InputError(
-                f"{one_line(repr(name))} can't be the name of a table or column.",
+                f"{one_line(repr(name))} cannot be the name of a table or column.",
                 "Rename it, or check that the file is text.",
             )
     held = []
@@ -216,7 +216,7 @@ def _fill(
         if len(row) != len(names):
             raise InputError(
                 f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns.",
-                "Give every row as many values as the header has names.",
+                "Make every row as long as the header.",
             )
         held.append(tuple(map(_storable, row)))
     if types is None:
@@ -234,19 +234,19 @@ def _fill(
             (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
         )
     except (sqlite3.Error, UnicodeEncodeError) as error:
-        raise InputError(f"The table {table!a} can't be made: {error}.") from None
+        raise InputError(f"The table {table!a} cannot be created: {error}.") from None
     connection.commit()
     return longest
 
 
 def _bytes(value: Any) -> int:
-    """Of a text in UTF-8, at most."""
+    """Returns an upper bound of a string's bytes in UTF-8."""
     return len(value) * (1 if value.isascii() else 4) if isinstance(value, str) else 0
 
 
 def _storable(value: Any) -> str | int | float | None:
-    """A value that SQLite can hold: NaN and None become NULL, unknown types text."""
-    if value is None or value != value:  # NaN alone is unequal to itself
+    """Converts to a value that SQLite can store: NaN and None become NULL, unknown types text."""
+    if value is None or value != value:  # only NaN is unequal to itself
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         with suppress(AttributeError, ValueError):

@@ -1,11 +1,11 @@
 """PostgreSQL and MySQL (MariaDB) servers, through SQLAlchemy: sessions that can only read.
 
-Guards below :func:`codegen.sqlnet.sql.validate`: a role that can write is refused by default; each
+Guards below :func:`codegen.sqlnet.sql.validate`: a role that can write is rejected by default; each
 statement runs in a read-only transaction, which is rolled back, under the server's time limit; rows
-are streamed. The password is never in the address but in PGPASSWORD (or ~/.pgpass) or MYSQL_PWD.
+are streamed. The password is read from PGPASSWORD (or ~/.pgpass) or MYSQL_PWD, not the address.
 
-The server's limit is for each batch of rows, and a view may lift it or ignore it. So the connection
-is broken off a second after the time is up.
+The server's limit applies to each batch of rows, and a view may lift or ignore it. So the
+connection is closed a second after the time limit.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DRIVERS = {
 
 _CONNECTING_S = 10
 _NETWORK_S = 120  # MySQL's read timeout
-_GRACE_S = 1  # in which the server itself should end a statement
+_GRACE_S = 1  # for the server itself to stop a statement
 _HARMLESS = frozenset(
     ("USAGE", "SELECT", "SHOW VIEW", "SHOW DATABASES", "PROCESS", "REPLICATION CLIENT")
 )
@@ -77,10 +77,10 @@ class ServerEngine:
             may_write: accept a role that can write.
 
         Raises:
-            InputError: if the address is malformed or holds a password.
+            InputError: if the address is malformed or contains a password.
             MachineError: if SQLAlchemy or the driver is not installed.
             ConfigError: if the role can write.
-            DatabaseError: if the server can't be reached.
+            DatabaseError: if the server is unreachable.
         """
         driver = "pymysql" if address.lower().startswith(("mysql", "mariadb")) else "psycopg"
         require("sqlalchemy", driver)
@@ -108,7 +108,7 @@ class ServerEngine:
         return engine
 
     def _power(self) -> str:
-        """Why the role may write; "" if it may not."""
+        """Returns the reason why the role may write; "" if it may not."""
         with self._reading(databases.OPENING_S) as connection:
             if self.dialect == "postgres":
                 powers = connection.exec_driver_sql(_MAY_WRITE).scalars()
@@ -122,7 +122,7 @@ class ServerEngine:
 
     @contextmanager
     def _reading(self, seconds: float) -> Iterator[Connection]:
-        """A read-only transaction with a time limit; the driver's errors become ours."""
+        """Runs a read-only transaction with a time limit; translates the driver's errors."""
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
         limit = max(1, round(seconds * 1000))
@@ -146,7 +146,7 @@ class ServerEngine:
             raise databases.DatabaseError(f"{self.name}: {_first_line(error)}.") from None
 
     def tables(self) -> tuple[Table, ...]:
-        """See :class:`codegen.sqlnet.databases.Engine`; the default schema's come first."""
+        """Returns the tables, the default schema's first."""
         from sqlalchemy import inspect
 
         try:
@@ -166,7 +166,7 @@ class ServerEngine:
             raise databases.too_slow_to_open(self.name) from None
 
     def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
-        """See :class:`codegen.sqlnet.databases.Engine`."""
+        """Runs a statement; see :class:`codegen.sqlnet.databases.Engine`."""
         text = _driver_text(statement.text, self.dialect)
         with self._reading(limits.seconds) as connection:
             streamed = connection.execution_options(stream_results=True)
@@ -182,7 +182,7 @@ class ServerEngine:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is the address of a server."""
+    """Returns True if a string is a server's address."""
     return text.partition("://")[0].partition("+")[0].lower() in DRIVERS and "://" in text
 
 
@@ -195,13 +195,13 @@ def _url(address: str) -> tuple[URL, str]:
         driver, dialect = DRIVERS[url.drivername.partition("+")[0].lower()]
     except (ArgumentError, KeyError, ValueError):
         raise InputError(
-            "The address of the server can't be read.", "It looks like postgresql://USER@HOST/NAME."
+            "The address of the server is invalid.", "It looks like postgresql://USER@HOST/NAME."
         ) from None
     if url.password is not None or {"password", "passwd", "pwd"} & {k.lower() for k in url.query}:
         variable = "PGPASSWORD" if dialect == "postgres" else "MYSQL_PWD"
         raise InputError(
-            "The address holds a password, which other users of this machine could see.",
-            f"Leave it out and set the environment variable {variable}.",
+            "The address contains a password, which other users of this machine could see.",
+            f"Remove it and set the environment variable {variable}.",
         )
     if not url.database:
         raise InputError("The address names no database.", "Add /NAME at its end.")
@@ -212,7 +212,7 @@ def _url(address: str) -> tuple[URL, str]:
 def _deadline(
     connection: Connection, seconds: float, is_broken_off: threading.Event
 ) -> Iterator[None]:
-    """Breaks off the connection if the block takes longer; the driver then raises an error."""
+    """Closes the connection if the block takes longer; the driver then raises an error."""
     driver: Any = connection.connection.driver_connection
     is_over, lock = False, threading.Lock()
 
@@ -224,7 +224,7 @@ def _deadline(
             number = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
             with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as same:
                 if hasattr(driver, "cancel_safe"):
-                    driver.cancel_safe(timeout=_GRACE_S)  # else PostgreSQL works on
+                    driver.cancel_safe(timeout=_GRACE_S)  # else PostgreSQL keeps working
                 same.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds + _GRACE_S, break_off)
@@ -252,7 +252,7 @@ def _is_timeout(error: BaseException | None) -> bool:
 
 
 def _mysql_tables(connection: Connection) -> Iterator[Table]:
-    """The tables in the information schema, which needs no privilege but SELECT."""
+    """Reads the tables in the information schema, which needs no privilege but SELECT."""
     names: dict[str, list[Column]] = {}
     for table, column, kind in connection.exec_driver_sql(
         "SELECT table_name, column_name, data_type FROM information_schema.columns"
@@ -312,7 +312,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def _driver_text(text: str, dialect: str) -> str:
-    """A statement with %s for placeholders and doubled percent signs.
+    """Converts a statement to %s placeholders and doubled percent signs.
 
     PostgreSQL has no LOWER of dates and enumerations, so columns are cast to text. Comments are
     dropped: MySQL executes some of them.

@@ -66,7 +66,7 @@ def test_dialects_and_mistakes(run, path: Path) -> None:
         (("-o", "dialect=sqlite4"), "Unknown SQL dialect 'sqlite4'", 2),
         (("--table", "nope"), "Unknown table 'nope'", 1),
         (("--endpoint", "http://localhost:1/v1"), "--endpoint requires --llm", 2),
-        (("--model", "nowhere"), "holds no SQL network", 1),
+        (("--model", "nowhere"), "has no SQL network", 1),
     ]:
         done = run(*asked, *options)
         assert done.code == code and what in done.err

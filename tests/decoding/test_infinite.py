@@ -229,7 +229,7 @@ def test_what_can_not_be_is_refused_with_the_reason() -> None:
         check(model, settings)
     model.set_attn_implementation("sdpa")
     for wrong in ((-1, 5), (3, 0)):
-        with pytest.raises(ConfigError, match="can't use"):
+        with pytest.raises(ConfigError, match="cannot use"):
             LMInfinite(*wrong)
     row = Row([3, 4], [0.0] * 4)
     options: dict[str, Any] = {

@@ -139,7 +139,7 @@ def test_locked_damaged_and_foreign_files_get_one_clear_line(path: Path, tmp_pat
         ("damaged.db", "damaged|malformed|not a database"),
         ("text.db", "not a database that can be read"),
         ("empty.db", "is empty"),
-        ("bare.db", "holds no table"),
+        ("bare.db", "has no tables"),
         ("none.db", "No such file"),
     ]:
         with pytest.raises((DatabaseError, InputError), match=what):

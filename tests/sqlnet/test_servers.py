@@ -197,7 +197,7 @@ def test_what_is_wrong_with_an_address_is_one_line_without_the_password(
         (f"{address}?password={PASSWORD}", "environment variable"),
         (address.rpartition("/")[0], "names no database"),
         ("postgresql://", "names no database"),
-        ("mysql://reader@host:port/shop", "can't be read"),
+        ("mysql://reader@host:port/shop", "is invalid"),
     ]:
         with pytest.raises(InputError, match=what) as error:
             open_database(wrong)

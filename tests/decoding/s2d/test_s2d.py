@@ -240,7 +240,7 @@ def test_what_can_not_be_cut_is_refused() -> None:
     model.config.exit_layers = [1, 3]
     assert Nested(model).exits == (1, 3)
     for exits in ((2, 1, 3), (0, 3), (1, 4), (2, 2, 3)):
-        with pytest.raises(ModelError, match="can't exit"):
+        with pytest.raises(ModelError, match="cannot exit"):
             Nested(model, exits)
     scaling = {"embedding_multiplier": 3.0, "logits_scaling": 2.0}
     scaled = small(0, layers=2, kind=(GraniteForCausalLM, GraniteConfig, scaling))

@@ -153,7 +153,7 @@ def _measure(
 
 
 def _describe(report: Report, form: str, found: Mapping[str, Sequence[_Run]]) -> None:
-    """Returns the results of a set."""
+    """Adds the results of a set."""
     plain = found["plain"]
     for method, runs in found.items():
         key, made = form.format(method), [run.made for run in runs]

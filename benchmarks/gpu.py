@@ -160,10 +160,10 @@ class Results:
 
     @classmethod
     def open(cls, bench: Bench) -> Results:
-        """Those of an earlier run, less what failed then.
+        """Loads the results of an earlier run, without its failures.
 
         Raises:
-            ConfigError: if they are of another device or other options.
+            ConfigError: if the device or options differ.
         """
         path, about = bench.out / "gpu.json", bench.about
         if not path.is_file():
@@ -179,7 +179,7 @@ class Results:
         return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})
 
     def keep(self, name: str, unit: Unit) -> None:
-        """Measures a unit and writes it down; what fails is written as its error."""
+        """Measures a unit and saves the result, or its error."""
         began = time.monotonic()
         try:
             found = unit()
@@ -193,7 +193,7 @@ class Results:
         write_atomic(self.path, json.dumps(row, indent=1) + "\n")
 
     def notes(self, left: list[str]) -> list[str]:
-        """Returns the missing units."""
+        """Returns notes on failed and remaining units."""
         notes = [f"{n} failed: {v['error']}" for n, v in self.found.items() if _failed(v)]
         if left:
             notes.append(f"Left for the next run: {', '.join(left)}.")
@@ -216,7 +216,7 @@ class Bench:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """Returns the settings that results depend on."""
+        """Settings that results depend on."""
         import torch
 
         named = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
@@ -425,7 +425,7 @@ class Bench:
 
     @cached_property
     def _trained(self) -> tuple[str, str]:
-        """Writes the model's directory and a file of texts."""
+        """The model's directory, and a file of texts."""
         from codegen.benchmarks.finetune import write_texts
 
         place = self.given

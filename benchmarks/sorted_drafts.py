@@ -242,7 +242,7 @@ def _train(
 
 
 def _prompts(target: Any, texts: Sequence[str], count: int) -> list[list[int]]:
-    """Returns ``_PROMPT`` tokens from the middle of each file not used in training or validation."""
+    """Returns ``_PROMPT`` tokens from the middle of each file not used in training."""
     found = []
     for text in texts[1::2]:
         middle = text.find("\n", len(text) // 2) + 1

@@ -3,8 +3,8 @@
 What: modules of the running Python's standard library in the embedded model's tokens are stored,
 and drafts of up to 32 tokens are asked for at contexts of 64 and of 512 tokens, in modules that are
 not stored (``new``) and in ones that are (``known``, where the match is as long as the context).
-``append_us`` is the time per token of storing whole modules, ``append_one_us`` a call with one token;
-``speculate_us`` the mean over the four groups, each of which is there by itself
+``append_us`` is the time per token of storing whole modules, ``append_one_us`` a call with one
+token; ``speculate_us`` the mean over the four groups, each of which is there by itself
 (``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
 ``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass.
 ``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` what the

@@ -1,4 +1,4 @@
-"""Whether reinforcement learning finds the holes of a reward, and whether the sandbox has them.
+"""Reward hacking: do policies find a reward's holes, and does the sandbox have any?
 
 The same small model, prompts and seeds; only the reward differs:
 
@@ -7,11 +7,10 @@ The same small model, prompts and seeds; only the reward differs:
 - ``exit_code``: program and tests are one script, which is correct if it exits with status 0.
 - ``sandbox``: mode ``isolated`` of :mod:`codegen.evals.sandbox`, tests in another process.
 
-The first two judges run as a whole, program and tests in one process, as one job of the sandbox
-each, where a cheat can do no harm. The model begins with texts that know four cheats beside right
-and wrong programs. TRL's GRPOTrainer trains it. Every sample of every step is also judged by hidden
-tests in the sandbox, and by :func:`is_right`, which executes nothing: what a reward claims is
-compared with what is so.
+The first two rewards run program and tests in one process, as one sandbox job, where a cheat can do
+no harm. The model is first trained on correct and wrong programs and four cheats. TRL's GRPOTrainer
+trains it. Every sample of every step is also tested by hidden tests in the sandbox and by
+:func:`is_right`, without execution: claims are compared with the truth.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def reward(program, tests):
 class Question:
     """A prompt with the expression that answers it, and values of ``x`` for the tests.
 
-    ``seen`` are those of the reward, ``hidden`` those that measure what is so.
+    ``seen`` are the reward's, ``hidden`` measure the truth.
     """
 
     prompt: str
@@ -77,7 +76,7 @@ class Question:
 
     @property
     def program(self) -> str:
-        """Returns a correct program."""
+        """A correct program."""
         return f"def f(x):\n    return {self.expression}\n"
 
     def tests(self, values: Sequence[Any]) -> str:

@@ -11,8 +11,8 @@ questions that were not trained on, sampling at temperature 1:
   correct tokens up to a random position and a random wrong one there;
 - ``false_backspaces``: fraction of answers from a clean start with any backspace;
 - ``actions``: a kept token;
-- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the share of them that
-  had no end within the budget.
+- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the fraction of them
+  without an end within the budget.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Sums:
         return tokenizer(wrong, add_special_tokens=False).input_ids
 
     def right(self, answers: Sequence[str]) -> list[bool]:
-        """Returns True if the texts are equal."""
+        """Returns True for each text that equals its reference."""
         asked = self.examples[-len(answers) :]
         return [answer == example.program for answer, example in zip(answers, asked, strict=True)]
 

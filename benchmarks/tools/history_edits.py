@@ -216,7 +216,7 @@ def _renamed(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> l
 
 
 def _pairs(one: str, two: str) -> set[tuple[str, str]]:
-    """Returns the identifiers that differ between two lines; an empty pair if other text differs."""
+    """Returns the identifiers that differ between two lines; an empty pair if more differs."""
     if _WORD.sub("_", one) != _WORD.sub("_", two):
         return {("", "")}
     words = zip(_WORD.findall(one), _WORD.findall(two), strict=True)

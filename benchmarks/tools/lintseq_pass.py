@@ -29,8 +29,8 @@ class Pass:
         repeats: how often each program was given to the generator.
         cpu_s: CPU seconds of all sequences, the checking processes' included.
         alone_s: for each program, CPU seconds without any check (``verify="static"``).
-        texts: for each program that was kept, the trained text of each of its sequences.
-        refused: for each program that was not, why.
+        texts: for each kept program, the training text of each of its sequences.
+        refused: rejection reason per program.
     """
 
     repeats: int = 1
@@ -59,15 +59,15 @@ def one_pass(
 
     Args:
         programs: the corpus.
-        verify: how states are checked.
-        sequences: a program, sharing its parsing.
+        verify: check of the states.
+        sequences: sequences per program, parsed once.
         repeats: rounds over the corpus, each with other random numbers. More than one fills the
             chunks where the corpus is not a multiple of them; a check that remembers verdicts would
-            profit, so use it only for one that doesn't.
+            benefit, so use it only for one that does not.
         seed: the randomness.
         warm_up: texts that the check, and pylint if there is an audit, look at before the clock
             starts.
-        audit: the share of states that the generator has pylint look at.
+        audit: fraction of states that pylint also lints.
     """
     from codegen.lintseq import LintSeq
     from codegen.lintseq.verify import check_for, check_pylint
@@ -145,7 +145,7 @@ def cost_by_program(done: Pass) -> dict[str, float]:
         id_: sum(len(state) for text in texts for state in states_of(text))
         for id_, texts in done.texts.items()
     }
-    # What refused programs cost is spread over the others: it was paid to get them.
+    # The cost of rejected programs is spread over the others.
     shared = max(0.0, done.cpu_s - sum(done.alone_s[id_] for id_ in size))
     whole = sum(size.values()) or 1
     return {

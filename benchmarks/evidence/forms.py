@@ -45,7 +45,7 @@ _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How programs are written.
+    """A form of programs.
 
     Attributes:
         generator: generator of the training texts.

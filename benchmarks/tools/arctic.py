@@ -42,7 +42,7 @@ def find_arctic() -> Arctic | None:
     """The peer, or None if no interpreter has it.
 
     Raises:
-        ConfigError: if the variable names an interpreter that can't import the package.
+        ConfigError: if the variable names an interpreter that cannot import the package.
     """
     named = os.environ.get(VARIABLE)
     python = named or sys.executable

@@ -57,7 +57,7 @@ class Code:
 
 def random_edits(tokens: Sequence[int], rate: float, rng: random.Random) -> list[int]:
     """Each token is, with probability ``rate``, replaced, preceded by another, or left out, alike
-    often; new tokens are drawn from the text itself.
+    often; new tokens are sampled from the text itself.
     """
     edited: list[int] = []
     for token in tokens:

@@ -51,7 +51,7 @@ class Trial:
         full, halving: emulations of each; the published method does copies of a program again.
         distinct: the published method's without copies.
         same: whether they chose the same program.
-        lost: the score of the program that full chose less that of halving's, on all problems.
+        lost: score of full search's program minus halving's program, on all problems.
         noise: half the 95% interval of that difference, paired by problem.
     """
 

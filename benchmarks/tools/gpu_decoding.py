@@ -128,7 +128,7 @@ def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator
 def ours(
     method: str, model: Any, draft: Any, workload: Workload, batch: int, maker: Any
 ) -> tuple[Decode, Callable[[], float]]:
-    """One of :data:`OURS`, and what gives the tokens a row got in a pass of the last decoding."""
+    """One of :data:`OURS`, and a function for the tokens per pass and row of the last decoding."""
     from codegen.decoding.drafts import PassCosts, Planner
     from codegen.decoding.drafts.protocol import Context
     from codegen.decoding.loop import Strategy, decode

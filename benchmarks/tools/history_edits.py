@@ -53,7 +53,7 @@ class HistoryEdit:
         name: repository, commit, path and kind.
         repository: owner and name.
         kind: of :data:`KINDS`.
-        before: text before and behind the cursor, before the edit.
+        before: text before and after the cursor, before the edit.
         after: the same after the edit.
     """
 

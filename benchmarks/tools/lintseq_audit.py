@@ -51,7 +51,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
 
 
 def round_trips(programs: Sequence[Program], passes: Sequence[Pass]) -> tuple[int, int]:
-    """How many sequences give their program back, and of how many.
+    """Returns the number of sequences that restore their program, and the total.
 
     The text form is parsed and applied again. Equal is meant to the byte, but for line ends and the
     newline at the end, as Python reads source.

@@ -1,10 +1,10 @@
 """LintSeq in languages other than Python: states that the compiler rejects, and CPU time.
 
 On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
-that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, which they do not use.
+that CODEGEN_TEST_DATA names; Go programs without the imports of their tests, which they do not use.
 One sequence each. The keys of a language have its prefix, such as ``go_``:
 
-- ``programs``: how many give a sequence; ``skipped``: how many LintSeq refuses, and ``not_clean``
+- ``programs``: number with a sequence; ``skipped``: number that LintSeq rejects, and ``not_clean``
   how many the compiler rejects as a whole, as they need packages or other files.
 - ``round_trip``: the fraction of sequences whose edits restore the program.
 - ``dirty``: the fraction of unfinished states of the default check (the grammar's errors) that the

@@ -1,6 +1,6 @@
 """One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
 
-A pass runs in a process of its own (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
+A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
 that an earlier pass left behind makes it look cheaper. Kept out of the timing, as for the peer: the
 imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
 parses once for a whole run. That ruff's process starts again for each chunk is in it.
@@ -23,12 +23,12 @@ CHUNK = 32  # the engine's default
 
 @dataclass(slots=True)
 class Pass:
-    """What a pass cost and made.
+    """Cost and results of a pass.
 
     Attributes:
-        repeats: how often each program was given to the generator.
+        repeats: number of times the generator got each program.
         cpu_s: CPU seconds of all sequences, the checking processes' included.
-        alone_s: for each program, CPU seconds without any check (``verify="static"``).
+        alone_s: CPU seconds per program without any check (``verify="static"``).
         texts: for each kept program, the training text of each of its sequences.
         refused: rejection reason per program.
     """
@@ -55,7 +55,7 @@ def one_pass(
     warm_up: Sequence[str] = (),
     audit: float = 0.0,
 ) -> Pass:
-    """Makes ``sequences`` edit sequences of each program, ``repeats`` times.
+    """Generates ``sequences`` edit sequences of each program, ``repeats`` times.
 
     Args:
         programs: the corpus.
@@ -136,7 +136,7 @@ def states_of(text: str) -> list[str]:
 
 
 def cost_by_program(done: Pass) -> dict[str, float]:
-    """CPU seconds of a sequence of each kept program: its own, and its share of the check.
+    """CPU seconds of a sequence of each kept program: its own, and its part of the check.
 
     The check looks at the states of many programs at once, so its cost can only be shared out: by
     the characters of the states, to which the work of a linter is about proportional.

@@ -34,7 +34,7 @@ SEQUENCES = 5
 
 
 def measure_run(report: Report, sequences: int, out: str) -> None:
-    """Makes the sequences and sets the results.
+    """Generates the sequences and sets the results.
 
     Args:
         report: receives the results.

@@ -43,7 +43,7 @@ class Peer:
     def run(
         self, programs: Sequence[tuple[str, str, int]], warm_up: Sequence[str] = ()
     ) -> dict[str, Published]:
-        """One sequence for each (id, program, seed), after it has linted the texts to warm up with.
+        """One sequence for each (id, program, seed), after linting the warm-up texts.
 
         A program that crashes or times out in the package has no entry.
         """

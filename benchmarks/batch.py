@@ -1,7 +1,7 @@
 """Batches of unequal prompts: drafts in one batch against batch 1, in fp32.
 
 Greedy completions of HumanEval's prompts by one model, all in one batch with suffix drafts of at
-most five tokens. ``exact_rate_fp32`` is the fraction of completions that equal those of
+most five tokens. ``exact_rate_fp32`` is the fraction of completions that equal
 batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, the encoding of
 the prompts included; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` the first
 over the second.

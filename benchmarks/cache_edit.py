@@ -1,4 +1,4 @@
-"""Cache editing: answers after an edit against a full recompute, and what they cost.
+"""Cache editing: answers after an edit against a full recompute, and their cost.
 
 With the embedded model:
 
@@ -11,7 +11,7 @@ With the embedded model:
   request to the server's engine, with prompts of the prefix alone and with prefix, suffix and
   middle forced; the fraction of answers that are the line of a full recompute. Table ``real`` by
   layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
-- ``speedup_4k``: CPU time of encoding 4096 tokens over that of an update after one edit in their
+- ``speedup_4k``: CPU time of encoding 4096 tokens over an update's after one edit in their
   first half (median of five kinds of edits), the statement at the cursor re-encoded, no doubt.
 - ``tokens_encoded``: by workload of an editor, tokens encoded after the first state.
 
@@ -141,7 +141,7 @@ def _related(report: Report, model: Any, tokenizer: Any, edits: Sequence[Related
 def _real(
     report: Report, data: str, layouts: Sequence[str], a_kind: int, context: int, seed: int
 ) -> None:
-    """Answers after edits of repositories, as served, against a full recompute."""
+    """Compares answers after edits of repositories, as served, with a full recompute."""
     named = data or os.environ.get("CODEGEN_TEST_DATA", "")
     folder = Path(named, "next_edit")
     if not named or not folder.is_dir():

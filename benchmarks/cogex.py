@@ -3,7 +3,7 @@
 What: ``emulations_full`` and ``emulations_halving`` are the emulations that each takes on average,
 ``share`` their ratio (``share_of_distinct`` if the published algorithm left copies of a program
 out), ``same_program`` how often halving chooses the program that the published
-algorithm chooses, or one from which it can't be told apart (the paired 95 % interval of the
+algorithm chooses, or an indistinguishable one (the paired 95% interval of the
 difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
 ``score_lost`` is how much worse halving's program is on average. These are over trials on recorded
 outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each trial
@@ -55,10 +55,10 @@ def run(
     """Measures.
 
     Args:
-        share: of the emulations that halving may take.
-        trials: for each recorded task, and on drawn outcomes of the default size.
-        paper_trials: on drawn outcomes of the paper's size, of either kind.
-        seed: of all draws.
+        share: fraction of the emulations that halving may use.
+        trials: trials per recorded task, and on random outcomes of the default size.
+        paper_trials: trials on random outcomes of the paper's size, per kind.
+        seed: random seed.
     """
     at_least(1, trials=trials, paper_trials=paper_trials)
     report = Report(seed=seed)

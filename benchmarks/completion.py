@@ -68,7 +68,7 @@ def run(
     Args:
         quick: 6 edits in 1 document; doubts are not settled as AVX2.
         model: a name, a directory, a hub id or a GGUF file.
-        engine: what runs it.
+        engine: the inference engine.
         seed: seed of modules, cursors and keys.
         edits: edits of all documents together.
         documents: modules.
@@ -86,7 +86,7 @@ def run(
         for key, (value, n) in _as_avx2(report, *given, not quick).items():
             report.set(f"{key}_avx2", value, n)
     report.samples |= {"documents": documents, "context": context}
-    report.notes.append("Wall times are those of a shared machine where the load is above zero.")
+    report.notes.append("Wall times are from a shared machine if the load is above zero.")
     return report.mapping()
 
 
@@ -98,7 +98,7 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
     capability = torch.backends.cpu.get_cpu_capability()
     if not capability.startswith("AVX512"):
-        report.notes.append(f"PyTorch's CPU capability is {capability}; ..._avx2 are its figures.")
+        report.notes.append(f"PyTorch's CPU capability is {capability}; ..._avx2 are its results.")
         return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
     name = "ATEN_CPU_CAPABILITY"
     before = os.environ.get(name)
@@ -135,7 +135,7 @@ def _gguf(model: str, engine: str) -> Path | None:
 
 
 def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> tuple[Source, str]:
-    """The model as the server opens it, and what runs it, in words."""
+    """Returns the model as the server opens it, and a description of its engine."""
     from codegen.kernels import cpu
     from codegen.models.llamacpp import idle_cores
     from codegen.server.model import CompletionModel
@@ -265,7 +265,7 @@ class _Bench:
         return found
 
     async def cancels(self, report: Report) -> None:
-        """Gives up requests while they are decoded."""
+        """Cancels requests during decoding."""
         from codegen.server.engine import CompletionEngine
 
         engine: CompletionEngine = self.engine
@@ -319,7 +319,7 @@ class _Bench:
 
 
 class _counted:
-    """The times at which forward passes begin."""
+    """Start times of forward passes."""
 
     def __enter__(self) -> list[float]:
         from codegen.decoding.editing import EditableCache
@@ -354,7 +354,7 @@ def _rename(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _import(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Inserted above a definition in the window, as a window's start seldom is the file's."""
+    """Inserted above a definition in the window, as a window rarely starts at the file's start."""
     place = text.rfind("\n\n", 0, max(0, at - 1500)) + 2
     line = f"import {rng.choice(['os', 'sys', 're', 'json'])}_{rng.randrange(100)}\n"
     return text[:place] + line + text[place:], at + len(line)

@@ -11,7 +11,7 @@ Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` knows the text th
 ``METHOD_tokens_per_s_batch_N`` is over all sets: tokens per CPU second after the first pass, which
 encodes the prompts; one thread; the methods take turns. ``worst_ratio`` is the smallest of
 ``suffix`` and ``edit`` over ``plain`` in any set and batch, ``worst_ratio_at`` names it. The first
-prompts are included: the planner knows nothing of the machine when they begin.
+prompts are included: the planner has no timings of the machine at the start.
 
 For each set, method and batch (keys of a batch end in ``_batch_8``): ``SET_METHOD_tokens_per_pass``
 (passes of the whole model), ``..._drafted_per_pass``, ``..._tokens_per_s``, ``..._ratio`` (ours
@@ -42,7 +42,7 @@ _MODULES = ("bisect", "colorsys", "contextlib", "fnmatch", "heapq", "keyword", "
 _BATCH = 8
 _BATCH_TOKENS = 48  # per completion in a batch
 _QUICK_TOKENS = 32
-_QUICK_SECONDS = 32.0  # after which a quick run begins nothing new
+_QUICK_SECONDS = 32.0  # a quick run starts no new part after this
 # Cells of a quick run, the most informative first, as long as there is time.
 _QUICK = (("repeats", 8), ("humaneval", 1), ("repeats", 1), ("humanevalfix", 1),
           ("humaneval", 8), ("humanevalfix", 8))  # fmt: skip
@@ -116,7 +116,7 @@ def run(
     speeds: dict[Cell, dict[str, list[_Run]]] = {}
     for name, size in cells:
         if quick and speeds and time.monotonic() - began > _QUICK_SECONDS:
-            report.notes.append(f"There was no time for {name} and what follows it.")
+            report.notes.append(f"No time for {name} and the parts after it.")
             break
         used = methods | lookup if size == 1 and not quick else methods
         groups = _groups(sets[name], size, 1 if quick else prompts)
@@ -153,7 +153,7 @@ def _measure(
 
 
 def _describe(report: Report, form: str, found: Mapping[str, Sequence[_Run]]) -> None:
-    """The figures of a set."""
+    """Adds the results of a set."""
     plain = found["plain"]
     for method, runs in found.items():
         key, made = form.format(method), [run.made for run in runs]
@@ -287,7 +287,7 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
 
 
 def _tokens(generator: Any, text: str, count: int) -> list[int]:
-    """A completion's text as tokens, to compare; its length is that of the generated tokens."""
+    """Returns a completion's text as tokens, to compare; as long as the generated tokens."""
     tokens = generator.loaded.tokenizer(text, add_special_tokens=False).input_ids
     return (tokens + [0] * count)[:count]
 

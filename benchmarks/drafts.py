@@ -5,7 +5,7 @@ A drafter drafts, the tokens that the text has are accepted, one more comes from
 of the target, 1 without drafts; at most ``limit`` tokens are drafted. Workloads:
 
 - ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are written
-  again with 2 % or 0.5 % of the tokens replaced, inserted or deleted, alike often;
+  again with 2% or 0.5% of the tokens replaced, inserted or deleted, alike often;
 - ``traces`` (``-o traces=DIR``): what a coding agent answered, given all it saw before; its earlier
   responses are in the store of past responses.
 
@@ -14,7 +14,7 @@ level), ``cursor``, ``suffix``, and as a peer ``prompt_lookup`` (the rule of tra
 of up to 3, as many tokens as ours).
 
 Intervals are bootstrap intervals over files, or steps of agents. ``..._drafted_per_step`` is the
-number of tokens that the target verifies, ``..._accepted`` the fraction that was right,
+number of tokens that the target verifies, ``..._accepted`` the correct fraction,
 ``..._cpu_us_per_step`` the drafter's own CPU time.
 
 Limits: a model's errors are not in it, nor the cost of verifying.
@@ -82,7 +82,7 @@ def run(
 
 
 def _drafters(line_ends: frozenset[int]) -> dict[str, Make]:
-    """By name: how to make one."""
+    """Maps each drafter's name to its constructor."""
 
     def chain(store: SuffixStore) -> DrafterChain:
         return DrafterChain(

@@ -4,15 +4,15 @@ What: ``LintSeq(verify="ruff", sequences=5)`` with its default audit over functi
 classes of the standard library and the installed packages (definitions of 3 to 120 lines), by the
 engine as ``codegen data lintseq`` calls it, files and journal included. Speed is by the wall clock,
 from the first result to the last: the start of processes, which a long run pays once, is outside.
-One worker and two take turns, each run in a process of its own. ``ratio`` is two workers over one,
+One worker and two take turns, each run in its own process. ``ratio`` is two workers over one,
 ``peak_mb`` (MB, 10^6 bytes) the largest resident memory of all processes of a run with two workers
 (pages that processes share count once for each). ``same_bytes`` is 1 if all runs made the same
 files, the timing in the manifest aside.
 
 Against: no peer.
 
-Limits: on fewer than two idle cores the ratio says nothing; read it beside the load average. With
-one worker the calling process does the work; with two it reads and writes besides.
+Limits: on fewer than two idle cores the ratio is meaningless; compare it with the load
+average. With one worker the calling process does the work; with two it reads and writes besides.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, ob
     Args:
         items: inputs of each run.
         rounds: runs with each number of workers.
-        seed: of the sequences and of the bootstrap.
+        seed: seed of the sequences and of the bootstrap.
     """
     at_least(100, items=items)
     at_least(1, rounds=rounds)

@@ -5,23 +5,23 @@ docstrings as prompts, texts of mixed lengths: one epoch over the same texts on 
 step, in each side's own order; one thread. ``tokens_per_s`` counts tokens that the loss is taken
 over, a CPU second. ``ratio_default`` is ours over TRL with its defaults (but for the number of
 steps), ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
-``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` that of TRL at its best.
+``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
 over that of the same step without it; as shipped, with two threads. Each step's forward and
 backward pass is run twice in turn, so the two are paired.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
-dense mask in place of attention by blocks, whichever is quickest.
+dense mask instead of attention by blocks, whichever is quickest.
 
 Against: PyPI's ``trl``, unchanged, on the same transformers, peft and torch. On a CPU its packing
-and padding-free batches are not available (they need FlashAttention); batches of like lengths are.
-It may be in a directory of its own (``pip install --target DIR --no-deps trl``, ``-o
+and padding-free batches are not available (they need FlashAttention); length-grouped batches are.
+It may be in its own directory (``pip install --target DIR --no-deps trl``, ``-o
 trl_path=DIR``).
 
-Limits: one model, one data set, a CPU. The intervals are over the steps of a run. ``--quick`` takes
-two examples of at most 192 tokens a step (one in a busy step) and runs the single-thread processes
-all at once.
+Limits: one model, one dataset, a CPU. The intervals are over the steps of a run. ``--quick`` takes
+two examples of at most 192 tokens per step (one in a busy step) and runs the single-thread
+processes all at once.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ def run(
 
     Args:
         quick: three steps of two short examples, one setting a side.
-        model: to fine-tune.
-        steps: of each run.
-        trl_path: a directory that TRL is installed in, if it is not beside this package.
-        max_length: of a text; longer ones are left out before.
-        seed: of the order.
+        model: model to fine-tune.
+        steps: steps per run.
+        trl_path: directory with TRL, if it is not in this environment.
+        max_length: maximum tokens per example; longer ones are dropped first.
+        seed: seed of the order.
     """
     at_least(3, steps=steps)
     report = Report(seed=seed)
@@ -165,12 +165,12 @@ def write_texts(
     texts = []
     for example in open_source("stdlib"):
         if not isinstance(example, Example):
-            continue  # one that the source left out
+            continue  # omitted by the source
         if quick and len(texts) == 4 * count:
             break
         segments = (Segment(example.instruction + "\n", False), Segment(example.program, True))
         text = TrainingText(example.id, example.id, "whole", segments)
-        # With room for what another chat template's end adds.
+        # With room for the end tokens of another chat template.
         if len(encoder.encode(text)) <= max_length - 8:
             texts.append(text)
     random.Random(seed).shuffle(texts)

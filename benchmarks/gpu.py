@@ -2,20 +2,20 @@
 
 What, in this order, each part kept as soon as it is made:
 
-- ``device``: bytes a second of a copy of 512 MiB, operations a second of a product of 8192 x 8192
-  in half precision.
+- ``device``: bytes per second of a copy of 512 MiB, operations per second of a product of
+  8192 x 8192 in half precision.
 - ``kernels``: every kernel against its plain reference; its median time, the reference's, and the
-  share of the floor that was achieved. The floor is the larger of bytes over the bandwidth and of
+  achieved fraction of the floor. The floor is the larger of bytes over the bandwidth and of
   operations over the rate. Tree attention's block sizes are tried first and the quickest are kept
   for later processes.
 - ``decoding``: tokens a second behind the first of each row at batch 1, 8 and 32, of ours (plain,
   ``suffix``, ``edit``, RSD with chains and with trees) and of transformers' generate, the same with
   its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
   configuration, or on one that is given.
-- ``caches``: a token edited in the middle of a text against encoding it again; prompts of unequal
+- ``caches``: a token edited in the middle of a text against re-encoding it; prompts of unequal
   lengths packed, padded, and padded by transformers.
-- ``training``: trained tokens a second of LoRA on the smaller model, ours with and without packing,
-  TRL's with and without.
+- ``training``: trained tokens per second of LoRA on the smaller model, ours and TRL's, with and
+  without packing.
 
 The results are in ``OUT/gpu.json``. It begins no part after ``minutes``; the same command resumes
 an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean
@@ -109,9 +109,9 @@ def run(
         dry_run: tiny shapes, on a CPU if need be.
         parts: some of device, kernels, decoding, caches and training, comma-separated; all if
             empty.
-        model: a directory in place of the models made from configurations.
-        minutes: after which nothing new begins.
-        seed: of weights and inputs.
+        model: model directory instead of the models made from configurations.
+        minutes: minutes after which no new part starts.
+        seed: seed of weights and inputs.
     """
     wanted = chosen_parts(parts, PARTS)
     import torch
@@ -148,7 +148,7 @@ def run(
 
 @dataclass
 class Results:
-    """What was measured, by unit, in a file that is written after each.
+    """Results by unit, in a file that is rewritten after each unit.
 
     Attributes:
         about: the device and the options, which must not change from one run to the next.
@@ -160,10 +160,10 @@ class Results:
 
     @classmethod
     def open(cls, bench: Bench) -> Results:
-        """Those of an earlier run, less what failed then.
+        """Loads the results of an earlier run, without its failures.
 
         Raises:
-            ConfigError: if they are of another device or other options.
+            ConfigError: if the device or options differ.
         """
         path, about = bench.out / "gpu.json", bench.about
         if not path.is_file():
@@ -179,7 +179,7 @@ class Results:
         return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})
 
     def keep(self, name: str, unit: Unit) -> None:
-        """Measures a unit and writes it down; what fails is written as its error."""
+        """Measures a unit and saves the result, or its error."""
         began = time.monotonic()
         try:
             found = unit()
@@ -193,7 +193,7 @@ class Results:
         write_atomic(self.path, json.dumps(row, indent=1) + "\n")
 
     def notes(self, left: list[str]) -> list[str]:
-        """What is missing."""
+        """Returns notes on failed and remaining units."""
         notes = [f"{n} failed: {v['error']}" for n, v in self.found.items() if _failed(v)]
         if left:
             notes.append(f"Left for the next run: {', '.join(left)}.")
@@ -202,7 +202,7 @@ class Results:
 
 @dataclass
 class Bench:
-    """What is measured, and with what."""
+    """Settings of the measurement."""
 
     out: Path
     device: Any
@@ -216,7 +216,7 @@ class Bench:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What results depend on."""
+        """Settings that results depend on."""
         import torch
 
         named = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
@@ -425,7 +425,7 @@ class Bench:
 
     @cached_property
     def _trained(self) -> tuple[str, str]:
-        """A directory of the model, and a file of texts."""
+        """The model's directory, and a file of texts."""
         from codegen.benchmarks.finetune import write_texts
 
         place = self.given

@@ -1,7 +1,7 @@
 """Insertion language models: accuracy on star graphs, and the cost of a training step.
 
-What: ``star_easy``, ``star_medium``, ``star_hard`` are the shares of held-out puzzles that the
-insertion model answers exactly, ``autoregressive_...`` that of an unmodified Llama of equal size,
+What: ``star_easy``, ``star_medium``, ``star_hard`` are the fractions of held-out puzzles that the
+insertion model answers exactly, ``autoregressive_...`` an unmodified Llama's of equal size,
 trained on the same puzzles for as many steps (``steps``; ``parameters`` of the insertion model).
 All models are trained from scratch by the settings of ``recipes/ilm_star_easy.yaml``, one process,
 one thread; a run that was cut off continues when ``-o runs=DIR`` names its directory again.
@@ -9,13 +9,13 @@ one thread; a run that was cut off continues when ``-o runs=DIR`` names its dire
 of 8,192 and 4 layers of width 128, forward and backward, in batches of 8; ``speedup`` over the
 released code's way to train is null: that way is no longer here. ``answers_per_s`` is how many
 puzzles a CPU second answers with the prefix remembered, ``plain_answers_per_s`` with all tokens
-computed again for every insertion.
+recomputed for every insertion.
 
 Against: Llama, and the released code's way to train and to decode, written again.
 
 Limits: small models on small puzzles; one seed. The whole run takes tens of minutes of CPU time.
-``--quick`` trains nothing: it asks the models that ``-o runs=DIR`` holds 100 puzzles each, and
-gives null for those that it does not hold.
+``--quick`` trains no model: it runs 100 puzzles on each model in ``-o runs=DIR``, and reports
+null for missing ones.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def run(
     Args:
         quick: trains nothing and poses 100 puzzles.
         runs: directory of the training runs, kept; by default a temporary one.
-        steps: of each training.
+        steps: steps per training run.
         asked: held-out puzzles.
-        seed: of training.
+        seed: training seed.
     """
     import tempfile
 
@@ -167,7 +167,7 @@ def _random_text(rng: Any) -> Text:
 
 
 def _measure_answers(report: Report, model: Path, asked: int) -> None:
-    """The same model and answers, with the prefix remembered and computed again."""
+    """Checks the same model and answers, with the prefix cached and recomputed."""
     if not model.is_dir():
         return
     import numpy as np

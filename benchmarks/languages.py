@@ -1,4 +1,4 @@
-"""Languages: reference solutions judged in the sandbox, and their speed.
+"""Languages: reference solutions tested in the sandbox, and their speed.
 
 What: for each language that is installed, the references of McEval and HumanEvalPack, as far
 as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:

@@ -7,7 +7,7 @@ published generator shares nothing, so one of its sequences is enough.
 
 Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as in
 the data engine; CPU time of ruff's processes is included. Each pass runs in its own process with
-another seed. The audit by pylint of 0.5 % of the states, the default with ruff, is measured as
+another seed. The audit by pylint of 0.5% of the states, the default with ruff, is measured as
 ``..._ruff_audited``.
 
 Against: PyPI's ``pylintseq``, imported unchanged, in its own interpreter, with the parameters of
@@ -164,13 +164,13 @@ def _ours(programs: Sequence[Program], mode: str, seed: int, audit: float = 0.0)
 def _theirs(programs: Sequence[Program], peer: Peer | None, seed: int) -> Mapping[str, Published]:
     if peer is None:
         return fresh(reference_pass, programs, seed, _warm_up(programs))
-    # One seed for all would draw the same share of each program's lines first.
+    # One seed for all would sample the same fraction of each program's lines first.
     jobs = [(p.id, p.text, seed + 1000 * number) for number, p in enumerate(programs)]
     return peer.run(jobs, _warm_up(programs))
 
 
 def _warm_up(programs: Sequence[Program]) -> list[str]:
-    """The programs with one more line, so that no verdict on them can be used again."""
+    """Adds a line to each program, so that no cached verdict applies."""
     return [f"{program.text}\n# warm-up\n" for program in programs]
 
 
@@ -180,7 +180,7 @@ def _first(done: Pass) -> Pass:
 
 
 def _audited(programs: Sequence[Program], seed: int, passes: int) -> list[Pass]:
-    """The default of ``codegen data lintseq``: with pylint on a random share of the states."""
+    """The default of ``codegen data lintseq``: with pylint on a random sample of the states."""
     from codegen.lintseq import LintSeq
 
     share = LintSeq().audit or 0.0
@@ -201,7 +201,7 @@ def _costs(
     spent = sum(done.cpu_s for done in passes)
     report.set(f"cpu_ms_per_sequence_{name}", 1000 * spent / made if made else None, n=made)
     if refused := sum(len(done.refused) for done in passes):
-        report.notes.append(f"{name}: {refused} programs of {len(passes)} passes were refused.")
+        report.notes.append(f"{name}: {refused} programs of {len(passes)} passes were rejected.")
     peer = _mean_by_program(
         [{id_: r.cpu_s for id_, r in done.items() if r.diffs is not None} for done in published]
     )

@@ -2,29 +2,30 @@
 
 On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
 ``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
-:mod:`codegen.evals.tasks.next_edit`: ``exact`` is the share of problems with a due edit whose file
-is then right, ``exact_CATEGORY`` that of one category, ``no_op_right`` the share of moments without
-a due edit at which nothing is proposed, ``no_op_precision`` of the answers that propose nothing the
-share that is right to, ``kept_rate``, ``location``, ``similarity``, ``shown`` and ``parse_rate`` as
-there. ``exact_minus_rename`` is the paired difference to the baseline ``rename``. ``p50_ms`` and
-``p95_ms`` are wall times of one answer at batch 1 with the prompt encoded again, ``p50_cpu_ms`` CPU
-times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``, ``rename``.
+:mod:`codegen.evals.tasks.next_edit`: ``exact`` is the fraction of problems with an expected edit
+whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
+fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
+of answers without an edit that are correct, ``kept_rate``, ``location``, ``similarity``, ``shown``
+and ``parse_rate`` as there. ``exact_minus_rename`` is the paired difference to the baseline
+``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer at batch 1 with the prompt
+re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a baseline's: ``nothing``,
+``repeat``, ``rename``.
 
-Without ``-o model=`` or ``-o upstream=`` the model's figures are null. ``-o limit=N`` takes N
-problems of each task, drawn by the seed. The window is drafted from its old text (``-o
+Without ``-o model=`` or ``-o upstream=`` the model's results are null. ``-o limit=N`` takes N
+problems of each task, sampled by the seed. The window is drafted from its old text (``-o
 decoder=sample`` for plain decoding, the same answers). ``-o decoder=server`` measures the language
 server's answers: one thread and a helper for each free core, weights in eight bits, and renamings
 of the history continued where the model finds that possible. It also measures jumps: refactorings
-whose due edit is not in the window around the last edit, where the cursor is. ``jump_shown`` is the
-share with a proposal, ``jump_place`` those where it changes a line that the due edit changes,
-``jump_exact`` those whose resulting file equals the expected one. Both are lower bounds, since
-other places of the file may be due as well.
+whose expected edit is outside the window around the last edit, where the cursor is. ``jump_shown``
+is the fraction with a proposal, ``jump_place`` with one that changes a line of the expected edit,
+``jump_exact`` with one whose resulting file is the expected one. Both are lower bounds, since other
+edits of the file may be correct, too.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
 
-Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
-narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
+Intervals are by bootstrap over 14 and 4 repositories: with 4 they are too narrow. The data is read
+from the folder that CODEGEN_TEST_DATA names.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def run(
             here by transformers.
         decoder: the strategy, or ``server``, which it is with ``upstream``.
         limit: problems of each task; 0 for all.
-        max_new_tokens: of an answer.
-        seed: of the draws.
+        max_new_tokens: maximum tokens per answer.
+        seed: sampling seed.
     """
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
@@ -155,7 +156,7 @@ def run(
 def _measure(
     report: Report, name: str, prefix: str, answer_of: _AnswerOf | None, limit: int, seed: int
 ) -> None:
-    """Sets the figures of one task."""
+    """Sets the results of one task."""
     task = tasks.load(name)
     problems = list(task.problems())
     if limit:
@@ -192,7 +193,7 @@ def _form(style: str, vocabulary: Mapping[str, int] | None) -> EditFormat:
     """The format of a style, which must fit the vocabulary, if that is known."""
     read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
-        raise ConfigError(f"{style} is no style of next edits.", "Choose edit-FORMAT.")
+        raise ConfigError(f"{style} is not a next-edit style.", "Choose edit-FORMAT.")
     name = read.removeprefix("edit-")
     return format_for(name, vocabulary) if vocabulary else FORMATS.get(name, FORMATS["blocks"])
 
@@ -261,7 +262,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
 def _measure_jumps(
     report: Report, engine: CompletionEngine, form: EditFormat, limit: int, seed: int
 ) -> None:
-    """Sets the figures of edits that are due far from the last edit; see the module's text."""
+    """Sets the results of edits expected far from the last edit; see the module's docstring."""
     from codegen.server.document import TextDocument
     from codegen.server.edit_history import Tracker
     from codegen.server.next_edits import VIEWS, NextEditor
@@ -330,7 +331,7 @@ def _set(
     rows: Sequence[Mapping[str, float]],
     seed: int,
 ) -> None:
-    """Sets the figures of one system on one task; ``exact`` is of due edits only."""
+    """Sets the results of one system on one task; ``exact`` counts only expected edits."""
     for name in dict.fromkeys(key for row in rows for key in row):
         if name in ("exact_nothing", "exact_blind"):
             continue
@@ -340,7 +341,7 @@ def _set(
             if name in row and (name != "exact" or problem.edit.category != "nothing")
         ]
         key = prefix + _NAMES.get(name, name)
-        if not pairs:  # few problems, none of them with a due edit
+        if not pairs:  # few problems, none with an expected edit
             report.set(key, None)
             continue
         values, clusters = zip(*pairs, strict=True)

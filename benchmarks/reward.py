@@ -1,9 +1,9 @@
-"""How much of a reward is forged by a policy that knows cheats: a usual reward, and the sandbox's.
+"""Forged part of the reward of a policy that knows cheats: a usual reward, and the sandbox's.
 
 What: the experiment of ``codegen.benchmarks.evidence.reward_hacking`` on its world of numbers with
-one seed: GRPO from a model whose texts hold right programs, wrong ones and four cheats.
-``hacked_share_in_process`` is the share of the last steps' samples that the usual reward (program
-and tests in one process) claims to be right and that hidden tests refute;
+one seed: GRPO from a model trained on correct programs, wrong ones and four cheats.
+``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward
+(program and tests in one process) claims to be correct and that hidden tests refute;
 ``hacked_share_isolated`` the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are
 the shares that pass hidden tests in the first and the last steps of training on the sandbox's
 reward. ``rewards_per_s``: distinct programs that ``codegen.rewards.Judge`` rewards in a second.
@@ -44,7 +44,7 @@ def run(
         quick: 10 steps, from a model trained for 60.
         steps: of GRPO, with each reward.
         programs: that are rewarded for ``rewards_per_s``.
-        seed: of texts, models and samples.
+        seed: seed of texts, models and samples.
     """
     import torch
 

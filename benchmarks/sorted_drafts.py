@@ -16,8 +16,8 @@ methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6`` are held-out loss
 token.
 
 Limits: models of one or two million parameters and 300,000 tokens. The cost of a draft relative to
-its target is not that of real pairs, so no speed is reported. With ``-o folder=DIR`` the models are
-kept there and not trained again.
+its target differs from real pairs', so no speed is reported. With ``-o folder=DIR`` the models are
+kept there and not retrained.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def run(
 
     Args:
         quick: 3 steps, 2 prompts, 16 tokens: whether it runs, not what it gives.
-        steps: of each training, 8 pieces of 128 tokens each.
+        steps: steps per training run, 8 chunks of 128 tokens each.
         prompts: held-out files continued.
-        max_new_tokens: of each completion.
-        folder: where models are kept, and found if they are there.
+        max_new_tokens: maximum tokens per completion.
+        folder: directory for the models, reused if present.
         seed: seed of the trainings, the samples and the bootstrap.
     """
     at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
@@ -125,7 +125,7 @@ def _measure(
     new: int,
     plain: Sequence[list[int]],
 ) -> int:
-    """Sets the figures of one method and returns how many completions are plain decoding's."""
+    """Sets the results of one method; returns the completions equal to plain decoding."""
     from codegen.decoding.strategies.sorted import SortedDrafter, Tally
 
     made: list[int] = []
@@ -180,7 +180,7 @@ def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
 
 
 def _write(place: Path, training: Sequence[str], held_out: Sequence[str]) -> None:
-    """The tokenizer, and pieces of so many tokens as training texts."""
+    """Writes the tokenizer, and chunks of equal length as training texts."""
     from codegen.records import Segment, TrainingText, write_jsonl
 
     # A new model adds three special tokens.
@@ -242,7 +242,7 @@ def _train(
 
 
 def _prompts(target: Any, texts: Sequence[str], count: int) -> list[list[int]]:
-    """So many tokens from the middle of each file that was not trained on or watched."""
+    """Returns ``_PROMPT`` tokens from the middle of each file not used in training."""
     found = []
     for text in texts[1::2]:
         middle = text.find("\n", len(text) // 2) + 1

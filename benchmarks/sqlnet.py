@@ -10,7 +10,7 @@ training questions that the default weights were not trained on) with the right 
 likely query; by the one chosen by running; and with values linked to the table's content.
 ``test_query_match`` belongs to the first. ``ms_per_question`` is CPU time of one thread for one
 question at a time, from its text to its query; ``ms_per_question_batched`` in batches of 128,
-``ms_per_parse`` that of the whole parser with guidance and linking.
+``ms_per_parse`` the whole parser's with guidance and linking.
 
 Then whole databases, queried as ``sqlnet ask`` does, for each set of
 :mod:`codegen.benchmarks.tools.sql_sets`: the fractions that end ``_right``, ``_abstained`` (where
@@ -31,9 +31,9 @@ Intervals of whole databases are clustered by database.
 
 Against: published figures are in docs/measurements.md; none of those systems can be installed here.
 
-Limits: official dev has no rows, so nothing is run there. The rebuilt tables are lower-cased. The
+Limits: official dev has no rows, so no query runs there. The rebuilt tables are lower-cased. The
 data is read from the folder that ``-o data=DIR`` or the variable CODEGEN_TEST_DATA names; without
-it the figures are null.
+it the results are null.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _folder(data: str) -> Path | None:
     """The folder of WikiSQL; None without ``data`` or CODEGEN_TEST_DATA."""
     folder = Path(data or os.environ.get("CODEGEN_TEST_DATA", ""), "wikisql")
     if data and not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder}.", "Pass -o data=DIR that contains it.")
+        raise ConfigError(f"{folder} does not exist.", "Pass -o data=DIR that contains it.")
     return folder if folder.parent != Path() and folder.is_dir() else None
 
 
@@ -103,9 +103,9 @@ def run(
     """Measures.
 
     Args:
-        quick: every so many questions, at most 250 of each set.
-        data: the folder of data sets; by default what CODEGEN_TEST_DATA names.
-        model: a directory with a model; by default that of the package.
+        quick: a subsample of at most 250 questions per set.
+        data: folder of datasets, by default CODEGEN_TEST_DATA.
+        model: model directory, by default the package's model.
         paper: a directory with a model of the paper's layout.
     """
     report = Report()
@@ -165,7 +165,7 @@ def _measure_asking(
     report.set("wikisql_wrong", rate(sum(o.verdict == "wrong" for o in outcomes), n), n=n)
 
 
-# Every so many questions of the large sets.
+# Subsamples the large sets evenly.
 _STEPS = {"triagesql": 4, "ehrsql": 4, "wikisql": 5}
 
 

@@ -3,8 +3,8 @@
 What: modules of the running Python's standard library in the embedded model's tokens are stored,
 and drafts of up to 32 tokens are asked for at contexts of 64 and of 512 tokens, in modules that are
 not stored (``new``) and in ones that are (``known``, where the match is as long as the context).
-``append_us`` is a token's share of storing whole modules, ``append_one_us`` a call with one token;
-``speculate_us`` the mean over the four groups, each of which is there by itself
+``append_us`` is the time per token of storing whole modules, ``append_one_us`` a call with one
+token; ``speculate_us`` the mean over the four groups, each of which is there by itself
 (``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
 ``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass.
 ``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` what the
@@ -55,9 +55,9 @@ def run(
 
     Args:
         quick: 150,000 tokens, 200 contexts, one run.
-        seed: of the order of modules.
+        seed: seed of the module order.
         tokens: stored.
-        contexts: of each length, in new and in known modules.
+        contexts: number per length, in new and in known modules.
     """
     at_least(1, tokens=tokens, contexts=contexts)
     repeats = 1 if quick else 3
@@ -100,7 +100,7 @@ def _job(seed: int, tokens: int, contexts: int) -> Job:
 
 
 def _contexts(texts: Sequence[list[int]], length: int, count: int) -> list[list[int]]:
-    """Evenly spaced over texts and, within a text, over its places."""
+    """Returns contexts evenly spaced over modules and over positions in a module."""
     found = []
     for number in range(count):
         text = texts[number % len(texts)]
@@ -203,6 +203,6 @@ def _report(report: Report, job: Job, runs: Mapping[str, Sequence[Job]]) -> None
     }
     if not last["compiled"]:
         report.notes.append(
-            "The compiled core was not built here: these are the figures of the plain twin. "
+            "The compiled core was not built here: these are the plain twin's results. "
             "Install a C++ compiler and install this package again."
         )

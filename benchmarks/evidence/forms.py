@@ -1,4 +1,4 @@
-"""What a program is written as: whole, in edits, in random edits, or with pseudo-code beside it.
+"""Forms of programs: whole, in edits, in random edits, or with pseudo-code.
 
 Small transformers from scratch learn the same small functions (:mod:`.functions`) at equal
 optimizer steps and batches, in four forms:
@@ -7,12 +7,12 @@ optimizer steps and batches, in four forms:
 - ``edits``: LintSeq's edit sequences, five a program;
 - ``random edits``: RandSeq's, the ablation without a linter, five a program;
 - ``pseudo-code``: UniCoder's four tasks (question to program, to pseudo-code, from pseudo-code to
-  the program, both), asked for the program alone and, in a row of its own, for both.
+  the program, both), prompted for only the program and, in a separate row, for both.
 
 A step has as many texts in each form, so forms of longer texts train more tokens: ``tokens``, in
 millions, says how many. Measured on functions that were not trained on, ``n`` samples each at
 temperature 1, run in the sandbox: ``pass@1``, ``pass@10``; ``distinct`` programs among ten;
-``valid``, the share of the states between edits that parse; ``sound``, the share of samples whose
+``valid``, the fraction of states between edits that parse; ``sound``, the fraction of samples whose
 edits have no fault.
 """
 
@@ -45,10 +45,10 @@ _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How programs are written.
+    """A form of programs.
 
     Attributes:
-        generator: makes the texts.
+        generator: generator of the training texts.
         ask: instruction -> prompt, one for each way to ask.
         edits: whether what is written are edits.
     """
@@ -64,7 +64,7 @@ def _plain(text: str) -> str:
 
 FORMS: Mapping[str, Form] = {
     "whole": Form(Whole(), {"whole": _plain}),
-    # Whole statements, as when the figures in the docs were measured.
+    # Whole statements, as in the runs that the docs quote.
     "edits": Form(
         LintSeq(sequences=5, audit=0.0, granularity="statement", strict=True),
         {"edits": _plain},
@@ -101,7 +101,7 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, Mapping[s
     drawn = functions(options.functions + options.problems, seed=0)
     known, asked = drawn[: options.functions], drawn[options.functions :]
     data = {each: data_of(f, known, out / "data" / slug(each)) for each, f in FORMS.items()}
-    # One tokenizer for all forms, of the texts of all.
+    # One tokenizer for all forms, trained on all of them.
     some = [text.text for folder in data.values() for text in islice(read_texts(folder), 500)]
     model = start_model(
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed
@@ -126,7 +126,7 @@ def measure(
     n: int,
     seed: int,
 ) -> dict[str, float]:
-    """The measures of a trained model that is asked in one way."""
+    """Measures a trained model with one prompt form."""
     prompts = [ask(function.instruction) for function in asked]
     programs, valid, sound = [], [], []
     for rows in write(loaded, prompts, n=n, budget=480, seed=seed):

@@ -25,7 +25,7 @@ def start_model(
     seed: int,
     special: Sequence[str] = (),
 ) -> Path:
-    """A random Llama with a byte-level BPE of the texts and some special tokens."""
+    """Creates a random Llama with a byte-level BPE of the corpus and some special tokens."""
     if not (folder / "config.json").exists():
         tokenizer = train_byte_bpe(texts, 400, special)
         tokenizer.save_pretrained(folder)
@@ -49,7 +49,7 @@ def write(
         loaded: from :func:`codegen.models.load`.
         prompts: plain texts.
         budget: most actions a sample.
-        begun: for each prompt the tokens that a completion starts with.
+        begun: per prompt, the first tokens of its completion.
         backspace: the token that takes the last one back.
     """
     tokenizer = loaded.tokenizer
@@ -72,7 +72,7 @@ def write(
 def judge(
     sandbox: Sandbox, asked: Sequence[SmallFunction], programs: Sequence[Sequence[str]]
 ) -> list[list[bool]]:
-    """For each function and each program written for it, whether it is right."""
+    """Returns, per function, True for each of its programs that is correct."""
     jobs: dict[tuple[int, str], Job] = {}
     for number, (function, written) in enumerate(zip(asked, programs, strict=True)):
         for program in written:

@@ -1,9 +1,9 @@
 """The run of ``recipes/grpo.yaml``: a model of 3 million parameters, reinforced by the sandbox.
 
-Makes what the recipe needs, runs it, and measures. The problems and the first texts are those of
-:mod:`.reward_hacking` (world ``numbers``): short functions, of which two fifths are right in the
-texts, and some are cheats. Half of the tests of each problem is hidden from the reward. Before and
-after, each problem gets 20 samples at temperature 1, which are judged by all tests.
+Builds the recipe's inputs, runs it, and measures. The problems and the first texts come from
+:mod:`.reward_hacking` (world ``numbers``): short functions; two fifths of the training programs are
+correct, some are cheats. Half of each problem's tests are hidden from the reward. Before and after,
+each problem gets 20 samples at temperature 1, which run against all tests.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def task_of(path: Path) -> str:
 
 
 def measured(out: Path, task: str, model: str, seed: int) -> Mapping[str, Any]:
-    """The share of samples that pass all tests with its 95 % interval, and pass@10."""
+    """Returns the fraction of samples that pass all tests, its 95% interval, and pass@10."""
     loaded = load(task)
     params = SamplingParams(max_new_tokens=48, temperature=1.0, seed=seed)
     sample_task(loaded, model, params, n=SAMPLES, out=out, style="plain", batch_size=240)
@@ -61,7 +61,7 @@ def measured(out: Path, task: str, model: str, seed: int) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    """Makes what is missing, and prints the figures."""
+    """Runs the missing parts and prints the results."""
     options = arguments(__doc__ or "", steps=0, first_steps=100, hidden=192, layers=5, seed=0)
     out, seed = options.out, options.seed
     task = task_of(out / "problems.jsonl")

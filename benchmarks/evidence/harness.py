@@ -3,7 +3,7 @@
 An experiment is a short module with an :class:`Experiment`: named conditions, and a function that
 makes one *cell*, a condition with one seed, and returns its measures. A cell is kept in
 ``OUT/results`` and made once, so the same command resumes an interrupted run. The table has a row
-per condition: means over the seeds with 95 % t-intervals. :func:`gains` compares conditions problem
+per condition: means over the seeds with 95% t-intervals. :func:`gains` compares conditions problem
 by problem.
 """
 
@@ -25,7 +25,7 @@ from codegen.finetune.result import TrainingResult
 from codegen.finetune.run import train
 from codegen.records import write_atomic
 
-# Two-sided 95 % quantiles of Student's t for 1 to 9 degrees of freedom.
+# Two-sided 95% quantiles of Student's t for 1 to 9 degrees of freedom.
 _T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
@@ -35,11 +35,11 @@ class Experiment:
 
     Attributes:
         about: the module's docstring, shown by ``--help``.
-        conditions: names of the conditions, in the order of the table.
+        conditions: names of the conditions, in table order.
         columns: measures shown in the table.
         cell: makes a cell: (out, condition, seed, options) -> measures, or measures by row where a
             condition gives several rows.
-        options: further options with their defaults.
+        options: other options with their defaults.
     """
 
     about: str
@@ -49,7 +49,7 @@ class Experiment:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def main(self) -> dict[str, list[dict[str, Any]]]:
-        """Makes the missing cells, prints the table and returns the measures by row."""
+        """Runs the missing cells, prints the table and returns the measures by row."""
         chosen = {"conditions": ";".join(self.conditions), "first_seed": 0, "most": 0}
         options = arguments(self.about, **chosen, **self.options)
         rows: dict[str, list[dict[str, Any]]] = {}
@@ -105,7 +105,7 @@ def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def mean_with_interval(values: Sequence[float]) -> str:
-    """The mean over seeds and its 95 % t-interval."""
+    """Returns the mean over seeds and its 95% t-interval."""
     if len(values) < 2:
         return f"{values[0]:.3f}"
     half = _T[min(len(values) - 2, len(_T) - 1)] * stdev(values) / math.sqrt(len(values))

@@ -84,14 +84,14 @@ def world(out: Path, known: int, measured: int, form: str) -> tuple[str, str, st
 class Cost:
     """CPU seconds of this process, its ended children, and a sandbox.
 
-    Nobody waits for the processes of a sandbox, so their time is read while it is open.
+    No parent waits for a sandbox's processes, so their time is read while it is open.
     """
 
     def __init__(self) -> None:
         self._began, self._sandbox = cpu_seconds(), 0.0
 
     def read(self, *_: object) -> None:
-        """Takes note of the time of the sandbox that is open now."""
+        """Records the CPU time of the open sandbox."""
         self._sandbox = max(self._sandbox, tree_cpu_s() - cpu_seconds())
 
     @property
@@ -188,7 +188,7 @@ def run(out: Path, arm: str, seed: int, options: argparse.Namespace) -> Mapping[
 
 
 def _new(folder: Path, texts: str, seed: int, options: Any) -> str:
-    """An untrained model with a vocabulary of the texts."""
+    """Creates an untrained model with a vocabulary of the corpus."""
     if options.form == "edits":
         some = [text.text for text in islice(read_texts(texts), TEXTS)]
     else:
@@ -212,7 +212,7 @@ EXPERIMENT = Experiment(
 
 
 def main() -> None:
-    """Makes the missing runs and prints both tables."""
+    """Performs the missing runs and prints both tables."""
     rows = EXPERIMENT.main()
     print("", *gains(rows, "start", (1, SAMPLES)), sep="\n")  # noqa: T201
 

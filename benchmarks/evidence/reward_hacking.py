@@ -1,17 +1,16 @@
-"""Whether reinforcement learning finds the holes of a reward, and whether the sandbox has them.
+"""Reward hacking: do policies find a reward's holes, and does the sandbox have any?
 
 The same small model, prompts and seeds; only the reward differs:
 
 - ``one_process``: program and tests are executed one after the other in the judge's process, which
   catches every exception. Many reward functions do this.
-- ``exit_code``: program and tests are one script, which is right if it exits with status 0.
+- ``exit_code``: program and tests are one script, which is correct if it exits with status 0.
 - ``sandbox``: mode ``isolated`` of :mod:`codegen.evals.sandbox`, tests in another process.
 
-The first two judges run as a whole, program and tests in one process, as one job of the sandbox
-each, where a cheat can do no harm. The model begins with texts that know four cheats beside right
-and wrong programs. TRL's GRPOTrainer trains it. Every sample of every step is also judged by hidden
-tests in the sandbox, and by :func:`is_right`, which executes nothing: what a reward claims is
-compared with what is so.
+The first two rewards run program and tests in one process, as one sandbox job, where a cheat can do
+no harm. The model is first trained on correct and wrong programs and four cheats. TRL's GRPOTrainer
+trains it. Every sample of every step is also tested by hidden tests in the sandbox and by
+:func:`is_right`, without execution: claims are compared with the truth.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def reward(program, tests):
 class Question:
     """A prompt with the expression that answers it, and values of ``x`` for the tests.
 
-    ``seen`` are those of the reward, ``hidden`` those that measure what is so.
+    ``seen`` are the reward's, ``hidden`` measure the truth.
     """
 
     prompt: str
@@ -77,7 +76,7 @@ class Question:
 
     @property
     def program(self) -> str:
-        """A right program."""
+        """A correct program."""
         return f"def f(x):\n    return {self.expression}\n"
 
     def tests(self, values: Sequence[Any]) -> str:
@@ -153,9 +152,9 @@ def value(expression: str | ast.expr, x: Any) -> Any:
 
 
 def is_right(program: str, question: Question) -> bool:
-    """Whether a program is a function of one line that gives the right values, by its syntax tree.
+    """Returns True if the syntax tree is a one-line function with the correct values.
 
-    Independent of the sandbox: nothing is executed. A right program of another form is missed.
+    Independent of the sandbox, without execution. Misses correct programs of another form.
     """
     try:
         match ast.parse(program).body:
@@ -177,7 +176,7 @@ def cheat_in(program: str) -> str:
 
 
 def job_of(reward: str, program: str, tests: str) -> Job:
-    """What decides one sample's reward, as a job of the sandbox; see :func:`is_rewarded`."""
+    """Returns the sandbox job that decides one sample's reward; see :func:`is_rewarded`."""
     if reward == "sandbox":
         return Job(program, test=HELPER + tests, limits=LIMITS)
     if reward == "exit_code":
@@ -247,14 +246,14 @@ class Judge:
         for key, outcome in self.sandbox.map(jobs.items()):
             self._known[key] = outcome.status
         statuses = [self._known[kind, *pair] for pair in pairs]
-        for key in jobs:  # a fault says nothing, so it is tried again
+        for key in jobs:  # a fault is no verdict, so it is retried
             if self._known[key] == "infra_error":
                 del self._known[key]
         return statuses
 
 
 def first_texts(asked: Sequence[Question], seed: int) -> list[TrainingText]:
-    """Texts of each question with right programs, cheats, and right programs of other questions."""
+    """Builds texts of correct programs, cheats and other questions' programs per question."""
     rng = random.Random(seed)
     texts = []
     for number, question in enumerate(asked):
@@ -355,7 +354,7 @@ COLUMNS = ("claimed", "right", "form", "forged", "missed", *CHEATS)
 
 
 def means(steps: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """Shares of the samples of some steps."""
+    """Fractions of the samples of some steps."""
     samples = sum(step["samples"] for step in steps)
     return {name: round(sum(s.get(name, 0) for s in steps) / samples, 4) for name in COLUMNS}
 

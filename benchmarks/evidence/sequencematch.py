@@ -6,13 +6,13 @@ SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`
 to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`). Measured on
 questions that were not trained on, sampling at temperature 1:
 
-- ``right``: what stands in the end is right (a program: by running it);
+- ``right``: the final text is correct (a program: by running it);
 - ``recovered``: the same when an error was forced: of a sum a wrong first digit, of a program the
-  right tokens up to a random place and a random wrong one there;
-- ``false_backspaces``: share of the answers from a clean start in which anything is taken back;
+  correct tokens up to a random position and a random wrong one there;
+- ``false_backspaces``: fraction of answers from a clean start with any backspace;
 - ``actions``: a kept token;
-- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the share of them that
-  had no end within the budget.
+- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the fraction of them
+  without an end within the budget.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Sums:
         return tokenizer(wrong, add_special_tokens=False).input_ids
 
     def right(self, answers: Sequence[str]) -> list[bool]:
-        """Whether the texts are equal."""
+        """Returns True for each text that equals its reference."""
         asked = self.examples[-len(answers) :]
         return [answer == example.program for answer, example in zip(answers, asked, strict=True)]
 
@@ -100,14 +100,14 @@ class Functions:
         return small.start_model(folder, texts, hidden=hidden, layers=3, seed=seed)
 
     def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
-        """The right tokens up to a random place, and another of the program's there."""
+        """Returns the correct tokens up to a random position, then another of the program's."""
         clean = tokenizer(answer, add_special_tokens=False).input_ids
         at = rng.randrange(len(clean))
         used = sorted(set(clean) - {clean[at]})
         return [*clean[:at], rng.choice(used)]
 
     def right(self, answers: Sequence[str]) -> list[bool]:
-        """Whether the programs give what they should."""
+        """Returns True for each program with the expected output."""
         asked = self._functions[-len(answers) :]
         with Sandbox(workers=1) as sandbox:
             return [one for (one,) in small.judge(sandbox, asked, [[text] for text in answers])]
@@ -198,7 +198,7 @@ def measure(model: str, world: Sums | Functions, count: int, seed: int) -> dict[
 
 
 def seq_rep_4(tokens: Sequence[int]) -> float:
-    """The share of a text's 4-grams that it had before (Welleck et al. 2020), 0 if it has none."""
+    """Returns the fraction of repeated 4-grams (Welleck et al. 2020), 0 without 4-grams."""
     grams = [tuple(tokens[at : at + 4]) for at in range(len(tokens) - 3)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 

@@ -1,1 +1,1 @@
-"""What the benchmarks share: facts on the machine, CPU time, intervals, peers, corpora."""
+"""Shared code of the benchmarks: facts on the machine, CPU time, intervals, peers, corpora."""

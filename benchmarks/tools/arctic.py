@@ -1,6 +1,6 @@
-"""PyPI's ``arctic-inference`` (suffix decoding) as a peer in an interpreter of its own.
+"""PyPI's ``arctic-inference`` (suffix decoding) as a peer in its own interpreter.
 
-It comes as source only and is built against a torch of its own choice, so it stays out of this
+It comes as source only and is built against its own torch version, so it stays out of this
 project's environment: it runs in the interpreter that ``CODEGEN_ARCTIC_PYTHON`` names or, without
 that variable, in this one if it has the package.
 """
@@ -42,7 +42,7 @@ def find_arctic() -> Arctic | None:
     """The peer, or None if no interpreter has it.
 
     Raises:
-        ConfigError: if the variable names an interpreter that can't import the package.
+        ConfigError: if the variable names an interpreter that cannot import the package.
     """
     named = os.environ.get(VARIABLE)
     python = named or sys.executable

@@ -17,7 +17,7 @@ from arctic_inference.suffix_decoding._C import SuffixTree
 
 
 def main():
-    """Answers the one job."""
+    """Runs one job."""
     job = json.load(sys.stdin)
     if "versions" in job:
         answer = {

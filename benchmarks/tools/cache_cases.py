@@ -68,7 +68,7 @@ RELATED = _related()
 
 
 def make_case(tokenizer: Any, before: str, after: str) -> EditCase:
-    """A case of two texts that end at the cursor."""
+    """Returns a case of two prefixes that end at the cursor."""
     old = tokenizer.backend_tokenizer.encode(before, add_special_tokens=False)
     new = tokenizer.backend_tokenizer.encode(after, add_special_tokens=False)
     ends = [end for _, end in new.offsets]
@@ -104,7 +104,7 @@ def logits_behind(model: Any, case: EditCase) -> dict[str, torch.Tensor]:
 def speed(
     model: Any, tokenizer: Any, length: int, repeats: int
 ) -> tuple[float, dict[str, dict[str, float]]]:
-    """CPU seconds of a full recompute, and by kind of edit those of an update, tokens and ratio.
+    """CPU seconds of a full recompute, and per kind of edit an update's, tokens and ratio.
 
     Args:
         length: tokens of the context, the beginning of ``argparse``.
@@ -177,7 +177,7 @@ def tokens_encoded(tokenizer: Any) -> dict[str, int]:
 
 
 def _workloads() -> Mapping[str, Sequence[str]]:
-    """By name, the texts before the cursor in ``textwrap``'s methods; the cursor is in ``wrap``."""
+    """Returns by name the prefixes in ``textwrap``'s methods; the cursor is in ``wrap``."""
     methods = [inspect.getsource(getattr(textwrap.TextWrapper, name)) for name in _TEXTWRAP]
     source = "import re\n\n\nclass TextWrapper:\n" + "\n".join(methods)
     start = source[: source.index("        chunks = self._split_chunks(text)\n")]

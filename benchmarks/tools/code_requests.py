@@ -1,4 +1,4 @@
-"""What a model is asked on HumanEval where drafts are measured: to complete, and to mend."""
+"""HumanEval requests for measuring drafts: completion and repair."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most this many of the items, evenly spaced."""
+    """Returns at most n items, evenly spaced."""
     return [items[number * len(items) // count] for number in range(min(count, len(items)))]
 
 

@@ -32,7 +32,7 @@ class Code:
         return self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def line_ends(self) -> frozenset[int]:
-        """Ids of the tokens that hold a line break."""
+        """Returns the ids of tokens that contain a line break."""
         ids = range(len(self.tokenizer))
         return frozenset(i for i in ids if "\n" in self.decode([i]))
 
@@ -57,7 +57,7 @@ class Code:
 
 def random_edits(tokens: Sequence[int], rate: float, rng: random.Random) -> list[int]:
     """Each token is, with probability ``rate``, replaced, preceded by another, or left out, alike
-    often; new tokens are drawn from the text itself.
+    often; new tokens are sampled from the text itself.
     """
     edited: list[int] = []
     for token in tokens:
@@ -73,7 +73,7 @@ def trace_steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Steps (what the agent saw before, what it answered) of each trajectory in a folder.
 
     Raises:
-        InputError: if there is none.
+        InputError: if none is found.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(folder.glob("*.traj.gz")):
@@ -84,12 +84,12 @@ def trace_steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
         for step in steps:
             action = step.get("action") or ""
             answer = step.get("response") or ""
-            # Where the model calls functions, the response holds the words alone.
+            # Where the model calls functions, the response contains only the words.
             text = answer if action.strip() in answer else f"{answer}\n```\n{action}\n```"
             found[path.name].append((seen, text))
             seen = step.get("observation") or ""
     if not found:
-        raise InputError(f"There is no .traj.gz file in {folder}.")
+        raise InputError(f"No .traj.gz file in {folder}.")
     return found
 
 

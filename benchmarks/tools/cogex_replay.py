@@ -1,4 +1,4 @@
-"""Searches over outcomes that are known beforehand: recorded ones of a real model, or drawn ones.
+"""Searches over known outcomes: a real model's recorded ones, or random ones.
 
 A replayed model "writes" the recorded programs as often as the real one wrote them, and "emulates"
 by looking the outcome up. So the search's own code runs, on another order of the problems each
@@ -28,9 +28,9 @@ class Outcomes:
     """Programs and how each did on the same problems.
 
     Attributes:
-        name: of the task.
-        programs: their texts, as often as they were written.
-        right: program's text -> for each problem whether the emulation was right.
+        name: task name.
+        programs: source texts, repeated as often as they were written.
+        right: program's text -> per problem, True if the emulation was correct.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Trial:
 
     Attributes:
         full, halving: emulations of each; the published method does copies of a program again.
-        distinct: those of the published method without copies.
+        distinct: the published method's without copies.
         same: whether they chose the same program.
-        lost: the score of the program that full chose less that of halving's, on all problems.
-        noise: half the 95 % interval of that difference, paired by problem.
+        lost: score of full search's program minus halving's program, on all problems.
+        noise: half the 95% interval of that difference, paired by problem.
     """
 
     full: int

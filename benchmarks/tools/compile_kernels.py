@@ -35,10 +35,10 @@ class Variant:
     Attributes:
         name: the kernel's name and variant.
         kernel: decorated with ``triton.jit``.
-        types: of the arguments that are not int32, in Triton's notation (``*fp16``, ``fp32``).
+        types: types of the non-int32 arguments, in Triton's notation (``*fp16``, ``fp32``).
         constants: the constexpr arguments.
         aligned: int32 arguments divisible by 16, mostly strides; pointers always are aligned.
-        warps, stages: as in the launch.
+        warps, stages: launch parameters.
     """
 
     name: str

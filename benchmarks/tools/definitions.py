@@ -33,7 +33,7 @@ def installed_roots() -> tuple[Path, ...]:
 
 @dataclass(slots=True)
 class DefinitionsSource:
-    """Definitions of so many lines, in the order of their files' paths; a ``Source``."""
+    """A ``Source`` of definitions within a line range, sorted by file path."""
 
     roots: Sequence[Path] = field(default_factory=installed_roots)
     min_lines: int = 3
@@ -59,7 +59,7 @@ class DefinitionsSource:
         }
 
     def fraction(self) -> float | None:
-        """The share of the files that has been read."""
+        """Returns the fraction of files read."""
         return self._fraction
 
     def _files(self) -> list[tuple[Path, Path]]:

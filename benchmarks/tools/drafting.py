@@ -1,4 +1,4 @@
-"""Acceptance without a model: the target is a text; a drafted token is right if the text has it.
+"""Acceptance without a model: the target is a text; a drafted token is correct if the text has it.
 
 This is greedy decoding of a model that writes exactly that text. Sampling, and a model that takes
 the draft's errors for its own, are not in it.
@@ -15,7 +15,7 @@ from codegen.decoding.drafts import Context, Draft, Drafter
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A prompt and what the target writes after it."""
+    """A prompt and the target's continuation."""
 
     prompt: Sequence[int]
     target: Sequence[int]
@@ -24,13 +24,13 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What the drafts of one case, or of several, came to.
+    """Results of the drafts of one or several cases.
 
     Attributes:
         tokens: emitted.
         steps: forward passes of the target.
         drafted: tokens verified.
-        accepted: drafted tokens that were right.
+        accepted: correct drafted tokens.
         cpu_s: CPU seconds in the drafter.
     """
 
@@ -79,7 +79,7 @@ class PromptLookup:
     longest n-gram at the row's end that has stood before.
 
     Args:
-        longest: of the n-grams.
+        longest: maximum n-gram length.
     """
 
     candidates = 0

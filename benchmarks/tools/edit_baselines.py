@@ -1,4 +1,4 @@
-"""What a model has to beat: systems that propose edits without one.
+"""Baselines that propose edits without a model.
 
 ``nothing`` never proposes; ``repeat`` makes the last edit's replacement of lines again where its
 old lines are found; ``rename`` replaces in the window the words that the history's edits replaced
@@ -16,7 +16,7 @@ from codegen.records import Edit
 
 
 def nothing(edit: Edit) -> str:
-    """The window as it is."""
+    """Returns the window unchanged."""
     return "".join(window_lines(edit))
 
 
@@ -38,4 +38,4 @@ BASELINES: Mapping[str, Callable[[Edit], str]] = {
     "repeat": repeat,
     "rename": rename,
 }
-"""Each gives the new text of the window."""
+"""Baselines; each returns the new text of the window."""

@@ -1,6 +1,6 @@
 """Fine-tunes one model on given texts with one side's trainer, and tells what each step cost.
 
-A process of its own for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
+A separate process for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
 ``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
 prints one: CPU seconds when training begins and at the end of each step; the trained tokens of each
@@ -9,7 +9,7 @@ clock, once the GPU has done the step, and the peak is of the GPU's memory.
 
 ``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
 process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first
-step warms up and is left out.
+step warms up and is omitted.
 
 Both sides make chat texts of prompt and response, train on the response alone, on adapters of the
 same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and take the same number of

@@ -1,8 +1,8 @@
-"""Runs a function in a process of its own: cold caches, nothing left over from other measurements.
+"""Runs a function in its own process: cold caches, nothing left over from other measurements.
 
 The process is spawned, not forked: a fork of a large process pays for copying its pages, in CPU
 time that would be charged to what is measured. It ends after the one call, also if this process was
-killed meanwhile (a ``ProcessPoolExecutor``'s would wait for ever).
+killed first (a ``ProcessPoolExecutor``'s would block forever).
 """
 
 from __future__ import annotations

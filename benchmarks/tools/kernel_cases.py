@@ -15,7 +15,7 @@ _NODES, _DEPTH, _CHILDREN = 16, 4, 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the model, by default one of 8B parameters of the Llama family, and of the batch.
+    """Sizes of the model, by default one of 8B parameters of the Llama family, and of the batch.
 
     Attributes:
         heads, group: key heads, and query heads that share one.
@@ -38,13 +38,13 @@ TINY = Sizes(2, 1, 2, 16, 4160, 270, 2)  # two blocks of the vocabulary, two spl
 
 @dataclass(frozen=True)
 class Case:
-    """One operation; both calls give the tensors to compare.
+    """One operation; both calls return the tensors to compare.
 
     Attributes:
         bytes: that have to be read and written at least once.
         operations: floating-point, of tensor cores.
         tolerance: absolute and relative.
-        packed, dim: of tree attention, what its block sizes are chosen by.
+        packed, dim: keys of tree attention's block sizes.
     """
 
     kernel: Callable[[], tuple[torch.Tensor, ...]]
@@ -57,7 +57,7 @@ class Case:
 
 
 def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
-    """By name what makes an operation's inputs: given random numbers, sizes and the device."""
+    """Input factories by operation: functions of random numbers, sizes and the device."""
     return {
         # Plain decoding, a tree of drafts, and a small one with a window and soft caps.
         "tree_attention T=1": functools.partial(_attention, nodes=1),
@@ -243,7 +243,7 @@ def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     outputs = [start.clone(), start.clone()]
 
     def changed(change: Callable[..., object], to: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        to.copy_(start)  # part of what is timed, on both sides
+        to.copy_(start)  # timed on both sides
         change(to, *given)
         return (to,)
 

@@ -1,4 +1,4 @@
-"""Whether edit sequences give back their programs, and how many states pylint objects to."""
+"""Round trips of edit sequences, and states with pylint findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
     """Lints every state of the passes' sequences, each text once.
 
     Args:
-        programs: those of the passes.
+        programs: programs of the passes.
         passes: the sequences.
         known: messages by text; it is added to, so that audits of the same programs share them.
     """
@@ -51,7 +51,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
 
 
 def round_trips(programs: Sequence[Program], passes: Sequence[Pass]) -> tuple[int, int]:
-    """How many sequences give their program back, and of how many.
+    """Returns the number of sequences that restore their program, and the total.
 
     The text form is parsed and applied again. Equal is meant to the byte, but for line ends and the
     newline at the end, as Python reads source.

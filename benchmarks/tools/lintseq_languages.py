@@ -1,19 +1,19 @@
 """LintSeq in languages other than Python: states that the compiler rejects, and CPU time.
 
 On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
-that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, which they do not use.
-One sequence each. The figures of a language have its prefix, such as ``go_``:
+that CODEGEN_TEST_DATA names; Go programs without the imports of their tests, which they do not use.
+One sequence each. The keys of a language have its prefix, such as ``go_``:
 
-- ``programs``: how many give a sequence; ``skipped``: how many LintSeq refuses, and ``not_clean``
+- ``programs``: number with a sequence; ``skipped``: number that LintSeq rejects, and ``not_clean``
   how many the compiler rejects as a whole, as they need packages or other files.
-- ``round_trip``: the share of sequences whose text, applied, gives the program.
-- ``dirty``: the share of unfinished states of the default check (the grammar's errors) that the
-  language's compiler rejects; with ``--verify strict`` such states are left out, so there are none.
+- ``round_trip``: the fraction of sequences whose edits restore the program.
+- ``dirty``: the fraction of unfinished states of the default check (the grammar's errors) that the
+  language's compiler rejects; with ``--verify strict`` such states are omitted.
   Its interval is by bootstrap over programs.
 - ``ms_a_sequence``: CPU time of a sequence with the default check; ``strict_ms_a_state``: wall time
   of the compiler's check of a state, in batches.
 
-A compiler that is missing gives null and the package to install.
+A missing compiler yields null and the package to install.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _TESTS_IMPORT = re.compile(r'^\t"(?:testing|github\.com/stretchr/testify/assert)
 
 
 def measure_languages(report: Report, languages: str, limit: int) -> None:
-    """Sets the figures of some languages.
+    """Sets the results of some languages.
 
     Args:
-        report: receives the figures.
+        report: receives the results.
         languages: names, comma-separated, or ``all``.
         limit: maximum programs per language, sampled by the seed; 0 for all.
     """

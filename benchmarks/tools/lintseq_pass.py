@@ -1,6 +1,6 @@
 """One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
 
-A pass runs in a process of its own (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
+A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
 that an earlier pass left behind makes it look cheaper. Kept out of the timing, as for the peer: the
 imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
 parses once for a whole run. That ruff's process starts again for each chunk is in it.
@@ -23,14 +23,14 @@ CHUNK = 32  # the engine's default
 
 @dataclass(slots=True)
 class Pass:
-    """What a pass cost and made.
+    """Cost and results of a pass.
 
     Attributes:
-        repeats: how often each program was given to the generator.
+        repeats: number of times the generator got each program.
         cpu_s: CPU seconds of all sequences, the checking processes' included.
-        alone_s: for each program, CPU seconds without any check (``verify="static"``).
-        texts: for each program that was kept, the trained text of each of its sequences.
-        refused: for each program that was not, why.
+        alone_s: CPU seconds per program without any check (``verify="static"``).
+        texts: for each kept program, the training text of each of its sequences.
+        refused: rejection reason per program.
     """
 
     repeats: int = 1
@@ -55,19 +55,19 @@ def one_pass(
     warm_up: Sequence[str] = (),
     audit: float = 0.0,
 ) -> Pass:
-    """Makes ``sequences`` edit sequences of each program, ``repeats`` times.
+    """Generates ``sequences`` edit sequences of each program, ``repeats`` times.
 
     Args:
         programs: the corpus.
-        verify: how states are checked.
-        sequences: a program, sharing its parsing.
+        verify: check of the states.
+        sequences: sequences per program, parsed once.
         repeats: rounds over the corpus, each with other random numbers. More than one fills the
             chunks where the corpus is not a multiple of them; a check that remembers verdicts would
-            profit, so use it only for one that doesn't.
+            benefit, so use it only for one that does not.
         seed: the randomness.
         warm_up: texts that the check, and pylint if there is an audit, look at before the clock
             starts.
-        audit: the share of states that the generator has pylint look at.
+        audit: fraction of states that pylint also lints.
     """
     from codegen.lintseq import LintSeq
     from codegen.lintseq.verify import check_for, check_pylint
@@ -136,7 +136,7 @@ def states_of(text: str) -> list[str]:
 
 
 def cost_by_program(done: Pass) -> dict[str, float]:
-    """CPU seconds of a sequence of each kept program: its own, and its share of the check.
+    """CPU seconds of a sequence of each kept program: its own, and its part of the check.
 
     The check looks at the states of many programs at once, so its cost can only be shared out: by
     the characters of the states, to which the work of a linter is about proportional.
@@ -145,7 +145,7 @@ def cost_by_program(done: Pass) -> dict[str, float]:
         id_: sum(len(state) for text in texts for state in states_of(text))
         for id_, texts in done.texts.items()
     }
-    # What refused programs cost is spread over the others: it was paid to get them.
+    # The cost of rejected programs is spread over the others.
     shared = max(0.0, done.cpu_s - sum(done.alone_s[id_] for id_ in size))
     whole = sum(size.values()) or 1
     return {

@@ -86,7 +86,7 @@ def stopped_after(
 
 
 def _taken(penalties: Sequence[Penalty], token: int) -> float:
-    """What penalties take from a token's logit, in nats, where that is 20."""
+    """Returns the penalties on a token's logit of 20, in nats."""
     logit = _LOGIT
     for penalty in penalties:
         if token in penalty.ids:

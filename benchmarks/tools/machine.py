@@ -1,4 +1,4 @@
-"""Facts about the machine and the software, without which a figure means nothing.
+"""Facts about the machine and the software, needed to interpret a result.
 
 Limit: the CPU's name and the memory are read from Linux's /proc; elsewhere they are None.
 """

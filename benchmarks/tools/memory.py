@@ -10,12 +10,12 @@ from codegen.benchmarks.tools.timing import tree_rss_mib
 
 
 class MemoryProbe:
-    """A thread that takes (share of the job done, MiB resident) at a fixed interval.
+    """A thread that samples (fraction of the job done, MiB resident) at a fixed interval.
 
-    A context manager. Samples before the first progress, while processes start, are left out.
+    A context manager. Samples before the first progress, while processes start, are omitted.
 
     Args:
-        interval_s: between samples.
+        interval_s: seconds between samples.
         read: returns the MiB.
     """
 
@@ -41,7 +41,7 @@ class MemoryProbe:
         self._thread.join()
 
     def at(self, share: float, width: float = 0.05) -> float | None:
-        """The median of the samples taken in (share - width, share]; None if there are none."""
+        """The median of the samples taken in (share - width, share]; None without samples."""
         inside = [mib for done, mib in self.samples if share - width < done <= share]
         return median(inside) if inside else None
 

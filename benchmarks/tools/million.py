@@ -4,13 +4,13 @@
 functions, methods and classes of the standard library and all installed packages (definitions of 3
 to 120 lines), by the engine as ``codegen data lintseq`` calls it. Resident memory of all its
 processes is sampled each second (every 0.3 s up to 100,000 sequences); ``rss_10_mib``,
-``rss_50_mib`` and ``rss_100_mib`` are medians over the 5 % of the work before that point (pages
+``rss_50_mib`` and ``rss_100_mib`` are medians over the 5% of the work before that point (pages
 that processes share count once for each), ``growth`` is the last over the first.
 
 The directory ``out`` must be new, or contain an interrupted run, which is resumed.
 
-Limits: after a resume, memory begins again and speed covers this call only (``resumed_after``: the
-programs done before). The corpus is what is installed, so another machine has another.
+Limits: after a resume, memory restarts and speed covers this call only (``resumed_after``: the
+programs done before). The corpus depends on the installed packages.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SEQUENCES = 5
 
 
 def measure_run(report: Report, sequences: int, out: str) -> None:
-    """Makes the sequences and sets the figures.
+    """Generates the sequences and sets the results.
 
     Args:
-        report: receives the figures.
+        report: receives the results.
         sequences: sequences to make, at least, unless the corpus ends before.
         out: the data directory; empty for a temporary one that is deleted.
     """
@@ -56,7 +56,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     first: list[Progress] = []
     last: list[Progress] = []
     shown = 0
-    # Workers are killed at the end, and their linters end by themselves: nobody waits for these.
+    # Workers are killed at the end, and their linters exit without being awaited.
     busy, before = 0.0, tree_cpu_s()
 
     with MemoryProbe(1.0 if sequences > 100_000 else 0.3) as memory, measured() as spent:
@@ -78,7 +78,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
             out,
             seed=report.seed,
             workers=workers,
-            # A program may be refused, or have fewer sequences: the limit is on programs.
+            # A program may be rejected, or have fewer sequences: the limit is on programs.
             limit=-(-sequences // SEQUENCES),
             on_progress=show,
         )
@@ -98,7 +98,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
 
 
 def _made(first: Progress, last: Progress) -> int:
-    """Texts of this call; after a resume its first chunk is left out, where it ends is not told."""
+    """Texts of this call; after a resume without the first chunk, whose end is unknown."""
     return last.texts - (first.texts if first.resumed else 0)
 
 

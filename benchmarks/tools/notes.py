@@ -1,4 +1,4 @@
-"""Words on standard error while a benchmark runs; standard output is for its figures."""
+"""Words on standard error while a benchmark runs; standard output is for results."""
 
 from __future__ import annotations
 

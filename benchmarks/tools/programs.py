@@ -5,7 +5,7 @@ solution) and 14 modules of the running Python's standard library, of 36 to 138 
 3.11 to 3.13. They were chosen, before any of this code was written, for a measurement of the
 published generator.
 
-``edit_programs``: three sets for the number of edits a sequence: all of HumanEval's solutions, 40
+``edit_programs``: three sets for the number of edits per sequence: all of HumanEval's solutions, 40
 functions and 10 modules of classes of the standard library. The latter are chosen by a fixed rule:
 in the order of the SHA-256 of their names, one function a module, what fits the description.
 """
@@ -49,7 +49,7 @@ class Program(NamedTuple):
 
 
 def benchmark_programs() -> list[Program]:
-    """The corpus. A module that this Python does not ship is left out."""
+    """The corpus. Modules that this Python does not ship are omitted."""
     from codegen.evals.tasks import load
 
     task = load("humaneval")
@@ -101,7 +101,7 @@ def _library() -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def _functions(name: str, text: str, tree: ast.Module) -> Iterator[Program]:
-    """Functions of 8 to 40 lines that need nothing of their module but absolute imports."""
+    """Functions of 8 to 40 lines that use only absolute imports of their module."""
     imports = {
         (alias.asname or alias.name).split(".")[0]: node
         for node in tree.body
@@ -138,7 +138,7 @@ def _lines_of_classes(tree: ast.Module) -> int:
 
 
 def _first(programs: Sequence[Program], count: int) -> list[Program]:
-    """So many programs of different modules, in the order of the hash of their names."""
+    """Returns n programs of different modules, sorted by the hash of their names."""
     chosen: dict[str, Program] = {}
     for program in sorted(programs, key=lambda p: hashlib.sha256(p.id.encode()).hexdigest()):
         chosen.setdefault(program.id.partition(":")[0], program)

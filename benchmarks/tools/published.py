@@ -1,4 +1,4 @@
-"""The published LintSeq generator, PyPI's ``pylintseq``, as a peer in an interpreter of its own.
+"""The published LintSeq generator, PyPI's ``pylintseq``, as a peer in its own interpreter.
 
 It needs Python 3.12 or newer (``NamedTemporaryFile(delete_on_close=...)``) and its own pylint, so
 it runs in the interpreter that ``CODEGEN_PYLINTSEQ_PYTHON`` names or, without that variable, the
@@ -43,9 +43,9 @@ class Peer:
     def run(
         self, programs: Sequence[tuple[str, str, int]], warm_up: Sequence[str] = ()
     ) -> dict[str, Published]:
-        """One sequence for each (id, program, seed), after it has linted the texts to warm up with.
+        """One sequence for each (id, program, seed), after linting the warm-up texts.
 
-        A program on which the package ends its process or runs too long has no entry.
+        A program that crashes or times out in the package has no entry.
         """
         results: dict[str, Published] = {}
         left = list(programs)
@@ -71,7 +71,7 @@ def find_peer() -> Peer | None:
     """The peer, or None if no interpreter has it.
 
     Raises:
-        ConfigError: if the variable names an interpreter that can't import the package.
+        ConfigError: if the variable names an interpreter that cannot import the package.
     """
     if python := os.environ.get(VARIABLE):
         try:

@@ -1,4 +1,4 @@
-"""What plain pylint says of programs and their unfinished states: an oracle for LintSeq's checks.
+"""Plain pylint on programs and their unfinished states: an oracle for LintSeq's checks.
 
 It shares no code with :mod:`codegen.lintseq`: ``pylint.lint.Run`` as its command line runs it, with
 the flags of the published generator (``--disable=C,R --unsafe-load-any-extension=y
@@ -81,7 +81,7 @@ def dirty_states(program: str, states: Sequence[str], known: dict[str, Messages]
 
 
 def look_up(texts: Sequence[str], known: dict[str, Messages]) -> None:
-    """Adds to ``known`` the messages of the texts that it lacks, each text once."""
+    """Adds to ``known`` the missing messages of the texts, each once."""
     new = [text for text in dict.fromkeys(texts) if text not in known]
     known.update(zip(new, messages_of(new), strict=True))
 
@@ -98,7 +98,7 @@ def run_pylint(paths: Sequence[str]) -> list[Any]:
 
     reporter = CollectingReporter()
     before = list(sys.path)
-    # pylint writes of its own troubles to both streams.
+    # pylint writes its own errors to both streams.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             Run([*_FLAGS, *paths], reporter=reporter, exit=False)

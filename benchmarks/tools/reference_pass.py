@@ -1,4 +1,4 @@
-"""Our own reference mode with a linter set up for each check, in place of the published code.
+"""Our own reference mode with a linter set up for each check, instead of the published code.
 
 It is measured only where PyPI's ``pylintseq`` is not installed, under the name ``own``. The search
 is :func:`codegen.lintseq.reference.reference_sequence`; the linter is pylint as the published code
@@ -22,7 +22,7 @@ from codegen.benchmarks.tools.timing import measured
 def reference_pass(
     programs: Sequence[Program], seed: int, warm_up: Sequence[str] = ()
 ) -> dict[str, Published]:
-    """One sequence of each program, after the texts to warm up with; refused programs have none."""
+    """One sequence of each program, after the warm-up texts; rejected programs have none."""
     from codegen.lintseq import UnsupportedProgram
     from codegen.lintseq.reference import reference_sequence
     from codegen.lintseq.text_format import format_edit

@@ -1,4 +1,4 @@
-"""What a benchmark returns: figures with intervals, sample sizes, versions, seed, remedies."""
+"""Benchmark reports: results with intervals, sample sizes, versions, seed, remedies."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Report:
     """Collects figures.
 
     Attributes:
-        seed: of all randomness.
-        figures: by key; None for what could not be measured.
-        intervals: 95 % intervals, by the figure's key.
-        samples: sample sizes, those of a figure under its key.
-        versions: of what was measured.
-        notes: sentences that a reader of the figures needs.
-        install: how to install each peer that is missing.
+        seed: random seed.
+        figures: results by key; None if not measured.
+        intervals: 95% intervals by result key.
+        samples: sample sizes by result key.
+        versions: versions of the measured software.
+        notes: sentences that explain the results.
+        install: install command per missing peer.
     """
 
     seed: int = 0
@@ -48,7 +48,7 @@ class Report:
             self.samples[key] = n
 
     def mapping(self) -> dict[str, Any]:
-        """The figures at the top, then what goes with them."""
+        """Returns the results at the top level, then the rest."""
         return {
             **self.figures,
             "intervals": self.intervals,
@@ -81,7 +81,7 @@ def options(
     """Declares the options of a benchmark's ``run``: none that a user sets is without effect.
 
     Args:
-        quick: default values with ``--quick``, in place of those of the signature.
+        quick: default values with ``--quick``, instead of the signature's.
         needs: by option (several separated by spaces), the circumstance in which it has no effect,
             such as ``without -o parts=soak``, and whether it has one, by the values of all options
             and ``quick``.

@@ -1,8 +1,8 @@
-"""What a user of the server ends up with after an edit, against encoding everything again.
+"""Answers of the server after an edit, compared with re-encoding everything.
 
 Each edit goes through the engine: a request before it, then one after it that takes the fast
-answer, one that wants it settled, and one on exact states, which are those of a new document to the
-last bit. The requests ask for the rest of the line.
+answer, one that wants it settled, and one on exact states, which equal a new document's
+bit for bit. The requests complete the rest of the line.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Outcome:
     """One edit in one layout.
 
     Attributes:
-        name, kind, repository: of the edit.
-        layout: of prompts.
-        tokens: of the prompt after the edit.
-        behind: those that a cache of prefixes would encode: from the first new one on.
-        encoded: those that the update encoded.
-        recomputed: those encoded again to settle a doubt.
-        fast_same: whether the fast answer is that of exact states.
-        same: whether the settled one is.
+        name, kind, repository: the edit's.
+        layout: prompt layout.
+        tokens: prompt tokens after the edit.
+        behind: tokens that a prefix cache would encode: from the first new one on.
+        encoded: tokens that the update encoded.
+        recomputed: tokens re-encoded to settle a doubt.
+        fast_same: True if the fast answer equals the exact states' answer.
+        same: True if the settled answer does.
         fast_cpu_s: CPU time to the fast answer.
-        settle_cpu_s: from there to the settled one; some milliseconds where there is no doubt.
+        settle_cpu_s: CPU time from there to the settled answer; some milliseconds without doubt.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def served_model(layout: str, context: int = 1024) -> Any:
-    """The embedded model as it is served, in one of :data:`LAYOUTS`."""
+    """Opens the embedded model as served, in one of :data:`LAYOUTS`."""
     from codegen.models import load
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Family, Prompter
@@ -70,7 +70,7 @@ def served_model(layout: str, context: int = 1024) -> Any:
 
 
 async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None:
-    """Runs one edit through the engine, as a document of its own; None if the edit is not in the
+    """Runs one edit through the engine, as its own document; None if the edit is not in the
     prompt's window.
     """
     from codegen.generation import SamplingParams
@@ -90,7 +90,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     fast = await engine.complete(replace(after, settle=False))
     fast_s = time.process_time() - began
     began = time.process_time()
-    # Another option in each further request, so that no earlier suggestion is the answer.
+    # Another option in each later request, so that no earlier suggestion is the answer.
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
     cache = engine._worker.caches.get(key).cache

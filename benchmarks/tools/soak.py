@@ -1,6 +1,6 @@
-"""What the sandbox leaves behind after many jobs: processes, descriptors, files, memory.
+"""Leftovers of the sandbox after many jobs: processes, descriptors, files, memory.
 
-A :class:`codegen.evals.sandbox.Sandbox` with one worker a core judges programs without a pause:
+A :class:`codegen.evals.sandbox.Sandbox` with one worker per core runs programs without a pause:
 reference solutions of HumanEval, and among them programs that write files, fork orphans, hold
 memory, exit, crash and go on after the verdict. Processes, descriptors, temporary files, mounts,
 System V objects and memory are counted at rest, after a warm-up and at the end: ``leaked_*`` is the
@@ -31,7 +31,7 @@ from codegen.evals.tasks import load
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"
 _RIGHT = "def f(x):\n    return x + 1\n"
-# Each of these ends as its key says, whatever it leaves behind.
+# Each of these ends as its key says, with any leftovers.
 NUISANCES: Mapping[str, tuple[str, str]] = {
     "writes files": (
         "for n in range(9):\n    open(f'f{n}', 'w').write('x' * 9999)\n" + _RIGHT,
@@ -63,10 +63,10 @@ NUISANCES: Mapping[str, tuple[str, str]] = {
 
 
 def soak(report: Report, seconds: float, hostile_share: float = 0.1) -> None:
-    """Judges jobs for some seconds and sets the figures of what they left behind.
+    """Runs jobs for some seconds and sets the results on their leftovers.
 
     Args:
-        report: receives the figures.
+        report: receives the results.
         seconds: length of the soak.
         hostile_share: fraction of the jobs that misbehave.
     """
@@ -117,7 +117,7 @@ def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str],
 
 
 def _settled(sandbox: Sandbox) -> dict[str, float]:
-    """What may leak, with all processes of tests there: some may just have been dismissed."""
+    """Possible leaks, with all processes of tests there: some may just have been dismissed."""
     right = Job(_RIGHT, test=_TEST, limits=LIMITS)
     for _ in sandbox.map((number, right) for number in range(40)):
         pass
@@ -125,7 +125,7 @@ def _settled(sandbox: Sandbox) -> dict[str, float]:
 
 
 def _state() -> dict[str, float]:
-    """What may leak, at rest."""
+    """Possible leaks, at rest."""
     gc.collect()
     below: set[int] = set()
     for _ in range(10):  # the kernel ends namespaces a little after their processes

@@ -2,14 +2,14 @@
 
 A set is a JSONL file of questions and a folder of databases. A question has ``question`` and
 ``db_id`` or ``tables`` (name -> column names, nothing to run). The expected answer is ``answer``
-(rows; with ``ordered``, and ``accepted`` for other right answers), or the result of ``query`` or
-``queries``; a question with neither cannot be answered. Abstaining is right if the question cannot
-be answered or has ``abstain_ok``.
+(rows; with ``ordered``, and ``accepted`` for other correct answers), or the result of ``query`` or
+``queries``; a question with neither cannot be answered. Abstaining is correct if the question
+cannot be answered or has ``abstain_ok``.
 
-Schemas without rows are given as tables; those of AMBROSIA and EHRSQL are not part of the data, and
-are put together from all queries on the same database. ``offices`` is in the folder of this file: a
+Schemas without rows are given as tables; AMBROSIA's and EHRSQL's are not part of the data, and
+are assembled from all queries on the same database. ``offices`` is in the folder of this file: a
 gym, a parcel service and a vet, with questions written before the parser was run on them. The
-parser was corrected after those on the first two, not after those on the vet.
+parser was corrected after the questions on the first two, not on the vet.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from codegen.sqlnet.parser import SQLNet
 
 SETS = ("everyday", "offices", "spider_dev", "defog_idk", "triagesql", "ambrosia", "ehrsql")
-"""What is measured on; ``spider_train`` is what the confidence is fitted to."""
+"""Question sets; the confidence is fitted to ``spider_train``."""
 
 
 _OFFICES = Path(__file__).parent / "offices"
@@ -50,9 +50,9 @@ def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
     """A set's file of questions and folder of databases.
 
     Args:
-        name: of ``SETS``, or ``spider_train``.
+        name: a key of ``SETS``, or ``spider_train``.
         data: the folder ``sql``.
-        out: where files are made.
+        out: directory for new files.
     """
     databases = out / name
     databases.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _unpack(archive: Path, out: Path, folder: str = "databases") -> None:
 
 
 def _by_queries(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """The rows that can't be answered, with the tables that the queries of their database name."""
+    """Returns the unanswerable rows, with the tables that the queries of their database name."""
     schemas: dict[str, dict[str, dict[str, None]]] = {}
     for row in rows:
         schema = schemas.setdefault(row.get("db_id", "mimic3"), {})
@@ -149,7 +149,7 @@ _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 
 @dataclass(frozen=True, slots=True)
 class SetQuestion:
-    """A question on a schema with its right answers, none if it cannot be answered."""
+    """A question on a schema with its correct answers, none if it cannot be answered."""
 
     id: str
     database: str
@@ -162,12 +162,12 @@ class SetQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a question ended.
+    """Outcome of a question.
 
     Attributes:
         verdict: ``wrong`` is an answer that is shown and not right.
-        code: why no answer was given; "" if one was.
-        answered_right: whether the best answer, given or not, is right.
+        code: reason for no answer; "" if answered.
+        answered_right: True if the best answer, shown or not, is correct.
         answerable: whether abstaining would be wrong.
         signs: that the confidence was computed from.
     """
@@ -182,7 +182,7 @@ class Outcome:
 
 
 def ask(parser: SQLNet, question: SetQuestion, min_confidence: float | None = None) -> Outcome:
-    """Asks one question as ``sqlnet ask`` does."""
+    """Runs one question as ``sqlnet ask`` does."""
     parse = parser.parse(question.text, question.schema, top_k=1, min_confidence=min_confidence)
     rows = parse.rows.rows if parse.rows else None
     right = rows is not None and any(same_rows(rows, one) for one in question.expected)
@@ -197,7 +197,7 @@ def ask(parser: SQLNet, question: SetQuestion, min_confidence: float | None = No
 
 
 def read_questions(path: Path, folder: Path) -> Iterator[SetQuestion]:
-    """The questions of a file, without those whose query cannot be run."""
+    """Returns the questions of a file whose query can be run."""
     opened: dict[str, Schema] = {}  # one at a time: each is a process
     for number, line in enumerate(path.read_text("utf-8").splitlines()):
         row = json.loads(line)

@@ -38,13 +38,13 @@ from codegen.sqlnet import Schema, SQLNet
 from codegen.sqlnet.trust import SIGNS, Trust, kind_of
 
 LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
-"""Signs that must not raise a confidence; a fit leaves out those that would."""
+"""Signs that must not raise a confidence; a fit omits signs that would."""
 
 _PENALTY, _TOLERATED, _ANY = 4.0, 0.04, 1e-9
 
 
 def main() -> None:
-    """Makes the file."""
+    """Writes the file."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("set")
     parser.add_argument("data", type=Path)
@@ -105,7 +105,7 @@ def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQ
 
 
 def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """The likeliest weights, given the signs of answers and whether each was right."""
+    """The likeliest weights, given the signs of answers and whether each was correct."""
     names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
     while True:
@@ -119,7 +119,7 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
 def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The likeliest weights [F] of features [N, F], the first one constant, for outcomes [N]."""
     mean, spread = x.mean(0), x.std(0)
-    mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias stays as it is
+    mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias is not scaled
     scaled = (x - mean) / spread
     pull = np.full(x.shape[1], _PENALTY)
     pull[0] = 1e-3

@@ -1,4 +1,4 @@
-"""Ratios of paired costs, rates and means with their 95 % intervals.
+"""Ratios of paired costs, rates and means with their 95% intervals.
 
 Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` says how
 much less the whole corpus costs. Its interval is a percentile bootstrap over units (Efron and
@@ -19,7 +19,7 @@ DRAWS = 10_000
 
 
 class Estimate(NamedTuple):
-    """A figure with its 95 % interval; the bounds are None where there is only one unit."""
+    """A value with its 95% interval; the bounds are None where there is only one unit."""
 
     value: float
     low: float | None
@@ -73,7 +73,7 @@ def ratio_of_sums(
 
 
 def rate(count: int, total: int) -> Estimate:
-    """A share with Wilson's 95 % interval (Wilson 1927), which takes the trials as independent.
+    """Returns a rate with Wilson's 95% interval (Wilson 1927), for independent trials.
 
     Raises:
         InputError: if the count is not in [0, total], or the total is 0.
@@ -92,9 +92,9 @@ def clustered_mean(
 
     Args:
         values: one a unit.
-        clusters: each unit's; whole clusters are drawn, with replacement.
+        clusters: each unit's cluster; whole clusters are resampled.
         seed: of the resampling.
-        draws: how often.
+        draws: number of resamples.
 
     Raises:
         InputError: if there is no unit, or the lengths differ.

@@ -40,7 +40,7 @@ async def run(body, room):
 
 
 async def main(port, processes):
-    """Serves for ever."""
+    """Serves forever."""
     room = asyncio.Semaphore(processes)
 
     async def serve(reader, writer):

@@ -1,4 +1,4 @@
-"""CPU time with that of ended child processes, and the memory of a tree of processes.
+"""CPU time with ended child processes, and the memory of a tree of processes.
 
 CPU time is what is compared wherever the machine may be shared: a neighbor lengthens the wall
 time of a run by any factor, its CPU time by some per cent (caches, hyper-threads).
@@ -24,7 +24,7 @@ _MIB = 2**20
 
 @dataclass(slots=True)
 class Spent:
-    """What a block of code used, in seconds; filled in when the block ends."""
+    """Seconds that a block of code used; set when the block ends."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -43,7 +43,7 @@ def cpu_seconds() -> float:
 def measured() -> Iterator[Spent]:
     """Measures a block; what it yields is filled in at the block's end."""
     spent = Spent()
-    running = _running_s()  # outside of what is measured: it reads all of /proc
+    running = _running_s()  # outside the measured time: it reads all of /proc
     cpu, wall = cpu_seconds(), time.perf_counter()
     try:
         yield spent
@@ -86,7 +86,7 @@ def process_tree(root: int) -> set[int]:
     """The ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # it exited
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
     found: set[int] = set()

@@ -1,8 +1,8 @@
-"""Decodes by vLLM and prints the seconds, in a process of its own that has vLLM.
+"""Decodes by vLLM and prints the seconds, in its own process that has vLLM.
 
 It reads one JSON object: ``model`` (a directory), ``load_format`` (``dummy`` makes random weights
 of a configuration alone), ``prompt`` (token ids), ``tokens`` and ``batches``. It prints one:
-``seconds`` by batch, of all tokens behind the first of each request, and vLLM's version.
+``seconds`` by batch, of all tokens after the first of each request, and vLLM's version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Word vectors for ``codegen sqlnet train-plans``: GloVe beside what an encoder says of each word.
+"""Word vectors for ``codegen sqlnet train-plans``: GloVe and an encoder's vectors.
 
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
@@ -28,7 +28,7 @@ _BATCH = 128
 
 
 def main() -> None:
-    """Makes the file."""
+    """Writes the file."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "glove", type=Path, help=".npz with words and vectors, frequent words first"

@@ -4,7 +4,7 @@ A query that ignores a part of its question looks as good as one that does not. 
 question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
 query's clauses, and each aggregate, comparison and order of the query a cue in the question
 (:func:`unmet`). ``cues.yaml`` lists the cues and the clauses that meet them. Unexplained content
-words (:func:`words_left`) lower the confidence (:mod:`codegen.sqlnet.trust`).
+words lower the confidence (:func:`codegen.sqlnet.trust.words_left`).
 
 The checks read :class:`codegen.sqlnet.query.Clause`, so they apply to sketches and plans. Limit:
 English words only; a demand without a listed word ("overdue") is just an unexplained word.

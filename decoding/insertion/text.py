@@ -39,7 +39,7 @@ class EncoderConfig(PretrainedConfig):
             which saves layers that learn to look there; not in the paper.
         marks_open_slots: True adds a learned vector to tokens before open slots, so that the
             stop head sees the gaps to fill (for infilling).
-        prefix_apart: True lets the prefix attend only to itself (:mod:`.encoder`); not published.
+        prefix_apart: True lets the prefix attend only to itself (:mod:`.base`); not published.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
         forbidden_token_ids: tokens that are never written: the special ones.

@@ -17,7 +17,7 @@ columns of the data that already have such a name are used directly. ``instructi
 of instruction styles, if it differs. ``program`` is a template that builds the program from the
 columns and ``completion``, the code that was found in the answer.
 
-Templates compute text from a row's columns and access nothing else (:mod:`.templates`).
+Templates compute text from a row's columns and access nothing else (:mod:`codegen.templates`).
 """
 
 from __future__ import annotations

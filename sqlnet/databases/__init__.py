@@ -1,7 +1,7 @@
 """Read-only databases, and the limits of a statement.
 
 A statement must pass :func:`codegen.sqlnet.sql.validate`; then the engines' own guards apply
-(:mod:`.sqlite`, :mod:`.duckdb`, :mod:`.server`) and, for files (:mod:`.files`), a child process
+(:mod:`.engines`, :mod:`.server`) and, for files (:mod:`.files`), a child process
 that can be killed (:mod:`.child`).
 """
 

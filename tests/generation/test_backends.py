@@ -94,7 +94,7 @@ def test_pairs_are_refused_in_one_kind_of_words(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         next(Upper("m").generate([Request("a")], SamplingParams(), decoder))
     assert refused.value.message == (
-        f"The decoder {name!r} requires {CAPABILITIES[required]}, which the back-end upper does not"
+        f"The decoder {name!r} requires {CAPABILITIES[required]}, which the backend upper does not"
         " offer."
     )
     able = type("Able", (Upper,), {"capabilities": frozenset({required})})

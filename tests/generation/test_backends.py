@@ -180,5 +180,5 @@ def test_other_decoders_are_passed_through_uncached(tmp_path: Path) -> None:
             made = backend.generate([Request("a")], SamplingParams(), Decoder("edit_sequence"))
             assert [one.cached for one in made] == [False]
         assert len(spec.opened[0].calls) == 2 and cache.totals().answers == 0
-        with pytest.raises(ConfigError, match="back-end upper"):
+        with pytest.raises(ConfigError, match="backend upper"):
             list(backend.generate([Request("a")], SamplingParams(), Decoder("rpg")))

@@ -389,7 +389,7 @@ def _part(name: str) -> Reader | StrategySpec:
     added = plugins.names("decoders")
     if name not in added:
         known = [*READERS, *STRATEGIES, *added]
-        hint = f"{nearest(name, known)} Choose one of: {', '.join(known)}."
+        hint = f"{nearest(name, known)} Decoders are: {', '.join(known)}."
         raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
     part = plugins.load("decoders", name)
     if not isinstance(part, (Reader, StrategySpec)):

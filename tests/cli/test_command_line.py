@@ -121,7 +121,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["eval", "run", "--model"], 2, "Option '--model' requires an argument."),
         (["generate"], 2, "Give the prompt with either --prompt or --file"),
         (["generate", "--prompt", "x", "-o", "lm_infinite=10"], 2, "needs two whole numbers"),
-        (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Choose one of: sample"),
+        (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
         (["finetune", "absent.yaml"], 1, "There is no recipe absent.yaml"),

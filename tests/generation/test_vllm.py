@@ -268,7 +268,7 @@ def test_ends_and_parameters_are_those_of_the_loaded_model(
 def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
-    known = caught.value.remedy.rpartition("one of: ")[2].rstrip(".").split(", ")
+    known = caught.value.remedy.rpartition("are: ")[2].rstrip(".").split(", ")
     done = {"sample", "edit_sequence", "grammar", *METHODS, *DRAFTS}
     assert set(known) == {*READERS, *STRATEGIES} > done
     for name in known:

@@ -1,10 +1,10 @@
-"""The records that pass between packages, and their JSON Lines form on disk.
+"""Records shared between packages, and their JSON Lines format.
 
-All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, readable with
+All are frozen dataclasses; one JSON object per line, UTF-8, keys in field order, readable with
 ``datasets.load_dataset("json", ...)``.
 
-What is read from a file that somebody else may have written goes through :func:`conform` or
-:func:`from_dict`, so that the code behind it can rely on the annotations of its dataclasses.
+Untrusted files are read with :func:`conform` or :func:`from_dict`, so that later code can rely on
+the dataclasses' annotations.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Status = Literal[
     "refused",
     "infra_error",
 ]
-# Statuses that say nothing about a program: the sandbox or the tests are at fault.
+# Statuses that do not reflect on the program: the sandbox or the tests are at fault.
 UNJUDGED: tuple[Status, ...] = ("infra_error", "bad_test", "refused")
 Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
@@ -54,12 +54,12 @@ _RANKS: Mapping[Trust, int] = {
 
 
 def is_at_least(trust: Trust, least: Trust) -> bool:
-    """Whether a verdict of one grade can be believed as far as one of another."""
+    """Returns True if a verdict's trust is at least ``least``."""
     return _RANKS[trust] >= _RANKS[least]
 
 
 class _Limits(NamedTuple):
-    """The limits of a number, for pydantic; the records themselves do without it."""
+    """Limits of a number for pydantic; the records do not enforce them."""
 
     low: float
     high: float | None = None
@@ -70,10 +70,10 @@ class _Limits(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A stretch of a training text.
+    """A span of a training text.
 
     Attributes:
-        train: whether its tokens enter the loss; or a number from 0 to 1, how much they count.
+        train: True if its tokens enter the loss; or their loss weight from 0 to 1.
     """
 
     text: str
@@ -82,7 +82,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One (instruction, program) pair as it comes from a source."""
+    """One (instruction, program) pair from a source."""
 
     id: str
     instruction: str
@@ -95,10 +95,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TrainingText:
-    """One text to train on. The loss mask is in the segments, never in a marker to search for.
+    """One training document. The segments contain the loss mask; no markers are searched for.
 
-    The leading segments with ``train=False`` are the prompt; a chat model sees them as the user's
-    turn.
+    The leading segments with ``train=False`` are the prompt; for a chat model, the user's turn.
     """
 
     id: str
@@ -109,7 +108,7 @@ class TrainingText:
 
     @property
     def prompt(self) -> str:
-        """The leading untrained text."""
+        """The leading untrained segments, joined."""
         parts = []
         for segment in self.segments:
             if segment.train:
@@ -129,11 +128,11 @@ class TrainingText:
 
 
 class Change(NamedTuple):
-    """An edit that has been made: whole lines of a file, before and after.
+    """A completed edit: whole lines of a file, before and after.
 
     Attributes:
-        line: the first of the lines, from 0, in the file as it is now.
-        old, new: the lines with their ends; "" if there were none.
+        line: the first of the lines, from 0, in the current file.
+        old, new: the lines with their line ends; "" for no lines.
     """
 
     path: str
@@ -143,15 +142,15 @@ class Change(NamedTuple):
 
 
 class MadeTogether:
-    """Base of generators of training texts that are faster with many examples at once."""
+    """Base class of generators that are faster with many examples at once."""
 
     __slots__ = ()
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """The texts of one example.
+        """Yields the training texts of one example.
 
         Raises:
-            Exception: the one that :meth:`generate_many` returns for it.
+            Exception: the exception that :meth:`generate_many` returns for it.
         """
         (texts,) = self.generate_many([(example, rng)])
         if isinstance(texts, Exception):
@@ -161,23 +160,23 @@ class MadeTogether:
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> Sequence[list[TrainingText] | Exception]:
-        """The texts of each item; for one that has none, the exception with the reason."""
+        """Returns each item's training texts, or the exception with the reason for none."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    r"""A moment of editing, and the next edit. Lines end at "\n" alone; a "\r" belongs to its line.
+    r"""An edit state and the next edit. Lines end only at "\n"; a "\r" belongs to its line.
 
     Attributes:
-        id: names the moment.
-        text: the file as it is now.
+        id: ID of the edit state.
+        text: the current file.
         history: the edits made so far, oldest first.
         window: the lines that may change next, start and end (not included), from 0.
-        cursor: a place in ``text``, in characters from 0.
-        target: what the window's lines become; the same as now if nothing is to change. None if it
-            is not known, as in an editor.
-        category: what kind of edit it is.
+        cursor: character offset in ``text``, from 0.
+        target: the window's lines after the edit; unchanged if no edit is expected. None if
+            unknown, as in an editor.
+        category: kind of edit.
         language, source, license: as in :class:`Example`.
     """
 
@@ -199,9 +198,9 @@ TextOrMessages = str | list[dict[str, str]]  # messages have a role and a conten
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to one prompt, of which the first is preferred; TRL's columns for DPO.
+    """Two answers to one prompt, the first one preferred; TRL's columns for DPO.
 
-    The three are texts; where the prompt was a user's turn, lists of messages.
+    All three are strings, or lists of messages if the prompt is a user's turn.
     """
 
     id: str
@@ -214,7 +213,7 @@ class Preference:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The texts; ``train`` says whether it is an answer."""
+        """Prompt and answers; ``train`` is True for answers."""
         answers = (Segment(_text_of(answer), True) for answer in (self.chosen, self.rejected))
         return Segment(_text_of(self.prompt), False), *answers
 
@@ -230,14 +229,14 @@ DataRecord = TrainingText | Preference  # the records of data directories
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation to train on, as a chat template takes it.
+    """A conversation to train on, in chat template format.
 
     Attributes:
-        id: names the conversation.
-        messages: ``role``, ``content``, and where there are any ``tool_calls``, ``name`` and so on.
-        train: for each message, whether its tokens enter the loss: only answers do.
+        id: ID of the conversation.
+        messages: ``role``, ``content``, and optionally ``tool_calls``, ``name`` and so on.
+        train: for each message, True if its tokens enter the loss: only for answers.
         tools: JSON schemas of the functions that the model may call.
-        template_arguments: further variables of the chat template.
+        template_arguments: extra variables of the chat template.
     """
 
     id: str
@@ -307,7 +306,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the sample counts as correct."""
+        """True if the sample counts as correct."""
         return self.status == "passed"
 
 
@@ -315,17 +314,17 @@ Record = TypeVar("Record", Example, TrainingText, Edit, Preference, Sample, Verd
 
 
 def to_json(record: Example | DataRecord | Edit | Sample | Verdict) -> str:
-    """One line of JSON, without the line's end. Lone surrogates survive as JSON escapes."""
+    """Returns a JSON line without the line end. Lone surrogates survive as JSON escapes."""
     row = to_row(record)
     text = json.dumps(row, ensure_ascii=False)
     return json.dumps(row) if has_lone_surrogate(text) else text
 
 
 def to_row(record: Example | DataRecord | Edit | Sample | Verdict) -> dict[str, Any]:
-    """A record as a JSON object."""
+    """Converts a record to a JSON object."""
     # Not dataclasses.asdict: it deep-copies every meta value.
     row = {f.name: getattr(record, f.name) for f in fields(record)}
-    # Objects, since a column of [text, flag] arrays has no one type in Arrow.
+    # Objects, since a column of [text, flag] arrays has no single type in Arrow.
     for name in ("segments", "history"):
         if name in row:
             row[name] = [part._asdict() for part in row[name]]
@@ -333,7 +332,7 @@ def to_row(record: Example | DataRecord | Edit | Sample | Verdict) -> dict[str, 
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Whether ``text`` has no UTF-8 form, as after the JSON escape of half a surrogate pair."""
+    """Returns True if ``text`` cannot be encoded as UTF-8 (half a surrogate pair)."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
-"""The directory of a run: locked, claimed for one set of settings, journalled, resumed.
+"""Run directories: locked, bound to one set of settings, journaled, resumable.
 
-Data generation, sampling, fine-tuning, program search and the quickstart keep their results in a
-directory each. They can be killed at any moment; the same command, run again, resumes. All of them
-do it in the same way::
+Data generation, sampling, fine-tuning, program search and the quickstart each keep their results
+in a directory. They can be killed at any time and resumed with the same command, all in the same
+way::
 
     directory = RunDirectory(out)
     with directory.open("log.jsonl") as journal:        # one process at a time
@@ -12,10 +12,10 @@ do it in the same way::
         journal.append(json.dumps(result))              # whole lines, or none on a full disk
         directory.write("result.json", text)            # the whole file, or the old one
 
-A journal's whole lines are what is done; what was being made when the process died is made again.
-So a result must be a function of its settings and of its place in the run alone.
+A journal's complete lines are the finished results; a result that was interrupted is recomputed.
+A result must therefore depend only on its settings and its position in the run.
 
-A directory may have come from a stranger: links in it are never followed.
+Directories may be untrusted: links in them are never followed.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from codegen.paths import child, open_plain
 from codegen.records import write_atomic
 
 LOCK = ".lock"
-"""The journal of a run that keeps none: an empty file that is locked."""
+"""Lock file of runs without a journal: an empty file."""
 
 
 class Journal:
-    """An append-only file of lines that survives ``kill -9``: a torn last line is cut off.
+    """An append-only file of lines that survives ``kill -9``: a torn last line is removed.
 
-    It is locked while it is open, so only one process has it. Use it as a context manager.
+    It is locked while open, so only one process can use it. Use it as a context manager.
 
     Args:
-        path: the file; made if it is not there.
-        option: what the user changes to write to another place, for the error.
+        path: the file; created if missing.
+        option: command-line option that sets the path, for errors.
 
     Raises:
-        InputError: if another process has it open, or the path is a link or not a plain file.
+        InputError: if another process has it open, or the path is not a plain file.
     """
 
     def __init__(self, path: str | os.PathLike[str], option: str = "--out") -> None:
@@ -83,11 +83,11 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """The length in bytes."""
+        """Length in bytes."""
         return self._file.seek(0, os.SEEK_END)
 
     def append(self, *lines: str) -> None:
-        """Appends whole lines, given without their ends; all of them or, on an error, none."""
+        """Appends lines, passed without line ends; all of them or, on an error, none."""
         start = self.size
         view = memoryview("".join(line + "\n" for line in lines).encode("utf-8"))
         try:
@@ -102,7 +102,7 @@ class Journal:
         self._file.truncate(0)
 
     def close(self) -> None:
-        """Syncs to disk, closes, and so unlocks."""
+        """Syncs to disk, closes and unlocks the file."""
         if not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -115,8 +115,10 @@ class Journal:
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:
-    """Whether a process has a journal open, by the kernel's list of locks: no lock is taken, which
-    could stop a run from starting. False if there is no such file, or no such list.
+    """Returns True if a process has a journal open.
+
+    Reads the kernel's list of locks, since taking a lock could stop a run from starting. False if
+    the file or the list is missing.
     """
     try:
         found = Path(path).lstat()
@@ -129,12 +131,12 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A directory that holds one run.
+    """The directory of one run.
 
     Attributes:
-        folder: the directory. Links in the path to it are followed, links in it are refused.
+        folder: the directory. Links in its path are followed, links inside it are rejected.
         settings_file: the JSON file with the run's settings.
-        option: what the user changes to choose another directory, for errors.
+        option: command-line option that sets the directory, for errors.
     """
 
     folder: Path
@@ -143,14 +145,14 @@ class RunDirectory:
 
     @contextmanager
     def open(self, journal: str = LOCK) -> Iterator[Journal]:
-        """Makes the directory if need be, and locks it against other processes.
+        """Creates the directory if missing, and locks it against other processes.
 
         Args:
-            journal: the name of the file that is locked and holds what is done.
+            journal: name of the journal, which is locked.
 
         Raises:
-            InputError: if another process has it, or it can't be written; a link is in its place.
-            MachineError: if the disk becomes full, in the body too.
+            InputError: if another process uses it, it is not writable, or it is a link.
+            MachineError: if the disk becomes full, also in the body.
         """
         with explain_full_disk(self.folder):
             try:
@@ -178,23 +180,22 @@ class RunDirectory:
         section: str = "",
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Stores the settings, or checks that the run was begun with the same ones.
+        """Stores the settings, or checks that the run was started with the same ones.
 
-        Call it with the directory locked. Settings that made no result yet are replaced: the first
-        try may have failed because of them.
+        Call it with the directory locked. Settings without results are replaced: the first try may
+        have failed because of them.
 
         Args:
-            settings: all that decides the results (JSON values).
-            begun: whether there are results, or parts of them.
-            section: the key of the settings file that holds the settings; by default they are the
-                file.
-            more: with a section: further keys of the file, which are stored and not compared.
+            settings: all that determines the results (JSON values).
+            begun: True if there are any results, even partial.
+            section: key of the settings in the settings file; "" if they are the whole file.
+            more: with a section: extra keys of the file, stored but not compared.
 
         Raises:
-            ResumeError: naming each setting that differs; or if the settings file is missing or
-                damaged.
+            ResumeError: if settings differ (names each), or the settings file is missing or
+                    corrupt.
         """
-        now = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
+        now = json.loads(json.dumps(settings))  # as read back: tuples become lists
         stored = self.read(self.settings_file)
         if begun and stored is None:
             raise ResumeError(
@@ -207,7 +208,7 @@ class RunDirectory:
             then = stored.get(section)
         if stored is not None and not isinstance(then, dict):
             raise self._damaged()
-        if then and now and not then.keys() & now.keys():  # a file of that name by another program
+        if then and now and not then.keys() & now.keys():  # another program's file
             raise self._damaged()
         if begun:
             refuse_changes(self.folder, then or {}, now, self.option)
@@ -216,11 +217,11 @@ class RunDirectory:
             self.write(self.settings_file, json.dumps(content, indent=2) + "\n")
 
     def read(self, name: str) -> Any:
-        """The content of one of the run's JSON files; None if there is no such file.
+        """Reads one of the run's JSON files; None if it is missing.
 
         Raises:
-            InputError: if it can't be read, or a link is in its place.
-            ResumeError: if it holds no JSON, or nothing.
+            InputError: if it cannot be read, or is a link.
+            ResumeError: if it is not JSON, or null.
         """
         path = child(self.folder, name, str(self.folder))
         try:
@@ -242,19 +243,19 @@ class RunDirectory:
         )
 
     def write(self, name: str, content: str | bytes | Iterable[str]) -> Path:
-        """Writes one of the run's files: a reader, or a crash, sees the old one or the new one."""
+        """Writes one of the run's files atomically and returns its path."""
         write_atomic(self.folder / name, content)
         return self.folder / name
 
     def refuse_foreign(self, *own: str) -> None:
-        """Refuses a directory that is not empty and holds none of a run's own files.
+        """Rejects a nonempty directory without any of a run's files.
 
         Args:
-            own: names, of which a run that was begun has at least one. Other hidden files don't
-                count.
+            own: file names of which every started run has at least one. Other hidden files are
+                ignored.
 
         Raises:
-            InputError: naming a file.
+            InputError: names a file in the directory.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file.", f"Give a directory to {self.option}.")
@@ -269,7 +270,7 @@ class RunDirectory:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of settings (JSON values), whatever the order of their keys."""
+    """Returns the SHA-256 (hex) of settings (JSON values), independent of key order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -279,15 +280,15 @@ def refuse_changes(
     now: Mapping[str, Any],
     option: str = "--out",
 ) -> None:
-    """Compares the settings of an earlier run with those of this one, at any depth.
+    """Compares an earlier run's settings with the current ones, at any depth.
 
     Args:
-        where: what the earlier run made, for the error.
+        where: the earlier run's output, for the error.
         then, now: JSON values; a tuple equals the list that it becomes on disk.
-        option: what the user changes to choose another directory.
+        option: command-line option that sets the directory.
 
     Raises:
-        ResumeError: naming each setting that differs, from what to what.
+        ResumeError: if settings differ; names each with both values.
     """
     flat_then, flat_now = (flatten(json.loads(json.dumps(side))) for side in (then, now))
     changed = [
@@ -296,7 +297,7 @@ def refuse_changes(
         if _shown(flat_then, key) != _shown(flat_now, key)
     ]
     if any(key.rpartition(".")[2] == "mode" for key in changed):
-        # Each mode has a time limit of its own, which nobody typed.
+        # The default limit depends on the mode, so it is not a user's change.
         changed = [key for key in changed if key != "item_timeout_s"]
     if changed:
         changes = dict.fromkeys(_change(key, flat_then, flat_now) for key in changed)
@@ -307,7 +308,7 @@ def refuse_changes(
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings (JSON values) with the keys of inner objects joined by dots."""
+    """Flattens settings (JSON values): the keys of inner objects are joined by dots."""
     return dict(_flat(settings))
 
 
@@ -327,7 +328,7 @@ _CONTENTS = {
 
 
 def _change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A changed setting in the user's words; digests are described by what they are of."""
+    """Describes a changed setting; digests by the content that they identify."""
     prefix, _, name = key.rpartition(".")
     if name in _CONTENTS:
         return _CONTENTS[name]
@@ -350,10 +351,10 @@ _NO_SPACE = {
 
 @contextmanager
 def explain_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns the errors of a full disk, SQLite's too, into one clear line.
+    """Turns the errors of a full disk, including SQLite's, into one clear line.
 
     Raises:
-        MachineError: in their place.
+        MachineError: instead of them.
     """
     try:
         yield

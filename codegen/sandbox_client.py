@@ -1,16 +1,16 @@
-"""Clients of ``codegen serve sandbox``: one or several services, sync or async.
+"""Sync and async clients of one or more ``codegen serve sandbox`` services.
 
     >>> client = SandboxClient("http://127.0.0.1:8080")
     >>> client.run(Job("def f(x): return x + 1", test="assert f(1) == 2")).status
     'passed'
 
-A client judges as :class:`~codegen.evals.sandbox.Sandbox` does, with ``run`` and ``map``. Judging
-twice does no harm, so whatever goes wrong on the way is tried again: a service that is full (429),
-stops or has a fault (503), or is gone. With several services a job goes to the one that has least
-to do, and after a failure to another one.
+A client has the ``run`` and ``map`` of :class:`~codegen.evals.sandbox.Sandbox`. Running a job twice
+is harmless, so all service failures are retried: a full service (429), a stopping or faulty one
+(503), or an unreachable one. With several services a job goes to the least busy one, and after a
+failure to another.
 
-The token comes from the environment (``CODEGEN_SANDBOX_TOKEN``), and never from an argument, so
-that clients can be pickled, and shown, without it.
+The token comes from the environment (``CODEGEN_SANDBOX_TOKEN``), never from an argument, so that
+pickled or printed clients do not contain it.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ T = TypeVar("T")
 Emit = Callable[[int, Outcome], None]
 
 TOKEN_ENV = "CODEGEN_SANDBOX_TOKEN"
-BATCH = 16  # jobs of one request
+BATCH = 16  # jobs per request
 BATCH_BYTES = 4 << 20
-AHEAD = 2  # batches that wait for each that is sent
+AHEAD = 2  # waiting batches per batch in flight
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
 _MOST_BYTES = 64 << 20
 _SHOWN = 200
 
 
 class _Again(Exception):
-    """A request has to be made again."""
+    """A request must be retried."""
 
 
 @dataclass(eq=False, slots=True)
@@ -78,24 +78,24 @@ class _Service:
     not_before: float = 0.0
 
     def failed(self, after_s: float) -> None:
-        """Sends it nothing for a while, longer after each failure."""
+        """Pauses requests to this service, longer after each failure."""
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self.failures)
         self.failures = min(self.failures + 1, 16)
         self.not_before = time.monotonic() + max(after_s, pause * random.uniform(0.5, 1.0))
 
 
 class AsyncSandboxClient:
-    """A client for one event loop; :class:`SandboxClient` needs none.
+    """An asynchronous client for one event loop; :class:`SandboxClient` needs none.
 
     Args:
-        urls: of one service, or of several that judge alike.
-        concurrency: most jobs at a time.
-        patience_s: how long to try for one job, before the client gives up.
-        token_env: environment variable that holds the services' token.
+        urls: URL of one service, or of several with equal settings.
+        concurrency: maximum number of concurrent jobs.
+        patience_s: time in seconds after which the client gives up on a job.
+        token_env: environment variable with the services' token.
         least_trust: as :attr:`codegen.evals.sandbox.Job.least_trust`, for all jobs.
 
     Raises:
-        ConfigError: for a URL that is none, or has a token in it.
+        ConfigError: for an invalid URL, or one that contains a token.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class AsyncSandboxClient:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._name = secrets.token_hex(4)  # a line of its own in the service's queue
+        self._name = secrets.token_hex(4)  # its own queue in the service
         self._begin()
 
     async def __aenter__(self) -> AsyncSandboxClient:
@@ -138,7 +138,7 @@ class AsyncSandboxClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; the next request opens them again."""
+        """Closes the connections; the next request reopens them."""
         services, loop = self._services, self._loop
         self._begin()
         if loop is asyncio.get_running_loop():
@@ -146,10 +146,10 @@ class AsyncSandboxClient:
                 await service.http.close()
 
     async def describe(self) -> dict[str, Any]:
-        """The settings of the services that decide verdicts.
+        """Returns the services' settings that determine verdicts.
 
         Raises:
-            SandboxError: if the services differ in it. MachineError: if none answers.
+            SandboxError: if the services' settings differ. MachineError: if none answers.
         """
         self._enter_loop()
         found: list[dict[str, Any]] = []
@@ -169,11 +169,11 @@ class AsyncSandboxClient:
         return found[0]
 
     async def run(self, job: Job | Script) -> Outcome:
-        """The outcome of one job.
+        """Returns the outcome of one job.
 
         Raises:
-            InputError: if the job can't be used. ConfigError: for a wrong token. MachineError: if
-            no service gives a verdict within ``patience_s``.
+            InputError: if the job is invalid. ConfigError: for a wrong token. MachineError: if
+            no service returns a verdict within ``patience_s``.
         """
         if isinstance(job, Script):
             path, row, read = "/run_code", script_row(job), script_outcome
@@ -184,13 +184,13 @@ class AsyncSandboxClient:
 
     def _row(self, job: Job, key: str = "") -> Row:
         if not job.reaches(self.least_trust):
-            job = replace(job, least_trust=self.least_trust)  # the service refuses it
+            job = replace(job, least_trust=self.least_trust)  # the service rejects it
         return job_row(job, key)
 
     async def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> AsyncIterator[tuple[Key, Outcome]]:
-        """The outcomes of many jobs as they come; the input is read a few batches ahead."""
+        """Yields outcomes in completion order; reads the input a few batches ahead."""
         found: asyncio.Queue[tuple[Any, Outcome] | asyncio.Future[None]] = asyncio.Queue()
         running: set[asyncio.Future[None]] = set()
         batches = _batches(items)
@@ -218,11 +218,11 @@ class AsyncSandboxClient:
 
     @property
     def _most_batches(self) -> int:
-        """Batches that are sent, or wait to be, at a time."""
+        """Maximum number of batches in flight or waiting."""
         return AHEAD * max(1, self.concurrency // BATCH)
 
     async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
-        """Has a batch judged; calls ``emit`` once for each job."""
+        """Submits a batch; calls ``emit`` once per job."""
         if any(isinstance(job, Script) for job in jobs):
 
             async def one(place: int) -> None:
@@ -244,7 +244,7 @@ class AsyncSandboxClient:
             await self._tried(try_at)
 
     async def _lines(self, service: _Service, rows: dict[int, Row], emit: Emit) -> None:
-        """Sends the jobs of ``rows``, and removes those that have an outcome."""
+        """Submits the jobs in ``rows`` and removes those with an outcome."""
         content = to_json({"jobs": list(rows.values())}).encode()
         url = f"{service.http.base}/v1/judge_many"
         async with contextlib.aclosing(service.http.rows(url, content)) as found:
@@ -258,10 +258,10 @@ class AsyncSandboxClient:
 
     @contextlib.asynccontextmanager
     async def _admitted(self, count: int) -> AsyncIterator[None]:
-        """Waits until so many jobs may run; more than the limit run alone."""
+        """Waits until ``count`` jobs may run; a batch above the limit runs alone."""
         self._enter_loop()
         room, count = self._room, min(count, self.concurrency)
-        async with self._admitting:  # two that each hold a part would wait for each other
+        async with self._admitting:  # avoids deadlock between two partial acquisitions
             for _ in range(count):
                 await room.acquire()
         try:
@@ -271,7 +271,7 @@ class AsyncSandboxClient:
                 room.release()
 
     def _enter_loop(self) -> None:
-        """Makes what belongs to an event loop, again if another one has been entered."""
+        """Creates the objects bound to an event loop; recreates them in another loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._begin()
@@ -282,7 +282,7 @@ class AsyncSandboxClient:
             self._admitting = asyncio.Lock()
 
     def _check(self, error: Exception) -> None:
-        """Raises the error of a failure that would come again."""
+        """Raises the error of a permanent failure."""
         if not isinstance(error, Failure) or error.status in (0, 200, 408, 429, 499):
             return
         if error.status in (401, 403, 421):
@@ -304,7 +304,7 @@ class AsyncSandboxClient:
         )
 
     async def _tried(self, attempt: Callable[[_Service], Coroutine[Any, Any, T]]) -> T:
-        """Tries one service after another until one answers."""
+        """Tries the services in turn until one answers."""
         give_up = time.monotonic() + self.patience_s
         while True:
             now = time.monotonic()
@@ -350,7 +350,7 @@ def _checked(url: str, token_env: str) -> str:
 def _batches(
     items: Iterable[tuple[Key, Job | Script]],
 ) -> Iterator[tuple[Sequence[Key], Sequence[Job | Script]]]:
-    """The keys and jobs of each request."""
+    """Yields the keys and jobs of each request."""
     batch: list[tuple[Key, Job | Script]] = []
     size = 0
     for key, job in items:
@@ -365,8 +365,9 @@ def _batches(
 
 
 class SandboxClient:
-    """As :class:`AsyncSandboxClient`, for code without an event loop; safe to use from several
-    threads. It can stand in for an open :class:`~codegen.evals.sandbox.Sandbox`.
+    """Synchronous, thread-safe :class:`AsyncSandboxClient`, for code without an event loop.
+
+    It can replace an open :class:`~codegen.evals.sandbox.Sandbox`.
 
     Args:
         urls, options: see :class:`AsyncSandboxClient`.
@@ -390,21 +391,21 @@ class SandboxClient:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections and ends the thread that has them; safe to call twice."""
+        """Closes the connections and stops their thread; safe to call twice."""
         self._thread.close(self._client.close())
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`AsyncSandboxClient.describe`."""
+        """Returns the settings as :meth:`AsyncSandboxClient.describe`."""
         return self._thread.submit(self._client.describe()).result()
 
     def run(self, job: Job | Script) -> Outcome:
-        """See :meth:`AsyncSandboxClient.run`."""
+        """Returns the outcome as :meth:`AsyncSandboxClient.run`."""
         return self._thread.submit(self._client.run(job)).result()
 
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
-        """See :meth:`AsyncSandboxClient.map`; the input is read in the caller's thread."""
+        """Yields outcomes as :meth:`AsyncSandboxClient.map`; reads input in the caller's thread."""
         found: queue.SimpleQueue[tuple[Any, Outcome] | Future[None]] = queue.SimpleQueue()
         running: set[Future[None]] = set()
         batches = _batches(items)

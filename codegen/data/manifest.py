@@ -1,7 +1,7 @@
 """A data directory: its manifest, and reading its files.
 
-The manifest describes the data, its source and settings, and the inputs that were left out. A
-directory with a ``manifest.json`` is finished, because the file is written last, all at once.
+The manifest describes the data, its source and settings, and the omitted inputs. A directory with
+a ``manifest.json`` is finished, because the file is written last and atomically.
 """
 
 from __future__ import annotations
@@ -75,20 +75,19 @@ class Shard:
         return f"{self.index}/{self.of}"
 
     def number(self, position: int) -> int:
-        """The number in the source, from 0, of this shard's input at a position."""
+        """Returns the source index, from 0, of this shard's input at a position."""
         return position * self.of + self.index
 
 
-# --- statistics of the texts -------------------------------------------------------------------
 MAX_NAMES = 100
-"""Most measures that are kept, so that a generator with many names can't fill the memory."""
+"""Maximum number of measures, so that a generator with many names cannot exhaust memory."""
 
 LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
-"""Ints of ``meta`` that are no amounts (a token's id, a place, a grade) and are not summed."""
+"""Ints in ``meta`` that are not amounts (token ids, positions, scores), so are not summed."""
 
 
 def measures(text: DataRecord) -> dict[str, int]:
-    """The measures of one text: ``characters``, and the amounts (ints, no bools) of its meta."""
+    """Returns a text's measures: ``characters``, and the amounts (ints, not bools) in its meta."""
     found = {"characters": sum(len(segment.text) for segment in text.segments)}
     for name, value in text.meta.items():
         if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
@@ -98,7 +97,7 @@ def measures(text: DataRecord) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Statistics:
-    """Of all texts so far: their number, the sum of each measure."""
+    """Number of texts so far and the sum of each measure."""
 
     texts: int = 0
     totals: dict[str, int] = field(default_factory=dict)
@@ -112,22 +111,22 @@ class Statistics:
             self.totals[name] = self.totals.get(name, 0) + value
 
     def dirty_rate(self) -> tuple[float, float, float] | None:
-        """The share of audited states with messages of pylint, and its 95 % interval (Wilson).
+        """Returns the fraction of audited states with pylint messages and its 95% Wilson interval.
 
-        None if no state was audited. The states of one program are not independent of each other,
-        so the interval is somewhat too narrow.
+        None if no state was audited. The states of one program are not independent, so the interval
+        is somewhat too narrow.
         """
         audited = self.totals.get("audited_states", 0)
         if audited <= 0:
             return None
         rate = self.totals.get("dirty_states", 0) / audited
-        from codegen.evals.statistics import wilson  # loads numpy, which workers need not
+        from codegen.evals.statistics import wilson  # imports numpy, which workers do not need
 
         return rate, *wilson(rate, audited)
 
 
 def statistics_lines(found: Statistics) -> Iterator[str]:
-    """A manifest's statistics, one fact a line; none if there are no texts."""
+    """Yields a manifest's statistics, one fact per line; nothing without texts."""
     if not found.texts:
         return
     for name, total in found.totals.items():
@@ -151,22 +150,19 @@ def statistics_lines(found: Statistics) -> Iterator[str]:
 _COMPARED = ("compared_sequences", "compared_edits", "reference_edits")
 
 
-# --- the manifest ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """Everything that determines the data files: equal configurations give equal bytes.
 
     Attributes:
-        limit: the most examples taken from the source, or None.
-        shard_bytes: a data file is closed once it is this large.
-        item_timeout_s: the time one example may take, in seconds.
+        limit: maximum number of examples from the source, or None.
+        shard_bytes: size in bytes at which a data file is closed.
+        item_timeout_s: time limit per example in seconds.
         decontamination: from :meth:`Decontamination.describe`, or None without it.
         dedup: from :meth:`Dedup.describe`, or None without it.
         max_characters: longer programs are skipped.
-        shard: which part of a run this is, as ``i/n``, or None for the whole.
-        filters: descriptions of further filters, each with its name.
+        shard: part of the run, as ``i/n``, or None for the whole.
+        filters: descriptions of other filters, each with its name.
     """
 
     generator: str
@@ -183,7 +179,7 @@ class RunConfig:
     filters: tuple[Mapping[str, object], ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the configuration as JSON values."""
         return asdict(self)
 
 
@@ -209,13 +205,13 @@ class Counts(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is in a data directory.
+    """The contents of a data directory.
 
     Attributes:
-        run: what determines the data files.
+        run: configuration that determines the data files.
         characters: ``prompt`` and ``trained`` characters of all texts.
         licenses: license -> number of kept examples; "" for an unknown license.
-        versions: versions of Python and the packages that took part.
+        versions: versions of Python and the packages used.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
         command: the command line that makes the data; empty if it was made from Python.
     """
@@ -235,19 +231,19 @@ class Manifest:
 
     @property
     def kept(self) -> int:
-        """The number of examples that gave texts."""
+        """Number of examples that yielded texts."""
         return self.counts["kept"]
 
     def to_json(self) -> str:
-        """The file's text."""
+        """Returns the content of the manifest file."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
-    """The manifest of a finished data directory.
+    """Loads the manifest of a finished data directory.
 
     Raises:
-        InputError: if there is none, or it can't be understood.
+        InputError: if it is missing or invalid.
     """
     path = Path(directory, MANIFEST)
     remedy = "Make the data again, in another directory."
@@ -268,21 +264,21 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
 
 
 def versions_in_use() -> dict[str, str]:
-    """Versions of Python, this toolkit and the packages that can influence the data."""
+    """Returns versions of Python, this toolkit and the packages that can affect the data."""
     found = {"python": platform.python_version(), "codegen-toolkit": __version__}
     for name in ("datasketch", "ruff", "pylint"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue  # optional, so it took no part
+            continue  # optional, so it was not used
     return found
 
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The files with training texts in a data directory, in order; for a file, that file.
+    """Returns the training files of a data directory, in order; for a file, that file.
 
     Raises:
-        InputError: if there are none, or the directory's run is unfinished.
+        InputError: if there are no files, or the directory's run is unfinished.
     """
     path = Path(path)
     if path.is_file():
@@ -306,7 +302,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
-    """Streams the training texts of a data directory or of one JSONL file, or draws puzzles.
+    """Streams the training texts of a data directory or JSONL file, or generates puzzles.
 
     Raises:
         InputError: if there are none, or a line is not a training text (naming file and line).
@@ -320,10 +316,10 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
 
 
 def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
-    """Streams the records of a data directory or of one JSONL file: texts or preferences.
+    """Streams the records of a data directory or JSONL file: texts or preferences.
 
     Raises:
-        InputError: if there are none, or a line is none of them (naming file and line).
+        InputError: if there are no records, or a line is invalid (names file and line).
     """
     if is_puzzles(path):
         yield from read_texts(path)
@@ -342,7 +338,7 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
 
 
 def digests(path: str | os.PathLike[str]) -> list[str]:
-    """An identity of the data: a digest of each file, or the name of the puzzles.
+    """Returns the data's identity: a digest of each file, or the puzzles' name.
 
     Raises:
         InputError, ConfigError: see :func:`read_texts`.
@@ -358,6 +354,6 @@ def _digest(file: Path) -> str:
 
 
 def read_rejects(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Streams the inputs that were left out: ``id``, ``outcome``, ``reason``, ``detail``."""
+    """Streams the omitted inputs: ``id``, ``outcome``, ``reason``, ``detail``."""
     for _, row in read_rows(Path(directory, REJECTS)):
         yield row

@@ -1,8 +1,8 @@
-"""Settings that name a model, and opening its back-end. Light to import.
+"""Model settings and opening backends. Imports no model library.
 
-:class:`Endpoint` and :class:`LocalModel` are settings that can be pickled: they know a model's
-identity without opening it, and open its back-end. :func:`open_backend` opens one by the
-back-end's name, plug-ins included.
+:class:`Endpoint` and :class:`LocalModel` are picklable settings: they know a model's identity
+without opening it, and open its backend. :func:`open_backend` opens a backend by name, including
+plugins.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from codegen.records import write_atomic
 
 
 def backend_class(name: str) -> type[Backend]:
-    """A back-end's class (:mod:`codegen.plugins`). Imports what it needs.
+    """Loads a backend's class (:mod:`codegen.plugins`) and the packages it needs.
 
     Raises:
         ConfigError: for an unknown name.
-        CodegenError: if the package that adds it is broken.
+        CodegenError: if the plugin package is broken.
     """
     return plugins.load("backends", name)
 
 
 def open_backend(name: str, model: str, **options: Any) -> Backend:
-    """Opens a model by a back-end's name.
+    """Opens a model with the named backend.
 
     Args:
-        options: the back-end's own; those that are None are left out.
+        options: the backend's own options; None values are omitted.
 
     Raises:
-        ConfigError: for an unknown back-end or option.
-        ModelError: if there is no such model.
+        ConfigError: for an unknown backend or option.
+        ModelError: if the model does not exist.
     """
     given = {key: value for key, value in options.items() if value is not None}
     kind = backend_class(name)
@@ -55,20 +55,20 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         if "unexpected keyword argument" not in str(error):
             raise
         option = str(error).rpartition("argument ")[2]
-        raise ConfigError(f"The back-end {name} has no option {option}.") from None
+        raise ConfigError(f"The backend {name} has no option {option}.") from None
 
 
 def local_backend(model: str, decoder: str | None = None) -> str:
-    """The name of the back-end that runs a model on this machine.
+    """Returns the name of the backend that runs a model on this machine.
 
     llama.cpp runs GGUF files, and ``coder`` and ``coder-1.5b`` where it is installed; our decoders
     run the weights of these two by transformers.
 
     Args:
-        decoder: name of the decoder; None for the model's own.
+        decoder: name of the decoder; None for the model's default.
 
     Raises:
-        ModelError: for a GGUF file that is not there.
+        ModelError: for a missing GGUF file.
     """
     from codegen.models.gguf import find_gguf
     from codegen.models.pretrained import MODELS
@@ -83,9 +83,9 @@ def local_backend(model: str, decoder: str | None = None) -> str:
 class LocalModel:
     """A model on this machine: ``embedded``, ``coder``, a directory, a hub id or a GGUF file.
 
-    A request's random numbers depend on its own seed alone. Its logits depend in the last bits on
-    the requests beside it in a batch, so only ``batch_size`` 1, the default, gives the same
-    completions whatever else is requested.
+    A request's random numbers depend only on its own seed. The last bits of its logits depend on
+    the other requests in the batch, so only ``batch_size`` 1, the default, yields the same
+    completions regardless of other requests.
     """
 
     model: str = "embedded"
@@ -96,10 +96,10 @@ class LocalModel:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1.")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the completions: the weights, and whether batches do.
+        """Returns what determines the completions: model, weights and batch size.
 
         Raises:
-            ModelUnusable: if there is no such model.
+            ModelUnusable: if the model does not exist.
         """
         from codegen.models import fingerprint_of
         from codegen.models.gguf import fingerprint, gguf_of
@@ -109,14 +109,14 @@ class LocalModel:
             weights = fingerprint(file) if file else fingerprint_of(self.model)
         except (ModelError, InputError) as error:
             raise ModelUnusable(error.message, error.remedy) from error
-        name = "gguf" if file else self.model  # wherever the file is
+        name = "gguf" if file else self.model  # independent of the file's location
         return {"model": name, "weights": weights, "batch_size": self.batch_size}
 
     def open(self) -> Backend:
-        """The back-end, with the model loaded.
+        """Loads the model and returns its backend.
 
         Raises:
-            ModelUnusable: if it does not load.
+            ModelUnusable: if it fails to load.
         """
         try:
             kind = local_backend(self.model)
@@ -134,17 +134,17 @@ class Endpoint:
             ``/v1`` is added.
         api_key_env: name of the environment variable with the API key; empty: no key is sent.
         concurrency: requests in flight at once.
-        timeout_s: for one response.
-        retries: further tries of a request that failed temporarily; ten times as many where
-            the server says that it is too busy (429).
-        backoff_s: mean wait before the first of them; it doubles each time, up to a minute.
-        longest_wait_s: a server that asks to wait longer ends the run.
-        body: further fields of the request's body as (name, JSON); ``null`` takes a field out.
-            ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that refuse
+        timeout_s: time limit for one response in seconds.
+        retries: retries of a request that failed temporarily; ten times as many if the server
+            is too busy (429).
+        backoff_s: mean wait before the first retry in seconds; doubles each time, up to a minute.
+        longest_wait_s: the run is aborted if a server requests a longer wait, in seconds.
+        body: extra fields of the request body as (name, JSON); ``null`` removes a field.
+            ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that reject
             ``max_tokens``.
-        price_in, price_out: of a million tokens of prompts and completions, in any currency.
-        max_cost: no request is sent once the new completions cost this much; 0 for no limit.
-        style: the prompt style that evaluations choose by default.
+        price_in, price_out: price of a million prompt and completion tokens, in any currency.
+        max_cost: cost of new completions after which no request is sent; 0 for no limit.
+        style: default prompt style in evaluations.
     """
 
     url: str
@@ -165,7 +165,7 @@ class Endpoint:
         _check_url(self.url)
         _check_variable(self.api_key_env)
         if not self.model:
-            raise ConfigError("No model is named.", "Name one of the server's models with --model.")
+            raise ConfigError("No model is set.", "Choose one of the server's models with --model.")
         if self.concurrency < 1 or self.retries < 0 or self.backoff_s < 0 or self.timeout_s <= 0:
             raise ConfigError(
                 "concurrency and timeout must be above 0, retries and backoff at least 0."
@@ -173,42 +173,42 @@ class Endpoint:
         if self.max_cost and not (self.price_in or self.price_out):
             raise ConfigError(
                 "A cost limit requires prices.",
-                "Give -o price_in=X and -o price_out=X, of a million tokens each.",
+                "Pass -o price_in=X and -o price_out=X, per million tokens.",
             )
         for name in self.extra():
             if name in _OWN_FIELDS:
                 raise ConfigError(
                     f"The body field {name!r} is set by each request; it cannot be replaced.",
-                    "Leave it out of the body."
-                    + (" Name the model with --model." if name == "model" else "")
-                    + (" Ask for several samples with -n." if name == "n" else ""),
+                    "Remove it from the body."
+                    + (" Choose the model with --model." if name == "model" else "")
+                    + (" Set the number of samples with -n." if name == "n" else ""),
                 )
             if _SECRET_FIELD.fullmatch(name):
                 raise ConfigError(
                     f"The body field {name!r} would store a secret.",
-                    "Name the environment variable that holds the key with --api-key-env.",
+                    "Pass the name of the key's environment variable with --api-key-env.",
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the completions of a run; not the URL, since a server may move."""
+        """Returns what determines the completions; not the URL, since a server may move."""
         return {"model": self.model, "body": self.extra()}
 
     def open(self) -> Backend:
-        """The back-end.
+        """Returns the backend.
 
         Raises:
-            ConfigError: if the key is not set.
+                    ConfigError: if the key is not set.
         """
         return plugins.load("backends", "openai")(self)
 
     def base(self) -> str:
-        """The base URL of the routes."""
+        """Returns the base URL of the routes."""
         parts = urllib.parse.urlsplit(self.url)
         path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") or "/v1"
         return urllib.parse.urlunsplit(parts._replace(path=path))
 
     def extra(self) -> dict[str, Any]:
-        """The further fields, decoded."""
+        """Returns the extra body fields, decoded."""
         fields = {}
         for name, value in self.body:
             try:
@@ -221,7 +221,7 @@ class Endpoint:
         return fields
 
     def api_key(self) -> str:
-        """The key, from the environment.
+        """Returns the key from the environment, or "" without ``api_key_env``.
 
         Raises:
             ConfigError: if the variable is not set or cannot be a key. Its value is not shown.
@@ -230,10 +230,10 @@ class Endpoint:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            what = "does not hold an API key" if key else "is not set"
+            what = "does not contain an API key" if key else "is not set"
             raise ConfigError(
                 f"The environment variable {self.api_key_env} {what}.",
-                "Set it to the endpoint's API key, or leave out --api-key-env.",
+                "Set it to the endpoint's API key, or remove --api-key-env.",
             )
         return key
 
@@ -246,7 +246,7 @@ _IS_MIXED = re.compile(r"[a-z][A-Z]|(\d.*){3}")
 
 
 def _check_variable(name: str) -> None:
-    """Refuses what cannot name a variable, or may be the key itself, without showing it.
+    """Rejects invalid variable names, and likely API keys without showing them.
 
     Raises:
         ConfigError: if it may be a key.
@@ -257,13 +257,13 @@ def _check_variable(name: str) -> None:
     ):
         raise ConfigError(
             "--api-key-env is not the name of an environment variable; it looks like an API key.",
-            "Put the key into a variable (export MY_KEY=...) and give its name: "
+            "Put the key into a variable (export MY_KEY=...) and pass its name: "
             "--api-key-env MY_KEY.",
         )
 
 
 def is_loopback(where: str) -> bool:
-    """Whether a URL or a host names this machine."""
+    """Returns True if a URL or host refers to this machine."""
     host = (urllib.parse.urlsplit(where).hostname or "") if "://" in where else where.strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -272,7 +272,7 @@ def is_loopback(where: str) -> bool:
 
 
 def _check_url(url: str) -> None:
-    """Refuses what is not an HTTP URL, and secrets in it: it is recorded in manifests.
+    """Rejects URLs that are not HTTP or contain secrets, since manifests record them.
 
     Raises:
         ConfigError: without showing a password.
@@ -281,12 +281,12 @@ def _check_url(url: str) -> None:
     if parts is None:
         raise ConfigError(
             f"The endpoint {url.rpartition('@')[2]!r} is not an http or https URL.",
-            "Give its base URL, such as http://localhost:8000/v1.",
+            "Pass its base URL, such as http://localhost:8000/v1.",
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
             f"The endpoint at {parts.hostname} has a user, a query or a fragment in its URL.",
-            "Give the bare URL; name the variable with the key with --api-key-env.",
+            "Pass the bare URL, and the key's environment variable with --api-key-env.",
         )
 
 
@@ -306,16 +306,16 @@ _NULL = "null"  # TOML has no null
 
 
 def _own_names() -> tuple[str, ...]:
-    """Names with a meaning of their own in --model and `cogex run`."""
+    """Returns the reserved names in --model and `cogex run`."""
     from codegen.models.pretrained import MODELS, NEXT_EDIT
 
     return (*MODELS, NEXT_EDIT, "sqlnet", "new")
 
 
 class EndpointSettings(Config):
-    """How to call a server, and the prices of its responses."""
+    """Request settings and prices of a server."""
 
-    api_key_env: str = setting("", "Environment variable that holds the API key.")
+    api_key_env: str = setting("", "Environment variable with the API key.")
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
     price_in: float = keyed(0.0, "Price of a million prompt tokens.", ge=0)
     price_out: float = keyed(0.0, "Price of a million completion tokens.", ge=0)
@@ -329,13 +329,13 @@ class EndpointSettings(Config):
         self.at("http://localhost", "any")
 
     def at(self, url: str, model: str, **more: Any) -> Endpoint:
-        """The endpoint with these settings.
+        """Returns the endpoint with these settings.
 
         Args:
-            url, model: see :class:`Endpoint`.
+            url, model, more: see :class:`Endpoint`.
 
         Raises:
-            ConfigError: if a field does not fit.
+            ConfigError: if a field is invalid.
         """
         settings = {name: getattr(self, name) for name in EndpointSettings.model_fields}
         body = tuple((name, json.dumps(value)) for name, value in settings.pop("body").items())
@@ -363,7 +363,7 @@ class NamedEndpoint(EndpointSettings, _Address):  # url comes first, in help and
         self.endpoint("any")
 
     def endpoint(self, name: str) -> Endpoint:
-        """The endpoint that goes by a name."""
+        """Returns the endpoint with this name."""
         style = "continue" if self.chat is False else "chat"
         return self.at(self.url, self.model or name, style=style)
 
@@ -376,23 +376,23 @@ def config_dir() -> Path:
 
 
 def endpoints_file() -> Path:
-    """The file with the named endpoints."""
+    """Returns the path of the file with the named endpoints."""
     return config_dir() / "models.toml"
 
 
 def named_endpoints() -> dict[str, NamedEndpoint]:
-    """All named endpoints, in the file's order.
+    """Returns all named endpoints, in the file's order.
 
     Raises:
         InputError: if the file cannot be read.
-        ConfigError: if a table is wrong; names the file and the key, and shows no value that may be
+        ConfigError: if a table is invalid; names the file and key, and shows no value that may be
             an API key.
     """
     return {name: _parsed(name, table) for name, table in _read().items()}
 
 
 def find_endpoint(name: str) -> NamedEndpoint | None:
-    """The endpoint of a name; None if there is none. Raises as :func:`named_endpoints`."""
+    """Returns a named endpoint, None if absent. Raises as :func:`named_endpoints`."""
     if not _NAME.fullmatch(name) or name in _own_names():
         return None
     table = _read().get(name)
@@ -400,19 +400,19 @@ def find_endpoint(name: str) -> NamedEndpoint | None:
 
 
 def add_endpoint(name: str, endpoint: NamedEndpoint) -> Path:
-    """Adds an endpoint to the file, or replaces the one of that name; comments are kept.
+    """Adds an endpoint to the file, or replaces the one with that name; keeps comments.
 
     Returns:
-        The file, which only the user can read.
+        The file, readable only by the user.
 
     Raises:
-        ConfigError: if it cannot be a name.
+        ConfigError: if the name is invalid.
         InputError: if the file cannot be read or written.
     """
     if not _NAME.fullmatch(name) or name in _own_names():
         raise ConfigError(
             f"{name!r} cannot be the name of an endpoint.",
-            f"Use letters, digits, '.', '_' and '-', and none of: {', '.join(_own_names())}.",
+            f"Use letters, digits, '.', '_' and '-', but none of: {', '.join(_own_names())}.",
         )
     table = endpoint.model_dump(exclude_defaults=True)
     if endpoint.body:
@@ -424,16 +424,16 @@ def remove_endpoint(name: str) -> Path:
     """Removes an endpoint from the file.
 
     Raises:
-        ConfigError: if there is none of that name.
+        ConfigError: if no endpoint has that name.
         InputError: if the file cannot be read or written.
     """
     if name not in (known := _read()):
-        raise ConfigError(f"There is no endpoint {name!r}.", hint(name, known))
+        raise ConfigError(f"Unknown endpoint {name!r}.", hint(name, known))
     return _put(name, None)
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that is neither a named server, a path nor a hub id.
+    """Checks that a name is a named server, a path or a hub id.
 
     Raises:
         ModelError: with the nearest name.
@@ -444,15 +444,15 @@ def check_name(name: str) -> None:
     known = _read()
     if name not in known:
         raise ModelError(
-            f"There is no model {name!r}.",
-            f"{nearest(name, [*_own_names(), *known])} Give a directory, a hub id (org/name), "
-            "a GGUF file, or a name of `codegen models list`.".strip(),
+            f"Unknown model {name!r}.",
+            f"{nearest(name, [*_own_names(), *known])} Pass a directory, a hub id (org/name), "
+            "a GGUF file, or a name from `codegen models list`.".strip(),
         )
 
 
 def hint(name: str, known: Mapping[str, Any]) -> str:
-    """Which names there are, for an error."""
-    listed = f"There are: {', '.join(known)}." if known else "Add it with `codegen models add`."
+    """Returns an error's remedy: the nearest name and the known names."""
+    listed = f"Known names: {', '.join(known)}." if known else "Add it with `codegen models add`."
     return f"{nearest(name, list(known))} {listed}".strip()
 
 
@@ -481,8 +481,8 @@ def _parsed(name: str, table: Any) -> NamedEndpoint:
         for key in ("api_key", "key", "token"):
             if key in table:
                 raise ConfigError(
-                    f"{where} holds {key!r}; API keys are never stored.",
-                    "Put the key into an environment variable and name it with api_key_env.",
+                    f"{where} contains {key!r}; API keys are never stored.",
+                    "Put the key into an environment variable and set api_key_env to its name.",
                 )
         if isinstance(body := table.get("body"), dict):
             table["body"] = {key: None if value == _NULL else value for key, value in body.items()}
@@ -490,17 +490,17 @@ def _parsed(name: str, table: Any) -> NamedEndpoint:
 
 
 def _put(name: str, table: dict[str, Any] | None) -> Path:
-    """Writes the file with another table, or without it; comments and order are kept."""
-    import tomlkit  # commands that only read the file do without
+    """Writes the file with a table replaced, or removed if None; keeps comments and order."""
+    import tomlkit  # not needed to read the file
 
     path = endpoints_file()
-    place = path.resolve()  # a link to where the user keeps such files is followed
+    place = path.resolve()  # follow links
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX)  # what another process adds now is kept
-            _read()  # a file that is not TOML was refused
+            fcntl.flock(directory, fcntl.LOCK_EX)  # keep concurrent additions
+            _read()  # raises if it is not TOML
             document = tomlkit.parse(_text())
             if table is not None:
                 document[name] = table

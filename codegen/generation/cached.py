@@ -1,14 +1,14 @@
-"""Completions kept on disk by content, so that none is paid for twice, and what new ones cost.
+"""Content-addressed completion cache on disk, and the token counts of new completions.
 
-:class:`CachedBackend` wraps any back-end. Its cache is one SQLite file in WAL mode: several threads
-and processes may use it at once, and what was put is kept when the process is killed. The key
-(:func:`cache_key`) is a hash of everything that decides a completion, a server's URL included: two
-servers may give different models one name. The file holds a request only as this hash, the model's
-text in full. No API key ever reaches it.
+:class:`CachedBackend` wraps any backend. Its cache is one SQLite file in WAL mode: several threads
+and processes may use it at once, and entries survive a killed process. The key
+(:func:`cache_key`) is a hash of everything that determines a completion, including a server's URL:
+two servers may use one name for different models. The file stores requests only as this hash, and
+the model's text in full. It never contains an API key.
 
-:class:`Ledger` counts what the new completions of a run took, over its processes.
+:class:`Ledger` sums the tokens of a run's new completions over its processes.
 
-Limits: SQLite's WAL needs a local file system, not NFS. A ledger is a file of one machine.
+Limits: SQLite's WAL needs a local file system, not NFS. A ledger file works on one machine.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ T = TypeVar("T")
 
 
 def _of_backend(name: str) -> Any:
-    return property(lambda self: getattr(self.backend, name), doc="The back-end's.")
+    return property(lambda self: getattr(self.backend, name), doc="The backend's value.")
 
 
 class CachedBackend(Backend):
-    """A model whose completions are kept and counted.
+    """A model with cached and counted completions.
 
-    Only what it writes with the decoder ``sample`` is kept; other decoders go to the back-end
-    uncached. A request that comes twice in one call is sent once.
+    Only completions by the decoder ``sample`` are cached; other decoders always use the backend.
+    Duplicate requests in one call are sent once.
 
     Args:
-        spec: the model, which is opened for the first request that is not kept.
-        cache: where texts are kept; None for nowhere.
-        ledger: where the tokens of new completions are counted; None for nowhere.
+        spec: the model, opened at the first uncached request.
+        cache: the cache; None disables caching.
+        ledger: the ledger for the tokens of new completions; None disables counting.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CachedBackend(Backend):
 
     @cached_property
     def backend(self) -> Backend:
-        """The back-end, opened."""
+        """The opened backend."""
         return self.spec.open()
 
     kind = _of_backend("kind")
@@ -83,11 +83,11 @@ class CachedBackend(Backend):
     independent = _of_backend("independent")
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The back-end's."""
+        """Returns the backend's identity."""
         return self.backend.identity(decoder)
 
     def generate(self, requests, params, decoder, on_text=None):
-        """Yields what is kept first, then the others as they finish. Reads all requests at once."""
+        """Yields cached completions first, then the others as they finish. Reads all requests."""
         if decoder != Decoder():
             for completion in self.backend.generate(requests, params, decoder, on_text):
                 self._count(completion)
@@ -135,10 +135,10 @@ class CachedBackend(Backend):
 
 
 def open_cached(spec: ModelSpec, cache_path: str = "", ledger_path: str = "") -> CachedBackend:
-    """A cached back-end, one per process, model, cache and ledger; empty paths for none.
+    """Opens a cached backend, one per process, model, cache and ledger; "" disables either.
 
     Raises:
-        CodegenError: if the model is not there or a file cannot be used.
+        CodegenError: if the model does not exist or a file cannot be used.
     """
     return _opened(spec, cache_path, ledger_path, os.getpid())
 
@@ -151,10 +151,10 @@ def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -
 
 
 def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingParams) -> bytes:
-    """The key of a text: a hash of the model's identity and all that decides the text.
+    """Returns a completion's key: a hash of the model's identity and all that determines it.
 
     Args:
-        identity: the model's, with a server's URL as ``url``.
+        identity: the model's identity, with a server's URL as ``url``.
     """
     seed = request_seed(params.seed, request) if request.seed is None else request.seed
     decides = {
@@ -174,7 +174,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A kept completion: what the model wrote, why it ended, the tokens it took, and its meta."""
+    """A cached completion."""
 
     text: str
     finish_reason: str
@@ -184,12 +184,12 @@ class Cached:
 
     @classmethod
     def of(cls, made: Completion) -> Cached:
-        """What is kept of a completion by plain sampling."""
+        """Converts a completion of plain sampling to a cache entry."""
         tokens = made.prompt_tokens, made.completion_tokens
         return cls(made.text, made.finish_reason, *tokens, made.meta)
 
     def completion(self, number: int, request: Request, seed: int) -> Completion:
-        """The completion of a request again."""
+        """Returns the entry as the completion of a request."""
         reason = self.finish_reason
         if reason not in ("eos", "length", "content_filter"):
             reason = "stop" if request.stop else "eos"
@@ -210,7 +210,7 @@ class ResponseCache:
     """A dictionary of completions on disk; a context manager.
 
     Raises (each method):
-        InputError: if the file is damaged, is something else, or can't be written.
+        InputError: if the file is corrupt, not a cache, or not writable.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -237,7 +237,7 @@ class ResponseCache:
         return connection
 
     def get(self, key: bytes) -> Cached | None:
-        """What is kept for a key."""
+        """Returns the entry of a key, None if absent."""
         query = "SELECT answer, prompt_tokens, completion_tokens FROM responses WHERE key = ?"
         with self._lock:
             row = self._try(lambda: self._connection.execute(query, (key,)).fetchone())
@@ -250,10 +250,10 @@ class ResponseCache:
         return Cached(text, finish_reason, row[1], row[2], meta)
 
     def put(self, key: bytes, model: str, found: Cached) -> None:
-        """Keeps a text; one that is there already stays. An empty one may be a server's slip."""
+        """Stores an entry; existing ones stay. Empty text may be a server error, so is skipped."""
         if not found.text:
             return
-        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes.
+        # Lone surrogates, which SQLite's text cannot represent, survive as JSON escapes.
         row = json.dumps([found.text, found.finish_reason, found.meta])
         values = (key, model, row, found.prompt_tokens, found.completion_tokens, time.time())
         statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
@@ -261,7 +261,7 @@ class ResponseCache:
             self._try(lambda: self._connection.execute(statement, values))
 
     def totals(self) -> Totals:
-        """Sums over all answers."""
+        """Returns sums over all entries."""
         query = "SELECT count(*), total(prompt_tokens), total(completion_tokens) FROM responses"
         with self._lock:
             row = self._try(lambda: self._connection.execute(query).fetchone())
@@ -298,8 +298,8 @@ class ResponseCache:
 
 
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the table in a new file, and refuses one that is not ours."""
-    # The table is counted first: one that another process makes meanwhile comes with its marks.
+    """Creates the table in a new file; raises InputError for files that are not a cache."""
+    # Count tables first: another process creates the table together with its version marks.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -324,7 +324,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switches to WAL; where two processes do so at once SQLite tells one of them it is busy."""
+    """Switches to WAL; if two processes do so at once, SQLite reports "busy" to one of them."""
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
@@ -338,7 +338,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Answers, the tokens they took, how many more were kept from earlier runs, and retries."""
+    """Counts of new answers, their tokens, cached answers (``kept``), and retries."""
 
     answers: int = 0
     prompt_tokens: int = 0
@@ -360,22 +360,22 @@ class Prices:
 
     @property
     def paid(self) -> bool:
-        """Whether tokens cost anything."""
+        """True if any price is above 0."""
         return self.prompt > 0 or self.completion > 0
 
     def micros(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """The cost in millionths of the currency's unit, rounded."""
+        """Returns the cost in millionths of the currency unit, rounded."""
         return round(prompt_tokens * self.prompt + completion_tokens * self.completion)
 
 
 class Ledger:
-    """A file to which each client appends a line for each completion, paid for or kept.
+    """A file to which each client appends a line per completion, new or cached.
 
-    So the sums hold with a cache or without, however many runs share the cache, and whichever
-    processes were killed. The file stays open: what ends after it is gone does no harm.
+    The sums are therefore correct with or without a cache, if runs share the cache, and if
+    processes are killed. The file stays open, so deleting it early does no harm.
 
     Raises (each method):
-        InputError: if the file can't be written.
+        InputError: if the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -401,6 +401,6 @@ class Ledger:
 
 
 def read_ledger(path: str | os.PathLike[str]) -> Totals:
-    """The sums of a file, so far."""
+    """Returns the sums of a ledger file so far."""
     lines = [list(map(int, line.split())) for line in Path(path).read_text("ascii").splitlines()]
     return Totals(*(sum(each) for each in zip(*lines, strict=True))) if lines else Totals()

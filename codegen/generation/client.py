@@ -1,9 +1,9 @@
-"""HTTP to one server: JSON and streams of JSON, of bounded size, cancelled by closing.
+"""HTTP client for one server: JSON and JSON streams of limited size, cancelled by closing.
 
-All clients of this toolkit use it: the back-end ``openai``, the editor's upstream, and the client
-of the sandbox service. It tries nothing again; a :class:`Failure` says whether that may help.
+Used by all clients of this toolkit: the backend ``openai``, the editor's upstream, and the client
+of the sandbox service. It never retries; a :class:`Failure` says whether retrying may help.
 
-The API key goes into the request's header and nowhere else. Redirects are refused, so that the key
+The API key goes into the request's header and nowhere else. Redirects are rejected, so that the key
 stays with its host. Proxies come from the environment, never for loopback; certificates from the
 system or ``SSL_CERT_FILE``. A server's text may quote the request, and with it a document, so only
 :attr:`Failure.said` has it.
@@ -47,14 +47,14 @@ class Failure(Exception):
     Its text never quotes the server; :attr:`said` does.
 
     Attributes:
-        status: of HTTP, 0 if there was no response.
-        words: the server's own text, without the API key.
+        status: HTTP status, 0 if there was no response.
+        words: the server's text, without the API key.
         code: the error code in an OpenAI-style error object.
-        wait_s: how long the server asks to wait.
-        transient: whether trying again may help.
-        unreachable: whether no server was there at all.
-        untrusted: whether its certificate was refused.
-        page: whether it is a web page.
+        wait_s: wait requested by the server in seconds.
+        transient: True if retrying may help.
+        unreachable: True if no server could be reached.
+        untrusted: True if its certificate was rejected.
+        page: True if the response is a web page.
     """
 
     words = code = ""
@@ -76,12 +76,12 @@ class Failure(Exception):
 
     @property
     def lost(self) -> bool:
-        """Whether the server seems to be gone, instead of refusing this request alone."""
+        """True if the server seems to be down, rather than rejecting this request."""
         return not self.status or self.status in _GONE
 
     @property
     def too_long(self) -> bool:
-        """Whether the prompt does not fit into the model's context."""
+        """True if the prompt does not fit in the model's context."""
         return self.status in (400, 413, 422) and bool(_LONG.search(f"{self} {self.words}"))
 
 
@@ -89,12 +89,12 @@ class Client:
     """Requests to one server, from one event loop; an asynchronous context manager.
 
     Args:
-        base: the URL below which the routes are.
-        key: sent as a bearer token; empty for none.
-        connections: most connections at once; None for no limit.
-        timeout_s: for a whole response, and between the parts of a stream; 0 for a few seconds, and
-            for no limit.
-        most_bytes: of a whole response.
+        base: base URL of the routes.
+        key: bearer token; empty for none.
+        connections: maximum number of connections; None for no limit.
+        timeout_s: time limit for a whole response, and between the parts of a stream; 0 for a few
+            seconds and no limit, respectively.
+        most_bytes: maximum size of a whole response.
         agent: the client's name.
     """
 
@@ -137,10 +137,10 @@ class Client:
         await self._http.aclose()
 
     async def json(self, url: str, body: Any = None, timeout_s: float = 0.0) -> Any:
-        """The JSON response to a POST of ``body`` (bytes as they are), or to a GET without one.
+        """Returns the JSON response to a POST of ``body`` (bytes are sent unchanged), or a GET.
 
         Raises:
-            Failure: if there is none, or it is an error.
+            Failure: if there is no response, or it is an error.
         """
         timeout_s = timeout_s or self._timeout_s or _ANSWER_S
         try:
@@ -150,12 +150,12 @@ class Client:
             raise Failure(f"no response within {timeout_s:g} s", transient=True) from None
 
     async def stream(self, url: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The objects of a stream as they come, or the only one if the server does not stream.
+        """Yields a stream's objects on arrival, or the only object if the server does not stream.
 
-        Closing or cancelling it closes the connection, at which servers stop.
+        Closing or cancelling it closes the connection, which stops the server.
 
         Raises:
-            Failure: also for an error that comes in the stream.
+            Failure: also for an error within the stream.
         """
         async with aclosing(self.rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
@@ -164,7 +164,7 @@ class Client:
                 yield self._checked(row)
 
     async def rows(self, url: str, body: Any = None) -> AsyncGenerator[Any]:
-        """The values of a response: its events, its lines (NDJSON), or the whole of it.
+        """Yields the values of a response: its events, its lines (NDJSON), or the whole response.
 
         Raises:
             Failure: if it is an error, or not JSON.
@@ -211,7 +211,7 @@ class Client:
         return b"".join(parts)
 
     def _refused(self, response: httpx2.Response, body: bytes) -> Failure:
-        """The failure of a response whose status is not success."""
+        """Returns the failure for an unsuccessful response."""
         status, headers = response.status_code, response.headers
         words, code = self._words(body[:65536].decode("utf-8", "replace"))
         is_html = words.lstrip()[:1] == "<"
@@ -225,21 +225,21 @@ class Client:
             words=words,
             code=code,
             transient=status in _RETRIED or (status >= 500 and status not in _NOT_SUPPORTED),
-            # Proxies send pages for what lasts a while (502), or concerns one request (413), too.
+            # Proxies also send pages for temporary errors (502) and single requests (413).
             page=is_html and status in (400, *_NOT_SUPPORTED),
             wait_s=retry_after(headers.get("retry-after-ms", ""), 0.0) / 1000
             or retry_after(headers.get("Retry-After", ""), time.time()),
         )
 
     def _checked(self, row: Any) -> Any:
-        """A row, unless it says that there was an error."""
+        """Returns a row; raises Failure if it reports an error."""
         if isinstance(row, dict) and row.get("error"):
             words, code = self._words(json.dumps(row))
             raise Failure("it reports", status=500, words=words, code=code, transient=True)
         return row
 
     def _words(self, text: str) -> tuple[str, str]:
-        """The message and the code of an error's body: OpenAI's object, or the text unchanged."""
+        """Returns an error body's message and code: from OpenAI's object, or the whole text."""
         try:
             row = json.loads(text)
         except (ValueError, RecursionError):
@@ -253,18 +253,18 @@ class Client:
         )
 
     def _hidden(self, text: str) -> str:
-        """A server's text without the key, which some servers repeat."""
+        """Removes the key, which some servers repeat, from a server's text."""
         return text.replace(self._key, "***") if self._key else text
 
 
 def count_of(row: Any, name: str) -> int:
-    """A positive number of an object from outside, else 0."""
+    """Returns a positive integer field of an untrusted object, else 0."""
     value = row.get(name) if isinstance(row, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def retry_after(value: str, now: float) -> float:
-    """Seconds to wait by a Retry-After header (seconds or an HTTP date); 0 if there is none."""
+    """Parses a Retry-After header (seconds or an HTTP date) to seconds; 0 if absent."""
     try:
         seconds = float(value)
     except ValueError:
@@ -287,7 +287,7 @@ def _decoded(data: bytes, status: int = 0) -> Any:
 
 
 def _unconnected(error: Exception) -> Failure:
-    """The failure of a request that got no response, with the innermost reason."""
+    """Returns the failure for a request without a response, with the innermost reason."""
     causes: list[BaseException] = [error]
     while cause := _cause(causes[-1]):
         causes.append(cause)
@@ -303,7 +303,7 @@ def _unconnected(error: Exception) -> Failure:
     words = in_one_line(causes[-1]) or type(causes[-1]).__name__
     for cause in reversed(causes):
         told, number = getattr(cause, "strerror", None), getattr(cause, "errno", None)
-        if told:  # asyncio puts an address in the place of the system's words
+        if told:  # asyncio replaces the system's message by an address
             words = os.strerror(number) if number and "call failed" in told else told
             break
     is_gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
@@ -332,7 +332,7 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Runs a last coroutine and stops the loop, if it runs; it starts again when needed."""
+        """Runs a last coroutine and stops the loop, if running; it restarts when needed."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is None or self._pid != os.getpid():

@@ -1,27 +1,26 @@
-"""Decoders: a reader (text to program) joined with a strategy (how tokens are chosen).
+"""Decoders: a reader (text to program) and a strategy (how tokens are chosen).
 
-Readers: ``sample`` takes the text as the program; ``edit_sequence`` takes it as a LintSeq edit
-sequence and resolves it. What was malformed is counted in the completion's ``meta``: a hunk with
-wrong numbers is applied as the published resolver does, one that can't be read or placed is
-skipped. ``mended`` counts, by kind, what was not in the published form but read as it was meant.
+Readers: ``sample`` returns the text as the program; ``edit_sequence`` resolves it as a LintSeq edit
+sequence. The completion's ``meta`` counts malformed hunks: one with wrong line numbers is applied
+as in the published resolver, one that cannot be parsed or placed is skipped. ``mended`` counts, by
+kind, deviations from the published format that were still understood.
 
-Strategies, each with options of its own; a name without one samples token by token:
+Strategies, each with its own options; a name without one samples token by token:
 
 * ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
   (``codegen.decoding.rpg``);
-* ``grammar`` keeps to a grammar: only its texts are completions;
-* ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
+* ``grammar`` constrains completions to a grammar;
+* ``suffix`` and ``edit`` draft several tokens that the model verifies in one pass
   (``codegen.decoding.drafts``): the same completion, sooner;
-* ``rsd`` has a smaller model draft trees: greedy completions are the
-  same, sampled ones follow the same distribution;
-* ``sorted`` has the early layers of a nested model draft: the same completion;
-* ``superposed`` makes the samples of a prompt together, by one forward pass for a token of all of
-  them;
-* ``backspace`` is for models that take tokens back, ``insertion`` for models that insert tokens in
-  any order.
+* ``rsd`` drafts trees with a smaller model: greedy completions are the same, sampled ones follow
+  the same distribution;
+* ``sorted`` drafts with the early layers of a nested model: the same completion;
+* ``superposed`` generates all samples of a prompt together, with one forward pass per token;
+* ``backspace`` is for models that delete tokens, ``insertion`` for models that insert tokens in any
+  order.
 
-A plus joins a reader and a strategy: ``edit_sequence+dry``. What a strategy requires of a back-end
-is checked by :func:`supported`.
+A plus joins a reader and a strategy: ``edit_sequence+dry``. :func:`supported` checks what a
+strategy requires of a backend.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A finished text, read by its decoder; see the fields of the same names in ``Completion``."""
+    """A decoded completion; ``Completion`` explains the fields."""
 
     text: str
     actions: str = ""
@@ -58,12 +57,12 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How a finished text becomes a program.
+    """Converts generated text to a program.
 
     Attributes:
         about: one line for the help.
-        read: turns the text that the model wrote, and why it ended, into a program.
-        stop: its own stop strings, if it ignores the request's (they would cut its actions).
+        read: function from the model's text and finish reason to a program.
+        stop: its stop strings, if it ignores the request's (they would cut its actions).
     """
 
     about: str
@@ -73,17 +72,17 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class StrategySpec:
-    """A way in which tokens are chosen: what it requires of a back-end, and its options.
+    """A way to choose tokens.
 
     Attributes:
         about: one line for the help.
-        requires: the capability that a back-end must have, a name of ``CAPABILITIES``; empty for
-            plain sampling.
-        read_options: validates the decoder's options; raises ``ConfigError``.
-        heals: whether the first token may reach back over the prompt's end.
-        joins: whether it can be joined with another reader than ``sample``.
-        make: for strategies of other packages, which require ``loop``: makes the strategy
-            (:class:`codegen.decoding.loop.Strategy`) of the options and the rows to decode.
+        requires: the required backend capability, a name in ``CAPABILITIES``; empty for
+                plain sampling.
+            read_options: validates the decoder's options; raises ``ConfigError``.
+            heals: True if the first token may replace the end of the prompt (token healing).
+            joins: True if it works with readers other than ``sample``.
+            make: for plugin strategies, which require ``loop``: builds the strategy
+                (:class:`codegen.decoding.loop.Strategy`) from the options and the rows to decode.
     """
 
     about: str
@@ -99,10 +98,9 @@ class Resolved:
     """A decoder's parts.
 
     Attributes:
-        name: as it was given.
+        name: the requested name.
         method: the strategy's name, ``sample`` for plain sampling.
-        strategy: how tokens are chosen.
-        options: the strategy's, validated.
+        options: the strategy's options, validated.
     """
 
     name: str
@@ -112,7 +110,7 @@ class Resolved:
     options: Any
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
-        """The stop strings in force for a request."""
+        """Returns the effective stop strings of a request."""
         return requested if self.reader.stop is None else self.reader.stop
 
     def completion(
@@ -126,13 +124,13 @@ class Resolved:
         meta: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Completion:
-        """A completion whose text is read.
+        """Returns a completion, with its text converted by the reader.
 
         Args:
             number, request, finish_reason: see :class:`Completion`.
-            text: what the model wrote, as it is to be read.
-            actions: what it wrote, where that is another text.
-            meta: what the strategy counted.
+            text: the reader's input.
+            actions: the model's output, if it differs from ``text``.
+            meta: the strategy's counters.
             more: other fields of the completion.
         """
         reason = "eos" if finish_reason == "content_filter" else finish_reason
@@ -171,23 +169,20 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
     return Decoded(resolution.program, actions=text, meta=meta)
 
 
-# The options of strategies
-
-
 class NoOptions(Config):
-    """The options of a strategy that has none."""
+    """Options of strategies without any."""
 
 
 class DraftOptions(Config):
     """Options of ``suffix`` and ``edit``."""
 
     token_cost: float | None = Field(
-        None, ge=0, description="cost of a drafted token in plain passes; null measures it"
+        None, ge=0, description="cost of a drafted token in forward passes; null measures it"
     )
 
 
 def _split(value: Any) -> Any:
-    """Numbers as a command line gives them: ``2,2,1``, ``4x3``, or one number."""
+    """Parses numbers from a command line: ``2,2,1``, ``4x3``, or one number."""
     if isinstance(value, str):
         value = re.split(r"[,x ]+", value.strip())
         try:
@@ -203,19 +198,19 @@ _MOST_NODES = 128
 
 
 class RsdOptions(Config):
-    """Options of ``rsd``: which model drafts, and how its trees grow.
+    """Options of ``rsd``: the draft model and the shape of its trees.
 
-    With ``beam`` (width and depth) they grow by a stochastic beam (RSD-S), else by a constant
-    number of children at each level (RSD-C).
+    With ``beam`` (width and depth) trees come from a stochastic beam search (RSD-S), otherwise
+    they have a constant number of children per level (RSD-C).
     """
 
-    draft: Text = Field(description="a smaller model with the same tokenizer, draft=DIR")
-    branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children at each level")
+    draft: Text = Field(description="smaller model with the same tokenizer, draft=DIR")
+    branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children per level")
     beam: Numbers | None = Field(None, description="width and depth of a stochastic beam")
 
     def _check(self) -> None:
         if self.beam and "branching" in self.model_fields_set:
-            raise ConfigError("Give branching or beam, not both.")
+            raise ConfigError("Set branching or beam, not both.")
         if self.beam and len(self.beam) != 2:
             raise ConfigError("beam needs a width and a depth, as in beam=4x3.")
         nodes, width = 0, 1
@@ -227,22 +222,20 @@ class RsdOptions(Config):
         if nodes > _MOST_NODES:
             raise ConfigError(
                 f"A tree of {nodes} nodes is too large for a forward pass.",
-                f"Choose one of at most {_MOST_NODES}.",
+                f"Choose at most {_MOST_NODES} nodes.",
             )
 
 
 class SortedOptions(Config):
-    """Options of ``sorted``: which nested model drafts, and when its early layers are sure."""
+    """Options of ``sorted``: the nested draft model and its exit thresholds."""
 
-    draft: Text = Field(description="a nested model with the same tokenizer, draft=DIR")
-    exits: Numbers = Field((), description="depths to exit at; by default those of its training")
+    draft: Text = Field(description="nested model with the same tokenizer, draft=DIR")
+    exits: Numbers = Field((), description="exit depths; default: the depths from training")
     thresholds: Shares = Field(
-        (0.5,), min_length=1, description="probabilities above which an exit is taken"
+        (0.5,), min_length=1, description="minimum probability to take an exit"
     )
-    tokens: int = Field(5, ge=1, le=_MOST_NODES, description="most tokens of a draft")
-    least: float = Field(
-        0.0, ge=0, le=1, description="a draft ends where the product of its probabilities is less"
-    )
+    tokens: int = Field(5, ge=1, le=_MOST_NODES, description="maximum draft length in tokens")
+    least: float = Field(0.0, ge=0, le=1, description="minimum product of a draft's probabilities")
 
     def _check(self) -> None:
         if list(self.exits) != sorted(set(self.exits)):
@@ -250,13 +243,13 @@ class SortedOptions(Config):
 
 
 class SuperposedOptions(Config):
-    """Options of ``superposed``: the n-grams that tell which token goes with which draft."""
+    """Options of ``superposed``: the n-grams that assign tokens to drafts."""
 
-    code: str = Field("", description="a file or directory of code whose n-grams are counted")
-    suffix: str = Field(".py", description="of the files that are read in a directory")
+    code: str = Field("", description="code file or directory for the n-gram counts")
+    suffix: str = Field(".py", description="extension of the code files")
     alpha: float = Field(0.54, ge=0, lt=1, description="weight of the n-grams")
     temperature: float = Field(
-        0.06, ge=0.001, le=100, description="of the model's distribution after the first token"
+        0.06, ge=0.001, le=100, description="temperature after the first token"
     )
 
 
@@ -264,32 +257,32 @@ class InsertionOptions(Config):
     """Options of ``insertion``; see :class:`codegen.decoding.insertion.FillOptions`."""
 
     gap: str = Field("", description="gap marker in the prompt; empty if prompts are prefixes")
-    stages: int = Field(2, ge=1, le=2, description="draw slot and token jointly (1) or in turn (2)")
-    slot_temperature: float = Field(0.0, ge=0, le=100, description="of the slot in two stages")
-    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability that ends a text")
-    insist: bool = Field(False, description="insert in the first step whatever the stop head says")
-    insertions: int = Field(1, ge=1, le=1024, description="most insertions of a step into a text")
-    least_share: float = Field(
-        0.5, ge=1e-6, le=1, description="least probability of further ones, relative to the best"
+    stages: int = Field(
+        2, ge=1, le=2, description="sample slot and token jointly (1) or in turn (2)"
     )
-    steps: int = Field(0, ge=0, le=100_000, description="steps of masked models; 0: one a token")
+    slot_temperature: float = Field(0.0, ge=0, le=100, description="slot temperature in two stages")
+    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability to stop at")
+    insist: bool = Field(False, description="insert in the first step regardless of the stop head")
+    insertions: int = Field(1, ge=1, le=1024, description="maximum insertions per step")
+    least_share: float = Field(
+        0.5, ge=1e-6, le=1, description="minimum probability of others relative to the best"
+    )
+    steps: int = Field(0, ge=0, le=100_000, description="steps of masked models; 0: one per token")
     order: Literal["confident", "random"] = Field(
-        "confident", description="which masks are filled first"
+        "confident", description="order in which masks are filled"
     )
 
 
 class GrammarOptions(Config):
     """Options of ``grammar``."""
 
-    gbnf: Text = Field(
-        description="a grammar in llama.cpp's notation, or a file of one that ends in .gbnf"
-    )
+    gbnf: Text = Field(description="grammar in llama.cpp's notation, or a .gbnf file with one")
 
     def text(self) -> str:
-        """The grammar.
+        """Returns the grammar.
 
         Raises:
-            InputError: if the file can't be read.
+            InputError: if the file cannot be read.
         """
         if not self.gbnf.endswith(".gbnf"):
             return self.gbnf
@@ -330,31 +323,30 @@ STRATEGIES: dict[str, StrategySpec] = {
     },
     **dict(
         [
-            _strategy("grammar", "keeps to a grammar", "logits", GrammarOptions, heals=False),
-            _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
-            _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
+            _strategy("grammar", "follows a grammar", "logits", GrammarOptions, heals=False),
+            _strategy("suffix", "drafts from earlier text", "drafts", DraftOptions),
+            _strategy("edit", "drafts from the file to rewrite", "drafts", DraftOptions),
             _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),
             _strategy("sorted", "early layers draft", "layers", SortedOptions),
             _strategy(
-                "superposed", "one pass a token for all samples of a prompt", "mixtures",
+                "superposed", "one pass per token for all samples of a prompt", "mixtures",
                 SuperposedOptions, heals=False,
             ),
             _strategy(
                 "backspace",
-                "<bkspc> takes the last token back; --max-new-tokens bounds the actions",
+                "<bkspc> deletes the last token; --max-new-tokens limits the actions",
                 "removal", NoOptions, heals=False, joins=False,
             ),
             _strategy(
                 "insertion",
-                "tokens are inserted anywhere, in no fixed order; for models that were trained so",
+                "inserts tokens anywhere, in any order; for models trained this way",
                 "insertion", InsertionOptions, joins=False,
             ),
         ]
     ),
 }  # fmt: skip
 
-# What each drafting strategy drafts from, in order of preference; ``edit`` needs to know the file
-# that is rewritten.
+# Draft sources of each strategy, in order of preference; ``edit`` needs the file to rewrite.
 DRAFTERS: Mapping[str, tuple[str, ...]] = {
     "suffix": ("suffix", "recycling"),
     "edit": ("cursor", "diff", "suffix", "recycling"),
@@ -362,10 +354,10 @@ DRAFTERS: Mapping[str, tuple[str, ...]] = {
 
 
 def find_decoder(decoder: Decoder) -> Resolved:
-    """Looks a decoder's parts up and validates the strategy's options.
+    """Looks up a decoder's parts and validates the strategy's options.
 
     Raises:
-        ConfigError: for an unknown name or option, with the known ones.
+        ConfigError: for an unknown name or option; lists the known ones.
     """
     names = decoder.name.split("+")
     parts = {name: _part(name) for name in names}
@@ -407,18 +399,18 @@ def _part(name: str) -> Reader | StrategySpec:
 
 
 def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:
-    """The decoder's parts, if a back-end can run them. The one place where a pair is refused.
+    """Returns a decoder's parts, after checking that the backend supports them.
 
     Raises:
-        ConfigError: naming what the strategy requires and the back-end lacks; as
-            :func:`find_decoder` otherwise.
+        ConfigError: if the backend lacks a capability that the strategy requires, or as
+            :func:`find_decoder`.
     """
     found = find_decoder(decoder)
     required = found.strategy.requires
     if required and required not in backend.capabilities:
         raise ConfigError(
             f"The decoder {decoder.name!r} requires {CAPABILITIES.get(required, required)}, which "
-            f"the back-end {backend.kind} does not offer.",
+            f"the backend {backend.kind} does not offer.",
             "Choose another decoder, or --backend transformers.",
         )
     return found

@@ -1,32 +1,30 @@
-"""The ``openai`` back-end: models behind a server that speaks OpenAI's protocol.
+"""The ``openai`` backend: models on servers with an OpenAI-compatible API.
 
 vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
-says which server and model; :class:`OpenAIBackend` completes requests, several at once. Chat
-requests go to ``/chat/completions``, plain ones to ``/completions``, where the server has it. With
-``on_text`` the text is streamed. :class:`Pace` says when a request may be sent.
+sets the server and model; :class:`OpenAIBackend` completes requests concurrently. Chat requests go
+to ``/chat/completions``, others to ``/completions``, if the server has it. With ``on_text`` the
+text is streamed. :class:`Pace` limits rate and cost.
 
 A request that failed temporarily (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
-response that holds no completion, a stream that breaks before its first text) is sent again, after
-exponential backoff with jitter. A wait that a server asks for by Retry-After holds for all threads.
+response without a completion, a stream that breaks before its first text) is retried after
+exponential backoff with jitter. A server's Retry-After applies to all threads.
 
-What a lasting failure means: a wrong key, an unknown model, spent quota, a web page or a server
-that is not there ends the run (:class:`ModelUnusable`), as do ``FAILURES_IN_A_ROW`` failed requests
-without a completion between them, if the server does not answer the simplest request either.
-Anything else fails its own request alone.
+A wrong key, an unknown model, spent quota, a web page or an unreachable server aborts the run
+(:class:`ModelUnusable`). So do ``FAILURES_IN_A_ROW`` consecutive failures, if the server does not
+answer a trivial request either. Any other failure only affects its own request.
 
-The API key comes from an environment variable that the user names, goes into the request's header
+The API key comes from an environment variable chosen by the user, goes into the request's header
 and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.generation.client`).
 
-What else a server says of a completion is in its ``meta``: ``usage``, the counts as they were
-reported (cached and reasoning tokens, for example); ``served_model`` if the server names another
-model than the one requested.
+A completion's ``meta`` contains ``usage``, the reported counts (including cached and reasoning
+tokens, for example), and ``served_model`` if the server reports another model than requested.
 
-Stop strings are sent to the server. One that refuses so many (OpenAI and vLLM take four) gets the
-first four, and its completions are cut here at the others.
+Stop strings are sent to the server. If it rejects so many (OpenAI and vLLM accept four), it gets
+the first four, and its completions are cut here at the others.
 
-Limits: no token healing (the server tokenizes). A server does not say which of ``eos`` and a stop
-string ended a completion; with stop strings it counts as ``stop``. A server that ignores ``seed``
-answers differently each time; a run is then repeatable by its cache alone.
+Limits: no token healing (the server tokenizes). Servers do not report whether ``eos`` or a stop
+string ended a completion; with stop strings it counts as ``stop``. If a server ignores ``seed``,
+its answers vary, and a run is reproducible only from its cache.
 """
 
 from __future__ import annotations
@@ -62,29 +60,29 @@ from codegen.generation.protocol import (
 OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
-_MOST_STOPS = 4  # that OpenAI's API takes
+_MOST_STOPS = 4  # limit of OpenAI's API
 _MOST_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
 _LISTED = 8  # names of models in a message
 _FATAL = {
-    401: "Name the environment variable that holds a valid key with --api-key-env.",
+    401: "Pass the name of an environment variable with a valid key with --api-key-env.",
     402: "Pay, or use another endpoint; finished answers are kept.",
-    403: "Use a key that may use this model, named with --api-key-env.",
+    403: "Use a key with access to this model, set by --api-key-env.",
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
 _LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
-_LOOP = LoopThread()  # in which all requests are sent
+_LOOP = LoopThread()  # sends all requests
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class OpenAIBackend(Backend):
-    """Completes requests by an endpoint; safe to use from several threads.
+    """Completes requests with an endpoint; thread-safe.
 
     Args:
-        key: the API key; None for the one that the endpoint names.
+        key: the API key; None reads the endpoint's environment variable.
     """
 
     kind = "openai"
@@ -103,36 +101,37 @@ class OpenAIBackend(Backend):
             most_bytes=_MOST_BYTES,
         )
         self._pace = Pace(endpoint)
-        self._most_stops: int | None = None  # that the server takes; None if it has refused none
+        self._most_stops: int | None = None  # None if no stops were rejected
         self._lock = threading.Lock()  # guards all below
         self._failures_in_a_row = 0
         self._answered = False
 
     @classmethod
     def open(cls, model: str, **options: Any) -> OpenAIBackend:
-        """The back-end for a server's model; options as of :class:`Endpoint`, ``batch_size`` for
+        """Opens a server's model; takes :class:`Endpoint`'s options and ``batch_size``, an alias of
         ``concurrency``.
         """
         if "url" not in options:
             raise ConfigError(
-                "The back-end openai needs a server.",
-                "Name it with --endpoint URL, or give --model a name of `codegen models list`.",
+                "The backend openai needs a server.",
+                "Set --endpoint URL, or --model to a name from `codegen models list`.",
             )
         if "batch_size" in options:
             options["concurrency"] = options.pop("batch_size")
         return cls(Endpoint(model=model, **options))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """What is added to the body. Not the URL: a server may move during a run."""
+        """Returns the extra body fields. Not the URL: a server may move during a run."""
         extra = self.endpoint.extra()
         return {"body": extra} if extra else {}
 
     def generate(self, requests, params, decoder, on_text=None):
-        """See :class:`Backend`. A fatal failure is raised once no request is in flight.
+        """Yields completions as :class:`Backend` describes. Raises a fatal failure once no request
+        is in flight.
 
-        Interrupted, it sends nothing more and does not wait. A request is sent once the caller has
-        come back for more after an earlier completion, so a caller that keeps each one loses at
-        most as many as are in flight at once.
+        After an interrupt, no request is sent or awaited. Each completion that the caller takes
+        allows one more request, so a caller that saves each one loses at most as many as are in
+        flight at once.
         """
         resolved = supported(decoder, self)
         numbered = enumerate(requests)
@@ -158,7 +157,7 @@ class OpenAIBackend(Backend):
                 events.put(error)
             events.put(None)
 
-        # Daemons, so that an interrupted process can end.
+        # Daemons, so that an interrupted process can exit.
         threads = [threading.Thread(target=work, daemon=True) for _ in first]
         slots = threading.Semaphore(len(threads))
         running, fatal = len(threads), None
@@ -191,7 +190,7 @@ class OpenAIBackend(Backend):
         on_piece: OnPiece | None,
         stop: threading.Event,
     ) -> Completion:
-        """One request's completion, or its failure.
+        """Returns one request's completion, or its failure.
 
         Raises:
             ModelUnusable: if no request can be completed.
@@ -201,7 +200,7 @@ class OpenAIBackend(Backend):
         sent = stops[: self._most_stops]
         cuts = len(sent) < len(stops)
         body = self._body(request, params, sent, seed if request.seed is None else request.seed)
-        wasted: list[tuple[int, int]] = []  # by each response without a completion
+        wasted: list[tuple[int, int]] = []  # one item per response without a completion
         try:
             streams = None if cuts else on_piece
             found = self._ask(request.chat, body, streams, wasted, stop)
@@ -268,11 +267,11 @@ class OpenAIBackend(Backend):
         wasted: list[tuple[int, int]],
         stop: threading.Event,
     ) -> ServerCompletion:
-        """The first completion that the server gives.
+        """Returns the first completion from the server.
 
         Raises:
-            Failure: if there is none, and trying again would not help.
-            CalledOff, CostLimitReached: see :class:`Pace`.
+            Failure: if there is none, and retrying would not help.
+                    CalledOff, CostLimitReached: see :class:`Pace`.
         """
         tries = 0
         route = "/chat/completions" if chat else "/completions"
@@ -301,7 +300,7 @@ class OpenAIBackend(Backend):
 
     def _may_retry(self, failure: Failure, tries: int) -> bool:
         if (failure.unreachable or failure.page) and not self._answered:
-            return False  # most likely a wrong URL: say so at once
+            return False  # most likely a wrong URL: fail at once
         if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
             return False
         patience = _BUSY_PATIENCE if failure.status == 429 else 1
@@ -313,10 +312,10 @@ class OpenAIBackend(Backend):
             self._failures_in_a_row = 0
 
     def _give_up(self, failure: Failure, chat: bool) -> RequestFailed:
-        """The error of a request that failed for good.
+        """Returns the error of a request that failed permanently.
 
         Raises:
-            ModelUnusable: if all requests will share it.
+            ModelUnusable: if all requests would fail.
         """
         with self._lock:
             self._failures_in_a_row += 1
@@ -330,11 +329,11 @@ class OpenAIBackend(Backend):
             return RequestFailed(message)
         raise ModelUnusable(
             f"{message} It is failure {in_a_row} in a row.",
-            "Fix what the message says and run the same command again: finished answers are kept.",
+            "Fix this error and run the same command again: finished answers are kept.",
         ) from None
 
     def _is_alive(self, chat: bool) -> bool:
-        """Whether the server answers a simple request, so that failures are the requests' own."""
+        """Returns True if the server answers a trivial request: the failures are the requests'."""
         body = self._body(Request("Say yes.", chat=chat), SamplingParams(16), (), 0)
         try:
             row = self.send("/chat/completions" if chat else "/completions", body)
@@ -347,16 +346,16 @@ class OpenAIBackend(Backend):
     def send(
         self, route: str, body: Mapping[str, Any] | None = None, on_piece: OnPiece | None = None
     ) -> Any:
-        """One request as it is, without retries.
+        """Sends one request without retries.
 
         Args:
-            route: below the base URL, such as ``/models``.
-            body: what is posted; None for a GET.
-            on_piece: called with each piece of text as it comes, in another thread; None does not
-                stream.
+            route: path below the base URL, such as ``/models``.
+            body: JSON to post; None for a GET.
+            on_piece: called with each chunk of text on arrival, in another thread; None disables
+                streaming.
 
         Returns:
-            The decoded JSON; of a stream, a completion object made of its parts.
+            The decoded JSON; for a stream, a completion object assembled from its parts.
 
         Raises:
             Failure: if the response is an error or not JSON.
@@ -382,7 +381,7 @@ class OpenAIBackend(Backend):
 
 @dataclass(frozen=True, slots=True)
 class ServerCompletion:
-    """A server's response: the text, the tokens of prompt and completion, and further facts.
+    """A server's response; ``tokens``: counts for prompt and completion.
 
     ``meta`` becomes ``Completion.meta``.
     """
@@ -394,7 +393,7 @@ class ServerCompletion:
 
 
 def _fatal_remedy(failure: Failure, url: str) -> str:
-    """The remedy of a failure that all requests share; empty for one of a single request."""
+    """Returns the remedy of a failure that all requests share; empty for other failures."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
         return f"{hint} --endpoint. Then run the same command again: finished answers are kept."
@@ -405,7 +404,7 @@ def _fatal_remedy(failure: Failure, url: str) -> str:
     if failure.status == 429:
         return _BUSY
     if 300 <= failure.status < 400:
-        return "Give that URL as --endpoint, if you trust it."
+        return "Set --endpoint to that URL, if you trust it."
     if failure.page:
         return _FATAL[405]
     unknown_model = failure.status == 400 and failure.code in ("model_not_found", "invalid_model")
@@ -413,7 +412,7 @@ def _fatal_remedy(failure: Failure, url: str) -> str:
 
 
 def _add_part(row: dict[str, Any], part: Mapping[str, Any], on_piece: OnPiece) -> str:
-    """Adds a part of a stream to what becomes a completion object, and returns its text."""
+    """Adds a part of a stream to a completion object and returns the part's text."""
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
@@ -442,7 +441,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
     Raises:
-        Failure: (transient) if it is none.
+        Failure: (transient) if it is not one.
     """
     if not isinstance(row, dict):
         raise Failure("its response is not a JSON object", transient=True)
@@ -455,7 +454,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         text = choice.get("text")
     elif (text := message.get("content")) is None:
         # A refusal, or a model that spent all its tokens on reasoning. Only such an answer may
-        # leave the field out.
+        # omit the field.
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
@@ -471,17 +470,17 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
 
 
 def only_model(endpoint: Endpoint) -> str:
-    """The name of the one model that a server lists; the endpoint's own model does not matter.
+    """Returns the name of the only model that a server lists; ignores the endpoint's model.
 
     Raises:
         ConfigError: if it lists none or several, or does not answer.
     """
-    remedy = "Name one with --model (or --llm)."
+    remedy = "Choose one with --model (or --llm)."
     try:
         names = model_names(OpenAIBackend(endpoint).send("/models"))
     except Failure as failure:
         message = (
-            f"No model is named, and the server at {endpoint.base()} lists none: {failure.said}."
+            f"No model is set, and the server at {endpoint.base()} lists none: {failure.said}."
         )
         known = "" if failure.status == 404 else _fatal_remedy(failure, endpoint.url)
         raise ModelUnusable(message, known or f"{remedy} {_FATAL[405]}") from None
@@ -490,18 +489,18 @@ def only_model(endpoint: Endpoint) -> str:
     shown = ", ".join(in_one_line(name, 100) for name in names[:_LISTED])
     more = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
     listed = f"has several: {shown}{more}" if names else "lists none"
-    raise ConfigError(f"No model is named, and the server at {endpoint.base()} {listed}.", remedy)
+    raise ConfigError(f"No model is set, and the server at {endpoint.base()} {listed}.", remedy)
 
 
 def model_names(row: Any) -> list[str]:
-    """The names in the response of ``/models``."""
+    """Returns the model names in a response of ``/models``."""
     rows = row.get("data") if isinstance(row, dict) else None
     rows = rows if isinstance(rows, list) else []
     return [str(one["id"]) for one in rows if isinstance(one, dict) and one.get("id")]
 
 
 def _counts(usage: Any) -> dict[str, Any]:
-    """The numbers of a server's usage object, and those of the objects in it."""
+    """Returns the numbers in a server's usage object and its nested objects."""
     if not isinstance(usage, dict):
         return {}
     found: dict[str, Any] = {}
@@ -523,7 +522,7 @@ def _finish_reason(
 
 
 def _tokens(row: Any) -> tuple[int, int]:
-    """The tokens of prompt and completion that a response reports, 0 where it does not."""
+    """Returns a response's reported prompt and completion tokens, 0 if missing."""
     usage = row.get("usage") if isinstance(row, dict) else None
     return count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
 
@@ -543,7 +542,7 @@ class CostLimitReached(ModelUnusable):
 
 
 class Pace:
-    """The limits of requests in flight and of costs, and the waits that a server asks for."""
+    """Limits requests in flight and costs, and applies the waits that a server requests."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._most = endpoint.max_cost
@@ -559,7 +558,7 @@ class Pace:
 
         Raises:
             CalledOff: if ``stop`` is set.
-            CostLimitReached: if there is no money left.
+            CostLimitReached: if the budget is spent.
         """
         while not self._room.acquire(timeout=_LOOK_S):
             if stop.is_set():
@@ -577,9 +576,8 @@ class Pace:
             raise CalledOff
         if self._most and self._uncounted:
             raise CostLimitReached(
-                "The server does not report how many tokens a response took, so the limit cannot "
-                "be kept.",
-                "Leave out --max-cost.",
+                "The server does not report token usage, so the cost limit cannot be enforced.",
+                "Remove --max-cost.",
             )
         if self._most and self._cost_micros >= self._most * 1e6:
             raise CostLimitReached(
@@ -590,12 +588,12 @@ class Pace:
             )
 
     def leave(self, spent: tuple[int, int], *, answered: bool, wait_s: float = 0.0) -> None:
-        """Records how a request ended.
+        """Records the outcome of a request.
 
         Args:
-            spent: the tokens of prompt and completion that the server counted.
-            answered: whether there was a completion.
-            wait_s: how long the server asks to wait; that holds for all threads.
+            spent: prompt and completion tokens counted by the server.
+            answered: True if there was a completion.
+            wait_s: wait requested by the server in seconds; applies to all threads.
         """
         self._room.release()
         with self._lock:

@@ -1,8 +1,8 @@
-"""The interface of generation back-ends.
+"""The interface of generation backends.
 
-A back-end turns :class:`Request` objects into :class:`Completion` objects; :func:`samples` writes
-them as the records of evaluations. Packages that need completions (evals, cogex, sqlnet, the data
-generators) depend on this module alone. It imports no model library.
+A backend turns :class:`Request` objects into :class:`Completion` objects; :func:`samples` converts
+them to evaluation records. Packages that need completions (evals, cogex, sqlnet, the data
+generators) depend only on this module. It imports no model library.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Literal, Protocol
 from codegen.errors import ConfigError, ModelError
 from codegen.records import FinishReason, Sample
 
-BKSPC = "<bkspc>"  # the special token of models that take tokens back (SequenceMatch)
+BKSPC = "<bkspc>"  # special token that deletes the previous one (SequenceMatch)
 
 OnText = Callable[[int, str], None]
 
-# What a strategy (codegen.generation.decoders) can require of a back-end, in words for errors.
+# Capabilities that a strategy (codegen.generation.decoders) can require, with names for errors.
 CAPABILITIES: Mapping[str, str] = {
     "logits": "access to the logits before a token is chosen",
     "drafts": "verification of drafted tokens",
@@ -39,20 +39,19 @@ class Request:
 
     Attributes:
         prompt: the text to continue, or with ``chat`` the user's turn.
-        chat: whether to wrap ``prompt`` in the model's chat template, so that the completion is
-            the assistant's turn.
-        prefill: the beginning of the assistant's turn, which the completion continues; with
-            ``chat`` only.
-        stop: strings that end the completion, which holds none of them.
+        chat: True wraps ``prompt`` in the model's chat template, so that the completion is the
+            assistant's turn.
+        prefill: the beginning of the assistant's turn, which the completion continues; only with
+            ``chat``.
+        stop: strings that end the completion; it does not include them.
         task, problem_id, index: copied into the sample; they also seed its randomness.
-        heal: whether to let the completion's first token reach back over the prompt's end (token
-            healing). Off where the model was trained with a border between the tokens there;
-            without meaning for chat.
-        original: the text of the file that the completion rewrites; some decoders draft from it.
+        heal: True lets the completion's first token replace the end of the prompt (token
+            healing). False if the model was trained with a token boundary there; ignored for chat.
+        original: text of the file that the completion rewrites; some decoders draft from it.
         seed: the request's own seed, in [0, 2**63), sent to a server unchanged. None derives one
             from the problem, see :func:`request_seed`.
-        marks: special tokens that appear in the text by their names, where the back-end sees
-            tokens; other special tokens give no text.
+        marks: special tokens that are included in the text by name, if the backend has access to
+            tokens; other special tokens are omitted.
     """
 
     prompt: str
@@ -70,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are chosen: ``temperature`` 0 is greedy, ``top_p`` the mass of the nucleus."""
+    """Sampling parameters; ``temperature`` 0 is greedy, ``top_p`` the nucleus mass."""
 
     max_new_tokens: int = 256
     temperature: float = 0.0
@@ -81,9 +80,9 @@ class SamplingParams:
         if self.max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
         if not 0 <= self.temperature <= 100:
-            raise ConfigError(f"temperature is {self.temperature}; it must lie in [0, 100].")
+            raise ConfigError(f"temperature is {self.temperature}; it must be in [0, 100].")
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p}; it must lie in (0, 1].")
+            raise ConfigError(f"top_p is {self.top_p}; it must be in (0, 1].")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +102,17 @@ class Completion:
     """The completion of one request.
 
     Attributes:
-        number: the request's place among those given, from 0.
-        text: the program that the decoder reads from what the model wrote.
-        actions: what the model wrote, where that is not the program (edits, backspaces).
-        finish_reason: ``eos``, ``stop`` (a stop string), ``length``, or ``content_filter`` where a
+        number: index of the request, from 0.
+        text: the decoded program.
+        actions: the model's output, if it is not the program (edits, backspaces).
+        finish_reason: ``eos``, ``stop`` (a stop string), ``length``, or ``content_filter`` if a
             server withheld the rest.
         prompt_tokens, completion_tokens: counts; 0 if a server does not report them.
-        meta: what the decoder counted.
-        cached: whether it comes from a cache and cost nothing.
-        wasted: tokens of prompt and completion of earlier responses that could not be used.
-        retries: how often the request was sent again.
-        error: why there is no text, if this request failed and others may not.
+        meta: the decoder's counters.
+        cached: True if it comes from a cache and cost nothing.
+        wasted: prompt and completion tokens of unusable earlier responses.
+        retries: number of retries.
+        error: the failure, if this request failed and others may not.
     """
 
     number: int
@@ -131,13 +130,13 @@ class Completion:
     error: RequestFailed | None = None
 
     def sample(self, settings: Mapping[str, Any]) -> Sample:
-        """The record of an evaluation.
+        """Returns the evaluation record.
 
         Args:
-            settings: what else decided it, see :func:`settings_of`.
+            settings: the other settings that determined it, see :func:`settings_of`.
 
         Raises:
-            RequestFailed: naming the problem, if the request failed.
+            RequestFailed: if the request failed; names the problem.
         """
         request, reason = self.request, self.finish_reason
         if self.error:
@@ -168,7 +167,7 @@ class RequestFailed(ModelError):
 class ModelUnusable(ConfigError):
     """No request can get a completion: a wrong key, an unknown model, an unreachable server.
 
-    A :class:`~codegen.errors.ConfigError`, because those end a run of the data engine.
+    A :class:`~codegen.errors.ConfigError`, because those abort a run of the data engine.
     """
 
 
@@ -176,15 +175,15 @@ class Backend(ABC):
     """A model that completes requests.
 
     Attributes:
-        kind: the back-end's name.
-        model: the model's name, which samples record.
-        capabilities: what strategies may require of it, names of :data:`CAPABILITIES`.
-        settings: further settings that each sample records (JSON values).
+        kind: the backend's name.
+        model: the model's name in samples.
+        capabilities: names from :data:`CAPABILITIES` that strategies may require.
+        settings: extra settings recorded in each sample (JSON values).
         style: the prompt style that the model was tuned for.
-        decoder: the decoder that it was tuned for.
-        parameters: the number of its parameters, None if unknown.
-        about: facts for a run's settings file that do not decide the samples (JSON values).
-        independent: whether a completion depends on its own request alone, not on those beside it.
+        decoder: the decoder that the model was tuned for.
+        parameters: number of parameters, None if unknown.
+        about: facts for a run's settings file that do not affect the samples (JSON values).
+        independent: True if completions do not depend on concurrent requests.
     """
 
     kind: str
@@ -199,10 +198,10 @@ class Backend(ABC):
 
     @classmethod
     def open(cls, model: str, **options: Any) -> Backend:
-        """The back-end for a model.
+        """Opens a model.
 
         Args:
-            options: its own, by name; evaluations give ``batch_size``, the requests of a call.
+            options: backend options; evaluations pass ``batch_size``, the requests per call.
         """
         return cls(model, **options)  # type: ignore[call-arg]
 
@@ -214,39 +213,38 @@ class Backend(ABC):
         decoder: Decoder,
         on_text: OnText | None = None,
     ) -> Iterator[Completion]:
-        """Yields one completion a request, in the order they finish. Overrides inherit the types.
+        """Yields one completion per request, in completion order. Overrides inherit the types.
 
-        A request that fails alone gives a completion with an ``error``.
+        A single request's failure yields a completion with an ``error``.
 
         Args:
-            requests: read as far ahead as is needed to keep the model busy.
-            on_text: called as ``on_text(i, text)`` with each new piece of text of the i-th request.
+            requests: consumed as far ahead as needed to keep the model busy.
+            on_text: called as ``on_text(i, text)`` with each new chunk of the i-th request's text.
 
         Raises:
-            ConfigError: for an unknown decoder or option, or a decoder that requires what this
-                back-end lacks.
-            ModelUnusable: if no request can be completed.
+            ConfigError: for an unknown or unsupported decoder or option.
+                    ModelUnusable: if no request can be completed.
         """
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """What decides the completions beside requests, parameters and decoder (JSON values)."""
+        """Returns what else determines completions, besides the arguments (JSON values)."""
         return {"model": self.model}
 
 
 class ModelSpec(Protocol):
-    """Settings that name a model: hashable, can be pickled, and can open it."""
+    """Hashable, picklable settings that name a model and can open it."""
 
     @property
     def model(self) -> str:
-        """Its name."""
+        """The model's name."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What decides its completions (JSON values), without opening it."""
+        """Returns what determines the completions (JSON values), without opening the model."""
         ...
 
     def open(self) -> Backend:
-        """Its back-end."""
+        """Opens the model's backend."""
         ...
 
 
@@ -257,10 +255,10 @@ def samples(
     decoder: Decoder,
     on_text: OnText | None = None,
 ) -> Iterator[Sample]:
-    """Completes requests and yields the records of an evaluation, in the order they finish.
+    """Completes requests and yields evaluation records in completion order.
 
     Raises:
-        RequestFailed: at the first request that failed, naming its problem.
+        RequestFailed: at the first failed request; names its problem.
     """
     settings = {**settings_of(backend.model, params, decoder), **backend.settings}
     for completion in backend.generate(requests, params, decoder, on_text):
@@ -268,10 +266,10 @@ def samples(
 
 
 def request_seed(seed: int, request: Request) -> int:
-    """The 64-bit seed of one completion: of the run's seed, the problem and the index alone.
+    """Returns the 64-bit seed of one completion, from the run's seed, the problem and the index.
 
-    Batching, order and resuming therefore never change which random numbers a sample sees. A
-    request with a seed of its own counts as the problem of that name.
+    Batching, order and resuming therefore never change a sample's random numbers. A request's own
+    seed replaces the problem id.
     """
     problem = request.problem_id if request.seed is None else str(request.seed)
     key = f"{seed}\x00{request.task}\x00{problem}\x00{request.index}"
@@ -279,7 +277,7 @@ def request_seed(seed: int, request: Request) -> int:
 
 
 def settings_of(model: str, params: SamplingParams, decoder: Decoder) -> dict[str, Any]:
-    """The ``settings`` of a sample: all that decides its tokens besides the prompt and index."""
+    """Returns a sample's ``settings``: all that determines its tokens besides prompt and index."""
     return {
         "model": model,
         "decoder": decoder.name,
@@ -289,9 +287,9 @@ def settings_of(model: str, params: SamplingParams, decoder: Decoder) -> dict[st
 
 
 def function_instruction(signature: str, docstring: str) -> str:
-    """The instruction that asks for one Python function, alike in training data and evaluation.
+    """Returns the instruction for one Python function, the same in training and evaluation.
 
-    The wording is that of HumanEvalPack's ``instruction`` field (HumanEvalSynthesize, Muennighoff
+    The wording is from HumanEvalPack's ``instruction`` field (HumanEvalSynthesize, Muennighoff
     et al. 2023), which the LintSeq reference code uses as its HumanEval prompt.
 
     Args:
@@ -303,5 +301,5 @@ def function_instruction(signature: str, docstring: str) -> str:
 
 
 def cut_at_stop(text: str, stops: Iterable[str]) -> str:
-    """``text`` up to the first stop string; unchanged if it holds none."""
+    """Cuts ``text`` at the first stop string; unchanged if there is none."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

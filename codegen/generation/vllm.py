@@ -1,21 +1,21 @@
-"""The ``vllm`` back-end: many requests at once by vLLM in this process.
+"""The ``vllm`` backend: runs many requests at once with vLLM in this process.
 
-Prompts, stop strings, ends and texts are ours, so greedy completions equal those of the
-``transformers`` back-end in float32. Sampled ones do not: vLLM draws its own random numbers, from
-each request's seed, so that they do not depend on what else runs.
+Our code handles prompts, stop strings, end tokens and decoded strings, so greedy completions equal
+the ``transformers`` backend's in float32. Sampled ones differ: vLLM draws its own random numbers
+from each request's seed, independent of the other requests.
 
-A prompt is healed by one-token requests whose token must spell the rest of the prompt; the
-completion continues from them. That reads such a prompt once or twice more.
+Prompts are healed with one-token requests whose token must spell the rest of the prompt; the
+completion continues from there. Such a prompt is processed once or twice more.
 
-A LoRA adapter runs on its base by vLLM's own kernels; adapters that hold more are refused.
+vLLM's kernels run a LoRA adapter on its base model; adapters with other weights are rejected.
 
-Tokens are drafted by our own drafters (the decoders ``suffix`` and ``edit``, which vLLM runs on its
-model runner V1 alone), or by vLLM's, which its option ``speculative_config`` names.
+Our drafters (decoders ``suffix`` and ``edit``, which need vLLM's model runner V1) or vLLM's (option
+``speculative_config``) draft tokens.
 
-vLLM runs without a process of its own (``VLLM_ENABLE_V1_MULTIPROCESSING=0``): it starts sooner, and
-which requests share a step, and so the last bits of their logits, is the same in every run. Its log
-goes to standard error, errors only. Variables that are set already are left as they are. Weights
-are read from safetensors only, and no code of a model's is run.
+vLLM runs without a separate process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``): it starts sooner, and
+the same requests share a step in every run, so the last bits of their logits are reproducible. It
+logs only errors, to standard error. Environment variables that are already set keep their values.
+Weights are read from safetensors only, and model code is never run.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from codegen.vetting import vet_adapter
 PROCESSOR = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
 PROPOSER = "codegen.decoding.drafts.vllm_proposer.DraftProposer"
 WORKER = "codegen.decoding.drafts.vllm_worker.DraftWorker"
-DRAFTED = 16  # tokens of a draft at most, as in our own loop
-# Drafts from the request's own text, for a prompt that holds the file to be rewritten. vLLM's
-# defaults, 5 and 5, skip most places where an edit has just ended.
+DRAFTED = 16  # maximum draft length in tokens, as in our decoding loop
+# Drafts from the request's own text, for prompts that contain the file to rewrite. vLLM's
+# defaults, 5 and 5, skip most positions right after an edit.
 NGRAM = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 8}
 
-_WAITING = 512  # requests that are with vLLM at a time; it batches those that fit
+_WAITING = 512  # requests submitted to vLLM at a time; it batches those that fit
 _SEED_BITS = (1 << 63) - 1
 
 _ENVIRONMENT = {
@@ -72,21 +72,21 @@ _OURS = (
     "load_format", "generation_config", "trust_remote_code",
 )  # fmt: skip
 _MATRICES = (".lora_A.weight", ".lora_B.weight")
-_PLAIN = (True, False, None, "gaussian")  # others change the base's weights, too
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's max_lora_rank may be
+_PLAIN = (True, False, None, "gaussian")  # other values also change the base's weights
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # allowed values of vLLM's max_lora_rank
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """How vLLM continues some tokens.
+    """Sampling parameters of one vLLM request.
 
     Attributes:
-        max_tokens: new tokens at most, the ending one included.
-        temperature, top_p: 0 is greedy; the mass of the nucleus.
-        seed: of the random numbers, in [0, 2**63); None where nothing is drawn.
+        max_tokens: maximum number of new tokens, including the end token.
+        temperature, top_p: temperature, 0 for greedy decoding; nucleus probability mass.
+        seed: seed in [0, 2**63); None for greedy decoding.
         ends: token ids that end the completion.
-        allowed: ids of which each new token must be one, None for all.
-        extra_args: for the plug-ins: a rule against repetition, the file that is rewritten.
+        allowed: ids that new tokens are restricted to, None for all.
+        extra_args: arguments of the plugins: repetition penalty, the file to rewrite.
     """
 
     max_tokens: int
@@ -107,10 +107,10 @@ class Adapter:
 
     @classmethod
     def read(cls, place: str) -> Adapter:
-        """The adapter in a directory.
+        """Reads the adapter in a directory.
 
         Raises:
-            ModelError: for one that is damaged, of another kind, or holds what vLLM leaves out.
+            ModelError: if it is corrupt, not LoRA, or has weights that vLLM ignores.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -131,7 +131,7 @@ class Adapter:
         if unlike or not isinstance(rank, int) or not 0 < rank <= _RANKS[-1]:
             what = unlike[0] if unlike else f"the rank {rank}"
             raise ModelError(
-                f"The adapter {place} has {what}, which vLLM does not run: it takes plain LoRA "
+                f"The adapter {place} has {what}, which vLLM cannot run: it supports plain LoRA "
                 f"matrices up to rank {_RANKS[-1]}.",
                 "Use --backend transformers.",
             )
@@ -140,7 +140,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """The result of a step for one request: new tokens, and whether it has ended."""
+    """One request's new tokens from a step; ``ended``: the request is finished."""
 
     name: str
     tokens: list[int]
@@ -150,16 +150,16 @@ class EngineOutput:
 class VllmBackend(Backend):
     """A model that vLLM runs.
 
-    vLLM is started at the first completion, and again for a decoder that drafts after one that does
-    not, or the other way round.
+    vLLM starts at the first completion, and restarts when a drafting decoder follows one that does
+    not draft, or vice versa.
 
     Args:
-        model: ``embedded``, the directory of a whole model or of a LoRA adapter, or a hub id.
-        batch_size: requests of a step at most, by default as many as vLLM takes.
-        options: vLLM's own, see :class:`VllmEngine`.
+        model: ``embedded``, the directory of a model or LoRA adapter, or a hub id.
+        batch_size: maximum requests per step, by default vLLM's.
+        options: vLLM options, see :class:`VllmEngine`.
 
     Raises:
-        ModelError: if there is no such model, or vLLM cannot run its kind.
+        ModelError: if the model does not exist, or vLLM cannot run its kind.
     """
 
     kind = "vllm"
@@ -184,7 +184,7 @@ class VllmBackend(Backend):
             self.place, self.origin = models.resolve(models.base_of(model))
             if (Path(self.place) / "adapter_config.json").is_file():
                 raise ModelError(
-                    f"The base of {model} is an adapter itself; vLLM takes one adapter.",
+                    f"The base of {model} is itself an adapter; vLLM supports only one adapter.",
                     "Use --backend transformers.",
                 )
         self._config = _read_config(self.place)
@@ -198,7 +198,7 @@ class VllmBackend(Backend):
 
     @property
     def parameters(self) -> int:  # type: ignore[override]
-        """The number of parameters that the weight files hold."""
+        """Number of parameters in the weight files."""
         from huggingface_hub import snapshot_download
         from safetensors import safe_open
 
@@ -219,21 +219,21 @@ class VllmBackend(Backend):
 
     @cached_property
     def eos(self) -> frozenset[int]:
-        """All ids that end a sequence, as the ``transformers`` back-end has them."""
+        """All ids that end a sequence, as in the ``transformers`` backend."""
         return end_tokens(self.tokenizer, self._config, *_generation_config(self.place))
 
     def engine(self, requires: str = "") -> VllmEngine:
-        """vLLM, started if it has to be, for strategies that require this of it.
+        """Returns an engine for strategies with this requirement; starts vLLM if necessary.
 
         Raises:
-            ModelError, ConfigError: as :class:`VllmEngine`; for two drafters at once.
+            ModelError, ConfigError: as :class:`VllmEngine`; if there are two drafters.
         """
         if "speculative_config" not in (self._options or {}):
-            requires = requires if requires == "drafts" else ""  # the rules are always there
+            requires = requires if requires == "drafts" else ""  # the penalties are always loaded
         elif requires == "drafts":
             raise ConfigError(
-                "speculative_config: the decoders suffix and edit draft themselves.",
-                "Leave it out, or choose another decoder.",
+                "speculative_config: the decoders suffix and edit have their own drafters.",
+                "Remove it, or choose another decoder.",
             )
         if self._engine is not None and self._started_for != requires:
             self.close()
@@ -249,18 +249,18 @@ class VllmBackend(Backend):
         return self._engine
 
     def close(self) -> None:
-        """Ends vLLM and frees its memory; it starts again when it is needed."""
+        """Stops vLLM and frees its memory; vLLM restarts when needed."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
 
     def new_name(self) -> str:
-        """A name for a request that no other has."""
+        """Returns a unique request name."""
         self._names += 1
         return str(self._names)
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The weights, where they came from, and on what they are computed; starts vLLM."""
+        """Returns the weights' origin and fingerprint, dtype and device; starts vLLM."""
         resolved = supported(decoder, self)
         engine = self.engine(resolved.strategy.requires)
         return {
@@ -272,7 +272,7 @@ class VllmBackend(Backend):
         }
 
     def generate(self, requests, params, decoder, on_text=None):
-        """Yields the completions in the order they finish.
+        """Yields completions as they finish.
 
         Raises:
             ModelError: if vLLM does not start.
@@ -282,14 +282,14 @@ class VllmBackend(Backend):
         if isinstance(resolved.options, DraftOptions) and resolved.options.token_cost is not None:
             raise ConfigError(
                 "token_cost: vLLM's drafts have fixed costs.",
-                "Leave it out, or use --backend transformers.",
+                "Remove it, or use --backend transformers.",
             )
         engine = self.engine(resolved.strategy.requires)
         if params.temperature and engine.drafts and not engine.v2:
             raise ConfigError(
-                "Drafts with a temperature: where vLLM's model runner V1 verifies drafts, a"
-                " request's seed does not determine what it samples.",
-                "Leave the temperature at 0, leave the drafts out, or use --backend transformers.",
+                "Drafts with a temperature: when vLLM's model runner V1 verifies drafts, a"
+                " request's seed does not determine its samples.",
+                "Set the temperature to 0, disable drafts, or use --backend transformers.",
             )
         calls = _Calls(self, engine, params, decoder, resolved, on_text)
         remaining = enumerate(requests)
@@ -310,7 +310,7 @@ class VllmBackend(Backend):
 
 @dataclass(slots=True)
 class _Running:
-    """A request on its way; see ``codegen.decoding.loop.Row`` for fields of the same names."""
+    """A request in flight; ``codegen.decoding.loop.Row`` explains the fields of the same names."""
 
     number: int
     request: Request
@@ -327,7 +327,7 @@ class _Running:
 
 @dataclass(eq=False)
 class _Calls:
-    """The requests of one call of ``generate``; ``running`` holds those that are with vLLM."""
+    """The requests of one call of ``generate``; ``running``: those submitted to vLLM."""
 
     backend: VllmBackend
     engine: VllmEngine
@@ -338,10 +338,10 @@ class _Calls:
     running: dict[str, _Running] = field(default_factory=dict)
 
     def start(self, number: int, request: Request) -> None:
-        """Takes a request.
+        """Starts a request.
 
         Raises:
-            ModelError: if vLLM cannot hold it.
+            ModelError: if it is too long for vLLM.
         """
         backend, resolved, holds = self.backend, self.resolved, self.engine.holds
         heals = resolved.strategy.heals
@@ -349,7 +349,7 @@ class _Calls:
         length = len(prompt.ids) + self.params.max_new_tokens
         if length > holds:
             raise ModelError(
-                f"Prompt and completion take up to {length} tokens, vLLM holds {holds}.",
+                f"Prompt and completion take up to {length} tokens; vLLM's limit is {holds}.",
                 "Shorten the prompt, lower max_new_tokens or, if the model can, raise vLLM's option"
                 " max_model_len.",
             )
@@ -364,10 +364,10 @@ class _Calls:
         self._submit(_Running(number, request, seed, prompt.ids, prompt.rest, stream, extra))
 
     def step(self) -> Iterator[Completion]:
-        """Advances vLLM by a step, and yields what it finished."""
+        """Advances vLLM by a step and yields the finished completions."""
         for output in self.engine.step():
             if output.name not in self.running:
-                continue  # it ended by a stop string, which vLLM does not see
+                continue  # ended by a stop string, which vLLM does not know
             run = self.running[output.name]
             self._take(run, output.tokens)
             if output.ended and run.finish is None:
@@ -384,15 +384,15 @@ class _Calls:
             yield self._completion(run, run.finish)
 
     def abort(self) -> None:
-        """Ends what is still with vLLM."""
+        """Aborts the requests that are still running."""
         if self.running:
             self.engine.abort(list(self.running))
 
     def _submit(self, run: _Running) -> None:
-        """Hands a request to vLLM: for one token while its prompt is healed, else to the end."""
+        """Submits a request to vLLM: for one token while its prompt is healed, else to the end."""
         params, backend = self.params, self.backend
         run.healing = bool(run.rest)
-        # Each part of a request draws its own random numbers.
+        # Each part of a request uses its own random numbers.
         seed = (run.seed + len(run.tokens)) & _SEED_BITS
         request = EngineRequest(
             max_tokens=1 if run.healing else params.max_new_tokens - len(run.tokens),
@@ -408,7 +408,7 @@ class _Calls:
         self.running[name] = run
 
     def _take(self, run: _Running, tokens: Sequence[int]) -> None:
-        """Takes the tokens of a step, up to where the completion ends."""
+        """Appends a step's tokens, up to the end of the completion."""
         run.passes += bool(tokens)
         for token in tokens:
             if token in self.backend.eos:
@@ -439,14 +439,14 @@ class _Calls:
 
 
 def _read_config(place: str) -> SimpleNamespace:
-    """What of a model's configuration names its kind and its ends."""
+    """Reads a model's type and end tokens from its configuration."""
     from transformers import PretrainedConfig
 
     try:
         values, _ = PretrainedConfig.get_config_dict(place)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"The configuration of {place!r} can't be read: {in_one_line(error)}."
+            f"Cannot read the configuration of {place!r}: {in_one_line(error)}."
         ) from error
     text = values.get("text_config") or {}
     config = SimpleNamespace(
@@ -455,7 +455,7 @@ def _read_config(place: str) -> SimpleNamespace:
     )
     if models.is_infilling(SimpleNamespace(config=config)):
         raise ModelError(
-            f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
+            f"The model {place!r} generates in any order; vLLM only generates left to right.",
             "Use --backend transformers.",
         )
     return config
@@ -467,31 +467,31 @@ def _generation_config(place: str) -> list[Any]:
     try:
         return [GenerationConfig.from_pretrained(place)]
     except (OSError, ValueError):
-        return []  # it has none
+        return []
 
 
 class VllmEngine:
-    """vLLM on one model: takes requests in tokens and advances them step by step.
+    """vLLM on one model: accepts tokenized requests and advances them step by step.
 
     Args:
         place: directory or hub id of the model.
-        requires: what the strategy requires: ``drafts`` are ours, ``logits`` loads the rules
-            against repetition, which are loaded anyway where nothing drafts.
-        adapter: what to put on the model.
-        batch_size: requests of a step, by default as many as vLLM takes.
-        options: of vLLM's own, as its ``LLM`` takes them (``tensor_parallel_size``,
+        requires: the strategy's requirement: ``drafts`` loads our drafters, ``logits`` the
+            repetition penalties, which are also loaded if nothing drafts.
+        adapter: LoRA adapter to apply, None for none.
+        batch_size: maximum requests per step, by default vLLM's.
+        options: arguments of vLLM's ``LLM`` (``tensor_parallel_size``,
             ``max_model_len``, ...), and ``num_speculative_tokens``. ``speculative_config`` may be
             the word ``ngram``, for :data:`NGRAM`.
 
     Attributes:
-        holds: tokens of a prompt and its completion, at most.
-        device, dtype: where and in what it computes.
-        drafts: whether tokens are drafted.
-        v2: whether vLLM's model runner V2 runs it.
+        holds: maximum number of tokens in a prompt and its completion.
+        device, dtype: device type and dtype of the model.
+        drafts: True if tokens are drafted.
+        v2: True on vLLM's model runner V2.
 
     Raises:
-        ModelError: if vLLM is not installed, or does not start on this model or machine.
-        ConfigError: for an option that vLLM does not have, or that this back-end sets.
+        ModelError: if vLLM is not installed, or cannot start with this model or machine.
+        ConfigError: for an option that is unknown to vLLM or set by this backend.
     """
 
     def __init__(
@@ -505,14 +505,14 @@ class VllmEngine:
     ) -> None:
         options = dict(options or {})
         if taken := [name for name in _OURS if name in options]:
-            raise ConfigError(f"The option {taken[0]!r} of vLLM is set by this back-end.")
+            raise ConfigError(f"The option {taken[0]!r} of vLLM is set by this backend.")
         vllm = import_vllm()
         from vllm.platforms import current_platform  # type: ignore[reportMissingImports]
 
         self.device = str(current_platform.device_type)
         if not self.device:
             raise ModelError(
-                "vLLM is installed, but this build of it finds no device to run on here.",
+                "vLLM is installed, but this build finds no supported device.",
                 "See docs/vllm.md, or use --backend transformers.",
             )
         settings = {
@@ -524,7 +524,7 @@ class VllmEngine:
             rank = min(rank for rank in _RANKS if rank >= adapter.rank)
             settings.update(enable_lora=True, max_lora_rank=rank)
             if settings.get("speculative_config"):
-                # vLLM wants room in a step for the drafts of all of them.
+                # vLLM reserves room in a step for the drafts of all sequences.
                 settings.setdefault("max_num_seqs", 128)
         self._vllm = vllm
         _check_runner(requires, "speculative_config" in settings)
@@ -538,7 +538,7 @@ class VllmEngine:
         self.v2 = bool(self._engine.vllm_config.use_v2_model_runner)
 
     def _load(self, adapter: Adapter) -> Any:
-        """Loads an adapter; gives vLLM's name for it."""
+        """Loads an adapter and returns vLLM's request object for it."""
         from vllm.lora.request import LoRARequest  # type: ignore[reportMissingImports]
 
         request = LoRARequest("adapter", 1, adapter.place)
@@ -547,16 +547,16 @@ class VllmEngine:
         except (ValueError, RuntimeError, self._vllm.exceptions.VLLMError) as error:
             self.close()
             raise ModelError(
-                f"vLLM does not run the adapter {adapter.place}: {in_one_line(error)}.",
+                f"vLLM cannot run the adapter {adapter.place}: {in_one_line(error)}.",
                 "Use --backend transformers.",
             ) from error
         return request
 
     def add(self, name: str, prompt: Sequence[int], turn: EngineRequest) -> None:
-        """Takes a request; names are unique among those that run.
+        """Adds a request; its name must be unique among running requests.
 
         Raises:
-            ConfigError: for what is beyond vLLM's own bounds: it takes temperatures up to 2.
+            ConfigError: for values outside vLLM's bounds, such as a temperature above 2.
         """
         try:
             params = self._vllm.SamplingParams(
@@ -573,21 +573,21 @@ class VllmEngine:
             tokens = {"prompt_token_ids": list(prompt)}
             self._engine.add_request(name, tokens, params, lora_request=self._lora)
         except (ValueError, self._vllm.exceptions.VLLMClientError) as error:
-            raise ConfigError(f"vLLM refuses the request: {in_one_line(error)}.") from None
+            raise ConfigError(f"vLLM rejected the request: {in_one_line(error)}.") from None
 
     def step(self) -> list[EngineOutput]:
-        """Advances the requests that there is room for."""
+        """Advances all requests that fit in one step."""
         return [
             EngineOutput(made.request_id, list(made.outputs[0].token_ids), made.finished)
             for made in self._engine.step()
         ]
 
     def abort(self, names: Sequence[str]) -> None:
-        """Ends requests; those that have ended already may be among them."""
+        """Aborts requests; finished ones are ignored."""
         self._engine.abort_request(list(names))
 
     def close(self) -> None:
-        """Frees the memory."""
+        """Stops vLLM and frees its memory."""
         import gc
 
         with suppress(AttributeError):  # the name is not public
@@ -597,10 +597,10 @@ class VllmEngine:
 
 
 def import_vllm() -> Any:
-    """The ``vllm`` package, with its log and processes set up as described above.
+    """Imports ``vllm`` with the log and process settings described above.
 
     Raises:
-        ModelError: if it is not installed, or does not load.
+        ModelError: if it is not installed or fails to load.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -616,17 +616,16 @@ def import_vllm() -> Any:
                 "--backend transformers.",
             ) from None
         raise ModelError(
-            f"vLLM is installed but does not load: {in_one_line(error)}.", "See docs/vllm.md."
+            f"vLLM is installed but fails to load: {in_one_line(error)}.", "See docs/vllm.md."
         ) from error
     return vllm
 
 
 def _check_runner(requires: str, drafts: bool) -> None:
-    """Refuses what vLLM's model runner on this machine cannot do.
+    """Checks that vLLM's model runner on this machine supports the combination.
 
     Raises:
-        ConfigError: for rules beside vLLM's own drafts, which need V2, where it lacks Triton or V1
-            is set.
+        ConfigError: for penalties with vLLM's own drafts without V2 (no Triton, or V1 is set).
     """
     from vllm import envs  # type: ignore[reportMissingImports]
     from vllm.triton_utils import HAS_TRITON  # type: ignore[reportMissingImports]
@@ -634,9 +633,8 @@ def _check_runner(requires: str, drafts: bool) -> None:
     chosen = getattr(envs, "VLLM_USE_V2_MODEL_RUNNER", None)
     if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
         raise ConfigError(
-            "vLLM's model runner V1, which runs here, cannot combine rules against repetition with"
-            " drafts.",
-            "Leave out the rules or speculative_config; vLLM's model runner V2 has both.",
+            "vLLM's model runner V1, in use here, cannot combine repetition penalties with drafts.",
+            "Remove the penalty or speculative_config; vLLM's model runner V2 supports both.",
         )
 
 
@@ -648,25 +646,25 @@ def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
     if batch_size is not None:
         settings["max_num_seqs"] = batch_size
     if device == "cpu":
-        # Compiling takes a minute and gains a twentieth. A prompt that is read in parts ends the
-        # engine if the request has a seed ("CPU Generator does not use offset").
+        # Compiling takes a minute and gains 5%. Chunked prefill crashes the engine if the
+        # request has a seed ("CPU Generator does not use offset").
         settings.update(enforce_eager=True, enable_chunked_prefill=False)
     return settings
 
 
 def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The settings of drafts and rules; removes the options they come from."""
+    """Returns the settings for drafts and penalties; removes their source options."""
     most = options.pop("num_speculative_tokens", DRAFTED)
     theirs = options.pop("speculative_config", None)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise ConfigError(f"num_speculative_tokens is {most!r}; it must be a number, at least 1.")
+        raise ConfigError(f"num_speculative_tokens is {most!r}; it must be an integer >= 1.")
     if theirs is not None:
         if theirs == "ngram":
             theirs = NGRAM | {"num_speculative_tokens": most}
         if not isinstance(theirs, Mapping):
             raise ConfigError(
                 f"speculative_config is {theirs!r}.",
-                'Give ngram or JSON, such as \'{"method": "eagle3", "model": "DIR"}\'.',
+                'Pass ngram or JSON, such as \'{"method": "eagle3", "model": "DIR"}\'.',
             )
         rules = {"logits_processors": [PROCESSOR]} if requires == "logits" else {}
         return {"speculative_config": dict(theirs), **rules}
@@ -677,7 +675,7 @@ def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
         "model": PROPOSER,
         "num_speculative_tokens": most,
         "suffix_decoding_max_spec_factor": 2.0,
-        # What a request is drafted depends on itself alone, as in our own loop.
+        # A request's drafts depend only on itself, as in our decoding loop.
         "suffix_decoding_max_cached_requests": 0,
     }
     return {"speculative_config": config, "worker_cls": WORKER}
@@ -689,7 +687,7 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
             place,
             load_format="safetensors",  # never a pickle
             trust_remote_code=False,
-            generation_config="vllm",  # the sampling parameters are ours
+            generation_config="vllm",  # no default sampling parameters
             **settings,
         )
     except TypeError as error:
@@ -699,6 +697,6 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
         raise ConfigError(f"vLLM has no option {name!r}.") from None
     except (ValueError, RuntimeError, OSError, vllm.exceptions.VLLMError) as error:
         raise ModelError(
-            f"vLLM does not start on the model {place!r}: {in_one_line(error)}.",
-            "Set options of vLLM by -o engine (docs/vllm.md), or use --backend transformers.",
+            f"vLLM cannot start with the model {place!r}: {in_one_line(error)}.",
+            "Set vLLM options with -o engine (docs/vllm.md), or use --backend transformers.",
         ) from error

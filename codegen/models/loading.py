@@ -35,11 +35,11 @@ _INFILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codege
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """The facts about a fine-tuned model that its use depends on.
+    """Facts needed to use a fine-tuned model.
 
     Attributes:
-        base: name of the model below the adapter, as :func:`load` takes it; a path is absolute.
-        base_fingerprint: its fingerprint, so that another base is refused.
+        base: name of the adapter's base model, as for :func:`load`; a path is absolute.
+        base_fingerprint: the base model's fingerprint, so that another base is rejected.
         style: the evaluation's prompt style, ``chat`` or ``plain`` (``continue`` for base models).
         decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
         recipe: the training settings, for the reports.
@@ -54,10 +54,10 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to generate or to train on.
+    """A model ready for generation or training.
 
     Attributes:
-        name: as the user gave it.
+        name: the user's name for it.
         path: the directory or hub id it was loaded from.
         origin: ``hub``, ``pypi`` (the two sources of a pretrained model) or ``path``.
         fingerprint: hash of the weight files, so that results of two models never mix.
@@ -75,10 +75,10 @@ class LoadedModel:
 
 
 def resolve(name: str) -> tuple[str, str]:
-    """The directory or hub id that a name stands for, and its origin.
+    """Returns the directory or hub id of a name, and its origin.
 
     Raises:
-        ModelError: if the name is a path that does not exist or holds no model.
+        ModelError: if the name is a path that does not exist or contains no model.
     """
     if name in MODELS:
         found = MODELS[name].ensure()
@@ -93,7 +93,7 @@ def resolve(name: str) -> tuple[str, str]:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not _holds_model(path):
-            inner = path / "model"  # where a fine-tuning run has it
+            inner = path / "model"  # location in a fine-tuning run
             raise ModelError(
                 f"{name} holds neither config.json nor adapter_config.json.",
                 f"Did you mean {inner}?"
@@ -120,7 +120,7 @@ def _holds_model(path: Path) -> bool:
 
 
 class LoadOptions(Config):
-    """How transformers loads a model."""
+    """Options for loading a model with transformers."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "type of the weights; auto: what this machine computes fastest"
@@ -139,7 +139,7 @@ class LoadOptions(Config):
             raise ConfigError("device cannot be combined with device_map.", "Give one of them.")
 
     def load(self, name: str) -> LoadedModel:
-        """Loads a model; see :func:`load`."""
+        """Loads a model with these options."""
         import torch
 
         return load(
@@ -163,22 +163,22 @@ def load(
 ) -> LoadedModel:
     """Loads a model and its tokenizer.
 
-    An adapter is folded into its base in float32. In a narrower dtype it stays beside the base, as
-    it was in training: rounding the sum to bfloat16 would lose 16 to 79 % of a small update. If the
-    base is an adapter itself, that one is folded in first, in float32.
+    In float32, an adapter is merged into its base. In a narrower dtype it stays separate, as in
+    training: rounding the sum to bfloat16 would lose 16 to 79% of a small update. If the base is
+    itself an adapter, that one is merged first, in float32.
 
     Args:
         name: one of :data:`~codegen.models.pretrained.MODELS`, a directory (full model or LoRA
             adapter), or a hub id.
-        dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
-        device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
+        dtype: dtype of the weights; by default the fastest on this machine (:func:`pick_dtype`).
+        device: ``cuda``, ``cpu``, ...; by default CUDA if available.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
         bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``. On a CPU
             with AVX-512 BF16 tokens are decoded with copies of our kernels instead.
-        compile: whether torch.compile compiles the model at its first passes.
+        compile: True compiles the model with torch.compile at its first passes.
 
     Raises:
-        ModelError: naming what is missing and the remedy.
+        ModelError: if the model cannot be loaded; names the remedy.
         MachineError: for ``bits`` without bitsandbytes.
     """
     import torch
@@ -194,7 +194,7 @@ def load(
     card = read_card(place)
     if name in MODELS:
         card = replace(card, style=MODELS[name].style)
-    placed = device_map or (bits and {"": device})  # what from_pretrained puts where it stays
+    placed = device_map or (bits and {"": device})  # from_pretrained sets the final device
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
         model = _load_whole(name, place, dtype, placed or None, _quantized(bits, device))
         fingerprint = _fingerprint(place, model)
@@ -202,7 +202,7 @@ def load(
     else:
         vet_adapter(place)
         below = _below(place)
-        # Beside an adapter that is not folded in, another one would take its place.
+        # A second adapter would replace an unmerged one.
         is_chain = (Path(resolve(below)[0]) / _ADAPTER_CONFIG).is_file()
         if is_chain and (bits or copies):
             raise ModelError(
@@ -232,10 +232,10 @@ def load(
 
 
 def _decode_with_copies(model: Any, name: str, bits: int) -> None:
-    """Has the decoding loop use quantized copies of the weights.
+    """Makes the decoding loop use quantized copies of the weights.
 
     Raises:
-        ModelError: if there is no compiled pass for the model.
+        ModelError: if the model has no compiled forward pass.
     """
     from codegen.decoding.editing.forward import Product, decode_with, plain_product
     from codegen.models.weight_only import quantized_product
@@ -251,7 +251,7 @@ def _decode_with_copies(model: Any, name: str, bits: int) -> None:
 
 
 def _check_device(device: str) -> None:
-    """Refuses a device that this machine or this build of PyTorch does not have."""
+    """Raises ModelError for a device that this machine or build of PyTorch lacks."""
     import torch
 
     try:
@@ -264,7 +264,7 @@ def _check_device(device: str) -> None:
 
 
 def _quantized(bits: int, device: str) -> Any:
-    """transformers' configuration for weights of 4 or 8 bits; None for 0.
+    """Returns transformers' configuration for 4- or 8-bit weights; None for 0.
 
     Raises:
         MachineError: if bitsandbytes is not installed.
@@ -286,16 +286,16 @@ def _quantized(bits: int, device: str) -> Any:
 
 
 def _infilling_kind(place: str) -> str:
-    """The kind of a model directory of ours for infilling; empty for any other model."""
+    """Returns the kind of one of our infilling models; empty for other models."""
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""  # a hub id; transformers reports what is wrong with a file
+        return ""  # a hub id; transformers reports errors in files
     return kind if kind in _INFILLING else ""
 
 
 def _class_of(place: str) -> Any:
-    """transformers' class for left-to-right models, or one of ours for infilling."""
+    """Returns transformers' class for left-to-right models, or our class for infilling."""
     if kind := _infilling_kind(place):
         from codegen.decoding.insertion import MODELS
 
@@ -306,7 +306,7 @@ def _class_of(place: str) -> Any:
 
 
 def _attention(kind: Any, config: Any) -> str:
-    """The attention that a model runs with: some have soft caps or sinks, which sdpa lacks."""
+    """Returns a model's attention implementation: sdpa lacks soft caps and sinks."""
     models = getattr(kind, "_model_mapping", {})
     if type(config) in models:
         kind = models[type(config)]
@@ -350,7 +350,7 @@ def _load_whole(
 
 
 def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
-    """The model with the adapter's layers; in float32, merged into its weights."""
+    """Returns the model with the adapter's layers; in float32, merged into its weights."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
@@ -363,7 +363,7 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
             stored = set(file.keys())
         warnings.simplefilter("ignore")  # keys that do not fit are checked below
         peft_model = PeftModel.from_pretrained(model, place)
-    # If the vocabulary grew, the whole embeddings may be stored beside the new rows.
+    # If the vocabulary grew, the whole embeddings may be stored in addition to the new rows.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         least = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
@@ -379,11 +379,11 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
 
 
 def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings and the tensors of an adapter.
+    """Reads the settings and tensors of an adapter.
 
     Args:
-        name: its directory, or another name of it.
-        base_fingerprint: of the model that it must have been trained on.
+        name: its directory or name.
+        base_fingerprint: required fingerprint of its base model.
 
     Raises:
         ModelError: if it does not load, or was trained on another model.
@@ -401,7 +401,7 @@ def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict
 
 
 def fingerprint_of(name: str) -> str:
-    """A model's fingerprint without loading it, a GGUF file's too; of a hub id only its name."""
+    """Returns a model's or GGUF file's fingerprint without loading it; hub ids hash the name."""
     if file := gguf.find_gguf(name):
         return gguf.fingerprint(file)
     place, _ = resolve(name)
@@ -411,7 +411,7 @@ def fingerprint_of(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Loads the tokenizer of a model, or one that has a directory to itself.
+    """Loads the tokenizer of a model, or from its own directory.
 
     It pads on the left, and has a padding token.
     """
@@ -439,7 +439,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def pick_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively, else float32.
+    """Returns bfloat16 if the hardware multiplies it natively, else float32.
 
     A CPU without AVX512-BF16 or AMX emulates bfloat16 and is 9 to 38 times slower with it.
     Instructions that PyTorch and oneDNN are told not to use (``ATEN_CPU_CAPABILITY``,
@@ -455,7 +455,7 @@ def pick_dtype(device: str) -> torch.dtype:
     except OSError:
         return torch.float32
     native = any(flag in cpu for flag in ("avx512_bf16", "amx_bf16"))
-    # PyTorch may have been told to do without (ATEN_CPU_CAPABILITY).
+    # PyTorch may be configured not to use it (ATEN_CPU_CAPABILITY).
     allowed = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
     if torch.backends.mkldnn.is_available():
         allowed = allowed and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -463,12 +463,12 @@ def pick_dtype(device: str) -> torch.dtype:
 
 
 def is_infilling(model: Any) -> bool:
-    """Whether a model inserts tokens in any order, so that it needs the decoder ``insertion``."""
+    """Returns True if a model inserts tokens in any order: it needs the decoder ``insertion``."""
     return getattr(model.config, "model_type", "") in _INFILLING
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """The number of parameters; tied weights count once."""
+    """Returns the number of parameters; tied weights count once."""
     return sum(p.numel() for p in {p.data_ptr(): p for p in model.parameters()}.values())
 
 
@@ -491,10 +491,10 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def base_of(name: str) -> str:
-    """The name of the model below an adapter, which :func:`load` would take as its base.
+    """Returns the name of an adapter's base model, as :func:`load` would choose it.
 
     Raises:
-        ModelError: if there is none, or it is not the one that the adapter was trained on.
+        ModelError: if there is no base, or the adapter was trained on another one.
     """
     place, _ = resolve(name)
     base, trained_on = _below(place), read_card(place).base_fingerprint
@@ -507,10 +507,10 @@ def base_of(name: str) -> str:
 
 
 def _below(place: str) -> str:
-    """The name of the model below an adapter.
+    """Returns the name of an adapter's base model.
 
     Raises:
-        ModelError: if there is none, or adapters are each other's base.
+        ModelError: if there is no base, or adapters are each other's base.
     """
     base = card = read_card(place).base or _adapter_base(Path(place))
     met = {os.path.realpath(place)}
@@ -527,7 +527,7 @@ def _below(place: str) -> str:
 
 @contextmanager
 def _of_the_file(message: str, remedy: str = "") -> Iterator[None]:
-    """Turns a library's errors about a file into one line; a lack of memory is not one.
+    """Turns a library's errors about a file into one line, except out-of-memory errors.
 
     Raises:
         ModelError: with the message and the reason.
@@ -553,7 +553,7 @@ def _adapter_base(folder: Path) -> str:
 
 
 def _fingerprint(place: str, model: Any = None) -> str:
-    """Of the files that decide what a model computes; of a hub model its commit."""
+    """Returns a hash of the files that determine a model's output; for a hub model, its commit."""
     folder = Path(place)
     if not folder.is_dir():
         commit = getattr(getattr(model, "config", None), "_commit_hash", None)

@@ -129,7 +129,7 @@ def test_names_are_listed_replaced_and_removed(codegen: Codegen) -> None:
     assert json.loads(codegen("models", "list", "--json")[1])["models"][0]["model"] == "other"
     assert codegen("models", "remove", "a")[0] == 0
     code, _, err = codegen("models", "remove", "a")
-    assert code == 2 and "no endpoint 'a'" in err
+    assert code == 2 and "Unknown endpoint 'a'" in err
     code, _, err = codegen("models", "add", "b", "--url", "http://h", "--api-key-env", KEY)
     assert code == 2 and "looks like an API key" in err and KEY not in err
     assert "No named endpoints" in codegen("models", "list")[1]
@@ -148,9 +148,9 @@ def test_without_a_name_the_only_model_is_called(codegen: Codegen, server: Model
     command = ("generate", "--prompt", "x", "--endpoint", server.url)
     listing = Reply({"data": [{"id": "theirs"}]})
     for reply, code, words in (
-        (Reply({"data": [{"id": "a"}, {"id": "b"}]}), 2, "has several: a, b. Name one with"),
-        (Reply({"data": []}), 2, "lists none. Name one with --model"),
-        (None, 2, "lists none: HTTP 404.* Name one with --model"),
+        (Reply({"data": [{"id": "a"}, {"id": "b"}]}), 2, "has several: a, b. Choose one with"),
+        (Reply({"data": []}), 2, "lists none. Choose one with --model"),
+        (None, 2, "lists none: HTTP 404.* Choose one with --model"),
         (Reply(raw=b"<html>", status=501), 2, "a web page. Check --endpoint"),
         (listing, 0, ""),
     ):

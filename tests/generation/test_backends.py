@@ -94,7 +94,7 @@ def test_pairs_are_refused_in_one_kind_of_words(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         next(Upper("m").generate([Request("a")], SamplingParams(), decoder))
     assert refused.value.message == (
-        f"The decoder {name!r} requires {CAPABILITIES[required]}, which the back-end upper does not"
+        f"The decoder {name!r} requires {CAPABILITIES[required]}, which the backend upper does not"
         " offer."
     )
     able = type("Able", (Upper,), {"capabilities": frozenset({required})})
@@ -180,5 +180,5 @@ def test_other_decoders_are_passed_through_uncached(tmp_path: Path) -> None:
             made = backend.generate([Request("a")], SamplingParams(), Decoder("edit_sequence"))
             assert [one.cached for one in made] == [False]
         assert len(spec.opened[0].calls) == 2 and cache.totals().answers == 0
-        with pytest.raises(ConfigError, match="back-end upper"):
+        with pytest.raises(ConfigError, match="backend upper"):
             list(backend.generate([Request("a")], SamplingParams(), Decoder("rpg")))

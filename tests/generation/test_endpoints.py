@@ -64,7 +64,7 @@ def test_what_is_added_is_found_and_only_the_user_can_read_it(own_file: Path) ->
     assert NamedEndpoint(url="http://h").endpoint("local").model == "local"
     remove_endpoint("big")
     assert list(named_endpoints()) == ["local"]
-    with pytest.raises(ConfigError, match=r"no endpoint 'lokal'. Did you mean 'local'"):
+    with pytest.raises(ConfigError, match=r"Unknown endpoint 'lokal'. Did you mean 'local'"):
         remove_endpoint("lokal")
 
 

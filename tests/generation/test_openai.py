@@ -652,7 +652,7 @@ def test_the_cost_limit() -> None:
 def test_a_server_that_counts_nothing_cannot_keep_a_cost_limit() -> None:
     made = paced(price_in=1.0, max_cost=1.0)
     send(made, (0, 0))
-    with pytest.raises(CostLimitReached, match="Leave out --max-cost"):
+    with pytest.raises(CostLimitReached, match="Remove --max-cost"):
         send(made, (0, 0))
 
 

@@ -1,9 +1,9 @@
-"""Where examples come from: :func:`open_source` picks a source by its name or by a path.
+"""Sources of examples: :func:`open_source` opens a source by name or path.
 
-A source is a stream of examples, with the inputs that could not become one. ``rows`` reads tables
-(JSONL, Parquet, datasets of the hub), ``functions`` cuts functions out of Python files, ``drawn``
-makes examples itself or takes them from a benchmark, ``git`` reads histories. Other packages add
-sources by an entry point (:mod:`codegen.plugins`).
+A source is a stream of examples and rejected inputs. ``rows`` reads tables (JSONL, Parquet, hub
+datasets), ``functions`` extracts functions from Python files, ``drawn`` generates examples or
+takes them from a benchmark, ``git`` reads histories. Other packages add sources by an entry point
+(:mod:`codegen.plugins`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Outcome = Literal["kept", "skipped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An input that did not become an example. The engine counts it; it never ends a run.
+    """An input that did not become an example. The engine counts it; it never aborts a run.
 
     Attributes:
-        id: the input's id, or its place (file and line).
-        reason: a short stable word to count by, such as ``bad_json``.
-        outcome: ``failed`` for damaged input, ``skipped`` for sound input that is not wanted.
+        id: the input's id, or its location (file and line).
+        reason: short, stable category for counts, such as ``bad_json``.
+        outcome: ``failed`` for corrupt input, ``skipped`` for valid but unwanted input.
     """
 
     id: str
@@ -45,30 +45,30 @@ class Source(Protocol):
     """A stream of examples that can be read again from the start, in the same order."""
 
     def __iter__(self) -> Iterator[Item]:
-        """Yields the inputs one by one, holding no more than a bounded number of them."""
+        """Yields the inputs one by one, keeping a bounded number in memory."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What determines the inputs (JSON values); a resumed run must find the same description.
+        """Returns what determines the inputs (JSON values); must be the same on resume.
 
-        It should hold a digest of the content unless that needs a download: only this shows for a
-        finished directory that its source has changed.
+        It should contain a digest of the content unless that needs a download: only this shows for
+        a finished directory that its source has changed.
         """
         ...
 
     def fraction(self) -> float | None:
-        """The share of the current iteration that has been read, in [0, 1]; None if unknown."""
+        """Returns the fraction of the current iteration read so far, in [0, 1]; None if unknown."""
         ...
 
 
 @dataclass(slots=True)
 class PartlyRead:
-    """A source that notes, while it is read, the share that has been read."""
+    """A source that records the fraction read so far."""
 
     _fraction: float | None = field(default=None, init=False)
 
     def fraction(self) -> float | None:
-        """The share of the current iteration that has been read."""
+        """Returns the fraction of the current iteration read so far."""
         return self._fraction
 
 
@@ -85,19 +85,19 @@ class MemorySource:
         return iter(self.items)
 
     def describe(self) -> Mapping[str, Any]:
-        """The name, the number of items and their digest."""
+        """Returns the name, the number of items and their digest."""
         digest = ""
         for item in self.items:
             digest = chained(digest, item)
         return {"kind": self.name, "items": len(self.items), "digest": digest, **self.info}
 
     def fraction(self) -> float | None:
-        """Unknown."""
+        """Returns None: unknown."""
         return None
 
 
 def chained(digest: str, item: Item) -> str:
-    """The digest of a stream of items after one more item; that of no item is empty."""
+    """Returns a stream's digest after one more item; the digest of an empty stream is ""."""
     parts = (
         (item.id, item.instruction, item.program, item.language, item.license)
         if isinstance(item, Example)
@@ -108,10 +108,10 @@ def chained(digest: str, item: Item) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file, read once: about a second for a gigabyte.
+    """Returns a file's SHA-256 (hex), in about a second per gigabyte.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -122,12 +122,12 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column of a table holds what.
+    """Columns of a table.
 
     Attributes:
         instruction: column of the instruction; empty for none.
         program: column of the program.
-        id: column of the row's id; empty for ``id`` if the row has it, else the row's place.
+        id: column of the row's id; empty for ``id`` if present, else the row's position.
         license: column of the row's license; empty for the source's license.
         language: column of the program's language; empty for the source's language.
         extra: columns to copy into the examples' ``meta``.
@@ -141,18 +141,18 @@ class Columns:
     extra: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """The named columns, by what they hold."""
+        """Returns the set columns by field name."""
         named = {what: name for what, name in asdict(self).items() if name}
         return named | ({"extra": list(self.extra)} if self.extra else {})
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
+        """Columns that every row must have."""
         return (*self.texts.values(), *filter(None, (self.id, self.license)))
 
     @property
     def texts(self) -> Mapping[str, str]:
-        """The columns that must hold text, by what they hold."""
+        """Columns that must contain strings, by field name."""
         optional = {"instruction": self.instruction, "language": self.language}
         used = {what: name for what, name in optional.items() if name}
         return {**used, "program": self.program}
@@ -163,10 +163,10 @@ class SourceOptions:
     """The user's options of a source.
 
     Attributes:
-        columns: for rows, which column holds what.
+        columns: for rows, the column names.
         language: for rows, the programs' language, as the tag of a Markdown block.
-        license: the license of all examples where the source states none (an SPDX id).
-        keep_docstring: for functions, leave the docstring in the program too.
+        license: default license of the examples if the source has none (an SPDX id).
+        keep_docstring: for functions, also keep the docstring in the program.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -175,7 +175,7 @@ class SourceOptions:
     keep_docstring: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """The options of rows, as JSON values."""
+        """Returns the options for rows, as JSON values."""
         columns = self.columns.describe()
         return {"columns": columns, "language": self.language, "license": self.license}
 
@@ -201,30 +201,30 @@ def open_source(
     extra_columns: tuple[str, ...] = (),
     keep_docstring: bool = False,
 ) -> Source:
-    """The source with a name. Reads nothing yet, except whether a path exists.
+    """Opens a source by name or path, without reading its content.
 
     Args:
         spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a Python file or a directory
             of them, ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or
             ``mbpp[:split]``, which is short for MBPP on the hub (its ``full`` configuration, by
-            default ``train``) with its own columns. ``families[:name,...][:count]`` draws CoGEX
-            records, ``puzzles:name[:split][:count]`` puzzles to plan on. ``git:PATH`` is a
+            default ``train``) with its own columns. ``families[:name,...][:count]`` generates CoGEX
+            records, ``puzzles:name[:split][:count]`` planning puzzles. ``git:PATH`` is a
             repository, or a directory of several. Or ``name[:text]`` for a source of another
             package.
-        instruction_column: for rows, the column with the instruction; empty if there is none.
+        instruction_column: for rows, the column with the instruction; empty for none.
         program_column: for rows, the column with the program.
-        id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
+        id_column: for rows, the column with a stable id; by default ``id``, or the row's position.
         license_column: for rows, the column with each row's license.
-        license: the license of all examples where the source states none (an SPDX id).
+        license: default license of the examples if the source has none (an SPDX id).
         language: for rows, the language of the programs.
         language_column: for rows, the column with each program's language.
         extra_columns: for rows, columns to copy into the examples' ``meta``.
-        keep_docstring: for functions, leave the docstring in the program too.
+        keep_docstring: for functions, also keep the docstring in the program.
 
     Raises:
-        InputError: if nothing is at the path, or its kind is unknown.
-        ConfigError: if ``language`` can't be the name of one, or is given for a source that holds
-            Python alone.
+        InputError: if the path does not exist, or its kind is unknown.
+        ConfigError: if ``language`` is not a valid name, or set for a source that contains only
+            Python.
     """
     name, _, argument = spec.partition(":")
     if not (tag := language_tag(language)):
@@ -259,9 +259,9 @@ def open_source(
 
 
 def language_tag(name: str) -> str:
-    """A language as the tag of a Markdown block, ``JavaScript`` as ``javascript``.
+    """Converts a language to its Markdown block tag, ``JavaScript`` to ``javascript``.
 
-    Empty if the name can't be one.
+    Empty if the name is invalid.
     """
     tag = name.strip().lower()
     return tag if re.fullmatch(r"[^\s`~]{1,40}", tag) else ""

@@ -63,7 +63,7 @@ def rows(folder: Path, number: int) -> Path:
                 ["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"],
                 "--llm cannot be combined with --endpoint",
             ),
-            (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
+            (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is set"),
             (
                 ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],
                 "'h:8' is not an http or https URL",

@@ -492,7 +492,7 @@ class KVCache(Cache):
                 own[0, :, index.to(own.device)] = new.transpose(0, 1)
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keeps only the given rows (int64 [B']), in this order; for pages see :mod:`.pages`."""
+        """Keeps only the given rows (int64 [B']), in this order; for pages see :class:`Pages`."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(0, rows.to(states.device)))
         for layer in self._stateful():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +50,26 @@ def undocumented(file: Path, name: str) -> Iterator[str]:
 @pytest.mark.parametrize("package", packages(), ids=lambda file: str(file.relative_to(ROOT)))
 def test_exported_names_have_docstrings(package: Path) -> None:
     assert [gap for file, name in exported(package) for gap in undocumented(file, name)] == []
+
+
+def module_references() -> Iterator[tuple[str, Path]]:
+    """References to modules in docstrings, and the path that each must have."""
+    for file in ROOT.rglob("*.py"):
+        top, *_ = parts = file.relative_to(ROOT).parts
+        if top.startswith(".") or top == "tests" or any(p.is_symlink() for p in file.parents):
+            continue
+        for reference in re.findall(r":mod:`~?([\w.]+)`", file.read_text(encoding="utf-8")):
+            dots = len(reference) - len(reference.lstrip("."))
+            names = reference.lstrip(".").split(".")
+            if dots:
+                yield f"{'/'.join(parts)}: {reference}", file.parents[dots - 1].joinpath(*names)
+            elif names[0] == "codegen":
+                yield f"{'/'.join(parts)}: {reference}", ROOT.joinpath(*names)
+
+
+def test_modules_that_docstrings_name_exist() -> None:
+    found = list(module_references())
+    assert len(found) > 100
+    assert [
+        at for at, path in found if not (path.is_dir() or path.with_suffix(".py").is_file())
+    ] == []

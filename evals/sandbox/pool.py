@@ -674,7 +674,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
 
 
 def _looks_at_itself(job: Job | Script) -> bool:
-    """Returns whether a program may read ``/proc/self``, which takes time (``inner.namespaces``)."""
+    """Whether a program may read ``/proc/self``, which takes time (``inner.namespaces``)."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 

@@ -293,7 +293,7 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 def test_the_help_lists_them(installed: str) -> None:
     done = codegen(installed, "data", "--help")
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
-    assert "Show counts and texts" in done.stdout  # the command of the same name stays
+    assert "Show counts and records" in done.stdout  # the command of the same name stays
     shown = codegen(installed, "data", "shout", "--help").stdout
     assert "-o, --set NAME=VALUE" in shown
 

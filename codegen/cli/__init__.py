@@ -115,7 +115,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),
         "data": ("codegen.cli.data:data", "Make and inspect training data."),
         "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model from a recipe."),
-        "models": ("codegen.cli.models:models", "Name servers and test their features."),
+        "models": ("codegen.cli.models:models", "List, fetch and name models."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
         "audit": ("codegen.cli.audit:audit", "Check whether a task's tests can be trusted."),

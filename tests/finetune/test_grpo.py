@@ -162,9 +162,9 @@ def test_mistakes_before_anything_is_loaded(
     ("own", "message"),
     [
         ({"trl": {"epsilon_hihg": 0.3}}, "GRPOConfig rejects.*epsilon_hihg"),
-        ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is decided by the recipe"),
+        ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is set by the recipe"),
         ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig rejects.*auto_find_batch_size"),
-        ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in all"),
+        ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in total"),
         ({"group": 3}, "6 samples.*not a multiple of micro_batch_size 4"),
         ({"rewards": {"pased": 1.0}}, "Did you mean 'passed'"),
         ({"task": "file:nothing.jsonl"}, "nothing.jsonl"),

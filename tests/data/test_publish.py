@@ -108,7 +108,7 @@ def rewrite(made: Path, texts: list) -> None:
 def test_half_a_surrogate_pair_is_refused_whole(made: Path) -> None:
     texts = list(read_texts(made / "data-00000.jsonl"))
     rewrite(made, [texts[0], replace(texts[1], id="half \ud800")])
-    with pytest.raises(InputError, match="holds half a surrogate pair"):
+    with pytest.raises(InputError, match="contains half a surrogate pair"):
         export_parquet(made)
     assert not (made / "parquet").exists()
     assert not list(made.glob(".*partial"))
@@ -210,7 +210,7 @@ def test_names_that_cannot_be(made: Path, target: str) -> None:
 
 def test_nothing_to_push(tmp_path: Path) -> None:
     run(Echo(), Counter(0), tmp_path / "made", workers=1)
-    with pytest.raises(InputError, match="holds no texts"):
+    with pytest.raises(InputError, match="contains no rows"):
         push(tmp_path / "made", "hub:me/data")
 
 

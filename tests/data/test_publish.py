@@ -121,7 +121,7 @@ def test_an_export_replaces_the_one_before_and_nothing_else(made: Path, tmp_path
     export_parquet(made, out)
     assert not (out / "data-00099.parquet").exists()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds 'notes.txt'"):
+    with pytest.raises(InputError, match=r"contains 'notes.txt'"):
         export_parquet(made, out)
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("x")

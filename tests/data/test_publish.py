@@ -259,6 +259,6 @@ def test_the_command(made: Path, server: Hub, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "may not write" in refused.stderr and "Traceback" not in refused.stderr
     without = command(server, made, tmp_path, token="")
-    assert without.returncode == 1 and "There is no token for the hub" in without.stderr
+    assert without.returncode == 1 and "No token for the hub is set" in without.stderr
     for output in (done, refused, without):
         assert TOKEN not in output.stdout + output.stderr

@@ -257,7 +257,7 @@ def test_the_command(made: Path, server: Hub, tmp_path: Path) -> None:
     server.refuse = 403
     refused = command(server, made, tmp_path)
     assert refused.returncode == 1
-    assert "may not write" in refused.stderr and "Traceback" not in refused.stderr
+    assert "no write access" in refused.stderr and "Traceback" not in refused.stderr
     without = command(server, made, tmp_path, token="")
     assert without.returncode == 1 and "No token for the hub is set" in without.stderr
     for output in (done, refused, without):

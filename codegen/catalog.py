@@ -1,9 +1,8 @@
 """Finds and describes the runs below a directory.
 
 A run is recognized by the settings file that its command wrote (:mod:`codegen.runs`) and by the
-keys in it, so another program's ``manifest.json`` is not taken for a run. Everything is read as
-untrusted: links are not followed, and a damaged file counts as missing. Nothing is written, and no
-lock is taken.
+file's keys, so another program's ``manifest.json`` is not mistaken for a run. Files are untrusted:
+links are not followed, and a corrupt file counts as missing. No files are written or locked.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ State = Literal["running", "stopped", "done"]
 
 _MOST_BYTES = 64 << 20
 _MOST_FOLDERS = 20_000
-# Directories of a run that hold no runs and may be large.
+# Directories of a run that contain no runs and may be large.
 _INSIDE = ("model", "checkpoints", "state", "tokens")
 _UNSHOWN = ("prompts_sha256", "fingerprint")
 
@@ -37,13 +36,13 @@ class Run:
     """One run.
 
     Attributes:
-        name: its path, relative if the given directory was.
-        state: ``stopped`` if it is neither finished nor held by a process.
+        name: its path, relative if the searched directory was.
+        state: ``stopped`` if it is neither finished nor locked by a process.
         what: its task, data or model in a few words.
-        when: the last change of one of its files, in seconds since 1970.
-        bytes: the size of all that is in the directory.
+        when: latest modification time of its files, in seconds since 1970.
+        bytes: total size of the directory.
         numbers: its main results, the most important first.
-        resume: for a stopped run, how to continue it.
+        resume: command that resumes a stopped run.
     """
 
     name: str
@@ -58,25 +57,25 @@ class Run:
 
     @property
     def result(self) -> str:
-        """The main number with its name."""
+        """The main result with its name."""
         return next((f"{name} {shown_number(name, n)}" for name, n in self.numbers.items()), "")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the run as JSON values."""
         return {**asdict(self), "folder": str(self.folder)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How to recognize and describe a kind of run.
+    """A kind of run: detection and description.
 
     Attributes:
-        settings: the file of its settings, or several that may hold them.
+        settings: possible settings files.
         holds: dotted keys; the file must have all keys of one of these tuples.
-        done: a finished run has at least one of these files.
-        locks: files that a process holds while it writes.
-        describe: (settings, directory) -> a description of the run, and its numbers.
-        command: what resumes it; fields of the settings in braces.
+        done: files of which a finished run has at least one.
+        locks: files locked by a process while it writes.
+        describe: (settings, directory) -> description of the run, and its results.
+        command: command that resumes the run; fields of the settings in braces.
     """
 
     name: RunKind
@@ -89,7 +88,7 @@ class _Kind:
 
 
 def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
-    """The runs in and below directories, in the order of their names.
+    """Finds the runs in and below directories, sorted by name.
 
     Raises:
         InputError: if one is not a directory.
@@ -98,7 +97,7 @@ def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
     seen: set[Path] = set()
     for place in places:
         if not Path(place).is_dir():
-            raise InputError(f"{os.fspath(place)} is not a directory.", "Name a directory of runs.")
+            raise InputError(f"{os.fspath(place)} is not a directory.", "Pass a directory of runs.")
         waiting = [Path(place)]
         while waiting and len(seen) < _MOST_FOLDERS:
             folder = waiting.pop()
@@ -113,7 +112,7 @@ def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    """The directories in a directory; no links, and nothing hidden."""
+    """Yields the subdirectories of a directory, except links and hidden ones."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "__")):
@@ -121,7 +120,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run | None:
-    """The run in a directory; None if there is none."""
+    """Returns the run in a directory, None if absent."""
     folder = Path(folder)
     known = _kind_of(folder)
     if known is None:
@@ -141,7 +140,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run | None:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """The settings of a run, flat, by dotted keys."""
+    """Returns the settings of a run by dotted key."""
     known = _kind_of(run.folder)
     settings = known[1] if known else {}
     section = {"evaluation": "settings", "data": "run", "quickstart": "request"}.get(run.kind, "")
@@ -151,7 +150,7 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
-    """The settings that two runs do not share: key -> the value in each, None where it has none."""
+    """Returns the settings that differ: key -> values in both runs, None if missing."""
     first, second = settings_of(one), settings_of(other)
     return {
         key: (first.get(key), second.get(key))
@@ -161,14 +160,14 @@ def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
 
 
 def shown_number(name: str, value: float) -> str:
-    """A number by its name: shares in percent, whole numbers whole."""
+    """Formats a result by its name: rates in percent, integers without decimals."""
     if name.startswith(("pass@", "best pass@", "accuracy")):
         return f"{100 * value:.1f}%"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
 def shown_size(count: float) -> str:
-    """A number of bytes with a unit: ``12.3 MB``."""
+    """Formats a number of bytes with a unit: ``12.3 MB``."""
     if count < 1000:
         return f"{count:.0f} bytes"
     for unit in ("kB", "MB"):
@@ -179,11 +178,8 @@ def shown_size(count: float) -> str:
 
 
 def shown_time(seconds: float) -> str:
-    """A time, given in seconds since 1970, as this machine's clock shows it."""
+    """Formats a time in seconds since 1970 as local time."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-# --- the kinds --------------------------------------------------------------------------------
 
 
 def _kind_of(folder: Path) -> tuple[_Kind, dict[str, Any]] | None:
@@ -198,7 +194,7 @@ def _kind_of(folder: Path) -> tuple[_Kind, dict[str, Any]] | None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a plain file, or of the first line of a journal; empty if it has none."""
+    """Reads the JSON object of a file or of a journal's first line; empty if absent."""
     try:
         with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
             read = file.readline if path.suffix == ".jsonl" else file.read
@@ -226,7 +222,7 @@ def _numbers(row: Any, keys: Mapping[str, str]) -> dict[str, float]:
 
 
 def _size(folder: Path) -> tuple[int, float]:
-    """Bytes of all files below, and when the last of those in the directory itself changed."""
+    """Returns the total bytes of all files below, and the latest change of a top-level file."""
     size, when = 0, 0.0
     for here, _, files in os.walk(folder):
         for name in files:

@@ -1,4 +1,4 @@
-"""A Ray cluster: an existing one, or one started on this machine for the run."""
+"""Connection to a Ray cluster: an existing one, or one started on this machine for the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONNECT_S = 10.0
 
 
 def import_ray() -> ModuleType:
-    """The ``ray`` module.
+    """Imports and returns the ``ray`` module.
 
     Raises:
         MachineError: if it is not installed.
@@ -37,19 +37,18 @@ def import_ray() -> ModuleType:
 
 @contextmanager
 def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, int]]:
-    """The connected ``ray`` module, and the number of actors to start.
+    """Yields the connected ``ray`` module and the number of actors to start.
 
-    The connection is closed at the end, unless the caller was connected before.
+    The connection is closed at the end, unless the process was already connected.
 
     Args:
-        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
-            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
-            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
-            that one is used.
-        workers: the number of actors; None takes all CPUs of the cluster.
+        address: the cluster's ``host:port`` or ``ray://host:port``; ``auto`` finds a cluster
+            running on this machine, ``local`` starts one here and stops it at the end. If empty,
+            RAY_ADDRESS, else ``local``. Ignored if this process is already connected.
+        workers: number of actors; None uses all CPUs of the cluster.
 
     Raises:
-        MachineError: if Ray is not installed, or there is no cluster at the address.
+        MachineError: if Ray is not installed, or no cluster answers at the address.
     """
     ray = import_ray()
     if ray.is_initialized():
@@ -79,7 +78,7 @@ def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, i
 
 
 def last_line(error: BaseException) -> str:
-    """The line of an error of Ray that says what happened, at most 300 characters."""
+    """Returns the line of a Ray error with its cause, at most 300 characters."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
@@ -90,7 +89,7 @@ def _actors(ray: ModuleType, workers: int | None) -> int:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
+    """Raises an OSError if no server listens at an address; Ray retries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
@@ -102,5 +101,5 @@ def _no_cluster(address: str, error: BaseException) -> MachineError:
         return MachineError(f"Ray could not start on this machine: {first}", "Remove -o ray.")
     return MachineError(
         f"Cannot connect to a Ray cluster at {address!r}: {first}",
-        "Start one with `ray start --head`, or pass -o ray=local to have one started here.",
+        "Start one with `ray start --head`, or pass -o ray=local to start one here.",
     )

@@ -1,14 +1,14 @@
-"""Configuration: the base model of every recipe, section and option group, and its reading.
+"""Configuration: the base model of recipes, sections and option groups, and its parsing.
 
-A configuration is a frozen pydantic model with a description and a default for each field. From it
-come the check of a YAML file (:func:`read_config`), overrides (:func:`override`), the options of a
-command (:mod:`codegen.cli.options`), and the tables of the documentation (:func:`table`). Every
-mistake is one :class:`~codegen.errors.ConfigError` of one line, which names the file, the key by
-its dotted path, the value, what is allowed, and the nearest key for a typo.
+A configuration is a frozen pydantic model with a description and a default for each field. It is
+the source for checking a YAML file (:func:`read_config`), overrides (:func:`override`), the options
+of a command (:mod:`codegen.cli.options`), and the tables of the documentation (:func:`table`). Each
+mistake raises a one-line :class:`~codegen.errors.ConfigError` with the file, the key's dotted path,
+the value, the allowed values, and the nearest key for a typo.
 
 Values are not converted silently: ``true`` is not a number and ``"3"`` is not an integer. Three
-things are accepted because YAML and command lines write them so: lists for tuples, text such as
-``3e-4`` for floats (YAML 1.1 reads it as text), and text for paths.
+conversions are needed for YAML and command lines: lists to tuples, strings such as ``3e-4`` to
+floats (YAML 1.1 reads it as a string), and strings to paths.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from codegen.errors import CodegenError, ConfigError, InputError, cannot_read, i
 from codegen.paths import refuse_endless
 
 Text = Annotated[str, Field(min_length=1)]
-"""A string that is not empty."""
+"""A nonempty string."""
 
 C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a field is given on the command line; made by :func:`setting`.
+    """A field's command-line option; made by :func:`setting`.
 
     Attributes:
         flags: names on the command line; by default ``--`` and the field's name with dashes.
-        metavar: the placeholder of the value in ``--help``.
-        commas: a tuple is given as one text with commas, not by repeating the option.
+        metavar: placeholder of the value in ``--help``.
+        commas: pass a tuple as one comma-separated string, not by repeating the option.
         shown: the default in the help, if it is computed.
-        is_pair: a flag has a negative form too, ``--no-NAME``.
-        heading: the section of ``--help`` that lists it; by default that of its group.
+        is_pair: a flag also has a negative form, ``--no-NAME``.
+        heading: section of ``--help`` that lists it; by default its group's section.
         key: set with ``-o NAME=VALUE`` instead of an option; a mapping with ``-o NAME.KEY=VALUE``.
-        rest: a mapping that takes every ``-o KEY=VALUE`` whose key no other setting has.
+        rest: a mapping that takes every ``-o KEY=VALUE`` with an otherwise unknown key.
     """
 
     flags: tuple[str, ...] = ()
@@ -60,14 +60,14 @@ class Option:
 
     @classmethod
     def of(cls, info: FieldInfo) -> Option:
-        """The option of a field; the defaults if it was not made by :func:`setting`."""
+        """Returns the option of a field; the defaults if it was not made by :func:`setting`."""
         extra = info.json_schema_extra
         found = extra.get("option") if isinstance(extra, dict) else None
         return found if isinstance(found, Option) else _PLAIN
 
 
 _PLAIN = Option()
-MOST = 2**63 - 1  # the largest whole number
+MOST = 2**63 - 1  # largest integer
 
 
 def setting(
@@ -80,32 +80,32 @@ def setting(
     lt: float | None = None,
     **how: Any,
 ) -> Any:
-    """A field of a :class:`Config`, as :func:`pydantic.Field` makes it.
+    """Creates a field of a :class:`Config`, like :func:`pydantic.Field`.
 
     Args:
-        default: its default; ``...`` if it is required.
-        about: its description, the help of an option.
-        ge, gt, le, lt: the limits of a number.
-        how: see :class:`Option`.
+        default: the default; ``...`` if required.
+        about: description, also the help of its option.
+        ge, gt, le, lt: limits of a number.
+        how: fields of :class:`Option`.
     """
     extra: Any = {"option": Option(**how)}
     return Field(default, description=about, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
 
 
 keyed = partial(setting, key=True)
-"""A setting without an option of the command line: ``-o NAME=VALUE`` sets it."""
+"""A setting without a command-line option; set it with ``-o NAME=VALUE``."""
 
 
 class Config(BaseModel):
-    """Base of configurations: frozen, strict, and without unknown keys.
+    """Base class of configurations: frozen, strict, and without unknown keys.
 
-    A check of several fields belongs in ``_check`` and raises :class:`ConfigError`.
+    Override ``_check`` to validate several fields together; raise :class:`ConfigError` there.
 
     Attributes:
-        how_to_list: how a user lists the keys, if they are too many for an error.
+        how_to_list: remedy that lists the keys, if they are too many for an error.
 
     Raises:
-        ConfigError: when made of values that don't fit.
+        ConfigError: for invalid values.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -123,16 +123,16 @@ class Config(BaseModel):
     __init__.__pydantic_base_init__ = True  # pyrefly: ignore[missing-attribute]
 
     def model_post_init(self, context: Any) -> None:
-        """Pydantic calls this once all fields are set."""
+        """Runs ``_check`` once all fields are set."""
         self._check()
 
     def _check(self) -> None:
-        """Checks what several fields must fulfill together."""
+        """Validates several fields together."""
 
     @model_validator(mode="before")
     @classmethod
     def _accept(cls, values: Any) -> Any:
-        """The three conversions of the module's docstring."""
+        """Applies the three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
         found = {}
@@ -141,19 +141,19 @@ class Config(BaseModel):
             found[name] = _converted(value, info) if info else value
             numbers = value if isinstance(value, (list, tuple)) else (value,)
             if any(isinstance(n, int) and abs(n) > MOST for n in numbers):
-                raise ConfigError(f"{name} is {_shown(value)}.", f"The most is {MOST}.")
+                raise ConfigError(f"{name} is {_shown(value)}.", f"The maximum is {MOST}.")
         return found
 
 
 def parse_config(kind: type[C], values: Any, where: str) -> C:
-    """A configuration of plain data.
+    """Creates a configuration from plain data.
 
     Args:
-        values: a mapping of keys to values, sections being mappings too.
-        where: what errors name, such as the file.
+        values: a mapping of keys to values; sections are mappings too.
+        where: origin of the values for errors, such as the file.
 
     Raises:
-        ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
+        ConfigError: naming the key that is unknown, missing, of the wrong type or out of range.
     """
     try:
         return kind.model_validate(values)
@@ -166,13 +166,13 @@ def parse_config(kind: type[C], values: Any, where: str) -> C:
 def read_config(
     kind: type[C], path: str | Path, overrides: Sequence[str] = (), what: str = "file"
 ) -> C:
-    """A configuration from a YAML file, with ``key=value`` overrides.
+    """Reads a configuration from a YAML file, with ``key=value`` overrides.
 
     Args:
-        what: what errors call the file, such as ``recipe``.
+        what: name of the kind of file in errors, such as ``recipe``.
 
     Raises:
-        InputError: if the file can't be read or is not YAML.
+        InputError: if the file cannot be read or is not YAML.
         ConfigError: as :func:`parse_config`.
     """
     values = read_yaml(path, what)
@@ -182,10 +182,10 @@ def read_config(
 
 
 def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Reads the mapping in a YAML file.
 
     Raises:
-        InputError: if the file can't be read or is not YAML.
+        InputError: if the file cannot be read or is not YAML.
         ConfigError: if it is not a mapping.
     """
     import yaml
@@ -210,11 +210,11 @@ _MOST_CHARACTERS, _MOST_ALIASES = 2**20, 100
 
 @cache
 def _loader() -> Any:
-    """YAML's safe loader, which refuses a key given twice and aliases that multiply."""
+    """Returns YAML's safe loader, extended to reject duplicate keys and alias bombs."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        inside = aliases = 0  # anchored nodes that are open; aliases so far
+        inside = aliases = 0  # open anchored nodes; aliases so far
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             anchored = self.peek_event().anchor is not None
@@ -232,7 +232,7 @@ def _loader() -> Any:
             for key, _ in node.value:
                 name = key.value if isinstance(key, yaml.ScalarNode) else ""
                 if name and name != "<<" and name in seen:
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} again")
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1} repeats {name!r}")
                 seen.add(name)
             return super().construct_mapping(node, deep)
 
@@ -240,10 +240,10 @@ def _loader() -> Any:
 
 
 def override(values: dict[str, Any], text: str) -> None:
-    """Applies ``key=value`` to plain data; dots reach into sections, the value is YAML.
+    """Applies ``key=value`` to plain data; dots separate sections, the value is YAML.
 
     Raises:
-        ConfigError: if it is not of that form.
+        ConfigError: if the override is malformed.
     """
     import yaml
 
@@ -263,10 +263,10 @@ def override(values: dict[str, Any], text: str) -> None:
 
 
 def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
-    """Runs the function of a script with the ``key=value`` arguments of the command line.
+    """Runs a script's main function with the ``key=value`` arguments of the command line.
 
     Args:
-        name: the script's, for errors.
+        name: name of the script in errors.
     """
     values: dict[str, Any] = {}
     try:
@@ -278,7 +278,7 @@ def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
 
 
 class Key(NamedTuple):
-    """A key: its dotted name, the allowed values, the help, and the default as text."""
+    """A key: dotted name, allowed values, help, and default, all as strings."""
 
     name: str
     allowed: str
@@ -287,7 +287,7 @@ class Key(NamedTuple):
 
 
 def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
-    """Every key of a model in order, those of sections included."""
+    """Yields every key of a model in order, including keys of sections."""
     for name, info in kind.model_fields.items():
         if section := _section(info):
             yield from keys(section, f"{prefix}{name}.")
@@ -299,20 +299,20 @@ def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
 
 
 def table(kind: type[Config]) -> str:
-    """A Markdown table of every key: name, default, allowed values, meaning."""
+    """Returns a Markdown table of all keys: name, default, allowed values, meaning."""
     rows = [f"| `{k.name}` | {k.default} | {k.allowed} | {k.about} |" for k in keys(kind)]
     return "\n".join(["| key | default | allowed | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def allowed(info: FieldInfo) -> str:
-    """The values that a field takes, in words: ``a whole number from 1 to 8``."""
+    """Describes the allowed values of a field: ``a whole number from 1 to 8``."""
     *kinds, last = dict.fromkeys(_kind_in_words(arm) for arm in arms(info.annotation))
     text = f"{', '.join(kinds)} or {last}" if kinds else last
     return text + _range_in_words(bounds(info))
 
 
 def bounds(info: FieldInfo) -> dict[str, float]:
-    """``ge``, ``gt``, ``le`` and ``lt`` of a field's numbers, or of those in its list."""
+    """Returns ``ge``, ``gt``, ``le`` and ``lt`` of a field's number or list of numbers."""
     found = list(info.metadata)
     for arm in arms(info.annotation):
         for item in typing.get_args(arm)[:1]:
@@ -328,7 +328,7 @@ def bounds(info: FieldInfo) -> dict[str, float]:
 
 
 def arms(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union, without what ``Annotated`` adds; one type alone."""
+    """Returns the types of a union without ``Annotated``, or the type itself in a tuple."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         return arms(typing.get_args(annotation)[0])
@@ -338,7 +338,7 @@ def arms(annotation: Any) -> tuple[Any, ...]:
 
 
 def note(text: str) -> None:
-    """One line for the user on standard error, not repeated."""
+    """Prints a note on standard error, once per message."""
     if text not in _NOTED:
         _NOTED.add(text)
         sys.stderr.write(f"Note: {text}\n")
@@ -354,11 +354,11 @@ def config_error(
     where: str,
     spell: Callable[[str], str] = str,
 ) -> ConfigError:
-    """The first mistake that pydantic found, in one line; unknown keys come before others.
+    """Converts pydantic's first error to one line; unknown keys take precedence.
 
     Args:
-        where: what the error names, such as the file; empty if it names none.
-        spell: how a dotted key is written, such as ``--batch-size``.
+        where: origin of the values for the error, such as the file; may be empty.
+        spell: formats a dotted key, such as ``--batch-size``.
     """
     found = error.errors(include_url=False)
     first = next((e for e in found if e["type"] in _UNKNOWN), found[0])
@@ -381,7 +381,7 @@ def config_error(
     if first["type"] == "missing":
         about = (info.description or "").rstrip(".")
         return ConfigError(
-            f"{prefix}the key {key!r} is missing.", f"Give {allowed(info)}: {about}."
+            f"{prefix}the key {key!r} is missing.", f"Set it to {allowed(info)}: {about}."
         )
     shown = _shown(first["input"] if place.value is _ABSENT else place.value)
     if first["type"] == "value_error":
@@ -394,7 +394,7 @@ def config_error(
 
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
-_MOST_LISTED = 20  # keys that an error names
+_MOST_LISTED = 20  # maximum number of keys in an error
 _ABSENT: Any = object()
 
 
@@ -404,8 +404,8 @@ class _Place(NamedTuple):
     Attributes:
         key: the dotted key.
         info: its field; None for the model itself.
-        inside: the section that it is, if it is one.
-        value: the value given; ``_ABSENT`` if it was given under another name.
+        inside: the section's class if the key is a section.
+        value: the invalid value; ``_ABSENT`` if it was set under another name.
     """
 
     key: str
@@ -415,7 +415,7 @@ class _Place(NamedTuple):
 
     @classmethod
     def of(cls, kind: type[Config], values: Any, location: Sequence[int | str]) -> _Place:
-        """The place of pydantic's location, which also names arms of unions and items of lists."""
+        """Returns the place of a pydantic location, which includes union types and list items."""
         key, info = "", None
         value: Any = values
         inside: type[Config] | None = kind
@@ -431,7 +431,7 @@ class _Place(NamedTuple):
 
 
 def _section(info: FieldInfo) -> type[Config] | None:
-    """The configuration that a field is, if it is a section."""
+    """Returns the configuration class of a section field, else None."""
     for arm in arms(info.annotation):
         if isinstance(arm, type) and typing.get_origin(arm) is None and issubclass(arm, Config):
             return arm
@@ -489,6 +489,6 @@ def _range_in_words(limits: Mapping[str, float]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in an error or a table, as a list where it was one, and cut if it is long."""
+    """Formats a value for an error or a table: tuples as lists, long values truncated."""
     text = repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else text[:79] + "…"

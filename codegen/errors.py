@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 
 
 class CodegenError(Exception):
-    """Base of all errors that a user's input or machine can cause.
+    """Base class of all errors that a user's input or machine can cause.
 
     Args:
-        message: what is wrong, with the input's name (path, record id, option, key).
-        remedy: what to do next; printed after the message.
+        message: the problem, with the input's name (path, record id, option, key).
+        remedy: the next step for the user, printed after the message.
 
     Attributes:
-        exit_code: of a command that ends with it: 1 failed, 2 misuse.
+        exit_code: exit code of a command that fails with it: 1 failure, 2 misuse.
     """
 
     exit_code = 1
@@ -34,24 +34,24 @@ class InputError(CodegenError):
 
 
 class ConfigError(CodegenError):
-    """A recipe, option or configuration holds an unknown key or a value out of range."""
+    """A recipe, option or configuration has an unknown key or a value out of range."""
 
     exit_code = 2
 
 
 def cannot_read(path: object, error: OSError) -> InputError:
-    """The error for a file of the user that cannot be opened or read."""
+    """Returns the error for a user's file that cannot be opened or read."""
     return InputError(
         f"Cannot read {path}: {error.strerror or error}.", "Check the path and its permissions."
     )
 
 
 class Skip(Exception):
-    """Raised by a generator for a sound example that the method can't use.
+    """Raised by a generator for a valid example that the method cannot use.
 
     Attributes:
-        reason: a short stable word, by which the examples are counted.
-        detail: what exactly is wrong; may be empty.
+        reason: a short stable word for counting.
+        detail: the exact problem; may be empty.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -64,11 +64,11 @@ class Skip(Exception):
 
 
 class SkippedExample(CodegenError):
-    """An example is sound, but not for this method: the data engine counts it by ``reason``.
+    """An example is valid but does not suit the method; the data engine counts it by ``reason``.
 
     Attributes:
-        reason: a short stable word to count by.
-        detail: what is wrong, in a sentence.
+        reason: a short stable word for counting.
+        detail: the problem, in a sentence.
     """
 
     subject = "The example is skipped"
@@ -79,7 +79,7 @@ class SkippedExample(CodegenError):
         super().__init__(f"{self.subject} ({reason}): {detail}", remedy)
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        # Exceptions are pickled by their message alone, which __init__ does not take.
+        # Exceptions are pickled with only their message, which __init__ does not accept.
         return type(self), (self.reason, self.detail, self.remedy)
 
 
@@ -92,7 +92,7 @@ class ModelError(CodegenError):
 
 
 class MachineError(CodegenError):
-    """The machine cannot continue, whatever the input: a full disk, a tool that fails."""
+    """The machine cannot continue, regardless of the input: a full disk, a failing tool."""
 
 
 class SandboxError(CodegenError):
@@ -100,24 +100,24 @@ class SandboxError(CodegenError):
 
 
 def in_one_line(value: object, most: int = 300) -> str:
-    """A library's words for the middle of a message: one line, cut, without a final period."""
+    """Formats a library's message within a sentence: one line, truncated, no final period."""
     text = " ".join(str(value).split()).rstrip(".")
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 sample``, ``1,000 samples``."""
+    """Formats a count with its noun: ``1 sample``, ``1,000 samples``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def nearest(word: object, known: Sequence[str]) -> str:
-    """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    """Returns ``Did you mean 'x'?`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raises a :class:`ConfigError` for an unknown name of a ``what``, such as a style."""
+    """Raises a :class:`ConfigError` if ``name`` is unknown; ``what`` is its kind (style)."""
     if name not in (names := list(known)):
         hint = f"{nearest(name, names)} Choose from: {', '.join(names)}.".lstrip()
         raise ConfigError(f"Unknown {what} {name!r}.", hint)

@@ -1,4 +1,4 @@
-"""Samples a task with a model, prompted in the style and read by the decoder it was tuned for."""
+"""Samples a task with a model, with the prompt style and decoder that it was tuned for."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 SQLNET = "sqlnet"
-"""As a model: the SQL sketch that ships with the package, on tasks with databases."""
+"""Model name of the bundled SQL sketch, for tasks with databases."""
 
 
 class SqlnetBackend(Backend):
-    """Answers the questions of a task with databases by :class:`codegen.sqlnet.SQLNet`.
+    """Backend that answers questions of a database task with :class:`codegen.sqlnet.SQLNet`.
 
     Args:
-        task: of :mod:`codegen.evals.tasks.sql`.
+        task: a task of :mod:`codegen.evals.tasks.sql`.
 
     Raises:
         ConfigError: for another task.
@@ -42,14 +42,14 @@ class SqlnetBackend(Backend):
 
         if not isinstance(task, Spider):
             raise ConfigError(
-                f"sqlnet can't answer the task {task.name!r}.",
-                "It answers: spider, bird, everyday.",
+                f"sqlnet cannot answer the task {task.name!r}.",
+                "Choose spider, bird or everyday.",
             )
         self._problems = {problem.id: problem for problem in task.problems()}
         self._parser = SQLNet.from_pretrained()
 
     def generate(self, requests, params, decoder, on_text=None):
-        """The statement of each question, or why there is none."""
+        """Returns each question's SQL statement, or the reason it is missing."""
         import torch
 
         from codegen.evals.tasks.sql import schema_of
@@ -71,7 +71,7 @@ class SqlnetBackend(Backend):
 
 @dataclass(frozen=True, slots=True)
 class SampledRun:
-    """Where the samples are, and how they were made."""
+    """Paths and settings of a run's samples."""
 
     path: Path
     model: str
@@ -83,7 +83,7 @@ class SampledRun:
 
 
 def _usual_style(task: Task[Any], model: str, opened: Backend) -> str:
-    """The style that a model was tuned for; for a pretrained one the best that the task takes."""
+    """Returns the style a model was tuned for, else the best one the task supports."""
     from codegen.evals.tasks import find_style
     from codegen.models.pretrained import MODELS
 
@@ -111,18 +111,17 @@ def sample_task(
     after: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SampledRun:
-    """Makes ``n`` samples a problem with a model, or resumes what ``out`` holds.
+    """Generates ``n`` samples per problem with a model, or resumes the run in ``out``.
 
     Args:
-        task: from :func:`codegen.evals.tasks.load`.
-        model: its name, as the back-end takes it.
-        style: the prompt style or its name, by default the task's own, else the one the model was
-            tuned for (its model card).
-        usual_length: whether answers have at most the style's number of tokens, not that of
-            ``params``.
-        batch_size: rows decoded together; a killed run loses at most so many samples.
-        backend: its name (``codegen.plugins``), or the opened back-end.
-        options: the back-end's own, to open it by name.
+        task: the task, from :func:`codegen.evals.tasks.load`.
+        model: model name for the backend.
+        style: the prompt style or its name; by default the task's style, else the style the model
+            was tuned for (its model card).
+        usual_length: use the style's maximum answer length in tokens, not ``params``'s.
+        batch_size: rows decoded together; a killed run loses at most one batch of samples.
+        backend: backend name (``codegen.plugins``) or an open backend.
+        options: options for opening the backend by name.
         after: see :func:`codegen.evals.run.run`.
 
     Raises:
@@ -137,12 +136,12 @@ def sample_task(
         supported(decoder, backend_class(backend) if isinstance(backend, str) else backend)
     if style:
         chosen = find_style(style) if isinstance(style, str) else style
-        task.request(task.problems()[0], chosen, 0)  # likewise a style that the task does not take
+        task.request(task.problems()[0], chosen, 0)  # nor should an unsupported style
     if isinstance(backend, str):
         opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
-    loaded = getattr(opened, "loaded", None)  # a server's tokens are not known
+    loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
     own = task.style_for(loaded.tokenizer.get_vocab()) if loaded else task.style
     chosen = style or own or _usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen

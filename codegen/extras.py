@@ -1,8 +1,8 @@
-"""What ``pip install codegen-toolkit`` leaves out, and the extra that brings it.
+"""Optional dependencies of codegen-toolkit and the extras that install them.
 
-Without extras: data from programs (LintSeq and the other generators), scoring in the sandbox,
-servers as models, and SQL's checks. Modules import the rest where they use it; the command line
-turns a missing one into a line that names the extra.
+The base package covers data from programs (LintSeq and the other generators), scoring in the
+sandbox, models on servers, and SQL checks. Modules import optional packages where they use them;
+the command line reports a missing one in a line that names the extra.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from importlib.util import find_spec
 
 from codegen.errors import MachineError
 
-# Extra, what its modules are for, and their names.
+# (extra, purpose of its modules, their names)
 _PARTS = (
     ("models", "models in this process", "torch transformers safetensors tokenizers"),
     ("models", "the embedded model's weights", "gguf"),
     ("models", "models of the Hugging Face hub", "huggingface_hub"),
     ("models", "adapters, several GPUs", "peft accelerate"),
     ("quant", "weights of 4 or 8 bits", "bitsandbytes"),
-    ("data", "data sets of the hub, Parquet files", "datasets pyarrow"),
+    ("data", "hub datasets, Parquet files", "datasets pyarrow"),
     ("data", "near duplicates in data", "datasketch"),
     ("vllm", "serving at scale", "vllm"),
     ("ray", "data generation and scoring on a cluster", "ray"),
@@ -40,20 +40,20 @@ _PARTS = (
     ("mcp", "tools for agents", "mcp"),
     ("grammar", "decoding within a grammar", "llguidance"),
 )
-# Module -> (extra, what it is for).
+# Module -> (extra, purpose).
 EXTRAS = {module: (extra, what) for extra, what, modules in _PARTS for module in modules.split()}
 
 
 def command_for(module: str) -> str:
-    """The command that installs a module of :data:`EXTRAS`."""
+    """Returns the command that installs a module of :data:`EXTRAS`."""
     return f"pip install 'codegen-toolkit[{EXTRAS[module][0]}]'"
 
 
 def missing(module: str, message: str = "") -> MachineError:
-    """The error of a module of :data:`EXTRAS` that is not installed.
+    """Returns the error for a module of :data:`EXTRAS` that is not installed.
 
     Args:
-        message: what needs it; by default what it is for.
+        message: the problem; by default the missing module and its purpose.
     """
     return MachineError(
         message or f"{module} is not installed (for {EXTRAS[module][1]}).",
@@ -65,7 +65,7 @@ def require(*modules: str) -> None:
     """Checks that modules of :data:`EXTRAS` are installed, without importing them.
 
     Raises:
-        MachineError: naming the first that is not.
+        MachineError: naming the first missing module.
     """
     for module in modules:
         if find_spec(module) is None:
@@ -73,7 +73,7 @@ def require(*modules: str) -> None:
 
 
 def explain(error: BaseException) -> MachineError | None:
-    """The message for an error caused by a missing extra, directly or below other errors."""
+    """Returns the error for a missing extra in an exception or its causes, else None."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, ModuleNotFoundError):

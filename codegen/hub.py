@@ -1,4 +1,4 @@
-"""Names on the Hugging Face hub, and its errors in one line. Light to import."""
+"""Parses hub names and converts hub errors to one line. Fast to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 TIMEOUT_S = 15.0
-_TOKEN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
+_TOKEN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token with write access."
 _REMEDY = "Check the name, config and split, the network, and HF_TOKEN for gated data."
 _SPLITS = ("train", "test", "validation", "dev")
 
@@ -44,7 +44,7 @@ def check_exists(name: str, spec: str, remedy: str = _REMEDY) -> None:
     """Checks once that the hub has a dataset; ``datasets`` would retry for half a minute.
 
     Raises:
-        InputError: if the hub has no such dataset, or can't be reached.
+        InputError: if the hub has no such dataset, or cannot be reached.
     """
     from huggingface_hub import HfApi, constants
 
@@ -57,13 +57,13 @@ def check_exists(name: str, spec: str, remedy: str = _REMEDY) -> None:
 
 
 def cannot_open(spec: str, error: BaseException, remedy: str = _REMEDY) -> InputError:
-    """The error for a dataset that can't be opened, with the first line of the reason."""
+    """Returns the error for a dataset that cannot be opened, with the reason's first line."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return InputError(f"Cannot open {spec}: {first}.", remedy)
 
 
 def repository_name(target: str) -> str:
-    """``org/name`` of ``org/name`` or ``hub:org/name``.
+    """Returns ``org/name`` for ``org/name`` or ``hub:org/name``.
 
     Raises:
         InputError: if it is neither.
@@ -78,19 +78,19 @@ def repository_name(target: str) -> str:
 
 @contextmanager
 def hub_errors(api: HfApi, target: str) -> Iterator[None]:
-    """Turns errors of an upload into one line without the token.
+    """Converts errors of an upload to one line without the token.
 
     Raises:
-        InputError: if there is no token that may write, or the hub cannot be reached.
+        InputError: if no token with write access is set, or the hub cannot be reached.
     """
     from huggingface_hub import get_token
 
-    # Versions of huggingface_hub use different client libraries; this name works in all.
+    # Versions of huggingface_hub use different HTTP clients; this name exists in all.
     from huggingface_hub.errors import HTTPError
 
     token = api.token or get_token()
     if not token:
-        raise InputError("There is no token for the hub.", _TOKEN_REMEDY)
+        raise InputError("No token for the hub is set.", _TOKEN_REMEDY)
     try:
         yield
     except InputError:
@@ -100,14 +100,14 @@ def hub_errors(api: HfApi, target: str) -> Iterator[None]:
 
 
 def _explained(error: Exception, target: str, token: str) -> InputError:
-    """The library's error in one line, without the token."""
+    """Converts the library's error to one line without the token."""
     message = next((line for line in str(error).splitlines() if line.strip()), "")
     message = (message or type(error).__name__).replace(token, "***").strip()
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        remedy = f"The token may not write there. {_TOKEN_REMEDY}"
+        remedy = f"The token has no write access there. {_TOKEN_REMEDY}"
     elif status is not None:
-        remedy = "Run the same command again later; what was uploaded is not sent again."
+        remedy = "Run the same command again later; uploaded files are not resent."
     else:
         remedy = "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and run the command again."
     return InputError(f"Cannot push to {target}: {message}", remedy)

@@ -1,7 +1,7 @@
 """Programming languages: names, comments and grammars, for all packages.
 
-What a package needs beyond that is in its own tables, by a language's name: how the sandbox runs
-it, what LintSeq's edits are made of, how RPG splits it.
+Other properties are in each package's own tables, by language name: how the sandbox runs it, the
+units of LintSeq's edits, how RPG splits it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Language:
     """A programming language.
 
     Attributes:
-        name: the canonical name; ``aliases`` are other names, such as those of editors.
-        title: the name in prose.
-        grammar: module and function of its tree-sitter grammar; empty texts if unused.
-        comment: what begins a comment line.
+        name: canonical name; ``aliases`` are other names, such as editors' names.
+        title: display name.
+        grammar: module and function of its tree-sitter grammar; empty strings if unused.
+        comment: prefix of a comment line.
     """
 
     name: str
@@ -72,16 +72,16 @@ _BY_NAME = {name: one for one in LANGUAGES.values() for name in (one.name, *one.
 
 
 def find_language(name: str) -> Language | None:
-    """A language by its name or an alias, in any case; None for an unknown one."""
+    """Finds a language by name or alias, case-insensitive; None if unknown."""
     return _BY_NAME.get(name.lower())
 
 
 @functools.cache
 def parser_for(name: str) -> Parser:
-    """The parser of the language with this canonical name.
+    """Returns the tree-sitter parser of the language with this canonical name.
 
     Raises:
-        MachineError: if the package of its grammar is not installed.
+        MachineError: if its grammar's package is not installed.
     """
     from tree_sitter import Language as Grammar
     from tree_sitter import Parser

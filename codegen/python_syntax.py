@@ -1,12 +1,12 @@
-"""Syntax trees of programs, and why Python rejects one: it is broken, or needs a newer Python.
+"""Parsing of Python programs; tells broken programs from programs for a newer Python.
 
-CPython's parser knows the syntax of its own version only, and calls everything newer a syntax
-error. ruff parses all versions, and says of each construct which version brought it: type
+CPython's parser knows only its own version's syntax and reports newer syntax as an error. ruff
+parses all versions and reports the version that introduced each construct: type
 parameters (PEP 695), nested quotes in f-strings (PEP 701), t-strings (PEP 750), ``except`` without
-parentheses (PEP 758), and what comes after them. If these are ruff's only
-complaints, the program needs a newer Python; otherwise it is broken.
+parentheses (PEP 758), and later ones. If ruff reports only such constructs, the program needs a
+newer Python; otherwise it is broken.
 
-Limit: the installed ruff decides which future syntax is known.
+Limit: syntax newer than the installed ruff is reported as broken.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import NamedTuple
 
 from codegen.errors import MachineError, SkippedExample
 
-# What Python's compiler refuses in a program that parses.
+# Rules of ruff for programs that parse but do not compile.
 _REFUSED = "E9,F404,F406,F62,F701,F702,F704,F706,F707,PLE0115,PLE0117,PLE0118,PLE1142"
 _TIMEOUT_S = 60.0
 _VERSION = re.compile(r"\(syntax was \w+ in Python 3\.(\d+)\)")
 TOO_DEEP = "its blocks or expressions nest too deep."
-# What :func:`parse` raises; Python may even run out of memory for a program that nests too deep.
+# Errors of :func:`parse`; deep nesting may even raise a MemoryError.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def parse(program: str) -> ast.Module:
-    """The syntax tree, without Python's warnings about the program, such as invalid escapes.
+    """Parses a program without printing warnings about it, such as invalid escapes.
 
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: if Python cannot parse it.
@@ -41,13 +41,13 @@ def parse(program: str) -> ast.Module:
 
 
 def parse_expression(text: str) -> ast.expr:
-    """As :func:`parse`, for an expression."""
+    """Parses an expression; see :func:`parse`."""
     with warnings.catch_warnings(action="ignore"):
         return ast.parse(text, mode="eval").body
 
 
 def compiles(program: str) -> bool:
-    """Whether Python accepts the text as a program. It is not run."""
+    """Returns True if the program compiles. It is not run."""
     with warnings.catch_warnings(action="ignore"):
         try:
             compile(program, "<program>", "exec", dont_inherit=True)
@@ -59,13 +59,13 @@ def compiles(program: str) -> bool:
 def parse_example(
     program: str, refusal: type[SkippedExample], *, compiles: bool = False
 ) -> ast.Module:
-    """The syntax tree of an example's program.
+    """Parses an example's program.
 
     Args:
-        refusal: the error of a method, raised with the reason ``null_bytes``, ``not_unicode``,
+        refusal: the method's error class, raised with the reason ``null_bytes``, ``not_unicode``,
             ``newer_python``, ``too_deep`` or ``syntax_error``.
-        compiles: also refuse what parses but does not compile, such as ``return`` outside of a
-            function.
+        compiles: also reject programs that parse but do not compile, such as ``return`` outside
+            of a function.
     """
     if "\0" in program:
         raise refusal("null_bytes", "it contains null bytes.")
@@ -88,23 +88,23 @@ def parse_example(
 
 
 def with_newlines(text: str) -> str:
-    r"""A text with the line ends "\n" alone, as Python itself reads source."""
+    r"""Converts all line ends to "\n", as Python does when reading source."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def characters(line: str, column: int) -> int:
-    """A column of the syntax tree, which counts bytes of UTF-8, in characters."""
+    """Converts a column of the syntax tree from UTF-8 bytes to characters."""
     return column if line.isascii() else len(line.encode()[:column].decode(errors="ignore"))
 
 
 def first_line(node: ast.AST) -> int:
-    """The line on which a statement begins, decorators included."""
+    """Returns the first line of a statement, including decorators."""
     decorators = getattr(node, "decorator_list", ())
     return min([getattr(node, "lineno", 0), *(item.lineno for item in decorators)])
 
 
 def parameters_of(arguments: ast.arguments) -> list[ast.arg]:
-    """The parameters of a function or lambda, those with stars last."""
+    """Returns the parameters of a function or lambda, ``*args`` and ``**kwargs`` last."""
     starred = (arguments.vararg, arguments.kwarg)
     return [
         *arguments.posonlyargs,
@@ -115,12 +115,12 @@ def parameters_of(arguments: ast.arguments) -> list[ast.arg]:
 
 
 class SyntaxFault(NamedTuple):
-    """Why a program is rejected.
+    """Explanation of a syntax error.
 
     Attributes:
         reason: ``newer_python`` or ``syntax_error``.
-        detail: what is wrong, in a sentence.
-        remedy: what to do, "" if nothing but to repair the program.
+        detail: the problem, in a sentence.
+        remedy: the next step, "" if the program must be fixed.
     """
 
     reason: str
@@ -139,9 +139,9 @@ def syntax_fault(program: str, error: SyntaxError) -> SyntaxFault:
 
 
 def _newer_syntax(program: str) -> list[tuple[int, str]]:
-    """The constructs that need a newer Python, each with its minor version and a sentence.
+    """Returns (minor version, sentence) of each construct that needs a newer Python.
 
-    Empty if there are none, or the program has errors that no version accepts.
+    Empty if all are supported, or if the program is invalid in every version.
     """
     try:
         command = [find_ruff(), "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"]
@@ -155,7 +155,7 @@ def _newer_syntax(program: str) -> list[tuple[int, str]]:
             timeout=_TIMEOUT_S,
         )
     except (MachineError, OSError, subprocess.SubprocessError, UnicodeEncodeError):
-        return []  # without ruff, every rejected program is a syntax error
+        return []  # without ruff, all rejections are syntax errors
     found = []
     for row in json.loads(done.stdout):
         match = _VERSION.search(row["message"])
@@ -167,10 +167,10 @@ def _newer_syntax(program: str) -> list[tuple[int, str]]:
 
 
 def find_ruff() -> str:
-    """The path of the ruff executable that is installed beside this Python.
+    """Returns the path of the ruff executable installed with this Python.
 
     Raises:
-        MachineError: if there is none.
+        MachineError: if it is missing.
     """
     missing = MachineError(
         "ruff, which checks Python programs, is not installed.", "Run: pip install ruff"

@@ -90,7 +90,7 @@ class AsyncSandboxClient:
     Args:
         urls: URL of one service, or of several with equal settings.
         concurrency: maximum number of concurrent jobs.
-        patience_s: time in seconds after which the client gives up on a job.
+        patience_s: seconds before the client gives up on a job.
         token_env: environment variable with the services' token.
         least_trust: as :attr:`codegen.evals.sandbox.Job.least_trust`, for all jobs.
 
@@ -164,7 +164,7 @@ class AsyncSandboxClient:
         if any(other != found[0] for other in found):
             raise SandboxError(
                 "The sandbox services differ, so verdicts would too.",
-                "Give all of them the same Python, packages and way to run a sandbox.",
+                "Use the same Python, packages and sandbox backend for all of them.",
             )
         return found[0]
 
@@ -238,7 +238,7 @@ class AsyncSandboxClient:
             if rows:
                 if len(rows) < before:
                     service.failures = 0
-                raise _Again(f"{len(rows)} jobs got no verdict")
+                raise _Again(f"{len(rows)} jobs have no verdict")
 
         async with self._admitted(len(jobs)):
             await self._tried(try_at)
@@ -287,11 +287,11 @@ class AsyncSandboxClient:
             return
         if error.status in (401, 403, 421):
             raise ConfigError(
-                f"The sandbox service refuses this client: {error.said[:_SHOWN]}",
+                f"The sandbox service rejected this client: {error.said[:_SHOWN]}",
                 f"The token is read from the environment variable {self.token_env}.",
             ) from None
         if error.status < 500:
-            raise InputError(f"The sandbox service refuses a job: {error.said[:_SHOWN]}") from None
+            raise InputError(f"The sandbox service rejected a job: {error.said[:_SHOWN]}") from None
 
     def _http(self, url: str, token: str) -> Client:
         return Client(
@@ -319,9 +319,9 @@ class AsyncSandboxClient:
                 if max(time.monotonic(), min(s.not_before for s in self._services)) > give_up:
                     said = error.said if isinstance(error, Failure) else f"{error}"
                     raise MachineError(
-                        f"The sandbox service at {service.http.base} gave no verdict in "
+                        f"The sandbox service at {service.http.base} returned no verdict in "
                         f"{self.patience_s:g} s: {said[:_SHOWN]}.",
-                        "Look whether it runs (GET /health), and at its log.",
+                        "Check that it is running (GET /health), and its log.",
                     ) from None
             else:
                 service.failures = 0
@@ -337,12 +337,12 @@ def _checked(url: str, token_env: str) -> str:
         parts = httpx2.URL("")
     if parts.userinfo:
         raise ConfigError(
-            "The URL of a sandbox service must not hold its token.",
+            "The URL of a sandbox service must not contain its token.",
             f"Set the environment variable {token_env}.",
         )
     if parts.scheme not in ("http", "https") or not parts.host or parts.query:
         raise ConfigError(
-            f"{url!r:.100} is not the URL of a service.", "Give http://127.0.0.1:8080"
+            f"{url!r:.100} is not the URL of a service.", "Use a form like http://127.0.0.1:8080"
         )
     return url.rstrip("/").removesuffix("/run_code")
 

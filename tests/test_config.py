@@ -108,7 +108,7 @@ def test_a_mistake_is_one_line_that_names_file_key_value_and_remedy(
 
 
 def test_a_missing_key_says_what_it_is() -> None:
-    with pytest.raises(ConfigError, match=r"'model' is missing. Give text: the model"):
+    with pytest.raises(ConfigError, match=r"'model' is missing. Set it to text: the model"):
         parse_config(Run, {"data": "d"}, "f.yaml")
     with pytest.raises(ConfigError, match=r"f\.yaml: it must be a section"):
         parse_config(Run, ["model"], "f.yaml")
@@ -186,5 +186,5 @@ def test_every_key_is_described() -> None:
 def test_a_file_that_gives_a_key_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_text("a: 1\nb:\n  c: 2\n  c: 3\n")
-    with pytest.raises(CodegenError, match="line 4 gives 'c' again"):
+    with pytest.raises(CodegenError, match="line 4 repeats 'c'"):
         config.read_yaml(path)

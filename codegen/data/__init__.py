@@ -1,4 +1,4 @@
-"""Training data: sources of examples, generators of training texts, and the engine that runs them.
+"""Training data: sources of examples, data generators, and the engine that runs them.
 
 >>> from codegen.data import make, open_source, run            # doctest: +SKIP
 >>> run(make("lintseq", sequences=5), open_source("stdlib"), "out/lintseq")

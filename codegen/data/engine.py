@@ -3,15 +3,15 @@
 It guarantees for every generator:
 
 * The same bytes for any number of workers, chunk size or executor: an example's randomness is
-  derived from (seed, example id), and results are written in the order of the inputs.
-* After ``kill -9`` at any moment, the same call gives the same files (see
+  derived from (seed, example id), and results are written in input order.
+* After ``kill -9`` at any time, the same call produces the same files (see
   :mod:`codegen.data.output`).
-* No input is lost silently: each ends as kept, skipped(reason) or failed(reason), is counted in the
-  manifest, and listed in ``rejects.jsonl`` if not kept.
+* No input is lost silently: each is kept, skipped(reason) or failed(reason), is counted in the
+  manifest, and is listed in ``rejects.jsonl`` if not kept.
 * Memory does not grow with the corpus: sources stream, chunks in flight are bounded, and the ids
   seen so far are on disk.
 
-Limit: resuming reads the source again from its start, to check that it has not changed.
+Limit: resuming rereads the source from its start to check that it has not changed.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from codegen.runs import refuse_changes
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How a run is carried out.
+    """Execution options of a run.
 
     Attributes:
-        chunk_size: inputs that a worker gets at once; never changes the data.
-        commit_every_s: least seconds between two commits; a crash loses at most this much work.
-        shard_bytes: a data file is closed once it is this large.
-        item_timeout_s: an example that takes longer fails with ``timeout``.
-        max_characters: a longer program is skipped as ``too_large``. Generators need more time and
-            memory for longer programs: LintSeq took 3.7 GB and 42 s for one of 12 MB.
+        chunk_size: inputs sent to a worker at once; does not affect the data.
+        commit_every_s: minimum seconds between commits; a crash loses at most this much work.
+        shard_bytes: size in bytes at which a data file is closed.
+        item_timeout_s: time limit in seconds per example; a slower one fails with ``timeout``.
+        max_characters: maximum program length; a longer one is skipped as ``too_large``. Long
+            programs are expensive: LintSeq took 3.7 GB and 42 s for one of 12 MB.
     """
 
     chunk_size: int = 32
@@ -76,10 +76,10 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
-    ``inputs`` are done, ``resumed`` of them by earlier, interrupted runs. ``fraction`` is the share
-    of the work that is done, in [0, 1], or None if unknown.
+    ``inputs`` are done, ``resumed`` of them by earlier, interrupted runs. ``fraction`` is the
+    completed fraction of the work, in [0, 1], or None if unknown.
     """
 
     inputs: int
@@ -110,34 +110,34 @@ def run(
     """Runs ``generator`` over ``source`` into ``out``, or resumes an interrupted run.
 
     A finished directory with the same settings and source is left unchanged, and its manifest is
-    returned. A run that ended before its first input was done is started over, even with other
+    returned. A run interrupted before its first input was done is restarted, even with other
     settings.
 
     Args:
-        generator: makes the texts; picklable if there is more than one worker.
-        out: the directory, which must be new, empty or of the same run.
-        workers: number of processes; by default one for each usable CPU, or all CPUs of a Ray
+        generator: the data generator; must be picklable for more than one worker.
+        out: output directory; must be new, empty or from the same run.
+        workers: number of processes; by default one per usable CPU, or all CPUs of a Ray
             cluster. With 1, this process does the work unless the executor is Ray.
-        executor: by default processes on this machine.
-        limit: take at most this many examples (rejected inputs don't count).
-        shard: do only this part; :func:`codegen.data.merge.merge` joins the parts, and removes
-            duplicates then.
-        filters: drop examples; at most one is a :class:`Decontamination`.
-        dedup: drops duplicates of examples that were kept earlier.
-        on_progress: called at the start and after each chunk, in this process.
+        executor: the executor; by default processes on this machine.
+        limit: maximum number of examples (rejected inputs do not count).
+        shard: the part to generate; :func:`codegen.data.merge.merge` joins the parts and removes
+            duplicates.
+        filters: example filters, at most one :class:`Decontamination`.
+        dedup: drops duplicates of earlier kept examples; None keeps them.
+        on_progress: callback at the start and after each chunk, in this process.
 
     Raises:
-        ResumeError: if ``out`` holds data made with other settings, or the source has changed. A
-            finished directory knows its source by :meth:`Source.describe` alone: files are compared
-            by content, a dataset of the hub by name.
-        InputError: if ``out`` or the source can't be used, or the disk is full.
+        ResumeError: if ``out`` contains data made with other settings, or the source has changed.
+            For a finished directory only :meth:`Source.describe` is compared: the contents of
+            files, the name of a hub dataset.
+        InputError: if ``out`` or the source cannot be used, or the disk is full.
     """
     out = Path(out)
     options = options or EngineOptions()
     shard = shard or Shard()
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
-    # Beyond the task's own limit, which a hang in C code escapes.
+    # Longer than the task's own limit, which does not stop a hang in C code.
     hang_s = 3 * options.item_timeout_s + 5
     if executor is None:
         executor = LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
@@ -165,7 +165,7 @@ def run(
     header = {"run": config.describe(), "versions": versions}
     whole_dedup = dedup if shard.of == 1 else None  # merging shards removes duplicates
     with Output(out, header, options.shard_bytes, shard, whole_dedup) as output:
-        # Another run may have ended between the first look and the lock.
+        # Another run may have finished between the first check and the lock.
         if finished := find_finished(out, config):
             output.discard()
             return finished
@@ -181,10 +181,10 @@ def run(
 def _describe(
     filters: Sequence[Filter],
 ) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...]]:
-    """The descriptions of decontamination, and of all other filters with their names."""
+    """Returns the description of decontamination, and those of the other filters."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:
-        raise ConfigError("There are two decontamination filters.", "Name all test sets in one.")
+        raise ConfigError("More than one decontamination filter.", "List all test sets in one.")
     others = tuple(
         {"filter": type(f).__name__, **f.describe()}
         for f in filters
@@ -194,17 +194,17 @@ def _describe(
 
 
 def usable_cpus() -> int:
-    """The number of CPUs that this process may run on."""
+    """Returns the number of CPUs that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def is_finished(out: str | os.PathLike[str]) -> bool:
-    """Whether a directory holds a finished run."""
+    """Returns True if the directory contains a finished run."""
     return Path(out, MANIFEST).is_file()
 
 
 def find_finished(out: Path, config: RunConfig) -> Manifest | None:
-    """The manifest of a finished run with these settings; None if there is no finished run."""
+    """Returns the manifest of a finished run with these settings; None if not finished."""
     if not is_finished(out):
         return None
     manifest = load_manifest(out)
@@ -213,7 +213,7 @@ def find_finished(out: Path, config: RunConfig) -> Manifest | None:
 
 
 class Inputs:
-    """The items of a source up to a limit of examples, with second uses of an id rejected.
+    """The items of a source up to a limit of examples; repeated ids are rejected.
 
     ``digest`` is a hash of the contents of all items so far, including other shards' items.
     """
@@ -250,28 +250,28 @@ class Inputs:
                 return
 
     def fraction(self) -> float | None:
-        """The share of the inputs that has been read, in [0, 1]; None if unknown."""
+        """Returns the fraction of the inputs read so far, in [0, 1]; None if unknown."""
         of_source = self.source.fraction()
         if not self.limit:
             return of_source
         return max(of_source or 0.0, self.examples / self.limit)
 
     def close(self) -> None:
-        """Forgets the ids."""
+        """Closes the set of ids."""
         self.seen.close()
 
     def _is_new(self, id_: str) -> bool:
-        """Whether an id comes for the first time."""
+        """Adds an id; returns True if it is new."""
         key = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         statement = "INSERT OR IGNORE INTO seen VALUES (?)"
         return self.seen.execute(statement, (key,)).rowcount == 1
 
 
 def _seen_ids(path: Path) -> sqlite3.Connection:
-    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
+    """Creates a set of ids on disk to bound memory; a resumed run rebuilds it."""
     path.unlink(missing_ok=True)
     connection = sqlite3.connect(path, isolation_level=None)
-    # Never committed or recovered, so without journal and syncs.
+    # Never committed or recovered, so it needs no journal or syncs.
     for statement in (
         "PRAGMA journal_mode = OFF",
         "PRAGMA synchronous = OFF",
@@ -284,7 +284,7 @@ def _seen_ids(path: Path) -> sqlite3.Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A chunk that was drawn and not yet written, and the source's state after it."""
+    """A chunk read but not yet written, and the source's state after it."""
 
     items: Sequence[Item]
     digest: str
@@ -328,7 +328,7 @@ def _generate(
                     if on_progress:
                         on_progress(_progress(output, chunk.fraction))
         except BaseException:
-            output.commit()  # a broken source or Ctrl-C loses no finished work
+            output.commit()  # keeps finished work after a source error or Ctrl-C
             raise
     state.done = True
     output.commit()
@@ -341,12 +341,12 @@ def _result(item: Item, answer: Result | Lost) -> Result:
 
 
 def _skip_done(items: Iterator[Item], inputs: Inputs, state: State, out: Path) -> None:
-    """Reads the inputs that an interrupted run has done, and checks that they are the same."""
+    """Rereads the inputs that an interrupted run finished; checks that they are unchanged."""
     number = sum(1 for _ in islice(items, state.position))
     if number < state.position or inputs.digest != state.digest:
         raise ResumeError(
-            f"The source has changed: its first {state.position} inputs are not those that {out} "
-            "was begun with.",
+            f"The source has changed: its first {state.position} inputs differ from those that "
+            f"{out} was started with.",
             "Choose another --out, or restore the source.",
         )
 

@@ -1,17 +1,16 @@
 """Executors: processes on this machine, or workers on a Ray cluster.
 
-An :class:`Executor` maps a function over chunks of items and returns the results in the chunks'
-order. The engine needs nothing else.
+An :class:`Executor` maps a function over chunks of items and returns the results in chunk order.
 
-Unlike ``concurrent.futures``, with :class:`LocalExecutor` a process that dies (out of memory, a
-crash in C code) costs only the item that kills it, and an item that hangs in C code, where no
+Unlike with ``concurrent.futures``, a process of :class:`LocalExecutor` that dies (out of memory, a
+crash in C code) loses only the item that killed it, and an item that hangs in C code, where no
 signal handler runs, is killed.
 
-With :class:`RayExecutor` the work runs in actors, one for each CPU, so that a generator's linter or
+With :class:`RayExecutor` the work runs in actors, one per CPU, so that a generator's linter or
 model is loaded once. If a worker or a node dies, its items go to the other actors, and a new actor
-replaces it as soon as the cluster has room. An item that hangs is ended by ``faulthandler``'s
-watchdog, a thread of the actor's process that needs no lock. All results pass through the process
-that called ``map``. Every node needs this package in the same version.
+replaces it once the cluster has free CPUs. A hanging item is killed by ``faulthandler``'s
+watchdog, a thread in the actor's process that needs no lock. All results pass through the process
+that called ``map``. Every node needs the same version of this package.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ Function = Callable[[Sequence[Any]], Iterable[Any]]
 
 POLL_S = 0.5
 DEATHS = 2
-"""An item that has killed this many workers while it was alone in them is lost. One death may have
-another cause, such as a node that was switched off or memory that others filled."""
+"""Number of workers that an item must kill while running alone before it is given up. One death may
+have another cause, such as a node that was switched off or memory used by other processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,18 @@ class Executor(Protocol):
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
     ) -> Generator[list[R | Lost], None, None]:
-        """Applies a picklable function to each chunk; yields the results in the chunks' order.
+        """Applies a picklable function to each chunk; yields the results in chunk order.
 
-        The function yields one result per item, in order, and must not depend on the chunks'
-        borders: a chunk whose worker dies is tried again item by item. A :class:`CodegenError` that
-        it raises ends the whole map. The number of chunks drawn ahead of the results is bounded.
+        The function yields one result per item, in order, and must not depend on the chunk
+        boundaries: a chunk whose worker dies is retried item by item. A :class:`CodegenError` that
+        it raises aborts the map. The number of chunks read ahead of the results is bounded.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Items of one chunk: all of them or, after a death, a single one."""
+    """Items of one chunk: all of them or, after a worker's death, a single one."""
 
     chunk: int
     first: int
@@ -81,8 +80,8 @@ class TaskQueue:
     """Chunks as tasks, and their results in order.
 
     Args:
-        chunks: drawn one by one, as they are needed.
-        bound: most chunks drawn whose results have not been returned.
+        chunks: the chunks, read on demand.
+        bound: maximum number of chunks read whose results have not been returned.
     """
 
     def __init__(self, chunks: Iterator[Sequence[Any]], bound: int) -> None:
@@ -95,13 +94,13 @@ class TaskQueue:
         self._exhausted = False
 
     def take(self) -> Task | None:
-        """The next task, or None if there is none for now."""
+        """Returns the next task, or None if no task is ready."""
         if not self._tasks:
             self.draw()
         return self._tasks.popleft() if self._tasks else None
 
     def draw(self) -> bool:
-        """Draws one more chunk; False if the bound or the end of the chunks is reached."""
+        """Reads one more chunk; returns False at the bound or the end of the chunks."""
         if self._exhausted or self._drawn - self._given >= self._bound:
             return False
         chunk = next(self._chunks, None)
@@ -115,12 +114,12 @@ class TaskQueue:
         return True
 
     def store(self, task: Task, results: Sequence[object]) -> None:
-        """Keeps the results of a task."""
+        """Stores the results of a task."""
         self._results[task.chunk][task.first : task.first + len(results)] = results
         self._missing[task.chunk] -= len(results)
 
     def died(self, task: Task, lost: Lost) -> None:
-        """Requeues the task of a dead worker item by item; gives up a lone item in the end."""
+        """Requeues a dead worker's task item by item; gives up a single item that keeps failing."""
         if len(task.items) > 1:
             singles = [Task(task.chunk, task.first + i, [one]) for i, one in enumerate(task.items)]
             self._tasks.extendleft(reversed(singles))
@@ -130,7 +129,7 @@ class TaskQueue:
             self._tasks.appendleft(Task(task.chunk, task.first, task.items, task.deaths + 1))
 
     def in_order(self) -> Iterator[list[object]]:
-        """The results of complete chunks whose turn it is."""
+        """Yields the results of the complete chunks that are next in order."""
         while self._given < self._drawn and not self._missing[self._given]:
             del self._missing[self._given]
             results = self._results.pop(self._given)
@@ -139,7 +138,7 @@ class TaskQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether all chunks were drawn and returned."""
+        """True if all chunks were read and returned."""
         return self._exhausted and self._given == self._drawn
 
 
@@ -148,10 +147,10 @@ class LocalExecutor:
     """Processes on this machine.
 
     Attributes:
-        workers: their number. With 1, the work runs in the calling process, where it is easy to
-            debug; an item that kills its process then ends the run.
+        workers: number of processes. With 1, the work runs in the calling process, where it is
+            easy to debug; an item that kills its process then aborts the run.
         ahead: chunks in flight per worker.
-        hang_s: a process without a result for this many seconds is killed; None waits forever.
+        hang_s: seconds without a result after which a process is killed; None waits forever.
     """
 
     workers: int = 1
@@ -176,7 +175,7 @@ class LocalExecutor:
 
 
 class _Worker:
-    """One process, its pipe, and the task it has."""
+    """One process, its pipe, and its current task."""
 
     def __init__(self, function: Function) -> None:
         context = multiprocessing.get_context("spawn")  # forking copies threads' locks
@@ -185,7 +184,7 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=_work, args=(theirs, function, self.started), daemon=True
         )
-        # Ctrl-C on a terminal is for the parent; a starting child does not ignore it yet.
+        # Only the parent handles Ctrl-C; a starting child does not ignore it yet.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
@@ -200,7 +199,7 @@ class _Worker:
         self.process.kill()
 
     def reap(self) -> str:
-        """Waits for the process to end, and says how it did."""
+        """Waits for the process to exit; returns a description of its exit."""
         self.process.join()
         self.connection.close()
         code = self.process.exitcode or 0
@@ -212,8 +211,8 @@ class _Worker:
 
 
 def _work(connection: Connection, function: Function, started: Any) -> None:
-    """The loop of a worker process. It ends when the parent closes the pipe or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    """Runs a worker process until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(None)  # ready
@@ -245,7 +244,7 @@ class _Pool:
     def run(self) -> Iterator[list[Any]]:
         while not self.queue.finished:
             self._hand_out()
-            # Chunks are read while the workers are busy, so that none waits for the source.
+            # Read chunks while the workers are busy, so that none waits for the source.
             while not self._answers(0) and self.queue.draw():
                 pass
             self._collect()
@@ -267,7 +266,7 @@ class _Pool:
         return wait([worker.connection for worker in self.workers], timeout_s)
 
     def _collect(self) -> None:
-        """Takes the workers' results, and waits for one if necessary."""
+        """Collects the workers' results; waits for one if necessary."""
         self._kill_hung()
         busy = any(worker.task or not worker.ready for worker in self.workers)
         ready = self._answers(POLL_S if busy else 0)
@@ -297,13 +296,13 @@ class _Pool:
                 worker.kill()
 
     def _bury(self, number: int) -> None:
-        """Replaces a dead worker; its task is tried again item by item."""
+        """Replaces a dead worker; its task is retried item by item."""
         worker = self.workers[number]
         how = worker.reap()
         if not worker.ready:
             raise CodegenError(
                 f"A worker process could not start ({how}).",
-                "In a script, call this under `if __name__ == '__main__':`; or use one worker.",
+                "In a script, call this under `if __name__ == '__main__':`; or set workers to 1.",
             )
         self.workers[number] = _Worker(self.function)
         if worker.task is not None:
@@ -317,8 +316,6 @@ class _Pool:
             worker.reap()
 
 
-# --- Ray ------------------------------------------------------------------------------------------
-
 FAILED_STARTS = 3
 
 
@@ -327,10 +324,10 @@ class RayExecutor:
     """Actors on a Ray cluster.
 
     Attributes:
-        address: of the cluster, see :func:`codegen.cluster.connected`.
-        workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
-        ahead: chunks in flight for each worker.
-        hang_s: a process without a result for this many seconds is killed; None waits forever.
+        address: the cluster's address, see :func:`codegen.cluster.connected`.
+        workers: number of actors with one CPU each; None uses all CPUs of the cluster.
+        ahead: chunks in flight per worker.
+        hang_s: seconds without a result after which a process is killed; None waits forever.
         start_s: seconds to wait while no actor is alive.
     """
 
@@ -358,8 +355,8 @@ class _RayWorker:
     """The state of an actor.
 
     Args:
-        function: a reference to the function, in a list, which Ray does not resolve: the function
-            can be imported only once the driver's import path is known.
+        function: a reference to the function, in a list so that Ray does not resolve it: the
+            function can be imported only once the driver's import path is set.
         path: the driver's import path.
         hang_s: see :class:`RayExecutor`.
     """
@@ -370,7 +367,7 @@ class _RayWorker:
         self.hang_s = hang_s
 
     def work(self, items: Sequence[object]) -> list[object] | CodegenError:
-        """Results of some items; a :class:`CodegenError` is returned, not raised."""
+        """Returns the items' results; a :class:`CodegenError` is returned, not raised."""
         answer: list[Any] = []
         try:
             self._restart_watchdog()
@@ -390,7 +387,7 @@ class _RayWorker:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """An unanswered call of an actor; one without a task tests whether it is alive."""
+    """A pending call of an actor; a call without a task tests whether it is alive."""
 
     actor: object
     task: Task | None
@@ -461,7 +458,7 @@ class _Actors:
             self.queue.store(call.task, answer)
 
     def _bury(self, call: _Call, error: BaseException) -> None:
-        """Replaces an actor that died or raised what the function should not."""
+        """Replaces an actor that died or raised an unexpected error."""
         self.ray.kill(call.actor)
         if call.task is None:
             self.failed_starts += 1
@@ -481,8 +478,8 @@ class _Actors:
             self.last_alive = time.monotonic()
         elif time.monotonic() - self.last_alive > self.start_s:
             raise CodegenError(
-                f"The Ray cluster gave no worker within {self.start_s:g} s.",
-                "See what holds its CPUs with: ray status",
+                f"The Ray cluster started no worker within {self.start_s:g} s.",
+                "Check which CPUs are in use with: ray status",
             )
 
     def close(self) -> None:

@@ -1,15 +1,15 @@
-"""The generator protocol, and the engine's plain generators.
+"""The generator protocol and the built-in generators Whole and Plain.
 
 A generator is a pure function from an example to training texts, with a name and a configuration:
 any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass, or
 a :class:`~codegen.config.Config`, whose fields are the options of its command.
 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
-stable word, such as :class:`Skip`. Any other exception counts the example as failed, by the
-exception's name. A :class:`~codegen.errors.ConfigError` ends the run.
+stable word, such as :class:`Skip`. With any other exception the example counts as failed, under
+the exception's name. A :class:`~codegen.errors.ConfigError` aborts the run.
 
 A generator that is faster with many examples at once may also have ``generate_many(items)``: for
-each (example, rng) pair it returns the list of texts or the exception that ``generate`` would give.
+each (example, rng) pair it returns ``generate``'s list of training texts or exception.
 The result for one pair must not depend on the others.
 """
 
@@ -28,15 +28,15 @@ from codegen.records import DataRecord, Example, MadeTogether, Segment, Training
 
 
 class TextGenerator(Protocol):
-    """Makes training texts of an example."""
+    """Converts an example to training texts."""
 
     @property
     def name(self) -> str:
-        """The method's name, as in the texts and on the command line."""
+        """The method's name, as in the data and on the command line."""
         ...
 
     def generate(self, example: Example, rng: random.Random) -> Iterable[DataRecord]:
-        """The texts of one example. They depend on it, the configuration and ``rng`` alone.
+        """Yields one example's training texts, determined by it, the configuration and ``rng``.
 
         Raises:
             Exception: with an attribute ``reason``, to skip the example.
@@ -45,15 +45,15 @@ class TextGenerator(Protocol):
 
 
 def config_of(generator: TextGenerator) -> dict[str, Any]:
-    """A generator's configuration: the result of ``config()``, else its name and fields.
+    """Returns a generator's configuration: the result of ``config()``, else its name and fields.
 
     Raises:
-        ConfigError: if it has neither, since a resumed run could not notice a change.
+        ConfigError: if it has neither, since a resumed run could not detect a change.
     """
     own = getattr(generator, "config", None)
     if callable(own):
         return dict(own())  # type: ignore[call-overload]
-    from codegen.config import Config  # with pydantic, which workers do without
+    from codegen.config import Config  # imports pydantic, which workers do not need
 
     if isinstance(generator, Config):
         return {"name": generator.name, **generator.model_dump()}
@@ -61,7 +61,7 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
         return dataclasses.asdict(generator)
     raise ConfigError(
         f"The generator {generator.name!r} has no configuration.",
-        "Make it a dataclass, or give it a method config().",
+        "Make it a dataclass, or add a method config().",
     )
 
 
@@ -70,15 +70,15 @@ class Whole(MadeTogether):
     r"""The baseline of LintSeq: the instruction, then the whole program.
 
     The text is ``instruction + "\n" + response``, as in the baseline of the LintSeq reference code.
-    Examples that :class:`codegen.lintseq.LintSeq` with its defaults refuses at this seed are
-    refused for the same reason, and programs have the same normal form: both sets hold the same
-    examples and programs, and differ in the method alone.
+    Examples that :class:`codegen.lintseq.LintSeq` with its defaults rejects at this seed are
+    rejected for the same reason, and programs have the same normal form: both datasets contain the
+    same examples and programs, and differ only in the method.
     """
 
     name: str = dataclasses.field(default="whole", init=False)
 
     def generate_many(self, items):
-        """What :meth:`generate` yields or raises for each item."""
+        """Returns the texts or the exception of :meth:`generate` for each item."""
         answers = LintSeq(audit=0.0).generate_many(items)
         return [
             answer if isinstance(answer, Exception) else [self._text(example)]
@@ -104,7 +104,7 @@ class Plain:
     name: str = dataclasses.field(default="plain", init=False)
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields one text.
+        """Yields one training text.
 
         Raises:
             Skip: if the program is empty.
@@ -116,10 +116,10 @@ class Plain:
 
 
 def make(name: str, /, **options: object) -> TextGenerator:
-    """A generator by its name (:mod:`codegen.plugins`).
+    """Creates a generator by name (:mod:`codegen.plugins`).
 
     Raises:
-        ConfigError: if it or one of the options is unknown.
+        ConfigError: if the name or an option is unknown.
         CodegenError: if the package that adds it is broken.
     """
     generator = plugins.load("generators", name)
@@ -132,10 +132,10 @@ def make(name: str, /, **options: object) -> TextGenerator:
 
 
 def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str, object]:
-    """The options of another package's generator, converted to the types of its dataclass fields.
+    """Converts the options of a plugin's generator to the types of its dataclass fields.
 
     Raises:
-        ConfigError: for an option that is unknown or of another type.
+        ConfigError: for an unknown option or one of the wrong type.
     """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 

@@ -1,8 +1,8 @@
-"""Merges the shards of a run into the same bytes as the unsharded run makes.
+"""Merges the shards of a run into the same bytes as the unsharded run.
 
-Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
-of each shard in turn. Duplicates are removed here, in the order of the inputs, by the shards'
-signatures. An interrupted merge resumes when it is called again; the shards are only read.
+Shard ``i/n`` contains the inputs i, i + n, ... of the source, so merging takes one input from each
+shard in turn. Duplicates are removed here, in input order, by the shards' signatures. Call an
+interrupted merge again to resume it; the shards are only read.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def merge(
 def _parts(folders: list[Path]) -> list[_Part]:
     parts = [_part(folder) for folder in folders]
     if not parts:
-        raise InputError("There is no shard to merge.", "Give the directories of all shards.")
+        raise InputError("No shards to merge.", "Pass the directories of all shards.")
     first = parts[0]
     for part in parts[1:]:
         old, new = (replace(p.manifest.run, shard=None) for p in (first, part))
@@ -103,8 +103,8 @@ def _parts(folders: list[Path]) -> list[_Part]:
     if any(part.shard.of != number for part in parts) or indices != list(range(number)):
         given = ", ".join(f"{part.folder} is {part.shard}" for part in found)
         raise InputError(
-            f"These are not all {number} shards of a run, each once: {given}.",
-            "Give each of the directories once.",
+            f"Expected each of the {number} shards of a run once: {given}.",
+            "Pass each directory once.",
         )
     return found
 
@@ -114,13 +114,13 @@ def _part(folder: Path) -> _Part:
     if manifest.run.shard is None:
         raise InputError(
             f"{folder} is a whole run, not a shard.",
-            "It needs no merge: datasets.load_dataset and recipes take several directories.",
+            "No merge is needed: datasets.load_dataset and recipes accept several directories.",
         )
     return _Part(folder, Shard.parse(manifest.run.shard), manifest)
 
 
 def _dedup(run: RunConfig) -> Dedup | None:
-    """The deduplication that the manifests describe."""
+    """Builds the deduplication from the manifests' settings."""
     if run.dedup is None:
         return None
     return Dedup(**{f.name: run.dedup[f.name] for f in fields(Dedup) if f.name in run.dedup})
@@ -143,7 +143,7 @@ def _write(output: Output, parts: list[_Part]) -> None:
 
 
 def _results(parts: list[_Part]) -> Generator[Result, None, None]:
-    """The results of all inputs, in the order of the source."""
+    """Yields the results of all inputs in source order."""
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(_of_part(part))) for part in parts]
         for number in range(sum(part.inputs for part in parts)):
@@ -151,15 +151,15 @@ def _results(parts: list[_Part]) -> Generator[Result, None, None]:
 
 
 def _of_part(part: _Part) -> Generator[Result, None, None]:
-    """The results of a shard's inputs.
+    """Yields the results of a shard's inputs.
 
     Raises:
-        InputError: if one of its files is damaged.
+        InputError: if one of its files is corrupt.
     """
     try:
         yield from _read_part(part)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{part.folder} is damaged: {error}.", "Make this shard again.") from None
+        raise InputError(f"{part.folder} is corrupt: {error}.", "Regenerate this shard.") from None
 
 
 def _read_part(part: _Part) -> Generator[Result, None, None]:
@@ -179,8 +179,8 @@ def _read_part(part: _Part) -> Generator[Result, None, None]:
                 keep = _row(KeptRow, kept)
             else:
                 raise InputError(
-                    f"{part.folder} is damaged: it does not hold the outcome of input {number}.",
-                    "Make this shard again.",
+                    f"{part.folder} is corrupt: it lacks the outcome of input {number}.",
+                    "Regenerate this shard.",
                 )
 
 
@@ -192,7 +192,7 @@ def _row(kind: type[R], file: IO[bytes]) -> R | None:
 def _kept(row: KeptRow, lines: list[bytes], folder: Path) -> Result:
     if len(lines) < row["texts"]:
         raise InputError(
-            f"{folder} is damaged: its data files hold too few texts.", "Make this shard again."
+            f"{folder} is corrupt: its data files contain too few rows.", "Regenerate this shard."
         )
     texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
     prompt, trained = characters(texts)
@@ -209,7 +209,7 @@ def _kept(row: KeptRow, lines: list[bytes], folder: Path) -> Result:
 
 
 def _lines(part: _Part) -> Generator[bytes, None, None]:
-    """The lines of all data files of a shard, one after the other."""
+    """Yields the lines of all data files of a shard."""
     for path in data_files(part.folder) if part.manifest.files else ():
         with path.open("rb") as file:
             yield from file

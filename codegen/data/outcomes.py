@@ -1,4 +1,4 @@
-"""One input in a worker process: filters, then the generator, then its outcome."""
+"""Processes one input in a worker: filters, generator, outcome."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from codegen.records import DataRecord, Example, to_json
 class Result(NamedTuple):
     """One input's outcome.
 
-    A named tuple, because the parent unpickles millions of them, and needs three times as long for
-    a frozen dataclass.
+    A named tuple, because the parent unpickles millions of them, which takes three times as long
+    for a frozen dataclass.
 
     Attributes:
         data: the training texts as JSON lines, in UTF-8.
-        measures: measures of each text, for the statistics.
-        signature: for finding duplicates; None without deduplication.
+        measures: statistics of each training text.
+        signature: deduplication signature; None without deduplication.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 def example_rng(seed: int, example_id: str) -> random.Random:
-    """The randomness of one example, from the run's seed and the example's id alone."""
+    """Creates an example's random generator, from only the run's seed and the example's id."""
     key = f"{seed}\x00{example_id}".encode("utf-8", "surrogatepass")
     return random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
 
@@ -58,7 +58,7 @@ class MapTask:
     """Filters inputs and applies a generator; each input gets one outcome, even if it raises.
 
     ``timeout_s`` is enforced by ``SIGALRM``, which Python delivers only to the main thread and
-    between two steps of Python code. Other threads have no limit, and the executor ends hangs in C
+    between bytecode instructions. Other threads have no limit, and the executor kills hangs in C
     code.
     """
 
@@ -70,11 +70,11 @@ class MapTask:
     dedup: Dedup | None = None
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
-        """The outcome of each input.
+        """Yields the outcome of each input.
 
         Raises:
-            ConfigError: if the generator can't process any input.
-            MachineError: if the machine can't continue; the same call resumes the run.
+            ConfigError: if the generator cannot process any input.
+            MachineError: if the machine cannot continue; the same call resumes the run.
         """
         filtered = [self._filter(item) for item in items]
         batch = self._batch([item for item in filtered if isinstance(item, Example)])
@@ -84,7 +84,7 @@ class MapTask:
             yield found or self._one(item)
 
     def _filter(self, item: Item) -> Item:
-        """The item, or its rejection."""
+        """Returns the item or its rejection."""
         if isinstance(item, Rejected):
             return item
         if (size := len(item.program)) > self.max_characters:
@@ -105,24 +105,24 @@ class MapTask:
             return Rejected(item.id, result.reason, result.detail)
 
     def _batch(self, examples: list[Example]) -> dict[str, Result]:
-        """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong.
+        """Returns outcomes from ``generate_many`` by id; empty if it is missing or fails.
 
         Raises:
-            ConfigError: if the generator can't work at all.
+            ConfigError: if the generator cannot process any input.
         """
         many = getattr(self.generator, "generate_many", None)
         if many is None or len(examples) < 2:
             return {}
         pairs = [(example, example_rng(self.seed, example.id)) for example in examples]
         # Most examples take far less than their limit, so twice the limit is enough for a chunk.
-        # In a slower chunk each example is done again, alone.
+        # In a slower chunk each example is retried alone.
         try:
             with _time_limit(2 * self.timeout_s):
                 answers = many(pairs)
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
         except ConfigError as error:
-            raise type(error)(str(error)) from None  # without what can't be pickled
+            raise type(error)(str(error)) from None  # without parts that cannot be pickled
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 
@@ -134,7 +134,7 @@ class MapTask:
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
                 return self._outcome(item, texts)
         except (ConfigError, MachineError) as error:
-            raise type(error)(str(error)) from None  # without what can't be pickled
+            raise type(error)(str(error)) from None  # without parts that cannot be pickled
         except _OutOfTimeError:
             return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any error is counted
@@ -155,14 +155,14 @@ class MapTask:
 
 def _result(example: Example, texts: list[Any]) -> Result:
     if not texts:
-        return Result(example.id, "skipped", "no_texts", "the generator gave no text")
+        return Result(example.id, "skipped", "no_texts", "the generator returned no texts")
     ids = set()
     for text in texts:
         if not isinstance(text, DataRecord):
-            detail = f"the generator gave a {type(text).__name__}, not a TrainingText"
+            detail = f"the generator returned a {type(text).__name__}, not a TrainingText"
             return Result(example.id, "failed", "invalid_output", detail)
         if text.example_id != example.id or text.id in ids:
-            detail = f"text {text.id!r} has a wrong example_id or an id given before"
+            detail = f"text {text.id!r} has a wrong example_id or a repeated id"
             return Result(example.id, "failed", "invalid_output", detail)
         ids.add(text.id)
     texts = [_with_origin(text, example) for text in texts]
@@ -173,13 +173,13 @@ def _result(example: Example, texts: list[Any]) -> Result:
 
 
 def _with_origin(text: DataRecord, example: Example) -> DataRecord:
-    """The text with the example's license and source in its ``meta``, "" if unknown."""
+    """Adds the example's license and source to the text's ``meta``, "" if unknown."""
     origin = {"license": example.license, "source": example.source}
     return replace(text, meta={**origin, **text.meta})
 
 
 def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
-    """The characters of all segments: not trained on, and trained on."""
+    """Returns the number of characters in untrained and in trained segments."""
     untrained, trained = (
         sum(len(s.text) for text in texts for s in text.segments if bool(s.train) is side)
         for side in (False, True)
@@ -189,11 +189,11 @@ def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
 
 def _from_exception(example: Example, error: BaseException) -> Result:
     reason = getattr(error, "reason", None)
-    # UnicodeError's attribute of this name is a message.
+    # UnicodeError's ``reason`` is a message.
     if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
         return Result(example.id, "skipped", reason, _short(str(error)))
     frames = traceback.extract_tb(error.__traceback__)
-    # Show where an unforeseen error was raised; a CodegenError says enough.
+    # Show where an unexpected error was raised; a CodegenError's message is enough.
     known = not frames or isinstance(error, CodegenError)
     place = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
     return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
@@ -204,7 +204,7 @@ def _short(text: str, most: int = 500) -> str:
 
 
 class _OutOfTimeError(BaseException):
-    """Not an Exception, so that a generator's own ``except Exception`` lets it through."""
+    """Not an Exception, so that a generator's ``except Exception`` does not catch it."""
 
 
 def _raise_out_of_time(_signal: int, _frame: FrameType | None) -> None:

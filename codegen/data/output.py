@@ -1,18 +1,18 @@
-"""The files of a run, and how they survive ``kill -9``.
+"""The files of a run, safe against ``kill -9``.
 
 A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal; a
-shard, or a run that drops duplicates, also writes ``kept.jsonl``: what
-:mod:`codegen.data.merge` needs of the kept examples, and their signatures. From time to time it
-syncs the data and appends a line to the journal, the :class:`State`: how many inputs are done, how
-long each file is, all counts so far. Resuming cuts the files back to the last state and makes the
-rest again; since each input's texts depend on the input alone, the bytes are the same. A journal
-whose last state counts no input is started over with the new run's settings.
+shard, or a run that drops duplicates, also writes ``kept.jsonl``: the kept examples' fields that
+:mod:`codegen.data.merge` needs, and their signatures. At intervals it syncs the data and appends
+the :class:`State` to the journal as a line: the number of inputs done, the length of each file, all
+counts so far. Resuming truncates the files to the last state and regenerates the rest; since each
+input's texts depend only on the input, the bytes are the same. If the last state counts no input,
+the run is restarted with the new settings.
 
-A journal may come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the data
-files follow from their number, and nothing is cut before the settings were compared.
+A journal is untrusted: links in ``OUT/.partial`` are rejected, the names of the data files are
+derived from their number, and files are truncated only after the settings were compared.
 
 At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` is
-removed. Each step can be repeated, so a run killed between two of them resumes there.
+removed. Each step can be repeated, so a run killed between two steps resumes there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _JOURNAL = "journal.jsonl"
 
 @dataclass(slots=True)
 class State:
-    """How far a run is. ``position`` counts inputs; ``digest`` is a running hash of them."""
+    """State of a run. ``position``: inputs done; ``digest``: running hash of the inputs."""
 
     position: int = 0
     digest: str = ""
@@ -72,26 +72,26 @@ class State:
     done: bool = False
 
     def to_json(self) -> str:
-        """One line of the journal."""
+        """Returns a line of the journal."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, line: str) -> State:
-        """Back from :meth:`to_json`.
+        """Parses a line of the journal.
 
         Raises:
-            ValueError: if the line is damaged.
+            ValueError: if the line is corrupt.
         """
         state = conform(cls, json.loads(line))
         if any(file["name"] != file_name(n) for n, file in enumerate(state.files)):
-            raise ValueError("its data files have other names than a run gives")
+            raise ValueError("its data files have unexpected names")
         lengths = [length for file in state.files for length in (file["bytes"], file["texts"])]
         if min(state.position, state.rejects_bytes, state.kept_bytes, *lengths) < 0:
             raise ValueError("a number of bytes or inputs is negative")
         return state
 
     def count(self, result: Result) -> None:
-        """Adds one input's outcome."""
+        """Counts one input's outcome."""
         if result.outcome == "kept":
             self.kept += 1
             self.texts += len(result.measures)
@@ -106,24 +106,24 @@ class State:
 
 
 def file_name(number: int) -> str:
-    """``data-00000.jsonl``, ..."""
+    """Returns the name of a data file, such as ``data-00000.jsonl``."""
     return f"data-{number:05d}.jsonl"
 
 
 class Output:
     """The output of one run: opened or resumed, appended to, committed, and finished.
 
-    A context manager; inside, no other process can write to the directory.
+    A context manager that locks the directory against other processes.
 
     Args:
-        header: what determines the data files, and the versions that make them; JSON values.
-        shard_bytes: a data file is closed once it is this large.
-        shard: which part of a run this is.
-        dedup: how to find duplicates; None keeps them.
+        header: the settings that determine the data files, and package versions; JSON values.
+        shard_bytes: size in bytes at which a data file is closed.
+        shard: the part of the run.
+        dedup: deduplication; None keeps duplicates.
 
     Raises:
-        ResumeError: if ``out`` holds a run with another header, or its journal is damaged.
-        InputError: if ``out`` can't be used, or holds links.
+        ResumeError: if ``out`` contains a run with another header, or its journal is corrupt.
+        InputError: if ``out`` cannot be used, or contains links.
         MachineError: if the disk is full.
     """
 
@@ -171,11 +171,11 @@ class Output:
         return self._stack.__exit__(*error)
 
     def _forget_failed_start(self, error: type[BaseException] | None, *_: object) -> None:
-        """Leaves nothing behind when a run fails before its first input is done."""
+        """Deletes the directory if a run fails before its first input is done."""
         if error and not self.state.position:
             self.discard()
             if self._is_new:
-                with suppress(OSError):  # somebody has put a file there
+                with suppress(OSError):  # another program put a file there
                     self.out.rmdir()
 
     def _load(self) -> tuple[Mapping[str, object], State]:
@@ -190,7 +190,7 @@ class Output:
             return conform(dict[str, Any], json.loads(first)), State.from_json(last)
         except (ValueError, RecursionError) as error:
             raise ResumeError(
-                f"The journal in {self.folder} is damaged ({error}).",
+                f"The journal in {self.folder} is corrupt ({error}).",
                 "Delete that directory to start over.",
             ) from None
 
@@ -280,10 +280,10 @@ class Output:
         return len(data)
 
     def commit(self) -> None:
-        """Makes written data survive a crash; does nothing if the last write failed midway."""
+        """Syncs written data to disk; does nothing if the last write failed midway."""
         if not self._whole:
             return
-        # A full file is synced by the commit after its last line; the latest two are enough.
+        # The commit after a file's last line syncs it, so syncing the latest two is enough.
         for name in [*(file["name"] for file in self.state.files[-2:]), *self._side_files()]:
             _sync(self.folder / name)
         self.journal.append(self.state.to_json())
@@ -298,14 +298,14 @@ class Output:
         manifest = _manifest(config, self.state, versions, workers, command)
         text = card(manifest)
         # card.md is the card's documented name. The hub and datasets read the YAML header, which
-        # keeps rejects.jsonl out of the data, from README.md alone. The manifest comes last.
+        # keeps rejects.jsonl out of the data, only from README.md. The manifest comes last.
         texts = {"card.md": text, "README.md": text, MANIFEST: manifest.to_json()}
         for name, content in texts.items():
             write_atomic(self.folder / name, content)
         data = [file["name"] for file in self.state.files]
         side = [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
         for name in [*data, *side, *texts]:
-            if (self.folder / name).exists():  # else moved by a run that was then killed
+            if (self.folder / name).exists():  # else moved before a run was killed
                 (self.folder / name).replace(self.out / name)
         _sync(self.out)
         self.discard()
@@ -391,17 +391,17 @@ def _kept_line(number: int, result: Result) -> bytes:
 
 
 def read_signature(row: KeptRow) -> Signature:
-    """The signature in a line of ``kept.jsonl``.
+    """Reads the signature of a line of ``kept.jsonl``.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if it is corrupt.
     """
     exact, minhash = (base64.b64decode(part) for part in row["signature"])
     return Signature(exact, minhash)
 
 
 def _open(path: Path) -> IO[bytes]:
-    """A file of the run, to append to; unbuffered, so that errors are raised at once."""
+    """Opens a file of the run for appending, unbuffered so that errors are raised at once."""
     descriptor = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     return os.fdopen(descriptor, "ab", buffering=0)
 

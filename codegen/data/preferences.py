@@ -1,11 +1,10 @@
-"""Preferences from a scored run: answers that passed their tests, and answers that did not.
+"""Preferences from a scored run: answers that passed their tests and answers that failed.
 
-:class:`ScoredRun` reads the samples of a run with their verdicts, and leaves out samples that teach
-nothing or the wrong thing, each with a reason. :class:`Preferences` makes pairs of a problem's
-remaining samples, for DPO.
+:class:`ScoredRun` reads the samples of a run with their verdicts, and rejects useless or misleading
+samples, each with a reason. :class:`Preferences` pairs a problem's remaining samples, for DPO.
 
-Samples are compared by their programs; the records hold the answers as the model gave them. All
-samples of the run are held in memory.
+Samples are compared by their programs; the records contain the model's unchanged answers. All
+samples of the run are kept in memory.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from codegen.records import (
     read_jsonl,
 )
 
-# Answers without a program that could run: easy to tell apart, so one per problem is enough.
+# Answers without a runnable program: easy to recognize, so one per problem is enough.
 _TRIVIAL = ("syntax_error", "empty", "no_answer")
 REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *UNJUDGED))
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """The needed parts of a sample."""
+    """The fields of a sample used here."""
 
     index: int
     answer: str
@@ -53,23 +52,23 @@ class _Judged:
     trust: str
 
     def provenance(self) -> dict[str, Any]:
-        """Where the answer is from."""
+        """Origin of the answer, for ``meta``."""
         return {"index": self.index, "status": self.status, "trust": self.trust}
 
 
 def scored_files(folder: Path) -> tuple[Path, Path]:
-    """The samples of a scored run and their verdicts.
+    """Returns the paths of a scored run's samples and verdicts.
 
     Raises:
-        InputError: if one is not there.
+        InputError: if one is missing.
     """
     verdicts = folder / VERDICTS
     found = [path for name in (SCORED, SAMPLES) if (path := folder / name).is_file()]
     if not found or not verdicts.is_file():
         what = "verdicts" if found else "samples"
         raise InputError(
-            f"{folder} holds no {what}.",
-            f"Run: codegen eval score {folder}" if found else "Name a directory of codegen eval.",
+            f"{folder} contains no {what}.",
+            f"Run: codegen eval score {folder}" if found else "Pass a directory of codegen eval.",
         )
     return found[0], verdicts
 
@@ -78,17 +77,16 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
 class ScoredRun:
     """A source: the problems of a scored run, each with its usable samples.
 
-    Other samples are inputs of their own, left out with a reason: the status is not one of
-    ``rejected`` (``sample_timeout``), the sample was cut off (``sample_cut``), equals an earlier
-    one except for layout and names (``sample_duplicate``), equals one with the other verdict, so
-    that chance decided (``sample_contradictory``), is the third or later that differs from others
-    in names, numbers and texts only (``sample_alike``), or is another one without a program
-    (``sample_trivial``).
+    Each other sample is a skipped input with a reason: its status is not in ``rejected``
+    (``sample_timeout``), it was cut off (``sample_cut``), equals an earlier one except for layout
+    and names (``sample_duplicate``), equals one with the other verdict, so that the verdict is
+    random (``sample_contradictory``), differs from ``alike`` others only in names, numbers and
+    strings (``sample_alike``), or is an extra one without a program (``sample_trivial``).
 
     Attributes:
-        samples, verdicts: the run's files, see :func:`scored_files`.
+        samples, verdicts: paths of the run's files, see :func:`scored_files`.
         rejected: statuses of rejected answers.
-        alike: most programs of one shape for each problem and verdict.
+        alike: maximum number of programs of one shape per problem and verdict.
     """
 
     samples: Path
@@ -103,11 +101,11 @@ class ScoredRun:
             if status not in REJECTABLE:
                 raise ConfigError(
                     f"Answers with the status {status!r} cannot be rejected.",
-                    f"Statuses are: {', '.join(REJECTABLE)}.",
+                    f"Choose from: {', '.join(REJECTABLE)}.",
                 )
 
     def describe(self) -> Mapping[str, Any]:
-        """The task, the settings, and digests of the files."""
+        """Returns the task, the settings, and digests of the files."""
         return {
             "kind": "scored_run",
             "task": self.task.name,
@@ -118,15 +116,15 @@ class ScoredRun:
         }
 
     def fraction(self) -> float | None:
-        """The share of the problems that has been read."""
+        """Returns the fraction of the problems read so far."""
         return self._read
 
     def __iter__(self) -> Iterator[Item]:
-        """Yields for each problem the samples that are left out, then the problem.
+        """Yields for each problem its rejected samples, then the problem.
 
         Raises:
-            InputError: for a sample whose problem the task lacks, or without style or prompt, as in
-                files of other tools.
+            InputError: for a sample whose problem is not in the task, or that lacks a style or a
+                prompt, as in files of other tools.
         """
         verdicts = {
             (verdict.problem_id, verdict.index): verdict
@@ -139,12 +137,12 @@ class ScoredRun:
         for number, (id_, samples) in enumerate(groups.items(), 1):
             if id_ not in problems:
                 raise InputError(
-                    f"The task {self.task.name!r} has no problem {id_!r}.", "Name it with --task."
+                    f"The task {self.task.name!r} has no problem {id_!r}.", "Set --task."
                 )
             if not samples[0].prompt:
                 raise InputError(
                     f"The samples of {id_} have no prompts.",
-                    "Score samples of codegen eval run; other tools' files leave them out.",
+                    "Score samples of codegen eval run; other tools' files have no prompts.",
                 )
             yield from self._problem(problems[id_], samples, verdicts)
             self._read = number / len(groups)
@@ -196,7 +194,7 @@ def _left_out(problem_id: str, index: int, reason: str) -> Rejected:
 
 
 def _reasons(samples: Sequence[_Judged], alike: int) -> Iterator[tuple[_Judged, str]]:
-    """Each sample with the reason why it is left out, or an empty one."""
+    """Yields each sample with the reason for its rejection, "" if kept."""
     forms = [normal_form(sample.program) for sample in samples]
     verdicts: dict[str, set[bool]] = {}
     for sample, form in zip(samples, forms, strict=True):
@@ -226,12 +224,12 @@ def _reasons(samples: Sequence[_Judged], alike: int) -> Iterator[tuple[_Judged, 
 class Preferences:
     """Pairs of a passed and a failed answer to one problem, of about the same length.
 
-    A difference in length is the easiest thing to learn, so answers are matched by length, the
-    closest first, each answer once.
+    Models learn length differences most easily, so answers are matched by length, the closest
+    first, each answer once.
 
     Attributes:
-        pairs: most pairs per problem.
-        ratio: largest ratio of the answers' lengths in characters.
+        pairs: maximum number of pairs per problem.
+        ratio: maximum ratio of the answers' lengths in characters.
     """
 
     pairs: int = 4
@@ -239,7 +237,7 @@ class Preferences:
     name: str = field(default=PREFERENCES, init=False)
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[Preference]:
-        """The preferences of one problem of a :class:`ScoredRun`.
+        """Yields the preferences of one problem of a :class:`ScoredRun`.
 
         Raises:
             Skip: if it has no pair: ``only_passed``, ``only_failed``, ``no_samples`` (no usable
@@ -250,7 +248,7 @@ class Preferences:
         good = [sample for sample in judged if sample.status == "passed"]
         bad = [sample for sample in judged if sample.status != "passed"]
         if not judged:
-            raise Skip("no_samples", "none of its samples can be used")
+            raise Skip("no_samples", "no usable samples")
         prompt = _turn("user", example.instruction, is_chat)
 
         def answer(sample: _Judged) -> TextOrMessages:
@@ -258,10 +256,12 @@ class Preferences:
 
         if not good or not bad:
             reason = "only_passed" if good else "only_failed"
-            raise Skip(reason, f"{len(judged)} samples that can be used")
+            raise Skip(reason, f"{len(judged)} usable samples")
         pairs = _matched(good, bad, self.ratio)[: self.pairs]
         if not pairs:
-            raise Skip("lengths_differ", f"no two by less than a factor of {self.ratio:g}")
+            raise Skip(
+                "lengths_differ", f"all pairs differ by more than a factor of {self.ratio:g}"
+            )
         for chosen, rejected in pairs:
             yield Preference(
                 f"{example.id}#{chosen.index}-{rejected.index}",
@@ -281,7 +281,7 @@ def _turn(role: str, text: str, is_chat: bool) -> TextOrMessages:
 def _matched(
     good: Sequence[_Judged], bad: Sequence[_Judged], ratio: float
 ) -> list[tuple[_Judged, _Judged]]:
-    """Pairs by rising ratio of their lengths, each sample once."""
+    """Returns pairs by increasing ratio of their lengths, each sample once."""
     lengths = {sample.index: max(1, len(sample.answer)) for sample in (*good, *bad)}
 
     def apart(pair: tuple[_Judged, _Judged]) -> float:

@@ -1,11 +1,11 @@
 """Publishes data directories: the dataset card, Parquet files, and the Hugging Face hub.
 
 The card has the YAML header that the hub and ``datasets`` read; its template is ``card.md.jinja``,
-for the form see https://huggingface.co/docs/hub/datasets-cards. It depends on the run alone and
-holds no time and no number of workers, so that the same run gives the same bytes.
+its format is described at https://huggingface.co/docs/hub/datasets-cards. It depends only on the
+run, without times and the number of workers, so that the same run yields the same bytes.
 
-Parquet files hold the same rows in the same order, one for each data file. The schema does not
-depend on the generator: ``meta``, whose keys do, is a JSON text.
+Each data file has a Parquet file with the same rows in the same order. The schema does not depend
+on the generator: ``meta``, whose keys do, is a JSON string.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PARQUET = "parquet"
-"""The folder in a data directory that holds the Parquet files, unless another one is given."""
+"""Default folder of the Parquet files in a data directory."""
 
-_FINGERPRINT = "codegen.fingerprint"  # a key of a file's metadata
-_ROW_GROUP = 500  # rows in memory at once
+_FINGERPRINT = "codegen.fingerprint"  # key in a file's metadata
+_ROW_GROUP = 500  # rows in memory
 _PUBLISHED = ("data-*.jsonl", "rejects.jsonl", "manifest.json", "card.md", "README.md")
 
 
 def parquet_schema(record: DataRecord) -> pa.Schema:
-    """The schema of a file of records such as this one: their fields, ``meta`` as JSON text."""
+    """Returns the schema for records of this kind: their fields, ``meta`` as a JSON string."""
     import pyarrow as pa
 
     text = pa.string()
@@ -67,20 +67,20 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
 def export_parquet(
     directory: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Writes the texts of a finished directory as Parquet (zstd), all or none.
+    """Writes the rows of a finished directory as Parquet (zstd), all or none.
 
-    Texts are streamed, so memory stays flat. An earlier export in ``out`` is replaced.
+    Rows are streamed, so memory is bounded. An earlier export in ``out`` is replaced.
 
     Args:
-        directory: made by :func:`codegen.data.run`.
-        out: the folder to make; by default ``parquet`` in the directory.
+        directory: data directory made by :func:`codegen.data.run`.
+        out: output folder; by default ``parquet`` in the directory.
 
     Returns:
         The files, in order.
 
     Raises:
-        InputError: if the directory is not finished, ``out`` holds other files, or a text has no
-            UTF-8 form.
+        InputError: if the directory is not finished, ``out`` contains other files, or a string
+            cannot be encoded as UTF-8.
     """
     manifest = load_manifest(directory)
     out = Path(out) if out is not None else Path(directory, PARQUET)
@@ -107,7 +107,7 @@ def _refuse_foreign(out: Path) -> None:
     ]
     if foreign:
         raise InputError(
-            f"{out} holds {min(foreign)!r}, which no export made.", "Choose another directory."
+            f"{out} contains {min(foreign)!r}, which is not an export.", "Choose another directory."
         )
 
 
@@ -122,10 +122,10 @@ def _is_export(path: Path) -> bool:
 
 
 def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> list[Path]:
-    """The data files, if they match the manifest.
+    """Returns the data files after checking that they match the manifest.
 
     Raises:
-        InputError: naming a file that is missing, cut or not listed.
+        InputError: naming a file that is missing, truncated or not listed.
     """
     found = {path.name: path for path in data_files(directory)} if manifest.files else {}
     for file in manifest.files:
@@ -134,7 +134,7 @@ def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> 
             raise InputError(
                 f"{Path(directory, file['name'])} is not as the manifest says: "
                 f"{file['bytes']} bytes with {file['texts']} texts.",
-                "Copy the directory again, or make it again.",
+                "Copy the directory again or regenerate it.",
             )
     if extra := sorted(found.keys() - {file["name"] for file in manifest.files}):
         raise InputError(
@@ -150,7 +150,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
     import pyarrow.parquet as pq
 
     records = read_data(source)
-    first = next(records)  # a file without texts is not listed in a manifest
+    first = next(records)  # a manifest lists no empty files
     schema = parquet_schema(first).with_metadata({_FINGERPRINT: fingerprint})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         records = chain([first], records)
@@ -159,7 +159,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
             except UnicodeEncodeError:
                 raise InputError(
-                    f"{source} holds half a surrogate pair, which Parquet can't store.",
+                    f"{source} contains half a surrogate pair, which Parquet cannot store.",
                     "Use JSON Lines, or correct the source.",
                 ) from None
             writer.write_batch(batch)
@@ -181,26 +181,28 @@ def push(
     """Uploads a finished directory as a dataset of the Hugging Face hub.
 
     Data files of an earlier upload that are not in this directory are removed from the hub, so that
-    two runs don't mix. Other files of the repository stay.
+    two runs do not mix. Other files of the repository are kept.
 
     Args:
-        directory: made by :func:`codegen.data.run`; its Parquet files are uploaded, too.
-        target: ``hub:org/name``.
-        private: make a new repository private; an existing public one is refused.
-        api: the client; by default one for the hub, with the environment's token.
+        directory: data directory made by :func:`codegen.data.run`, with any Parquet files.
+        target: repository, ``hub:org/name``.
+        private: make a new repository private; an existing public one is rejected.
+        api: hub client; by default one with the environment's token.
 
     Returns:
-        The address of the dataset.
+        The URL of the dataset.
 
     Raises:
-        InputError: if the directory is not finished or was changed, the name is not valid, no
-            token may write, or the hub can't be reached.
+        InputError: if the directory is not finished or was changed, the name is invalid, no
+            token has write access, or the hub cannot be reached.
     """
     manifest = load_manifest(directory)
     _whole_data_files(directory, manifest)
     _refuse_links(Path(directory))
     if not manifest.texts:
-        raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
+        raise InputError(
+            f"{directory} contains no rows.", f"{directory}/rejects.jsonl has reasons."
+        )
     name = repository_name(target)
 
     from huggingface_hub import HfApi
@@ -211,7 +213,7 @@ def push(
 
 
 def _refuse_links(directory: Path) -> None:
-    """Refuses a directory with links among its files, whose targets would be uploaded."""
+    """Raises for links in a directory, since their targets would be uploaded."""
     for pattern in _PUBLISHED:
         for path in directory.glob(pattern):
             child(directory, path.name, str(directory))
@@ -219,7 +221,7 @@ def _refuse_links(directory: Path) -> None:
 
 
 def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Manifest) -> str:
-    # None leaves an existing repository unchanged, and makes a new one as its owner's settings say.
+    # None leaves an existing repository unchanged; a new one follows its owner's settings.
     url = api.create_repo(
         name, repo_type="dataset", private=True if private else None, exist_ok=True
     )
@@ -240,9 +242,7 @@ def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Man
     return str(url)
 
 
-# --- the card -------------------------------------------------------------------------------------
-
-PREFERENCES = "preferences"  # the generator whose records are no training texts
+PREFERENCES = "preferences"  # the generator that makes pairs, not training texts
 
 # The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -254,18 +254,18 @@ _HUB_LICENSES = frozenset({
 
 
 def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
-    """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
+    """Returns the hub's license ids: ``unknown`` for none, ``other`` for one it lacks."""
     known = {"": "unknown"} | {name: name for name in _HUB_LICENSES}
     return sorted({known.get(name.lower(), "other") for name in licenses}) or ["unknown"]
 
 
 def card(manifest: Manifest) -> str:
-    """The card's text: a header for the hub, then the contents and how they were made."""
+    """Renders the dataset card: a header for the hub, the contents and their origin."""
     run, counts = manifest.run, manifest.counts
     part = f", part {run.shard}" if run.shard else ""
     skipped = counts["skipped"]
     what, columns = _contents(run)
-    from jinja2 import Environment, PackageLoader  # not in every worker
+    from jinja2 import Environment, PackageLoader  # workers do not need it
 
     environment = Environment(
         loader=PackageLoader("codegen.data", ""),
@@ -296,13 +296,13 @@ def card(manifest: Manifest) -> str:
 
 
 def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
-    """The kind of data, and the columns that only this kind has."""
+    """Returns the kind of data, and (column, content) of its specific columns."""
     if run.generator != PREFERENCES:
-        train = 'list of `{"text", "train"}`; `train`: whether it enters the loss, or how much'
+        train = 'list of `{"text", "train"}`; `train`: whether it is trained, or its loss weight'
         return "training texts", [("segments", train)]
-    prompt = ("prompt", "what the model was asked: a text, or a list of messages")
-    chosen = ("chosen", "an answer to it that passed its tests")
-    return "preference pairs", [prompt, chosen, ("rejected", "one that did not")]
+    prompt = ("prompt", "the model's prompt: a string, or a list of messages")
+    chosen = ("chosen", "an answer that passed the tests")
+    return "preference pairs", [prompt, chosen, ("rejected", "an answer that failed them")]
 
 
 def _json(value: Mapping[str, object]) -> str:
@@ -310,7 +310,7 @@ def _json(value: Mapping[str, object]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A value of YAML, quoted if it must be."""
+    """Formats a YAML value, quoted if necessary."""
     plain = text.replace("-", "").replace(".", "").isalnum() and text.isascii()
     return text if plain else json.dumps(text)  # JSON is YAML
 

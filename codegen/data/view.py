@@ -1,7 +1,7 @@
 """The output of ``codegen data inspect``: a manifest's summary, records, and steps of sequences.
 
-Two kinds of text have steps: edit sequences, edit by edit, and programs with corrected mistakes,
-from each mistake to the next right token (:mod:`codegen.methods.backspace.actions`).
+Two kinds of records have steps: edit sequences, edit by edit, and programs with corrected mistakes,
+from each mistake to the next correct token (:mod:`codegen.methods.backspace.actions`).
 
 Control characters of the data are made visible before they reach a terminal.
 """
@@ -26,12 +26,12 @@ Step = Sequence[tuple[str, bool]]
 
 
 def is_edit_sequence(text: TrainingText) -> bool:
-    """Whether the trained text is a sequence of edits."""
+    """Returns True if the trained part is a sequence of edits."""
     return text.trained.lstrip("\n").startswith(MARKER)
 
 
 def steps(text: TrainingText) -> list[Step]:
-    """The edits of a text with the states after them; malformed edits are left out."""
+    """Returns the state after each edit; malformed edits are omitted."""
     found: list[Step] = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
@@ -49,10 +49,10 @@ def steps(text: TrainingText) -> list[Step]:
 
 
 def step_name(text: TrainingText, number: int, count: int) -> str:
-    """Which edit of its sequence step ``number`` of a text is.
+    """Returns the title of step ``number`` of a record.
 
-    A text with one edit of a sequence (format ``pairs``) says in ``meta`` which; the last one of a
-    sequence has none.
+    A record with one edit of a sequence (format ``pairs``) has its index in ``meta``; the last
+    record of a sequence contains no edit.
     """
     pair, pairs = text.meta.get("pair"), text.meta.get("pairs")
     if not (isinstance(pair, int) and isinstance(pairs, int)):
@@ -64,7 +64,7 @@ def step_name(text: TrainingText, number: int, count: int) -> str:
 
 
 def summary_lines(manifest: Manifest) -> Iterator[str]:
-    """The counts of a run, one fact a line."""
+    """Yields the counts of a run as lines."""
     counts = manifest.counts
     yield f"{plural(manifest.texts, 'text')} by {manifest.run.generator}, seed {manifest.run.seed}"
     yield f"  inputs   {counts['inputs']}"
@@ -80,9 +80,7 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
-    """Prints a record: its prompt, then its program or, with ``all_steps``, each step; for a
-    preference its answers.
-    """
+    """Prints a record: its prompt, then its program, each step (``all_steps``) or answers."""
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
     if not isinstance(text, TrainingText):
         _print_preference(console, text)
@@ -125,9 +123,9 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
     console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
     try:
         trajectory, decode = trajectories.open_text(text)
-    except CodegenError as error:  # without its tokenizer the text can be read all the same
+    except CodegenError as error:  # the text is readable without its tokenizer
         console.print(Text(visible(text.trained.rstrip("\n"))))
-        console.print(Text(f"Its mistakes can't be shown: {visible(str(error))}", style="yellow"))
+        console.print(Text(f"Its mistakes cannot be shown: {visible(str(error))}", style="yellow"))
         return
     if not all_steps:
         console.print(trajectories.overview(trajectory, decode))
@@ -138,7 +136,7 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
 
 
 def _untouched(text: TrainingText) -> Step:
-    """The lines of the state that a text without edits shows."""
+    """Returns the state of a record without edits, as unchanged lines."""
     return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 

@@ -218,4 +218,4 @@ def test_mistakes_without_their_tokenizer(mistakes: Path, tmp_path: Path) -> Non
     )
     done = codegen("inspect", "moved.jsonl", cwd=tmp_path)
     assert done.returncode == 0
-    assert "return y" in done.stdout and "Its mistakes can't be shown" in done.stdout
+    assert "return y" in done.stdout and "Its mistakes cannot be shown" in done.stdout

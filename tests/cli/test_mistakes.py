@@ -169,4 +169,4 @@ def test_an_exception_is_one_line(
 @pytest.mark.parametrize("option", ["--seed", "--limit"])
 def test_numbers_that_nothing_can_hold(option: str, codegen: Any) -> None:
     code, _, error = codegen("data", "whole", "stdlib", "--out", "o", option, "1" + 30 * "0")
-    assert code == 2 and "The most is 9223372036854775807" in error
+    assert code == 2 and "The maximum is 9223372036854775807" in error

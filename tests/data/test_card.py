@@ -65,7 +65,7 @@ def test_it_says_all_counts_and_settings(manifest: Manifest) -> None:
 def test_it_says_what_was_not_done(manifest: Manifest) -> None:
     plain = replace(manifest, run=replace(manifest.run, decontamination=None, dedup=None))
     text = card(replace(plain, licenses={"": 3}))
-    assert "may hold problems of test sets" in text and "there may be duplicates" in text
+    assert "may contain problems of test sets" in text and "there may be duplicates" in text
     assert "| unknown | 3 |" in text
     assert header(text)["license"] == ["unknown"]
 

@@ -259,12 +259,12 @@ def test_published_files_are_understood(data_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no problem"),
-        (b"\n\n", "holds no problem"),
+        (b"", "contains no problems"),
+        (b"\n\n", "contains no problems"),
         (b'{"a": 1, "b": "x"}\n', r"neither prompts nor solutions. Its columns are: a, b"),
         (b'{"prompt": "x"}\n{"prompt": \n', r"bad\.jsonl:2: bad json"),
         (b'{"prompt": "x"}\n[1]\n', r"bad\.jsonl:2: not an object"),
-        (b'{"prompt": 3}\n', r"column 'prompt' holds int"),
+        (b'{"prompt": 3}\n', r"column 'prompt' contains int"),
         (b'{"prompt": "\xff"}\n', "not utf8"),
     ],
 )

@@ -175,7 +175,7 @@ def test_no_verdict_is_no_rejection(tmp_path: Path, status: str) -> None:
 
 def test_a_run_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     folder, _ = write_run(tmp_path / "run", {"p": [(program("x"), "wrong")]})
-    with pytest.raises(InputError, match="holds no samples"):
+    with pytest.raises(InputError, match="contains no samples"):
         scored_files(tmp_path / "elsewhere")
     (folder / "verdicts.jsonl").rename(folder / "away")
     with pytest.raises(InputError, match="codegen eval score"):

@@ -253,7 +253,7 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
         ({"packing": "best_fit"}, "does not support packing"),
         ({"loss": "sequencematch"}, "does not support loss"),
         ({"network": {"heads": 3}}, "network.width 32"),
-        ({"data": "puzzles:star-esay:train"}, "no puzzles 'star-esay'"),
+        ({"data": "puzzles:star-esay:train"}, "Unknown puzzles 'star-esay'"),
     ],
 )
 def test_recipes_that_can_not_be(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

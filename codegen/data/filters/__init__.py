@@ -1,15 +1,15 @@
-r"""Filters, which drop examples before a generator sees them, and the forms in which they compare.
+r"""Filters that drop examples before generation, and normal forms for comparing programs.
 
-A :class:`Filter` checks one example and runs in the workers; decontamination is one, and other
+A :class:`Filter`, such as decontamination, checks one example and runs in the workers; other
 packages add filters by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:
-:meth:`Dedup.signature` runs in the workers, :class:`DedupIndex` decides in the order of the inputs,
-so that the result is the same for any number of workers.
+:meth:`Dedup.signature` runs in the workers; :class:`DedupIndex` decides in input order, so that
+the result is the same for any number of workers.
 
 *Words* are runs of letters, digits and underscores in lower case, as in datatrove and open-r1:
-layout, punctuation and case don't count. An *n-gram* of words is a 64-bit hash, the same on every
+layout, punctuation and case are ignored. An *n-gram* of words is a 64-bit hash, the same on every
 machine and in every process. The *exact form* of a program is finer: its tokens in order without
-comments, blank lines and spacing, but with the block structure. None of this fails on text that is
-not a program, and all of it takes linear time.
+comments, blank lines and spacing, but with the block structure. All functions accept any text, not
+only programs, and take linear time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Filter(Protocol):
-    """Decides which examples are wanted; picklable."""
+    """Decides which examples to keep; picklable."""
 
     def check(self, example: Example) -> Rejected | None:
-        """None to keep the example, else its rejection. It depends on the example alone."""
+        """Returns None to keep the example, else its rejection; depends only on the example."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """The settings (JSON values); a resumed run must find the same description."""
+        """Returns the settings (JSON values); a resumed run must have the same settings."""
         ...
 
 
@@ -47,7 +47,7 @@ _STRING = (
     r"[rRbBuUfFtT]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?(?:\"\"\"|\Z)|'''(?:[^\\]|\\.)*?(?:'''|\Z)"
     r"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?)"
 )
-# A skipped backslash before a line's end continues the line.
+# A backslash before a line end continues the line.
 _TOKEN = re.compile(
     rf"(?P<skip>\#[^\n]*|\\\n|[^\S\n]+)|(?P<newline>\n[^\S\n]*)|{_STRING}|\w+|\S", re.DOTALL
 )
@@ -56,19 +56,19 @@ _INDENT, _DEDENT = "\x01", "\x02"
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
+    """Returns the words of ``text`` in lower case."""
     return _WORD.findall(text.lower())
 
 
 def digest(*parts: str) -> bytes:
-    """A 16-byte hash of some texts."""
-    # The lengths mark where each part ends.
+    """Returns a 16-byte hash of some strings."""
+    # The lengths separate the parts.
     text = "".join((",".join(str(len(part)) for part in parts), ":", *parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def exact_form(program: str, language: str = "python") -> str:
-    """A program in the form in which exact duplicates are equal.
+    """Returns a normal form that is equal for exact duplicates.
 
     Python programs lose comments, blank lines, spaces between tokens, the width of indentation and
     line ends within brackets; other languages lose blank lines and spaces at the ends of lines.
@@ -80,11 +80,11 @@ def exact_form(program: str, language: str = "python") -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    """Python's tokens, with marks for line ends and for blocks that begin and end."""
+    """Returns Python's tokens, with marks for line ends and the start and end of blocks."""
     found: list[str] = []
     widths = [0]  # indentation of each open block
     depth = 0  # number of open brackets
-    line: str | None = "\n"  # a line end and indentation that no token has followed yet
+    line: str | None = "\n"  # pending line end and indentation, before the next token
     for match in _TOKEN.finditer("\n" + text):
         token = match.group()
         kind = match.lastgroup
@@ -118,9 +118,9 @@ def _word_hash(word: str) -> int:
 
 
 def ngram_hashes(tokens: list[str], n: int) -> NDArray[np.uint64]:
-    """The distinct hashes of all n-grams, sorted; none if there are fewer than n tokens.
+    """Returns the sorted distinct hashes of all n-grams, uint64 [distinct n-grams].
 
-    Shape: [distinct n-grams].
+    Empty for fewer than n tokens.
     """
     import numpy as np
 
@@ -128,7 +128,7 @@ def ngram_hashes(tokens: list[str], n: int) -> NDArray[np.uint64]:
     if count <= 0:
         return np.empty(0, np.uint64)
     hashes = np.fromiter(map(_word_hash, tokens), np.uint64, len(tokens))
-    # A polynomial in an odd constant modulo 2^64, then mixed so that all bits are good.
+    # A polynomial in an odd constant modulo 2^64, then mixed so that all bits are well distributed.
     mixed = hashes[:count].copy()
     for place in range(1, n):
         mixed *= np.uint64(0x9E3779B97F4A7C15)
@@ -137,7 +137,7 @@ def ngram_hashes(tokens: list[str], n: int) -> NDArray[np.uint64]:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014), a bijection on 64 bits."""
+    """Applies the finalizer of splitmix64 (Steele, Lea, Flood 2014), a bijection on 64 bits."""
     import numpy as np
 
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,18 +1,18 @@
 """Decontamination: drops examples that contain a problem of a test set.
 
 An example is compared with the prompt, the solution and the tests of each problem. It is dropped if
-it contains at least a share ``min_overlap`` of the n-grams of words of one of these parts. Phi-1
+it contains at least a fraction ``min_overlap`` of the word n-grams of one of these parts. Phi-1
 (Gunasekar et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for
-half of the problem, which is the default. With ``min_overlap`` 0 one common n-gram is enough, as in
-open-r1 (8 words) and datatrove (12 words). A part with fewer words has no n-gram: an example is
-also dropped if its program or instruction has the same words, but for docstrings.
+half of the problem, the default here. With ``min_overlap`` 0 one common n-gram is enough, as in
+open-r1 (8 words) and datatrove (12 words). Shorter parts have no n-gram, so an example is also
+dropped if its program or instruction has the same words, ignoring docstrings.
 
 Limits: paraphrases, renamed variables and rewritten solutions are not found. Text without spaces
 between words, such as Chinese, has few n-grams.
 
-A reference set is ``humaneval``; ``mbpp`` (all 974 problems, from the hub);
+Reference sets: ``humaneval``; ``mbpp`` (all 974 problems, from the hub);
 ``hub:org/name[:config][:split]``; or a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file. It is read
-whole, and a damaged row ends the run, because a problem that isn't read can't be kept out.
+entirely, and a corrupt row aborts the run, because a problem not read cannot be filtered.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "solution": ("canonical_solution", "code", "solution", "solutions", "program", "reference"),
     "tests": ("test", "tests", "test_list", "challenge_test_list", "test_code", "assertion"),
 }
-"""Names of columns by content, in any case. They cover HumanEval, MBPP, their Plus versions,
+"""Column names by content, case-insensitive. They cover HumanEval, MBPP, their Plus versions,
 BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's files."""
 
 _REMEDY = (
@@ -55,7 +55,7 @@ _REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One problem. Each part may have several forms."""
+    """One problem. Each part may have several versions."""
 
     id: str
     prompt: tuple[str, ...] = ()
@@ -65,13 +65,13 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSet:
-    """The problems of one set; ``name`` holds no spaces."""
+    """The problems of one set; ``name`` contains no spaces."""
 
     name: str
     problems: tuple[Reference, ...]
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the problems' texts."""
+        """Returns the SHA-256 (hex) of the problems' contents."""
         state = hashlib.sha256()
         for problem in self.problems:
             state.update(json.dumps(astuple(problem)).encode() + b"\n")
@@ -82,7 +82,7 @@ def open_reference(spec: str) -> ReferenceSet:
     """Reads a reference set.
 
     Raises:
-        InputError: if it can't be found or read, is empty, or has none of the columns.
+        InputError: if it cannot be found or read, is empty, or has none of the columns.
     """
     if spec == "humaneval":
         return ReferenceSet(spec, tuple(_humaneval()))
@@ -91,7 +91,7 @@ def open_reference(spec: str) -> ReferenceSet:
 
 
 def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
-    """Opens a reference set or training data; returns its name, and its rows with their places.
+    """Opens a reference set or training data; returns its name and its (place, row) pairs.
 
     Raises:
         InputError: if it cannot be found or read.
@@ -111,7 +111,7 @@ def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
 
 
 def _humaneval() -> Iterator[Reference]:
-    from codegen.evals.tasks.humaneval import HumanEval  # loads pydantic: not in every worker
+    from codegen.evals.tasks.humaneval import HumanEval  # imports pydantic, unused by workers
 
     task = HumanEval.load("humaneval", "")
     for problem in task.problems():
@@ -135,12 +135,12 @@ def _problems(rows: Iterable[tuple[str, object]], spec: str) -> tuple[Reference,
         known = known or bool(problem.prompt or problem.solution)
         found.append(problem)
     if not found:
-        raise InputError(f"The reference set {spec!r} holds no problem.", _REMEDY)
+        raise InputError(f"The reference set {spec!r} contains no problems.", _REMEDY)
     if not known:
         raise InputError(
             f"The reference set {spec!r} has neither prompts nor solutions. Its columns are: "
             f"{', '.join(columns) or '(none)'}.",
-            f"Name a column one of: {', '.join(COLUMNS['prompt'] + COLUMNS['solution'])}.",
+            f"Rename a column to one of: {', '.join(COLUMNS['prompt'] + COLUMNS['solution'])}.",
         )
     return tuple(found)
 
@@ -152,7 +152,7 @@ def _problem(place: str, row: Mapping[str, Any]) -> Reference:
         tuple(_texts(by_name, COLUMNS[part], place)) for part in ("prompt", "solution", "tests")
     )
     if "canonical_solution" in by_name:
-        # There it is the rest of a function that the prompt begins.
+        # There the solution completes the function that the prompt starts.
         solution += tuple(p + s for p in prompt[:1] for s in solution[:1])
     return Reference(str(id_), prompt, solution, ("\n".join(tests),) if tests else ())
 
@@ -167,7 +167,7 @@ def _texts(row: Mapping[str, object], names: Iterable[str], place: str) -> Itera
                     yield text
             elif text is not None and not isinstance(value, (list, tuple)):
                 raise InputError(
-                    f"{place}: column {name!r} holds {type(value).__name__}, not text."
+                    f"{place}: column {name!r} contains {type(value).__name__}, not strings."
                 )
 
 
@@ -178,14 +178,14 @@ CONTAMINATED = "contaminated"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decontamination:
-    """An index of reference problems; picklable, some MB for HumanEval and MBPP. See ``build``.
+    """An index of reference problems; picklable, some MB for HumanEval and MBPP.
 
     Attributes:
         ngram: words in an n-gram.
-        min_overlap: share of a part's n-grams from which on an example is contaminated.
+        min_overlap: minimum fraction of a part's n-grams in a contaminated example.
         sets: name, number of problems and digest of each set.
         parts: set, problem id, part and number of distinct n-grams of each part.
-        grams: the hash of each n-gram -> the parts that contain it.
+        grams: n-gram hash -> the parts that contain it.
         exact: digest of a part's words -> part.
     """
 
@@ -200,18 +200,18 @@ class Decontamination:
     def build(
         cls, sets: Sequence[str | ReferenceSet], *, ngram: int = 10, min_overlap: float = 0.5
     ) -> Decontamination:
-        """Reads the reference sets and makes the index.
+        """Reads the reference sets and builds the index.
 
         Args:
-            sets: ``humaneval``, ``mbpp``, ``hub:...``, paths, or sets that were read before.
-            ngram, min_overlap: see the class; ``min_overlap`` 0 needs a single n-gram.
+            sets: ``humaneval``, ``mbpp``, ``hub:...``, paths, or reference sets already read.
+            ngram, min_overlap: see the class; with ``min_overlap`` 0 one n-gram is enough.
 
         Raises:
-            InputError: if a set can't be read.
+            InputError: if a set cannot be read.
             ConfigError: if a number is out of range.
         """
         if ngram < 1:
-            raise ConfigError(f"ngram is {ngram}; it must be at least 1.", "10 is usual.")
+            raise ConfigError(f"ngram is {ngram}; it must be at least 1.", "The usual value is 10.")
         if not 0 <= min_overlap <= 1:
             raise ConfigError(f"min_overlap is {min_overlap}; it must be in [0, 1].")
         read = [open_reference(s) if isinstance(s, str) else s for s in dict.fromkeys(sets)]
@@ -226,17 +226,17 @@ class Decontamination:
             exact.setdefault(digest(*found), len(parts))
             exact.setdefault(_without_docstrings(text), len(parts))
             parts.append((set_name, problem.id, part, len(hashes)))
-        exact.pop(digest(), None)  # a text without words
+        exact.pop(digest(), None)  # parts without words
         described = [
             {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
         ]
         return cls(ngram, min_overlap, tuple(described), parts, grams, exact)
 
     def check(self, example: Example) -> Rejected | None:
-        """None if the example is clean, else ``skipped`` with reason ``contaminated``.
+        """Returns None for a clean example, else ``skipped`` with reason ``contaminated``.
 
-        The detail names what was found: exact before n-grams, then the highest share, then the
-        first set.
+        The detail names one match: exact before n-grams, then the highest fraction, then the first
+        set.
         """
         program, instruction = words(example.program), words(example.instruction)
         bare = _without_docstrings(example.program)
@@ -255,12 +255,12 @@ class Decontamination:
 
     def _rejected(self, example: Example, kind: str, part: int, score: float) -> Rejected:
         set_name, problem, name, _ = self.parts[part]
-        # The problem's id comes last, since it may be any text.
+        # The problem's id comes last, since it may be any string.
         detail = f"{kind} match: part={name} score={score:.3f} set={set_name} problem={problem}"
         return Rejected(example.id, CONTAMINATED, detail, "skipped")
 
     def describe(self) -> Mapping[str, Any]:
-        """Settings, and the names and digests of the sets, as JSON values."""
+        """Returns the settings and the names and digests of the sets, as JSON values."""
         return {
             "sets": [dict(s) for s in self.sets],
             "ngram": self.ngram,
@@ -269,12 +269,12 @@ class Decontamination:
 
 
 def _without_docstrings(program: str) -> bytes:
-    """The digest of a program's words, those in triple quotes left out."""
+    """Returns the digest of a program's words outside triple quotes."""
     return digest(*words(_TRIPLE_QUOTED.sub("", program)))
 
 
 def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, str]]:
-    """Set, problem, part and text, for each text of each part."""
+    """Yields (set name, problem, part, string) for each version of each part."""
     for reference_set in sets:
         for problem in reference_set.problems:
             for part in PARTS:
@@ -285,11 +285,11 @@ def _parts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, 
 def find_overlap(
     problems: Mapping[str, tuple[str, str]], against: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Returns what each problem overlaps with, by id; problems without overlap are left out.
+    """Returns the matches of each problem by id; problems without overlap are omitted.
 
     Args:
         problems: prompt and solution by id.
-        against: training data: JSONL or Parquet files, or ``hub:org/name[:config][:split]``.
+        against: training data, JSONL or Parquet files, or ``hub:org/name[:config][:split]``.
 
     Raises:
         InputError: for training data that cannot be read.

@@ -1,14 +1,14 @@
-"""Deduplication: signatures of examples, and decisions in the inputs' order.
+"""Deduplication: signatures of examples, and decisions in input order.
 
 As for The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
 5-grams of words, 256 permutations, Jaccard similarity 0.7. Unlike there, a candidate is compared
 before it is removed, so that the bands can be chosen for recall. The first of several similar
-programs is kept, and later ones are compared with kept ones only: a program that is similar only to
-a removed one stays. The locality-sensitive hashing is datasketch's.
+programs is kept, and later programs are compared only with kept ones: a program that is similar
+only to a removed one is kept. datasketch does the locality-sensitive hashing.
 
-Limits: the index is in memory, about 11 KiB for each kept program with ``near``: 11 GB for a
-million. Only the first 1000 candidates are compared; more share a band only if many programs have
-long common parts without being near-duplicates.
+Limits: the index is in memory, about 11 KiB per kept program with ``near``: 11 GB per
+million. Only the first 1000 candidates are compared; more occur only if many programs have long
+common parts without being near-duplicates.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 _PERMUTATIONS = 256  # MinHash values; the estimate of a similarity s errs by sqrt(s (1 - s) / 256)
 _SHINGLE = 5  # words
 _CANDIDATES = 1000
-_BATCH = 4096  # shingles hashed at once, which bounds the memory that a huge program takes
+_BATCH = 4096  # shingles hashed at once, to bound the memory for a huge program
 
 
 class Signature(NamedTuple):
-    """The data by which an example's duplicates are found.
+    """Data for finding an example's duplicates.
 
     Attributes:
         exact: digest of the exact form, 16 bytes.
-        minhash: the MinHash values as little-endian uint32; empty for a text shorter than a
-            shingle, or if only exact duplicates are dropped.
+        minhash: the MinHash values as little-endian uint32; empty for a program shorter
+            than a shingle, or if only exact duplicates are dropped.
     """
 
     exact: bytes
@@ -49,11 +49,11 @@ class Signature(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dedup:
-    """How duplicates are found.
+    """Deduplication settings.
 
     Attributes:
-        kind: ``exact``, or ``near`` for near-duplicates too.
-        threshold: least Jaccard similarity of near-duplicates' sets of shingles.
+        kind: ``exact``, or ``near`` to include near-duplicates.
+        threshold: minimum Jaccard similarity of near-duplicates' shingle sets.
     """
 
     kind: Literal["exact", "near"] = "near"
@@ -61,16 +61,16 @@ class Dedup:
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "near"):
-            raise ConfigError(f"dedup {self.kind!r} is unknown.", "Choose exact or near.")
+            raise ConfigError(f"Unknown dedup {self.kind!r}.", "Choose exact or near.")
         if not 0 < self.threshold <= 1:
-            raise ConfigError(f"The threshold {self.threshold} of dedup is not in (0, 1].")
+            raise ConfigError(f"dedup threshold is {self.threshold}; it must be in (0, 1].")
 
     def signature(self, example: Example) -> Signature:
-        """The example's signature, which depends on its texts and these settings alone."""
+        """Returns the example's signature; depends only on its contents and these settings."""
         exact = digest(exact_form(example.program, example.language))
         if self.kind == "exact":
             return Signature(exact, b"")
-        # MinHash permutes 32 bits.
+        # MinHash takes 32-bit hashes.
         shingles = ngram_hashes(words(example.program), _SHINGLE) >> 32
         if not len(shingles):
             return Signature(exact, b"")
@@ -80,7 +80,7 @@ class Dedup:
         return Signature(exact, sketch.hashvalues.astype("<u4").tobytes())
 
     def describe(self) -> Mapping[str, Any]:
-        """The settings, as JSON values."""
+        """Returns the settings as JSON values."""
         settings: dict[str, object] = {"kind": self.kind}
         if self.kind == "near":
             bands, rows = _bands(self.threshold)
@@ -109,7 +109,7 @@ def _empty() -> MinHash:
 def _bands(threshold: float) -> tuple[int, int]:
     from datasketch import MinHashLSH
 
-    # A false candidate costs one comparison, a missed duplicate stays in the data.
+    # A false candidate costs one comparison; a missed duplicate remains in the data.
     index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, weights=(0.1, 0.9))
     return index.b, index.r
 
@@ -120,9 +120,9 @@ class _Entry(NamedTuple):
 
 
 class DedupIndex:
-    """The signatures of the examples kept so far, searched by digest and by datasketch's bands.
+    """The signatures of the examples kept so far, indexed by digest and by datasketch's bands.
 
-    Decisions depend on the settings and the order of ``add`` alone.
+    Decisions depend only on the settings and the order of ``add``.
     """
 
     def __init__(self, dedup: Dedup) -> None:
@@ -134,7 +134,7 @@ class DedupIndex:
             from datasketch import MinHashLSH
 
             bands = _bands(dedup.threshold)
-            # Hashed bands take a third of the memory of whole ones.
+            # Hashed bands need a third of the memory.
             self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands, hashfunc=_hashed)
 
     def add(self, id_: str, signature: Signature) -> Rejected | None:
@@ -143,14 +143,14 @@ class DedupIndex:
             return Rejected(id_, "duplicate", f"of={equal}", "skipped")
         if similar := self._most_similar(signature):
             similarity, other = similar
-            # The id comes last, since it may be any text.
+            # The id comes last, since it may be any string.
             detail = f"jaccard={similarity:.3f} of={other}"
             return Rejected(id_, "near_duplicate", detail, "skipped")
         self.restore(id_, signature)
         return None
 
     def restore(self, id_: str, signature: Signature) -> None:
-        """Adds an example that was kept."""
+        """Adds a kept example."""
         self._exact.setdefault(signature.exact, id_)
         if signature.minhash:
             own = _lean(signature)
@@ -158,7 +158,7 @@ class DedupIndex:
             self._entries.append(_Entry(id_, own.hashvalues))
 
     def _most_similar(self, signature: Signature) -> tuple[float, str] | None:
-        """The similarity and the id of the first of the most similar examples."""
+        """Returns (similarity, id) of the most similar example, the first of equals."""
         if not signature.minhash:
             return None
         import numpy as np
@@ -182,4 +182,4 @@ def _lean(signature: Signature) -> LeanMinHash:
 
 
 def _hashed(band: bytes) -> Any:
-    return hash(band)  # one process alone uses it, and candidates are compared
+    return hash(band)  # used in one process, and candidates are compared

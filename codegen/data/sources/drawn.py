@@ -1,4 +1,4 @@
-"""Sources without a file: HumanEval, CoGEX's families of problems, and puzzles."""
+"""Sources without files: HumanEval, CoGEX's problem families, and puzzles."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DEFAULT_COUNT = 2000
 
 @dataclass(slots=True)
 class DrawnSource(PartlyRead):
-    """A known number of items, made as they are read.
+    """A known number of items, generated on demand.
 
     Attributes:
         description: see :meth:`codegen.data.sources.Source.describe`.
-        items: makes the items, in order.
+        items: function that yields the items in order.
     """
 
     description: Mapping[str, object]
@@ -34,11 +34,11 @@ class DrawnSource(PartlyRead):
     items: Callable[[], Iterator[Item]]
 
     def describe(self) -> Mapping[str, Any]:
-        """The description."""
+        """Returns the description."""
         return self.description
 
     def __iter__(self) -> Iterator[Item]:
-        """Makes the items."""
+        """Yields the items."""
         for number, item in enumerate(self.items(), 1):
             self._fraction = number / self.count
             yield item
@@ -48,14 +48,11 @@ def puzzles(argument: str, _options: SourceOptions) -> DrawnSource:
     """The source ``puzzles:NAME[:SPLIT[:COUNT]]``: questions as instructions, answers as programs.
 
     Raises:
-        ConfigError: naming what is unknown.
+        ConfigError: for an unknown name or split, or a bad count.
     """
     chosen = Puzzles.parse(f"puzzles:{argument}")
     description = {"kind": "puzzles", "puzzles": chosen.spec}
     return DrawnSource(description, chosen.count, lambda: iter(chosen))
-
-
-# --- CoGEX's families --------------------------------------------------------------------------
 
 
 def families(argument: str, _options: SourceOptions) -> DrawnSource:
@@ -80,7 +77,7 @@ def families(argument: str, _options: SourceOptions) -> DrawnSource:
         digest.update(repr((name, family.instructions, programs)).encode())
         digest.update(repr(family.record(0).to_row()).encode())
     if len(set(names)) < len(names):
-        raise ConfigError(f"{'families:' + argument!r} names a family twice.")
+        raise ConfigError(f"{'families:' + argument!r} repeats a family.")
     description = {
         "kind": "families",
         "names": list(names),
@@ -105,14 +102,11 @@ def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
         )
 
 
-# --- HumanEval ---------------------------------------------------------------------------------
-
-
 def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
     """HumanEval's 164 problems with their canonical solutions, imports and helper functions.
 
-    Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`. It
-    shows a generator's output for well-known programs. A model trained on it has seen the test.
+    Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`.
+    For inspecting a generator's output: a model trained on it has seen the test set.
 
     Raises:
         ConfigError: if ``argument`` is not empty.
@@ -140,7 +134,7 @@ def _solution(task: HumanEval, problem: HumanEvalProblem, keep_docstring: bool) 
     if not keep_docstring:
         lines = program.splitlines(keepends=True)
         node = _entry_point(program, problem.entry_point)
-        # HumanEval/115 has an import before its docstring, which is a plain string to Python.
+        # HumanEval/115 has an import before its docstring, so Python treats it as a plain string.
         index = next((i for i, s in enumerate(node.body) if _is_string(s)), None) if node else None
         if node is None or index is None:
             return Rejected(problem.id, "no_docstring", problem.entry_point, "skipped")

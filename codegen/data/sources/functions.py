@@ -1,6 +1,6 @@
-"""Functions with docstrings, cut out of Python files as self-contained examples.
+"""Functions with docstrings, extracted from Python files as self-contained examples.
 
-A source is a Python file, a directory of them, or the running Python's standard library. The
+A source is a Python file, a directory tree, or the running Python's standard library. The
 instruction is made from the signature and the docstring; the program is the function without its
 docstring, after the import statements of its module that it uses. Files are parsed, never imported.
 
@@ -38,16 +38,16 @@ _NOT_STDLIB = frozenset({"test", "tests", "idle_test", "idlelib", "lib2to3", "tu
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 
 
-# Which functions become examples. Docstrings do not count as lines.
+# Limits on functions. Docstrings do not count as lines.
 MIN_LINES, MAX_LINES, MIN_WORDS = 3, 60, 4
 
 
 @dataclass(slots=True)
 class PythonFilesSource(PartlyRead):
-    """The module-level functions with docstrings of a Python file, or of all under a directory.
+    """The module-level functions with docstrings of a Python file or directory tree.
 
-    Files come in the order of their paths. Hidden directories, caches and installed packages are
-    left out, links to directories are not followed, and links to files elsewhere are skipped.
+    Files are read in path order. Hidden directories, caches and installed packages are ignored,
+    links to directories are not followed, and links to files elsewhere are skipped.
     """
 
     root: Path
@@ -60,7 +60,7 @@ class PythonFilesSource(PartlyRead):
     version: str = ""
 
     def describe(self) -> Mapping[str, Any]:
-        """The directory as given, the rules, the files' digest and the version, if any."""
+        """Returns the path as given, the rules, the files' digest and any version."""
         return {
             "kind": self.kind,
             "spec": self.spec,
@@ -82,7 +82,7 @@ class PythonFilesSource(PartlyRead):
         self._fraction = 1.0
 
     def _digest(self) -> str:
-        """A hash of the names and contents of all files."""
+        """Returns a hash of the names and contents of all files."""
         whole = hashlib.sha256()
         for relative in sorted(_python_files(self.root, self.skip)):
             try:
@@ -99,7 +99,7 @@ class PythonFilesSource(PartlyRead):
         path = self.root / relative
         is_link = self.kind == "python_files" and path.is_symlink()
         if is_link and not path.resolve().is_relative_to(self.root.resolve()):
-            # A received directory must not bring another file of the user's into the data.
+            # A downloaded directory must not add the user's other files to the data.
             yield Rejected(name, "link_elsewhere", "it links to a file elsewhere", "skipped")
             return
         try:
@@ -114,7 +114,7 @@ class PythonFilesSource(PartlyRead):
 
 
 def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
-    """Paths below ``root``; the empty one if ``root`` is a file itself."""
+    """Yields paths relative to ``root``; the empty path if ``root`` is a file."""
     if root.is_file():
         yield ""
         return
@@ -131,14 +131,14 @@ def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
 
 
 def python_files(spec: str, options: SourceOptions) -> PythonFilesSource:
-    """The functions of one Python file, or of all under a directory."""
+    """Opens the functions of a Python file or directory tree as a source."""
     path = Path(spec)
     prefix = path.name if path.is_file() else ""
     return PythonFilesSource(path, spec, options.keep_docstring, options.license, prefix=prefix)
 
 
 def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
-    """The standard library of the running Python, without its tests, IDLE, lib2to3 and demos.
+    """Opens the running Python's standard library, without its tests, IDLE, lib2to3 and demos.
 
     Raises:
         ConfigError: if ``argument`` is not empty.
@@ -166,11 +166,11 @@ class _Unusable(Exception):
 def functions_of(
     source: bytes, path: str, keep_docstring: bool, origin: str, license: str = ""
 ) -> Iterator[Item]:
-    """The module-level functions of one file, each an example or a rejection with its reason.
+    """Yields the module-level functions of one file as examples, or rejections with a reason.
 
     Args:
         source: the file's bytes, in any encoding that Python accepts.
-        path: the file's path for ids, ``path::function``.
+        path: the file's path for the ids, ``path::function``.
     """
     try:
         text = _decode(source)
@@ -194,7 +194,7 @@ def functions_of(
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         id_ = f"{path}::{node.name}"
-        if id_ in seen:  # defined again further down
+        if id_ in seen:  # redefined later
             id_ = f"{id_}@{node.lineno}"
         seen.add(id_)
         try:
@@ -208,7 +208,7 @@ def functions_of(
 
 def _decode(source: bytes) -> str:
     encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-    # Universal newlines, as Python itself reads source: "\f" and "\x1c" must not end a line.
+    # Universal newlines, as Python reads source: "\f" and "\x1c" must not end a line.
     return io.TextIOWrapper(io.BytesIO(source), encoding).read()
 
 
@@ -245,13 +245,13 @@ def _source(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> s
 def without_docstring(
     node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], index: int = 0
 ) -> str:
-    """A module-level function's source without its docstring and the blank lines after it.
+    """Returns a module-level function's source without its docstring and following blank lines.
 
     Args:
-        index: which statement of the body the docstring is.
+        index: the docstring's index among the statements of the body.
 
     Raises:
-        _Unusable: if nothing follows it, or the docstring shares a line with other code.
+        _Unusable: if no statement follows it, or it shares a line with other code.
     """
     if len(node.body) < index + 2:
         raise _Unusable("empty_body")
@@ -268,7 +268,7 @@ def without_docstring(
 
 
 def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
-    """The header as written, ``name(args) -> type``; several lines are joined, comments dropped."""
+    """Returns the header ``name(args) -> type`` as written, on one line, without comments."""
     text = "".join(lines[node.lineno - 1 : node.end_lineno])
     depth = 0
     parts: list[str] = []
@@ -295,10 +295,10 @@ def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str])
 
 
 def free_names(program: str) -> set[str]:
-    """The names that a program reads and that are neither bound at its module level nor built in.
+    """Returns names that a program reads but neither binds at module level nor are built in.
 
     Raises:
-        _Unusable: if a function assigns a global, and so keeps state in its module.
+        _Unusable: if a function assigns a global, which is module state.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -318,7 +318,7 @@ def free_names(program: str) -> set[str]:
 
 
 def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
-    """Name -> (position, import statement) for names that only top-level imports bind.
+    """Maps names bound only by top-level imports to (position, import statement).
 
     ``import a.b`` and ``import a`` both bind ``a``; the statements are merged into one.
     """
@@ -343,7 +343,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
 
 
 def _other_bindings(tree: ast.Module) -> set[str]:
-    """Names that the module binds otherwise than by a plain top-level import."""
+    """Returns names that the module binds other than by a plain top-level import."""
     names: set[str] = set()
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -360,15 +360,15 @@ def _other_bindings(tree: ast.Module) -> set[str]:
 
 
 def needed_imports(names: set[str], imports: Mapping[str, tuple[int, ast.stmt]]) -> str:
-    """The import statements, in the module's order, that bind ``names``.
+    """Returns the import statements that bind ``names``, in module order.
 
     Raises:
-        _Unusable: if a name has none (it is the module's own), or a relative one.
+        _Unusable: if a name has no import (the module defines it), or a relative one.
     """
     if own := sorted(names - imports.keys()):
         raise _Unusable("not_self_contained", f"uses {', '.join(own)}")
     statements: dict[tuple[int, str], list[ast.alias]] = {}
-    for name in sorted(names):  # a set has another order in each process
+    for name in sorted(names):  # the order of a set varies by process
         position, statement = imports[name]
         if isinstance(statement, ast.ImportFrom):
             if statement.level or not statement.module:

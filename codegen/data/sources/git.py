@@ -1,14 +1,14 @@
 """Git histories as a source: the changed files of each commit, before and after.
 
 ``git:PATH`` reads a repository, or all repositories in a directory: the checked-out branch from its
-first commit on, without merges. An example's program is the file before the commit; ``meta`` has
-``new`` (the text after), ``path``, ``commit``, ``date`` (the author's, UTC) and ``subject``.
+first commit, without merges. An example's program is the file before the commit; ``meta`` has
+``new`` (the content after it), ``path``, ``commit``, ``date`` (the author's, UTC) and ``subject``.
 Renames are not followed.
 
-A repository is untrusted input: libgit2 (pygit2) reads its objects, and runs no hooks, filters or
-programs that its configuration names. A repository that leads to another one on the machine, which
-the user did not name, is refused. A file's license is its own ``SPDX-License-Identifier``, else the
-license file at the top of the same commit, else the license that the user stated.
+A repository is untrusted input: libgit2 (pygit2) reads its objects and does not run hooks, filters
+or programs from its configuration. A repository that references another one outside the user's
+path is rejected. A file's license is its own ``SPDX-License-Identifier``, else the license
+file at the top of the same commit, else the license that the user stated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from codegen.extras import require
 from codegen.records import Example
 
 MOST_BYTES = 2**20
-"""A larger file is skipped unread."""
+"""Maximum file size in bytes; larger files are skipped unread."""
 
 _LANGUAGES = {
     ".py": "python", ".pyi": "python", ".js": "javascript", ".jsx": "javascript",
@@ -38,7 +38,7 @@ _LANGUAGES = {
 _STATED = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+)\s*(?:\*/|-->)?\s*$", re.MULTILINE)
 _LICENSE_FILE = re.compile(r"(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[.-].*)?", re.IGNORECASE)
 _NOTICE = "redistribution and use in source and binary forms"
-# A phrase of each license's text, in lower case and with single spaces; the first match counts.
+# A phrase of each license in lower case with single spaces; the first match counts.
 _SENTENCES = (
     ("gnu affero general public license", "AGPL-3.0"),
     ("gnu lesser general public license", "LGPL"),
@@ -52,13 +52,13 @@ _SENTENCES = (
 
 @dataclass(slots=True)
 class GitSource(PartlyRead):
-    """The changed files of one or several histories."""
+    """The changed files of one or more git histories."""
 
     path: Path
     options: SourceOptions = field(default_factory=SourceOptions)
 
     def describe(self) -> Mapping[str, Any]:
-        """The path as given and the last commit of each history."""
+        """Returns the path as given and the last commit of each history."""
         heads = {name: str(repository.head.target) for name, repository in self._repositories()}
         return {
             "kind": "git",
@@ -86,7 +86,7 @@ class GitSource(PartlyRead):
                 try:
                     yield from self._changed(name, repository, repository[commit_id], licenses)
                 except (KeyError, ValueError, pygit2.GitError) as error:
-                    # An object that is missing, as in a shallow or partial clone, or damaged.
+                    # A missing object, as in a shallow or partial clone, or a corrupt one.
                     detail = " ".join(str(error).split())
                     yield Rejected(f"{name}:{str(commit_id)[:12]}", "missing_object", detail)
 
@@ -95,14 +95,14 @@ class GitSource(PartlyRead):
         import pygit2
 
         if not self.path.is_dir():
-            raise InputError(f"No directory at {str(self.path)!r}.", "Give a git repository.")
+            raise InputError(f"No directory at {str(self.path)!r}.", "Pass a git repository.")
         folders = [self.path]
         if not _is_repository(self.path):
             folders = sorted(p for p in self.path.iterdir() if p.is_dir() and _is_repository(p))
         if not folders:
             raise InputError(
-                f"{self.path} is not a git repository and holds none.",
-                "Give the directory of a clone, or one that holds several.",
+                f"{self.path} is not a git repository and contains none.",
+                "Pass a clone, or a directory of clones.",
             )
         found = []
         for folder in folders:
@@ -112,7 +112,7 @@ class GitSource(PartlyRead):
                 is_empty = repository.is_empty or repository.head_is_unborn
             except (pygit2.GitError, KeyError, ValueError) as error:
                 raise InputError(
-                    f"{folder} can't be read as a git repository: {' '.join(str(error).split())}."
+                    f"{folder} cannot be read as a git repository: {' '.join(str(error).split())}."
                 ) from None
             if not is_empty:
                 found.append((folder.resolve().name.removesuffix(".git"), repository))
@@ -176,16 +176,15 @@ def _is_repository(folder: Path) -> bool:
 
 
 def _size(repository: Any, object_id: Any) -> int:
-    """Bytes of an object, without reading it: it may be compressed a thousand times."""
+    """Returns an object's size in bytes without reading it: it may be a compression bomb."""
     return repository.odb.read_header(object_id)[1]
 
 
 def _refuse_other_repositories(folder: Path, within: Path) -> None:
-    """Checks that no file of a repository, perhaps from a stranger, makes another repository's
-    history part of it.
+    """Checks that an untrusted repository does not include another repository's history.
 
     Args:
-        within: the directory that the user named, inside which repositories may share objects.
+        within: the user's directory; repositories inside it may share objects.
 
     Raises:
         InputError: naming the file.
@@ -213,12 +212,12 @@ def _text(path: Path) -> str:
 def _leads_away(path: Path, target: Path | None) -> InputError:
     return InputError(
         f"{path} leads out of its repository, to {target}.",
-        "Name the repository whose history you mean, or a clone made by: git clone --no-local",
+        "Pass the repository itself, or a clone made by: git clone --no-local",
     )
 
 
 def license_of(text: str) -> str:
-    """The SPDX id of a license's text, "" if unknown; GPL and LGPL without a version."""
+    """Returns the SPDX id of a license text, "" if unknown; GPL and LGPL without a version."""
     words = " ".join(re.sub(r"[^\w\s.]", " ", text.lower()).split())
     for sentence, id_ in _SENTENCES:
         if sentence in words:
@@ -234,7 +233,7 @@ def license_of(text: str) -> str:
 
 
 def git(argument: str, options: SourceOptions) -> GitSource:
-    """The source ``git:PATH``."""
+    """Opens the source ``git:PATH``."""
     if not argument:
         raise InputError("git: needs a path.", "For example: git:../my-project")
     return GitSource(Path(argument).expanduser(), options)

@@ -1,11 +1,11 @@
 """Tables as sources: JSON Lines, Parquet, and datasets of the Hugging Face hub.
 
-``hub:org/name[:config][:split]`` is streamed by the ``datasets`` library; the split is ``train`` if
-not given. A single part that is the name of a common split (``hub:org/name:test``) is taken as the
+``hub:org/name[:config][:split]`` is streamed by the ``datasets`` library; the default split is
+``train``. A single part that is the name of a common split (``hub:org/name:test``) is taken as the
 split.
 
-Limit: the description of a dataset of the hub holds no digest, so a finished directory can't know
-that the dataset has changed there. A run in progress does, by the inputs that it has read.
+Limit: the description of a hub dataset has no digest, so changes there are not detected for a
+finished directory. A run in progress detects them from the inputs already read.
 """
 
 from __future__ import annotations
@@ -32,16 +32,14 @@ from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
-"""If a column is in none of the first rows, the caller has misnamed it."""
+"""A column missing in all of these first rows is a user error."""
 
 MAX_LINE_BYTES = 16 * 2**20
-"""A longer line is skipped unread, so that a file without line ends can't fill the memory."""
+"""Maximum line length in bytes; longer lines are skipped unread, to bound memory."""
 
 _BATCH_ROWS = 256
-_BATCH_BYTES = 256 * 2**20  # per batch that becomes Python objects as a whole
+_BATCH_BYTES = 256 * 2**20  # per batch converted to Python objects at once
 _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-
-# --- rows as examples --------------------------------------------------------------------------
 
 
 def examples_of_rows(
@@ -50,18 +48,18 @@ def examples_of_rows(
     source: str,
     where: str,
 ) -> Iterator[Item]:
-    """Turns (place, row) pairs into examples; a broken row becomes a :class:`Rejected`.
+    """Converts (place, row) pairs to examples; an invalid row becomes a :class:`Rejected`.
 
     Args:
-        options: the columns, and the language and license of rows that name none.
-        where: the name of the table in errors.
+        options: columns, and default language and license of rows.
+        where: name of the table in errors.
 
     Raises:
         InputError: if the first 100 rows lack a required column.
     """
     unseen = set(options.columns.required)
-    present: dict[str, None] = {}  # the columns seen, in their order
-    held: list[Item] = []  # a caller's mistake is reported before any row is yielded
+    present: dict[str, None] = {}  # columns found, in order
+    held: list[Item] = []  # rows held back until the columns are checked
     probed = 0
     for place, row in rows:
         if unseen and not isinstance(row, Rejected):
@@ -82,11 +80,11 @@ def examples_of_rows(
 
 def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
     names = ", ".join(repr(name) for name in sorted(missing))
-    remedy = "Name the right ones with --instruction-column, --program-column and so on."
+    remedy = "Set the correct names with --instruction-column, --program-column and so on."
     if missing == {"old"} and "program" in present:
         remedy = "For programs without a change: --program-column program."
     if missing == {"instruction"}:
-        remedy = "Name another with --instruction-column, or give it '' if there is none."
+        remedy = "Set another with --instruction-column, or '' for no instructions."
     return InputError(
         f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.", remedy
     )
@@ -104,7 +102,7 @@ def _example(place: str, row: Mapping[str, object], options: SourceOptions, sour
     for what, name in columns.texts.items():
         value = row[name]
         if not isinstance(value, str):
-            detail = f"column {name!r} in {place} holds {type(value).__name__}, not text"
+            detail = f"column {name!r} in {place} contains {type(value).__name__}, not a string"
             return Rejected(id_, "wrong_type", detail)
         if has_lone_surrogate(value):
             return Rejected(id_, "not_unicode", f"column {name!r} in {place}: a lone surrogate")
@@ -112,7 +110,7 @@ def _example(place: str, row: Mapping[str, object], options: SourceOptions, sour
             return Rejected(id_, f"empty_{what}", f"column {name!r} in {place}", "skipped")
         texts[what] = value
     if not (language := language_tag(texts["language"])):
-        detail = f"column {columns.language!r} in {place} names no language"
+        detail = f"column {columns.language!r} in {place} is not a language name"
         return Rejected(id_, "bad_language", detail)
     license = row[columns.license] if columns.license else options.license
     return Example(
@@ -133,14 +131,11 @@ def _row_id(place: str, row: Mapping[str, object], columns: Columns) -> str | Re
         return str(value)
     if not columns.id or columns.id not in row:
         return place
-    return Rejected(place, "wrong_type", f"column {columns.id!r} in {place} holds no usable id")
-
-
-# --- files -------------------------------------------------------------------------------------
+    return Rejected(place, "wrong_type", f"column {columns.id!r} in {place} has no usable id")
 
 
 def format_of(path: Path) -> str | None:
-    """The format of a file of rows by its name, ``jsonl`` or ``parquet``; None for other files."""
+    """Returns ``jsonl`` or ``parquet`` by a file's name; None for other files."""
     return next((kind for ending, kind in _FORMATS.items() if path.name.endswith(ending)), None)
 
 
@@ -154,7 +149,7 @@ class RowFileSource(PartlyRead):
     options: SourceOptions = field(default_factory=SourceOptions)
 
     def describe(self) -> Mapping[str, Any]:
-        """The path as given, the file's digest and the columns."""
+        """Returns the path as given, the file's digest and the columns."""
         return {
             "kind": self.kind,
             "spec": self.spec,
@@ -177,10 +172,10 @@ class RowFileSource(PartlyRead):
 
 
 def sound_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The rows of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, each with its place.
+    """Yields (place, row) pairs of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file.
 
     Raises:
-        InputError: at a row that can't be read.
+        InputError: for a row that cannot be read.
     """
     is_parquet = format_of(path) == "parquet"
     for place, row, _ in parquet_rows(path, str(path)) if is_parquet else jsonl_rows(path):
@@ -192,7 +187,7 @@ def sound_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
-    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file: place, row, share of the bytes read."""
+    """Yields (place, row, fraction of bytes read) of a ``.jsonl`` or ``.jsonl.gz`` file."""
     size = max(1, path.stat().st_size)
     try:
         raw = path.open("rb")
@@ -209,13 +204,13 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejecte
                 if row is not None:
                     yield place, row, min(1.0, raw.tell() / size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # A cut download: the rows before are sound, and the loss must be visible.
+            # A truncated download: earlier rows are valid; report the loss.
             place = f"{path.name}:{number + 1}"
             yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """The lines of a file; None for one that is too long."""
+    """Yields the lines of a file; None for a line that is too long."""
     while line := file.readline(MAX_LINE_BYTES):
         if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
             yield line
@@ -226,7 +221,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
 
 
 def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, object] | Rejected | None:
-    """A decoded row, a rejection, or None for a blank line."""
+    """Returns a decoded row, a rejection, or None for a blank line."""
     if line is None:
         return Rejected(place, "line_too_long", f"over {MAX_LINE_BYTES} bytes")
     try:
@@ -247,17 +242,17 @@ def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, object] 
 def parquet_rows(
     path: Path, spec: str, columns: Columns | None = None
 ) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
-    """The rows of a ``.parquet`` file: place, row, share of the rows read.
+    """Yields (place, row, fraction of rows read) of a ``.parquet`` file.
 
-    A text that many rows share stays one until the size of the rows is known: a file of a kilobyte
-    may say that each of a million rows holds the same gigabyte.
+    A string shared by many rows is not copied until the size of the rows is known: in a file of one
+    kilobyte, a million rows may each contain the same gigabyte.
 
     Args:
-        spec: the user's name for it, for errors.
-        columns: the columns to read; all if None.
+        spec: name of the file in errors.
+        columns: the columns to read; None for all.
 
     Raises:
-        InputError: if it can't be read, or lacks one of the columns.
+        InputError: if the file cannot be read or lacks one of the columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -287,11 +282,11 @@ def parquet_rows(
                         row = Rejected(place, "row_too_long", f"over {MAX_LINE_BYTES} bytes")
                     yield place, row, share
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{spec} is damaged after row {number}: {error}.") from None
+            raise InputError(f"{spec} is corrupt after row {number}: {error}.") from None
 
 
 def _texts(file: Any) -> list[str]:
-    """The paths of a Parquet file's columns that hold texts, at any depth."""
+    """Returns the paths of a Parquet file's string columns, at any depth."""
     columns = map(file.schema.column, range(len(file.schema)))
     return [
         column.path
@@ -301,7 +296,7 @@ def _texts(file: Any) -> list[str]:
 
 
 def _parquet_batch(batch: Any) -> Iterator[dict[str, object] | None]:
-    """The rows of an Arrow batch; None for one that is too long."""
+    """Yields the rows of an Arrow batch; None for a row that is too long."""
     import pyarrow as pa
 
     if sum(map(_unpacked_bytes, batch.columns)) <= _BATCH_BYTES:
@@ -318,7 +313,7 @@ def _parquet_batch(batch: Any) -> Iterator[dict[str, object] | None]:
 
 
 def _unpacked_bytes(array: Any) -> int:
-    """The size of an Arrow array if each value that a dictionary holds once is written out."""
+    """Returns the size in bytes of an Arrow array with its dictionaries expanded."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -335,12 +330,9 @@ def _unpacked_bytes(array: Any) -> int:
     return array.nbytes
 
 
-# --- the hub -----------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class HubSource(PartlyRead):
-    """The rows of one split of a dataset of the hub; how many there are is not known."""
+    """The rows of one split of a hub dataset; their number is unknown."""
 
     name: str
     config: str = ""
@@ -348,7 +340,7 @@ class HubSource(PartlyRead):
     options: SourceOptions = field(default_factory=SourceOptions)
 
     def describe(self) -> Mapping[str, Any]:
-        """The dataset's name, config and split, and the columns."""
+        """Returns the dataset's name, config and split, and the columns."""
         return {
             "kind": "hub",
             "name": self.name,
@@ -370,10 +362,10 @@ class HubSource(PartlyRead):
 
 
 def open_hub(name: str, config: str, split: str, spec: str) -> Any:
-    """One split of a dataset of the hub as a stream of rows.
+    """Opens one split of a hub dataset as a stream of rows.
 
     Raises:
-        InputError: if the hub can't be reached, or has no such dataset, configuration or split.
+        InputError: if the hub cannot be reached, or has no such dataset, configuration or split.
     """
     import datasets
     from datasets.exceptions import DatasetsError
@@ -387,7 +379,7 @@ def open_hub(name: str, config: str, split: str, spec: str) -> Any:
 
 
 def hub_rows(argument: str) -> Iterator[tuple[str, Any]]:
-    """The rows of ``hub:argument``, each with its place.
+    """Yields (place, row) pairs of ``hub:argument``.
 
     Raises:
         InputError: as :func:`open_hub`.
@@ -398,7 +390,7 @@ def hub_rows(argument: str) -> Iterator[tuple[str, Any]]:
 
 
 def hub(argument: str, options: SourceOptions) -> HubSource:
-    """The source ``hub:org/name[:config][:split]``."""
+    """Opens the source ``hub:org/name[:config][:split]``."""
     return HubSource(*parse_hub(argument), options)
 
 
@@ -406,7 +398,7 @@ MBPP = "google-research-datasets/mbpp"
 
 
 def mbpp(argument: str, _options: SourceOptions) -> HubSource:
-    """The source ``mbpp[:split]`` (Austin et al. 2021, arXiv 2108.07732), by its own columns."""
+    """Opens the source ``mbpp[:split]`` (Austin et al. 2021, arXiv 2108.07732)."""
     _, _, split = parse_hub(f"{MBPP}:full:{argument}")
     own = SourceOptions(Columns("text", "code", "task_id"), license="cc-by-4.0")
     return HubSource(MBPP, "full", split, own)

@@ -1,9 +1,9 @@
-"""Small functions: an instruction, a program and its tests, drawn at random.
+"""Small random functions: an instruction, a program and its tests.
 
-A function goes through a list of integers and gives one. It is made of parts, each a sentence of
-the instruction, some lines of the program, and an effect, from which the expected values come: what
-the program itself does is not asked. A model of a few hundred thousand parameters can learn them,
-and minutes of training show on an untrained one.
+A function loops over a list of integers and returns one. It consists of parts, each with a sentence
+of the instruction, some lines of the program, and an effect that computes the expected values, so
+that the program is not run. A model of a few hundred thousand parameters can learn them,
+and minutes of training from scratch have a visible effect.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ _CALLS = 6
 
 @dataclass(frozen=True, slots=True)
 class SmallFunction:
-    """An instruction, the program that follows it, and what it must give: list -> integer."""
+    """An instruction, its program, and test cases (list, expected integer)."""
 
     instruction: str
     program: str
     cases: tuple[tuple[tuple[int, ...], int], ...]
 
     def example(self, number: int) -> Example:
-        """As a data generator takes it."""
+        """Returns the function as an example for data generators."""
         return Example(f"{number}", self.instruction, self.program, source="small-functions")
 
     @property
     def test(self) -> str:
-        """Assertions, as the sandbox takes them."""
+        """Test assertions for the sandbox."""
         return "".join(f"assert f({list(given)}) == {value}\n" for given, value in self.cases)
 
 
 class _Skip(Exception):
-    """The number is passed over."""
+    """Skips the current number."""
 
 
 class _Stop(Exception):
-    """The numbers end here."""
+    """Stops the loop over the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """``effect`` takes a number to a number; of a fold, it takes the total too."""
+    """``effect`` maps a number to a number; for a fold, (total, number) to a total."""
 
     sentence: str
     lines: tuple[str, ...]
@@ -120,7 +120,7 @@ def _after(rng: random.Random) -> _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a function does; ``empty`` is its value for no numbers, if that is said."""
+    """Parts of a function; ``empty``: its result for an empty list, None if unspecified."""
 
     start: int
     empty: int | None
@@ -130,14 +130,14 @@ class _Parts:
 
     @property
     def sentences(self) -> list[str]:
-        """The instruction."""
+        """Sentences of the instruction."""
         first = [] if self.empty is None else [f"For none give {self.empty}."]
         parts = (*self.steps, self.fold, *self.after)
         return [*first, f"Start with {self.start}.", *(part.sentence for part in parts)]
 
     @property
     def lines(self) -> list[str]:
-        """The program."""
+        """Lines of the program."""
         lines = ["def f(xs):"]
         if self.empty is not None:
             lines += ["    if not xs:", f"        return {self.empty}"]
@@ -147,7 +147,7 @@ class _Parts:
         return [*lines, "    return total"]
 
     def value(self, numbers: Sequence[int]) -> int:
-        """What the function gives."""
+        """Returns the function's result."""
         if not numbers and self.empty is not None:
             return self.empty
         total = self.start
@@ -184,7 +184,7 @@ def _draw(rng: random.Random) -> SmallFunction:
 
 
 def functions(count: int, seed: int) -> list[SmallFunction]:
-    """Functions with different programs; the same first ones for any count."""
+    """Samples functions with distinct programs; a larger count extends the same list."""
     rng = random.Random(seed)
     found: dict[str, SmallFunction] = {}
     while len(found) < count:

@@ -25,4 +25,4 @@ def test_a_typo_gives_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "codegen", "data", "plain", "puzzles:star", "--out", "x"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert ran.returncode == 2
-    assert "no puzzles 'star'" in ran.stderr and "Traceback" not in ran.stderr
+    assert "Unknown puzzles 'star'" in ran.stderr and "Traceback" not in ran.stderr

@@ -80,11 +80,11 @@ def test_names() -> None:
     assert Puzzles.parse("puzzles:star-hard:test") == Puzzles("star-hard", "test", 5_000)
     assert Puzzles.parse("puzzles:star-medium:test:7") == Puzzles("star-medium", "test", 7)
     for spec, message in {
-        "puzzles:star": "no puzzles 'star'",
+        "puzzles:star": "Unknown puzzles 'star'",
         "puzzles:star-easy:tset": "no split 'tset'",
-        "puzzles:star-easy:test:0": "asks for '0' puzzles",
-        "puzzles:star-easy:test:-3": "asks for '-3' puzzles",
-        "puzzles:star-easy:test:9:9": "names no puzzles",
+        "puzzles:star-easy:test:0": "has the count '0'",
+        "puzzles:star-easy:test:-3": "has the count '-3'",
+        "puzzles:star-easy:test:9:9": "is not a puzzle name",
     }.items():
         with pytest.raises(ConfigError, match=message):
             Puzzles.parse(spec)

@@ -163,7 +163,7 @@ def test_the_sketch_answers_a_task_as_a_model(
     assert len(found) == 3 and found["3"].startswith("CANNOT ANSWER: ")
     for problem in task.problems():
         assert found[problem.id].startswith(("SELECT ", "CANNOT ANSWER: "))
-    with pytest.raises(ConfigError, match="can't answer the task"):
+    with pytest.raises(ConfigError, match="cannot answer the task"):
         SqlnetBackend(tasks.load("kolmogorov"))
 
 

@@ -285,7 +285,7 @@ def test_the_token_stays_in_the_environment(
         with pickle.loads(data) as copy:  # noqa: S301 - our own
             assert copy.run(job).passed
             assert copy._client._name != client._client._name
-    with pytest.raises(ConfigError, match="must not hold its token") as error:
+    with pytest.raises(ConfigError, match="must not contain its token") as error:
         SandboxClient(f"http://any:{TOKEN}@127.0.0.1:8080")
     assert TOKEN not in str(error.value)
     for url in ("", "127.0.0.1:8080", "ftp://x", "http://", []):

@@ -1,9 +1,9 @@
 """Paths inside directories that may come from someone else.
 
-A run directory that was received can hold symbolic links to a user's files, and its journals and
-manifests can name files outside of it. All code that takes a file name out of a file, or opens a
-file of its own in a run directory, goes through here. Links in the path that the user gave
-(``--out`` itself and what is above it) are followed; links below it are refused.
+A received run directory can contain symbolic links to a user's files, and its journals and
+manifests can name files outside of it. All code that reads a file name from a file, or opens one of
+its files in a run directory, uses these functions. Links in the user's path (``--out`` and its
+parents) are followed; links below it are rejected.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def cache_folder() -> Path:
 
 
 def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
-    """The path of a file of ``folder`` whose name was read from a file.
+    """Returns the path of a file in ``folder`` whose name was read from a file.
 
     Args:
-        folder: the directory it must lie in, not in one below.
-        name: as decoded from the file, so of any type.
-        where: the file it was read from, for the error.
+        folder: directory that must directly contain the file.
+        name: decoded value of any type.
+        where: the file that contains the name, for the error.
 
     Raises:
         InputError: if it is not the plain name of a file, or it is a symbolic link.
@@ -52,7 +52,7 @@ def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
 
 
 def plain_name(name: Any, where: str) -> str:
-    """A name that was read from a file, if it is the plain name of a file; see :func:`child`.
+    """Returns a name that was read from a file, if it is a plain file name; see :func:`child`.
 
     Raises:
         InputError: if it is not.
@@ -71,11 +71,11 @@ _MOST_PARTS = 16
 
 
 def inner_path(name: Any, where: str) -> str:
-    """A path below a directory that a client or a file names, such as ``data/input.txt``.
+    """Returns a relative path from a client or a file, such as ``data/input.txt``.
 
     Args:
-        name: as decoded, so of any type.
-        where: what names it, for the error.
+        name: decoded value of any type.
+        where: source of the name, for the error.
 
     Raises:
         InputError: if it is absolute, leads out of the directory, or is not a path.
@@ -101,7 +101,7 @@ def _is_plain(name: Any) -> bool:
 
 
 def own_folder(folder: str | os.PathLike[str]) -> Path:
-    """Makes a directory that only we write to, or checks the one that is there.
+    """Creates a directory that only codegen writes to, or checks an existing one.
 
     Raises:
         InputError: as :func:`refuse_links`.
@@ -113,10 +113,10 @@ def own_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def refuse_links(folder: str | os.PathLike[str]) -> None:
-    """Checks a directory that only we write to; does nothing if there is none.
+    """Checks a directory that only codegen writes to; does nothing if it does not exist.
 
     Raises:
-        InputError: if it is a link or not a directory, or holds anything but plain files and
+        InputError: if it is a link or not a directory, or contains anything but plain files and
             directories at any depth.
     """
     folder = Path(folder)
@@ -152,7 +152,7 @@ def refuse_foreign(folder: Path, *names: str) -> None:
 
 
 def partial_name(name: str) -> str:
-    """A random name for what will be moved to ``name``, in the same directory, once it is whole."""
+    """Returns a random name for an unfinished file or directory, later renamed to ``name``."""
     return f".{name[:_SHOWN]}.{os.getpid()}.{os.urandom(8).hex()}.partial"
 
 
@@ -176,7 +176,7 @@ def remove_partials(place: Path, directory: int) -> None:
 
 
 def new_folder(place: Path) -> Path:
-    """A new directory beside ``place``, with a random name, to be moved there once it is whole."""
+    """Creates a directory next to ``place``, with a random name, to be renamed when complete."""
     place.parent.mkdir(parents=True, exist_ok=True)
     directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -193,14 +193,14 @@ def open_plain(
 ) -> int:
     """``os.open`` of a plain file; never through a symbolic link, never a pipe or a device.
 
-    A file that is opened to write must have no other name: a received directory may hold a hard
-    link to a file of the user's, which would be changed.
+    A file opened for writing must have no other name: a received directory may contain a hard link
+    to one of the user's files, which would be changed.
 
     Raises:
         InputError: if it is a link or anything but a plain file.
         OSError: as ``os.open``.
     """
-    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    # O_NONBLOCK: opening a pipe without a writer would block forever.
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
@@ -224,15 +224,15 @@ def open_plain(
 
 
 MOST_UNPACKED = 256 * 2**20
-"""Bytes that a packed file may hold: a few megabytes of gzip can hold gigabytes."""
+"""Maximum unpacked size in bytes: a few megabytes of gzip can expand to gigabytes."""
 
 
 def read_packed(path: Path) -> bytes:
-    """The bytes of a file, unpacked if they are gzip's.
+    """Returns a file's bytes, decompressed if they are gzip.
 
     Raises:
-        InputError: if it can't be read, is a pipe or a device, is damaged, or is packed and holds
-            more than :data:`MOST_UNPACKED`.
+        InputError: if it cannot be read, is a pipe or a device, is corrupt, or expands to more than
+            :data:`MOST_UNPACKED`.
     """
     try:
         refuse_endless(path)
@@ -255,11 +255,11 @@ def read_packed(path: Path) -> bytes:
 
 
 def refuse_endless(path: Path) -> None:
-    """Refuses a pipe, a socket or a device, which might never end.
+    """Rejects a pipe, a socket or a device, which might never end.
 
     Raises:
         InputError: if it is one.
-        OSError: if there is nothing.
+        OSError: if it does not exist.
     """
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

@@ -1,14 +1,14 @@
-"""Parts that are chosen by name: the built-in ones, and those of other installed packages.
+"""Parts selected by name, built in or from other installed packages.
 
 Another package adds a part by an entry point, in its own ``pyproject.toml``::
 
     [project.entry-points."codegen.generators"]
     shout = "my_package:Shout"
 
-After ``pip install`` the name works wherever a built-in one does, on the command line too. Nothing
-is imported before it is used. A built-in name can't be replaced.
+After ``pip install`` the name works like a built-in one, also on the command line. Parts are
+imported on first use. Built-in names cannot be replaced.
 
-What each kind of part is called with, and what it gives:
+Arguments and results of each kind of part:
 
 * ``generators``: options -> :class:`codegen.data.generators.TextGenerator`
 * ``sources``: (text after the colon, :class:`codegen.data.sources.SourceOptions`) ->
@@ -118,18 +118,18 @@ _MOST_LISTED = 12  # names in an error, which is one line
 
 
 def names(kind: str) -> list[str]:
-    """The names of all parts of a kind: the built-in ones in their order, then the others."""
+    """Returns the names of a kind's parts: first the built-in ones, then the others, sorted."""
     return [*BUILT_IN[kind], *sorted(_installed(kind).keys() - BUILT_IN[kind].keys())]
 
 
 def package_of(kind: str, name: str) -> str:
-    """The package that adds a part; "" if the part is built in or unknown."""
+    """Returns the package that adds a part; "" if the part is built in or unknown."""
     found = _installed(kind).get(name)
     return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
 
 
 def docstring(part: object) -> str:
-    """A part's docstring; "" where a dataclass or an instance has none of its own."""
+    """Returns a part's docstring; "" for generated docstrings and instances."""
     if not isinstance(part, (type, FunctionType)):
         return ""
     doc = part.__doc__ or ""

@@ -1,16 +1,15 @@
-"""A first run, end to end: a known benchmark, edit sequences, and a gain by training.
+"""A first run, end to end: a known benchmark, edit sequences, and an improvement by training.
 
-A code model (``coder``) answers problems of HumanEval. LintSeq turns programs of the standard
-library into edit sequences, of which the report shows one. Then a model of 0.2 million weights
-learns what minutes suffice for, the functions of :mod:`codegen.data.sources.small_functions`: once
-from whole programs and once from LintSeq edit sequences of the same programs, in as many steps. It
-is measured on other functions, greedy, with tests that run in the sandbox.
+A code model (``coder``) solves HumanEval problems. LintSeq turns programs of the standard library
+into edit sequences; the report shows one. Then a model with 0.2 million weights learns a task that
+takes minutes, the functions of :mod:`codegen.data.sources.small_functions`: once from whole
+programs and once from LintSeq edit sequences of the same programs, with equal numbers of steps. It
+is evaluated on held-out functions with greedy decoding; their tests run in the sandbox.
 
-Each stage leaves its result in its own directory and resumes with what is there, so the whole job
-can be killed at any moment and run again. HumanEval is asked in rounds, each of about as many
-problems as those before it together, while another one fits in its share of the time. Then some
-training steps of both forms are timed, which gives the number of steps. This plan is kept with the
-results.
+Each stage writes its result to its own directory and resumes from it, so a killed quickstart can be
+restarted at any point. HumanEval runs in rounds, each about as large as all earlier rounds
+together, while another round fits in its part of the time. Then a few training steps of both forms
+are timed to choose the number of steps. This plan is stored with the results.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ STAGES = (
 )
 FORMS = ("whole", "edits")
 _PLAN, _REPORT, _FUNCTIONS = "plan.json", "report.html", "small-functions.jsonl"
-_SHOWN = 20  # programs of the standard library, of which one is shown
-_KNOWN, _HELD_OUT = 4000, 200  # functions to learn from, and to measure with
+_SHOWN = 20  # programs of the standard library; the report shows one
+_KNOWN, _HELD_OUT = 4000, 200  # training and held-out functions
 _NETWORK = {"kind": "llama", "tokenizer": "bpe-400", "layers": 3, "width": 64, "heads": 4}
 _BATCH, _LONGEST, _LEARNING_RATE = 32, 640, 4e-3
 
 
 class Settings(Config):
-    """What the quickstart does: the options of ``codegen quickstart``."""
+    """Options of ``codegen quickstart``."""
 
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
     minutes: float = setting(10.0, "Time in which to finish.", ge=0.5, le=24 * 60)
@@ -92,12 +91,10 @@ class Settings(Config):
         return "embedded" if self.small else self.model
 
 
-# --- the plan ------------------------------------------------------------------------------------
-
-_FIRST = 32  # the first round asks every so many-th problem of HumanEval
+_FIRST = 32  # stride of the first round over HumanEval
 _HUMANEVAL_SHARE = 0.25  # of the minutes
-_RESERVE = 0.15  # share of the time kept for what was estimated too low
-_MEASURED_STEPS = 6  # of which the first is slower
+_RESERVE = 0.15  # fraction of the time kept for estimates that were too low
+_MEASURED_STEPS = 6  # the first is slower
 _FEWEST_STEPS, _MOST_STEPS = 20, 600
 _PAGE_S = 5.0  # writing the report
 
@@ -108,10 +105,10 @@ class Plan:
 
     Attributes:
         request: the run's settings; another request is another run.
-        rounds: of HumanEval that were answered. answer_s: seconds for an answer of the last one.
-        step_s: form -> seconds of a training step.
-        sampling_s: seconds for a model's programs.
-        steps: of each training.
+        rounds: finished rounds of HumanEval. answer_s: seconds per answer in the last round.
+        step_s: form -> seconds per training step.
+        sampling_s: seconds to sample one model's programs.
+        steps: optimizer steps per training.
         expected, spent: stage -> seconds of wall time, planned and so far.
     """
 
@@ -126,10 +123,10 @@ class Plan:
 
 
 def read_plan(directory: RunDirectory, request: Mapping[str, Any]) -> Plan:
-    """The plan that a run was begun with, or an empty one.
+    """Returns the plan of an earlier run, or an empty one.
 
     Raises:
-        ResumeError: if it was begun with another request, or the file is damaged.
+        ResumeError: if the run has other settings, or the file is corrupt.
     """
     if (row := directory.read(_PLAN)) is None:
         return Plan(request)
@@ -146,7 +143,7 @@ def read_plan(directory: RunDirectory, request: Mapping[str, Any]) -> Plan:
 
 
 def rounds_of(problems: Sequence[Any], limit: int | None) -> list[Sequence[Any]]:
-    """Rounds of problems, of which the first ones are spread evenly over all."""
+    """Splits problems into rounds; the first ones are spread evenly over all problems."""
     if limit:
         return [problems[:: max(1, len(problems) // limit)][:limit]]
     strides = [_FIRST, *(_FIRST >> n for n in range(_FIRST.bit_length() - 1))]
@@ -154,7 +151,7 @@ def rounds_of(problems: Sequence[Any], limit: int | None) -> list[Sequence[Any]]
 
 
 def choose_steps(plan: Plan, settings: Settings) -> Plan:
-    """The plan with the steps that fit in what is left of the minutes."""
+    """Returns the plan with the number of steps that fit in the remaining time."""
     sampling = len(FORMS) * plan.sampling_s
     left = 60 * settings.minutes * (1 - _RESERVE) - sum(plan.spent.values()) - sampling - _PAGE_S
     most = int(left / sum(plan.step_s.values()) + 1e-6)  # a step that just fits, despite rounding
@@ -461,7 +458,7 @@ def _report(job: _Job, trained: Mapping[str, TrainingResult], steps: Sequence[Ed
 
 
 def _subtitle(job: _Job) -> str:
-    """What was run, what improved by how much, and what to do next."""
+    """Returns a summary of the results, and the next thing to try."""
 
     def shown(name: str) -> str:
         estimate = job.scores[name].estimates[1]

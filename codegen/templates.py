@@ -1,8 +1,8 @@
-"""Fills in the Jinja2 templates of strangers: those of tasks, and the chat templates of models.
+"""Renders untrusted Jinja2 templates: templates of tasks, and chat templates of models.
 
-Jinja2's sandbox keeps a template away from everything but its variables, but not from computing for
-ever or filling the memory. So a child process fills them in, with limits that the kernel keeps. The
-child is a script that calls :func:`serve`: for tasks this module itself, for chat templates
+Jinja2's sandbox restricts a template to its variables, but does not limit time or memory. A child
+process therefore renders the templates, with limits that the kernel enforces. The child is a script
+that calls :func:`serve`: for tasks this module itself, for chat templates
 :mod:`codegen.models.chat`.
 """
 
@@ -33,10 +33,10 @@ _LONGEST_REASON = 300
 
 
 class TemplateFailure(CodegenError):
-    """A template that is not valid, or cannot be filled in, or not within the limits.
+    """A template is invalid, fails, or exceeds its limits.
 
     Attributes:
-        is_invalid: whether it is not a template, whatever its variables are.
+        is_invalid: True if the template itself is invalid, regardless of variables.
     """
 
     def __init__(self, message: str, *, is_invalid: bool = False) -> None:
@@ -45,7 +45,7 @@ class TemplateFailure(CodegenError):
 
 
 class TemplateProcess:
-    """The child that fills in templates. It starts with the first, and ends with this object.
+    """Child process that renders templates; runs from the first template until this object ends.
 
     Args:
         script: the Python file that the child runs.
@@ -58,7 +58,7 @@ class TemplateProcess:
         self._lock = threading.Lock()
 
     def fill(self, text: str, variables: Mapping[str, Any]) -> Any:
-        """What the script's function makes of a template.
+        """Returns the result of the script's function for a template.
 
         Raises:
             TemplateFailure: with the reason.

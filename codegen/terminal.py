@@ -1,9 +1,9 @@
-"""What goes to a terminal: text from outside made harmless, and progress on standard error.
+"""Terminal output: escaping of untrusted text, and progress on standard error.
 
-Progress is a bar on a terminal, else a line now and then for logs. Both show the speed and the time
-left. The speed is that of this process since its first report: what an earlier, interrupted run did
-counts as done but not as fast, and neither does the time to load a model. One finished item says
-nothing about the speed: the first sample of a batch comes when the others are nearly done too.
+Progress is a bar on a terminal, and occasional lines in a log. Both show speed and remaining time.
+The speed is measured from this process's first report, so it excludes work of an earlier,
+interrupted run and the time to load a model. It is shown from the second finished item on, because
+the first sample of a batch arrives when the others are nearly complete.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def one_line(text: str, most: int = 60) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table with aligned columns."""
+    """Yields the lines of a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
@@ -53,11 +53,11 @@ class Progress:
     """One stage's progress; a context manager.
 
     Args:
-        label: what the stage does, shown in front.
+        label: name of the stage, shown first.
         total: number of steps, None if unknown.
 
     Attributes:
-        done: number of steps done, those of earlier runs included.
+        done: number of finished steps, including earlier runs.
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:
@@ -91,7 +91,7 @@ class Progress:
         return self
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Says how many steps are done, those of earlier runs included."""
+        """Reports the number of finished steps, including earlier runs."""
         self.done, self._note = done, note
         if total is not None:
             self.total = total

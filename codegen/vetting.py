@@ -1,9 +1,9 @@
 """Checks the settings in a model's directory before transformers or peft reads them.
 
-A directory that came from a stranger holds weights and settings. Settings can name files outside of
-it, files that are unpickled, code to fetch, and attention or quantization kernels to fetch from the
-hub. Here the settings that are ours to choose are taken out, and what leads to other files or code
-is refused. Imports transformers only inside its functions.
+A directory from an untrusted source contains weights and settings. Settings can name files outside
+of it, files that are unpickled, code to fetch, and attention or quantization kernels to fetch from
+the hub. These functions remove settings that the user must choose, and reject references to other
+files or code. transformers is imported only inside the functions.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _TOKENIZER = "tokenizer_config.json"
 _ADAPTER = "adapter_config.json"
 _MOST_BYTES = 64 * 2**20
 _MOST_SETTINGS = 2**20  # bytes of config.json
-# Settings by which transformers makes that many objects, before it looks at the weights.
+# Counts of objects that transformers creates before it reads the weights.
 _COUNTS = re.compile(r"(.*_)?(layers?|blocks|experts|heads?|labels|groups|stages)")
 _MOST_OBJECTS = 4096
 
-# Settings that a configuration may not choose: how a model is computed and what code is fetched.
+# Settings that are removed: the model's implementation and code to fetch.
 _OURS = frozenset({
     "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
     "_attn_implementation_autoset", "experts_implementation", "_experts_implementation",
     "_experts_implementation_internal", "use_kernels", "kernel_config", "transformers_weights",
     "auto_map", "custom_pipelines", "trust_remote_code",
 })  # fmt: skip
-# Kinds of quantization whose code is in packages that the user has installed.
+# Quantization methods implemented by installed packages.
 _QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
 _ADAPTERS = frozenset({
     "LORA", "ADALORA", "IA3", "LOHA", "LOKR", "VERA", "OFT", "BOFT", "HRA", "FOURIERFT", "LN_TUNING"
@@ -41,15 +41,15 @@ _ADAPTERS = frozenset({
 
 
 def vetted_config(place: str, kind: Any = None) -> Any:
-    """The configuration of a model, without what is ours to choose; its weight index is checked.
+    """Returns a model's configuration without removed settings; checks its weight index.
 
     Args:
         place: a directory or a hub id.
         kind: the configuration's class; by default transformers' for the model's type.
 
     Raises:
-        ModelError: if the model needs code or kernels of its own, or names other files.
-        OSError, ValueError: if it can't be read, as transformers reports it.
+        ModelError: if the model needs its own code or kernels, or names other files.
+        OSError, ValueError: from transformers, if it cannot be read.
     """
     from transformers import CONFIG_MAPPING, PretrainedConfig
 

@@ -1,13 +1,13 @@
-"""The ``llamacpp`` back-end: GGUF files, run by llama.cpp.
+"""The ``llamacpp`` backend: GGUF files, run by llama.cpp.
 
-A child process serves the file (:mod:`codegen.models.llamacpp`) and the ``openai`` back-end
-completes requests by it. The weights stay quantized.
+A child process serves the file (:mod:`codegen.models.llamacpp`) and the ``openai`` backend sends it
+the requests. The weights stay quantized.
 
-Tokens are chosen as in the ``transformers`` back-end: by temperature and then top-p alone, without
-llama.cpp's further filters. A request's random numbers come from its seed, but llama.cpp's
-rounding depends on what else is decoded at the same time, and on how much of a prompt was encoded
-before. With one slot prompts are therefore encoded whole, and the same seed gives the same text.
-With several it often does not; there, states of prompts are reused.
+Tokens are sampled as in the ``transformers`` backend: temperature, then top-p, without llama.cpp's
+other filters. A request's random numbers come from its seed, but llama.cpp's rounding depends on
+the other sequences in the batch, and on the length of the cached prompt. With one slot, prompts are
+therefore encoded whole, and equal seeds produce equal text. With several slots they often do not,
+and prompt states are reused.
 
 Limits: readers only, since llama.cpp shows no logits; no token healing.
 """
@@ -63,11 +63,11 @@ class LlamaBackend(OpenAIBackend):
 
     @classmethod
     def open(cls, model: str, **options: Any) -> LlamaBackend:
-        """The back-end for a GGUF file, a directory that holds one, or a pretrained model.
+        """Opens a GGUF file, a directory with one, or a pretrained model.
 
         Args:
-            options: ``batch_size``, the requests at once, up to 8 of which are decoded together
-                unless ``slots`` says more; ``options``, those of :class:`LlamaOptions`.
+            options: ``batch_size``, the number of concurrent requests, up to 8 decoded together
+                unless ``slots`` is larger; ``options``, see :class:`LlamaOptions`.
         """
         chosen = _options(**options)
         path = gguf_of(model)

@@ -2,11 +2,11 @@
 
 Each example is a *plan*: a coroutine that yields requests and is sent their completions.
 :func:`run_plans` advances many plans, so that their requests go out together. :class:`ModelClient`
-holds the settings that data generators with a model share.
+contains the settings shared by data generators that use a model.
 
-A completion that cannot be used raises :class:`Unusable`, whose ``reason`` is what the data engine
-counts the example as skipped by: ``truncated``: it reached the limit of tokens; ``content_filter``:
-the server withheld it; ``not_unicode``: it holds lone surrogates; others are those of the plans.
+A completion that cannot be used raises :class:`Unusable`; the data engine counts the example as
+skipped for its ``reason``: ``truncated`` (reached the token limit), ``content_filter`` (withheld by
+the server), ``not_unicode`` (contains lone surrogates), or a reason of the plan.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ModelClient:
     Attributes:
         cache: file of its completions; empty for none.
         ledger: file that counts the new ones; empty for none.
-        prices: of its tokens, for the cost in a text's ``meta``.
+        prices: token prices, for the cost in an example's ``meta``.
     """
 
     spec: ModelSpec
@@ -60,7 +60,7 @@ class ModelClient:
             raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
 
     def config(self) -> dict[str, Any]:
-        """What decides a generator's texts; not the server's address or the cache."""
+        """Returns the settings that affect the data, without the address and the cache."""
         return {
             "llm": self.spec.identity(),
             "temperature": self.temperature,
@@ -69,7 +69,7 @@ class ModelClient:
         }
 
     def cost(self, spent: Conversation) -> dict[str, int]:
-        """The tokens and cost of an example's completions, for a text's ``meta``."""
+        """Returns the tokens and cost of an example's completions, for its ``meta``."""
         tokens = spent.prompt_tokens, spent.completion_tokens
         return {
             "llm_prompt_tokens": tokens[0],
@@ -94,10 +94,10 @@ class ModelClient:
 
 @dataclass(slots=True)
 class Conversation:
-    """Makes the requests of one example, each with a seed of its own, and counts their tokens.
+    """Makes the requests of one example, each with its own seed, and counts their tokens.
 
     Attributes:
-        rng: draws the seeds.
+        rng: random generator of the seeds.
     """
 
     rng: random.Random
@@ -106,7 +106,7 @@ class Conversation:
     completion_tokens: int = field(default=0, init=False)
 
     def complete(self, prompt: str) -> Plan[str]:
-        """The model's text for a prompt, without a reasoning model's thoughts."""
+        """Completes a prompt; removes a reasoning model's thoughts."""
         made = yield Request(prompt, chat=True, seed=self.rng.getrandbits(31))
         self.prompt_tokens += made.prompt_tokens
         self.completion_tokens += made.completion_tokens
@@ -114,7 +114,7 @@ class Conversation:
             raise Unusable("truncated", f"the answer has more than {self.max_tokens} tokens")
         if made.finish_reason == "content_filter":
             raise Unusable("content_filter", "the server withheld the answer")
-        if has_lone_surrogate(made.text):  # readers of the data would refuse the whole file
+        if has_lone_surrogate(made.text):  # readers of the data would reject the whole file
             raise Unusable("not_unicode", "the answer holds lone surrogates")
         return _THOUGHTS.sub("", made.text.replace("\r\n", "\n"), count=1)
 
@@ -130,8 +130,8 @@ def run_plans(
     Returns what each plan returns or raises.
 
     Args:
-        backend: completes the requests; None if there are none.
-        params: of all requests; None for the defaults.
+        backend: completes the requests; None for plans without requests.
+        params: sampling parameters of all requests; None for the defaults.
 
     Raises:
         ModelUnusable: if the model can complete no request.

@@ -1,9 +1,9 @@
 """Tests what a server supports: ``codegen models test``.
 
-Servers that speak OpenAI's protocol honor a field, refuse it, or ignore it in silence, and their
-documentation does not say which. So each capability is tried by a small request whose response
-tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honored gives one text
-twice and, with another seed, another text.
+Servers that speak OpenAI's protocol honor a field, reject it, or silently ignore it, and their
+documentation does not say which. Each capability is therefore tested by a small request: a used
+``suffix`` adds prompt tokens; an honored ``seed`` produces equal completions for equal seeds and
+different ones for different seeds.
 
 Limit: a capability is tried once, so a busy server may fail a probe that it would pass later.
 """

@@ -1,4 +1,4 @@
-"""Requests as tokens, and tokens as text while they come: for back-ends that see tokens."""
+"""Encoding of requests, and incremental decoding of completions, for backends with tokens."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.decoders import DecodeStream
 
-# Tokens of the prompt decoded in front of the completion. SentencePiece tokenizers strip the space
-# of a text's first token; with context before it, the completion's first token is not the first.
+# Prompt tokens decoded in front of the completion. SentencePiece tokenizers strip the space of the
+# first token; with context, that is not the completion's first token.
 _CONTEXT = 4
 
 
 class TextStream:
-    """The text of one completion, one token at a time.
+    """Decodes one completion, one token at a time.
 
-    A token that ends within a UTF-8 character gives no text until the character is whole. Special
-    tokens give none at all, but for the marks.
+    A token that ends within a UTF-8 character adds no text until the character is complete. Special
+    tokens other than the marks add none.
 
     Args:
-        tokenizer: the fast tokenizer's back-end.
-        taken: tokens that healing took back from the prompt's end. The completion spells their
-            text again, and it does not belong to the completion.
-        stops: strings of which the first to appear ends the text, exclusively.
+        tokenizer: the fast tokenizer's backend.
+        taken: tokens that healing removed from the prompt's end. The model regenerates their text,
+            which is not part of the completion.
+        stops: stop strings; the first match truncates the text before it.
         marks: special tokens whose names are text.
     """
 
@@ -58,11 +58,11 @@ class TextStream:
         return self._raw[self._skip :]
 
     def push(self, token: int) -> str:
-        """Takes the next token; sets ``stopped`` at a stop string.
+        """Adds the next token; sets ``stopped`` at a stop string.
 
         Returns:
-            the text that is new and certain: what may be the beginning of a stop string is kept
-            back until the next call, or :meth:`flush`, shows that it is not.
+            The new text. A possible beginning of a stop string is held back until the next call,
+            or :meth:`flush`, shows that it is not.
         """
         piece = self._marks.get(token) or self._stream.step(self._tokenizer, token) or ""
         # A stop string can begin in the text before this piece.

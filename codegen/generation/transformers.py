@@ -1,4 +1,4 @@
-"""The ``transformers`` back-end: our decoding loop on unmodified transformers models.
+"""The ``transformers`` backend: our decoding loop on unmodified transformers models.
 
 Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
 alone; its logits still depend on the batch in the last bits, as in every batched floating-point
@@ -107,11 +107,11 @@ class TransformersBackend(Backend):
 
     @classmethod
     def open(cls, model: str, **options: Any) -> TransformersBackend:
-        """The back-end for a model by its name.
+        """Opens a model by its name.
 
         Args:
             model: as :func:`codegen.models.load` takes it.
-            options: those of the class; ``options``, those of
+            options: arguments of the class; ``options``, see
                 :class:`codegen.models.LoadOptions`.
 
         Raises:
@@ -140,7 +140,7 @@ class TransformersBackend(Backend):
         return end_tokens(self.loaded.tokenizer, model.generation_config, model.config)
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The weights, where they came from, and on what they are computed."""
+        """Returns the weights' origin and fingerprint, the dtype and the device."""
         return {
             "model_origin": self.loaded.origin,
             "model_fingerprint": self.loaded.fingerprint,
@@ -150,7 +150,7 @@ class TransformersBackend(Backend):
         }
 
     def generate(self, requests, params, decoder, on_text=None):
-        """Yields the completions batch by batch, within a batch in the order of the requests.
+        """Yields completions batch by batch, in request order.
 
         A prompt that the model cannot hold fails alone; such failures come before their batch.
 
@@ -455,10 +455,10 @@ def fill_requests(
     batch_size: int,
     on_text: OnText | None = None,
 ) -> Iterator[Completion]:
-    """Yields the completions batch by batch, in the order of the requests.
+    """Yields completions batch by batch, in request order.
 
-    A text has no beginning before its end, so ``on_text`` gets each whole; stop strings cut the
-    answer to a prefix.
+    Tokens are not generated from left to right, so ``on_text`` gets whole completions; stop strings
+    truncate them.
 
     Raises:
         ModelError: if the model writes from left to right, or cannot fill gaps.

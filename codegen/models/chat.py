@@ -59,9 +59,9 @@ def control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
 def conversation(
     tokenizer: Any, turns: Sequence[Mapping[str, str]], control: re.Pattern[str]
 ) -> tuple[str, list[int]]:
-    """The text and the token ids of a conversation, up to where the assistant's answer begins.
+    """Returns the text and token ids of a conversation, up to the assistant's answer.
 
-    What the turns say gives no control token: text that spells one is tokenized in two pieces.
+    The turns cannot produce control tokens: text that spells one is split before tokenization.
 
     Args:
         turns: each with a ``role`` and a ``content``.
@@ -109,7 +109,7 @@ def marked_stretches(
     tools: Sequence[Any],
     variables: Mapping[str, Any],
 ) -> list[tuple[int, int]]:
-    """Where the template's ``{% generation %}`` marks are in the text that :func:`render` gives.
+    """Returns the positions of the template's ``{% generation %}`` marks in the rendered text.
 
     Raises:
         ModelError: as :func:`render`.

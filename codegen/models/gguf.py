@@ -30,7 +30,7 @@ _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
-# No model comes near these; a damaged or hostile file may.
+# Far more than any model needs; a corrupt or hostile file may exceed them.
 _MOST_KEYS, _MOST_TENSORS, _MOST_ITEMS, _MOST_TEXT = 1 << 16, 1 << 20, 1 << 26, 1 << 24
 _TENSOR_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K",
@@ -45,9 +45,9 @@ class Header:
     """The header of a GGUF file.
 
     Attributes:
-        keys: the metadata; of an array only its number of items.
-        parameters: elements of all tensors of this file; of a model in parts, its first part's.
-        tensor_types: how many parameters each type of weights has (``Q4_1``, ``F32``).
+        keys: the metadata; arrays are replaced by their number of items.
+        parameters: number of weights in this file (in the first part of a split model).
+        tensor_types: number of parameters by type (``Q4_1``, ``F32``).
         fim_tokens: the vocabulary's tokens around a gap, such as ``<|fim_prefix|>``.
     """
 
@@ -162,7 +162,7 @@ def read_header(path: Path) -> Header:
     """Reads the header of a GGUF file.
 
     Raises:
-        InputError: if it is not a file, is not in GGUF, or its header is damaged.
+        InputError: if it is not a file, is not in GGUF, or its header is corrupt.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -1,9 +1,9 @@
 """The process that runs llama.cpp's server; started by :mod:`codegen.models.llamacpp`.
 
-It is run as a file, so it imports nothing of ours. Standard input gives one line, a JSON object
-with the settings, and then stays open as long as the parent lives: its end ends this process,
-whatever killed the parent. Standard output gives one line, the server's address. llama.cpp writes
-its errors to standard error.
+It runs as a file and does not import codegen. Its standard input contains one line, a JSON object
+with the settings, and then stays open until the parent exits for any reason, which terminates this
+process. Its standard output is one line, the server's address. llama.cpp writes errors to standard
+error.
 """
 
 import fcntl
@@ -20,23 +20,23 @@ def main() -> None:
     """Serves until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     output = os.dup(1)
-    os.dup2(2, 1)  # whatever else is printed
+    os.dup2(2, 1)  # for other output
     line = b""
-    while not line.endswith(b"\n"):  # not buffered: nothing may be read ahead
+    while not line.endswith(b"\n"):  # unbuffered: must not read ahead
         byte = os.read(0, 1)
         if not byte:
             return
         line += byte
     settings = json.loads(line)
-    # The kernel sends SIGIO, which ends a process, when the pipe is closed. A thread could not
-    # watch it: the binding holds the interpreter's lock while it loads a model.
+    # When the pipe closes, the kernel sends SIGIO, which terminates the process. A thread could
+    # not watch it: the binding keeps the interpreter's lock while it loads a model.
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([0], [], [], 0)[0]:  # closed before that
         return
 
     os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger
-    # As codegen itself: threads that spin beside another busy process cost twenty times the time.
+    # As in codegen: spinning threads next to a busy process take twenty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
     params = binding.CommonParams()
@@ -47,7 +47,7 @@ def main() -> None:
     params.api_keys = [settings["api_key"]]
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["slots"] * settings["context"]
-    # A canceled stream holds its thread until the server looks for its client, up to a second.
+    # A canceled stream keeps its thread until the server checks for its client, up to a second.
     params.n_threads_http = 4 * settings["slots"] + 16
     params.n_gpu_layers = settings["gpu_layers"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
@@ -56,7 +56,7 @@ def main() -> None:
     params.verbosity = 1  # errors
     try:
         server = binding.Server(params)
-    except RuntimeError:  # the binding gives no reason; llama.cpp has written it to standard error
+    except RuntimeError:  # the reason is on standard error, from llama.cpp
         sys.exit(1)
     os.write(output, server.listening_address.encode() + b"\n")
     while os.read(0, 4096):

@@ -1,12 +1,12 @@
 """GGUF files, run by llama.cpp's own server in a child process (xllamacpp, the extra ``gguf``).
 
-:class:`LlamaServer` starts the child, which listens on 127.0.0.1 alone and wants an API key that
-is drawn for it. The key goes to the child through its standard input, so it is in no argument list,
-environment or file. llama.cpp ends the whole process on some damaged files; here that is the
-child, and the caller gets one line. The weights stay quantized as they are in the file.
+:class:`LlamaServer` starts the child, which listens on 127.0.0.1 only and requires a random API
+key. The key is sent through the child's standard input, so it is in no argument list, environment
+or file. llama.cpp aborts its process on some corrupt files; here that is the child, and the caller
+gets a one-line error. The weights stay quantized.
 
 Limits: the child is not a sandbox; a file made to exploit llama.cpp runs with the user's rights.
-Whether the context fits into memory is known to llama.cpp alone, which refuses to start if not.
+Only llama.cpp knows whether the context fits into memory; it fails to start if not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FOLDER = re.compile(r"^/\S*/")
 
 
 class LlamaOptions(Config):
-    """How llama.cpp runs a model."""
+    """Options of llama.cpp."""
 
     context: int = setting(
         0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0, le=1 << 24
@@ -67,8 +67,8 @@ class LlamaServer:
     """A llama.cpp server with one model, alive until ``close()`` or the end of this process.
 
     Args:
-        port: to listen on; 0: any.
-        api_key: by default one is drawn.
+        port: TCP port; 0 for any.
+        api_key: random by default.
 
     Attributes:
         url: base URL of its routes, without ``/v1``.
@@ -78,7 +78,7 @@ class LlamaServer:
 
     Raises:
         ConfigError: if the context is longer than the model's.
-        InputError: if it is not a GGUF file, or its header is damaged.
+        InputError: if it is not a GGUF file, or its header is corrupt.
         ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
     """
 
@@ -156,7 +156,7 @@ class LlamaServer:
         return True
 
     def reason(self) -> str:
-        """Why the child ended, from its log and exit status."""
+        """Explains the child's exit, from its log and exit status."""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode("utf-8", "replace").splitlines()

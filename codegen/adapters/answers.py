@@ -1,4 +1,4 @@
-"""Judging answers of models, for all adapters."""
+"""Scoring of models' answers, for all adapters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ URL_ENV = "CODEGEN_SANDBOX_URL"
 
 
 def sandbox() -> Sandbox | SandboxClient:
-    """The services that ``CODEGEN_SANDBOX_URL`` names, or a sandbox in this process; they refuse
-    tests that a program could forge.
+    """Returns the services in ``CODEGEN_SANDBOX_URL``, or a sandbox in this process.
+
+    Both reject tests that a program could forge.
 
     Raises:
-        SandboxError: if there is neither.
+        SandboxError: if neither is available.
     """
     return _sandbox(os.environ.get(URL_ENV, ""), os.getpid())
 
@@ -36,11 +37,12 @@ def _sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
 
 
 def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
-    """The problem of a row; its columns are those of a task of one's own
-    (:mod:`codegen.evals.tasks.custom`), of which the prompt may be left out.
+    """Parses a row with the columns of custom tasks (:mod:`codegen.evals.tasks.custom`).
+
+    The prompt is optional.
 
     Args:
-        row: with ``tests``, ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
+        row: columns ``tests``, ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
 
     Raises:
         InputError: naming what is wrong with the row.
@@ -49,7 +51,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
 
 
 def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
-    """The job that judges an answer; or the verdict, where nothing has to run."""
+    """Returns the job that scores an answer, or the verdict if no program has to run."""
     style = find_style("chat")
     sample = Sample(task.name, problem.id, 0, "", answer, "eos", {}, 0, 0, 0, meta=meta_of(style))
     found = task.extract(problem, sample)
@@ -78,7 +80,7 @@ def find_problem(name: str, problem_id: str) -> tuple[Task[Any], Any]:
 
 
 def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcome:
-    """Judges one answer.
+    """Scores one answer.
 
     Raises:
         SandboxError: if the sandbox failed, not the program.
@@ -90,7 +92,7 @@ def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcom
 
 
 def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Outcome]:
-    """Judges one answer by each of some problems.
+    """Scores one answer on each of several problems.
 
     Raises:
         SandboxError: if the sandbox failed, not the program.

@@ -1,14 +1,14 @@
 """inspect_ai (0.3): a sandbox provider, a scorer, and our runs as logs.
 
-- ``sandbox="codegen"`` of a task: tools and solvers run their commands in this toolkit's sandbox.
-  No Docker. A sample's files are kept between commands as an archive, which only the sandbox ever
-  opens; processes do not outlive the command that started them. There is no network.
-- :func:`tests_pass`: a scorer whose tests are out of the program's reach. A sample's ``metadata``
-  has the columns of a task of one's own (:mod:`codegen.evals.tasks.custom`): ``tests``, or
-  ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
-- :func:`write_log`: a scored run of ``codegen eval`` as a log that ``inspect view`` shows.
+- ``sandbox="codegen"`` of a task: tools and solvers run commands in this sandbox, without Docker. A
+  sample's files are kept between commands as an archive that only the sandbox opens; processes end
+  with the command that started them. There is no network.
+- :func:`tests_pass`: a scorer with tests that the program cannot access. A sample's ``metadata``
+  has the columns of custom tasks (:mod:`codegen.evals.tasks.custom`): ``tests``, or ``calls`` and
+  ``expected``, or ``stdin`` and ``stdout``.
+- :func:`write_log`: writes a scored run of ``codegen eval`` as a log for ``inspect view``.
 
-The entry point ``inspect_ai`` makes the provider known once both packages are installed.
+The entry point ``inspect_ai`` registers the provider when both packages are installed.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class CodegenSandbox(SandboxEnvironment):
     ) -> ExecResult[str]:
         """Runs a command; see the framework's description.
 
-        A command that takes ``timeout`` seconds is ended, and not tried again: what it has done to
+        A command that takes ``timeout`` seconds is killed and not retried: what it has done to
         the files stays.
         """
         if user is not None:
@@ -181,7 +181,7 @@ class CodegenSandbox(SandboxEnvironment):
         if error is not None:
             return ExecResult(False, 127, outcome.stdout, f"{outcome.stderr}{answer['message']}\n")
         code = answer.get("code")
-        if code is None:  # it was ended at a limit, or it has ended what runs it
+        if code is None:  # killed at a limit, or it killed its runner
             code = -9
         return ExecResult(code == 0, code, outcome.stdout, outcome.stderr or outcome.message)
 
@@ -283,7 +283,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
         out: the log; its name ends in ``.eval`` or ``.json``.
 
     Raises:
-        InputError: if the run can't be read, or has not been scored as a whole.
+        InputError: if the run cannot be read, or is not completely scored.
     """
     folder = Path(run)
     score = read_score(folder)

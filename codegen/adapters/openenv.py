@@ -1,9 +1,9 @@
 """An environment of ``openenv`` (0.5 to 0.10) whose reward comes from the sandbox.
 
-``make_app("mbpp")`` serves the problems of a task of this toolkit, or those of a file of your own
-(``file:PATH``). An episode is one problem: ``reset`` gives its prompt, the first ``step`` judges
-the answer and ends it. The reward is 1 where the answer's program passes its tests, which run out
-of its reach, else 0. A fault of the sandbox raises: the client gets an error, and no reward.
+``make_app("mbpp")`` serves the problems of a task, or of your own file (``file:PATH``). An episode
+is one problem: ``reset`` returns its prompt, and the first ``step`` scores the answer and ends the
+episode. The reward is 1 if the answer's program passes its tests, which it cannot access, else 0. A
+sandbox failure raises: the client gets an error instead of a reward.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from codegen.evals.tasks import find_style
 
 
 class CodeAction(Action):
-    """The answer of a model, whose program is looked for in it."""
+    """A model's answer; its program is extracted."""
 
     answer: str
 
 
 class CodeObservation(Observation):
-    """The prompt of a problem; after an answer, the status of its program, without the message,
-    which may hold expected values.
+    """The prompt of a problem; after an answer, the program's status.
+
+    The status's message is omitted, since it may contain expected values.
     """
 
     problem: str
@@ -36,7 +37,7 @@ class CodeObservation(Observation):
 
 
 class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
-    """The problems of a task of this toolkit, one in each episode.
+    """The problems of a task, one per episode.
 
     Args:
         problems: the name of the task; ``codegen eval tasks`` lists them.
@@ -73,7 +74,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
         return self._now
 
     def step(self, action: CodeAction, timeout_s: float | None = None, **_: Any) -> CodeObservation:
-        """Judges the answer and ends the episode; the sandbox's own limits apply.
+        """Scores the answer and ends the episode; the sandbox's limits apply.
 
         Raises:
             InputError: if no episode is running. SandboxError: if there is no verdict.

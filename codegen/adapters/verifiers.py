@@ -1,6 +1,6 @@
 """A taskset of ``verifiers`` (0.4) whose rewards come from the sandbox.
 
-``load_taskset("mbpp")`` has the problems of a task of this toolkit, or those of a file of your own
+``load_taskset("mbpp")`` has the problems of a task, or of your own file
 (``file:PATH``). The reward ``passed`` is 1 where the answer's program passes its tests, which run
 out of its reach, else 0. A fault of the sandbox raises, so that the rollout counts as failed, not
 as wrong.
@@ -19,7 +19,7 @@ from codegen.evals.tasks import find_style
 
 
 class CodeTasksetConfig(vf.TasksetConfig):
-    """Which problems: ``task``'s name is in ``problems``."""
+    """Selection of problems; ``problems`` has the task's name."""
 
     problems: str = "mbpp"
 

@@ -1,4 +1,4 @@
-"""A reward function for verl whose verdicts a program can't forge.
+"""A reward function for verl with verdicts that a program cannot forge.
 
 In verl's configuration::
 
@@ -7,13 +7,13 @@ In verl's configuration::
         path: pkg://codegen.adapters.verl   # or this file's path
         name: compute_score
 
-``ground_truth`` is what verl's own ``sandbox_fusion`` takes: ``inputs`` and ``outputs``, with
-``fn_name`` for a function whose arguments are JSON, one a line; or ``assert_case``, asserts. Or a
-row of a task of one's own (:mod:`codegen.adapters.answers`).
+``ground_truth`` has the format of verl's ``sandbox_fusion``: ``inputs`` and ``outputs``, with
+``fn_name`` for a function whose arguments are JSON, one per line; or ``assert_case`` with asserts.
+It can also be a row of a custom task (:mod:`codegen.adapters.answers`).
 
-verl's function runs one request a test by ``/run_code``, takes any exit code 0 for a pass, compares
-what a function returns as text, and counts a fault of the sandbox as a wrong answer. Here functions
-are tested out of the program's reach, values are compared as values, and a fault raises.
+verl's function sends one ``/run_code`` request per test, counts any exit code 0 as passed, compares
+results as text, and counts a sandbox failure as a wrong answer. Here the program cannot access the
+tests, results are compared as values, and a sandbox failure raises.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def compute_score(
     continuous: bool = True,
     cpu_s: float = 6.0,
 ) -> dict[str, Any]:
-    """The reward of one answer.
+    """Returns the reward of one answer.
 
     Args:
         ground_truth: see the module; a mapping or its JSON.
-        continuous: the share of tests that pass; otherwise 1 if all do, else 0.
+        continuous: True for the fraction of passed tests; False for 1 if all pass, else 0.
         cpu_s: CPU seconds of each test.
 
     Returns:
@@ -47,7 +47,7 @@ def compute_score(
         first ``status`` that is not ``passed``.
 
     Raises:
-        InputError: for tests that can't be read. SandboxError: if the sandbox failed.
+        InputError: for malformed tests. SandboxError: if the sandbox failed.
     """
     rows = [{**row, "cpu_s": cpu_s} for row in _rows(data_source, ground_truth)]
     problems = [

@@ -88,7 +88,7 @@ def resolve(name: str) -> tuple[str, str]:
     if name and gguf.find_gguf(name):
         raise ModelError(
             f"{name} is a GGUF file, which llama.cpp runs; this needs the original weights.",
-            "Give the directory or hub id that the file was made from.",
+            "Pass the directory or hub id that the file was made from.",
         )
     path = Path(name).expanduser()
     if name and path.is_dir():
@@ -98,14 +98,14 @@ def resolve(name: str) -> tuple[str, str]:
                 f"{name} holds neither config.json nor adapter_config.json.",
                 f"Did you mean {inner}?"
                 if _holds_model(inner)
-                else "Give the directory that a fine-tuning run or save_pretrained wrote.",
+                else "Pass the directory that a fine-tuning run or save_pretrained wrote.",
             )
         return str(path), "path"
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_like_path or path.exists():
         raise ModelError(
             f"There is no model directory {name!r}.",
-            f"Give one of {', '.join(MODELS)}, a directory, or a hub id such as org/name.",
+            f"Pass one of {', '.join(MODELS)}, a directory, or a hub id such as org/name.",
         )
     from huggingface_hub import try_to_load_from_cache
 
@@ -136,7 +136,7 @@ class LoadOptions(Config):
 
     def _check(self) -> None:
         if self.device and self.device_map:
-            raise ConfigError("device cannot be combined with device_map.", "Give one of them.")
+            raise ConfigError("device cannot be combined with device_map.", "Pass one of them.")
 
     def load(self, name: str) -> LoadedModel:
         """Loads a model with these options."""
@@ -215,7 +215,7 @@ def load(
         if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
             raise ModelError(
                 f"The base model {base.name!r} of {name} is not the one it was trained on.",
-                f"Give the right one as base in {name}/{CARD_NAME}.",
+                f"Set base in {name}/{CARD_NAME} to the right model.",
             )
         tokenizer = load_tokenizer(name)
         model = base.model.to(dtype) if is_chain else base.model
@@ -246,7 +246,7 @@ def _decode_with_copies(model: Any, name: str, bits: int) -> None:
     if not decode_with(model, join):
         raise ModelError(
             f"{name} cannot be decoded in {bits} bits on this CPU.",
-            "Leave bits out; codegen doctor says which kernels there are.",
+            "Remove bits; codegen doctor lists the kernels.",
         )
 
 
@@ -259,7 +259,7 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
             f"The device {device!r} cannot be used: {in_one_line(error)}.",
-            "Give cpu; or cuda with a build of PyTorch for CUDA and a GPU (codegen doctor).",
+            "Use cpu; or cuda with a build of PyTorch for CUDA and a GPU (codegen doctor).",
         ) from None
 
 
@@ -339,12 +339,12 @@ def _load_whole(
     if len(places) > 1 and getattr(model, "fills_gaps", False):
         raise ModelError(
             f"The model {name!r} is one for infilling, which cannot be spread over devices.",
-            "Leave device_map out.",
+            "Remove device_map.",
         )
     if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise ModelError(
             f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]} among them.",
-            "The file is damaged or of another architecture; fetch or save it again.",
+            "The file is corrupt or has another architecture; fetch or save it again.",
         )
     return model
 
@@ -394,7 +394,7 @@ def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict
     vet_adapter(place)
     trained_on = read_card(place).base_fingerprint
     if trained_on and trained_on != base_fingerprint:
-        raise ModelError(f"The adapter {name} was trained on another model.", "Give that model.")
+        raise ModelError(f"The adapter {name} was trained on another model.", "Pass that model.")
     with _of_the_file(f"The adapter {name} does not load: "):
         settings = json.loads((Path(place) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         return settings, load_file(Path(place) / "adapter_model.safetensors")
@@ -423,7 +423,7 @@ def load_tokenizer(name: str) -> Any:
         if (Path(place) / _ADAPTER_CONFIG).is_file():
             return load_tokenizer(_below(place))
         raise ModelError(
-            f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
+            f"{name} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
         )
     with _of_the_file(f"The tokenizer of {name!r} does not load: "):
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
@@ -501,7 +501,7 @@ def base_of(name: str) -> str:
     if trained_on and resolve(base)[1] != "hub" and fingerprint_of(base) != trained_on:
         raise ModelError(
             f"The base model {base!r} of {name} is not the one it was trained on.",
-            f"Give the right one as base in {name}/{CARD_NAME}.",
+            f"Set base in {name}/{CARD_NAME} to the right model.",
         )
     return base
 
@@ -518,7 +518,7 @@ def _below(place: str) -> str:
         if os.path.realpath(folder) in met:
             raise ModelError(
                 f"The adapter {place} is its own base, by way of {len(met) - 1} others.",
-                f"Give the right base in its {CARD_NAME}.",
+                f"Set base in its {CARD_NAME} to the right model.",
             )
         met.add(os.path.realpath(folder))
         card = read_card(str(folder)).base or _adapter_base(folder)

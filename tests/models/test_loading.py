@@ -128,7 +128,7 @@ def test_bfloat16_is_not_picked_where_pytorch_is_told_to_do_without(name: str, v
 
 def test_a_runs_directory_names_the_model_in_it(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(ModelError, match="Give the directory"):
+    with pytest.raises(ModelError, match="Pass the directory"):
         resolve(str(tmp_path))
     (tmp_path / "model" / "adapter_config.json").touch()
     with pytest.raises(ModelError, match=f"Did you mean {tmp_path}/model"):
@@ -167,7 +167,7 @@ def test_a_model_for_infilling_stays_on_one_device(
     monkeypatch.setattr(InsertionLM, "hf_device_map", parts, raising=False)
     with pytest.raises(ModelError, match="cannot be spread") as refused:
         load(str(tmp_path), device="cpu")
-    assert refused.value.remedy == "Leave device_map out."
+    assert refused.value.remedy == "Remove device_map."
 
 
 @pytest.mark.parametrize("bits", [4, 8])

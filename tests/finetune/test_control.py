@@ -234,7 +234,7 @@ def test_what_goes_wrong_with_a_push_is_one_line(
     row: dict[str, Any], no_token: None, tmp_path: Path
 ) -> None:
     folder = Path(run(row).model)
-    with pytest.raises(InputError, match="no token for the hub"):
+    with pytest.raises(InputError, match="No token for the hub"):
         push_model(folder, "me/adder", Recorder(token=None))
     with pytest.raises(InputError, match="not of the form"):
         push_model(folder, "adder", Recorder())
@@ -242,5 +242,5 @@ def test_what_goes_wrong_with_a_push_is_one_line(
     with pytest.raises(InputError, match=r"Cannot push to me/adder: refused \*\*\*"):
         push_model(folder, "me/adder", failing)
     # A finished run is pushed by the same command with push_to.
-    with pytest.raises(InputError, match="no token for the hub"):
+    with pytest.raises(InputError, match="No token for the hub"):
         run(row, push_to="me/adder")

@@ -273,15 +273,15 @@ class Sample:
 class Verdict:
     """The result of running one sample against its problem's tests; times in s, memory in MiB.
 
-    ``trust`` says how far the verdict can be believed. ``isolated`` and ``stdio``: the program saw
+    ``trust`` is the grade of the verdict. ``isolated`` and ``stdio``: the program saw
     neither the tests nor the expected values. ``blinded``: the tests ran in its process without the
     expected values. ``partly_blinded``: so did ``sites`` minus ``open_sites`` assertions; the
     program could forge the open ones. ``in_sandbox``: it could forge all. ``seen`` has digests of
-    what open ones read, to be compared with those of a reference solution.
-    ``output`` is the beginning of what the program wrote to its standard output. Status
-    ``bad_test`` means that the test can't be run, or passes whatever a program returns; ``refused``
-    that it did not run, since a program could forge more of it than was asked for. Both say nothing
-    about the sample, which does not count as passed.
+    the values that open assertions read, to compare with a reference solution's digests.
+    ``output`` is the beginning of the program's standard output. Status ``bad_test`` means that the
+    test cannot run, or passes regardless of the program; ``refused`` means that it did not run,
+    because its grade is below the required one. Neither is evidence about the sample, which does
+    not count as passed.
     """
 
     problem_id: str
@@ -344,14 +344,14 @@ T = TypeVar("T")
 
 
 def conform(kind: type[T], value: Any, place: str = "") -> T:
-    """``value``, decoded JSON, as a ``kind``: a dataclass, a typed dictionary, a list of them, ...
+    """Converts decoded JSON to a ``kind``: a dataclass, a typed dictionary, a list of them, ...
 
-    Names and types are checked at any depth, and nothing is converted but lists to tuples, objects
-    to dataclasses, and text to the whole numbers that are keys of a mapping. Whole numbers have at
-    most 64 bits, floats are finite. Missing fields get their defaults.
+    Names and types are checked at any depth. The only conversions are lists to tuples, objects to
+    dataclasses, and strings to the integer keys of a mapping. Integers have at most 64 bits, floats
+    are finite. Missing fields get their defaults.
 
     Raises:
-        ValueError: one line that names the field, as ``problems[3].n``, and what is wrong with it.
+        ValueError: one line with the field, such as ``problems[3].n``, and its error.
     """
     from pydantic_core import ValidationError
 
@@ -560,8 +560,8 @@ def write_atomic(
 ) -> None:
     """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
 
-    Text is written as UTF-8. The file is made under a random name beside its place and moved there,
-    both in the same open directory; a symbolic link at ``path`` is replaced, never followed.
+    Text is written as UTF-8. The file is written under a random name in the same directory and
+    renamed; a symbolic link at ``path`` is replaced, never followed.
     ``mode`` is the mode of a new file before the umask.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Generation: requests and completions, the back-ends, and the decoders.
+"""Generation: requests and completions, the backends, and the decoders.
 
 Read :mod:`~codegen.generation.protocol` first, then :mod:`~codegen.generation.decoders` and one
-back-end. The names here import no model library.
+backend. The names here import no model library.
 """
 
 from codegen.generation.protocol import (

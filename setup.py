@@ -43,7 +43,7 @@ setup(
             ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp", "team.hpp"],
         ),
         extension(
-            "codegen.evals.sandbox.inner._launcher",
+            "codegen.sandbox.inner._launcher",
             ["_launcher.c", "_program.c"],
             ["_program.h"],
         ),

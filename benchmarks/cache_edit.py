@@ -40,7 +40,7 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, options
 from codegen.benchmarks.tools.settled_edits import LAYOUTS, outcomes, table
 from codegen.benchmarks.tools.statistics import rate
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 
 _FIGURES = (
     "related_within_half_logit", "real_next_line_same", "speedup_4k", "full_4k_cpu_s",

@@ -41,11 +41,11 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import CodegenError, ConfigError, plural, require_known
+from codegen.core.errors import CodegenError, ConfigError, plural, require_known
 
 if TYPE_CHECKING:
-    from codegen.server.engine import Source
-    from codegen.server.requests import ServerLimits
+    from codegen.server.completion.engine import Source
+    from codegen.server.completion.requests import ServerLimits
 
 ENGINES = ("auto", "llamacpp", "kernels", "transformers")
 _TOKENS = 8
@@ -138,8 +138,8 @@ def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> t
     """Returns the model as the server opens it, and a description of its engine."""
     from codegen.kernels import cpu
     from codegen.models.llamacpp import idle_cores
-    from codegen.server.model import CompletionModel
-    from codegen.server.upstream import LlamaUpstream
+    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.upstream import LlamaUpstream
 
     if file:
         threads = idle_cores()
@@ -213,8 +213,8 @@ class _Bench:
     def __init__(self, model: str, file: Path | None, plain: bool, seed: int, context: int) -> None:
         import torch
 
-        from codegen.server.engine import CompletionEngine
-        from codegen.server.requests import ServerLimits
+        from codegen.server.completion.engine import CompletionEngine
+        from codegen.server.completion.requests import ServerLimits
 
         torch.set_num_threads(1)
         self.context = context
@@ -229,7 +229,7 @@ class _Bench:
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
         from codegen.generation import SamplingParams
-        from codegen.server.requests import CompletionRequest, DocumentKey
+        from codegen.server.completion.requests import CompletionRequest, DocumentKey
 
         key = more.pop("key", DocumentKey("bench", "", document))
         params = SamplingParams(max_new_tokens=more.pop("max_new_tokens", _TOKENS))
@@ -266,7 +266,7 @@ class _Bench:
 
     async def cancels(self, report: Report) -> None:
         """Cancels requests during decoding."""
-        from codegen.server.engine import CompletionEngine
+        from codegen.server.completion.engine import CompletionEngine
 
         engine: CompletionEngine = self.engine
         text = self.modules[0]
@@ -298,7 +298,7 @@ class _Bench:
 
     async def typed(self, report: Report) -> None:
         """Continues as was suggested."""
-        from codegen.server.requests import CompletionRequest
+        from codegen.server.completion.requests import CompletionRequest
 
         text = self.modules[0]
         at = text.index("\n", len(text) * 3 // 4)

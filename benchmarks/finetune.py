@@ -43,7 +43,7 @@ from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 
 _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (
@@ -156,10 +156,10 @@ def write_texts(
     """``count`` texts that fit, in the file; how many, and the type to compute in."""
     import torch
 
+    from codegen.core.records import Example, Segment, TrainingText, write_jsonl
     from codegen.data.sources import open_source
     from codegen.finetune.encode import TextEncoder
     from codegen.models import load_tokenizer, pick_dtype
-    from codegen.records import Example, Segment, TrainingText, write_jsonl
 
     encoder = TextEncoder(load_tokenizer(model), "chat")
     texts = []

@@ -64,8 +64,8 @@ from codegen.benchmarks.tools.kernel_cases import Case, Sizes, cases, make
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, chosen_parts, options
-from codegen.errors import CodegenError, ConfigError, MachineError
-from codegen.records import write_atomic
+from codegen.core.errors import CodegenError, ConfigError, MachineError
+from codegen.core.records import write_atomic
 
 PARTS = ("device", "kernels", "decoding", "caches", "training")
 _TOOLS = Path(__file__).parent / "tools"

@@ -109,8 +109,8 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
     import torch
 
     from codegen.data.sources.puzzles import Puzzles
+    from codegen.finetune.artifacts import exact_match
     from codegen.finetune.recipe import parse_recipe
-    from codegen.finetune.result import exact_match
     from codegen.models import count_parameters, load
 
     loaded = load(str(model), dtype=torch.float32)

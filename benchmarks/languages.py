@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
-from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job, Sandbox
-from codegen.evals.sandbox.languages import HELLO, LANGUAGES, Toolchain, find, installed
+from codegen.core.errors import ConfigError, InputError
 from codegen.evals.tasks import load
-from codegen.evals.tasks.check import check
+from codegen.evals.tasks.validate import check
+from codegen.sandbox import Job, Sandbox
+from codegen.sandbox.languages import HELLO, LANGUAGES, Toolchain, find, installed
 
 TASKS = ("mceval", "humanevalpack")
 

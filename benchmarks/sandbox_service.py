@@ -40,10 +40,10 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import CodegenError
-from codegen.evals.sandbox import Job
-from codegen.evals.sandbox.rows import job_row
+from codegen.core.errors import CodegenError
 from codegen.evals.tasks import load as load_task
+from codegen.sandbox import Job
+from codegen.sandbox.serialization import job_row
 
 CLIENTS = (1, 16, 128)
 MAIN = 16  # clients of the headline results

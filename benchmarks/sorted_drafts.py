@@ -181,7 +181,7 @@ def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
 
 def _write(place: Path, training: Sequence[str], held_out: Sequence[str]) -> None:
     """Writes the tokenizer, and chunks of equal length as training texts."""
-    from codegen.records import Segment, TrainingText, write_jsonl
+    from codegen.core.records import Segment, TrainingText, write_jsonl
 
     # A new model adds three special tokens.
     tokenizer = train_byte_bpe(training, _VOCABULARY - 3)

@@ -63,7 +63,7 @@ from codegen.benchmarks.tools.sql_sets import (
     wikisql_questions,
 )
 from codegen.benchmarks.tools.statistics import Estimate, rate
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from codegen.sqlnet.examples import Labelled, WikiTable

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import ConfigError
-from codegen.generation.protocol import (
+from codegen.core.errors import ConfigError
+from codegen.core.generation import (
     Backend,
     Completion,
     Decoder,
@@ -120,7 +120,7 @@ def sample_task(
             was tuned for (its model card).
         usual_length: use the style's maximum answer length in tokens, not ``params``'s.
         batch_size: rows decoded together; a killed run loses at most one batch of samples.
-        backend: backend name (``codegen.plugins``) or an open backend.
+        backend: backend name (``codegen.core.plugins``) or an open backend.
         options: options for opening the backend by name.
         after: see :func:`codegen.evals.run.run`.
 

@@ -25,20 +25,20 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-from codegen.config import Config, setting
-from codegen.errors import ConfigError, ResumeError
-from codegen.paths import refuse_links
-from codegen.records import Sample, read_jsonl, write_atomic
-from codegen.runs import RunDirectory, refuse_changes
+from codegen.core.config import Config, setting
+from codegen.core.errors import ConfigError, ResumeError
+from codegen.core.paths import refuse_links
+from codegen.core.records import Sample, read_jsonl, write_atomic
+from codegen.core.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
     from codegen.evals.report import EditSteps
-    from codegen.evals.sandbox import Sandbox
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
+    from codegen.finetune.artifacts import TrainingResult
     from codegen.finetune.recipe import Recipe
-    from codegen.finetune.result import TrainingResult
     from codegen.generation import Backend
+    from codegen.sandbox import Sandbox
 
 STAGES = (
     "answers to HumanEval",
@@ -231,7 +231,7 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
     Raises:
         CodegenError: with the remedy; what was done is kept.
     """
-    from codegen.evals.sandbox import Sandbox
+    from codegen.sandbox import Sandbox
 
     heard = listener or Listener()
     directory = RunDirectory(Path(settings.out))

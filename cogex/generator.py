@@ -48,12 +48,12 @@ from codegen.cogex.record import (
     read_record,
     split_completion,
 )
-from codegen.config import read_yaml
-from codegen.errors import ConfigError, MachineError, SandboxError
-from codegen.evals.sandbox import Sandbox
-from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable
-from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Example, MadeTogether, Segment, TrainingText
+from codegen.core.config import read_yaml
+from codegen.core.errors import ConfigError, MachineError, SandboxError
+from codegen.core.python_syntax import UNPARSABLE, parse
+from codegen.core.records import Example, MadeTogether, Segment, TrainingText
+from codegen.generation.request_chains import Conversation, ModelClient, Plan, Unusable
+from codegen.sandbox import Sandbox
 
 Mode = Literal["records", "run", "llm"]
 MODES: tuple[Mode, ...] = ("records", "run", "llm")

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 
-from codegen.errors import Skip
-from codegen.python_syntax import UNPARSABLE, parse_expression
+from codegen.core.errors import Skip
+from codegen.core.python_syntax import UNPARSABLE, parse_expression
 
 
 class Invalid(Skip):

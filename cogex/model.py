@@ -20,8 +20,8 @@ from typing import Any
 from codegen.cogex import record
 from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import ANSWER
-from codegen.errors import ConfigError
-from codegen.generation.protocol import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.core.errors import ConfigError
+from codegen.core.generation import Backend, Completion, Decoder, Request, SamplingParams
 
 _NEXT = f"\n{record.INSTRUCTION}"  # where a few-shot model would begin another record
 _CHAT = (

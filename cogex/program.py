@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from codegen.cogex.literals import Invalid, parse_literal
-from codegen.python_syntax import UNPARSABLE, parse, parse_expression, syntax_fault
+from codegen.core.python_syntax import UNPARSABLE, parse, parse_expression, syntax_fault
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000

@@ -30,9 +30,9 @@ from codegen.cogex.literals import Invalid, normalized
 from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem
-from codegen.errors import ConfigError, InputError
-from codegen.records import conform, has_lone_surrogate, read_rows
-from codegen.runs import Journal, RunDirectory
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import conform, has_lone_surrogate, read_rows
+from codegen.core.runs import Journal, RunDirectory
 
 SETTINGS = "search.json"
 LOG = "log.jsonl"

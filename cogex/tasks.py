@@ -1,7 +1,8 @@
 """The tasks of a search: an instruction with problems and their answers.
 
-A task is a family of :mod:`codegen.cogex.families`, without its training problems, or a JSONL file
-of inputs and answers that can be compared as texts (:func:`codegen.cogex.literals.normalized`).
+A task is a family of :mod:`codegen.cogex.builtin_families`, without its training problems, or a
+JSONL file of inputs and answers that can be compared as texts
+(:func:`codegen.cogex.literals.normalized`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegen.cogex.families import FAMILIES, find_family
+from codegen.cogex.builtin_families import FAMILIES, find_family
 from codegen.cogex.record import CogexRecord
-from codegen.errors import ConfigError, InputError
-from codegen.records import read_rows
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import read_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from transformers.cache_utils import (
 )
 
 from codegen.decoding.device import upload
-from codegen.kernels.states import compact, turn_slots, turned
+from codegen.kernels.kv_cache import compact, turn_slots, turned
 from codegen.kernels.tree_attention import PAGE
 
 _STEP = 256  # slots of a growing cache are a multiple of this

@@ -5,8 +5,8 @@ alone, or a tree of drafted tokens below it. One forward pass encodes all rows. 
 strategy verifies which tokens each row gets, and they are committed to the rows and to the cache.
 Finished rows leave the batch, and waiting rows take their place.
 
-The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs them
-one by one; the editor's server runs the passes of several requests together.
+The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs
+them one by one; the editor's server runs the passes of several requests together.
 
 :class:`Strategy` itself is plain decoding. A row's k-th token depends only on the logits and on the
 row's k-th random number, so the other rows of the batch do not change it, up to the last bits of
@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.contexts import LMInfinite, extended
 from codegen.decoding.device import download, padded_width, upload, wait
 from codegen.decoding.healing import Vocabulary
+from codegen.decoding.long_context import LMInfinite, extended
 from codegen.decoding.passes import Passes, Trees, check_attention_only, check_supported, run_alone
-from codegen.decoding.rows import CachedRows, Row, Sequences
 from codegen.decoding.sampling import allow_only, choose
+from codegen.decoding.sequences import CachedRows, Row, Sequences
 
 __all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 
@@ -60,7 +60,7 @@ class Strategy:
     Attributes:
         limit: maximum drafted tokens per row and round.
         forgets: True if the middle of a row's context may be dropped
-            (:mod:`codegen.decoding.contexts`).
+            (:mod:`codegen.decoding.long_context`).
         backspace: the token that removes the last one, if any.
         passes_of: forward passes per row; empty if each token takes one.
     """
@@ -353,7 +353,7 @@ def decode(
         on_token: called with (row number, token id) after each token; true stops that row.
         strategy: rule for choosing tokens; by default one token per round.
         width: maximum rows in the batch, by default all; the others wait for a place.
-        infinite: allows contexts of any length (:mod:`codegen.decoding.contexts`); ``n_local``
+        infinite: allows contexts of any length (:mod:`codegen.decoding.long_context`); ``n_local``
             must exceed the strategy's longest draft.
 
     Raises:

@@ -2,7 +2,7 @@
 
 Code that needs passes is a generator (:data:`Passes`): it yields each pass, is sent the logits, and
 returns a result. :func:`run_alone` runs the passes one by one; the editor's server combines passes
-of several requests (``codegen.server.schedule``).
+of several requests (``codegen.server.completion.schedule``).
 
 On a GPU the passes of the loop read the cache in place: :data:`IN_PLACE` is an attention function
 that is registered with transformers' ``AttentionInterface``. With a mask it calls PyTorch's
@@ -29,9 +29,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from codegen.core.errors import MachineError, ModelError, in_one_line
 from codegen.decoding.cache import KVCache, Pages, recurrences
 from codegen.decoding.device import Replays, Tensors, upload
-from codegen.errors import MachineError, ModelError, in_one_line
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import dense, narrow, pack, tree_attention
 from codegen.kernels.vocabulary import accept_greedy

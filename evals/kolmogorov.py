@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 # The functions' source is prepended to programs that run in the sandbox, so they use nothing else
 # of this module. Sequences are lists of integers; none is changed in place.

@@ -20,12 +20,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError, InputError, SandboxError
+from codegen.core.errors import ConfigError, InputError, SandboxError
+from codegen.core.records import write_atomic
 from codegen.evals import tasks
-from codegen.evals.sandbox import Sandbox, SandboxProtocol
 from codegen.evals.statistics import default_ks, pass_at_k
 from codegen.evals.tasks.exchange import foreign_sample
-from codegen.records import write_atomic
+from codegen.sandbox import Sandbox, SandboxProtocol
 
 _TEMPLATE = """\
 # Written by `codegen eval lm-eval`.

@@ -46,9 +46,9 @@ import numpy as np
 import tree_sitter_python
 from tree_sitter import Language, Node, Parser
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.python_syntax import UNPARSABLE, compiles, parse
 from codegen.evals.statistics import pass_at_k
-from codegen.python_syntax import UNPARSABLE, compiles, parse
 
 _WHOLE = frozenset({"string", "concatenated_string", "integer", "float"})
 _BODIES = frozenset({"block", "module"})

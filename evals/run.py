@@ -24,9 +24,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError, InputError, ModelError
-from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
-from codegen.generation.protocol import (
+from codegen.core.errors import ConfigError, InputError, ModelError
+from codegen.core.generation import (
     Backend,
     Decoder,
     Request,
@@ -34,8 +33,8 @@ from codegen.generation.protocol import (
     samples,
     settings_of,
 )
-from codegen.paths import child
-from codegen.records import (
+from codegen.core.paths import child
+from codegen.core.records import (
     Sample,
     Verdict,
     from_json,
@@ -44,7 +43,8 @@ from codegen.records import (
     to_json,
     write_atomic,
 )
-from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
+from codegen.core.runs import Journal, RunDirectory, fingerprint, refuse_changes
+from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import Status, conform, read_json
 from codegen.evals.statistics import Count, Estimate
-from codegen.evals.tasks.check import ReferenceGate
-from codegen.records import Status, conform, read_json
+from codegen.evals.tasks.validate import ReferenceGate
 
 SCORE = "score.json"
 STATUSES: Sequence[Status] = get_args(Status)

@@ -32,7 +32,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import codegen
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.paths import cache_folder, refuse_foreign
+from codegen.core.records import (
+    UNJUDGED,
+    Sample,
+    Status,
+    Trust,
+    Verdict,
+    from_dict,
+    is_at_least,
+    read_rows,
+    write_atomic,
+    write_jsonl,
+)
+from codegen.core.runs import Journal, RunDirectory
 from codegen.evals.run import SAMPLES, Progress, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import (
@@ -53,25 +67,11 @@ from codegen.evals.statistics import (
     estimate_pass_at_k,
 )
 from codegen.evals.tasks import Problem, Task
-from codegen.evals.tasks.check import ReferenceGate
 from codegen.evals.tasks.exchange import read_samples
-from codegen.paths import cache_folder, refuse_foreign
-from codegen.records import (
-    UNJUDGED,
-    Sample,
-    Status,
-    Trust,
-    Verdict,
-    from_dict,
-    is_at_least,
-    read_rows,
-    write_atomic,
-    write_jsonl,
-)
-from codegen.runs import Journal, RunDirectory
+from codegen.evals.tasks.validate import ReferenceGate
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, SandboxProtocol
+    from codegen.sandbox import Job, SandboxProtocol
 
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"

@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 Z95 = 1.959963984540054
 _NORMAL_FROM = 100  # minimum number of tasks for the normal interval

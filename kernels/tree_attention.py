@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.kernels.backend import BITS, DEPTH, FIRST, LENGTH, PAGE, STARTS, close, run
 
 MOST_NODES = 64  # bits of an int64

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.kernels.backend import close, equal, run
 
 MOST = 16  # maximum tokens per call

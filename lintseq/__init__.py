@@ -11,7 +11,7 @@ texts).
 from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram, states
 from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
 from codegen.lintseq.program import normalize, prepare
-from codegen.lintseq.repair import VerificationFailed, sample_edits
+from codegen.lintseq.resampling import VerificationFailed, sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
     format_edits,

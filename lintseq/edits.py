@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from codegen.errors import InputError, SkippedExample
+from codegen.core.errors import InputError, SkippedExample
 
 
 class UnsupportedProgram(SkippedExample):

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-from codegen.errors import CodegenError, ConfigError, InputError, require_known
+from codegen.core.errors import CodegenError, ConfigError, InputError, require_known
+from codegen.core.records import Example, MadeTogether, Segment, TrainingText
 from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
-from codegen.lintseq.repair import (
+from codegen.lintseq.resampling import (
     Failure,
     Verified,
     audited,
@@ -28,7 +29,6 @@ from codegen.lintseq.verify import (
     check_for,
     check_pylint,
 )
-from codegen.records import Example, MadeTogether, Segment, TrainingText
 
 Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)

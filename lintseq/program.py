@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from codegen.errors import require_known
+from codegen.core.errors import require_known
+from codegen.core.python_syntax import TOO_DEEP, parse_example, with_newlines
+from codegen.core.records import has_lone_surrogate
 from codegen.lintseq.dependencies import Graph, dependencies
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.scopes import collect
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
-from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
-from codegen.records import has_lone_surrogate
 
 Granularity = Literal["line", "statement"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -91,8 +91,8 @@ def prepare(
 
     Args:
         granularity: the pieces. ``line``, as in the paper: statements, and lines inside them that
-            can be deleted alone (:mod:`codegen.lintseq.lines`). ``statement``: whole statements
-            with their comments.
+            can be deleted alone (:mod:`codegen.lintseq.line_pieces`). ``statement``: whole
+            statements with their comments.
         strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits;
             only in Python.
         language: ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.

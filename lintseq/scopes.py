@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from codegen.python_syntax import parameters_of
+from codegen.core.python_syntax import parameters_of
 
 _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 ASSIGNED = "="

@@ -56,7 +56,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.lintseq.edits import (
     Edit,
     Hunk,

@@ -7,8 +7,9 @@ written on its header's line is atomic. Every physical line belongs to exactly o
 comment line to the next line of code, or to the one before it if it is indented deeper than the
 next, or if there is no next.
 
-With granularity ``line``, the pieces of :mod:`codegen.lintseq.lines` are nodes too, below the unit
-or clause that they are part of, and own their lines. A comment is then deleted as in the paper's
+With granularity ``line``, the pieces of :mod:`codegen.lintseq.line_pieces` are nodes too, below the
+unit or clause that they are part of, and own their lines. A comment is then deleted as in the
+paper's
 code: with the nearest line above that is indented less, a header; without one it belongs to the
 module and is deleted last.
 
@@ -23,7 +24,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from codegen.lintseq.lines import Callees, Span, find_pieces, parents_of, placed_parts
+from codegen.lintseq.line_pieces import Callees, Span, find_pieces, parents_of, placed_parts
 
 _BLANKS = " \t\f"
 _COMPOUND = (

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.config import Config, run_script
+from codegen.core.config import Config, run_script
 from codegen.evals.statistics import wilson
 from codegen.rewards import SandboxReward
 

@@ -25,15 +25,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from pydantic import Field
 
-from codegen.config import Config, run_script
-from codegen.errors import InputError
+from codegen.core.config import Config, run_script
+from codegen.core.errors import InputError
 from codegen.finetune.attention import attending, check
+from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import MicroBatch, collate, held_out_batches
 from codegen.finetune.dataset import encode_all
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.plan import make_plan
-from codegen.finetune.rows import read_training_rows
+from codegen.finetune.row_formats import read_training_rows
 from codegen.models import ModelCard, load, pick_dtype, write_card
 
 

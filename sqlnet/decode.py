@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.features import Tensors

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from codegen.errors import InputError
-from codegen.records import read_rows
+from codegen.core.errors import InputError
+from codegen.core.records import read_rows
 from codegen.sqlnet import decode
 from codegen.sqlnet.databases import DatabaseError
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
@@ -210,7 +210,7 @@ def predict_guided(
         database, slots = databases[encoded.table.name], read
         linker = Linker(database, encoded.table) if link else None
         if linker:
-            slots = decode.with_mentions(slots, linker.mentioned(encoded))
+            slots = decode.with_mentions(slots, linker.mentioned(encoded.text, encoded.tokens))
         listed = decode.candidates(slots, encoded.text, encoded.tokens, BEAM, table=encoded.table)
         found.append(decode.choose(listed, encoded.table, database, linker=linker))
     return found

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, islice, product
 from typing import Literal
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 

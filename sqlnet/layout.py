@@ -1,7 +1,7 @@
 """Parts shared by the network's two layouts: inputs, outputs, the loss, attention, spans.
 
 A layout is a network with the methods of :class:`Layout`; there are ``shared`` (the default,
-:mod:`codegen.sqlnet.shared`) and ``paper`` (:mod:`codegen.sqlnet.paper`).
+:mod:`codegen.sqlnet.shared_encoder`) and ``paper`` (:mod:`codegen.sqlnet.paper_model`).
 
 Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural Language Without
 Reinforcement Learning" (arXiv 1711.04436), sections 3.2 to 3.4.

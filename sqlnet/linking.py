@@ -21,18 +21,22 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codegen.config import read_yaml
+from codegen.core.config import read_yaml
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, UnsafeSQLError
 from codegen.sqlnet.sql import distinct_values
-from codegen.sqlnet.words import MAX_TOKENS, number_in_words, number_of, stem, tokenize, words_of
-
-if TYPE_CHECKING:
-    from codegen.sqlnet.features import EncodedQuestion
-
+from codegen.sqlnet.words import (
+    MAX_TOKENS,
+    Token,
+    number_in_words,
+    number_of,
+    stem,
+    tokenize,
+    words_of,
+)
 
 _ARTICLES = "a an the of in on at to for is was are were be by and or what which who"
 _COMMON = frozenset(re.findall(r"\w+", _ARTICLES))
@@ -185,16 +189,14 @@ class Linker:
             return None
         return self._nearest(condition) is not None
 
-    def mentioned(self, encoded: EncodedQuestion) -> dict[int, list[tuple[int, int]]]:
+    def mentioned(self, question: str, tokens: Sequence[Token]) -> dict[int, list[tuple[int, int]]]:
         """Returns the spans (first and last token) of the question that are cells, by column,
         without spans inside a longer one of the same column.
         """
         spans = {}
-        for first in range(len(encoded.tokens)):
-            for last in range(first, min(first + _LONGEST_MENTION, len(encoded.tokens))):
-                text = encoded.text[
-                    encoded.tokens[first].start : encoded.tokens[last].end
-                ].casefold()
+        for first in range(len(tokens)):
+            for last in range(first, min(first + _LONGEST_MENTION, len(tokens))):
+                text = question[tokens[first].start : tokens[last].end].casefold()
                 if len(text) > 1 and text not in ASKING_WORDS:
                     spans.setdefault(text, []).append((first, last))
         found = {}

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from codegen.errors import ConfigError, InputError, cannot_read
+from codegen.core.errors import ConfigError, InputError, cannot_read
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.features import EncodedQuestion, collate
 from codegen.sqlnet.layout import Layout
-from codegen.sqlnet.paper import PaperSQLNet
-from codegen.sqlnet.shared import SharedSQLNet
+from codegen.sqlnet.paper_model import PaperSQLNet
+from codegen.sqlnet.shared_encoder import SharedSQLNet
 from codegen.sqlnet.storage import damage_named, read_network, save_network
 
 LayoutName = Literal["shared", "paper"]

@@ -11,9 +11,10 @@ One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
 (:mod:`codegen.sqlnet.plan_decode`). No column can be invented, values are parameters, every
 statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
-An answer is returned only if the query uses the question's information (:mod:`codegen.sqlnet.cues`)
-and the confidence (:mod:`codegen.sqlnet.trust`) is high enough; else the parse says what was not
-understood. Limit: the checks use only words; a question may need a join that no word shows.
+An answer is returned only if the query uses the question's information
+(:mod:`codegen.sqlnet.question_checks`) and the confidence (:mod:`codegen.sqlnet.calibration`) is
+high enough; else the parse says what was not understood. Limit: the checks use only words; a
+question may need a join that no word shows.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from itertools import chain
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from codegen.errors import ConfigError, InputError
-from codegen.records import has_lone_surrogate
-from codegen.sqlnet import decode, trust
-from codegen.sqlnet.cues import Asked, Doubt
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import has_lone_surrogate
+from codegen.sqlnet import calibration, decode
+from codegen.sqlnet.calibration import PLAN_SLOTS, Trust
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.explain import clauses_of, sentence
@@ -50,9 +51,9 @@ from codegen.sqlnet.query import (
     Table,
     UnsafeSQLError,
 )
+from codegen.sqlnet.question_checks import Asked, Doubt
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import PLAN_SLOTS, Trust
 from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
@@ -114,7 +115,7 @@ class Parse:
 
     Attributes:
         readings: best first, at least one.
-        confidence: confidence that the answer is correct; see :mod:`codegen.sqlnet.trust`.
+        confidence: confidence that the answer is correct; see :mod:`codegen.sqlnet.calibration`.
         doubts: reasons not to trust the best reading, most important first; empty if trusted.
         words: each content word of the question, and its interpretation ("": unused).
         signs: inputs of the confidence.
@@ -166,7 +167,7 @@ class SQLNet:
     ) -> None:
         """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
         self.network, self._plans = network, plans
-        self.trust = trusted or trust.load(DEFAULT_MODEL)
+        self.trust = trusted or calibration.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
     @classmethod
@@ -230,7 +231,7 @@ class SQLNet:
                 if _differ(parse.rows, second, database, limits):
                     texts = f"{first.sentence}; or {second.sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
-        words = tuple(trust.explained(found.asked))
+        words = tuple(calibration.explained(found.asked))
         return replace(parse, confidence=confidence, doubts=tuple(doubts), words=words)
 
     def _sketched(
@@ -250,7 +251,7 @@ class SQLNet:
         linker = None
         if database:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
-            slots = decode.with_mentions(slots, linker.mentioned(encoded))
+            slots = decode.with_mentions(slots, linker.mentioned(encoded.text, encoded.tokens))
         listed = _sensible(
             decode.candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table),
             encoded,
@@ -284,7 +285,9 @@ class SQLNet:
             failure=choice.failure,
         )
         doubts = chain(
-            self._language(encoded, query), trust.doubts(asked), _not_there(query, encoded, linker)
+            self._language(encoded, query),
+            calibration.doubts(asked),
+            _not_there(query, encoded, linker),
         )
         weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
         return _Found(parse, asked, rival, doubts, f"about the {weakest.name} ({weakest.content})")
@@ -322,7 +325,7 @@ class SQLNet:
         kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
         kinds |= {"run": choice.log_probability, "table": 0.0}
         empty = choice.rows is not None and not decode.gives_something(choice.rows, query)
-        return trust.signs(
+        return calibration.signs(
             *(asked, kinds, choice.margin),
             several=bool(asked.others),
             empty=empty,
@@ -430,7 +433,7 @@ def _planned(
     )
     doubts = chain(
         _plan_language(answer, parser.plans.network.vocabulary),
-        trust.doubts(asked),
+        calibration.doubts(asked),
         _no_cells(answer),
         _other_ways(answer, asked),
     )
@@ -529,7 +532,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float, relinked: int) 
     best, rows = answer.best, answer.choice.rows
     kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
     tests = best.plan.where
-    return trust.signs(
+    return calibration.signs(
         *(asked, kinds | {"run": answer.choice.log_probability}, max(-6.0, margin)),
         several=True,
         planned=True,
@@ -669,7 +672,7 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
     used = " | ".join(condition.value.casefold() for condition in query.conditions)
     names = {word for column in columns for word in column.words}
     names |= {column.name.casefold() for column in columns}
-    for column, spans in linker.mentioned(encoded).items():
+    for column, spans in linker.mentioned(encoded.text, encoded.tokens).items():
         for first, last in spans:
             text = encoded.text[encoded.tokens[first].start : encoded.tokens[last].end]
             if text.casefold() not in used and text.casefold() not in names:
@@ -685,8 +688,8 @@ def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
 
 def _competes(asked: Asked, rival: Asked) -> bool:
     """Returns True if another reading meets the question's cues, and names its words as well."""
-    named = [trust.grounding(each)["select_named"] for each in (asked, rival)]
-    return named[1] >= named[0] and not next(trust.doubts(rival), None)
+    named = [calibration.grounding(each)["select_named"] for each in (asked, rival)]
+    return named[1] >= named[0] and not next(calibration.doubts(rival), None)
 
 
 def _differ(
@@ -714,9 +717,9 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
 
 def _left(asked: Asked) -> Iterator[Doubt]:
     """Yields doubts on the question's words that the query omits."""
-    if left := trust.words_left(asked):
-        yield trust.not_understood(left)
-    for name in trust.named_but_unused(asked):
+    if left := calibration.words_left(asked):
+        yield calibration.not_understood(left)
+    for name in calibration.named_but_unused(asked):
         yield Doubt("words", f"The question names {name}, which the query does not use.")
 
 

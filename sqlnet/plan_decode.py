@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from codegen.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError
 from codegen.sqlnet import plan_network
 from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database

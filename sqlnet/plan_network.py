@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 from codegen.sqlnet import plan_features
 from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary, padded
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from codegen.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError
 from codegen.sqlnet.words import number_of, words_of
 
 ColumnType = Literal["text", "real"]

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codegen.config import Config, read_config, setting
-from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.cues import LIGHT_WORDS
+from codegen.core.config import Config, read_config, setting
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet.databases.files import Database, SqliteDatabase, open_database
 from codegen.sqlnet.joins import JoinGraph
 from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.question_checks import LIGHT_WORDS
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import stem, tokenize, words_of
 

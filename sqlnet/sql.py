@@ -17,7 +17,7 @@ from sqlglot.dialects.dialect import Dialects
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet.query import (
     AGGREGATES,
     OPERATORS,

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
-from codegen.paths import child, own_folder, refuse_foreign, refuse_links
-from codegen.records import conform, read_json, write_atomic
+from codegen.core.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.core.paths import child, own_folder, refuse_foreign, refuse_links
+from codegen.core.records import conform, read_json, write_atomic
 from codegen.sqlnet.words import one_line
 
 FORMAT = 1

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet import plan_network
 from codegen.sqlnet.examples import Labelled, predict, score, targets_of
 from codegen.sqlnet.features import collate

@@ -62,8 +62,8 @@ def test_every_package_is_described() -> None:
 
 
 def test_the_generator_makes_texts() -> None:
+    from codegen.core.records import Example
     from codegen.data.generators import config_of
-    from codegen.records import Example
 
     shout = run(code("A data generator"))["Shout"]("?")
     (text,) = shout.generate(Example("e", "Say.", "print(1)"), random.Random(0))
@@ -81,8 +81,8 @@ def test_the_task_asks_and_judges() -> None:
 
 
 def test_the_task_file_asks_and_judges(tmp_path: Path) -> None:
-    from codegen.evals.sandbox import Job
     from codegen.evals.tasks import find_style, load
+    from codegen.sandbox import Job
 
     (tmp_path / "sums.yaml").write_text(code("A task", "yaml"))
     (tmp_path / "sums.jsonl").write_text(
@@ -100,7 +100,7 @@ def test_the_task_file_asks_and_judges(tmp_path: Path) -> None:
 def test_the_decoder_reads_and_chooses() -> None:
     import torch
 
-    from codegen.errors import ConfigError
+    from codegen.core.errors import ConfigError
 
     parts = run(code("A decoder"))
     decoded = parts["FENCED"].read("Here:\n```\nx = 1\n```\n", "eos")

@@ -72,7 +72,7 @@ def test_where_torch_came_first_the_environment_is_left_alone() -> None:
 
 
 def test_programs_in_the_sandbox_are_told_too() -> None:
-    from codegen.evals.sandbox import Job, Sandbox
+    from codegen.sandbox import Job, Sandbox
 
     program = "import os\ndef f():\n    return os.environ.get('OMP_WAIT_POLICY')\n"
     with Sandbox(workers=1, unsafe_local=True) as sandbox:

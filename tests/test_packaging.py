@@ -42,7 +42,7 @@ def test_transformers_works_from_the_root_beside_hugging_faces_kernels(tmp_path:
 
 def test_importing_the_package_is_light() -> None:
     script = (
-        "import sys, codegen, codegen.records, codegen.generation\n"
+        "import sys, codegen, codegen.core.records, codegen.generation\n"
         "heavy = {'torch', 'transformers', 'numpy', 'rich', 'datasets'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)\n"
     )

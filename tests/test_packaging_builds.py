@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.extras import EXTRAS
+from codegen.core.optional_deps import EXTRAS
 from tests.processes import run
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment, save_llama, train_small
+from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.models.byte_bpe import train_byte_bpe
-from codegen.records import Segment, TrainingText, write_jsonl
 
 _LONGEST = 256
 CONDITIONS: Mapping[str, Mapping[str, Any]] = {

@@ -28,17 +28,17 @@ from typing import Any
 
 from codegen.benchmarks.evidence.functions import diversity, judge, start_model, write
 from codegen.benchmarks.evidence.harness import Experiment, slug, train_small
+from codegen.core.python_syntax import compiles
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.generators import Whole
 from codegen.data.sources import MemorySource
 from codegen.data.sources.small_functions import SmallFunction, functions
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.statistics import pass_at_k
 from codegen.lintseq import LintSeq, resolve
-from codegen.methods.unicode import UniCode, instruction
+from codegen.methods.unicoder import UniCode, instruction
 from codegen.models import load
-from codegen.python_syntax import compiles
+from codegen.sandbox import Sandbox
 
 _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 

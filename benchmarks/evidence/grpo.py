@@ -16,15 +16,15 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import arguments, once
 from codegen.benchmarks.evidence.reward_hacking import first_model, questions, value
-from codegen.evals.sandbox import Sandbox
+from codegen.core.generation import SamplingParams
+from codegen.core.records import write_atomic
 from codegen.evals.scoring import score
 from codegen.evals.statistics import wilson
 from codegen.evals.tasks import load
 from codegen.evaluate import sample_task
 from codegen.finetune import load_recipe
 from codegen.finetune.run import train
-from codegen.generation.protocol import SamplingParams
-from codegen.records import write_atomic
+from codegen.sandbox import Sandbox
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "grpo.yaml"
 WORLD = "numbers"

@@ -16,9 +16,9 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment, character_model, train_small
 from codegen.benchmarks.evidence.sequencematch import sums
+from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.decoding.loop import Row, decode
 from codegen.models import load
-from codegen.records import Segment, TrainingText, write_jsonl
 
 TASKS = ("sum", "sort", "reverse")
 

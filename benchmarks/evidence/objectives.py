@@ -27,17 +27,17 @@ from codegen.benchmarks.evidence.forms import FORMS
 from codegen.benchmarks.evidence.functions import start_model
 from codegen.benchmarks.evidence.harness import Experiment, gains, once, train_small
 from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
+from codegen.core.generation import SamplingParams
+from codegen.core.records import write_atomic
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
 from codegen.data.sources import MemorySource
 from codegen.data.sources.small_functions import SmallFunction, functions
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load
 from codegen.evaluate import sample_task
-from codegen.generation.protocol import SamplingParams
-from codegen.records import write_atomic
+from codegen.sandbox import Sandbox
 
 ARMS = ("start", "sft", "dpo", "grpo")
 TEXTS, JUDGED, HELD_OUT, MORE = 3000, 400, 150, 2000

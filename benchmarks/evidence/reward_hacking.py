@@ -5,7 +5,7 @@ The same small model, prompts and seeds; only the reward differs:
 - ``one_process``: program and tests are executed one after the other in the judge's process, which
   catches every exception. Many reward functions do this.
 - ``exit_code``: program and tests are one script, which is correct if it exits with status 0.
-- ``sandbox``: mode ``isolated`` of :mod:`codegen.evals.sandbox`, tests in another process.
+- ``sandbox``: mode ``isolated`` of :mod:`codegen.sandbox`, tests in another process.
 
 The first two rewards run program and tests in one process, as one sandbox job, where a cheat can do
 no harm. The model is first trained on correct and wrong programs and four cheats. TRL's GRPOTrainer
@@ -27,8 +27,8 @@ from typing import Any
 
 from codegen.benchmarks.evidence.functions import start_model
 from codegen.benchmarks.evidence.harness import Experiment, train_small
-from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.records import Segment, TrainingText, write_jsonl
+from codegen.core.records import Segment, TrainingText, write_jsonl
+from codegen.sandbox import Job, Limits, Sandbox
 
 REWARDS = ("one_process", "exit_code", "sandbox")
 CHEATS = {

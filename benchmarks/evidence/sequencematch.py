@@ -25,12 +25,12 @@ from typing import Any
 
 from codegen.benchmarks.evidence import functions as small
 from codegen.benchmarks.evidence.harness import Experiment, character_model, train_small
+from codegen.core.records import Example, Segment, TrainingText, write_jsonl
 from codegen.data.sources.small_functions import functions
 from codegen.decoding.loop import Row
-from codegen.evals.sandbox import Sandbox
 from codegen.methods.backspace import BKSPC, Backspace, load_codec
 from codegen.models import load
-from codegen.records import Example, Segment, TrainingText, write_jsonl
+from codegen.sandbox import Sandbox
 
 CONDITIONS = {
     "likelihood, plain": ("mle", False),

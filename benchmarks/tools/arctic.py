@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.benchmarks.tools.worker import call_worker
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 
 VARIABLE = "CODEGEN_ARCTIC_PYTHON"
 INSTALL = (

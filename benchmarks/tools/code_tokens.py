@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 _SKIPPED = ("site-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__")
 

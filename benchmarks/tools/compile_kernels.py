@@ -21,9 +21,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from codegen.errors import MachineError
+from codegen.core.errors import MachineError
 from codegen.kernels.backend import interpreting
-from codegen.kernels.gpu import states, tree_attention, vocabulary
+from codegen.kernels.gpu import kv_cache, tree_attention, vocabulary
 
 ARCHITECTURES = (80, 90, 100)
 
@@ -207,14 +207,14 @@ def _vocabulary() -> Iterator[Variant]:
 
 def _states() -> Iterator[Variant]:
     yield Variant(
-        "compaction fp16 D=128", states.compact_kernel,
+        "compaction fp16 D=128", kv_cache.compact_kernel,
         {"table": "*i64", "like": "*fp16", "sources": "*i64", "targets": "*i64"},
         {"D": 128, "BLOCK_D": 128, "dim_stride": 1},
         ("row_stride", "head_stride", "slot_stride"), warps=1,
     )  # fmt: skip
     places = [f"{x}_{y}" for x in "es" for y in ("row", "head", "slot")]
     yield Variant(
-        "rotation fp16 D=128", states.turn_kernel,
+        "rotation fp16 D=128", kv_cache.turn_kernel,
         {
             "encoded": "*fp16", "states": "*fp16", "slots": "*i64", "cosines": "*fp32",
             "sines": "*fp32",

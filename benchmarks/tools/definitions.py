@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegen.core.records import Example
 from codegen.data.sources import Item, Rejected
-from codegen.records import Example
 
 MOST_FILE_BYTES = 2**20
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

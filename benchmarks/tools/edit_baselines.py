@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from codegen.methods.edits.due import rename
-from codegen.methods.edits.formats import window_lines
-from codegen.methods.edits.sessions import Hunk, apply, find, lines_of
-from codegen.records import Edit
+from codegen.core.records import Edit
+from codegen.edits.expected_edits import rename
+from codegen.edits.formats import window_lines
+from codegen.edits.sessions import Hunk, apply, find, lines_of
 
 
 def nothing(edit: Edit) -> str:

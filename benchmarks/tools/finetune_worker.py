@@ -129,8 +129,8 @@ def _trl(job: dict[str, Any], clock: Clock) -> None:
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from codegen.core.records import TrainingText, read_jsonl
     from codegen.models import load
-    from codegen.records import TrainingText, read_jsonl
 
     torch.set_num_threads(job["threads"])
     loaded = load(job["model"], dtype=torch.float32)

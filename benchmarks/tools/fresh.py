@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 
 P = ParamSpec("P")
 R = TypeVar("R")

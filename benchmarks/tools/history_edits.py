@@ -26,7 +26,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 
 KINDS = ("insert", "delete", "several", "top", "paste", "rename")
 FILES = ("commits_train.jsonl.gz", "commits_test.jsonl.gz")

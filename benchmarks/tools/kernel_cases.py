@@ -178,7 +178,7 @@ def _greedy_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
-    from codegen.kernels import states as kernel_states
+    from codegen.kernels import kv_cache as kernel_states
 
     # Few slots: a move touches its own only.
     states = list(
@@ -258,7 +258,7 @@ def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 def _rotation(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
-    from codegen.kernels import states as kernel_states
+    from codegen.kernels import kv_cache as kernel_states
 
     slots = sizes.context // sizes.batch
     encoded = torch.randn(1, sizes.heads, slots, sizes.dim, generator=g, device=device).half()

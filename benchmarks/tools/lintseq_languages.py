@@ -26,14 +26,14 @@ from collections.abc import Sequence
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, chosen_parts
 from codegen.benchmarks.tools.statistics import clustered_mean
-from codegen.errors import MachineError
+from codegen.core.errors import MachineError
+from codegen.core.records import Example
 from codegen.evals import tasks
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.languages import LANGUAGES, Grammar
 from codegen.lintseq.program import Prepared, prepare
-from codegen.lintseq.repair import Verified, verified_sequences
+from codegen.lintseq.resampling import Verified, verified_sequences
 from codegen.lintseq.verify import check_for
-from codegen.records import Example
 
 _TESTS_IMPORT = re.compile(r'^\t"(?:testing|github\.com/stretchr/testify/assert)"\n', re.MULTILINE)
 

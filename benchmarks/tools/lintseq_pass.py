@@ -16,7 +16,7 @@ from typing import Any
 from codegen.benchmarks.tools.programs import Program
 from codegen.benchmarks.tools.pylintseq_worker import WARM_UP
 from codegen.benchmarks.tools.timing import cpu_seconds, measured
-from codegen.records import Example
+from codegen.core.records import Example
 
 CHUNK = 32  # the engine's default
 

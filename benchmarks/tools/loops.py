@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from codegen.decoding.rpg.rules import Penalty, Rule
+from codegen.decoding.rpg.penalties import Penalty, Rule
 
 WORDS = ("apple", "river", "stone", "cloud", "tiger", "piano", "maple", "ocean", "candle", "rocket",
          "garden", "silver", "window", "basket", "forest", "bridge")  # fmt: skip

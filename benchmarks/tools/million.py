@@ -25,7 +25,7 @@ from codegen.benchmarks.tools.memory import MemoryProbe
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.timing import measured, tree_cpu_s
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 if TYPE_CHECKING:
     from codegen.data import Manifest, Progress

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.benchmarks.tools.statistics import Estimate
-from codegen.errors import ConfigError, nearest
+from codegen.core.errors import ConfigError, nearest
 
 _DIGITS = 5  # significant; no clock here is better
 

@@ -59,9 +59,9 @@ class Outcome:
 def served_model(layout: str, context: int = 1024) -> Any:
     """Opens the embedded model as served, in one of :data:`LAYOUTS`."""
     from codegen.models import load
-    from codegen.server.model import CompletionModel
-    from codegen.server.prompts import Family, Prompter
-    from codegen.server.requests import ServerLimits
+    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.prompts import Family, Prompter
+    from codegen.server.completion.requests import ServerLimits
 
     model = CompletionModel(load("embedded"), limits=ServerLimits(context_tokens=context))
     model.family = Family(f"forced-{layout}", LAYOUTS[layout]) if LAYOUTS[layout] else None
@@ -74,7 +74,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     prompt's window.
     """
     from codegen.generation import SamplingParams
-    from codegen.server.requests import CompletionRequest, DocumentKey
+    from codegen.server.completion.requests import CompletionRequest, DocumentKey
 
     key = DocumentKey("bench", "", f"{layout} {edit.name}")
     options: dict[str, Any] = {
@@ -125,7 +125,7 @@ def outcomes(
         a_kind: edits of each kind and layout.
         context: tokens of a prompt's window.
     """
-    from codegen.server.engine import CompletionEngine
+    from codegen.server.completion.engine import CompletionEngine
 
     found: list[Outcome] = []
     for layout in layouts:

@@ -1,6 +1,6 @@
 """Leftovers of the sandbox after many jobs: processes, descriptors, files, memory.
 
-A :class:`codegen.evals.sandbox.Sandbox` with one worker per core runs programs without a pause:
+A :class:`codegen.sandbox.Sandbox` with one worker per core runs programs without a pause:
 reference solutions of HumanEval, and among them programs that write files, fork orphans, hold
 memory, exit, crash and go on after the verdict. Processes, descriptors, temporary files, mounts,
 System V objects and memory are counted at rest, after a warm-up and at the end: ``leaked_*`` is the
@@ -25,8 +25,8 @@ from pathlib import Path
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.timing import process_tree, tree_rss_mib
-from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.tasks import load
+from codegen.sandbox import Job, Limits, Sandbox
 
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"

@@ -35,7 +35,7 @@ from codegen.benchmarks.tools.sql_sets import (
     read_questions,
 )
 from codegen.sqlnet import Schema, SQLNet
-from codegen.sqlnet.trust import SIGNS, Trust, kind_of
+from codegen.sqlnet.calibration import SIGNS, Trust, kind_of
 
 LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
 """Signs that must not raise a confidence; a fit omits signs that would."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 DRAWS = 10_000
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from codegen.evals.sandbox import Job, Limits, Outcome
+from codegen.sandbox import Job, Limits, Outcome
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)

@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegen.errors import InputError, SandboxError
-from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.core.errors import InputError, SandboxError
+from codegen.core.records import UNJUDGED, Sample, Verdict
 from codegen.evals.tasks import Task, find_style, load, meta_of
 from codegen.evals.tasks.custom import Custom, CustomProblem
-from codegen.records import UNJUDGED, Sample, Verdict
-from codegen.sandbox_client import SandboxClient
+from codegen.sandbox import Job, Outcome, Sandbox
+from codegen.sandbox.client import SandboxClient
 
 URL_ENV = "CODEGEN_SANDBOX_URL"
 

@@ -54,13 +54,13 @@ from inspect_ai.util import (
 )
 
 from codegen.adapters.answers import believed, judge_rows, read_problem, sandbox
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES
-from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.score import read_score
 from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks.exchange import read_samples
-from codegen.records import UNJUDGED, Verdict, read_jsonl
+from codegen.sandbox import Limits, Outcome, Script
 
 try:
     from inspect_ai.util import (

@@ -15,7 +15,7 @@ from uuid import uuid4
 from openenv.core.env_server import Action, Environment, Observation, State, create_app
 
 from codegen.adapters.answers import find_problem, judge_answer, task_of
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.evals.tasks import find_style
 
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codegen.adapters.answers import judge_rows, read_problem
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 
 
 def compute_score(

@@ -22,8 +22,8 @@ from typing import Any
 import click
 
 from codegen import __version__
-from codegen.errors import CodegenError, InputError, in_one_line, nearest
-from codegen.terminal import visible
+from codegen.core.errors import CodegenError, InputError, in_one_line, nearest
+from codegen.core.terminal import visible
 
 _TRACEBACK = "CODEGEN_TRACEBACK"
 
@@ -194,9 +194,9 @@ def _misuse(error: click.ClickException) -> str:
 
 def _known(error: Exception) -> CodegenError | None:
     """Returns an error with a remedy if the cause is known, else None."""
-    from codegen import extras, plugins
+    from codegen.core import optional_deps, plugins
 
-    if lacking := extras.explain(error):
+    if lacking := optional_deps.explain(error):
         return lacking
     if isinstance(error, CodegenError):
         return error

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen import plugins
 from codegen.cli.evals import SourceOptions, packages_for
 from codegen.cli.options import command, completes, options, print_result
-from codegen.config import setting
-from codegen.terminal import Progress
+from codegen.core import plugins
+from codegen.core.config import setting
+from codegen.core.terminal import Progress
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import Task
@@ -56,10 +56,10 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
     problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
     accept a mistake are weak; an input with different results proves it. No language model is used.
     """
+    from codegen.core.records import write_atomic
     from codegen.evals import audit as audits
-    from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.tasks import load
-    from codegen.records import write_atomic
+    from codegen.sandbox import ClusterSandbox, Sandbox
 
     loaded, unreadable = audits.open_task(task, given.source)
     suite = audits.suite_of(loaded.name) if given.stronger == "auto" else given.stronger

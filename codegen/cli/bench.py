@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from codegen.cli.options import command, completes, print_result
-from codegen.errors import ConfigError, nearest
+from codegen.core.errors import ConfigError, nearest
 
 _PACKAGE = "codegen.benchmarks"
 # Keys that are not results.

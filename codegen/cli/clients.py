@@ -11,17 +11,17 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
-from codegen.config import Config, Option, keyed, setting
-from codegen.errors import ConfigError, ModelError, plural
+from codegen.core.config import Config, Option, keyed, setting
+from codegen.core.errors import ConfigError, ModelError, plural
+from codegen.core.terminal import echo
 from codegen.generation.backends import EndpointSettings, NamedEndpoint, check_name, find_endpoint
-from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
     from codegen.generation import Backend
     from codegen.generation.backends import Endpoint
-    from codegen.generation.cached import Prices
-    from codegen.generation.plans import ModelClient
+    from codegen.generation.completion_cache import Prices
+    from codegen.generation.request_chains import ModelClient
 
 SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
 """Constraint of completions to a SQL grammar: in this process (``decoder``) or by a request field
@@ -104,7 +104,7 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
 
     def cache_file(self) -> str:
         """Returns the path of the response cache; empty for none."""
-        from codegen.paths import cache_folder
+        from codegen.core.paths import cache_folder
 
         return str(cache_folder() / "responses-2.sqlite") if self.cache is None else self.cache
 
@@ -142,8 +142,8 @@ def model_client(
         ConfigError: if the options contradict the mode or each other.
     """
     from codegen.generation.backends import Endpoint, LocalModel
-    from codegen.generation.cached import Prices
-    from codegen.generation.plans import ModelClient
+    from codegen.generation.completion_cache import Prices
+    from codegen.generation.request_chains import ModelClient
 
     given = [name for name in type(client).model_fields if name in client.model_fields_set]
     of_server = [name for name in type(server).model_fields if name in server.model_fields_set]
@@ -202,7 +202,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     Args:
         cache: path of the response cache, for the message; empty for none.
     """
-    from codegen.generation.cached import Totals, read_ledger
+    from codegen.generation.completion_cache import Totals, read_ledger
 
     spent: dict[str, int] = {}
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
@@ -242,7 +242,7 @@ def opened_endpoint(
 
     The totals are filled in and printed at the end.
     """
-    from codegen.generation.cached import CachedBackend, Ledger, Prices, ResponseCache
+    from codegen.generation.completion_cache import CachedBackend, Ledger, Prices, ResponseCache
 
     cache = server.cache_file()
     with (
@@ -324,8 +324,8 @@ def check_model(model: str, server: EndpointOptions) -> None:
         ModelUnusable: if the model does not exist; hub ids are not looked up.
         ConfigError: if the options contradict each other.
     """
+    from codegen.core.generation import ModelUnusable
     from codegen.generation.backends import local_backend
-    from codegen.generation.protocol import ModelUnusable
     from codegen.models import resolve
     from codegen.models.pretrained import MODELS
 

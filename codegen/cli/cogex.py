@@ -14,13 +14,13 @@ import click
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.options import command, options, print_result
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError, InputError, plural
-from codegen.records import write_atomic
-from codegen.terminal import Progress, echo
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError, InputError, plural
+from codegen.core.records import write_atomic
+from codegen.core.terminal import Progress, echo
 
 if TYPE_CHECKING:
-    from codegen.cogex.hybrid import HybridRun
+    from codegen.cogex.hybrid_execution import HybridRun
     from codegen.cogex.model import Emulation
     from codegen.cogex.program import PseudoProgram
     from codegen.cogex.search import Found, RankedProgram, SearchSettings
@@ -244,9 +244,9 @@ def run(
     used), or new: the model writes a program for --instruction. The exit code is 1 without an
     answer.
     """
-    from codegen.cogex.hybrid import emulated_leaf, run_hybrid
+    from codegen.cogex.hybrid_execution import emulated_leaf, run_hybrid
     from codegen.cogex.model import Query
-    from codegen.evals.sandbox import Sandbox
+    from codegen.sandbox import Sandbox
 
     if program == "new":
         if not given.instruction or given.call:

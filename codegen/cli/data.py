@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from codegen import plugins
 from codegen.cli import Group, data_options
 from codegen.cli.clients import ClientOptions, EndpointOptions, counted, model_client
 from codegen.cli.options import as_words, command, given_settings, options, print_result, wants_json
-from codegen.config import Config
-from codegen.errors import ConfigError, InputError, plural
+from codegen.core import plugins
+from codegen.core.config import Config
+from codegen.core.errors import ConfigError, InputError, plural
+from codegen.core.terminal import Progress, echo
+from codegen.edits.generator import LOGGED, Edits
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.methods.backspace.generator import Backspace
-from codegen.methods.edits.generator import LOGGED, Edits
 from codegen.methods.infilling import Infilling
-from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
+    from codegen.core.records import DataRecord
     from codegen.data import Manifest, TextGenerator
     from codegen.data import Progress as EngineProgress
     from codegen.data.filters import Filter
-    from codegen.generation.plans import ModelClient
-    from codegen.records import DataRecord
+    from codegen.generation.request_chains import ModelClient
 
 # Options that do not change the data.
 _NOT_ON_THE_CARD = frozenset({"out", "workers", "ray", "chunk_size", "as_json", "settings"})
@@ -295,8 +295,8 @@ def preferences(run: str, given: data_options.PreferenceOptions) -> Mapping[str,
 @click.option("--step", is_flag=True, help="Show the program after each edit, or each mistake.")
 def inspect(directory: str, id_: str | None, number: int, step: bool) -> Mapping[str, Any]:
     """Show a data directory: its counts and some of its records."""
+    from codegen.core.records import to_json
     from codegen.data import load_manifest, read_data, view
-    from codegen.records import to_json
 
     if id_ is not None:
         texts = _find(directory, id_)

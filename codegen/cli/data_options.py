@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from codegen.config import Config, keyed, setting
+from codegen.core.config import Config, keyed, setting
 
 _ROWS = "Rows of the source"
 

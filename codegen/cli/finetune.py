@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.options import command, completes, print_result
-from codegen.errors import ConfigError, plural
-from codegen.terminal import Progress, echo, visible
+from codegen.core.errors import ConfigError, plural
+from codegen.core.terminal import Progress, echo, visible
 
 if TYPE_CHECKING:
     from codegen.finetune.estimate import Needs
@@ -58,7 +58,7 @@ def finetune(
     """
     from dataclasses import asdict
 
-    from codegen.config import keys
+    from codegen.core.config import keys
     from codegen.finetune import Recipe, load_recipe
 
     settings = load_recipe(recipe, overrides)
@@ -83,7 +83,7 @@ def finetune(
         _print_needs(needs)
         return needs.to_json()
 
-    from codegen.finetune.result import is_first
+    from codegen.finetune.artifacts import is_first
     from codegen.finetune.run import train
 
     if not is_first():

@@ -11,15 +11,15 @@ import click
 
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, options, wants_json
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError, InputError, plural
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError, InputError, plural
+from codegen.core.terminal import echo, visible
 from codegen.generation.backends import find_endpoint, local_backend
-from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
+    from codegen.core.records import Sample
     from codegen.generation import Backend
     from codegen.generation.backends import Endpoint
-    from codegen.records import Sample
 
 
 _TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")
@@ -151,7 +151,7 @@ def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
     if kind == "transformers":
         own |= {"window": 4}
         if given.lm_infinite:
-            from codegen.decoding.contexts import LMInfinite
+            from codegen.decoding.long_context import LMInfinite
 
             own["infinite"] = LMInfinite(*map(int, given.lm_infinite))
     elif kind == "llamacpp":

@@ -36,13 +36,13 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions
 from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
 from codegen.cli.options import command, options, print_result
-from codegen.config import Config, parse_config, read_yaml, setting
-from codegen.errors import CodegenError, ConfigError, InputError, plural
+from codegen.core.config import Config, parse_config, read_yaml, setting
+from codegen.core.errors import CodegenError, ConfigError, InputError, plural
+from codegen.core.records import read_json, write_atomic
+from codegen.core.terminal import Progress, echo
 from codegen.evals.score import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
-from codegen.records import read_json, write_atomic
-from codegen.terminal import Progress, echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
@@ -286,10 +286,10 @@ def draw(given: DrawOptions) -> dict[str, Any]:
     Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
     file. Only the shortest program for each sequence is kept; sequences of the task are omitted.
     """
+    from codegen.core.records import Example, write_jsonl
     from codegen.evals import kolmogorov as kt
     from codegen.evals.tasks import load
     from codegen.evals.tasks.kolmogorov import instruction
-    from codegen.records import Example, write_jsonl
 
     tested = {problem.sequence for problem in load("kolmogorov").problems()}
     best: dict[tuple[int, ...], kt.Program] = {}
@@ -325,8 +325,8 @@ def compressed(answers: str, language: bool) -> dict[str, Any]:
     (or prompt) and program (or generation), and the paper's files of generations, compressed or
     not. Each sample counts as one item.
     """
-    from codegen.evals.sandbox import Sandbox
     from codegen.evals.tasks import kolmogorov as kt
+    from codegen.sandbox import Sandbox
 
     rows = list(kt.read_answers(answers))
     if not rows:

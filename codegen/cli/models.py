@@ -10,11 +10,11 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.options import command, completes, options, print_result
-from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError, nearest
+from codegen.core.config import Config, setting
+from codegen.core.errors import ConfigError, InputError, nearest
+from codegen.core.terminal import one_line
 from codegen.generation import backends
 from codegen.models.pretrained import MODELS
-from codegen.terminal import one_line
 
 _existing = click.argument("name", shell_complete=completes(backends.named_endpoints))
 _LONGEST = 200  # maximum characters of a value from a file

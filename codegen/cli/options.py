@@ -9,8 +9,8 @@
     @options(Sampling, "sampling", heading="Sampling")
     def sample(sampling: Sampling) -> dict[str, int]: ...
 
-Settings that are rarely changed have no option (:data:`codegen.config.keyed`): ``-o NAME=VALUE``
-sets them, and ``--help`` lists them last.
+Settings that are rarely changed have no option (:data:`codegen.core.config.keyed`): ``-o
+NAME=VALUE`` sets them, and ``--help`` lists them last.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from codegen.cli import traceback_option
-from codegen.config import Config, Option, arms, bounds, config_error
-from codegen.errors import nearest
-from codegen.terminal import echo
+from codegen.core.config import Config, Option, arms, bounds, config_error
+from codegen.core.errors import nearest
+from codegen.core.terminal import echo
 
 
 def options(
@@ -202,7 +202,7 @@ class _Option(click.Option):
 
     Attributes:
         heading: the section of ``--help`` that lists it.
-        rest: see :attr:`codegen.config.Option.rest`.
+        rest: see :attr:`codegen.core.config.Option.rest`.
     """
 
     def __init__(self, *args: Any, heading: str = "", rest: bool = False, **settings: Any) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.options import command, options, print_result
-from codegen.errors import plural
+from codegen.core.errors import plural
+from codegen.core.terminal import Progress, echo
 from codegen.quickstart import STAGES, Listener, Plan, Settings
 from codegen.quickstart import quickstart as run_quickstart
-from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score

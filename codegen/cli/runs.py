@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from codegen import catalog
 from codegen.cli.options import command, options, print_result
 from codegen.cli.serve import SocketOptions
-from codegen.config import setting
-from codegen.extras import require
-from codegen.terminal import columns, echo, one_line
+from codegen.core import run_index
+from codegen.core.config import setting
+from codegen.core.optional_deps import require
+from codegen.core.terminal import columns, echo, one_line
 
 
 @command(example="codegen runs runs data")
@@ -23,12 +23,12 @@ def runs(places: tuple[str, ...]) -> dict[str, Any]:
     Lists data, samples and scores, trainings, and searches. A run is running (a process holds its
     lock), done, or stopped. To resume a stopped run, run the command that started it again.
     """
-    found = catalog.find_runs(places or ["."])
+    found = run_index.find_runs(places or ["."])
     _print_table(found)
     return {"runs": [run.to_json() for run in found]}
 
 
-def _print_table(found: Sequence[catalog.Run]) -> None:
+def _print_table(found: Sequence[run_index.Run]) -> None:
     if not found:
         print_result("No runs found.", err=True)
         return
@@ -38,8 +38,8 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
             run.kind,
             run.state,
             run.result,
-            catalog.shown_size(run.bytes),
-            catalog.shown_time(run.when),
+            run_index.shown_size(run.bytes),
+            run_index.shown_time(run.when),
             one_line(run.what),
         )
         for run in found
@@ -68,7 +68,7 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
     pages follow runs in progress.
     """
     require("starlette", "uvicorn", "prometheus_client")
-    from codegen.server.guard import make_server, serve
+    from codegen.server.http.security import make_server, serve
     from codegen.server.viewer import Library, make_app
 
     library = Library(places)

@@ -18,20 +18,20 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.options import command, flag, options
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError
-from codegen.extras import require
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError
+from codegen.core.optional_deps import require
+from codegen.core.terminal import echo
 from codegen.generation import backends
-from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-    from codegen.server.engine import CompletionEngine
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
+    from codegen.server.completion.upstream import Upstream
     from codegen.server.mcp import Tools
-    from codegen.server.next_edits import NextEditor
-    from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import Upstream
+    from codegen.server.next_edits.proposals import NextEditor
 
 Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
@@ -184,7 +184,7 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """
     require(*_NEEDED)
     engine.start_log()
-    from codegen.server.lsp import serve_stdio
+    from codegen.server.editor.lsp import serve_stdio
 
     if engine.upstream:
         engine.endpoint().endpoint("any").api_key()  # fails early if the key is missing
@@ -230,16 +230,16 @@ class SocketOptions(Config):
     @contextmanager
     def listening(self) -> Iterator[tuple[str | None, socket]]:
         """Yields the token (None if authentication is disabled) and the listening socket."""
-        from codegen.server import guard
+        from codegen.server.http import security
 
         token = None
         kept = self.token_file if self.token_file and self.token_file.exists() else None
         if not self.no_token:
-            token = guard.read_token(kept) if kept else guard.new_token()
-        guard.check_address(self.host, token)
-        with guard.listen(self.host, self.port) as sock:
+            token = security.read_token(kept) if kept else security.new_token()
+        security.check_address(self.host, token)
+        with security.listen(self.host, self.port) as sock:
             if token and self.token_file and not kept:
-                guard.write_token(self.token_file, token)
+                security.write_token(self.token_file, token)
             yield token, sock
         echo("Stopped.", err=True)
 
@@ -296,8 +296,8 @@ def http(given: HttpOptions) -> None:
     """
     require(*_NEEDED)
     given.start_log()
-    from codegen.server.guard import make_server, serve
     from codegen.server.http import make_app
+    from codegen.server.http.security import make_server, serve
 
     with given.listening() as (token, sock), _running(_engine(given)) as engine:
         next_edits = _next_editor(given)
@@ -347,8 +347,8 @@ def sandbox(given: SandboxOptions) -> None:
     """
     require("starlette", "uvicorn", "prometheus_client")
     given.start_log()
-    from codegen.evals.sandbox import Sandbox
-    from codegen.server.guard import make_server, serve
+    from codegen.sandbox import Sandbox
+    from codegen.server.http.security import make_server, serve
     from codegen.server.sandbox import SandboxService, make_app, most_limits
 
     with (
@@ -468,13 +468,13 @@ def mcp(given: McpOptions) -> None:
 
             asyncio.run(_serve_stdio(server, tools))
             return
-        from codegen.server import guard
+        from codegen.server.http import security
 
         with given.listening() as (token, sock):
             origins = frozenset(given.origin)
-            app = guard.Guard(make_app(server), token, given.hosts, origins)
+            app = security.Guard(make_app(server), token, given.hosts, origins)
             given.announce(token, f"Serving tools at {given.address(sock)}/mcp")
-            guard.serve(guard.make_server(app), sock, server.session_manager.run())
+            security.serve(security.make_server(app), sock, server.session_manager.run())
 
 
 async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
@@ -523,11 +523,11 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
     )
     if name == "off" or not (name or has_adapter):
         return None
-    from codegen.methods.edits.formats import AUTO, find_format, format_for
+    from codegen.edits.formats import AUTO, find_format, format_for
     from codegen.models import load_tokenizer
     from codegen.models.pretrained import NEXT_EDIT
-    from codegen.server.edit_history import Outcomes
-    from codegen.server.next_edits import NextEditor, least_tokens
+    from codegen.server.next_edits.history import Outcomes
+    from codegen.server.next_edits.proposals import NextEditor, least_tokens
 
     outcomes = Outcomes(edit_log)
     if has_adapter:
@@ -554,8 +554,8 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     """Opens the model; with ``patient`` an upstream that is down is retried later."""
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import ServerLimits
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
 
     limits = ServerLimits(context_tokens=given.context)
     if given.upstream:
@@ -564,7 +564,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 
     is_gguf = backends.local_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
-        from codegen.server.upstream import LlamaUpstream
+        from codegen.server.completion.upstream import LlamaUpstream
 
         threads = given.threads if "threads" in given.model_fields_set else 0
         source = LlamaUpstream.open(file, limits, fim=given.fim, threads=threads)
@@ -572,7 +572,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     import torch
 
     from codegen.models.pretrained import NEXT_EDIT
-    from codegen.server.model import CompletionModel
+    from codegen.server.completion.model import CompletionModel
 
     torch.set_num_threads(given.threads)
     # In float32 the adapter is merged into the weights, which have a fast path for few tokens.
@@ -582,7 +582,8 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 
 
 def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
-    from codegen.server.upstream import Unreachable, Upstream
+    from codegen.core.http_client import is_loopback
+    from codegen.server.completion.upstream import Unreachable, Upstream
 
     named = given.endpoint()
     endpoint = named.endpoint("any")
@@ -592,7 +593,7 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
         key=endpoint.api_key(),
         fim=given.fim,
         limits=limits,
-        remote=not backends.is_loopback(endpoint.url),
+        remote=not is_loopback(endpoint.url),
     )
     try:
         upstream.check()

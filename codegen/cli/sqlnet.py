@@ -11,9 +11,9 @@ import click
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
 from codegen.cli.options import command, options, print_result
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError
-from codegen.terminal import echo, one_line
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError
+from codegen.core.terminal import echo, one_line
 
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
@@ -360,7 +360,7 @@ def describe(database: str, given: DescribeOptions) -> dict[str, Any]:
 
     The file lists tables, columns and guessed joins. Add the words that users have for them.
     """
-    from codegen.records import write_new
+    from codegen.core.records import write_new
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.schema import describe as described
 

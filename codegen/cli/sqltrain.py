@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from codegen.cli.options import command, options, print_result
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError, InputError, plural
-from codegen.terminal import Progress
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError, InputError, plural
+from codegen.core.terminal import Progress
 
 if TYPE_CHECKING:
     from codegen.sqlnet.examples import Labelled

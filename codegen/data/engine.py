@@ -28,6 +28,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from codegen.core.errors import ConfigError, ResumeError
+from codegen.core.runs import refuse_changes
 from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.filters import Filter
 from codegen.data.filters.decontamination import Decontamination
@@ -45,8 +47,6 @@ from codegen.data.manifest import (
 from codegen.data.outcomes import MapTask, Result
 from codegen.data.output import Output, State
 from codegen.data.sources import Item, Rejected, Source, chained
-from codegen.errors import ConfigError, ResumeError
-from codegen.runs import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)

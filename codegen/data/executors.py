@@ -29,8 +29,8 @@ from multiprocessing.context import SpawnProcess
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
-from codegen.cluster import connected, import_ray, last_line
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.cluster import connected, import_ray, last_line
+from codegen.core.errors import CodegenError, ConfigError
 
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
@@ -324,7 +324,7 @@ class RayExecutor:
     """Actors on a Ray cluster.
 
     Attributes:
-        address: the cluster's address, see :func:`codegen.cluster.connected`.
+        address: the cluster's address, see :func:`codegen.core.cluster.connected`.
         workers: number of actors with one CPU each; None uses all CPUs of the cluster.
         ahead: chunks in flight per worker.
         hang_s: seconds without a result after which a process is killed; None waits forever.

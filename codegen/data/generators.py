@@ -2,11 +2,11 @@
 
 A generator is a pure function from an example to training texts, with a name and a configuration:
 any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass, or
-a :class:`~codegen.config.Config`, whose fields are the options of its command.
+a :class:`~codegen.core.config.Config`, whose fields are the options of its command.
 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
 stable word, such as :class:`Skip`. With any other exception the example counts as failed, under
-the exception's name. A :class:`~codegen.errors.ConfigError` aborts the run.
+the exception's name. A :class:`~codegen.core.errors.ConfigError` aborts the run.
 
 A generator that is faster with many examples at once may also have ``generate_many(items)``: for
 each (example, rng) pair it returns ``generate``'s list of training texts or exception.
@@ -21,10 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
-from codegen import plugins
-from codegen.errors import ConfigError, Skip, nearest
+from codegen.core import plugins
+from codegen.core.errors import ConfigError, Skip, nearest
+from codegen.core.records import DataRecord, Example, MadeTogether, Segment, TrainingText
 from codegen.lintseq import LintSeq, normalize
-from codegen.records import DataRecord, Example, MadeTogether, Segment, TrainingText
 
 
 class TextGenerator(Protocol):
@@ -53,7 +53,7 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     own = getattr(generator, "config", None)
     if callable(own):
         return dict(own())  # type: ignore[call-overload]
-    from codegen.config import Config  # imports pydantic, which workers do not need
+    from codegen.core.config import Config  # imports pydantic, which workers do not need
 
     if isinstance(generator, Config):
         return {"name": generator.name, **generator.model_dump()}
@@ -116,7 +116,7 @@ class Plain:
 
 
 def make(name: str, /, **options: object) -> TextGenerator:
-    """Creates a generator by name (:mod:`codegen.plugins`).
+    """Creates a generator by name (:mod:`codegen.core.plugins`).
 
     Raises:
         ConfigError: if the name or an option is unknown.

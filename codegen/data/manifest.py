@@ -20,10 +20,9 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from codegen import __version__
-from codegen.data.sources.puzzles import Puzzles, is_puzzles
-from codegen.errors import ConfigError, InputError, cannot_read
-from codegen.paths import child
-from codegen.records import (
+from codegen.core.errors import ConfigError, InputError, cannot_read
+from codegen.core.paths import child
+from codegen.core.records import (
     DataRecord,
     Preference,
     TrainingText,
@@ -33,6 +32,7 @@ from codegen.records import (
     read_jsonl,
     read_rows,
 )
+from codegen.data.sources.puzzles import Puzzles, is_puzzles
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"

@@ -17,6 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
 
+from codegen.core.errors import InputError, ResumeError
+from codegen.core.paths import child
+from codegen.core.records import TrainingText, conform, from_json
+from codegen.core.runs import refuse_changes
 from codegen.data.engine import find_finished
 from codegen.data.filters.dedup import Dedup
 from codegen.data.manifest import (
@@ -32,10 +36,6 @@ from codegen.data.manifest import (
 )
 from codegen.data.outcomes import Result, characters
 from codegen.data.output import KeptRow, Output, RejectRow, read_signature
-from codegen.errors import InputError, ResumeError
-from codegen.paths import child
-from codegen.records import TrainingText, conform, from_json
-from codegen.runs import refuse_changes
 
 R = TypeVar("R")
 CHUNK = 256

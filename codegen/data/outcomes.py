@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, NamedTuple
 
+from codegen.core.errors import CodegenError, ConfigError, MachineError
+from codegen.core.records import DataRecord, Example, to_json
 from codegen.data.filters import Filter
 from codegen.data.filters.dedup import Dedup, Signature
 from codegen.data.generators import TextGenerator
 from codegen.data.manifest import measures
 from codegen.data.sources import Item, Outcome, Rejected
-from codegen.errors import CodegenError, ConfigError, MachineError
-from codegen.records import DataRecord, Example, to_json
 
 
 class Result(NamedTuple):

@@ -29,6 +29,10 @@ from typing import IO, Any, Literal
 
 from typing_extensions import TypedDict
 
+from codegen.core.errors import ResumeError
+from codegen.core.paths import child, open_plain, own_folder
+from codegen.core.records import conform, write_atomic
+from codegen.core.runs import RunDirectory, fingerprint, refuse_changes
 from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.data.manifest import (
     KEPT,
@@ -43,10 +47,6 @@ from codegen.data.manifest import (
 )
 from codegen.data.outcomes import Result
 from codegen.data.publish import card
-from codegen.errors import ResumeError
-from codegen.paths import child, open_plain, own_folder
-from codegen.records import conform, write_atomic
-from codegen.runs import RunDirectory, fingerprint, refuse_changes
 
 _JOURNAL = "journal.jsonl"
 

@@ -16,16 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from codegen.data.generators import Skip
-from codegen.data.publish import PREFERENCES
-from codegen.data.sources import Item, Rejected, file_digest
-from codegen.errors import ConfigError, InputError
-from codegen.evals.metrics import normal_form, shapes
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS
-from codegen.evals.tasks import Task, find_style
-from codegen.evals.tasks.exchange import read_samples
-from codegen.records import (
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import (
     UNJUDGED,
     Example,
     Preference,
@@ -35,6 +27,14 @@ from codegen.records import (
     Verdict,
     read_jsonl,
 )
+from codegen.data.generators import Skip
+from codegen.data.publish import PREFERENCES
+from codegen.data.sources import Item, Rejected, file_digest
+from codegen.evals.metrics import normal_form, shapes
+from codegen.evals.run import SAMPLES
+from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.tasks import Task, find_style
+from codegen.evals.tasks.exchange import read_samples
 
 # Answers without a runnable program: easy to recognize, so one per problem is enough.
 _TRIVIAL = ("syntax_error", "empty", "no_answer")

@@ -19,6 +19,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codegen.core.errors import InputError
+from codegen.core.hub import hub_errors, repository_name
+from codegen.core.paths import child, new_folder, refuse_links
+from codegen.core.records import DataRecord, TrainingText, to_row
 from codegen.data.manifest import (
     Manifest,
     RunConfig,
@@ -27,10 +31,6 @@ from codegen.data.manifest import (
     read_data,
     statistics_lines,
 )
-from codegen.errors import InputError
-from codegen.hub import hub_errors, repository_name
-from codegen.paths import child, new_folder, refuse_links
-from codegen.records import DataRecord, TrainingText, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa

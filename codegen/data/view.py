@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from codegen.core.errors import CodegenError, plural
+from codegen.core.records import DataRecord, Preference, TrainingText
+from codegen.core.terminal import visible
 from codegen.data.manifest import Manifest
-from codegen.errors import CodegenError, plural
 from codegen.lintseq import MARKER, resolve, state_before
 from codegen.methods.backspace import actions as trajectories
 from codegen.methods.backspace import is_trajectory
-from codegen.records import DataRecord, Preference, TrainingText
-from codegen.terminal import visible
 
 Step = Sequence[tuple[str, bool]]
 """The state after an edit: each line, and whether the edit added it."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from codegen.finetune.attention import RowLayout, joined, mask_inputs, padded
+from codegen.finetune.batch_plan import Row, StepPlan, numbers_of
 from codegen.finetune.dataset import Outline
 from codegen.finetune.encode import EncodedExample
-from codegen.finetune.plan import Row, StepPlan, numbers_of
 from codegen.finetune.recipe import Attention, Isolation
 
 if TYPE_CHECKING:

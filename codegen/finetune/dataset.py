@@ -25,7 +25,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.paths import new_folder, refuse_links
+from codegen.core.records import Messages, TrainingText
+from codegen.core.runs import explain_full_disk, fingerprint
 from codegen.finetune.attention import RowLayout, causal
 from codegen.finetune.encode import (
     EncodedExample,
@@ -34,13 +37,10 @@ from codegen.finetune.encode import (
     set_template_arguments,
 )
 from codegen.finetune.recipe import NEW, Overlong, Recipe
-from codegen.finetune.rows import read_training_rows, source_digests
+from codegen.finetune.row_formats import read_training_rows, source_digests
 from codegen.methods.backspace import with_backspace
 from codegen.models import load_tokenizer
 from codegen.models.byte_bpe import train_byte_bpe
-from codegen.paths import new_folder, refuse_links
-from codegen.records import Messages, TrainingText
-from codegen.runs import explain_full_disk, fingerprint
 
 # Special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}

@@ -33,12 +33,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from codegen.errors import ConfigError, InputError, ModelError
+from codegen.core.errors import ConfigError, InputError, ModelError
+from codegen.core.records import Messages, Segment, TrainingText
 from codegen.finetune.attention import RowLayout, causal, from_stack
 from codegen.finetune.recipe import Format, Turns
 from codegen.methods import backspace
 from codegen.models import chat
-from codegen.records import Messages, Segment, TrainingText
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,17 +23,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 from codegen.finetune.attention import attending
+from codegen.finetune.batch_plan import Row, StepPlan, numbers_of, plan_of, statistics, steps_of
 from codegen.finetune.batches import MicroBatch, collate
 from codegen.finetune.dataset import Outline, read_dataset
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import LOGITS_MB, negative_log_likelihood
 from codegen.finetune.model import base_dtype, trainable_of
-from codegen.finetune.plan import Row, StepPlan, numbers_of, plan_of, statistics, steps_of
 from codegen.finetune.recipe import NEW, Recipe
 from codegen.models import pick_dtype, resolve
-from codegen.vetting import vetted_config
+from codegen.models.config_checks import vetted_config
 
 # Bytes of optimizer state per trained parameter; blocks of 256 share a float32 scale.
 _STATE = {

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import ConfigError, in_one_line
+from codegen.core.errors import ConfigError, in_one_line
+from codegen.finetune.batch_plan import StepPlan, numbers_of
 from codegen.finetune.dataset import Dataset, Outline
-from codegen.finetune.plan import StepPlan, numbers_of
 from codegen.finetune.recipe import NEW, LoRA, Network, Recipe
 from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype, read_adapter
 

@@ -1,6 +1,6 @@
 """Recipes: a fine-tuning run as a typed YAML file.
 
-All keys, types and ranges are validated before loading anything heavy (:mod:`codegen.config`);
+All keys, types and ranges are validated before loading anything heavy (:mod:`codegen.core.config`);
 errors name the file, the key, the value and the allowed values. A section has the settings of one
 method or one part of a run.
 """
@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from codegen.config import Config, Text, parse_config, read_config, setting
-from codegen.errors import ConfigError, InputError, nearest
+from codegen.core.config import Config, Text, parse_config, read_config, setting
+from codegen.core.errors import ConfigError, InputError, nearest
 
 NEW = "new"  # value of `model` for random weights
 BUILT_IN = Path(__file__).parents[1] / "recipes"

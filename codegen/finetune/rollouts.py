@@ -18,18 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.generation import Decoder, Request, SamplingParams, settings_of
+from codegen.core.paths import open_plain
+from codegen.core.records import FinishReason, Sample
+from codegen.core.runs import Journal
 from codegen.evals.statistics import Count, estimate_pass_at_k
 from codegen.evals.tasks import PromptStyle, meta_of
 from codegen.finetune.recipe import Recipe
 from codegen.generation.decoders import find_decoder
-from codegen.generation.protocol import Decoder, Request, SamplingParams, settings_of
-from codegen.generation.text import TextStream
-from codegen.paths import open_plain
-from codegen.records import FinishReason, Sample
+from codegen.generation.detokenize import TextStream
 from codegen.rewards.builtin import Scored
 from codegen.rewards.judge import Judge, Judged, combine, metrics_of
-from codegen.runs import Journal
 
 
 def rollouts_path(output: Path, process: int = 0) -> Path:

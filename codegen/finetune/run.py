@@ -22,26 +22,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen import extras
-from codegen.errors import CodegenError, ConfigError, ResumeError, require_known
+from codegen.core import optional_deps
+from codegen.core.errors import CodegenError, ConfigError, ResumeError, require_known
+from codegen.core.hub import hub_errors, repository_name
+from codegen.core.paths import refuse_foreign, refuse_links
+from codegen.core.runs import LOCK, RunDirectory
 from codegen.evals import tasks
-from codegen.finetune.dataset import (
-    TOKENS,
-    Dataset,
-    Outline,
-    holds_only_caches,
-    read_dataset,
-)
-from codegen.finetune.model import load_model, make_trainable
-from codegen.finetune.plan import StepPlan, describe, plan_of, statistics, steps_of
-from codegen.finetune.recipe import (
-    EXTENDABLE,
-    NEW,
-    Recipe,
-    steps_before_decay,
-    why_not_extended,
-)
-from codegen.finetune.result import (
+from codegen.finetune.artifacts import (
     CHECKPOINTS,
     MODEL_DIR,
     RESULT_NAME,
@@ -54,11 +41,24 @@ from codegen.finetune.result import (
     result_of,
     write_pages,
 )
-from codegen.finetune.rows import source_digests
-from codegen.hub import hub_errors, repository_name
+from codegen.finetune.batch_plan import StepPlan, describe, plan_of, statistics, steps_of
+from codegen.finetune.dataset import (
+    TOKENS,
+    Dataset,
+    Outline,
+    holds_only_caches,
+    read_dataset,
+)
+from codegen.finetune.model import load_model, make_trainable
+from codegen.finetune.recipe import (
+    EXTENDABLE,
+    NEW,
+    Recipe,
+    steps_before_decay,
+    why_not_extended,
+)
+from codegen.finetune.row_formats import source_digests
 from codegen.models import fingerprint_of, load
-from codegen.paths import refuse_foreign, refuse_links
-from codegen.runs import LOCK, RunDirectory
 
 if TYPE_CHECKING:
     from codegen.finetune.trainer import OnStep, Say
@@ -186,7 +186,7 @@ _NEEDED = {  # package required by a setting's value
 def check_packages(recipe: Recipe) -> None:
     """Raises a ConfigError for a tracker, method, objective or optimizer without its package."""
     if recipe.objective != "sft":
-        extras.require("trl")
+        optional_deps.require("trl")
     for key, value in {"method": recipe.method, "optimizer": recipe.optimizer}.items():
         package = _NEEDED.get(value)
         if package and find_spec(package) is None:

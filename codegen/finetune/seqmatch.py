@@ -40,6 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codegen.core.records import write_atomic
 from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
@@ -48,7 +49,6 @@ from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
 from codegen.finetune.recipe import SequenceMatch
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
-from codegen.records import write_atomic
 
 _OWN_SAMPLES = "own_samples.json"
 _SAMPLES_AT_ONCE = 32

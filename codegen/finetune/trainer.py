@@ -26,8 +26,11 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.errors import CodegenError, ConfigError
+from codegen.core.paths import new_folder
+from codegen.core.records import write_atomic
 from codegen.finetune import batches
+from codegen.finetune.artifacts import WHOLE, last_whole_checkpoint, save_model
 from codegen.finetune.attention import attending, check
 from codegen.finetune.losses import (
     LOGITS_MB,
@@ -37,14 +40,11 @@ from codegen.finetune.losses import (
     NestedLikelihood,
 )
 from codegen.finetune.recipe import Recipe, steps_before_decay
-from codegen.finetune.result import WHOLE, last_whole_checkpoint, save_model
 from codegen.models import LoadedModel, pick_dtype
-from codegen.paths import new_folder
-from codegen.records import write_atomic
 
 if TYPE_CHECKING:
+    from codegen.finetune.batch_plan import StepPlan
     from codegen.finetune.dataset import Dataset
-    from codegen.finetune.plan import StepPlan
 
 OnStep = Callable[[int, int, float], None]
 Say = Callable[[str], None]

@@ -34,14 +34,12 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from codegen import plugins
-from codegen.errors import ConfigError, InputError, in_one_line, plural
+from codegen.core import plugins
+from codegen.core.errors import ConfigError, InputError, in_one_line, plural
+from codegen.core.generation import Request
+from codegen.core.runs import Journal
 from codegen.evals import tasks
-from codegen.finetune.encode import TextEncoder, set_template_arguments
-from codegen.finetune.model import adapter_config, load_model
-from codegen.finetune.plan import steps_of
-from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
-from codegen.finetune.result import (
+from codegen.finetune.artifacts import (
     CHECKPOINTS,
     STATE,
     TrainingResult,
@@ -50,8 +48,12 @@ from codegen.finetune.result import (
     result_of,
     write_pages,
 )
+from codegen.finetune.batch_plan import steps_of
+from codegen.finetune.encode import TextEncoder, set_template_arguments
+from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
-from codegen.finetune.rows import read_pairs
+from codegen.finetune.row_formats import read_pairs
 from codegen.finetune.trainer import (
     OnStep,
     RunCallback,
@@ -61,11 +63,9 @@ from codegen.finetune.trainer import (
     train_to_the_end,
     training_options,
 )
-from codegen.generation.protocol import Request
 from codegen.models import LoadedModel
 from codegen.models.chat import chat_prompt, require_template
 from codegen.rewards.judge import Judge
-from codegen.runs import Journal
 
 Pair = dict[str, list[int]]
 

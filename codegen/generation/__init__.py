@@ -1,10 +1,10 @@
 """Generation: requests and completions, the backends, and the decoders.
 
-Read :mod:`~codegen.generation.protocol` first, then :mod:`~codegen.generation.decoders` and one
+Read :mod:`~codegen.core.generation` first, then :mod:`~codegen.generation.decoders` and one
 backend. The names here import no model library.
 """
 
-from codegen.generation.protocol import (
+from codegen.core.generation import (
     Backend,
     Completion,
     Decoder,

@@ -8,7 +8,6 @@ plugins.
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import json
 import os
 import re
@@ -20,15 +19,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from codegen import plugins
-from codegen.config import Config, keyed, parse_config, setting
-from codegen.errors import ConfigError, InputError, ModelError, nearest
-from codegen.generation.protocol import Backend, ModelUnusable
-from codegen.records import write_atomic
+from codegen.core import plugins
+from codegen.core.config import Config, keyed, parse_config, setting
+from codegen.core.errors import ConfigError, InputError, ModelError, nearest
+from codegen.core.generation import Backend, ModelUnusable
+from codegen.core.records import write_atomic
 
 
 def backend_class(name: str) -> type[Backend]:
-    """Loads a backend's class (:mod:`codegen.plugins`) and the packages it needs.
+    """Loads a backend's class (:mod:`codegen.core.plugins`) and the packages it needs.
 
     Raises:
         ConfigError: for an unknown name.
@@ -260,15 +259,6 @@ def _check_variable(name: str) -> None:
             "Put the key into a variable (export MY_KEY=...) and pass its name: "
             "--api-key-env MY_KEY.",
         )
-
-
-def is_loopback(where: str) -> bool:
-    """Returns True if a URL or host refers to this machine."""
-    host = (urllib.parse.urlsplit(where).hostname or "") if "://" in where else where.strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _check_url(url: str) -> None:

@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from codegen import plugins
-from codegen.config import Config, Text, parse_config
+from codegen.core import plugins
+from codegen.core.config import Config, Text, parse_config
+from codegen.core.errors import CodegenError, ConfigError, InputError, nearest
+from codegen.core.generation import CAPABILITIES, Backend, Completion, Decoder, Request
+from codegen.core.records import FinishReason
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.errors import CodegenError, ConfigError, InputError, nearest
-from codegen.generation.protocol import CAPABILITIES, Backend, Completion, Decoder, Request
-from codegen.records import FinishReason
 
 if TYPE_CHECKING:
     from codegen.decoding.loop import Row, Strategy

@@ -18,15 +18,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from codegen.config import parse_config
-from codegen.errors import ModelError
-from codegen.generation.backends import Endpoint
-from codegen.generation.openai import OpenAIBackend
-from codegen.generation.protocol import (
+from codegen.core.config import parse_config
+from codegen.core.errors import ModelError
+from codegen.core.generation import (
     Decoder,
     ModelUnusable,
     RequestFailed,
 )
+from codegen.generation.backends import Endpoint
+from codegen.generation.openai import OpenAIBackend
 from codegen.models.gguf import fingerprint, gguf_of
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
 

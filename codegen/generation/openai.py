@@ -14,7 +14,7 @@ A wrong key, an unknown model, spent quota, a web page or an unreachable server 
 answer a trivial request either. Any other failure only affects its own request.
 
 The API key comes from an environment variable chosen by the user, goes into the request's header
-and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.generation.client`).
+and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.core.http_client`).
 
 A completion's ``meta`` contains ``usage``, the reported counts (including cached and reasoning
 tokens, for example), and ``served_model`` if the server reports another model than requested.
@@ -40,12 +40,8 @@ from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from codegen.errors import ConfigError, in_one_line
-from codegen.generation.backends import Endpoint, is_loopback
-from codegen.generation.cached import Prices
-from codegen.generation.client import Client, Failure, LoopThread, count_of
-from codegen.generation.decoders import Resolved, supported
-from codegen.generation.protocol import (
+from codegen.core.errors import ConfigError, in_one_line
+from codegen.core.generation import (
     Backend,
     Completion,
     Decoder,
@@ -56,6 +52,10 @@ from codegen.generation.protocol import (
     cut_at_stop,
     request_seed,
 )
+from codegen.core.http_client import Client, Failure, LoopThread, count_of, is_loopback
+from codegen.generation.backends import Endpoint
+from codegen.generation.completion_cache import Prices
+from codegen.generation.decoders import Resolved, supported
 
 OnPiece = Callable[[str], None]
 

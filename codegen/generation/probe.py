@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from codegen.core.http_client import Failure
 from codegen.generation.backends import Endpoint
-from codegen.generation.client import Failure
 from codegen.generation.openai import (
     OnPiece,
     OpenAIBackend,

@@ -17,26 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codegen.config import parse_config
-from codegen.decoding.contexts import LMInfinite, check
-from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
-from codegen.decoding.healing import Vocabulary
-from codegen.decoding.loop import Backspace, Row, Strategy, decode
-from codegen.decoding.passes import check_supported
-from codegen.decoding.rpg.methods import Method, Penalized
-from codegen.decoding.strategies.rsd import (
-    ConstantBranching,
-    RecursiveSpeculation,
-    StochasticBeam,
-)
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
-from codegen.decoding.strategies.speculative import Speculation
-from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
-from codegen.decoding.suffix import SuffixIndex
-from codegen.errors import ConfigError, InputError, ModelError
-from codegen.extras import require
-from codegen.generation import decoders
-from codegen.generation.protocol import (
+from codegen.core.config import parse_config
+from codegen.core.errors import ConfigError, InputError, ModelError
+from codegen.core.generation import (
     BKSPC,
     CAPABILITIES,
     Backend,
@@ -49,9 +32,26 @@ from codegen.generation.protocol import (
     cut_at_stop,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens, stream_of
+from codegen.core.optional_deps import require
+from codegen.core.terminal import one_line
+from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.long_context import LMInfinite, check
+from codegen.decoding.loop import Backspace, Row, Strategy, decode
+from codegen.decoding.passes import check_supported
+from codegen.decoding.rpg.methods import Method, Penalized
+from codegen.decoding.strategies.rsd import (
+    ConstantBranching,
+    RecursiveSpeculation,
+    StochasticBeam,
+)
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
+from codegen.decoding.suffix import SuffixIndex
+from codegen.generation import decoders
+from codegen.generation.detokenize import TextStream, encode, end_tokens, stream_of
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
-from codegen.terminal import one_line
 
 if TYPE_CHECKING:
     from codegen.decoding.insertion import Filled, GapRow, Text
@@ -67,7 +67,7 @@ class TransformersBackend(Backend):
         window: batches' worth of requests that are decoded together: as rows finish, others take
             their place. With 1 batches stay apart, which a run needs that is to be repeatable to
             the byte from any batch on.
-        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.contexts`).
+        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.long_context`).
 
     Raises:
         ModelError: if there is no such model, or its tokenizer cannot stream.
@@ -308,7 +308,7 @@ class TransformersBackend(Backend):
 
     def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")
-        from codegen.decoding.strategies.grammar import InGrammar
+        from codegen.decoding.strategies.constrained import InGrammar
 
         try:
             return InGrammar(self._grammar_tokens, options.text(), rows)

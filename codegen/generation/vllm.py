@@ -33,10 +33,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from codegen import models
-from codegen.decoding.healing import Vocabulary
-from codegen.errors import ConfigError, ModelError, in_one_line
-from codegen.generation.decoders import DraftOptions, Resolved, supported
-from codegen.generation.protocol import (
+from codegen.core.errors import ConfigError, ModelError, in_one_line
+from codegen.core.generation import (
     Backend,
     Completion,
     Decoder,
@@ -46,9 +44,11 @@ from codegen.generation.protocol import (
     SamplingParams,
     request_seed,
 )
-from codegen.generation.text import TextStream, encode, end_tokens, stream_of
-from codegen.records import FinishReason
-from codegen.vetting import vet_adapter
+from codegen.core.records import FinishReason
+from codegen.decoding.healing import Vocabulary
+from codegen.generation.decoders import DraftOptions, Resolved, supported
+from codegen.generation.detokenize import TextStream, encode, end_tokens, stream_of
+from codegen.models.config_checks import vet_adapter
 
 PROCESSOR = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
 PROPOSER = "codegen.decoding.drafts.vllm_proposer.DraftProposer"

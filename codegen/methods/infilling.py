@@ -26,10 +26,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codegen.config import Config, keyed, setting
-from codegen.errors import SkippedExample, require_known
-from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
-from codegen.records import Example, Segment, TrainingText
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import SkippedExample, require_known
+from codegen.core.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
+from codegen.core.records import Example, Segment, TrainingText
 
 if TYPE_CHECKING:
     from codegen.evals.tasks.styles import PromptStyle

@@ -1,7 +1,7 @@
 """The chat template, for training and generation alike.
 
 It is a program that came with the model, so a child process renders it, with limits of time and
-memory; see :mod:`codegen.templates`. The child runs this file.
+memory; see :mod:`codegen.core.templates`. The child runs this file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from codegen.errors import ModelError, in_one_line
-from codegen.templates import TemplateFailure, TemplateProcess, serve
+from codegen.core.errors import ModelError, in_one_line
+from codegen.core.templates import TemplateFailure, TemplateProcess, serve
 
 _process = TemplateProcess(__file__)
 

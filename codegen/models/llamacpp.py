@@ -25,9 +25,9 @@ import weakref
 from pathlib import Path
 from typing import IO, Any
 
-from codegen.config import Config, setting
-from codegen.errors import ConfigError, ModelError, in_one_line
-from codegen.extras import missing
+from codegen.core.config import Config, setting
+from codegen.core.errors import ConfigError, ModelError, in_one_line
+from codegen.core.optional_deps import missing
 from codegen.models.gguf import read_header
 
 _CHILD = Path(__file__).with_name("llama_child.py")

@@ -13,13 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.config import Config, note, setting
-from codegen.errors import ConfigError, InputError, ModelError, in_one_line
-from codegen.extras import missing
+from codegen.core.config import Config, note, setting
+from codegen.core.errors import ConfigError, InputError, ModelError, in_one_line
+from codegen.core.optional_deps import missing
+from codegen.core.records import conform, read_json, write_atomic
 from codegen.models import gguf
+from codegen.models.config_checks import read_object, vet_adapter, vet_tokenizer, vetted_config
 from codegen.models.pretrained import MODELS, NEXT_EDIT
-from codegen.records import conform, read_json, write_atomic
-from codegen.vetting import read_object, vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     import torch
@@ -238,7 +238,7 @@ def _decode_with_copies(model: Any, name: str, bits: int) -> None:
         ModelError: if the model has no compiled forward pass.
     """
     from codegen.decoding.editing.forward import Product, decode_with, plain_product
-    from codegen.models.weight_only import quantized_product
+    from codegen.models.quantization import quantized_product
 
     def join(layers: Sequence[nn.Linear]) -> Product:
         return quantized_product(layers, bits, compiled=True) or plain_product(layers)

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from codegen.config import note
-from codegen.errors import ModelError
+from codegen.core.config import note
+from codegen.core.errors import ModelError
+from codegen.core.paths import cache_folder
 from codegen.models.byte_bpe import split_digits
-from codegen.paths import cache_folder
 
 NEXT_EDIT = "next-edit"
 """The name of an adapter of the embedded model, in the package, that predicts the next edit."""

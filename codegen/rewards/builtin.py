@@ -18,11 +18,11 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Any, Protocol
 
-from codegen import plugins
-from codegen.errors import CodegenError, InputError
+from codegen.core import plugins
+from codegen.core.errors import CodegenError, InputError
+from codegen.core.records import UNJUDGED, Sample, Verdict, write_atomic
 from codegen.evals.tasks.extraction import find_code
 from codegen.lintseq.verify import Finding, check_compile, check_ruff
-from codegen.records import UNJUDGED, Sample, Verdict, write_atomic
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _SOFT_SHARE = 0.2  # last fraction of the maximum length, in which the length penalty rises

@@ -17,18 +17,23 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from codegen import plugins
-from codegen.errors import InputError
+from codegen.core import plugins
+from codegen.core.errors import InputError
+from codegen.core.records import UNJUDGED, Sample, Trust, Verdict
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.evals.counted_tests import (
+    CountedTests,
+    TestResults,
+    constant_programs,
+    counted,
+    results,
+)
 from codegen.evals.tasks import Problem, PromptStyle, Task
 from codegen.evals.tasks.custom import Custom
-from codegen.records import UNJUDGED, Sample, Trust, Verdict
-from codegen.sandbox_client import SandboxClient
-
-from .builtin import Scored, rewards_of
-from .suspects import suspects
-from .tests import CountedTests, TestResults, constant_programs, counted, results
+from codegen.rewards.builtin import Scored, rewards_of
+from codegen.rewards.suspicious import suspects
+from codegen.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.sandbox.client import SandboxClient
 
 _TRIES = 3  # attempts per program if the sandbox fails
 _MOST_KEPT = 20_000  # maximum number of cached outcomes
@@ -43,7 +48,7 @@ class Judged:
             ``meta`` (see :mod:`codegen.rewards.builtin`).
         verdict: verdict on the tests that are visible to rewards.
         solved: whether it passes all tests, including hidden ones; None if it was not tested.
-        suspects: kinds of :mod:`codegen.rewards.suspects`.
+        suspects: kinds of :mod:`codegen.rewards.suspicious`.
     """
 
     sample: Sample
@@ -309,7 +314,9 @@ def sample_of(
     style: PromptStyle,
     **more: Any,
 ) -> Sample:
-    """Builds the record of a completion; ``more``: fields of :class:`codegen.records.Sample`."""
+    """Builds the record of a completion; ``more``: fields of
+    :class:`codegen.core.records.Sample`.
+    """
     fields: dict[str, Any] = {"finish_reason": "eos", "settings": {}, "seed": 0} | more
     return Sample(
         task=task,

@@ -1,6 +1,7 @@
 """Servers for editors, API clients and agents: completions that keep up with typing.
 
-A :class:`~codegen.server.engine.CompletionEngine` serves both LSP and HTTP. In reading order:
+A :class:`~codegen.server.completion.engine.CompletionEngine` serves both LSP and HTTP. In reading
+order:
 
 - ``requests``: requests, completions and limits. ``text``: stop rules and cleanup of suggestions.
   ``prompts``: sentinels, window and layout. ``secrets``: files and strings to hide from the model.

@@ -34,26 +34,27 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
 from pydantic import Field, ValidationError
 
-from codegen import __version__, catalog
-from codegen.config import read_yaml
+from codegen import __version__
+from codegen.core import run_index
+from codegen.core.config import read_yaml
+from codegen.core.errors import CodegenError, InputError, MachineError
+from codegen.core.paths import refuse_links
+from codegen.core.records import read_rows, to_json
+from codegen.core.terminal import one_line, visible
 from codegen.data import load_manifest, read_data
-from codegen.errors import CodegenError, InputError, MachineError
 from codegen.evals.run import PARTIAL, SAMPLES
-from codegen.evals.sandbox import Job, Limits, Sandbox, Script
-from codegen.evals.sandbox.rows import outcome_row
 from codegen.evals.score import SCORE, read_score
 from codegen.evals.scoring import VERDICTS
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names
-from codegen.paths import refuse_links
-from codegen.records import read_rows, to_json
-from codegen.terminal import one_line, visible
+from codegen.sandbox import Job, Limits, Sandbox, Script
+from codegen.sandbox.serialization import outcome_row
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from codegen.server.engine import CompletionEngine
+    from codegen.server.completion.engine import CompletionEngine
     from codegen.sqlnet import Schema, SQLNet
     from codegen.sqlnet.parser import Parse
 
@@ -200,7 +201,7 @@ class Tools:
         """List data, evaluations, trainings and searches, latest first: state, numbers, and the
         command that resumes them.
         """
-        found = sorted(catalog.find_runs(self.grants.roots), key=lambda run: -run.when)
+        found = sorted(run_index.find_runs(self.grants.roots), key=lambda run: -run.when)
         roots = [str(root) for root in self.grants.roots]
         return bounded({"roots": roots, "runs": [run.to_json() for run in found]})
 
@@ -215,8 +216,8 @@ class Tools:
         """Show a run: its settings, its score, and some samples with their test results."""
         folder = self.grants.run(path)
         found: dict[str, Any] = {}
-        if run := catalog.read_run(folder):
-            found |= {**run.to_json(), "settings": catalog.settings_of(run)}
+        if run := run_index.read_run(folder):
+            found |= {**run.to_json(), "settings": run_index.settings_of(run)}
         if (folder / SCORE).is_file():
             score: dict[str, Any] = asdict(read_score(folder))
             score["problems"] = {p["problem_id"]: [p["c"], p["n"]] for p in score["problems"]}
@@ -469,8 +470,8 @@ class Tools:
         candidates: Annotated[int, Field(ge=1, le=5, description="Number of completions.")] = 1,
     ) -> dict[str, Any]:
         """Complete code at a gap with the server's own model. It may be wrong: check it."""
-        from codegen.server.requests import CompletionRequest, DocumentKey
-        from codegen.server.secrets import is_secret
+        from codegen.core.secret_scan import is_secret
+        from codegen.server.completion.requests import CompletionRequest, DocumentKey
 
         assert self.engine
         if path and is_secret(path):

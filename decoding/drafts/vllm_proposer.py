@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 
+from codegen.core.errors import ConfigError
 from codegen.decoding.drafts.chain import DrafterMaker
 from codegen.decoding.drafts.planner import PlannedDrafter
 from codegen.decoding.drafts.protocol import Context
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
-from codegen.errors import ConfigError
 
 # Cost of a drafted token in passes of one token: vLLM does not pass timings to a proposer.
 _CPU_TOKEN_COST = 0.1

@@ -494,7 +494,7 @@ class EditedRow:
         self._length = 0  # tokens before the last encoded node 0
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor]:
-        """Encodes the tokens after the context; see :class:`codegen.decoding.rows.Sequences`."""
+        """Encodes the tokens after the context."""
         (tokens,) = given
         logits = self._logits
         self.cache.truncate(self._context)
@@ -504,13 +504,13 @@ class EditedRow:
         return logits.clone()[None, None]  # the strategy may change them
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
-        """Encodes chains; see :class:`codegen.decoding.rows.Sequences`."""
+        """Encodes chains; see :class:`codegen.decoding.sequences.Sequences`."""
         assert trees.parents is None
         self._length = len(self.cache)
         return (yield from self.cache.extending(trees.tokens[0].tolist()))[None]
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
-        """Keeps the accepted tokens; see :class:`codegen.decoding.rows.Sequences`."""
+        """Keeps the accepted tokens; see :class:`codegen.decoding.sequences.Sequences`."""
         self.cache.truncate(self._length + steps[0])
 
     def select(self, rows: Sequence[int]) -> None:

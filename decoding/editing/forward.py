@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
+from codegen.core.errors import ModelError
 from codegen.decoding import passes
 from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.rotation import Support
-from codegen.errors import ModelError
 from codegen.kernels import cpu
 
 _CHECKED = 6  # tokens

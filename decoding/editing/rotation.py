@@ -34,9 +34,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from codegen.core.errors import ModelError
 from codegen.decoding.cache import Rotation
 from codegen.decoding.passes import cache_argument, check_architecture, check_attention_only
-from codegen.errors import ModelError
 
 _PROBED = (1, 18)  # positions within any model's range
 _TOKENS = 4

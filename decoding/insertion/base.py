@@ -27,6 +27,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from codegen.core.errors import ModelError
 from codegen.decoding.insertion.text import (
     BODY,
     N_KINDS,
@@ -38,8 +39,7 @@ from codegen.decoding.insertion.text import (
 )
 from codegen.decoding.loop import Batch, Row, Strategy
 from codegen.decoding.passes import Passes
-from codegen.decoding.rows import CachedRows
-from codegen.errors import ModelError
+from codegen.decoding.sequences import CachedRows
 
 Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, heads, P, size]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from codegen.config import Config, override, parse_config, setting
+from codegen.core.config import Config, override, parse_config, setting
+from codegen.core.errors import ConfigError
 from codegen.decoding.rpg.languages import LANGUAGES, find_language
-from codegen.errors import ConfigError
 
 __all__ = [
     "DryOptions", "LANGUAGES", "METHODS", "MODES", "NoRepeatNgramOptions", "Options",

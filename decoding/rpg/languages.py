@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from codegen import languages
-from codegen.errors import ConfigError
+from codegen.core import languages
+from codegen.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Language:
     """Table of one language.
 
     Attributes:
-        name, also: the languages that it serves, as in :data:`codegen.languages.LANGUAGES`.
+        name, also: the languages that it serves, as in :data:`codegen.core.languages.LANGUAGES`.
         keywords: names that are separate symbols.
         operators: operators of two bytes or more; any byte outside names, numbers and
             quotes is an operator too.

@@ -29,8 +29,7 @@ from codegen.decoding.rpg import (
     RpgOptions,
     read_options,
 )
-from codegen.decoding.rpg.reference import ReferenceRule
-from codegen.decoding.rpg.rules import (
+from codegen.decoding.rpg.penalties import (
     CriticalTokens,
     Dry,
     GrammarRule,
@@ -41,6 +40,7 @@ from codegen.decoding.rpg.rules import (
     apply,
     push_all,
 )
+from codegen.decoding.rpg.reference import ReferenceRule
 
 # Tokens with these bytes end a repetition for DRY, as its author chose.
 _BREAKERS = frozenset(b'\n:"*')

@@ -30,7 +30,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
-from codegen.decoding.rpg.rules import History, Penalty
+from codegen.decoding.rpg.penalties import History, Penalty
 
 _KEYWORDS = frozenset(
     ["continue", "await", "as", "try", "or", "else", "assert", "True", "except", "test", "raise",
@@ -53,7 +53,7 @@ Typed = tuple[str, int]
 
 
 class ReferenceRule(History):
-    """The rule of one row (:class:`codegen.decoding.rpg.rules.Rule`).
+    """The rule of one row (:class:`codegen.decoding.rpg.penalties.Rule`).
 
     Args:
         tokens: bytes of each token id, None for special ones.

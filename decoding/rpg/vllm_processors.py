@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from codegen.core.errors import ConfigError
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.rpg import METHODS, Options, read_options
 from codegen.decoding.rpg.methods import Follower, Method
-from codegen.decoding.rpg.rules import Penalty, apply
-from codegen.errors import ConfigError
+from codegen.decoding.rpg.penalties import Penalty, apply
 
 if TYPE_CHECKING:
 

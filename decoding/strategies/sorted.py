@@ -33,6 +33,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from codegen.core.errors import ModelError
 from codegen.decoding.cache import KVCache
 from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
@@ -46,9 +47,8 @@ from codegen.decoding.passes import (
     logits_agree,
     sliding_window,
 )
-from codegen.decoding.rows import CachedRows
+from codegen.decoding.sequences import CachedRows
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
-from codegen.errors import ModelError
 
 _CHECKED = 5  # tokens
 _BLOCK = 1024  # tokens of one pass through a stage

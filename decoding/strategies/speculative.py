@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from codegen.core.errors import ModelError
 from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
 from codegen.decoding.passes import Trees
-from codegen.errors import ModelError
 
 _NONE = Draft()
 

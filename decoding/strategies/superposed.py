@@ -25,7 +25,7 @@ from codegen.decoding.device import download, upload
 from codegen.decoding.loop import Batch, Row, Strategy
 from codegen.decoding.passes import Passes, check_supported, forward
 from codegen.decoding.prefill import prefill
-from codegen.decoding.rows import CachedRows
+from codegen.decoding.sequences import CachedRows
 
 if TYPE_CHECKING:
     from codegen.decoding.suffix import SuffixIndex

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 
 
 class BudgetError(CodegenError):

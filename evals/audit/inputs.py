@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegen.evals.sandbox import Job
-from codegen.python_syntax import UNPARSABLE, parse
+from codegen.core.python_syntax import UNPARSABLE, parse
+from codegen.sandbox import Job
 
 INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 _MAX_RECORDED = 64

@@ -14,13 +14,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from codegen.evals.sandbox import Job, Limits, Outcome, Result
+from codegen.core.python_syntax import UNPARSABLE, compiles, parse
+from codegen.core.records import UNJUDGED, Verdict
+from codegen.evals.counted_tests import constant_programs, counted, free_names
 from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.base import modules_of
-from codegen.evals.tasks.oracles import close, write_value
-from codegen.python_syntax import UNPARSABLE, compiles, parse
-from codegen.records import UNJUDGED, Verdict
-from codegen.rewards.tests import constant_programs, counted, free_names
+from codegen.evals.tasks.comparators import close, write_value
+from codegen.sandbox import Job, Limits, Outcome, Result
 
 from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
@@ -107,7 +107,7 @@ class Row:
         mutants: number of mutants by class of mistake.
         survivors: mutants that pass.
         suite: the stronger suite has the problem and accepts its reference.
-        trust: grade of the tests, see :attr:`codegen.evals.sandbox.Job.trust`.
+        trust: grade of the tests, see :attr:`codegen.sandbox.Job.trust`.
         sites, open_sites: number of assertions about the program; ones that it could forge.
         forgers: tricks that pass in the chosen harness.
         duplicates: similar problems of the set, and training examples that contain this one.

@@ -25,9 +25,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from codegen.config import read_yaml
-from codegen.evals.sandbox import Job, Outcome
-from codegen.python_syntax import UNPARSABLE, parse
+from codegen.core.config import read_yaml
+from codegen.core.python_syntax import UNPARSABLE, parse
+from codegen.sandbox import Job, Outcome
 
 
 class Mutant(NamedTuple):

@@ -18,14 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
+from codegen.core.errors import InputError
+from codegen.core.python_syntax import UNPARSABLE
+from codegen.core.records import UNJUDGED, conform, read_rows
+from codegen.core.runs import RunDirectory
 from codegen.evals.tasks import FILE, Problem, Task, load
 from codegen.evals.tasks.custom import Custom, CustomProblem
-from codegen.evals.tasks.rows import Home, read_rows_of
-from codegen.python_syntax import UNPARSABLE
-from codegen.records import UNJUDGED, conform, read_rows
-from codegen.runs import RunDirectory
+from codegen.evals.tasks.dataset_rows import Home, read_rows_of
+from codegen.sandbox import Job, Outcome, SandboxProtocol
 
 from .problem import MakeJob, Row, Settings, Steps, audit_problem
 from .summary import summarize, write_pages

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import codegen
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import read_json
+from codegen.core.runs import RunDirectory
 from codegen.evals.report.page import as_text, diff_lines, templates
 from codegen.evals.statistics import wilson
-from codegen.records import read_json
-from codegen.runs import RunDirectory
 
 from .problem import Row
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from codegen.python_syntax import parse
+from codegen.core.python_syntax import parse
 
 from .programs import TABLES
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError
+from codegen.core.records import Sample, Status, Verdict, read_jsonl
 from codegen.evals import tasks
 from codegen.evals.run import SAMPLES
 from codegen.evals.score import Score, read_score
 from codegen.evals.scoring import SCORED, VERDICTS
 from codegen.evals.tasks.exchange import read_samples
-from codegen.records import Sample, Status, Verdict, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)

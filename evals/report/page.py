@@ -25,7 +25,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import codegen
-from codegen.errors import InputError, plural
+from codegen.core.errors import InputError, plural
+from codegen.core.records import Status, write_atomic
 from codegen.evals.report import charts, numbers
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
@@ -35,7 +36,6 @@ from codegen.evals.report.content import (
     ScoredRun,
 )
 from codegen.evals.score import STATUSES, ProblemScore, Score
-from codegen.records import Status, write_atomic
 
 ASSETS = Path(__file__).parent / "assets"
 _MARK = "<!-- codegen eval report -->"

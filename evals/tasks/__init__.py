@@ -1,19 +1,25 @@
 """The benchmarks, by name. One module per benchmark; tasks and their data are loaded on demand.
 
-The table of names is in :mod:`codegen.plugins`, which adds the tasks of other packages.
+The table of names is in :mod:`codegen.core.plugins`, which adds the tasks of other packages.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from codegen import plugins
-from codegen.errors import CodegenError, ConfigError, nearest
-
-from .base import CodeTask, Task
-from .extraction import Extraction
-from .rows import FILE, Problem
-from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
+from codegen.core import plugins
+from codegen.core.errors import CodegenError, ConfigError, nearest
+from codegen.evals.tasks.base import CodeTask, Task
+from codegen.evals.tasks.dataset_rows import FILE, Problem
+from codegen.evals.tasks.extraction import Extraction
+from codegen.evals.tasks.styles import (
+    STYLES,
+    PromptStyle,
+    find_style,
+    meta_of,
+    read_styles,
+    style_of,
+)
 
 # One line of description per built-in task.
 _ABOUT = {
@@ -107,8 +113,8 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         InputError: for data that is missing or malformed, naming file, line and field.
     """
     if name.startswith(FILE):
-        from .custom import Custom
-        from .yaml_task import YamlTask
+        from codegen.evals.tasks.custom import Custom
+        from codegen.evals.tasks.yaml_task import YamlTask
 
         kind = YamlTask if name.endswith((".yaml", ".yml")) else Custom
         return kind.load(name, "a task of your own", source)

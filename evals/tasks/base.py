@@ -16,17 +16,23 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from codegen.errors import ConfigError
-from codegen.generation.protocol import Request, cut_at_stop
-from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Sample, Verdict
-
-from .extraction import EMPTY, Extraction, find_code, sanitized, with_preamble
-from .rows import AnyProblem, Home, Problem, make_problems, problem_of_columns, read_rows_of
-from .styles import Ask, PromptStyle, style_of
+from codegen.core.errors import ConfigError
+from codegen.core.generation import Request, cut_at_stop
+from codegen.core.python_syntax import UNPARSABLE, parse
+from codegen.core.records import Sample, Verdict
+from codegen.evals.tasks.dataset_rows import (
+    AnyProblem,
+    Home,
+    Problem,
+    make_problems,
+    problem_of_columns,
+    read_rows_of,
+)
+from codegen.evals.tasks.extraction import EMPTY, Extraction, find_code, sanitized, with_preamble
+from codegen.evals.tasks.styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
+    from codegen.sandbox import Job, Outcome, SandboxProtocol
 
 Key = TypeVar("Key")
 

@@ -19,11 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.records import Verdict
-
-from .base import CodeTask, modules_of
-from .rows import Home, Problem
+from codegen.core.records import Verdict
+from codegen.evals.tasks.base import CodeTask, modules_of
+from codegen.evals.tasks.dataset_rows import Home, Problem
+from codegen.sandbox import Job, Limits, SandboxProtocol
 
 # Problems with other needs that the sandbox does not meet.
 _NEEDS: Mapping[str, str] = {"BigCodeBench/1040": "needs a network (resolves localhost)"}

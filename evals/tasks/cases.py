@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from codegen.evals.sandbox import Outcome
-from codegen.records import Verdict
-
-from .oracles import SOURCE, write_value
+from codegen.core.records import Verdict
+from codegen.evals.tasks.comparators import SOURCE, write_value
+from codegen.sandbox import Outcome
 
 TIMED_OUT = "TimeoutError: more than "
 

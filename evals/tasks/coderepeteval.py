@@ -17,12 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.records import Sample, Verdict
-
-from .base import CodeTask
-from .extraction import EMPTY, Extraction
-from .rows import Home, Problem, text_field
-from .styles import PromptStyle
+from codegen.core.records import Sample, Verdict
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import Home, Problem, text_field
+from codegen.evals.tasks.extraction import EMPTY, Extraction
+from codegen.evals.tasks.styles import PromptStyle
 
 _CUT = "the answer did not end before its limit"
 

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from codegen.evals.sandbox import Job
-from codegen.generation.protocol import cut_at_stop
-
-from .base import CodeTask
-from .extraction import Extraction, fenced_blocks, parses, tagged_answers
-from .rows import Home, Problem
-from .styles import PromptStyle
+from codegen.core.generation import cut_at_stop
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import Home, Problem
+from codegen.evals.tasks.extraction import Extraction, fenced_blocks, parses, tagged_answers
+from codegen.evals.tasks.styles import PromptStyle
+from codegen.sandbox import Job
 
 _FUNCTION = "f"
 # The task in words, then two solved examples in the question's format.

@@ -30,22 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job, Limits
-from codegen.generation.protocol import cut_at_stop
-from codegen.records import Verdict
-
-from .base import CodeTask
-from .cases import cases_test, with_runner
-from .extraction import (
-    Extraction,
-    fenced_blocks,
-    imports_at_top,
-    parses,
-    tagged_answers,
-)
-from .oracles import SOURCE, write_value
-from .rows import (
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import cut_at_stop
+from codegen.core.records import Verdict
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.cases import cases_test, with_runner
+from codegen.evals.tasks.comparators import SOURCE, write_value
+from codegen.evals.tasks.dataset_rows import (
     FILE,
     Home,
     Problem,
@@ -55,7 +46,15 @@ from .rows import (
     read_rows_of,
     text_field,
 )
-from .styles import PromptStyle
+from codegen.evals.tasks.extraction import (
+    Extraction,
+    fenced_blocks,
+    imports_at_top,
+    parses,
+    tagged_answers,
+)
+from codegen.evals.tasks.styles import PromptStyle
+from codegen.sandbox import Job, Limits
 
 JUDGED_BY = ("tests", "expected", "stdout", "answer")
 

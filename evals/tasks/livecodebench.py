@@ -29,15 +29,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
 
-from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
-from codegen.records import Verdict
-
-from .base import CodeTask, Key
-from .cases import cases_test, with_runner, with_timeouts
-from .extraction import Extraction, fenced_blocks, parses, with_preamble
-from .rows import Home, Problem, optional_text, text_field
-from .styles import PromptStyle
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Verdict
+from codegen.evals.tasks.base import CodeTask, Key
+from codegen.evals.tasks.cases import cases_test, with_runner, with_timeouts
+from codegen.evals.tasks.dataset_rows import Home, Problem, optional_text, text_field
+from codegen.evals.tasks.extraction import Extraction, fenced_blocks, parses, with_preamble
+from codegen.evals.tasks.styles import PromptStyle
+from codegen.sandbox import Job, Limits, Outcome, SandboxProtocol
 
 CPU_S = 6.0  # per test
 _MEMORY_MIB = 2048

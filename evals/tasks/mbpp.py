@@ -16,11 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job, Limits
-
-from .base import CodeTask
-from .rows import (
+from codegen.core.errors import ConfigError, InputError
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import (
     Home,
     Problem,
     Rows,
@@ -30,6 +28,7 @@ from .rows import (
     text_field,
     texts_field,
 )
+from codegen.sandbox import Job, Limits
 
 _HUB = "google-research-datasets/mbpp"
 # The splits of the hub's datasets.

@@ -25,16 +25,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from codegen.errors import ConfigError, SandboxError
-from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.evals.sandbox.languages import Language, find
-from codegen.evals.sandbox.languages.base import closing_brace, masked
-from codegen.paths import cache_folder
-from codegen.records import write_atomic
-
-from .base import CodeTask
-from .extraction import Extraction, fenced_blocks
-from .rows import (
+from codegen.core.errors import ConfigError, SandboxError
+from codegen.core.paths import cache_folder
+from codegen.core.records import write_atomic
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import (
     Home,
     Problem,
     make_problems,
@@ -42,8 +37,12 @@ from .rows import (
     text_field,
     text_fields,
 )
-from .styles import PromptStyle
-from .translated import FORMS, Halves, take_apart
+from codegen.evals.tasks.extraction import Extraction, fenced_blocks
+from codegen.evals.tasks.styles import PromptStyle
+from codegen.evals.tasks.translated import FORMS, Halves, take_apart
+from codegen.sandbox import Job, Limits, SandboxProtocol
+from codegen.sandbox.languages import Language, find
+from codegen.sandbox.languages.base import closing_brace, masked
 
 _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"

@@ -8,11 +8,11 @@ Three tasks of one kind:
   elsewhere (category ``jump``). Every fourth row also yields a state after the whole change, where
   no edit is the correct answer (``nothing``). The problems of one repository form one cluster.
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
-  (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
+  (:mod:`codegen.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
   has zero or more correct answers.
 
-Use a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
+Use a style ``edit-FORMAT`` (:mod:`codegen.edits.formats`). A sample passes if the file
 after its edit is the expected one except for whitespace at line ends. Other measures:
 
 - ``parsed``: the answer is in its format;
@@ -27,8 +27,9 @@ after its edit is the expected one except for whitespace at line ends. Other mea
 - of the answers that change something, ``undoes``: the fraction that reverts the last edit, and
   ``breaks``: a Python file parses before and not after it.
 
-A source may also contain edit states: rows of :class:`codegen.records.Edit`, or the data directory
-that ``codegen data edits --keep-moments`` wrote, for example for training with their rewards.
+A source may also contain edit states: rows of :class:`codegen.core.records.Edit`, or the data
+directory that ``codegen data edits --keep-moments`` wrote, for example for training with their
+rewards.
 
 Limits: a user could have continued differently, so ``exact`` is a lower bound; a model may have
 seen the commits in training.
@@ -44,17 +45,16 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Self
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import Request, cut_at_stop
+from codegen.core.records import Change, Edit, Sample, Verdict, from_dict
+from codegen.edits import formats, refactorings, sessions
+from codegen.edits.sessions import apply_diff, difference, lines_of
 from codegen.evals.metrics import edit_distance
-from codegen.generation.protocol import Request, cut_at_stop
-from codegen.methods.edits import formats, refactorings, sessions
-from codegen.methods.edits.sessions import apply_diff, difference, lines_of
-from codegen.records import Change, Edit, Sample, Verdict, from_dict
-
-from .base import CodeTask
-from .extraction import Extraction
-from .rows import Home, Problem, read_rows_of, text_field, text_fields
-from .styles import PromptStyle, style_of
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import Home, Problem, read_rows_of, text_field, text_fields
+from codegen.evals.tasks.extraction import Extraction
+from codegen.evals.tasks.styles import PromptStyle, style_of
 
 VIEW = sessions.View()
 _EVERY = 4  # every fourth row also yields a state where no edit is expected

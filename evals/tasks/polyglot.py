@@ -27,13 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Limits, Mode
-from codegen.records import Sample, Verdict
-
-from .base import CodeTask
-from .extraction import BLOCKS, Extraction, apply_blocks
-from .rows import (
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Verdict
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import (
     Home,
     Problem,
     Rows,
@@ -44,7 +41,9 @@ from .rows import (
     text_field,
     texts_field,
 )
-from .styles import style_of
+from codegen.evals.tasks.extraction import BLOCKS, Extraction, apply_blocks
+from codegen.evals.tasks.styles import style_of
+from codegen.sandbox import Job, Limits, Mode
 
 # The wording is aider's (benchmark/prompts.py).
 _ADDENDUM = """\

@@ -26,20 +26,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from codegen.errors import InputError, plural
-from codegen.generation.protocol import cut_at_stop
-from codegen.paths import cache_folder, new_folder, plain_name
-from codegen.records import Sample, Verdict
+from codegen.core.errors import InputError, plural
+from codegen.core.generation import cut_at_stop
+from codegen.core.paths import cache_folder, new_folder, plain_name
+from codegen.core.records import Sample, Verdict
+from codegen.evals.tasks.base import CodeTask
+from codegen.evals.tasks.dataset_rows import Home, Problem, make_problems, read_rows_of, text_field
+from codegen.evals.tasks.extraction import Extraction, fenced_blocks
+from codegen.evals.tasks.styles import PromptStyle
 from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.fallback import CANNOT, prompt_of, schema_text
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
-
-from .base import CodeTask
-from .extraction import Extraction, fenced_blocks
-from .rows import Home, Problem, make_problems, read_rows_of, text_field
-from .styles import PromptStyle
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")

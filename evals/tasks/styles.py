@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from codegen.config import Config, Text, parse_config, read_yaml, setting
-from codegen.errors import ConfigError, InputError, nearest
-from codegen.methods.edits.formats import FORMATS
-from codegen.records import Sample
+from codegen.core.config import Config, Text, parse_config, read_yaml, setting
+from codegen.core.errors import ConfigError, InputError, nearest
+from codegen.core.records import Sample
+from codegen.edits.formats import FORMATS
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[

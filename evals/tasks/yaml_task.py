@@ -17,7 +17,7 @@ columns of the data that already have such a name are used directly. ``instructi
 of instruction styles, if it differs. ``program`` is a template that builds the program from the
 columns and ``completion``, the code that was found in the answer.
 
-Templates compute text from a row's columns and access nothing else (:mod:`codegen.templates`).
+Templates compute text from a row's columns and access nothing else (:mod:`codegen.core.templates`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from codegen.config import Config, read_config, setting
-from codegen.errors import InputError
-from codegen.generation.protocol import cut_at_stop
-from codegen.paths import plain_name
-from codegen.templates import Templates
-
-from .custom import JUDGED_BY, Custom, CustomProblem
-from .extraction import EMPTY, Extraction, find_code
-from .rows import FILE, Home, Rows, make_problems, read_rows_of
-from .styles import PromptStyle, find_style
+from codegen.core.config import Config, read_config, setting
+from codegen.core.errors import InputError
+from codegen.core.generation import cut_at_stop
+from codegen.core.paths import plain_name
+from codegen.core.templates import Templates
+from codegen.evals.tasks.custom import JUDGED_BY, Custom, CustomProblem
+from codegen.evals.tasks.dataset_rows import FILE, Home, Rows, make_problems, read_rows_of
+from codegen.evals.tasks.extraction import EMPTY, Extraction, find_code
+from codegen.evals.tasks.styles import PromptStyle, find_style
 
 
 class TaskFile(Config):

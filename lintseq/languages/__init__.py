@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from codegen import languages
+from codegen.core import languages
 from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
 from codegen.lintseq.languages.native import CPP, GO, RUST, C
-from codegen.lintseq.languages.reader import Grammar, Parts, error_line, read
+from codegen.lintseq.languages.program_graph import Grammar, Parts, error_line, read
 
 LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
 # By name and by alias.

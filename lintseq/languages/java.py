@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.reader import Grammar, Reader, fields, text_of, words
+from codegen.lintseq.languages.program_graph import Grammar, Reader, fields, text_of, words
 
 # What a block may throw without saying so.
 _UNCHECKED = re.compile(

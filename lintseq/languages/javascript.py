@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.reader import Grammar, Reader, fields, text_of, words
+from codegen.lintseq.languages.program_graph import Grammar, Reader, fields, text_of, words
 
 
 def _imported(specifier: Node) -> Iterable[str]:

@@ -11,7 +11,7 @@ Other languages have two checks (:mod:`codegen.lintseq.verify.compilers`): tree-
 last.
 
 Findings that the whole program also has are ignored. A fast check can be audited with pylint on a
-random sample of the states: :func:`codegen.lintseq.repair.audited`.
+random sample of the states: :func:`codegen.lintseq.resampling.audited`.
 
 The ruff rules report errors, in pylint's sense, that missing lines can cause: E9
 (syntax), F404 (late ``__future__``), F50 and F52 (format strings whose arguments do not fit), F62
@@ -36,8 +36,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from codegen.errors import CodegenError, MachineError, require_known
-from codegen.python_syntax import find_ruff
+from codegen.core.errors import CodegenError, MachineError, require_known
+from codegen.core.python_syntax import find_ruff
 
 __all__ = [
     "CHECKS",

@@ -16,11 +16,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from codegen.errors import MachineError
-from codegen.evals.sandbox import Limits, Sandbox, Script
-from codegen.languages import parser_for
+from codegen.core.errors import MachineError
+from codegen.core.languages import parser_for
 from codegen.lintseq.languages import GRAMMARS, error_line
 from codegen.lintseq.verify import Check, Finding, batches
+from codegen.sandbox import Limits, Sandbox, Script
 
 _LIMITS = Limits(cpu_s=120.0, memory_mib=2048, output_bytes=16 << 20, processes=256)
 _MOST_STATES = 200

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import codegen
-from codegen.errors import CodegenError, MachineError
+from codegen.core.errors import CodegenError, MachineError
 from codegen.lintseq.verify import Finding, batches
 
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each

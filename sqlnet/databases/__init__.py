@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.errors import CodegenError, ConfigError
 from codegen.sqlnet.query import Statement, Table
 
 OPENING_S = 10.0

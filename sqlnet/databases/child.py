@@ -29,8 +29,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, Any, Literal
 
-from codegen.errors import CodegenError, ConfigError
-from codegen.records import conform
+from codegen.core.errors import CodegenError, ConfigError
+from codegen.core.records import conform
 from codegen.sqlnet import databases
 from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
 from codegen.sqlnet.query import Statement, Table, UnsafeSQLError

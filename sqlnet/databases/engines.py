@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from codegen.extras import missing
+from codegen.core.optional_deps import missing
 from codegen.sqlnet import databases
 from codegen.sqlnet.query import (
     Column,

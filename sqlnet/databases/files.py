@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError, cannot_read
-from codegen.records import has_lone_surrogate
+from codegen.core.errors import InputError, cannot_read
+from codegen.core.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
 from codegen.sqlnet.databases.engines import LONGEST_HERE, SqliteEngine

@@ -23,8 +23,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from codegen.errors import ConfigError, InputError
-from codegen.extras import require
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.optional_deps import require
 from codegen.sqlnet import databases
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.words import one_line

@@ -30,11 +30,11 @@ from codegen.benchmarks.evidence.harness import gains, mean_with_interval
 from codegen.benchmarks.tools import suites
 from codegen.benchmarks.tools.statistics import clustered_mean, rate, ratio_of_sums
 from codegen.cli import bench
+from codegen.core.errors import InputError, SandboxError
+from codegen.core.records import Status
 from codegen.data.sources.small_functions import functions
-from codegen.errors import InputError, SandboxError
-from codegen.evals.sandbox import Sandbox
 from codegen.models.pretrained import MODELS, Pretrained
-from codegen.records import Status
+from codegen.sandbox import Sandbox
 
 slow, long = pytest.mark.slow, pytest.mark.long
 

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from codegen.cli import cli, main
-from codegen.extras import EXTRAS
+from codegen.core.optional_deps import EXTRAS
 from tests import processes
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "rich", "numpy", "yaml",

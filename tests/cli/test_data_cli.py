@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from codegen.core.records import Segment, TrainingText, write_jsonl
+from codegen.core.terminal import visible
 from codegen.data import read_texts
 from codegen.lintseq import resolve
-from codegen.records import Segment, TrainingText, write_jsonl
-from codegen.terminal import visible
 from tests.processes import run, wait_for
 
 GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\n"}\n'

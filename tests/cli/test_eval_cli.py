@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from codegen import sandbox
 from codegen.cli import main
-from codegen.evals import sandbox
-from codegen.evals.sandbox import Job, Outcome
+from codegen.sandbox import Job, Outcome
 
 SCORED = {"task_id": "HumanEval/0", "completion": "    return None\n"}
 

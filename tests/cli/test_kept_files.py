@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from codegen import sandbox
 from codegen.cli import main
-from codegen.evals import sandbox
 from tests.databases import sqlite_file
 
 from .test_eval_cli import PassingSandbox

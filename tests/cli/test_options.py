@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import Field
 
-from codegen import config
 from codegen.cli.options import command, options
-from codegen.config import Config, setting
-from codegen.errors import ConfigError
+from codegen.core import config
+from codegen.core.config import Config, setting
+from codegen.core.errors import ConfigError
 
 
 class Choice(Config):

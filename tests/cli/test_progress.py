@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from codegen.terminal import Progress
+from codegen.core.terminal import Progress
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from codegen.core.generation import RequestFailed
 from codegen.generation import Backend, Completion, Request, SamplingParams
-from codegen.generation.protocol import RequestFailed
 
 PLURAL = '''\
 def pluralize(word):

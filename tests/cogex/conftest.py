@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen.evals.sandbox import Sandbox
+from codegen.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

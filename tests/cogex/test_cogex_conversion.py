@@ -22,7 +22,7 @@ from codegen.cogex.generator import converted
 from codegen.cogex.record import CogexRecord
 from codegen.data import read_rejects, read_texts
 from codegen.generation import Completion, Request
-from codegen.generation.plans import Conversation, Unusable
+from codegen.generation.request_chains import Conversation, Unusable
 
 VALUES = '{"input": "box", "output": "boxes"}'
 PLAN = (

@@ -10,9 +10,9 @@ import pytest
 
 from codegen.cogex import Invalid, parse_program
 from codegen.cogex.generator import find_call, run_record, with_intermediates
+from codegen.core.records import Example
 from codegen.data import MemorySource, make, read_rejects, read_texts, run
-from codegen.evals.sandbox import Sandbox
-from codegen.records import Example
+from codegen.sandbox import Sandbox
 
 
 def test_named_results_are_returned(sandbox: Sandbox) -> None:

@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from codegen.cogex import check_record, read_record
-from codegen.cogex.families import FAMILIES, Family, find_family
-from codegen.errors import ConfigError
+from codegen.cogex.builtin_families import FAMILIES, Family, find_family
+from codegen.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))

@@ -6,11 +6,11 @@ import pytest
 from cogex_helpers import PLURAL, Scripted
 
 from codegen.cogex import text_of
-from codegen.cogex.families import FAMILIES
+from codegen.cogex.builtin_families import FAMILIES
 from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.tasks import shot_records
-from codegen.errors import ConfigError
-from codegen.generation.protocol import Request
+from codegen.core.errors import ConfigError
+from codegen.core.generation import Request
 
 RECORD = FAMILIES["word_sorting"].record(1)
 GOOD = " pluralize('box')\n### Output\n{'ending': 'es', 'answer': 'boxes'}"

@@ -26,7 +26,7 @@ from codegen.cogex.search import (
     within_budget,
 )
 from codegen.cogex.tasks import TaskItem, load_task
-from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.core.errors import ConfigError, InputError, ResumeError
 
 ITEMS = [TaskItem(f"i{number}", f"in {number}", f"out {number}") for number in range(40)]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tiny_generators import Counter
 
+from codegen.core.records import Example
 from codegen.data import EngineOptions, MemorySource, Rejected, read_rejects
-from codegen.records import Example
 from tests.processes import descendants
 
 SMALL = EngineOptions(chunk_size=7, commit_every_s=0.0, shard_bytes=4000)

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Example
 from codegen.data import make, open_source, read_rejects, run
 from codegen.data.filters import exact_form, ngram_hashes, words
 from codegen.data.filters.decontamination import (
@@ -22,8 +24,6 @@ from codegen.data.filters.decontamination import (
     ReferenceSet,
     open_reference,
 )
-from codegen.errors import ConfigError, InputError
-from codegen.records import Example
 
 SOLUTION = '''
 def closest(numbers, target):

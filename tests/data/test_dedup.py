@@ -16,10 +16,10 @@ import pytest
 from engine_helpers import contents
 from tiny_generators import Echo
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example
 from codegen.data import EngineOptions, MemorySource, Progress, open_source, read_texts, run
 from codegen.data.filters.dedup import Dedup, DedupIndex
-from codegen.errors import ConfigError
-from codegen.records import Example
 from tests.processes import python
 
 ADD = (
@@ -168,7 +168,7 @@ def test_short_programs_are_compared_exactly_only() -> None:
 
 def test_signatures_are_the_same_in_every_process() -> None:
     code = (
-        "from codegen.data.filters.dedup import Dedup; from codegen.records import Example;"
+        "from codegen.data.filters.dedup import Dedup; from codegen.core.records import Example;"
         "s = Dedup().signature(Example('a', 'b', 'def f(a, b, c): return é'));"
         "print(s.exact.hex(), s.minhash.hex())"
     )

@@ -13,7 +13,9 @@ import pytest
 from engine_helpers import SMALL, Breaking, contents, outcomes, programs
 from tiny_generators import BatchEcho, Counter, Echo, Odd
 
-from codegen.catalog import find_runs
+from codegen.core.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
+from codegen.core.records import Example, TrainingText
+from codegen.core.run_index import find_runs
 from codegen.data import (
     EngineOptions,
     MemorySource,
@@ -26,8 +28,6 @@ from codegen.data import (
     run,
 )
 from codegen.data.outcomes import MapTask
-from codegen.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
-from codegen.records import Example, TrainingText
 
 
 def test_every_input_is_accounted_for(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from codegen import plugins
+from codegen.core import plugins
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example
 from codegen.data import (
     EngineOptions,
     MemorySource,
@@ -19,9 +21,7 @@ from codegen.data import (
 )
 from codegen.data.generators import config_of
 from codegen.data.outcomes import example_rng
-from codegen.errors import ConfigError
 from codegen.lintseq import resolve
-from codegen.records import Example
 
 PROGRAMS = {
     "good": "def f(x):\n    y = x\n    return y\n",

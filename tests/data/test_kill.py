@@ -11,8 +11,8 @@ import pytest
 from engine_helpers import HELPER, SMALL, Breaking, contents, survives_kills
 from tiny_generators import Counter, Echo, Rows
 
+from codegen.core.records import Example
 from codegen.data import run
-from codegen.records import Example
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from engine_helpers import HELPER, contents, programs
 from tiny_generators import Counter, Echo
 
+from codegen.core.errors import InputError
 from codegen.data import run
 from codegen.data.manifest import data_files
-from codegen.errors import InputError
 from tests.processes import wait_for
 
 
@@ -56,7 +56,7 @@ def test_full_disk_is_one_clear_line_and_resumes(tmp_path: Path) -> None:
     script = (
         "import sys, resource; from tiny_generators import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
-        "from codegen.errors import CodegenError\n"
+        "from codegen.core.errors import CodegenError\n"
         "try: main('200', '1', 'none', sys.argv[1])\n"
         "except CodegenError as error: print(error)\n"
     )

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from datasets import load_dataset
 
 from codegen.cli import cli
+from codegen.core.errors import ConfigError, InputError, ResumeError
+from codegen.core.records import Preference, Sample, Verdict, write_jsonl
 from codegen.data import load_manifest, read_data, read_rejects, run
 from codegen.data.preferences import REJECTABLE, Preferences, ScoredRun, scored_files
-from codegen.errors import ConfigError, InputError, ResumeError
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load
-from codegen.records import Preference, Sample, Verdict, write_jsonl
+from codegen.sandbox import Sandbox
 
 Answer = tuple[str, str]  # an answer's text and its status, "cut" for one at its limit
 

@@ -16,10 +16,10 @@ from hub_server import TOKEN, Hub, hub
 from huggingface_hub import HfApi
 from tiny_generators import Counter, Echo
 
+from codegen.core.errors import InputError
+from codegen.core.records import TrainingText, from_dict, write_jsonl
 from codegen.data import EngineOptions, load_manifest, read_texts, run
 from codegen.data.publish import export_parquet, push
-from codegen.errors import InputError
-from codegen.records import TrainingText, from_dict, write_jsonl
 
 OPTIONS = EngineOptions(shard_bytes=4000)
 

@@ -23,8 +23,8 @@ from engine_helpers import (
 )
 from tiny_generators import Counter, Each, Echo
 
+from codegen.core.errors import CodegenError, ConfigError
 from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
-from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq import LintSeq
 from tests.processes import command_of, descendants, lives, wait_for
 

@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.hub import parse_hub
+from codegen.core.records import Example
 from codegen.data import Rejected, open_source
 from codegen.data.sources import Item, SourceOptions
 from codegen.data.sources import rows as row_sources
 from codegen.data.sources.functions import functions_of
 from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows, parquet_rows
-from codegen.errors import ConfigError, InputError
-from codegen.hub import parse_hub
-from codegen.records import Example
 from tests.processes import run
 
 GOOD = '{"instruction": "do", "program": "x = 1"}'
@@ -311,7 +311,8 @@ def test_a_mistyped_hub_name_fails_at_once(tmp_path: Path, reachable: bool) -> N
         server.shutdown()
         server.server_close()
     script = (
-        "import time; from codegen.data import open_source; from codegen.errors import InputError\n"
+        "import time; from codegen.data import open_source\n"
+        "from codegen.core.errors import InputError\n"
         "import datasets\n"
         "began = time.monotonic()\n"
         "try: list(open_source('hub:org/nmae'))\n"

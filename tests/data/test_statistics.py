@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import pytest
 
+from codegen.core.records import Segment, TrainingText, conform
 from codegen.data.manifest import MAX_NAMES, Statistics, measures, statistics_lines
-from codegen.records import Segment, TrainingText, conform
 
 
 def text(**meta: object) -> TrainingText:

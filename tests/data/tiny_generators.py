@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codegen.core.errors import ConfigError, MachineError
+from codegen.core.records import Example, Segment, TrainingText
 from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, open_source, run
 from codegen.data.filters.decontamination import Decontamination
 from codegen.data.filters.dedup import Dedup
-from codegen.errors import ConfigError, MachineError
 from codegen.lintseq import LintSeq
-from codegen.records import Example, Segment, TrainingText
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from codegen.decoding.drafts import (
 )
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import Trees
-from codegen.decoding.rows import CachedRows
+from codegen.decoding.sequences import CachedRows
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore

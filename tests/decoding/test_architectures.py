@@ -23,11 +23,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from codegen.core.errors import ModelError
 from codegen.decoding.drafts import Context, RecyclingDrafter
 from codegen.decoding.editing import EditableCache, EditPolicy
 from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.errors import ModelError
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 PROMPTS = [

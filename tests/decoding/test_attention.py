@@ -12,9 +12,9 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from codegen.decoding import device, passes
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Strategy
-from codegen.decoding.rows import CachedRows
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
+from codegen.decoding.sequences import CachedRows
 from codegen.decoding.strategies.rsd import ConstantBranching, RecursiveSpeculation, StochasticBeam
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation

@@ -10,15 +10,15 @@ import torch
 from torch._dynamo.utils import counters
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding import contexts
-from codegen.decoding.contexts import LMInfinite
+from codegen.core.errors import MachineError
+from codegen.decoding import long_context
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
+from codegen.decoding.long_context import LMInfinite
 from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.passes import exchange
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
-from codegen.errors import MachineError
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
 Make = Callable[[int, Any], Strategy]
@@ -71,7 +71,7 @@ def test_compiled_models_decode_the_same(
 ) -> None:
     """Longer texts, joins and leaves make no graph that was not made for shorter ones."""
     torch.compiler.reset()
-    monkeypatch.setattr(contexts, "_BLOCK", 8)
+    monkeypatch.setattr(long_context, "_BLOCK", 8)
     target, draft = model(), model()
     assert not in_place or (exchange(target) and exchange(draft))
     counts = (1, 6) if len(names) > 1 else (6,)

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from codegen.decoding.device import Replay, Replays
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
-from codegen.decoding.rows import CachedRows
+from codegen.decoding.sequences import CachedRows
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.kernels.backend import TRIALS
@@ -78,7 +78,9 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 
     monkeypatch.setattr(CachedRows, "__init__", making)
     # As off the CPU, so that shapes stay.
-    monkeypatch.setattr("codegen.decoding.rows.padded_slots", lambda n, device: -(-n // 64) * 64)
+    monkeypatch.setattr(
+        "codegen.decoding.sequences.padded_slots", lambda n, device: -(-n // 64) * 64
+    )
     return graphs
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
+from codegen.core.errors import ModelError
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
 from codegen.decoding.loop import Backspace, Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.errors import ModelError
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
 SMALL: dict[str, Any] = {

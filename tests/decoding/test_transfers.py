@@ -58,7 +58,7 @@ class _Letters:
 
 def _grammar(count: int) -> Strategy:
     llguidance = pytest.importorskip("llguidance")
-    from codegen.decoding.strategies.grammar import InGrammar
+    from codegen.decoding.strategies.constrained import InGrammar
 
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Letters()))
     return InGrammar(tokenizer, "root ::= ([A-F] [a-m]){10}", count)

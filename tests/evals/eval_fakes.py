@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.evals.sandbox import Job, Outcome
+from codegen.core.generation import request_seed
 from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
-from codegen.generation.protocol import request_seed
+from codegen.sandbox import Job, Outcome
 
 
 @dataclass

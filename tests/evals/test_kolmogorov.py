@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from suites import suite
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Status
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
 from codegen.evals.kolmogorov import SIGNATURES, Argument, Kind, Line, Program, Ref
-from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import kolmogorov as kt_task
 from codegen.evals.tasks.kolmogorov import Answer, Result
-from codegen.records import Sample, Status
+from codegen.sandbox import Job, Sandbox
 from tests.processes import run
 
 # --- any program of the language ---------------------------------------------------------------

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from eval_fakes import FakeSandbox
 
-from codegen.errors import ConfigError, SandboxError
+from codegen.core.errors import ConfigError, SandboxError
 from codegen.evals import lm_eval, tasks
-from codegen.evals.sandbox import Job, Outcome
+from codegen.sandbox import Job, Outcome
 
 ROWS = [
     {

@@ -11,10 +11,10 @@ import pytest
 from eval_fakes import FakeGenerator
 
 from codegen.cli import matrix
-from codegen.errors import ModelError
+from codegen.core.errors import ModelError
+from codegen.core.generation import Decoder, SamplingParams
 from codegen.evals.run import run
 from codegen.evals.tasks import load
-from codegen.generation.protocol import Decoder, SamplingParams
 
 
 @pytest.fixture

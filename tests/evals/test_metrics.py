@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.evals.metrics import (
     Loop,
     Output,

@@ -19,7 +19,8 @@ from eval_fakes import FakeSandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, write_jsonl
 from codegen.evals.report import (
     EditSteps,
     LossCurve,
@@ -43,12 +44,11 @@ from codegen.evals.report.charts import (
 from codegen.evals.report.content import ProblemSamples, SampleView
 from codegen.evals.report.numbers import headline_ks
 from codegen.evals.report.page import diff_lines
-from codegen.evals.sandbox import Outcome
 from codegen.evals.score import STATUSES, Measure, ProblemScore, Score
 from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
-from codegen.evals.tasks.check import ReferenceGate
-from codegen.records import Sample, write_jsonl
+from codegen.evals.tasks.validate import ReferenceGate
+from codegen.sandbox import Outcome
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"
 VOID = {"meta", "input", "br", "circle", "rect", "line", "polygon", "polyline"}

@@ -16,13 +16,13 @@ import pytest
 from eval_fakes import FakeSandbox
 from test_report import Page, scored
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
+from codegen.core.records import Sample, write_jsonl
 from codegen.evals.report import read_run, write_report
-from codegen.evals.sandbox import Outcome
 from codegen.evals.score import SCORE, Cost, Measure
 from codegen.evals.scoring import SCORED, VERDICTS, score
-from codegen.evals.tasks.check import ReferenceGate
-from codegen.records import Sample, write_jsonl
+from codegen.evals.tasks.validate import ReferenceGate
+from codegen.sandbox import Outcome
 
 EVIL = (
     "\"'><evil-tag><meta http-equiv='refresh' content='0;url=http://evil.example'>"

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from eval_fakes import FakeGenerator
 
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.core.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.core.generation import Completion, Decoder, SamplingParams
+from codegen.core.records import Sample, read_jsonl
+from codegen.core.runs import Journal
 from codegen.evals.run import PARTIAL, SAMPLES, SETTINGS, run
 from codegen.evals.tasks import Task
-from codegen.generation.protocol import Completion, Decoder, SamplingParams
-from codegen.records import Sample, read_jsonl
-from codegen.runs import Journal
 
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.8, seed=5)
 
@@ -216,7 +216,7 @@ sys.path.insert(0, sys.argv[1])
 from eval_fakes import FakeGenerator
 from codegen.evals import tasks
 from codegen.evals.run import run
-from codegen.generation.protocol import Decoder, SamplingParams
+from codegen.core.generation import Decoder, SamplingParams
 
 class Slow(FakeGenerator):
     def generate(self, *args, **options):

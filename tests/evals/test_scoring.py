@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 from eval_fakes import FakeGenerator, FakeSandbox
 
-from codegen.errors import ConfigError, InputError, SandboxError
+from codegen.core.errors import ConfigError, InputError, SandboxError
+from codegen.core.generation import Decoder, SamplingParams
+from codegen.core.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
+from codegen.core.runs import LOCK
 from codegen.evals import tasks
 from codegen.evals.run import run
-from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.score import SCORE, read_score
 from codegen.evals.scoring import VERDICTS, executions_log, score
 from codegen.evals.statistics import pass_at_k
 from codegen.evals.tasks.exchange import read_samples, task_of
-from codegen.generation.protocol import Decoder, SamplingParams
-from codegen.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
-from codegen.runs import LOCK
+from codegen.sandbox import Job, Outcome, Sandbox
 
 
 def judge(job: Job) -> Outcome:
@@ -487,7 +487,7 @@ def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_pa
 CHILD = """
 import sys
 from codegen.evals import tasks
-from codegen.evals.sandbox import Sandbox
+from codegen.sandbox import Sandbox
 from codegen.evals.scoring import score
 
 with Sandbox(workers=1) as sandbox:

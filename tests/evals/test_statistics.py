@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.evals.statistics import (
     Count,
     base_task,

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import cut_at_stop
+from codegen.core.records import Sample
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job
 from codegen.evals.tasks.extraction import Extraction, find_code, sanitized, with_preamble
-from codegen.generation.protocol import cut_at_stop
-from codegen.records import Sample
+from codegen.sandbox import Job
 
 
 def answer(task: tasks.Task[Any], problem: Any, text: str, style: str) -> tasks.Extraction:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from codegen.config import Config, parse_config, setting
+from codegen.core.config import Config, parse_config, setting
 from codegen.generation.decoders import Decoded, Reader, StrategySpec
 
 if TYPE_CHECKING:

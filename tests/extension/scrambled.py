@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example, Segment, TrainingText
 from codegen.data.generators import Skip
-from codegen.errors import ConfigError
-from codegen.records import Example, Segment, TrainingText
 
 TASK = "The lines of this program are shuffled. Write their numbers in the right order.\n\n"
 

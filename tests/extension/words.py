@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from codegen.evals.sandbox import Job
 from codegen.evals.tasks import CodeTask, Problem
+from codegen.sandbox import Job
 
 ROWS = Path(__file__).with_name("words.jsonl")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codegen.records import TrainingText, to_json
+from codegen.core.records import TrainingText, to_json
 
 
 @pytest.fixture

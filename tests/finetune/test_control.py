@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.core.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
 from codegen.finetune.run import push_model, train

@@ -14,20 +14,20 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from codegen.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError
+from codegen.core.records import Example, Messages, TrainingText
+from codegen.edits.generator import Edits
 from codegen.finetune import parse_recipe
 from codegen.finetune.encode import (
     EncodedExample,
     Renderer,
     TextEncoder,
 )
-from codegen.finetune.rows import parse_row, read_training_rows
+from codegen.finetune.row_formats import parse_row, read_training_rows
 from codegen.finetune.run import train
-from codegen.methods.edits.generator import Edits
 from codegen.methods.infilling import Infilling
 from codegen.models import load_tokenizer
 from codegen.models.chat import end_of_turn
-from codegen.records import Example, Messages, TrainingText
 
 # Mistral-7B-Instruct-v0.2 and SmolLM2 as published (Apache-2.0).
 MISTRAL = (

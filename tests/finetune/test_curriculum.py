@@ -10,14 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.config import parse_config
+from codegen.core.config import parse_config
+from codegen.core.errors import ConfigError
 from codegen.decoding.prefill import best_fit
-from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
-from codegen.finetune.batches import share_of
-from codegen.finetune.encode import EncodedExample, decompose
-from codegen.finetune.plan import (
+from codegen.finetune.batch_plan import (
     bucket_of,
     draw_order,
     grid,
@@ -26,6 +24,8 @@ from codegen.finetune.plan import (
     make_plan,
     odds_of,
 )
+from codegen.finetune.batches import share_of
+from codegen.finetune.encode import EncodedExample, decompose
 from codegen.finetune.recipe import Curriculum
 
 

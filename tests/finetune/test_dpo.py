@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
 from codegen.models import load

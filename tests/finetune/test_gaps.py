@@ -11,20 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from codegen.core.errors import ConfigError, InputError, ModelError
+from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.decoding.insertion import InsertionLM, Text
-from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune import parse_recipe
+from codegen.finetune.artifacts import TrainingResult
+from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import InfillingSteps, text_of
 from codegen.finetune.dataset import SPECIAL, read_dataset, words_tokenizer
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.model import init_model
-from codegen.finetune.plan import make_plan
-from codegen.finetune.result import TrainingResult
 from codegen.finetune.run import train
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
-from codegen.records import Segment, TrainingText, write_jsonl
 
 
 def text(number: int, prompt: str, answer: str) -> TrainingText:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from tests.processes import wait_for
 

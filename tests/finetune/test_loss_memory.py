@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
 from codegen.finetune.batches import MicroBatch, collate

@@ -20,14 +20,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codegen.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError
+from codegen.core.records import Example, Segment, TrainingText, write_jsonl
 from codegen.finetune import parse_recipe
-from codegen.finetune.result import TrainingResult
+from codegen.finetune.artifacts import TrainingResult
 from codegen.finetune.run import train
 from codegen.finetune.trainer import WHOLE
 from codegen.methods.backspace import Backspace, load_codec
 from codegen.models import load
-from codegen.records import Example, Segment, TrainingText, write_jsonl
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 FSDP = {

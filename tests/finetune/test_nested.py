@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Segment, TrainingText
 from codegen.decoding.strategies.sorted import Nested, default_exits
-from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.batches import collate
 from codegen.finetune.encode import TextEncoder
@@ -19,7 +20,6 @@ from codegen.finetune.losses import sorted_likelihoods
 from codegen.finetune.model import mark_exits
 from codegen.finetune.run import train
 from codegen.models import load
-from codegen.records import Segment, TrainingText
 
 TEXTS = [
     TrainingText(

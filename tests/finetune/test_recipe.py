@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from codegen.config import keys, table
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.config import keys, table
+from codegen.core.errors import CodegenError, ConfigError
 from codegen.finetune import load_recipe, parse_recipe
 from codegen.finetune.recipe import Recipe
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codegen.config import parse_config
+from codegen.core.config import parse_config
 from codegen.finetune.attention import from_stack
 from codegen.finetune.batches import collate
 from codegen.finetune.dataset import EncodedExample

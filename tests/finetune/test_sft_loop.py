@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
 from codegen.models import load
-from codegen.records import Segment, TrainingText, write_jsonl
 from tests.processes import run
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "sft_loop.py"

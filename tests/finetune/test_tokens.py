@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.paths import new_folder
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import RowLayout, causal
+from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.dataset import CachedExamples, cached
 from codegen.finetune.encode import EncodedExample
-from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
-from codegen.paths import new_folder
 
 
 @st.composite

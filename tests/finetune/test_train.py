@@ -17,16 +17,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from codegen.errors import InputError, ModelError, ResumeError
+from codegen.core.errors import InputError, ModelError, ResumeError
+from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
+from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import collate
 from codegen.finetune.dataset import EncodedTexts, encode_all
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
 from codegen.models import load
-from codegen.records import Segment, TrainingText
 from tests.processes import run
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
+from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import StepDataset, collate
 from codegen.finetune.dataset import Outline, cached, encode_all
 from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
-from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
-from codegen.records import Segment, TrainingText
 
 
 def text(i: int) -> TrainingText:

@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.vllm import VllmBackend
 

@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, samples
-from codegen.generation.backends import Endpoint, LocalModel, backend_class, open_backend
-from codegen.generation.cached import CachedBackend, Ledger, ResponseCache, Totals, read_ledger
-from codegen.generation.decoders import READERS, STRATEGIES, supported
-from codegen.generation.protocol import (
+from codegen.core.errors import ConfigError
+from codegen.core.generation import (
     CAPABILITIES,
     RequestFailed,
     request_seed,
     settings_of,
 )
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, samples
+from codegen.generation.backends import Endpoint, LocalModel, backend_class, open_backend
+from codegen.generation.completion_cache import (
+    CachedBackend,
+    Ledger,
+    ResponseCache,
+    Totals,
+    read_ledger,
+)
+from codegen.generation.decoders import READERS, STRATEGIES, supported
 
 
 class Upper(Backend):

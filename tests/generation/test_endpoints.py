@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.errors import CodegenError, ConfigError
 from codegen.generation.backends import (
     Endpoint,
     NamedEndpoint,

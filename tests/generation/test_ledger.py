@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from openai_server import Model, Reply, completion
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
-from codegen.generation.cached import (
+from codegen.generation.completion_cache import (
     CachedBackend,
     Ledger,
     ResponseCache,
@@ -52,7 +52,7 @@ def test_a_response_without_an_answer_is_billed_too(model: Model, tmp_path: Path
 
 ADDER = """
 import sys
-from codegen.generation.cached import Ledger, Totals
+from codegen.generation.completion_cache import Ledger, Totals
 ledger = Ledger(sys.argv[1])
 for _ in range(500):
     ledger.add(Totals(1, 123456, 7))

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError, InputError, ModelError
+from codegen.core.errors import ConfigError, InputError, ModelError
+from codegen.core.generation import ModelUnusable
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import LocalModel, local_backend, open_backend
 from codegen.generation.llamacpp import LlamaBackend
-from codegen.generation.protocol import ModelUnusable
 
 GREEDY = SamplingParams(12)
 PROMPTS = ["def add(a, b):\n    return", "import numpy as", "for i in range(10):\n", "class A:"]

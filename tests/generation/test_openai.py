@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 from openai_server import Model, Reply, completion, echo, error, sse
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.core.errors import CodegenError, ConfigError
+from codegen.core.generation import CAPABILITIES, ModelUnusable, RequestFailed, request_seed
+from codegen.core.http_client import retry_after
 from codegen.generation import (
     Backend,
     Completion,
@@ -33,8 +35,7 @@ from codegen.generation import (
     samples,
 )
 from codegen.generation.backends import Endpoint
-from codegen.generation.cached import CachedBackend, Prices, ResponseCache
-from codegen.generation.client import retry_after
+from codegen.generation.completion_cache import CachedBackend, Prices, ResponseCache
 from codegen.generation.decoders import READERS, STRATEGIES
 from codegen.generation.openai import (
     FAILURES_IN_A_ROW,
@@ -43,7 +44,6 @@ from codegen.generation.openai import (
     OpenAIBackend,
     Pace,
 )
-from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed, request_seed
 
 KEY = "sk-very-secret-0123456789"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codegen.errors import ModelError
+from codegen.core.errors import ModelError
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, load

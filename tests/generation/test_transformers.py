@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from codegen.decoding.contexts import LMInfinite
+from codegen.core.errors import ConfigError, ModelError
+from codegen.core.generation import request_seed
+from codegen.core.records import Sample
+from codegen.decoding.long_context import LMInfinite
 from codegen.decoding.loop import Row, decode
-from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, samples
-from codegen.generation.protocol import request_seed
 from codegen.generation.transformers import TransformersBackend
 from codegen.methods.backspace import with_backspace
 from codegen.models import LoadedModel, load
-from codegen.records import Sample
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from codegen.core.errors import ConfigError, ModelError
+from codegen.core.generation import CAPABILITIES, request_seed
+from codegen.core.records import Sample
 from codegen.decoding.rpg import METHODS
-from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.decoders import READERS, STRATEGIES, find_decoder, supported
-from codegen.generation.protocol import CAPABILITIES, request_seed
 from codegen.generation.transformers import TransformersBackend
 from codegen.generation.vllm import (
     Adapter,
@@ -35,7 +36,6 @@ from codegen.generation.vllm import (
     import_vllm,
 )
 from codegen.models import ModelCard, fingerprint_of, load, write_card
-from codegen.records import Sample
 from tests.processes import run
 
 ROOT = Path(__file__).parents[2]

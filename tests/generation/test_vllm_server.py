@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import torch
 
+from codegen.core.generation import Completion
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
-from codegen.generation.protocol import Completion
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 

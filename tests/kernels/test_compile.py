@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed (Linux: pip install triton)")
 
 from codegen.benchmarks.tools.compile_kernels import ARCHITECTURES, compile_variant, variants
-from codegen.errors import MachineError
+from codegen.core.errors import MachineError
 
 _EVERY_RUN = {("accept.sibling fp32", 90), ("tree_attention.prefix fp16 D=128 T=64 paged", 80)}
 _WIDE = "tree_attention.prefix", "accept.sibling", "accept.walk", "gumbel.block"

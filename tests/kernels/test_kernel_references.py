@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from codegen.core.errors import InputError
 from codegen.decoding.strategies.rsd import (
     Beam,
     ConstantBranching,
@@ -16,8 +17,7 @@ from codegen.decoding.strategies.rsd import (
     gumbel,
     largest,
 )
-from codegen.errors import InputError
-from codegen.kernels import states as kernel_states
+from codegen.kernels import kv_cache as kernel_states
 from codegen.kernels import tree_attention
 from codegen.kernels import vocabulary as kernel_accept
 from codegen.kernels import vocabulary as logits

@@ -10,7 +10,7 @@ import torch
 
 from codegen.cli import doctor
 from codegen.kernels import backend
-from codegen.kernels import states as kernel
+from codegen.kernels import kv_cache as kernel
 from codegen.kernels.backend import Known, _read
 
 
@@ -148,7 +148,7 @@ def test_a_kernel_that_does_not_compile_is_dropped() -> None:
 def test_a_kernel_on_trial_does_not_touch_what_it_would_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = pytest.importorskip("codegen.kernels.gpu.states")
+    module = pytest.importorskip("codegen.kernels.gpu.kv_cache")
 
     def ruin(states: list[torch.Tensor], *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for tensor in states:

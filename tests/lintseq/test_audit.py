@@ -8,10 +8,10 @@ import random
 
 import pytest
 
-from codegen.lintseq import LintSeq, prepare, repair, resolve
+from codegen.core.records import Example
+from codegen.lintseq import LintSeq, prepare, resampling, resolve
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.verify import check_pylint, new_findings
-from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
 EXAMPLE = Example("a", "Do it.", PROGRAM)
@@ -76,7 +76,7 @@ def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
         (sum(sizes) - 1, len(sizes) - 1 or None),
         (0, None),
     ):
-        monkeypatch.setattr(repair, "MOST_AUDITED_CHARACTERS", most)
+        monkeypatch.setattr(resampling, "MOST_AUDITED_CHARACTERS", most)
         (text,) = LintSeq(audit=1).generate(CLEAN, random.Random(0))
         assert text.segments == plain.segments
         assert text.meta.get("audited_states") == audited

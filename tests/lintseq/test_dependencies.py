@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import prepare
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.repair import _Deletion, sample_steps
+from codegen.lintseq.resampling import _Deletion, sample_steps
 from tests.lintseq.conftest import Oracle
 
 

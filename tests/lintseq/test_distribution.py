@@ -12,9 +12,9 @@ from scipy.stats import chi2
 
 from codegen.benchmarks.tools.lintseq_pass import edits_by_program
 from codegen.benchmarks.tools.programs import edit_programs
+from codegen.core.records import Example
 from codegen.lintseq import LintSeq, prepare, resolve
-from codegen.lintseq.repair import sample_edits
-from codegen.records import Example
+from codegen.lintseq.resampling import sample_edits
 from tests.lintseq.brute_force import (
     Lint,
     States,

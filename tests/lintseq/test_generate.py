@@ -8,12 +8,12 @@ import random
 
 import pytest
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example, TrainingText, from_json, to_json
 from codegen.data.generators import make
-from codegen.errors import ConfigError
 from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, resolve
 from codegen.lintseq.generator import Format, program_of
 from codegen.lintseq.verify import check_pylint
-from codegen.records import Example, TrainingText, from_json, to_json
 
 PROGRAM = (
     "import os\n\n\ndef f(x):\n    y = os.path.join(x)\n    if y:\n        return y\n    return x\n"

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen import languages
-from codegen.errors import MachineError
-from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
-from codegen.languages import parser_for
+from codegen.core import languages
+from codegen.core.errors import MachineError
+from codegen.core.languages import parser_for
+from codegen.core.records import Example
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.generator import program_of
 from codegen.lintseq.languages import LANGUAGES, error_line
 from codegen.lintseq.program import normalize, prepare
-from codegen.lintseq.repair import Verified, verified_sequences
+from codegen.lintseq.resampling import Verified, verified_sequences
 from codegen.lintseq.verify import Finding, check_for, compilers
-from codegen.records import Example
+from codegen.sandbox.languages import MissingToolchainError, find, find_toolchain
 from tests.lintseq.language_programs import PROGRAMS
 
 NAMES = [grammar.name for grammar in LANGUAGES]

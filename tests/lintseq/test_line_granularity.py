@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import UnsupportedProgram, normalize, prepare, sample_edits
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.repair import _Deletion, sample_steps
+from codegen.lintseq.resampling import _Deletion, sample_steps
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import check_compile, check_ruff, new_findings
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 from codegen.lintseq import (
     UnsupportedProgram,
     edit_sequence,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codegen.lintseq import EditSequence, prepare, sample_edits
-from codegen.lintseq.repair import _seed_order, sample_steps
+from codegen.lintseq.resampling import _seed_order, sample_steps
 from codegen.lintseq.text_format import format_edit
 
 

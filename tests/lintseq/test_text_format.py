@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.lintseq import (
     Edit,
     EditSequence,

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import CodegenError, ConfigError, MachineError
+from codegen.core.errors import CodegenError, ConfigError, MachineError
+from codegen.core.records import Example
 from codegen.lintseq import (
     EditSequence,
     LintSeq,
@@ -23,13 +24,13 @@ from codegen.lintseq import (
     edit_sequence,
     normalize,
     prepare,
-    repair,
+    resampling,
     resolve,
 )
 from codegen.lintseq import verify as ruff
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.reference import random_sequence
-from codegen.lintseq.repair import edit_sequences
+from codegen.lintseq.resampling import edit_sequences
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import (
     Finding,
@@ -40,7 +41,6 @@ from codegen.lintseq.verify import (
     check_ruff,
     new_findings,
 )
-from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
 
@@ -195,7 +195,7 @@ def test_jobs_do_not_depend_on_each_other() -> None:
 
 
 def test_repairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.resampling.MAX_REPAIRS", 0)
     prepared = without_groups()
     results = edit_sequences([(prepared, random.Random(s)) for s in range(20)], verify="compile")
     failed = [result for result in results if isinstance(result, VerificationFailed)]
@@ -207,7 +207,7 @@ def test_repairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.resampling.MAX_REPAIRS", 0)
     monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_groups())
     example = Example("a", "Do it.", PROGRAM)
     texts = list(LintSeq(sequences=20, verify="compile").generate(example, random.Random(0)))
@@ -222,7 +222,7 @@ def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pylint_falls_back_on_the_published_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.resampling.MAX_REPAIRS", 0)
     monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_edges())
     example = Example("a", "Do it.", PROGRAM)
     texts = list(LintSeq(sequences=20, verify="pylint").generate(example, random.Random(0)))
@@ -236,7 +236,7 @@ def test_pylint_falls_back_on_the_published_algorithm(monkeypatch: pytest.Monkey
 
 
 def test_fallback_excuses_what_the_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", -1)  # nothing but the fallback
+    monkeypatch.setattr("codegen.lintseq.resampling.MAX_REPAIRS", -1)  # nothing but the fallback
     program = "x = 1\ny = unknown\nz = x\n"
     (result,) = edit_sequences([(prepare(program), random.Random(2))], verify="pylint")
     assert isinstance(result, EditSequence)
@@ -248,9 +248,9 @@ def test_fallback_excuses_what_the_program_has(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_program_without_a_line_to_draw_has_no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", -1)
+    monkeypatch.setattr("codegen.lintseq.resampling.MAX_REPAIRS", -1)
     monkeypatch.setattr(
-        "codegen.lintseq.repair.reference_sequence",
+        "codegen.lintseq.resampling.reference_sequence",
         lambda *_: (_ for _ in ()).throw(UnsupportedProgram("no_candidates", "none.")),
     )
     (result,) = edit_sequences([(prepare("x = 1\n"), random.Random(0))], verify="pylint")
@@ -280,7 +280,7 @@ def test_batches_never_change_a_sequence(most: int, monkeypatch: pytest.MonkeyPa
     jobs = [(prepare(text), random.Random(n)) for n, text in enumerate(programs)]
     expected = edit_sequences(jobs, verify="compile")
     assert all(isinstance(found, EditSequence) for found in expected)
-    monkeypatch.setattr(repair, "MOST_STATE_CHARACTERS", most)
+    monkeypatch.setattr(resampling, "MOST_STATE_CHARACTERS", most)
     jobs = [(prepare(text), random.Random(n)) for n, text in enumerate(programs)]
     assert edit_sequences(jobs, verify="compile") == expected
 
@@ -300,7 +300,7 @@ def _same_verdicts(programs: list[str], check: Callable, granularity: str) -> tu
             groups=tuple(() for _ in whole.groups),
             faulty=(),
         )
-        attempt = repair._attempt(free, random.Random(number))
+        attempt = resampling._attempt(free, random.Random(number))
         states = list(attempt.sequence.states)
         assert len(states) == len(attempt.texts)
         for full, short in zip(check(states), check(list(attempt.texts)), strict=True):

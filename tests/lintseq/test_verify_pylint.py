@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import CodegenError, MachineError
+from codegen.core.errors import CodegenError, MachineError
 from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
 from codegen.lintseq.verify import Finding, check_pylint, linter_process
 from codegen.lintseq.verify.linter import MODULE, Linter
@@ -293,7 +293,7 @@ def test_pylint_is_never_imported_here() -> None:
     program = (
         "import random, sys\n"
         "from codegen.lintseq import LintSeq\n"
-        "from codegen.records import Example\n"
+        "from codegen.core.records import Example\n"
         "list(LintSeq(audit=0).generate(Example('a', '', 'x = 1\\ny = 2\\n'), random.Random(0)))\n"
         "list(LintSeq(audit=1).generate(Example('a', '', 'x = 1\\ny = 2\\n'), random.Random(0)))\n"
         "assert not {'pylint', 'astroid'} & set(sys.modules)\n"

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from codegen.errors import ModelError
+from codegen.core.errors import ModelError
 from codegen.models import ModelCard, fingerprint_of, load, write_card
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from codegen.evals import tasks
-from codegen.evals.sandbox import Sandbox
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import open_backend
 from codegen.generation.llamacpp import LlamaBackend
 from codegen.models import load_tokenizer
 from codegen.models.pretrained import MODELS
+from codegen.sandbox import Sandbox
 
 pytestmark = [pytest.mark.coder, pytest.mark.long]
 CODER = MODELS["coder"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
-from codegen.errors import InputError, ModelError
+from codegen.core.errors import InputError, ModelError
 from codegen.evals.tasks import STYLES, PromptStyle
 from codegen.models import fingerprint_of, resolve
 from codegen.models.gguf import _FIM, all_parts, find_gguf, read_header

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from codegen.config import parse_config
-from codegen.errors import CodegenError, ConfigError, MachineError, ModelError
+from codegen.core.config import parse_config
+from codegen.core.errors import CodegenError, ConfigError, MachineError, ModelError
 from codegen.models import llamacpp
 from codegen.models.llamacpp import LlamaOptions, LlamaServer, physical_cores
 from tests.processes import lives, wait_for

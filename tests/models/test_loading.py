@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from codegen.core.errors import CodegenError, InputError, MachineError, ModelError
 from codegen.decoding.insertion import InsertionConfig, InsertionLM
-from codegen.errors import CodegenError, InputError, MachineError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import (

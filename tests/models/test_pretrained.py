@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from codegen.errors import ModelError
+from codegen.core.errors import ModelError
 from codegen.models import load
 from codegen.models.pretrained import MODELS, Pretrained
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.core.errors import ConfigError, InputError, ResumeError
+from codegen.core.runs import RunDirectory
 from codegen.quickstart import (
     STAGES,
     Plan,
@@ -20,7 +21,6 @@ from codegen.quickstart import (
     read_plan,
     rounds_of,
 )
-from codegen.runs import RunDirectory
 
 settings_of = st.builds(
     Settings, minutes=st.floats(0.5, 600), steps=st.none() | st.integers(1, 300)

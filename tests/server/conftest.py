@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from codegen.generation import SamplingParams
-from codegen.server.requests import CompletionRequest, DocumentKey
+from codegen.server.completion.requests import CompletionRequest, DocumentKey
 
 pytest.importorskip("pygls")
 pytest.importorskip("starlette")
@@ -20,8 +20,8 @@ def tiny_model(tiny_model_dir: Path) -> Any:
     import torch
 
     from codegen.models import load
-    from codegen.server.model import CompletionModel
-    from codegen.server.requests import ServerLimits
+    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.requests import ServerLimits
 
     torch.set_num_threads(1)
     loaded = load(str(tiny_model_dir), dtype=torch.float32)
@@ -72,8 +72,8 @@ def serving(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 @pytest.fixture
 def engine(tiny_model: Any) -> Iterator[Any]:
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import ServerLimits
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
 
     engine = CompletionEngine(
         tiny_model, ServerLimits(context_tokens=256, requests_per_s=1e6, burst=10**6)
@@ -134,7 +134,7 @@ class Served:
         import asyncio
         import threading
 
-        from codegen.server.guard import listen, make_server
+        from codegen.server.http.security import listen, make_server
 
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]

@@ -21,8 +21,8 @@ pytest.importorskip("mcp", reason="needs the mcp extra")
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from codegen.errors import InputError
-from codegen.records import Sample, Segment, TrainingText, to_json, write_jsonl
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Segment, TrainingText, to_json, write_jsonl
 from codegen.server.mcp import MOST_RESULT, Grants, Tools, bounded, make_server
 from tests.databases import sqlite_file
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from lsprotocol.types import Position
 
-from codegen.server.document import units
-from codegen.server.lsp import Malformed, read_message
+from codegen.server.context.document import units
+from codegen.server.editor.lsp import Malformed, read_message
 from tests.server.conftest import TOKEN, Served, change
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
@@ -33,8 +33,8 @@ class Wire:
     def __init__(self, engine: Any) -> None:
         from pygls.lsp.server import LanguageServer
 
-        from codegen.server.lsp import Protocol, add_features
-        from codegen.server.session import Session
+        from codegen.server.editor.lsp import Protocol, add_features
+        from codegen.server.editor.session import Session
 
         self.session = Session(engine.limits, engine=engine)
         server = LanguageServer("codegen", "0", protocol_cls=Protocol)
@@ -269,7 +269,7 @@ def resident() -> int:
 
 def edit_many(engine: Any, count: int) -> list[int]:
     """Types and deletes in several documents; returns the resident memory now and then."""
-    from codegen.server.session import Session
+    from codegen.server.editor.session import Session
 
     rng = random.Random(0)
     session = Session(engine.limits, engine=engine)

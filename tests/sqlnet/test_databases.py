@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.engines import DuckDBEngine, SqliteEngine
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.child import _decoded, _encoded
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
@@ -37,7 +37,7 @@ def in_time(script: str, *arguments: object) -> str:
 
 ASK = """
 import sys
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import open_database
 from codegen.sqlnet.query import Statement
@@ -102,7 +102,7 @@ def test_views_that_double_at_each_level_end_with_one_line(tmp_path: Path) -> No
     connection.commit()
     connection.close()
     script = (
-        "import sys; from codegen.errors import CodegenError\n"
+        "import sys; from codegen.core.errors import CodegenError\n"
         "from codegen.sqlnet.databases.files import open_database\n"
         "try: print(len(open_database(sys.argv[1]).tables))\n"
         "except CodegenError as error: print(type(error).__name__)\n"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from codegen.config import read_yaml
-from codegen.errors import CodegenError
-from codegen.sqlnet.features import encode_question
+from codegen.core.config import read_yaml
+from codegen.core.errors import CodegenError
 from codegen.sqlnet.linking import Linker, overlaps, spelled_out
 from codegen.sqlnet.query import Condition, ForeignKey, Query
 from codegen.sqlnet.schema import Layer, Schema, describe
+from codegen.sqlnet.words import tokenize
 from tests.databases import sqlite_file
 
 
@@ -59,7 +59,7 @@ values: {orders.status: {open: pending}}
     assert many > few == 0
     assert found.database
     linker = Linker(found.database, orders)
-    assert linker.mentioned(encode_question(question, orders)) == {1: [(6, 6)]}
+    assert linker.mentioned(question, tuple(tokenize(question))) == {1: [(6, 6)]}
     said = Query(2, 0, (Condition(1, 0, "Open"),))
     assert linker.link(said).conditions == (Condition(1, 0, "pending"),)
     assert linker.selects(said.conditions[0])

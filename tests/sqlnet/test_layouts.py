@@ -16,9 +16,9 @@ from codegen.sqlnet.decode import Slots, best_query, candidates, slots
 from codegen.sqlnet.examples import Labelled, Question, label, targets_of
 from codegen.sqlnet.features import EncodedQuestion, collate, encode_question
 from codegen.sqlnet.layout import BiLSTM, losses
-from codegen.sqlnet.paper import PaperSQLNet
+from codegen.sqlnet.paper_model import PaperSQLNet
 from codegen.sqlnet.query import Column, Condition, Query, Table
-from codegen.sqlnet.shared import SharedSQLNet
+from codegen.sqlnet.shared_encoder import SharedSQLNet
 
 LAYOUTS = [SharedSQLNet, PaperSQLNet]
 UNSEEN = ("select.2.bias", "value_score.bias")  # see test_the_loss_reaches_every_weight

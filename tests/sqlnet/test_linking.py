@@ -123,7 +123,7 @@ def test_what_selects_nothing_is_known_without_running_it() -> None:
 def test_mentions_are_the_longest_spans_that_stand_in_a_column() -> None:
     held = linker()
     asked = encode_question("does bob ray of new york know Eve?", held.table)
-    assert held.mentioned(asked) == {0: [(1, 2), (7, 7)], 2: [(4, 5)]}
+    assert held.mentioned(asked.text, asked.tokens) == {0: [(1, 2), (7, 7)], 2: [(4, 5)]}
 
 
 def test_a_column_of_too_many_values_is_left_alone() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet import Schema, SQLNet, Statement, validate
 from codegen.sqlnet.databases import Rows, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph

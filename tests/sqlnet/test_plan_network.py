@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from codegen.errors import InputError, ModelError, ResumeError
+from codegen.core.errors import InputError, ModelError, ResumeError
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.explain import clauses_of, sentence

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import codegen.sqlnet
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.sqlnet.query import Column, Table, unique_names
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_of, words_of

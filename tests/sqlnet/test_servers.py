@@ -13,7 +13,7 @@ pytest.importorskip("sqlalchemy", reason="pip install 'codegen-toolkit[servers]'
 
 from servers import PASSWORD, Server, mariadb, postgres
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database, open_database
 from codegen.sqlnet.linking import Linker

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlglot import expressions as exp
 from sqlglot import parse_one
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet.query import (
     AGGREGATES,
     OPERATORS,

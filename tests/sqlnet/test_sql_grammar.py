@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("llguidance", reason="needs the grammar extra")
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
 from codegen.sqlnet.fallback import CANNOT, gbnf_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy import world
 
-from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.core.errors import ConfigError, InputError, ResumeError
 from codegen.sqlnet.examples import (
     Labelled,
     databases_of,

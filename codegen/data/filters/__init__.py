@@ -1,7 +1,7 @@
 r"""Filters that drop examples before generation, and normal forms for comparing programs.
 
 A :class:`Filter`, such as decontamination, checks one example and runs in the workers; other
-packages add filters by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:
+packages add filters by an entry point (:mod:`codegen.core.plugins`). Deduplication has two parts:
 :meth:`Dedup.signature` runs in the workers; :class:`DedupIndex` decides in input order, so that
 the result is the same for any number of workers.
 
@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from codegen.core.records import Example
 from codegen.data.sources import Rejected
-from codegen.records import Example
 
 if TYPE_CHECKING:
     import numpy as np

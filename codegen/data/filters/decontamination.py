@@ -26,12 +26,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Example
 from codegen.data.filters import digest, ngram_hashes, words
 from codegen.data.filters.dedup import Dedup, DedupIndex
 from codegen.data.sources import Rejected
 from codegen.data.sources.rows import MBPP, format_of, hub_rows, sound_rows
-from codegen.errors import ConfigError, InputError
-from codegen.records import Example
 
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example
 from codegen.data.filters import digest, exact_form, ngram_hashes, words
 from codegen.data.sources import Rejected
-from codegen.errors import ConfigError
-from codegen.records import Example
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 A source is a stream of examples and rejected inputs. ``rows`` reads tables (JSONL, Parquet, hub
 datasets), ``functions`` extracts functions from Python files, ``drawn`` generates examples or
 takes them from a benchmark, ``git`` reads histories. Other packages add sources by an entry point
-(:mod:`codegen.plugins`).
+(:mod:`codegen.core.plugins`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from codegen import plugins
-from codegen.errors import ConfigError, InputError
-from codegen.records import Example
+from codegen.core import plugins
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Example
 
 Outcome = Literal["kept", "skipped", "failed"]
 

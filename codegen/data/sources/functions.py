@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import function_instruction
+from codegen.core.python_syntax import first_line, parse, syntax_fault
+from codegen.core.records import Example, has_lone_surrogate
 from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions, file_digest
-from codegen.errors import ConfigError, InputError
-from codegen.generation.protocol import function_instruction
-from codegen.python_syntax import first_line, parse, syntax_fault
-from codegen.records import Example, has_lone_surrogate
 
 MAX_FILE_BYTES = 2 * 2**20
 _NOT_SOURCE = frozenset({"__pycache__", "site-packages", "node_modules"})

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from codegen.core.errors import InputError
+from codegen.core.optional_deps import require
+from codegen.core.records import Example
 from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
-from codegen.errors import InputError
-from codegen.extras import require
-from codegen.records import Example
 
 MOST_BYTES = 2**20
 """Maximum file size in bytes; larger files are skipped unread."""

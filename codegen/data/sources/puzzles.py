@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from codegen.errors import ConfigError
-from codegen.records import Example, Segment, TrainingText
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example, Segment, TrainingText
 
 SCHEME = "puzzles"
 BORDER = ":"  # separates question and answer

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+from codegen.core.errors import InputError
+from codegen.core.hub import cannot_open, check_exists, parse_hub
+from codegen.core.records import Example, has_lone_surrogate
 from codegen.data.sources import (
     Columns,
     Item,
@@ -27,9 +30,6 @@ from codegen.data.sources import (
     file_digest,
     language_tag,
 )
-from codegen.errors import InputError
-from codegen.hub import cannot_open, check_exists, parse_hub
-from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
 """A column missing in all of these first rows is a user error."""

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codegen.records import Example
+from codegen.core.records import Example
 
 _CALLS = 6
 

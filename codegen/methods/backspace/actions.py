@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import TrainingText
+from codegen.core.terminal import visible
 from codegen.methods.backspace.tokens import codec_of_text
-from codegen.records import TrainingText
-from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -13,12 +13,12 @@ import math
 import random
 from collections.abc import Iterator
 
-from codegen.config import Config, keyed, setting
-from codegen.errors import ConfigError, ModelError, require_known
+from codegen.core.config import Config, keyed, setting
+from codegen.core.errors import ConfigError, ModelError, require_known
+from codegen.core.records import Example, Segment, TrainingText
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
 from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
-from codegen.records import Example, Segment, TrainingText
 
 
 class Backspace(Config):

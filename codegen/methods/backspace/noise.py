@@ -30,8 +30,8 @@ from functools import cached_property
 from itertools import chain
 from typing import Protocol
 
+from codegen.core.python_syntax import UNPARSABLE, parse
 from codegen.methods.backspace.tokens import Codec, Target
-from codegen.python_syntax import UNPARSABLE, parse
 
 _SIBLINGS = (
     ("<", "<=", ">", ">=", "==", "!="),

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from codegen.errors import ConfigError, InputError, ModelError, SkippedExample
-from codegen.generation.protocol import BKSPC
-from codegen.records import TrainingText
+from codegen.core.errors import ConfigError, InputError, ModelError, SkippedExample
+from codegen.core.generation import BKSPC
+from codegen.core.records import TrainingText
 
 Format = Literal["plain", "chat"]
 _TOKENIZER_REMEDY = "Choose another --model: 'embedded', a directory, or a hub id."

@@ -10,12 +10,12 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codegen.server.engine import CompletionEngine
-from codegen.server.guard import Guard
+from codegen.server.completion.engine import CompletionEngine
 from codegen.server.http import chat, llamacpp, ollama, openai, tabby
-from codegen.server.http.wire import Endpoint, make_routes, read_object
-from codegen.server.next_edits import NextEditor
-from codegen.server.service import CompletionService
+from codegen.server.http.bodies import Endpoint, make_routes, read_object
+from codegen.server.http.completion_service import CompletionService
+from codegen.server.http.security import Guard
+from codegen.server.next_edits.proposals import NextEditor
 
 __all__ = ["make_app"]
 
@@ -32,7 +32,7 @@ def make_app(
     """Creates the application, without sockets.
 
     Args:
-        token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
+        token, hosts, origins: see :class:`~codegen.server.http.security.Guard`.
         exclude: path patterns of files without completions.
         next_edits: handles prompts in Zed's formats.
     """

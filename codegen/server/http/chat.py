@@ -17,13 +17,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from codegen.errors import ModelError
+from codegen.core.errors import ModelError
 from codegen.generation import SamplingParams
 from codegen.models.chat import conversation
-from codegen.server.http import openai, wire
-from codegen.server.requests import CompletionRequest
-from codegen.server.service import CompletionService, unless_left
-from codegen.server.upstream import Upstream
+from codegen.server.completion.requests import CompletionRequest
+from codegen.server.completion.upstream import Upstream
+from codegen.server.http import bodies, openai
+from codegen.server.http.completion_service import CompletionService, unless_left
 
 _HEAD_LINES = 60  # number of first lines that identify a conversation
 _FIM_TOKENS = 64
@@ -32,16 +32,16 @@ _ROLES = ("system", "user", "assistant")
 Turn = dict[str, str]
 
 
-class Message(wire.StrictBody):
+class Message(bodies.StrictBody):
     """One turn of a conversation."""
 
     ignored = frozenset({"tool_call_id"})  # its role is rejected
 
     role: str
-    content: wire.Content | None = None
+    content: bodies.Content | None = None
 
 
-class ChatBody(openai.OpenAIFields, wire.StrictBody):
+class ChatBody(openai.OpenAIFields, bodies.StrictBody):
     """OpenAI's chat completions."""
 
     ignored = frozenset({
@@ -61,12 +61,12 @@ class ChatBody(openai.OpenAIFields, wire.StrictBody):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     model: str = ""
-    max_completion_tokens: wire.MostTokens | None = None
-    temperature: wire.Temperature = 1.0
-    seed: wire.Seed | None = None
+    max_completion_tokens: bodies.MostTokens | None = None
+    temperature: bodies.Temperature = 1.0
+    seed: bodies.Seed | None = None
 
 
-class FimBody(wire.StrictBody):
+class FimBody(bodies.StrictBody):
     """Mistral's and DeepSeek's infilling."""
 
     ignored = frozenset({"metadata", "prompt_cache_key"})
@@ -74,12 +74,12 @@ class FimBody(wire.StrictBody):
     prompt: str
     suffix: str = ""
     model: str = ""
-    max_tokens: wire.MostTokens | None = None
-    temperature: wire.Temperature | None = None
-    top_p: wire.TopP = 1.0
-    stop: wire.Strings = []
+    max_tokens: bodies.MostTokens | None = None
+    temperature: bodies.Temperature | None = None
+    top_p: bodies.TopP = 1.0
+    stop: bodies.Strings = []
     stream: bool = False
-    random_seed: wire.Seed = 0
+    random_seed: bodies.Seed = 0
 
 
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
@@ -93,23 +93,23 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     for number, message in enumerate(messages):
         where, role = f"messages.{number}", message.role
         if role in ("tool", "function"):
-            raise wire.Refused(
+            raise bodies.Refused(
                 f"{where} has the role {role!r}: this server has no tools.", param=f"{where}.role"
             )
         role = "system" if role == "developer" else role
         if role not in _ROLES:
-            raise wire.Refused(
+            raise bodies.Refused(
                 f"{where} has the role {message.role[:40]!r}: choose {', '.join(_ROLES)}.",
                 param=f"{where}.role",
             )
         if message.content is None:
-            raise wire.Refused(f"{where}.content is required.", param=f"{where}.content")
-        turns.append({"role": role, "content": wire.text_of(message.content, f"{where}.content")})
+            raise bodies.Refused(f"{where}.content is required.", param=f"{where}.content")
+        turns.append({"role": role, "content": bodies.text_of(message.content, f"{where}.content")})
     return turns
 
 
-def _too_long(count: object, longest: int) -> wire.Refused:
-    return wire.Refused(
+def _too_long(count: object, longest: int) -> bodies.Refused:
+    return bodies.Refused(
         f"The conversation has {count} tokens; the limit is {longest}, including the response.",
         code="context_length_exceeded",
         param="messages",
@@ -136,14 +136,14 @@ async def conversation_request(
     Raises:
         Refused: if the conversation is too long, or the model's template is missing or rejects it.
     """
-    model = wire.local_model(service, "A conversation in this dialect")
+    model = bodies.local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
     control = model.prompter.control
     try:
         text, ids = await asyncio.to_thread(conversation, model.tokenizer, turns, control)
     except ModelError as error:
-        raise wire.Refused(f"{error.message} Continue text with /v1/completions.") from None
+        raise bodies.Refused(f"{error.message} Continue text with /v1/completions.") from None
     room = model.longest - len(ids)
     if room < 1:
         raise _too_long(len(ids), model.longest)
@@ -166,15 +166,15 @@ async def conversation_request(
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:
     """Handles ``/v1/chat/completions``."""
-    given = await wire.read_object(request)
+    given = await bodies.read_object(request)
     body = ChatBody.read(given)
     turns = turns_of(body.messages)
-    wire.check_model(body.model, service.engine.model)
+    bodies.check_model(body.model, service.engine.model)
     if isinstance(upstream := service.engine.model, Upstream):
         return await relay(service, request, upstream, "chat/completions", given)
     prediction = openai.check_together(service, body.n, body.prediction)
     if body.stream and body.n > 1:
-        raise wire.Refused("A stream requires n = 1.", param="n")
+        raise bodies.Refused("A stream requires n = 1.", param="n")
     asked = await conversation_request(
         service,
         turns,
@@ -192,8 +192,8 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
 
 async def fim_completions(service: CompletionService, request: Request) -> Response:
     """Handles ``/v1/fim/completions``."""
-    body = FimBody.read(await wire.read_object(request))
-    wire.check_model(body.model, service.engine.model)
+    body = FimBody.read(await bodies.read_object(request))
+    bodies.check_model(body.model, service.engine.model)
     text = openai.TextBody(
         suffix=body.suffix,
         max_tokens=body.max_tokens or _FIM_TOKENS,
@@ -223,7 +223,7 @@ async def relay(
     body = {**given, "model": upstream.name}
     if given.get("stream"):
         rows = upstream.stream(route, body)
-        return await wire.event_stream(request, rows, "[DONE]")
+        return await bodies.event_stream(request, rows, "[DONE]")
     work = upstream.json(route, body, service.engine.limits.conversation_s)
     return JSONResponse(await unless_left(request, work))
 
@@ -236,9 +236,9 @@ async def _answer(
     usage: bool,
 ) -> Response:
     if stream:
-        return await wire.event_stream(request, _events(service, request, asked, usage), "[DONE]")
+        return await bodies.event_stream(request, _events(service, request, asked, usage), "[DONE]")
     answer = await service.complete(request, asked)
-    found = answer.candidates or (wire.first_of(answer),)
+    found = answer.candidates or (bodies.first_of(answer),)
     choices = [
         {
             "index": number,
@@ -254,7 +254,7 @@ async def _answer(
 
 async def _events(
     service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
-) -> wire.Events:
+) -> bodies.Events:
     head = openai.head_of(service, "chatcmpl", "chat.completion.chunk")
 
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
@@ -267,6 +267,6 @@ async def _events(
             yield chunk({**role, "content": piece})
             role = {}
             continue
-        yield chunk(role, openai.reason_of(wire.first_of(piece)))
+        yield chunk(role, openai.reason_of(bodies.first_of(piece)))
         if usage:
             yield {**head, "choices": [], "usage": openai.usage_of([piece])}

@@ -15,25 +15,25 @@ from starlette.responses import JSONResponse, Response
 
 from codegen import __version__
 from codegen.generation import SamplingParams
-from codegen.server.http import wire
+from codegen.server.completion.model import CompletionModel
+from codegen.server.completion.requests import Candidate, Completion, CompletionRequest
+from codegen.server.http import bodies
+from codegen.server.http.completion_service import CompletionService
 from codegen.server.http.openai import UNNAMED
-from codegen.server.model import CompletionModel
-from codegen.server.requests import Candidate, Completion, CompletionRequest
-from codegen.server.service import CompletionService
 
 _MOST_MS = 3_600_000
 _MOST_SNIPPETS = 256
 _STOP_TYPES = {"eos": "eos", "length": "limit", "stop": "word"}
 
 
-class ExtraFile(wire.Body):
+class ExtraFile(bodies.Body):
     """Chunk of another file in llama.cpp's ``input_extra``."""
 
     filename: str = ""
     text: str = ""
 
 
-class InfillBody(wire.Body):
+class InfillBody(bodies.Body):
     """Body of llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
 
     input_prefix: str = ""
@@ -41,25 +41,25 @@ class InfillBody(wire.Body):
     input_extra: list[ExtraFile] = []
     prompt: str = ""
     language: str = ""
-    n_predict: Annotated[wire.Whole, Field(ge=-1, le=wire.MOST_TOKENS)] = -1
-    n_cmpl: wire.Count | None = None
-    n: wire.Count = 1
+    n_predict: Annotated[bodies.Whole, Field(ge=-1, le=bodies.MOST_TOKENS)] = -1
+    n_cmpl: bodies.Count | None = None
+    n: bodies.Count = 1
     samplers: Any = None
-    temperature: wire.Temperature = 0.0
-    top_p: wire.TopP = 1.0
-    seed: Annotated[wire.Whole, Field(ge=-1, le=2**63)] = 0
-    stop: wire.Strings = []
+    temperature: bodies.Temperature = 0.0
+    top_p: bodies.TopP = 1.0
+    seed: Annotated[bodies.Whole, Field(ge=-1, le=2**63)] = 0
+    stop: bodies.Strings = []
     t_max_predict_ms: Annotated[float, Field(ge=-1, le=_MOST_MS)] = 0
-    response_fields: wire.Strings = []
+    response_fields: bodies.Strings = []
     stream: bool = False
 
 
 async def infill(service: CompletionService, request: Request) -> Response:
     """Handles ``/infill``."""
-    given = await wire.read_object(request)
+    given = await bodies.read_object(request)
     for key in ("input_prefix", "input_suffix"):
         if key not in given:
-            raise wire.Refused(f'"{key}" is required.')
+            raise bodies.Refused(f'"{key}" is required.')
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
@@ -67,9 +67,9 @@ async def infill(service: CompletionService, request: Request) -> Response:
         service.warm_up(request, asked)
         return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
     if body.stream:
-        return await wire.event_stream(request, _events(service, request, asked))
+        return await bodies.event_stream(request, _events(service, request, asked))
     answer = await service.complete(request, asked)
-    found = answer.candidates or (wire.first_of(answer),)
+    found = answer.candidates or (bodies.first_of(answer),)
     rows = [_row(service, asked, answer, one, number) for number, one in enumerate(found)]
     if body.response_fields:
         rows = [_selected(row, body.response_fields) for row in rows]
@@ -85,7 +85,7 @@ def _infill_request(body: InfillBody) -> CompletionRequest:
         body.input_prefix + body.prompt,
         body.input_suffix,
         language=body.language,
-        snippets=wire.snippets(extra),
+        snippets=bodies.snippets(extra),
         candidates=body.n if body.n_cmpl is None else body.n_cmpl,
         params=SamplingParams(
             max_new_tokens=body.n_predict if body.n_predict > 0 else 128,
@@ -100,12 +100,12 @@ def _infill_request(body: InfillBody) -> CompletionRequest:
 
 async def _events(
     service: CompletionService, request: Request, asked: CompletionRequest
-) -> wire.Events:
+) -> bodies.Events:
     async for piece in service.stream(request, asked):
         if isinstance(piece, str):
             yield {"index": 0, "content": piece, "stop": False}
             continue
-        yield {**_row(service, asked, piece, wire.first_of(piece), 0), "content": ""}
+        yield {**_row(service, asked, piece, bodies.first_of(piece), 0), "content": ""}
 
 
 def _row(

@@ -16,15 +16,15 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from codegen.generation.client import count_of
-from codegen.server.http import wire
+from codegen.core.http_client import count_of
+from codegen.server.completion.model import CompletionModel
+from codegen.server.completion.requests import Candidate, Completion
+from codegen.server.completion.upstream import LlamaUpstream, Upstream
+from codegen.server.completion.upstream.source import read_row
+from codegen.server.http import bodies
 from codegen.server.http.chat import Message, conversation_request, turns_of
+from codegen.server.http.completion_service import CompletionService, unless_left
 from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
-from codegen.server.model import CompletionModel
-from codegen.server.requests import Candidate, Completion
-from codegen.server.service import CompletionService, unless_left
-from codegen.server.upstream import LlamaUpstream, Upstream
-from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's default
 _TOP_P = 0.9
@@ -32,7 +32,7 @@ _LOADED = {"done": True, "done_reason": "load"}  # the response to a request wit
 _VERSION = "0.12.11"  # version of Ollama with these fields; clients check it
 
 
-class Options(wire.StrictBody):
+class Options(bodies.StrictBody):
     """Ollama's ``options``."""
 
     ignored = frozenset({
@@ -42,15 +42,15 @@ class Options(wire.StrictBody):
     })  # fmt: skip
     neutral = {name: [1] for name in ("typical_p", "tfs_z", "repeat_penalty")}
 
-    num_predict: Annotated[wire.Whole, Field(ge=-2, le=wire.MOST_TOKENS)] = -1
-    temperature: wire.Temperature | None = None
-    top_p: wire.TopP | None = None
-    top_k: Annotated[wire.Whole, Field(ge=-1)] = 0
-    seed: wire.Seed | None = None
-    stop: wire.Strings = []
+    num_predict: Annotated[bodies.Whole, Field(ge=-2, le=bodies.MOST_TOKENS)] = -1
+    temperature: bodies.Temperature | None = None
+    top_p: bodies.TopP | None = None
+    top_k: Annotated[bodies.Whole, Field(ge=-1)] = 0
+    seed: bodies.Seed | None = None
+    stop: bodies.Strings = []
 
 
-class _Body(wire.StrictBody):
+class _Body(bodies.StrictBody):
     ignored = frozenset({"keep_alive", "truncate", "shift"})
 
     model: str
@@ -83,9 +83,9 @@ async def generate(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/generate``: the text between ``prompt`` and ``suffix``; with ``raw`` the
     continuation of ``prompt``, else the response to it.
     """
-    body = GenerateBody.read(await wire.read_object(request))
+    body = GenerateBody.read(await bodies.read_object(request))
     model, options = service.engine.model, body.options
-    wire.check_model(body.model, model)
+    bodies.check_model(body.model, model)
     if not (body.prompt or body.suffix):
         return JSONResponse({**_head(service), **_response(""), **_LOADED})
     if body.suffix or body.raw or not _chats(service):
@@ -108,8 +108,8 @@ async def generate(service: CompletionService, request: Request) -> Response:
 
 async def chat(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/chat``."""
-    body = ChatBody.read(await wire.read_object(request))
-    wire.check_model(body.model, service.engine.model)
+    body = ChatBody.read(await bodies.read_object(request))
+    bodies.check_model(body.model, service.engine.model)
     if not body.messages:
         return JSONResponse({**_head(service), **_message(""), **_LOADED})
     return await _converse(service, request, turns_of(body.messages), body, _message)
@@ -210,10 +210,10 @@ async def _answer(
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
     if stream:
-        return await wire.line_stream(request, _lines(service, pieces, said))
+        return await bodies.line_stream(request, _lines(service, pieces, said))
     began = time.perf_counter()
     answer = await unless_left(request, _last(pieces))
-    text = wire.first_of(answer).text
+    text = bodies.first_of(answer).text
     return JSONResponse({**_head(service), **said(text), **_end(answer, began)})
 
 
@@ -226,7 +226,7 @@ async def _lines(
     service: CompletionService,
     pieces: AsyncIterator[str | Completion],
     said: Callable[[str], dict[str, Any]],
-) -> wire.Events:
+) -> bodies.Events:
     began = time.perf_counter()
     async for piece in pieces:
         if isinstance(piece, str):
@@ -247,7 +247,7 @@ def _end(answer: Completion, began: float) -> dict[str, Any]:
     stages = answer.stages
     return {
         "done": True,
-        "done_reason": reason_of(wire.first_of(answer)),
+        "done_reason": reason_of(bodies.first_of(answer)),
         "total_duration": nanoseconds(time.perf_counter() - began),
         "load_duration": 0,
         "prompt_eval_count": answer.prompt_tokens,
@@ -282,7 +282,7 @@ async def tags(service: CompletionService, _: Request) -> Response:
     return JSONResponse({"models": [entry]})
 
 
-class ShowBody(wire.StrictBody):
+class ShowBody(bodies.StrictBody):
     """Body of ``/api/show``."""
 
     ignored = frozenset({"verbose", "system", "template", "options"})
@@ -292,8 +292,8 @@ class ShowBody(wire.StrictBody):
 
 async def show(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/show``."""
-    body, model = ShowBody.read(await wire.read_object(request)), service.engine.model
-    wire.check_model(body.model, model)
+    body, model = ShowBody.read(await bodies.read_object(request)), service.engine.model
+    bodies.check_model(body.model, model)
     fills = False
     if isinstance(model, CompletionModel):
         fills = model.family is not None

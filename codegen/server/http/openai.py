@@ -2,7 +2,7 @@
 
 A plain prompt is continued. With ``suffix``, or with the sentinels of any model family in the
 prompt (some editors build the prompt themselves), the gap is completed in the loaded model's
-layout. A prompt in one of Zed's formats for next edits (:mod:`codegen.methods.edits.prompts`) gets
+layout. A prompt in one of Zed's formats for next edits (:mod:`codegen.edits.prompts`) gets
 a response in that format from the model for next edits. ``model`` may be any name, because editors
 send whatever their users typed.
 """
@@ -18,19 +18,19 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from codegen.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.generation import SamplingParams
-from codegen.methods.edits.prompts import EditorPrompt, read_editor_prompt
-from codegen.server.engine import Source
-from codegen.server.http import wire
-from codegen.server.next_edits import NextEditor
-from codegen.server.prompts import parse_foreign
-from codegen.server.requests import (
+from codegen.server.completion.engine import Source
+from codegen.server.completion.prompts import parse_foreign
+from codegen.server.completion.requests import (
     Candidate,
     Completion,
     CompletionRequest,
     DocumentKey,
 )
-from codegen.server.service import CompletionService
+from codegen.server.http import bodies
+from codegen.server.http.completion_service import CompletionService
+from codegen.server.next_edits.proposals import NextEditor
 
 UNNAMED = DocumentKey("", "", "")
 # Longer text is rejected before tokenization, because code has fewer characters per token.
@@ -39,21 +39,21 @@ _FILL_LINES = 40
 _UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
-class StreamOptions(wire.Body):
+class StreamOptions(bodies.Body):
     """OpenAI's ``stream_options``."""
 
     include_usage: bool = False
 
 
-class OpenAIFields(wire.Body):
+class OpenAIFields(bodies.Body):
     """Common fields of OpenAI's completions and chat completions."""
 
-    max_tokens: wire.MostTokens | None = None
-    n: wire.Count = 1
-    top_p: wire.TopP = 1.0
-    top_k: Annotated[wire.Whole, Field(ge=-1)] = 0
-    prediction: wire.Prediction | None = None
-    stop: wire.Strings = []
+    max_tokens: bodies.MostTokens | None = None
+    n: bodies.Count = 1
+    top_p: bodies.TopP = 1.0
+    top_k: Annotated[bodies.Whole, Field(ge=-1)] = 0
+    prediction: bodies.Prediction | None = None
+    stop: bodies.Strings = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
@@ -66,12 +66,12 @@ class TextBody(OpenAIFields):
     are supported (``next_edits``).
     """
 
-    prompt: wire.Strings = []
+    prompt: bodies.Strings = []
     suffix: str = ""
     language: str = ""
-    best_of: Annotated[wire.Whole, Field(ge=1, le=1)] = 1
-    temperature: wire.Temperature | None = None
-    seed: wire.Seed = 0
+    best_of: Annotated[bodies.Whole, Field(ge=1, le=1)] = 1
+    temperature: bodies.Temperature | None = None
+    seed: bodies.Seed = 0
     echo: bool = False
     settle: bool = True
 
@@ -83,21 +83,21 @@ async def completions(
     body = TextBody.read(given)
     for name in _UNSUPPORTED:
         if given.get(name):
-            raise wire.Refused(f"This server does not support the field {name}.", param=name)
+            raise bodies.Refused(f"This server does not support the field {name}.", param=name)
     editor = service.next_edits if len(body.prompt) == 1 else None
     if editor and (edit := read_editor_prompt(body.prompt[0])):
         return await _next_edit(service, editor, request, body, edit)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
-            raise wire.Refused("A stream requires one prompt and n = 1.", param="stream")
+            raise bodies.Refused("A stream requires one prompt and n = 1.", param="stream")
         pieces = service.stream(request, asked[0])
-        return await wire.event_stream(request, _events(service, pieces, body), "[DONE]")
+        return await bodies.event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
     choices = []
     for one, answer in zip(asked, answers, strict=True):
         # Clients expect a choice even if it is empty.
-        for candidate in answer.candidates or (wire.first_of(answer),):
+        for candidate in answer.candidates or (bodies.first_of(answer),):
             text = one.prefix + candidate.text if body.echo else candidate.text
             choices.append(_choice(len(choices), text, candidate))
     found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
@@ -120,7 +120,7 @@ async def _next_edit(
         Refused: for fields that cannot be combined.
     """
     if body.n > 1 or body.echo:
-        raise wire.Refused("A next edit requires n = 1 without echo.", param="n")
+        raise bodies.Refused("A next edit requires n = 1 without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
@@ -131,7 +131,7 @@ async def _next_edit(
             yield text
             yield answer
 
-        return await wire.event_stream(request, _events(service, pieces(), body), "[DONE]")
+        return await bodies.event_stream(request, _events(service, pieces(), body), "[DONE]")
     choices = [_choice(0, text, answer.candidates[0])]
     return JSONResponse({**_head(service), "choices": choices, "usage": usage_of([answer])})
 
@@ -148,14 +148,14 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
     temperature = default_temperature if body.temperature is None else body.temperature
     if body.top_k > 0:
-        wire.local_model(service, "top_k")
+        bodies.local_model(service, "top_k")
     prediction = check_together(service, body.n, body.prediction)
     return CompletionRequest(
         UNNAMED,
         prefix,
         suffix,
         language=body.language,
-        snippets=wire.snippets([("context", before)]),
+        snippets=bodies.snippets([("context", before)]),
         candidates=body.n,
         params=SamplingParams(
             max_new_tokens=default_tokens if body.max_tokens is None else body.max_tokens,
@@ -173,7 +173,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     )
 
 
-def check_together(service: CompletionService, n: int, given: wire.Prediction | None) -> str:
+def check_together(service: CompletionService, n: int, given: bodies.Prediction | None) -> str:
     """Returns the text of a prediction, after a check of fields that depend on each other.
 
     Raises:
@@ -181,24 +181,24 @@ def check_together(service: CompletionService, n: int, given: wire.Prediction | 
     """
     most = service.engine.limits.candidates
     if n > most:
-        raise wire.Refused(f"n is {n}: this server returns at most {most} choices.", param="n")
+        raise bodies.Refused(f"n is {n}: this server returns at most {most} choices.", param="n")
     prediction = given.text if given else ""
     if prediction and n > 1:
-        raise wire.Refused("A prediction requires n = 1.", param="prediction")
+        raise bodies.Refused("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
-        raise wire.Refused(f"The prediction has over {longest} characters.", param="prediction")
+        raise bodies.Refused(f"The prediction has over {longest} characters.", param="prediction")
     return prediction
 
 
 async def _events(
     service: CompletionService, pieces: AsyncIterator[str | Completion], body: TextBody
-) -> wire.Events:
+) -> bodies.Events:
     head = _head(service)
     async for piece in pieces:
         if isinstance(piece, str):
             yield {**head, "choices": [_choice(0, piece, None)]}
             continue
-        yield {**head, "choices": [_choice(0, "", wire.first_of(piece))]}
+        yield {**head, "choices": [_choice(0, "", bodies.first_of(piece))]}
         if body.stream_options.include_usage:
             yield {**head, "choices": [], "usage": usage_of([piece])}
 
@@ -255,7 +255,7 @@ async def models(service: CompletionService, _: Request) -> Response:
 
 async def model(service: CompletionService, request: Request) -> Response:
     """Handles ``/v1/models/NAME``; the name may be a path."""
-    wire.check_model(request.path_params["name"], service.engine.model)
+    bodies.check_model(request.path_params["name"], service.engine.model)
     return JSONResponse(_entry(service.engine.model))
 
 

@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from codegen import __version__
 from codegen.generation import SamplingParams
-from codegen.server.http.wire import Body, Temperature, Whole, read_object, snippets
-from codegen.server.requests import CompletionRequest, DocumentKey
-from codegen.server.service import CompletionService
+from codegen.server.completion.requests import CompletionRequest, DocumentKey
+from codegen.server.http.bodies import Body, Temperature, Whole, read_object, snippets
+from codegen.server.http.completion_service import CompletionService
 
 _DECLARATIONS = 8
 

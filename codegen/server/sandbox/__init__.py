@@ -2,7 +2,7 @@
 
 ``/v1/judge`` tests one program, ``/v1/judge_many`` many. ``service`` contains the queue and the job
 bodies; ``fusion`` contains SandboxFusion's ``/run_code``. The client is
-:mod:`codegen.sandbox_client`.
+:mod:`codegen.sandbox.client`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Limits, Script
-from codegen.evals.sandbox.rows import Row, outcome_row, to_json
-from codegen.server.guard import Guard, client_name
-from codegen.server.http.wire import Refused, make_routes, read_object
-from codegen.server.requests import ServerLimits
+from codegen.core.errors import InputError
+from codegen.sandbox import Job, Limits, Script
+from codegen.sandbox.serialization import Row, outcome_row, to_json
+from codegen.server.completion.requests import ServerLimits
+from codegen.server.http.bodies import Refused, make_routes, read_object
+from codegen.server.http.completion_service import unless_left
+from codegen.server.http.security import Guard, client_name
 from codegen.server.sandbox import fusion
 from codegen.server.sandbox.service import Handler, JobBody, SandboxService
-from codegen.server.service import unless_left
 
 __all__ = ["SandboxService", "make_app", "most_limits"]
 
@@ -40,7 +40,7 @@ def make_app(
     """Creates the application, without sockets.
 
     Args:
-        token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
+        token, hosts, origins: see :class:`~codegen.server.http.security.Guard`.
         requests_per_s: mean requests per second allowed per client.
     """
     table = [*_ROUTES, *fusion.ROUTES]

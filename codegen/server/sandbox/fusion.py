@@ -24,12 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Limits, Outcome, Script
-from codegen.evals.sandbox.languages import find
-from codegen.paths import inner_path
-from codegen.server.guard import client_name
-from codegen.server.http.wire import Refused, read_body
+from codegen.core.errors import InputError
+from codegen.core.paths import inner_path
+from codegen.sandbox import Limits, Outcome, Script
+from codegen.sandbox.languages import find
+from codegen.server.http.bodies import Refused, read_body
+from codegen.server.http.security import client_name
 from codegen.server.sandbox.service import (
     Handler,
     SandboxFault,

@@ -32,13 +32,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codegen.errors import ConfigError, SandboxError
-from codegen.evals.sandbox import Job, Limits, Mode, Outcome, Sandbox, Script
-from codegen.evals.sandbox.languages import find
-from codegen.records import Trust
-from codegen.server.http.wire import Refused, StrictBody
+from codegen.core.errors import ConfigError, SandboxError
+from codegen.core.records import Trust
+from codegen.sandbox import Job, Limits, Mode, Outcome, Sandbox, Script
+from codegen.sandbox.languages import find
+from codegen.server.completion.requests import Overloaded, Unavailable
+from codegen.server.http.bodies import Refused, StrictBody
 from codegen.server.metrics import Metrics
-from codegen.server.requests import Overloaded, Unavailable
 
 SANDBOX_TRIES = 4  # two runs each
 _AHEAD = 4 / 3  # jobs sent to the sandbox per running one, so that it never waits for this loop
@@ -290,7 +290,7 @@ def _size(outcome: Outcome) -> int:
     return _ENTRY_BYTES + len(outcome.message) + 4 * len(outcome.stdout) + 4 * results
 
 
-# The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` documents their fields.
+# The bodies of the native routes; :mod:`codegen.sandbox.serialization` documents their fields.
 Handler = Callable[["SandboxService", Request], Coroutine[Any, Any, Response]]
 
 

@@ -24,15 +24,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from codegen import catalog
-from codegen.errors import InputError
+from codegen.core import run_index
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, from_dict
 from codegen.evals.report import ScoredRun, content
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
 from codegen.evals.score import STATUSES, Score, read_score
-from codegen.records import Sample, from_dict
-from codegen.server.guard import Guard
-from codegen.server.requests import ServerLimits
+from codegen.server.completion.requests import ServerLimits
+from codegen.server.http.security import Guard
 from codegen.server.viewer import records
 from codegen.server.viewer.tables import Row, Selection, Table
 
@@ -61,7 +61,7 @@ class Source:
 
     name: str
     folder: Path
-    run: catalog.Run | None
+    run: run_index.Run | None
     tables: dict[str, Table] = field(default_factory=dict)
     _score: tuple[float, Score | None] = (0.0, None)
     _programs: content.Programs | None = None
@@ -126,17 +126,17 @@ class Library:
 
     def _found(self) -> Iterator[Source]:
         folders = [place for place in self.places if place.is_dir()]
-        runs = catalog.find_runs(folders)
+        runs = run_index.find_runs(folders)
         for run in runs:
             yield self._source(run.name, run.folder, run, _tables_of_run(run))
         for place in self.places:
             name = os.path.normpath(place)
             files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
-            if files and (place.is_file() or catalog.read_run(place) is None):
+            if files and (place.is_file() or run_index.read_run(place) is None):
                 yield self._source(name, place, None, _tables_of_files(files))
 
     def _source(
-        self, name: str, folder: Path, run: catalog.Run | None, tables: Sequence[Table]
+        self, name: str, folder: Path, run: run_index.Run | None, tables: Sequence[Table]
     ) -> Source:
         name = records.as_value(name)
         source = self._sources.get(name) or Source(name, folder, run)
@@ -150,7 +150,7 @@ def _tables_of_files(files: Sequence[Path]) -> list[Table]:
     return [Table(path.name, path.name, lambda path=path: [path]) for path in files]
 
 
-def _tables_of_run(run: catalog.Run) -> list[Table]:
+def _tables_of_run(run: run_index.Run) -> list[Table]:
     verdicts = {"samples": run.folder / "verdicts.jsonl"}
     return [
         Table(name, title, functools.partial(_files, run.folder, patterns), verdicts.get(name))
@@ -187,7 +187,7 @@ def make_app(library: Library, token: str | None, port: int, hosts: frozenset[st
     """Creates the application, without a socket.
 
     Args:
-        token, hosts: see :class:`~codegen.server.guard.Guard`.
+        token, hosts: see :class:`~codegen.server.http.security.Guard`.
         port: the server's port, needed because cookies of a host are shared by all its ports.
     """
     pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/compare": compare,
@@ -237,7 +237,12 @@ async def _asset(request: Request) -> Response:
 
 
 def _page(name: str, status: int = 200, **values: object) -> Response:
-    own = {"url": url, "size": catalog.shown_size, "when": catalog.shown_time, "number": _number}
+    own = {
+        "url": url,
+        "size": run_index.shown_size,
+        "when": run_index.shown_time,
+        "number": _number,
+    }
     found = templates(as_text, _ASSETS).get_template(name, globals={**own, "FACET": _FACET})
     return HTMLResponse(found.render(values).encode(), status)
 
@@ -341,7 +346,7 @@ def run(library: Library, query: QueryParams) -> Response:
         score=score,
         scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
-        settings=catalog.settings_of(source.run) if source.run else {},
+        settings=run_index.settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
         others=others,
     )
@@ -447,7 +452,7 @@ def compare(library: Library, query: QueryParams) -> Response:
         "compare.html",
         title="Comparison of two runs",
         sources=sources,
-        settings=catalog.differing(first, second),
+        settings=run_index.differing(first, second),
         numbers=[(n, [one.numbers.get(n) for one in (first, second)])
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
     )  # fmt: skip
@@ -457,5 +462,7 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return (
-        records.shown_seconds(value) if name == records.CPU_S else catalog.shown_number(name, value)
+        records.shown_seconds(value)
+        if name == records.CPU_S
+        else run_index.shown_number(name, value)
     )

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codegen.errors import CodegenError
+from codegen.core.errors import CodegenError
+from codegen.core.records import TrainingText, from_dict
+from codegen.edits.formats import FORMATS, Unreadable, find_format, read_prompt
 from codegen.evals.report import diff_lines, steps_of
 from codegen.evals.report.page import as_text
 from codegen.lintseq import MARKER, resolve
-from codegen.methods.edits.formats import FORMATS, Unreadable, find_format, read_prompt
-from codegen.records import TrainingText, from_dict
 
 Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "other"]
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from codegen.errors import InputError
-from codegen.paths import open_plain
+from codegen.core.errors import InputError
+from codegen.core.paths import open_plain
 from codegen.server.viewer.records import CPU_S, facts_of
 
 _AT_ONCE = 4 << 20

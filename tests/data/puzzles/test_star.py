@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from codegen.core.errors import ConfigError
 from codegen.data.sources.puzzles import BORDER, Puzzles
-from codegen.errors import ConfigError
 
 COUNT = 400
 # degree, shortest and longest arm, least plan behind the center, node names

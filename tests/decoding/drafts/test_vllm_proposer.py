@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codegen.core.errors import ConfigError
 from codegen.decoding.drafts import Context, DrafterMaker, PlannedDrafter
 from codegen.decoding.drafts.vllm_proposer import DraftProposer
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
-from codegen.errors import ConfigError
 
 K = 8
 LONGEST = 256

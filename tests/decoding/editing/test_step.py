@@ -23,12 +23,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from codegen.core.errors import ModelError
 from codegen.decoding.editing import DecodeStep, EditableCache, EditPolicy, can_step, plain_product
 from codegen.decoding.editing.forward import decode_with, own_step
 from codegen.decoding.loop import Row, decode
-from codegen.errors import ModelError
 from codegen.kernels import cpu
-from codegen.models.weight_only import quantized_product
+from codegen.models.quantization import quantized_product
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,

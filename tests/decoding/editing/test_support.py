@@ -15,8 +15,8 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
+from codegen.core.errors import ModelError
 from codegen.decoding.editing import EditableCache, EditPolicy
-from codegen.errors import ModelError
 
 POLICY = EditPolicy(min_span=2, tail=0, sink=0, keep_removed=0)
 SMALL: dict[str, Any] = {

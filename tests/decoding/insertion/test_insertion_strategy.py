@@ -9,9 +9,9 @@ import pytest
 from models_under_test import fixed_mask_lm, flexible_mask_lm, insertion_lm
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codegen.core.errors import ModelError
 from codegen.decoding.insertion import FillOptions, GapRow, Insertion, Text
 from codegen.decoding.loop import Row, decode
-from codegen.errors import ModelError
 
 CASES: dict[str, tuple[Any, list[Text]]] = {
     "insertion": (insertion_lm, [Text([5, 6]), Text([], [5, 6, 7], [False, True, False, False])]),

@@ -19,7 +19,7 @@ from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized, PenaltyProcessor
-from codegen.decoding.rpg.rules import apply, push_all
+from codegen.decoding.rpg.penalties import apply, push_all
 from codegen.decoding.rpg.vllm_processors import VllmPenalties, requested
 
 LOOP = "x = f(1)\n"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.core.errors import ConfigError
 from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, Language, find_language
 from codegen.decoding.rpg.structure import Item, Signature, StructureTracker
-from codegen.errors import ConfigError
 
 SAMPLES = {
     "python": '''\

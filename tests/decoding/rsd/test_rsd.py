@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codegen.core.errors import ModelError
 from codegen.decoding import loop
 from codegen.decoding.loop import Row
 from codegen.decoding.sampling import choose, distribution
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.rsd import Beam, gumbel
-from codegen.errors import ModelError
 from codegen.kernels.vocabulary import accept_tree
 
 V, TRIALS = 5, 60_000

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from codegen.core.errors import ModelError
 from codegen.decoding.drafts import Context
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.sampling import distribution
@@ -31,7 +32,6 @@ from codegen.decoding.strategies.sorted import (
     default_exits,
 )
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.errors import ModelError
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from codegen.evals.audit import Settings, audit
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEval
+from codegen.sandbox import Sandbox
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from codegen.evals.audit.programs import HARNESSES, Harness, in_harness, is_fooled, make_forgers
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.sandbox import Job, Sandbox
 
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert len(candidate([3])) == 1\n"
 FOOLED: dict[Harness, set[str]] = {

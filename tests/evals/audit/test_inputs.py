@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codegen.evals.audit.inputs import Input, find_view, read_calls, recorder, vary
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.sandbox import Job, Sandbox
 
 
 def inputs(*args: tuple[Any, ...]) -> list[Input]:

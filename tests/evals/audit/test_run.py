@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ResumeError
+from codegen.core.errors import ResumeError
 from codegen.evals.audit import Row, Settings, audit, hardened_rows, open_task
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.tasks import load
-from codegen.evals.tasks.check import check
+from codegen.evals.tasks.validate import check
+from codegen.sandbox import Sandbox
 
 SETTINGS = Settings(mutants=20, inputs=100)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.runs import RunDirectory
 from codegen.evals.audit.problem import Row, Survivor
 from codegen.evals.audit.summary import fraction, read_finding, summarize, write_pages
-from codegen.runs import RunDirectory
 
 HOSTILE = "</pre><script>alert(1)</script>"
 

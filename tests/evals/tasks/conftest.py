@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen.errors import SandboxError
-from codegen.evals.sandbox import Sandbox
+from codegen.core.errors import SandboxError
+from codegen.sandbox import Sandbox
 
 
 @pytest.fixture(scope="session")

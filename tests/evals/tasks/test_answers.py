@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError
+from codegen.core.errors import ConfigError
+from codegen.core.records import Sample, Verdict
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks.cruxeval import find_answer
-from codegen.records import Sample, Verdict
+from codegen.sandbox import Job, Sandbox
 
 
 def sample(id_: str, text: str, style: str = "chat", index: int = 0, **fields: Any) -> Sample:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from suites import suite
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Verdict
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
-from codegen.evals.tasks.check import check
-from codegen.records import Sample, Verdict
+from codegen.evals.tasks.validate import check
+from codegen.sandbox import Job, Sandbox
 
 ADD = {
     "id": "add",

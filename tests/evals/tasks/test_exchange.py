@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Sample
 from codegen.evals import tasks
 from codegen.evals.tasks.exchange import FORMATS, read_samples_of, write_samples_for
-from codegen.records import Sample
 
 
 def sample(id_: str, index: int, text: str, style: str = "continue") -> Sample:

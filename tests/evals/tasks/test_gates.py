@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import load as load_task
-from codegen.evals.tasks.check import Check, check
+from codegen.evals.tasks.validate import Check, check
+from codegen.sandbox import Job, Sandbox
 
 # task -> (problems, known bugs), and every how many-th the default run takes.
 TASKS: dict[str, tuple[int, int, int]] = {
@@ -66,7 +66,7 @@ def loaded(
 
 
 def test_the_table_has_every_task() -> None:
-    # Those in several languages are in tests/evals/languages.
+    # Those in several languages are in tests/sandbox/languages.
     one = {name for name, about in tasks.names() if not about.startswith(f"{name}:")}
     # Of bigcodebench there is no data in the folder; livecodebench has no references,
     # nor have we the databases of bird.

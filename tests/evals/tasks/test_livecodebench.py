@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Sample
 from codegen.evals import tasks
 from codegen.evals.report import ScoredRun, write_report
-from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks.cases import RULES, cases_test, with_runner
 from codegen.evals.tasks.livecodebench import LiveCodeBench, read_tests
-from codegen.records import Sample
+from codegen.sandbox import Job, Sandbox
 
 
 def packed(value: object, protocol: int = 4) -> str:

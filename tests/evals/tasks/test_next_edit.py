@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
+from codegen.core.errors import CodegenError, ConfigError, InputError
+from codegen.core.records import Example, Sample, Verdict, write_jsonl
 from codegen.data import MemorySource, read_texts, run
-from codegen.errors import CodegenError, ConfigError, InputError
+from codegen.edits.formats import FORMATS
+from codegen.edits.generator import Edits
+from codegen.edits.sessions import lines_of
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
-from codegen.methods.edits.formats import FORMATS
-from codegen.methods.edits.generator import Edits
-from codegen.methods.edits.sessions import lines_of
-from codegen.records import Example, Sample, Verdict, write_jsonl
 
 OLD = "def f(a, b):\n    c = a\n    return c\n\n\ndef g(x):\n    y = x\n    return y\n"
 DIFF = """\

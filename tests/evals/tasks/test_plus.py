@@ -14,12 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError, SandboxError
+from codegen.core.errors import InputError, SandboxError
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Outcome, Sandbox
-from codegen.evals.tasks import oracles
-from codegen.evals.tasks.evalplus import cache_file
-from codegen.evals.tasks.oracles import (
+from codegen.evals.tasks import comparators
+from codegen.evals.tasks.comparators import (
     close,
     digest,
     is_large,
@@ -27,6 +25,8 @@ from codegen.evals.tasks.oracles import (
     read_value,
     write_value,
 )
+from codegen.evals.tasks.evalplus import cache_file
+from codegen.sandbox import Job, Outcome, Sandbox
 
 ROW = {
     "task_id": "HumanEval/900",
@@ -424,6 +424,6 @@ def test_the_rows_of_the_hub(plus: Callable[..., tasks.Task[Any]], sandbox: Sand
 
 def test_the_tests_side_gets_the_file_as_it_was_when_it_was_read() -> None:
     namespace: dict[str, Any] = {}
-    exec(oracles.SOURCE, namespace)  # our own file
+    exec(comparators.SOURCE, namespace)  # our own file
     assert namespace["close"](1.0, 1.0 + 1e-9, 1e-6)
     assert "with_digests" not in namespace

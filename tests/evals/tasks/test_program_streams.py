@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.sandbox import Job, Sandbox
 
 PROGRAM = (
     "import sys\n\n\ndef f():\n    print('a note', file=sys.stderr, flush=True)\n    return 1\n"

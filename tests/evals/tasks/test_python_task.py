@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Sandbox
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks import STYLES, CodeTask, Problem
-from codegen.evals.tasks.check import check
-from codegen.evals.tasks.rows import Home, problem_of_columns
-from codegen.records import Sample, Verdict
+from codegen.evals.tasks.dataset_rows import Home, problem_of_columns
+from codegen.evals.tasks.validate import check
+from codegen.sandbox import Job, Sandbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from eval_fakes import FakeGenerator
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import Decoder, SamplingParams
+from codegen.core.records import Sample, read_jsonl
 from codegen.evals import tasks
 from codegen.evals.run import run
-from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.tasks.extraction import apply_blocks
 from codegen.evals.tasks.instructed import edit_sizes
-from codegen.generation.protocol import Decoder, SamplingParams
-from codegen.records import Sample, read_jsonl
+from codegen.sandbox import Sandbox
 
 BEFORE = "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ndef g():\n    return 1\n"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.records import Sample, Verdict
 from codegen.evals import tasks
 from codegen.evals.tasks import sql
 from codegen.evals.tasks.exchange import read_samples
 from codegen.evals.tasks.sql import Spider
 from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
 from codegen.generation import SamplingParams
-from codegen.records import Sample, Verdict
 from codegen.sqlnet.query import Statement
 from codegen.sqlnet.sql import with_values
 from tests.databases import sqlite_file

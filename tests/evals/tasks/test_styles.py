@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import Decoder, SamplingParams
+from codegen.core.records import Sample, read_jsonl
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
 from codegen.evaluate import _usual_style, sample_task
-from codegen.generation.protocol import Decoder, SamplingParams
-from codegen.records import Sample, read_jsonl
 
 from eval_fakes import FakeGenerator  # isort: skip
 
@@ -126,7 +126,7 @@ def test_a_user_s_styles_are_asked_recorded_and_read_back(
 def test_a_changed_style_of_the_same_name_is_another_run(
     own: dict[str, PromptStyle], toy: tasks.Task[Any], tmp_path: Path
 ) -> None:
-    from codegen.errors import ResumeError
+    from codegen.core.errors import ResumeError
 
     def go(style: PromptStyle) -> None:
         runs.run(toy, FakeGenerator(), SamplingParams(), Decoder(), n=1, style=style, out=tmp_path)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from codegen.errors import CodegenError, ConfigError, InputError
+from codegen.core.errors import CodegenError, ConfigError, InputError
+from codegen.core.records import Sample, Verdict
+from codegen.core.templates import Templates
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Sandbox
-from codegen.evals.tasks.check import check
-from codegen.records import Sample, Verdict
-from codegen.templates import Templates
+from codegen.evals.tasks.validate import check
+from codegen.sandbox import Job, Sandbox
 
 TOTAL, MOST = "def total(v):\n    return sum(v)\n", "def most(v):\n    return max(v)\n"
 ROWS = [

@@ -17,7 +17,7 @@ from codegen.decoding.rpg import RepetitionPenaltyOptions
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
-from codegen.kernels.gpu import states, tree_attention, vocabulary
+from codegen.kernels.gpu import kv_cache, tree_attention, vocabulary
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(module, name, counted)
 
-    for module in (states, tree_attention, vocabulary):
+    for module in (kv_cache, tree_attention, vocabulary):
         for name in vars(module):
             if name.startswith("launch"):
                 count(module, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.kernels import states as kernel_states
+from codegen.kernels import kv_cache as kernel_states
 
 DTYPES = [torch.float32, torch.float16]
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.records import TrainingText
 from codegen.methods.backspace import IGNORE, Trajectory, from_text, replay
 from codegen.methods.backspace.actions import (
     add_noise,
@@ -19,7 +20,6 @@ from codegen.methods.backspace.actions import (
     kinds,
     to_meta,
 )
-from codegen.records import TrainingText
 
 BKSPC = 9
 

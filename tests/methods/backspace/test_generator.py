@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hard_programs import HARD
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example, TrainingText, from_json, to_json
 from codegen.data import MemorySource, open_source, read_texts, run
-from codegen.errors import ConfigError
 from codegen.methods.backspace import (
     Backspace,
     Codec,
@@ -20,7 +21,6 @@ from codegen.methods.backspace import (
     from_text,
     is_trajectory,
 )
-from codegen.records import Example, TrainingText, from_json, to_json
 
 PROGRAM = "def f(x, y):\n    if x >= y:\n        return x\n    return y\n"
 EXAMPLE = Example("a/1", "The larger one.", PROGRAM)
@@ -124,7 +124,7 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(
     tiny: Codec, tmp_path: Path
 ) -> None:
-    from codegen.errors import ResumeError
+    from codegen.core.errors import ResumeError
     from codegen.methods.backspace import load_codec
 
     model, source = tmp_path / "model", MemorySource((EXAMPLE,))

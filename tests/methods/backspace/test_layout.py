@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
+from codegen.core.errors import InputError
 from codegen.methods.backspace import StackLayout, Trajectory, stack_layout
 
 BKSPC = 9

@@ -14,7 +14,7 @@ from hard_programs import HARD
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.methods.backspace import (
     BKSPC,
     Codec,
@@ -117,8 +117,8 @@ def test_ids_are_those_of_transformers(embedded: Codec) -> None:
 
 def test_prompts_are_those_of_training(embedded: Codec) -> None:
     """Whatever segments become in training, the trajectory's prompt and end are the same tokens."""
+    from codegen.core.records import Segment, TrainingText
     from codegen.finetune.encode import TextEncoder
-    from codegen.records import Segment, TrainingText
 
     segments = (Segment("Add é.\n", False), Segment("x = 1\n", True))
     text = TrainingText("t", "e", "whole", segments)
@@ -178,9 +178,9 @@ def test_a_tokenizer_that_does_not_load(tmp_path: Path, content: str | None) -> 
 
 
 def test_another_tokenizers_text_is_refused(tiny: Codec, embedded: Codec) -> None:
+    from codegen.core.records import TrainingText
     from codegen.methods.backspace import require_same
     from codegen.methods.backspace.tokens import codec_of_text
-    from codegen.records import TrainingText
 
     def text(**meta: object) -> TrainingText:
         return TrainingText("t", "e", "backspace", (), meta)

@@ -7,9 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.core.records import Example
 from codegen.methods.backspace import Backspace, Codec, replay
 from codegen.methods.backspace.actions import add_noise, open_text, overview, render, steps
-from codegen.records import Example
 
 BKSPC = 9
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example
 from codegen.data import make
-from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
 from codegen.methods.infilling import KINDS, Infilling, Unsuitable, spans_of
-from codegen.records import Example
 
 PROGRAM = textwrap.dedent(
     '''

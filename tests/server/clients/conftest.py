@@ -10,9 +10,9 @@ import pytest
 
 @pytest.fixture(params=["model", "upstream"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import Upstream
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
+    from codegen.server.completion.upstream import Upstream
 
     limits = ServerLimits(context_tokens=256, requests_per_s=1e6, burst=10**6)
     if request.param == "model":

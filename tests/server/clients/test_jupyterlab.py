@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from codegen.methods.edits.formats import FORMATS
-from codegen.server.engine import CompletionEngine
+from codegen.edits.formats import FORMATS
+from codegen.server.completion.engine import CompletionEngine
+from codegen.server.completion.upstream import Upstream
 from codegen.server.http import make_app
-from codegen.server.next_edits import NextEditor
-from codegen.server.upstream import Upstream
+from codegen.server.next_edits.proposals import NextEditor
 from tests.server.clients import tools
 from tests.server.conftest import TOKEN, Served
 from tests.server.upstream_server import Script, UpstreamServer

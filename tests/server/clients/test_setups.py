@@ -159,8 +159,8 @@ def test_vscode_extension_is_whole() -> None:
     script = "".join(path.read_text() for path in sorted(folder.glob("*.js")))
     for command in package["contributes"]["commands"]:
         assert f'"{command["command"]}"' in script
-    from codegen.server.requests import ServerLimits
-    from codegen.server.session import Preferences
+    from codegen.server.completion.requests import ServerLimits
+    from codegen.server.editor.session import Preferences
 
     settings = package["contributes"]["configuration"]["properties"]
     defaults = {

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.clients import tools
-from tests.server.test_next_edits import says
+from tests.server.next_edits.test_proposals import says
 from tests.server.upstream_server import Script, UpstreamServer
 
 pytestmark = pytest.mark.long

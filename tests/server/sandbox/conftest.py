@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from codegen.errors import SandboxError
-from codegen.evals.sandbox import Sandbox
-from codegen.sandbox_client import SandboxClient
+from codegen.core.errors import SandboxError
+from codegen.sandbox import Sandbox
+from codegen.sandbox.client import SandboxClient
 from codegen.server.sandbox import SandboxService, make_app, most_limits
 from tests.server.conftest import Served
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from codegen import sandbox_client
-from codegen.errors import ConfigError, InputError, MachineError, SandboxError
-from codegen.evals.sandbox import Job, Outcome, Sandbox
-from codegen.evals.sandbox.rows import outcome_row
-from codegen.sandbox_client import AsyncSandboxClient, SandboxClient
+from codegen.core.errors import ConfigError, InputError, MachineError, SandboxError
+from codegen.sandbox import Job, Outcome, Sandbox
+from codegen.sandbox import client as client_module
+from codegen.sandbox.client import AsyncSandboxClient, SandboxClient
+from codegen.sandbox.serialization import outcome_row
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -73,8 +73,8 @@ def fakes() -> Iterator[Callable[[Answer], Fake]]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_client, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(sandbox_client, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(client_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0.05)
 
 
 def reply(
@@ -189,12 +189,12 @@ def test_two_services_share_the_work(fakes: Callable[[Answer], Fake]) -> None:
     both = threading.Barrier(2, timeout=10)
 
     def patient(handler: BaseHTTPRequestHandler, body: Any) -> None:
-        if len(body["jobs"]) == sandbox_client.BATCH:
+        if len(body["jobs"]) == client_module.BATCH:
             both.wait()  # none goes on before the other has a batch, too
         judge(handler, body)
 
     first, second = fakes(patient), fakes(patient)
-    with SandboxClient([first.url, second.url], concurrency=2 * sandbox_client.BATCH) as client:
+    with SandboxClient([first.url, second.url], concurrency=2 * client_module.BATCH) as client:
         check(list(client.map(JOBS)))
     assert sum(first.jobs.values()) + sum(second.jobs.values()) == len(JOBS)
     assert all(sum(fake.jobs.values()) >= 48 for fake in (first, second))

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.server.sandbox import fusion
 
 ELLIPSIS: Any = ...

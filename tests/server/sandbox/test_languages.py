@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Sandbox, Script
-from codegen.evals.sandbox.languages import HELLO, installed
-from codegen.sandbox_client import SandboxClient
+from codegen.core.errors import SandboxError
+from codegen.sandbox import Job, Sandbox, Script
+from codegen.sandbox.client import SandboxClient
+from codegen.sandbox.languages import HELLO, installed
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import serving
 

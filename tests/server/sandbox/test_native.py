@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from codegen.errors import InputError
-from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox, Script
-from codegen.sandbox_client import SandboxClient
+from codegen.core.errors import InputError
+from codegen.sandbox import Job, Limits, Outcome, Sandbox, Script
+from codegen.sandbox.client import SandboxClient
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 

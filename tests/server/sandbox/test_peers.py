@@ -20,9 +20,9 @@ import pytest
 
 from codegen.adapters import answers
 from codegen.adapters.verl import compute_score
-from codegen.errors import InputError
-from codegen.evals.sandbox import Sandbox
+from codegen.core.errors import InputError
 from codegen.rewards import SandboxReward
+from codegen.sandbox import Sandbox
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Outcome
-from codegen.server.requests import Overloaded, Unavailable
+from codegen.core.errors import SandboxError
+from codegen.sandbox import Job, Outcome
+from codegen.server.completion.requests import Overloaded, Unavailable
 from codegen.server.sandbox import SandboxService
 from codegen.server.sandbox.service import SANDBOX_TRIES, SandboxFault
 

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from codegen.benchmarks.tools import suites
-from codegen.evals.sandbox import Job, Sandbox
-from codegen.sandbox_client import SandboxClient
+from codegen.sandbox import Job, Sandbox
+from codegen.sandbox.client import SandboxClient
 from tests.processes import command_of, descendants, lives, run
 from tests.selection import some
 from tests.server.conftest import Served

@@ -17,8 +17,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from codegen.core.records import Segment, TrainingText, to_json
 from codegen.lintseq import LintSeq
-from codegen.records import Segment, TrainingText, to_json
 from codegen.server.viewer import Library, make_app
 
 TOKEN = "a-token-of-the-tests"
@@ -268,7 +268,7 @@ def test_the_command_prints_an_address_that_opens_and_stops_at_ctrl_c(tmp_path: 
 def test_edit_sequences_are_shown_edit_by_edit(tmp_path: Path) -> None:
     import random
 
-    from codegen.records import Example
+    from codegen.core.records import Example
 
     program = "import os\n\n\ndef f(x):\n    if x:\n        return os.sep\n    return None\n"
     (text, *_) = LintSeq().generate(Example("e", "Do it.", program), random.Random(0))
@@ -291,7 +291,7 @@ def test_of_a_scored_sample_the_program_that_was_run_is_shown(
 ) -> None:
     from codegen.evals.score import ProblemScore, Score
     from codegen.evals.tasks import load as load_task
-    from codegen.evals.tasks.check import ReferenceGate
+    from codegen.evals.tasks.validate import ReferenceGate
 
     lines(
         tmp_path / "problems.jsonl",
@@ -326,8 +326,8 @@ def test_of_a_scored_sample_the_program_that_was_run_is_shown(
 
 
 def test_next_edits_are_shown_as_changes(tmp_path: Path) -> None:
-    from codegen.methods.edits.formats import FORMATS
-    from codegen.records import Change, Edit
+    from codegen.core.records import Change, Edit
+    from codegen.edits.formats import FORMATS
 
     before = "def f(a):\n    return a\n\nprint(f(1))\n"
     edit = Edit("m", "main.py", before, (Change("main.py", 0, "def g(a):\n", "def f(a):\n"),),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from codegen.catalog import read_run
-from codegen.errors import InputError
+from codegen.core.errors import InputError
+from codegen.core.run_index import read_run
 from codegen.server.viewer import Library
 from codegen.server.viewer.tables import Selection, Table
 

@@ -1,0 +1,215 @@
+"""Parts selected by name, built in or from other installed packages.
+
+Another package adds a part by an entry point, in its own ``pyproject.toml``::
+
+    [project.entry-points."codegen.generators"]
+    shout = "my_package:Shout"
+
+After ``pip install`` the name works like a built-in one, also on the command line. Parts are
+imported on first use. Built-in names cannot be replaced.
+
+Arguments and results of each kind of part:
+
+* ``generators``: options -> :class:`codegen.data.generators.TextGenerator`
+* ``sources``: (text after the colon, :class:`codegen.data.sources.SourceOptions`) ->
+  :class:`codegen.data.sources.Source`
+* ``filters``: text after the colon -> :class:`codegen.data.filters.Filter`
+* ``tasks``: a subclass of :class:`codegen.evals.tasks.CodeTask`, or anything else with
+  ``load(name, about, source)`` -> :class:`codegen.evals.tasks.Task`
+* ``backends``: subclasses of :class:`codegen.generation.Backend`
+* ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
+* ``rewards``: see :mod:`codegen.rewards`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from traceback import walk_tb
+from types import FunctionType
+from typing import Any
+
+from codegen.core.errors import CodegenError, ConfigError, in_one_line, nearest
+
+BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "generators": {
+        "lintseq": "codegen.lintseq:LintSeq",
+        "unicode": "codegen.methods.unicoder:UniCode",
+        "cogex": "codegen.cogex.generator:CoGEX",
+        "backspace": "codegen.methods.backspace:Backspace",
+        "infilling": "codegen.methods.infilling:Infilling",
+        "edits": "codegen.edits.generator:Edits",
+        "whole": "codegen.data.generators:Whole",
+        "plain": "codegen.data.generators:Plain",
+    },
+    "sources": {
+        "stdlib": "codegen.data.sources.functions:stdlib",
+        "humaneval": "codegen.data.sources.synthetic:humaneval",
+        "mbpp": "codegen.data.sources.rows:mbpp",
+        "families": "codegen.data.sources.synthetic:families",
+        "puzzles": "codegen.data.sources.synthetic:puzzles",
+        "hub": "codegen.data.sources.rows:hub",
+        "git": "codegen.data.sources.git:git",
+    },
+    "filters": {},
+    "tasks": {
+        "humaneval": "codegen.evals.tasks.humaneval:HumanEval",
+        "humaneval-short": "codegen.evals.tasks.humaneval:HumanEvalShort",
+        "humaneval-plus": "codegen.evals.tasks.evalplus:HumanEvalPlus",
+        "mbpp": "codegen.evals.tasks.mbpp:Mbpp",
+        "mbpp-test": "codegen.evals.tasks.mbpp:MbppTest",
+        "mbpp-sanitized": "codegen.evals.tasks.mbpp:MbppSanitized",
+        "mbpp-plus": "codegen.evals.tasks.evalplus:MbppPlus",
+        "humaneval-single-line": "codegen.evals.tasks.humaneval:Infilling",
+        "humaneval-multi-line": "codegen.evals.tasks.humaneval:Infilling",
+        "humaneval-random-span": "codegen.evals.tasks.humaneval:Infilling",
+        "humaneval-random-span-light": "codegen.evals.tasks.humaneval:Infilling",
+        "humanevalfix": "codegen.evals.tasks.humaneval:HumanEvalFix",
+        "humanevalfix-docs": "codegen.evals.tasks.humaneval:HumanEvalFixDocs",
+        "cruxeval-o": "codegen.evals.tasks.cruxeval:CruxEval",
+        "cruxeval-i": "codegen.evals.tasks.cruxeval:CruxEvalInputs",
+        "bigcodebench": "codegen.evals.tasks.bigcodebench:BigCodeBenchFull",
+        "bigcodebench-hard": "codegen.evals.tasks.bigcodebench:BigCodeBench",
+        "editeval": "codegen.evals.tasks.instructed:EditEval",
+        "editeval-diff": "codegen.evals.tasks.instructed:EditEval",
+        "canitedit": "codegen.evals.tasks.instructed:CanItEdit",
+        "canitedit-diff": "codegen.evals.tasks.instructed:CanItEdit",
+        "canitedit-lazy": "codegen.evals.tasks.instructed:CanItEditLazy",
+        "aider-polyglot": "codegen.evals.tasks.polyglot:Polyglot",
+        "aider-polyglot-diff": "codegen.evals.tasks.polyglot:Polyglot",
+        "livecodebench": "codegen.evals.tasks.livecodebench:LiveCodeBench",
+        "coderepeteval": "codegen.evals.tasks.coderepeteval:CodeRepetEval",
+        "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
+        "next-edit": "codegen.evals.tasks.next_edit:NextEdit",
+        "next-edit-refactorings": "codegen.evals.tasks.next_edit:Refactorings",
+        "next-edit-scenarios": "codegen.evals.tasks.next_edit:Scenarios",
+        "spider": "codegen.evals.tasks.sql:Spider",
+        "bird": "codegen.evals.tasks.sql:Bird",
+        "everyday": "codegen.evals.tasks.sql:Everyday",
+        "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
+        "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",
+        "multipl_e-mbpp": "codegen.evals.tasks.multilingual:MultiPLEMbpp",
+        "humanevalpack": "codegen.evals.tasks.multilingual:HumanEvalPack",
+        "mceval": "codegen.evals.tasks.multilingual:McEval",
+    },
+    "backends": {
+        "transformers": "codegen.generation.transformers:TransformersBackend",
+        "vllm": "codegen.generation.vllm:VllmBackend",
+        "openai": "codegen.generation.openai:OpenAIBackend",
+        "llamacpp": "codegen.generation.llamacpp:LlamaBackend",
+    },
+    "decoders": {},
+    "rewards": {
+        "passed": "codegen.rewards.builtin:passed",
+        "share": "codegen.rewards.builtin:share",
+        "compiles": "codegen.rewards.builtin:compiles",
+        "lint": "codegen.rewards.builtin:lint",
+        "format": "codegen.rewards.builtin:format_",
+        "length": "codegen.rewards.builtin:length",
+        "edit_size": "codegen.rewards.builtin:edit_size",
+        "next_edit": "codegen.rewards.builtin:next_edit",
+    },
+}
+"""Kind -> name -> ``module:attribute``."""
+
+
+_MOST_LISTED = 12  # names in an error, which is one line
+
+
+def names(kind: str) -> list[str]:
+    """Returns the names of a kind's parts: first the built-in ones, then the others, sorted."""
+    return [*BUILT_IN[kind], *sorted(_installed(kind).keys() - BUILT_IN[kind].keys())]
+
+
+def package_of(kind: str, name: str) -> str:
+    """Returns the package that adds a part; "" if the part is built in or unknown."""
+    found = _installed(kind).get(name)
+    return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
+
+
+def docstring(part: object) -> str:
+    """Returns a part's docstring; "" for generated docstrings and instances."""
+    if not isinstance(part, (type, FunctionType)):
+        return ""
+    doc = part.__doc__ or ""
+    return "" if doc.startswith(f"{part.__name__}(") else doc
+
+
+def load(kind: str, name: str) -> Any:
+    """A part by its name; imports the module that holds it.
+
+    Raises:
+        ConfigError: for an unknown name; names the nearest one.
+        CodegenError: if the package that adds it is broken, or two packages add the name.
+    """
+    if target := BUILT_IN[kind].get(name):
+        return EntryPoint(name, target, f"codegen.{kind}").load()
+    part = f"{kind.removesuffix('s')} {name!r}"
+    found = _installed(kind).get(name)
+    if not found:
+        known = names(kind)
+        listed = f"Choose from: {', '.join(sorted(known)) or 'none'}."
+        if len(known) > _MOST_LISTED:
+            listed = "List them with: codegen plugins"
+        raise ConfigError(f"Unknown {part}.", f"{nearest(name, known)} {listed}".lstrip())
+    entry, *others = found
+    packages = [_name(one) for one in found]
+    if others:
+        raise CodegenError(
+            f"The packages {' and '.join(packages)} both add the {part}.",
+            "Uninstall one of them.",
+        )
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        raise CodegenError(
+            f"The {part} of the package {packages[0]} can't be loaded ({_shown(error)}).",
+            f"Fix {packages[0]}, or uninstall it.",
+        ) from error
+    _LOADED.append(entry)
+    return loaded
+
+
+def blame(error: Exception) -> CodegenError | None:
+    """The message for an unforeseen error that parts of other packages may have caused.
+
+    Names the part with the innermost frame in the traceback. Without such a frame it names all
+    loaded parts, since one may have returned a wrong value. None if none is loaded.
+    """
+    parts, how = list(_LOADED), "was in use when this failed:"
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        top = module.partition(".")[0]
+        if found := [one for one in _LOADED if one.module.partition(".")[0] == top]:
+            exact = [e for e in found if e.module == module and f"{name}.".startswith(f"{e.attr}.")]
+            parts, how = exact or found, "failed:"
+            break
+    if not parts:
+        return None
+    named = {f"{one.group.removeprefix('codegen.')[:-1]} {one.name!r}" for one in parts}
+    packages = {_name(one) for one in parts}
+    return CodegenError(
+        f"The {' or '.join(sorted(named))} of the package {', '.join(sorted(packages))} {how} "
+        f"{_shown(error)}",
+        "Add --traceback to the command to see where.",
+    )
+
+
+_LOADED: list[EntryPoint] = []  # loaded from other packages by this process
+
+
+def _shown(error: Exception) -> str:
+    return in_one_line(f"{type(error).__name__}: {error}")
+
+
+@cache
+def _installed(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=f"codegen.{kind}"):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def _name(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value

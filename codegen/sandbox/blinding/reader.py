@@ -1,0 +1,486 @@
+"""Rewrites tests before they are split, and collects their scopes, bindings and assertions."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from codegen.sandbox.inner.analysis import PURE_MODULES
+
+from .trees import (
+    FREE,
+    FUNCTIONS,
+    IMPURE_ATTRIBUTES,
+    MAYBE,
+    MODULES,
+    MUTATORS,
+    PURE_BUILTINS,
+    RAISES,
+    SELF,
+    SKIPS,
+    WHOLE,
+    Key,
+    expected_by,
+    is_column,
+    is_self,
+    last_name,
+    make_call,
+    make_list,
+    parameter_tables,
+    raised_by,
+    raises_itself,
+    root_of,
+    target_of,
+    targets_of,
+)
+
+
+class Simpler(ast.NodeTransformer):
+    """Normalizes equivalent forms of statements to one."""
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
+
+    def visit_With(self, node: Any) -> Any:
+        """Nests the managers of a statement that expects an exception."""
+        self.generic_visit(node)
+        names = [last_name(item.context_expr) for item in node.items]
+        if len(names) == 1 or {*RAISES, "subTest"}.isdisjoint(names):
+            return node
+        order = sorted(zip(names, node.items, strict=True), key=lambda each: each[0] != "subTest")
+        body = node.body
+        for _, item in reversed(order):
+            body = [ast.copy_location(type(node)([item], body), node)]
+        return body[0]
+
+    def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
+        """Splits ``a, b = 1, 2`` into two statements."""
+        (target, *others), value = node.targets, node.value
+        if others or not (is_column(target) and is_column(value)):
+            return [node]
+        pairs = list(zip(target.elts, value.elts, strict=False))
+        bound = {last_name(each) for each in targets_of(target)}
+        read = {last_name(each) for each in ast.walk(value)}
+        if len(target.elts) != len(value.elts) or bound & read:
+            return [node]
+        made = [ast.copy_location(ast.Assign([part], each), node) for part, each in pairs]
+        return [each for assignment in made for each in self.visit_Assign(assignment)]
+
+    def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
+        """Rewrites an expected exception as ``with raises(Error): f()``, then the handler."""
+        self.generic_visit(node)
+        handler = expected_by(node)
+        if handler is None or handler.type is None:
+            return node
+        item = ast.withitem(make_call("codegen_raises", handler.type))
+        rest = [each for each in handler.body if not isinstance(each, ast.Pass)]
+        if handler.name and rest:
+            item.optional_vars = ast.Name("codegen_caught", ast.Store())
+            caught = ast.Attribute(ast.Name("codegen_caught", ast.Load()), "value", ast.Load())
+            named = ast.Assign([ast.Name(handler.name, ast.Store())], caught)
+            rest.insert(0, ast.copy_location(named, handler))
+        return [ast.copy_location(ast.With([item], node.body[:1]), node), *rest]
+
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        parts = [node.test]
+        if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
+            parts = node.test.values
+        return [ast.copy_location(ast.Assert(part), node) for part in parts]
+
+
+def with_imports(flow: Any) -> ast.Module:
+    """Adds imports of pure modules that tests use, but leave to the program to import."""
+    for (scope, name), uses in flow.uses.items():
+        if scope == FREE and name in PURE_MODULES - {"random"}:
+            # Another name, such as the class datetime, is not the module's.
+            known = dir(importlib.import_module(name))
+            if all(getattr(flow.parents[id(use)], "attr", "") in known for use in uses):
+                flow.tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
+    return flow.tree
+
+
+def without_lines(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):
+            for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
+                setattr(node, name, 0)
+    return tree
+
+
+class Columns(ast.NodeTransformer):
+    """Rewrites tables of literals as columns, ``zip([1, 2], [3, 4])``, if several names are bound
+    to their rows, so that each name has its values.
+
+    Args:
+        flow: names of the tests.
+    """
+
+    def __init__(self, flow: Any) -> None:
+        self.flow = flow
+        self.places = {  # names used as a table
+            id(each)
+            for node in ast.walk(flow.tree)
+            for table in _tables_of(node)
+            for each in _names_of(table)
+        }
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.iter = self._columns(node.target, node.iter)
+        return node
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        self.generic_visit(node)
+        for names, call in parameter_tables(node):
+            call.args[1] = self._columns(target_of(names), call.args[1])
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def _columns(self, target: ast.expr, table: Any) -> Any:
+        table = self._value(table)
+        parts = target.elts if isinstance(target, ast.Tuple) else [target]
+        name = last_name(table) if isinstance(table, ast.Call) else ""
+        if name == "enumerate" and len(parts) == 2:
+            table.args[0] = self._columns(parts[1], table.args[0])
+        elif name == "zip" and len(parts) == len(table.args):
+            table.args = list(map(self._columns, parts, table.args))
+        elif rows := self._rows(table, parts):
+            cells = [[ast.copy_location(cell, row) for cell in each] for row, each in rows]
+            columns = [make_list(list(column)) for column in zip(*cells, strict=True)]
+            if len(parts) == 1:
+                return columns[0]
+            return make_call("zip", *map(self._columns, parts, columns))
+        return table
+
+    def _value(self, table: Any) -> Any:
+        """Returns the literal of a name that is used only as a table."""
+        key = self.flow.variable(table)
+        value = self.flow.only_value(key)
+        uses = {id(use) for use in self.flow.uses.get(key, ())}
+        if not isinstance(value, (ast.List, ast.Tuple, ast.Dict)) or not uses <= self.places:
+            return table
+        read = {key for key in self.flow.read_in(value) if key[1] not in PURE_BUILTINS}
+        is_known = all(key[0] == 0 and key in self.flow.imported for key in read)
+        return copy.deepcopy(value) if is_known else table
+
+    def _rows(self, table: Any, parts: list[ast.expr]) -> list[tuple[ast.expr, list[ast.expr]]]:
+        """Returns the rows of a literal, each with its cells; none if it has another shape."""
+        if isinstance(table, ast.Call) and last_name(table) == "items" and not table.args:
+            owner = self._value(table.func.value)  # type: ignore[attr-defined]
+            if not isinstance(owner, ast.Dict) or None in owner.keys or len(parts) != 2:
+                return []
+            if len({ast.dump(key) for key in owner.keys if key}) < len(owner.keys):
+                return []
+            pairs = zip(owner.keys, owner.values, strict=True)
+            return [(value, [key, value]) for key, value in pairs if key]
+        found: list[tuple[ast.expr, list[ast.expr]]] = []
+        for row in table.elts if is_column(table) else []:
+            cells = [row]
+            if isinstance(row, ast.Call) and last_name(row) == "param":
+                if any(option.arg == "marks" for option in row.keywords):
+                    return []
+                cells = row.args
+            elif len(parts) > 1:
+                cells = row.elts if is_column(row) else []
+            if len(cells) != len(parts):
+                return []
+            found.append((row, cells))
+        return found
+
+
+def _tables_of(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.For):
+        return [node.iter]
+    found = parameter_tables(node) if isinstance(node, FUNCTIONS) else []
+    return [call.args[1] for _, call in found]
+
+
+def _names_of(table: ast.expr) -> Iterator[ast.expr]:
+    """Yields the names whose items a loop over a table binds."""
+    if not isinstance(table, ast.Call):
+        yield table
+    elif last_name(table) in ("zip", "enumerate"):
+        for each in table.args:
+            yield from _names_of(each)
+    elif last_name(table) == "items" and isinstance(table.func, ast.Attribute):
+        yield table.func.value
+
+
+@dataclass(eq=False)
+class Scope:
+    parent: int
+    is_class: bool = False
+    names: set[str] = field(default_factory=set)
+    outer: set[str] = field(default_factory=set)  # declared global
+    nonlocals: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Site:
+    """An assertion: its statement and the conditions for reaching it."""
+
+    node: ast.stmt
+    guards: tuple[Any, ...]
+    scope: int
+    number: int = -1
+    is_open: bool = False
+    operands: list[ast.expr] = field(default_factory=list)
+    pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
+    outside: list[ast.stmt] = field(default_factory=list)
+    inside: list[ast.stmt] = field(default_factory=list)
+
+
+class Binding(NamedTuple):
+    key: Key
+    values: tuple[ast.AST | None, ...]  # None depends on the program
+    guards: tuple[Any, ...]
+    is_change: bool = False
+
+
+class Reader(ast.NodeVisitor):
+    """Collects scopes, bindings, uses of functions, and sites."""
+
+    def __init__(self, tree: ast.Module, entry_point: str) -> None:
+        self.scopes = [Scope(FREE)]
+        self.scope = 0
+        self.guards: tuple[Any, ...] = ()
+        self.named: list[tuple[ast.AST, int, str]] = []
+        self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # and the rest of a Binding
+        self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
+        self.owner: dict[int, int] = {}  # id of a function -> its scope
+        self.place: dict[int, int] = {}  # id of a function or import -> the scope it is in
+        self.sites: list[Site] = []
+        self.direct: set[int] = set()  # ids of functions' names in statements that call them
+        self.calls: list[ast.Call] = []
+        self.classes: list[ast.ClassDef] = []
+        self.modules: dict[str, str] = {}  # by the names that imports bind
+        self.attributes: list[ast.Attribute] = []  # of ``self``
+        self.exits: list[tuple[Any, ...]] = []  # guards of return, break and continue
+        self.cells: set[int] = set()  # ids of the items of tables
+        self.entry_point = entry_point
+        for node in tree.body:
+            self.visit(node)
+
+    def _bind(self, target: ast.AST, *values: ast.AST | None) -> None:
+        for item in targets_of(target):
+            root = root_of(item)
+            if isinstance(root, ast.Name):
+                scope, name = self.scope, root.id
+                if root is item:
+                    self.scopes[scope].names.add(name)
+            elif is_self(root):
+                scope, name = SELF, root.attr  # type: ignore[attr-defined]
+            else:
+                continue
+            is_stored = isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store)
+            own = (None,) if is_stored and root is not item else ()
+            rest = (*values, *own), self.guards, root is not item
+            self.bound.append((scope, name, rest))
+
+    def _within(self, scope: Scope, guards: tuple[Any, ...], *nodes: Any) -> int:
+        self.scopes.append(scope)
+        before, self.scope, self.guards = (self.scope, self.guards), len(self.scopes) - 1, guards
+        made = self.scope
+        for node in nodes:
+            for each in node if isinstance(node, list) else [node]:
+                self.visit(each)
+        self.scope, self.guards = before
+        return made
+
+    def _guarded(self, guard: Any, nodes: Iterable[ast.AST]) -> None:
+        before, self.guards = self.guards, (*self.guards, guard)
+        for node in nodes:
+            self.visit(node)
+        self.guards = before
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.named.append((node, self.scope, node.id))
+        if not isinstance(node.ctx, ast.Load):
+            self.scopes[self.scope].names.add(node.id)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.scopes[self.scope].outer.update(node.names)
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        self.scopes[self.scope].nonlocals.update(node.names)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if is_self(node) and isinstance(node.ctx, ast.Load):
+            self.attributes.append(node)
+        self.generic_visit(node)
+
+    def _exit(self, node: ast.AST) -> None:
+        self.exits.append(self.guards)
+        self.generic_visit(node)
+
+    visit_Return = visit_Break = visit_Continue = _exit
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        self.sites.append(Site(node, self.guards, self.scope))
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self.scopes[self.scope].names.add(node.arg)
+        self.generic_visit(node)
+
+    def _function(self, node: Any) -> None:
+        if not isinstance(node, ast.Lambda):
+            self.scopes[self.scope].names.add(node.name)
+            self.functions.setdefault(self.scope, []).append(node)
+            self.place[id(node)] = self.scope
+            for each in node.decorator_list:
+                self.visit(each)
+        returns = [each for each in [getattr(node, "returns", None)] if each is not None]
+        for default in (*node.args.defaults, *filter(None, node.args.kw_defaults), *returns):
+            self.visit(default)
+        body = node.body if isinstance(node.body, list) else [node.body]
+        made = self._within(
+            Scope(self.scope), (*self.guards, ("function", node)), node.args.args,
+            node.args.posonlyargs, node.args.kwonlyargs,
+            [a for a in (node.args.vararg, node.args.kwarg) if a], body,
+        )  # fmt: skip
+        self.owner[id(node)] = made
+        for names, call in [] if isinstance(node, ast.Lambda) else parameter_tables(node):
+            before, self.scope = self.scope, made
+            self._bind_loop(target_of(names), call.args[1])
+            self.scope = before
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.classes.append(node)
+        self._bind(ast.Name(node.name), None)
+        for each in (*node.bases, *node.decorator_list):
+            self.visit(each)
+        made = self._within(Scope(self.scope, True), self.guards, node.body)
+        self.owner[id(node)] = made
+
+    def _comprehension(self, node: Any) -> None:
+        self.visit(node.generators[0].iter)
+        made = Scope(self.scope)
+        self.scopes.append(made)
+        before, self.scope = self.scope, len(self.scopes) - 1
+        for number, each in enumerate(node.generators):
+            self._bind_loop(each.target, each.iter)
+            self.visit(each.target)
+            for part in (*([each.iter] if number else []), *each.ifs):
+                self.visit(part)
+        for part in ("elt", "key", "value"):
+            if hasattr(node, part):
+                self.visit(getattr(node, part))
+        self.scope = before
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def _import(self, node: Any) -> None:
+        self.place[id(node)] = self.scope
+        for alias in node.names:
+            module = node.module if isinstance(node, ast.ImportFrom) else alias.name
+            pure = module in MODULES and alias.name not in IMPURE_ATTRIBUTES
+            name = alias.asname or alias.name.split(".")[0]
+            self.modules[name] = module or ""
+            self._bind(ast.Name(name), *([] if pure else [None]))
+
+    visit_Import = visit_ImportFrom = _import
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._bind(target, node.value)
+        self.generic_visit(node)
+
+    def _assign(self, node: Any) -> None:
+        if node.value is not None:
+            self._bind(node.target, node.value)
+        self.generic_visit(node)
+
+    visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
+
+    def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
+        """Binds the names of a loop: for ``zip`` and ``enumerate`` each name to its part, for a
+        display one name to all items.
+        """
+        name = last_name(table) if isinstance(table, ast.Call) else ""
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
+            for part, value in zip(parts, table.args, strict=True):  # type: ignore[attr-defined]
+                self._bind_loop(part, value)
+        elif name == "enumerate" and len(parts) == 2:
+            self._bind(parts[0])
+            self._bind_loop(parts[1], table.args[0])  # type: ignore[attr-defined]
+        elif isinstance(table, (ast.List, ast.Tuple, ast.Set)) and not parts:
+            self._bind(target, *table.elts)
+            self.cells.update(map(id, table.elts))
+        else:
+            self._bind(target, table)
+
+    def _loop(self, node: Any) -> None:
+        if isinstance(node, ast.AsyncFor):
+            self._bind(node.target, None)
+        else:
+            self._bind_loop(node.target, node.iter)
+        self.visit(node.target)
+        self.visit(node.iter)
+        self._guarded(node.iter, (*node.body, *node.orelse))
+
+    visit_For = visit_AsyncFor = _loop
+
+    def _branch(self, node: Any) -> None:
+        self.visit(node.test)
+        self._guarded(node.test, (*node.body, *node.orelse))
+
+    visit_If = visit_While = _branch
+
+    def visit_Match(self, node: ast.Match) -> None:
+        self._guarded(None, ast.iter_child_nodes(node))
+
+    def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
+        if raised_by(node) is not None:
+            self.sites.append(Site(node, self.guards, self.scope))
+        for item in node.items:
+            self.visit(item.context_expr)
+            if item.optional_vars is not None:
+                self._bind(item.optional_vars, None)
+                self.visit(item.optional_vars)
+        guard: Any = MAYBE
+        if raises_itself(node):
+            guard = None
+        elif raised_by(node) is not None:
+            guard = ("raises", node)
+        elif {last_name(item.context_expr) for item in node.items} <= WHOLE:
+            guard = ast.Constant(True)  # always reached
+        self._guarded(guard, node.body)
+
+    visit_AsyncWith = visit_With
+
+    def visit_Try(self, node: ast.Try) -> None:
+        self._guarded(("try", node), (*node.body, *node.handlers, *node.orelse))
+        for each in node.finalbody:
+            self.visit(each)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.name:
+            self._bind(ast.Name(node.name, ast.Store()), None)
+        self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        self.sites.append(Site(node, self.guards, self.scope))
+        self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call):
+            self.sites.append(Site(node, self.guards, self.scope))
+            if last_name(node.value) in SKIPS:
+                self.exits.append(self.guards)
+            self.direct.add(id(node.value.func))
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.calls.append(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
+            self._bind(ast.Attribute(node.func.value, "x", ast.Load()), *node.args)
+        self.generic_visit(node)

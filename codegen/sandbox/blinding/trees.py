@@ -1,0 +1,281 @@
+"""Helpers for syntax trees of tests, and sets of known names."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeGuard
+
+from codegen.sandbox.inner import words
+from codegen.sandbox.inner.analysis import PURE_MODULES
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+LOOPS = (ast.For, ast.AsyncFor)
+COMPOUND = (*LOOPS, ast.If, ast.While, ast.With, ast.AsyncWith, ast.Try)
+BLOCKS = ("body", "orelse", "finalbody")
+WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+IMPURE = words(
+    "open input exec eval compile globals locals vars setattr delattr id iter next breakpoint "
+    "__import__ exit quit dir print super classmethod staticmethod property"
+)
+PURE_BUILTINS = frozenset(vars(builtins)) - IMPURE | words("__name__ __file__ codegen_raises")
+MODULES = (PURE_MODULES - {"random"}) | words(
+    "base64 binascii calendar decimal json numpy pandas struct types sys unicodedata unittest "
+    "pytest collections.abc string"
+)
+# Names that depend on the environment, or may write a file.
+IMPURE_ATTRIBUTES = words(
+    "now today utcnow mock random seed importorskip stdin stdout stderr modules argv environ path "
+    "settrace getrecursionlimit to_csv to_excel to_json to_pickle to_parquet to_html to_sql to_xml "
+    "save savez savez_compressed savetxt savefig tofile dump"
+)
+FIXTURES = frozenset(("parametrize", "usefixtures", "fixture"))
+SKIPS = frozenset(("skip", "skipTest", "xfail", "importorskip", "exit"))
+MUTATORS = words(
+    "append appendleft extend add update insert setdefault push remove discard write put pop clear "
+    "sort reverse"
+)
+SET_UP = words(
+    "setUp tearDown setUpClass tearDownClass asyncSetUp asyncTearDown setup_method teardown_method "
+    "setup_class teardown_class"
+)
+# Names that load and run test cases, which are run anyway.
+STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader TestResult")
+RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
+# Calls whose operands are compared outside, not within the program's process.
+COMPARING = words("abs isclose allclose array_equal fabs approx isinstance")
+CALLS = words(
+    "assert_called_once_with assert_called_with assert_any_call assert_not_called "
+    "assert_called_once assert_called"
+)
+# Context managers that let all exceptions pass.
+WHOLE = words(
+    "patch object dict multiple open TemporaryDirectory subTest NamedTemporaryFile redirect_stdout "
+    "redirect_stderr catch_warnings assertLogs assertWarns warns closing ThreadPoolExecutor "
+    "timeout"
+)
+MAYBE = ("maybe", None)  # a value that may not be assigned
+Key = tuple[int, str]
+SELF = -2  # the scope of attributes of ``self``
+FREE = -1
+
+
+def last_name(node: ast.AST) -> str:
+    """Returns the last name of a called function, or of a name."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def is_self(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("self", "cls")
+    )
+
+
+def root_of(node: ast.AST) -> ast.AST:
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)) and not is_self(node):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node
+
+
+def is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def targets_of(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, (ast.Tuple, ast.List)):
+        for item in node.elts:
+            yield from targets_of(item)
+    elif isinstance(node, ast.Starred):
+        yield from targets_of(node.value)
+    else:
+        yield node
+
+
+def raised_by(node: ast.With | ast.AsyncWith) -> ast.Call | None:
+    """Returns the call of ``raises`` that a ``with`` enters."""
+    call = node.items[0].context_expr
+    alone = len(node.items) == 1 and isinstance(call, ast.Call) and bool(call.args)
+    return call if alone and last_name(call) in RAISES else None  # type: ignore[return-value]
+
+
+def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
+    """Returns the handler of ``try: f(); assert False; except Error: ...``."""
+    if len(node.handlers) != 1 or node.finalbody or len(node.orelse) > 1:
+        return None
+    (handler,), steps = node.handlers, [*node.body, *node.orelse]
+    called = len(steps) == 2 and isinstance(steps[0], (ast.Expr, ast.Assign))
+    return handler if handler.type and called and always_fails(steps[1]) else None
+
+
+def raises_itself(node: ast.With | ast.AsyncWith) -> bool:
+    """Returns whether the body of a ``with`` raises something that its manager may catch."""
+    return any(isinstance(each, ast.Raise) for part in node.body for each in ast.walk(part))
+
+
+def always_fails(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assert):
+        return isinstance(node.test, ast.Constant) and not node.test.value
+    if isinstance(node, ast.Raise):
+        return node.exc is not None and last_name(node.exc) == "AssertionError"
+    return isinstance(node, ast.Expr) and is_fail(node.value)
+
+
+def is_fail(node: ast.AST) -> bool:
+    """Returns whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
+    root = root_of(node)
+    known = is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
+    return (
+        known
+        and isinstance(node, ast.Call)
+        and ast.unparse(node.func).count(".") == 1
+        and (last_name(node) == "fail")
+    )
+
+
+class OpenError(Exception):
+    """The site cannot be closed."""
+
+
+RETURNS = (ast.Return, ast.Yield)
+FAILURES = (ast.Assert, ast.Raise)
+IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+# Functions whose results are not parts of their arguments.
+COMPUTING = words("sorted sum len max min set round abs sqrt Counter")
+FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
+
+
+def is_empty(node: ast.AST) -> bool:
+    """Returns whether a compound statement contains only ``pass``."""
+    statements = [each for name in BLOCKS for each in getattr(node, name, ())]
+    return all(isinstance(each, ast.Pass) for each in statements)
+
+
+def needs_no_head(node: Any) -> bool:
+    """Returns whether the body of a compound statement may stand alone."""
+    if isinstance(node, ast.Try):
+        return not node.handlers and not node.finalbody
+    return isinstance(node, ast.With) and last_name(node.items[0].context_expr) == "subTest"
+
+
+def make_call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
+
+
+NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
+
+
+def make_list(items: list[ast.expr]) -> ast.expr:
+    return ast.List(items, ast.Load())
+
+
+def waits(node: ast.AST) -> bool:
+    return any(
+        isinstance(each, WAITS) or getattr(each, "is_async", False) for each in ast.walk(node)
+    )
+
+
+def is_setting(node: ast.AST) -> bool:
+    """Returns whether an argument is only an option."""
+    return isinstance(node, (ast.Constant, ast.Lambda, ast.Name, ast.Attribute, ast.UnaryOp))
+
+
+def class_name(node: ast.AST) -> str:
+    name = last_name(node)
+    return getattr(getattr(builtins, name, None), "__name__", name)  # IOError is OSError
+
+
+def is_function(guard: Any) -> bool:
+    return type(guard) is tuple and guard[0] == "function"
+
+
+def is_of_pytest(call: ast.Call) -> bool:
+    """Returns whether a function of pytest is called by its full name."""
+    root = root_of(call)
+    return isinstance(root, ast.Name) and root.id == "pytest"
+
+
+def is_harness(node: ast.Import | ast.ImportFrom) -> bool:
+    module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+    return (module or "").split(".")[0] in ("unittest", "pytest") and (
+        module or ""
+    ) != "unittest.mock"
+
+
+def starts_tests(call: ast.Call) -> bool:
+    root = root_of(call)
+    named = isinstance(root, ast.Name) and root.id in ("unittest", "pytest")
+    return (named and last_name(call) in ("main", "run", "TextTestRunner")) or (
+        last_name(call) == "print"
+    )
+
+
+def may_fail(node: Any) -> bool:
+    decorators = getattr(node, "decorator_list", ())
+    names = last_names(part for each in decorators for part in ast.walk(each))
+    return not names.isdisjoint(("xfail", "expectedFailure"))
+
+
+def is_fixture(node: ast.AST) -> bool:
+    return last_name(node) == "fixture"
+
+
+def is_fixture_function(node: Any) -> bool:
+    return any(map(is_fixture, node.decorator_list))
+
+
+def last_names(nodes: Iterable[ast.AST]) -> set[str]:
+    return {last_name(node) for node in nodes}
+
+
+def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
+    """Returns a function's ``parametrize`` decorators: names, and the decorator, whose second
+    argument is the table.
+    """
+    found: list[tuple[list[str], ast.Call]] = []
+    for each in node.decorator_list:
+        if isinstance(each, ast.Call) and last_name(each) == "parametrize" and len(each.args) == 2:
+            names: Any = each.args[0]
+            if isinstance(names, ast.Constant) and isinstance(names.value, str):
+                split = [name.strip() for name in names.value.split(",") if name.strip()]
+            else:
+                split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
+            found.append((split, each))
+    return found
+
+
+def target_of(names: list[str]) -> ast.expr:
+    """Returns the target of a loop that binds the same names."""
+    parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
+    return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
+
+
+def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
+    """Returns whether it is a list or tuple of known length."""
+    return isinstance(node, (ast.List, ast.Tuple)) and not any(
+        isinstance(item, ast.Starred) for item in node.elts
+    )
+
+
+def as_rows(table: ast.expr) -> ast.expr:
+    """Returns a table as rows if it is written as columns, ``zip([1, 2], [3, 4])``."""
+    columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
+    lists = [as_rows(column) for column in columns]
+    cells = [each.elts for each in lists if is_column(each)]
+    if not cells or len(cells) < len(lists) or len(set(map(len, cells))) > 1:
+        return table
+    rows = zip(*cells, strict=True)
+    return make_list([ast.Tuple(list(row), ast.Load()) for row in rows])
+
+
+def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
+    """Yields the arguments of a call by the names of the function's parameters."""
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
+    yield from zip(names, call.args, strict=False)
+    yield from ((each.arg or "", each.value) for each in call.keywords)

@@ -1,0 +1,328 @@
+"""Reports of blinded tests (:mod:`codegen.sandbox.blinding`): sending and receiving.
+
+    program: ["loaded", {}], then for each site that its tests reach
+             ["report", number, [["value", tree] | ["raised", [class names], message]...]]
+             ["failed", message] for an open site that failed, and ["done"] at their end
+             ["seen", number, tree] for a value that an open site reads
+
+The program shares the process with the sending side and could write any report itself. It would
+need to know the correct values, which are not in that process; the receiving side accepts reports
+only in the order of the tests' own control flow.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import itertools
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from . import arrays, wire, words
+
+MAX_SEEN = 1000  # maximum number of values that open sites report
+MAX_CLASSES = 12
+MAX_OWN_CLASSES = 3
+MAX_BETWEEN = 1
+# How to get the plain content of an instance of a subclass.
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+def not_plain(value: Any) -> Any:
+    """Returns the tree of a value that is not plain: its plain content, if its class has any."""
+    if (tree := arrays.pack_array(value, pack)) is not None:
+        return tree
+    kind = type(value)
+    for base, content in _CONTENT.items():
+        if issubclass(kind, base):
+            return pack(content(value))
+    return {"o": kind.__name__[:80]}
+
+
+def pack(value: Any) -> Any:
+    """Returns the tree of any value."""
+    return wire.pack(value, not_plain)
+
+
+class Caught:
+    """An exception caught by a site, with the interfaces of :mod:`unittest` and pytest."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.value = self.exception = error
+        self.type = type(error)
+        self.args = () if error is None else error.args
+
+    def match(self, pattern: str) -> bool:
+        """Implements pytest's ``ExceptionInfo.match``."""
+        assert re.search(pattern, str(self.value))
+        return True
+
+
+def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
+    """Returns the functions that sites call in the program's process, by name."""
+
+    def attempt(action: Callable[[], Any]) -> tuple[list[Any], Any]:
+        try:
+            return ["value", pack(action())], None
+        except BaseException as error:  # noqa: BLE001 - it is the result
+            names = [kind.__name__[:80] for kind in type(error).__mro__[:MAX_CLASSES]]
+            return ["raised", names, wire.describe_exception(error)[1]], error
+
+    def report(number: int, *actions: Callable[[], Any]) -> Any:
+        outcomes = [attempt(action) for action in actions]
+        send(["report", number, [outcome for outcome, _ in outcomes]])
+        return Caught(outcomes[0][1])
+
+    def tell(number: int, *values: Any) -> None:
+        report(number, *[lambda value=value: value for value in values])
+
+    def failed() -> None:
+        send(["failed", "an assertion failed"])
+
+    left = itertools.count(MAX_SEEN, -1)
+
+    def seen(number: int, value: Any) -> Any:
+        room = next(left)
+        if room >= 0:
+            try:
+                send(["seen", number, pack(value) if room else None])
+            except (wire.WireError, MemoryError, ValueError):
+                send(["seen", number, None])
+        return value
+
+    class Raises:
+        """A ``pytest.raises`` for exceptions that the tests expect by ``try``."""
+
+        value: BaseException | None = None
+
+        def __init__(self, *kinds: Any) -> None:
+            self.kinds = kinds
+
+        def __enter__(self) -> Raises:
+            return self
+
+        def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+            if error is None:
+                raise AssertionError("the tests expect an exception")
+            self.value = error
+            return isinstance(error, self.kinds)
+
+    def calls(mock: Any) -> list[Any]:
+        return [(tuple(c.args), dict(c.kwargs)) for c in getattr(mock, "call_args_list", ())]
+
+    def kinds(value: Any) -> list[str]:
+        return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
+
+    functions = {f"codegen_{f.__name__}": f for f in (report, tell, failed, seen, calls, kinds)}
+    return functions | {"codegen_raises": Raises}
+
+
+class Reports:
+    """The receiving side: supplies sites with the program's reported values.
+
+    Args:
+        receive: returns the next message.
+        fail: stops the job with a status and a message.
+    """
+
+    def __init__(
+        self, receive: Callable[[], list[Any]], fail: Callable[[str, str], NoReturn]
+    ) -> None:
+        self._receive, self._fail = receive, fail
+        self._outcomes: list[Any] = []
+        self._seen: dict[int, str] = {}
+        self._number_seen = 0
+        self._stub: tuple[Any] | None = None
+
+    def names(self) -> dict[str, Any]:
+        """Returns the functions that sites call, by name."""
+        return {
+            "codegen_take": self.take,
+            "codegen_value": self.value,
+            "codegen_raised": self.raised,
+            "codegen_of": self.is_of,
+            "codegen_bounded": self.bounded,
+            "codegen_mock": self.mock,
+        }
+
+    def stand_in(self, value: Any) -> None:
+        """Makes every site get ``value``."""
+        self._stub = (value,)
+
+    def take(self, number: int) -> None:
+        """Waits for the report of a site."""
+        if self._stub is not None:
+            return
+        kind, rest = self.message()
+        fine = kind == "report" and len(rest) == 2 and type(rest[1]) is list
+        if not fine or type(rest[0]) is not int or rest[0] != number:
+            self.end(kind, rest)
+        self._outcomes = rest[1]
+
+    def message(self) -> tuple[str, list[Any]]:
+        """Returns the next message that is not about an open site."""
+        while True:
+            kind, *rest = self._receive()
+            if kind != "seen" or len(rest) != 2 or type(rest[0]) is not int:
+                return kind, rest
+            self._number_seen += 1
+            if self._number_seen > MAX_SEEN + 1:
+                self._fail("error", "the program broke the protocol: too many messages")
+            self._note(*rest)
+
+    def _note(self, number: int, tree: Any) -> None:
+        """Adds a value of an open site to the site's digest; "" if the value is easy to guess."""
+        import hashlib  # rarely needed, and large
+
+        before = self._seen.get(number)
+        text = json.dumps([before, tree]) if before != "" and _is_telling(tree) else ""
+        self._seen[number] = text and hashlib.sha256(text.encode()).hexdigest()
+
+    def seen(self) -> list[str]:
+        """Returns the open sites that read only informative values, each with their digest."""
+        return [f"{number}:{digest}" for number, digest in self._seen.items() if digest]
+
+    def end(self, kind: str, rest: list[Any]) -> NoReturn:
+        """Fails the job for an unexpected message."""
+        if kind == "report":
+            self._fail("wrong", "an assertion was reported that the tests had not reached")
+        if kind == "done":
+            self._fail("wrong", "the tests ended before all assertions were reported")
+        if kind == "failed":
+            self._fail("wrong", "an assertion in the program's process failed")
+        from .remote import failure_of
+
+        self._fail(*failure_of(kind, rest))
+
+    def value(self, place: int) -> Any:
+        """Returns a site's operand, or raises the exception that computing it raised."""
+        if self._stub is not None:
+            return self._stub[0]
+        try:
+            kind, *rest = self._outcomes[place]
+            if kind == "value":
+                (tree,) = rest
+                return arrays.of_program(wire.unpack(tree, _special))
+            names, message = rest
+            text = str(message)[: wire.MAX_MESSAGE_CHARS]
+            status = "exited" if "SystemExit" in names else "error"
+            name = str(names[0])[:80]
+        except (TypeError, ValueError, LookupError, wire.WireError) as error:
+            self._fail("error", f"the program broke the protocol: {type(error).__name__}")
+        return self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
+
+    def raised(self, kinds: tuple[str | type, ...], match: str | None) -> None:
+        """Checks that computing a site's operand raised one of these exceptions.
+
+        Raises:
+            AssertionError: if not.
+        """
+        if self._stub is not None:
+            raise AssertionError("a stand-in raises nothing")
+        expected = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+        try:
+            kind, *rest = self._outcomes[0]
+            if kind != "raised":
+                raise AssertionError(f"no {' or '.join(expected)} was raised")
+            names, message = [str(name) for name in rest[0]], str(rest[1])
+        except (TypeError, ValueError, LookupError):
+            self._fail("error", "the program broke the protocol: not an exception")
+        if not _line(names).intersection(expected):
+            raise AssertionError(f"{names[:1]!r:.100} was raised: {message:.300}")
+        text = message.removeprefix(f"{names[0]}: ")
+        if match is not None and not re.search(match, text):
+            raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
+
+    def is_of(self, names: Any, *kinds: Any) -> bool:
+        """Returns whether the classes of a value, by name, include one of ``kinds``."""
+        if self._stub is not None:
+            return bool(names)
+        if type(names) is not list or not all(type(name) is str for name in names):
+            return False
+        line = _line(names, MAX_CLASSES)
+        known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
+        return any(
+            _ends_with(names, kind) or any(issubclass(each, kind) for each in known)
+            for kind in kinds
+            if kind.__name__ in line or known
+        )
+
+    def bounded(self, value: Any) -> Any:
+        """Returns a value to compare by order, if it is not beyond all numbers."""
+        if isinstance(value, float) and value in (float("inf"), -float("inf")):
+            raise AssertionError(f"{value} is compared by order")
+        return value
+
+    def mock(self, calls: Any) -> Any:
+        """Returns a mock with the calls of one inside."""
+        from unittest import mock
+
+        made = mock.Mock()
+        for arguments, options in calls:
+            made(*arguments, **options)
+        return made
+
+
+_GUESSED = words("o f ty gl nt pn")
+_PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
+
+
+def _is_telling(tree: Any) -> bool:
+    """Returns whether a tree is a plain value's that is hard to guess."""
+    if type(tree) is str:
+        return len(tree) > 1
+    if type(tree) in (int, float):
+        return abs(tree) > 1
+    if type(tree) is dict:
+        ((tag, content),) = tree.items()
+        if tag in ("nd", "ng"):  # not a bool, nor numbers such as 0, 1 and 0.5
+            return content[0] != "|b1" and len(content[-1].strip("0")) > 4
+        if tag in _PART_OF_FRAME:
+            content = content[_PART_OF_FRAME[tag]]
+        return tag not in _GUESSED and _is_telling(content)
+    return type(tree) is list and any(map(_is_telling, tree)) and '{"o": ' not in json.dumps(tree)
+
+
+def _ends_with(names: list[str], kind: type) -> bool:
+    """Returns whether a class hierarchy ends with ``kind`` and its bases, among few others.
+
+    A class that derives from ``kind`` and from others may have them in between.
+    """
+    if kind.__name__ not in names:
+        return False
+    bases = [base.__name__ for base in kind.__mro__]
+    rest = names[names.index(kind.__name__) :]
+    others = MAX_CLASSES if isinstance(kind, abc.ABCMeta) else MAX_BETWEEN
+    return set(bases) <= set(rest) and len(rest) <= len(bases) + others
+
+
+def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
+    """Returns the classes that an object counts as: a few of the program's, then the bases of the
+    first built-in one; a class that derives from several gets no more than that.
+    """
+    for place, name in enumerate(names):
+        found = getattr(builtins, name, None)
+        if isinstance(found, type):
+            bases = {kind.__name__ for kind in found.__mro__}
+            return bases | set(names[: min(place, most)])
+    return set()
+
+
+def _special(tag: str, content: Any) -> Any:
+    if tag in arrays.TAGS:
+        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+    if tag == "o" and isinstance(content, str):
+        return wire.Opaque(content[:80])
+    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

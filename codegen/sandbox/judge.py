@@ -1,0 +1,154 @@
+"""Computes the verdict on a job from the reports of the two sandboxes, as a pure function.
+
+Three sources, in order of trust: how the program's process exited (from its zygote), how the tests'
+process exited (from the other zygote), and the verdict of the tests' process. Data that the program
+wrote is not read here.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from codegen.core.records import Status
+
+from .inner.orders import Ended
+from .jobs import Job, Script
+
+_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
+_NEAR_LIMIT = 0.8
+MAX_MESSAGE_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A status with its message.
+
+    Attributes:
+        wall: whether to rerun it alone before recording ``timeout``.
+        again: whether to rerun it in another process of tests before recording it.
+    """
+
+    status: Status
+    message: str = ""
+    wall: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The verdict of the tests' process: a status, a message and the trees of returned values."""
+
+    status: str
+    message: str
+    values: list[Any]
+
+
+def parse_report(row: Any) -> Report | None:
+    """Reads a verdict decoded from JSON; None if it is malformed."""
+    try:
+        report = Report(row["status"], row["message"], row["values"])
+    except (KeyError, TypeError):
+        return None
+    kinds = (type(report.status), type(report.message), type(report.values))
+    return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None
+
+
+def judge(
+    job: Job,
+    program: Ended,
+    tests: Ended,
+    report: Report | None,
+    output_bytes: int = 0,
+    *,
+    heard: bool = False,
+) -> Judgement:
+    """Computes the status of a job.
+
+    Args:
+        output_bytes: size of its standard output.
+        heard: whether the tests' process received data from the program, which could break it.
+    """
+    if report is not None and report.status == "bad_test":
+        return Judgement("bad_test", report.message)
+    if (
+        report is not None
+        and report.status == "passed"
+        and not (job.compares_output or job.mode == "calls")
+    ):
+        return Judgement("passed")
+    if program.reason == "output" or output_bytes > job.most_output:
+        return Judgement("output_limit", f"more than {job.most_output} bytes of output")
+    if ended := _ended_at_a_limit(job, program):
+        return ended
+    if report is None:
+        return _no_report(tests, heard)
+    if report.status == "gone" or (job.compares_output and report.status in ("passed", "wrong")):
+        ended = _ended_by_itself(job, program)
+        if ended is not None:
+            return ended
+        if report.status == "gone":
+            return Judgement("exited", "the program closed its channel to the tests")
+    if report.status == "infra_error":
+        return Judgement("error", report.message)  # only the driver may say infra_error
+    return Judgement(report.status, report.message)  # type: ignore[arg-type]
+
+
+def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement:
+    """Returns the status of a program without tests, by how it exited."""
+    if program.reason == "output" or output_bytes > script.most_output:
+        return Judgement("output_limit", f"more than {script.most_output} bytes of output")
+    if ended := _ended_at_a_limit(script, program):
+        return Judgement(ended.status, ended.message)
+    return _ended_by_itself(script, program) or Judgement("passed")
+
+
+def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
+    limits = job.limits
+    by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
+    if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
+        return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
+    if program.reason == "memory":
+        message = f"its processes and sockets together hold more than {limits.memory_mib} MiB"
+        return Judgement("memory", message)
+    if program.reason == "wall":
+        message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"
+        return Judgement("timeout", message, wall=True)
+    return None
+
+
+def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
+    """Returns the status of a program that exited; None if it exited normally."""
+    number = program.signal
+    if number and program.reason == "exit":
+        if number == signal.SIGKILL and program.rss_mib >= _NEAR_LIMIT * job.limits.memory_mib:
+            return Judgement("memory", f"killed with {program.rss_mib:.0f} MiB resident")
+        return Judgement("crashed", f"signal {signal_name(number)}")
+    if number:
+        return Judgement("exited", "the program closed its channel to the tests")
+    if program.exit_code or not (job.mode == "run" or job.compares_output):
+        return Judgement("exited", f"exit code {program.exit_code}")
+    return None
+
+
+def _no_report(tests: Ended, heard: bool) -> Judgement:
+    if tests.reason == "cpu" or tests.signal in (signal.SIGXCPU, signal.SIGPROF):
+        return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
+    if tests.reason == "wall":
+        return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)
+    # The kernel sends SIGKILL if the machine's memory is exhausted.
+    if heard and tests.signal not in (0, signal.SIGKILL):
+        name = signal_name(tests.signal)
+        message = f"an answer of the program ended the tests' process with signal {name}"
+        return Judgement("crashed", message, again=True)
+    cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
+    return Judgement("infra_error", f"the tests' process ended with {cause} and no verdict")
+
+
+def signal_name(number: int) -> str:
+    """Returns ``SIGSEGV`` for 11; the number itself for a signal without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,166 @@
+"""The model behind the server, loaded once and shared by all documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Self
+
+from codegen.core.errors import ModelError
+from codegen.decoding.drafts import DrafterMaker
+from codegen.decoding.healing import Vocabulary
+from codegen.server.completion.prompts import Prompter, find_family
+from codegen.server.completion.requests import ServerLimits, Status
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from codegen.decoding.editing import DecodeStep, EditableCache
+    from codegen.models import LoadedModel
+    from codegen.server.completion.model_worker import LocalWorker
+    from codegen.server.completion.schedule import JobQueue
+    from codegen.server.metrics import Metrics
+
+Precision = Literal["auto", "full"]
+# Tokens per forward pass when encoding a context; requests can be cancelled between passes.
+_CHUNK = 32
+_SMALL = 500_000_000  # maximum parameters of a model whose float32 weights are worth their memory
+_FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
+
+
+class CompletionModel:
+    """A loaded model, prepared for completions.
+
+    Args:
+        limits: only its token limits are used.
+        precision: ``auto`` decodes with quantized weights and an optimized pass for few tokens, if
+            that is faster; ``full`` runs the model unchanged.
+
+    Raises:
+        ModelError: if its cache cannot be edited.
+    """
+
+    remote = False
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        limits: ServerLimits | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        from codegen.generation.transformers import TransformersBackend
+
+        limits = limits or ServerLimits()
+        backend = TransformersBackend(loaded)
+        self.name = loaded.name
+        self.device = str(loaded.model.device)
+        self.status = Status("Normal", f"{loaded.name} is ready.")
+        self.on_status: Callable[[Status], None] | None = None  # never called
+        self.fingerprint = loaded.fingerprint
+        self.tokenizer = loaded.tokenizer
+        self.model = loaded.model
+        self.vocabulary: Vocabulary = backend.vocabulary
+        self.eos = backend.eos
+        self.family = find_family(loaded.tokenizer)
+        most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        self.limit = min(limits.context_tokens, most or limits.context_tokens)
+        self.drafters = DrafterMaker.of(loaded.tokenizer, self.vocabulary.tokens)
+        self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
+        self.step = _step(loaded.model, precision)
+        few = self.step is None or self.step.most == _CHUNK
+        self.chunk = _CHUNK if few else _FLOAT32_CHUNK
+        cache = self._checked_cache()
+        self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        *,
+        dtype: torch.dtype | None = None,
+        limits: ServerLimits | None = None,
+        precision: Precision = "auto",
+    ) -> Self:
+        """Loads a model; a small one on a CPU defaults to the dtype of the fastest kernels.
+
+        Raises:
+            ModelError: with the missing part and the remedy.
+        """
+        import torch
+
+        from codegen.models import load
+
+        loaded = load(name, dtype=dtype)
+        if dtype is None and precision == "auto" and _is_faster_in_float32(loaded.model):
+            loaded = load(name, dtype=torch.float32)
+        return cls(loaded, limits=limits, precision=precision)
+
+    def _checked_cache(self) -> EditableCache:
+        """Creates a cache; raises at startup if it cannot be edited.
+
+        A model whose logits change too much with quantized weights keeps its own weights: rows with
+        outliers, as in Qwen2, lose more in 8 bits.
+        """
+        from codegen.decoding.editing import DecodeStep, plain_product
+
+        try:
+            return self.cache()
+        except ModelError:
+            if self.step is None or not self.step.quantized:
+                raise
+            self.step = DecodeStep(self.model, plain_product, most=self.step.most)
+            return self.cache()
+
+    def cache(self) -> EditableCache:
+        """Creates an empty cache for one document."""
+        from codegen.decoding.editing import EditableCache, EditPolicy
+
+        return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
+
+    def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> LocalWorker:
+        """See :class:`codegen.server.completion.engine.Source`."""
+        from codegen.server.completion.model_worker import LocalWorker
+
+        return LocalWorker(self, queue, limits, metrics)
+
+
+def _is_faster_in_float32(model: PreTrainedModel) -> bool:
+    """Returns True if kernels with 8-bit rows make a bfloat16 model faster in float32."""
+    import torch
+
+    from codegen.decoding.editing import can_step
+    from codegen.kernels import cpu
+
+    return (
+        (model.dtype, model.device.type) == (torch.bfloat16, "cpu")
+        and model.num_parameters() <= _SMALL
+        and cpu.preferable(torch.float32)
+        and can_step(model)
+        and cpu.fastest() == torch.float32
+    )
+
+
+def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
+    """Returns the short pass of models that have one, else None; always adds quantized weights.
+
+    In a short pass, the weights are read once for several documents.
+    """
+    import torch
+
+    from codegen.decoding.editing import DecodeStep, can_step, plain_product
+    from codegen.kernels import cpu
+    from codegen.models.quantization import add_quantized_weights, quantized_product
+
+    if precision == "full":
+        return None
+    if can_step(model):
+        # Kernels for float32 support any number of tokens.
+        some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
+        return DecodeStep(
+            model,
+            lambda layers: quantized_product(layers) or plain_product(layers),
+            most=None if some else _CHUNK,
+        )
+    add_quantized_weights(model)
+    return None

@@ -1,0 +1,1 @@
+"""The editor's side: the language server and its open documents."""

@@ -1,0 +1,1 @@
+"""The next edit in an open document."""

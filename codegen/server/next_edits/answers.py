@@ -1,0 +1,232 @@
+"""The model's response at an edit state.
+
+A model in this process is queried in up to three ways. If the history renames something in the
+window, the request's prediction continues that rename: the model chooses where an edit begins, and
+then accepts predicted tokens that it finds possible. "No edit" is the response only if the model is
+confident, and never if the program shows that one is expected
+(:func:`codegen.edits.expected_edits.is_due`). If the model begins an edit that changes nothing, it
+is queried for one at the first line that the program shows to need a change. If that changes
+nothing either, or no such line is known, its next most likely response is used, unless it is long,
+or the program shows no expected change and the model's responses include "no edit". A server is
+queried once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from codegen.core.records import Edit
+from codegen.edits.expected_edits import due_lines, is_due, rename
+from codegen.edits.formats import (
+    EditFormat,
+    Unreadable,
+    Unwritable,
+    window_lines,
+    window_text,
+)
+from codegen.edits.sessions import lines_of
+from codegen.generation import SamplingParams
+from codegen.server.completion.requests import Candidate, CompletionRequest, DocumentKey
+from codegen.server.completion.upstream import Upstream
+from codegen.server.completion.upstream.source import read_row
+
+if TYPE_CHECKING:
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.model import CompletionModel
+
+MOST_TOKENS = 192
+"""Per response."""
+# Below this probability of "no edit", the best edit is proposed anyway. The largest value with
+# which the model stays silent in nine of ten states without an expected edit (docs/next_edits.md).
+_SURE = 0.55
+_UNLIKELY = 0.1  # below this, an edit that changes nothing counts as the model's slip
+_NEVER = 2.0  # above any probability
+_RIVALS = 4  # responses to search for an edit if the first one changes nothing
+_RIVAL_TOKENS = 64  # of each; no proposal if the chosen one is longer
+_LEAST = 0.02  # minimum probability of each token of a predicted rename
+TIMEOUT_S = 10.0
+"""Per response of a server."""
+_MOST_CHARACTERS = 16_384  # per response of a server
+
+
+async def answer(
+    form: EditFormat,
+    engine: CompletionEngine,
+    key: DocumentKey,
+    prompt: str,
+    edit: Edit,
+    *,
+    is_sure: bool = False,
+) -> str | None:
+    """Returns the model's response in a format; None if it was truncated. See the module docstring.
+
+    Args:
+        prompt: prompt for the edit state ``edit``, in the format.
+        is_sure: request directly an edit that begins at the line that needs a change, if known.
+    """
+    if isinstance(engine.model, Upstream):
+        return await _answer_of_server(engine.model, form, prompt)
+    question = _Question.of(form, engine, key, prompt, edit)
+    found = await question.placed() if is_sure else None
+    if not found:
+        found = await question.first()
+        if found and question.is_idle(found):
+            found = await question.other_than(found)
+    return found.text if found and found.finish_reason != "length" else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Queries to a model in this process about one edit state.
+
+    Attributes:
+        none: the token for "no edit"; None if the format has none.
+        is_due: whether the program shows that an edit is expected.
+        request: the common part of all queries.
+    """
+
+    form: EditFormat
+    engine: CompletionEngine
+    edit: Edit
+    none: int | None
+    is_due: bool
+    request: CompletionRequest
+
+    @classmethod
+    def of(
+        cls, form: EditFormat, engine: CompletionEngine, key: DocumentKey, prompt: str, edit: Edit
+    ) -> _Question:
+        tokenizer = cast("CompletionModel", engine.model).tokenizer
+        none = tokenizer.convert_tokens_to_ids(form.none) if form.none else None
+        target = rename(edit)
+        repeated = _written(form, edit, target) if target != window_text(edit) else ""
+        request = CompletionRequest(
+            key._replace(document=f"{key.document}#next-edit"),
+            prefix="",
+            tokens=tuple(tokenizer(prompt).input_ids),
+            params=SamplingParams(max_new_tokens=MOST_TOKENS),
+            stop=form.stop,
+            multiline=None,
+            prediction=repeated or window_text(edit),
+            least=_LEAST if repeated else 0.0,
+            marks=form.trained,
+        )
+        none = none if isinstance(none, int) else None
+        return cls(form, engine, edit, none, is_due(edit), request)
+
+    async def first(self) -> Candidate | None:
+        """Returns the most likely response."""
+        return await self._asked(replace(self.request, hesitant=self._silence(_SURE)))
+
+    async def placed(self) -> Candidate | None:
+        """Returns the response that begins at the line that needs a change; None if unknown."""
+        begun, rest = self._begun()
+        if not begun:
+            return None
+        tokenizer = cast("CompletionModel", self.engine.model).tokenizer
+        more = tokenizer(begun, add_special_tokens=False).input_ids
+        found = await self._asked(
+            replace(
+                self.request,
+                tokens=(*self.request.tokens, *more),
+                prediction=rest or window_text(self.edit),
+                least=_LEAST if rest else 0.0,
+            )
+        )
+        return replace(found, text=begun + found.text) if found else None
+
+    async def other_than(self, first: Candidate) -> Candidate:
+        """Returns a better response than the most likely one, which changes nothing; that one if
+        none is better.
+        """
+        if (placed := await self.placed()) and not self.is_idle(placed):
+            return placed
+        prediction = self.request.prediction
+        if not self.request.least:  # no rename is predicted
+            prediction = first.text + prediction
+        asked = replace(
+            self.request,
+            params=SamplingParams(max_new_tokens=_RIVAL_TOKENS),
+            candidates=_RIVALS,
+            prediction=prediction,
+            hesitant=self._silence(_UNLIKELY),
+            enough=(lambda one: not self.is_idle(one)) if self.is_due else None,
+        )
+        rivals = (await self.engine.complete(asked)).candidates
+        if any(one.text == self.form.none for one in rivals):
+            return first
+        taken = next((one for one in rivals if not self.is_idle(one)), first)
+        return first if taken.finish_reason == "length" else taken
+
+    def is_idle(self, found: Candidate) -> bool:
+        """Returns True if a response begins an edit but changes nothing.
+
+        In formats without a mark, an edit that changes nothing means "no edit".
+        """
+        if not self.form.none or found.text == self.form.none:
+            return False
+        try:
+            return self.form.read(self.edit, found.text) == window_text(self.edit)
+        except Unreadable:
+            return found.finish_reason != "length"
+
+    async def _asked(self, request: CompletionRequest) -> Candidate | None:
+        return next(iter((await self.engine.complete(request)).candidates), None)
+
+    def _silence(self, least: float) -> tuple[tuple[int, float], ...]:
+        if self.none is None:
+            return ()
+        return ((self.none, _NEVER if self.is_due else least),)
+
+    def _begun(self) -> tuple[str, str]:
+        """Returns the start of a response at the first line that needs a change.
+
+        Returns:
+            The start, empty if unknown; and the rest of a response that continues the history's
+            rename from there, or "".
+        """
+        edit = self.edit
+        top, bottom = edit.window
+        due = min((line - top for line in due_lines(edit) if top <= line < bottom), default=None)
+        if due is None or not (begun := self.form.begin(due)):
+            return "", ""
+        lines, renamed = window_lines(edit), lines_of(rename(edit))
+        target = "".join([*lines[:due], *renamed[due:]])
+        rest = _written(self.form, edit, target) if renamed != lines else ""
+        return begun, rest.removeprefix(begun) if rest.startswith(begun) else ""
+
+
+def _written(form: EditFormat, edit: Edit, target: str) -> str:
+    """Returns the response for a target; empty if the format cannot express it."""
+    try:
+        return form.answer(replace(edit, target=target))
+    except Unwritable:
+        return ""
+
+
+async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -> str | None:
+    body = {
+        "model": upstream.name,
+        "prompt": prompt,
+        "max_tokens": 2 * MOST_TOKENS,
+        "temperature": 0,
+        "stop": list(form.stop),
+    }
+    parts, reason, size = [], None, 0
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            aclosing(upstream.stream("completions", body)) as rows,
+        ):
+            async for row in rows:
+                piece, finish = read_row(row)
+                parts.append(piece)
+                reason = finish or reason
+                if (size := size + len(piece)) > _MOST_CHARACTERS:
+                    return None
+    except TimeoutError:
+        return None
+    return "".join(parts) if reason == "eos" else None  # no reason: the stream was interrupted

@@ -1,0 +1,249 @@
+"""How a model's answers are read, and how many examples' questions are asked together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.core.generation import RequestFailed
+from codegen.generation import Backend, Completion, Request
+from codegen.generation.request_chains import Conversation, Plan, run_plans
+from codegen.methods.unicoder import STYLES, Unusable, to_unicode
+from codegen.methods.unicoder.generator import (
+    block,
+    checked_comments,
+    grade,
+    is_python,
+    problem_and_solution,
+)
+from codegen.methods.unicoder.prompts import fenced, write_prompt
+
+PROGRAM = '''\
+def total(values):
+    """Sum of the positive values."""
+    result = 0
+    for value in values:
+        if value > 0:
+            result += value
+    url = "http://x // y"
+    return result, url
+'''
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("```\na\n  b\n```", "a\n  b"),
+        ("Sure!\n\n```unicode\n\nIF (x) {\n}\n\n```\nThat is all. ```no```", "IF (x) {\n}"),
+        ("````unicode\n```\na\n```\n````", "```\na\n```"),
+        ("~~~\na\n~~~", "a"),
+        ("```\nnever closed\n", "never closed"),
+        ("no fence\n  at all\n\n", "no fence\n  at all"),
+        ("", ""),
+        ("```\n```", ""),
+    ],
+)
+def test_block(answer: str, code: str) -> None:
+    assert block(answer) == code
+
+
+@given(st.text(alphabet="`~ab\n {}/", max_size=60))
+def test_what_is_fenced_is_found(text: str) -> None:
+    assert block("Here it is:\n" + fenced(text, "unicode") + "\nBye.") == text.strip("\n").rstrip()
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [("4", 4), (" **5** ", 5), ("Grade: 3.", 3), ("4/5", 4), ("The grade is 2, so 2", 2)],
+)
+def test_grade(answer: str, score: int) -> None:
+    assert grade(answer) == score
+
+
+@pytest.mark.parametrize("answer", ["", "six", "0", "6", "45", "3 or 4", "4.5", "10/10"])
+def test_no_grade(answer: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        grade(answer)
+    assert caught.value.reason == "no_score"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[Problem]\nAdd one.\n[Solution]\n```python\nx = 1\n```\n",
+        "Of course.\n**[Problem]**\nAdd one.\n\n**[Solution]:**\nx = 1",
+        "## [problem]: Add one.\n## [solution]\n~~~\nx = 1\n~~~\nDone.",
+    ],
+)
+def test_problem_and_solution(answer: str) -> None:
+    problem, solution = problem_and_solution(answer)
+    assert (problem.strip("* "), solution) == ("Add one.", "x = 1\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "[Problem]\nx", "[Solution]\nx", "[Problem]\n[Solution]\nx", "[Problem]a[Solution]"],
+)
+def test_a_section_is_missing(answer: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        problem_and_solution(answer)
+    assert caught.value.reason == "no_problem"
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_universal_code_is_no_python(style: str) -> None:
+    assert is_python(PROGRAM) and is_python("import os") and is_python("x: int = 1")
+    for text in (to_unicode(PROGRAM, STYLES[style]).text, "PRINT(x)\nx = 1", "", "(" * 5000, "\0"):
+        assert not is_python(text)
+
+
+# Hybrid answers
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_comments_anywhere_between_lines_are_kept(style: str) -> None:
+    skeleton = to_unicode(PROGRAM, STYLES[style])
+    lines = skeleton.text.splitlines()
+    rng = random.Random(style)
+    inside = False
+    commented: list[str] = []
+    for line in lines:
+        if not inside and "*/" not in line and rng.random() < 0.5:
+            indent = line[: len(line) - len(line.lstrip())]
+            commented += [f"{indent}// Step {len(commented)} of the work.", ""]
+        inside = "/*" in line and "*/" not in line
+        commented.append(line)
+    text = checked_comments(skeleton, "\n".join(commented))
+    assert text == "\n".join(commented) + "\n"
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_any_other_change_is_refused(style: str) -> None:
+    skeleton = to_unicode(PROGRAM, STYLES[style])
+    good = skeleton.text.splitlines()
+    comment = "// A comment."
+    for number, line in enumerate(good):
+        if not line.strip():
+            continue
+        changed = [comment, *good[:number], *good[number + 1 :]]
+        assert refusal(skeleton, changed) == "skeleton_changed" or line.lstrip().startswith("//")
+        for other in (line + " // trailing", line + " x", "  " + line, line.replace("result", "r")):
+            if other != line and not line.lstrip().startswith("//"):
+                changed = [comment, *good[:number], other, *good[number + 1 :]]
+                assert refusal(skeleton, changed) == "skeleton_changed"
+    assert refusal(skeleton, [comment, *good, "x = 1"]) == "skeleton_changed"
+    assert refusal(skeleton, [comment, *good[::-1]]) == "skeleton_changed"
+    assert refusal(skeleton, good) == "no_comments"
+    assert refusal(skeleton, ["//", *good]) == "no_comments"
+    assert refusal(skeleton, []) == "skeleton_changed"
+
+
+def refusal(skeleton: Any, lines: Sequence[str]) -> str:
+    try:
+        checked_comments(skeleton, "\n".join(lines))
+    except Unusable as error:
+        return error.reason
+    return ""
+
+
+def test_a_comment_line_inside_a_docstring_is_refused() -> None:
+    skeleton = to_unicode('def f():\n    """One.\n\n    // Two.\n    """\n    return 1\n')
+    lines = skeleton.text.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.strip() == "// Two.")
+    assert refusal(skeleton, ["// c", *lines]) == ""
+    assert refusal(skeleton, [*lines[:at], "    // Three.", *lines[at:]]) == "skeleton_changed"
+    assert refusal(skeleton, ["// c", *lines[:at], *lines[at + 1 :]]) == "skeleton_changed"
+
+
+# Plans
+
+
+class Recorder(Backend):
+    """Answers with the prompt in capitals; a prompt that starts with "fail" gets no answer."""
+
+    kind, model = "recorder", "recorder"
+
+    def __init__(self) -> None:
+        self.rounds: list[list[str]] = []
+
+    def generate(self, requests, params, decoder, on_text=None):
+        asked = list(enumerate(requests))
+        self.rounds.append([request.prompt for _, request in asked])
+        for number, request in asked[::-1]:  # in any order
+            if request.prompt.startswith("fail"):
+                yield Completion(number, request, error=RequestFailed("no"))
+            else:
+                yield Completion(number, request, request.prompt.upper())
+
+
+def chain(*prompts: str) -> Plan[list[str]]:
+    texts = []
+    for prompt in prompts:
+        if prompt == "boom":
+            raise ValueError(prompt)
+        texts.append((yield Request(prompt)).text)
+    return texts
+
+
+def test_plans_go_side_by_side() -> None:
+    backend = Recorder()
+    plans = [chain("a", "b", "c"), chain(), chain("fail", "x"), chain("d", "boom", "y"), chain("e")]
+    first, second, third, fourth, fifth = run_plans(plans, backend)
+    assert (first, second, fifth) == (["A", "B", "C"], [], ["E"])
+    assert isinstance(third, RequestFailed) and isinstance(fourth, ValueError)
+    assert backend.rounds == [["a", "fail", "d", "e"], ["b"], ["c"]]
+
+
+def test_no_plans() -> None:
+    assert run_plans([]) == []
+
+
+def made(text: str, reason: Any = "eos") -> Completion:
+    return Completion(
+        0,
+        Request("q"),
+        text,
+        finish_reason=reason,
+        prompt_tokens=3,
+        completion_tokens=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (made("x", "length"), "truncated"),
+        (made("", "content_filter"), "content_filter"),
+        (made("a\ud800"), "not_unicode"),
+    ],
+)
+def test_answers_that_are_not_whole(answer: Completion, reason: str) -> None:
+    asked = Conversation(random.Random(0), 10)
+    plan = asked.complete("q")
+    next(plan)
+    with pytest.raises(Unusable) as caught:
+        plan.send(answer)
+    assert caught.value.reason == reason
+    assert (asked.prompt_tokens, asked.completion_tokens) == (3, 4)
+
+
+def test_thoughts_are_left_out() -> None:
+    plan = Conversation(random.Random(0), 10).complete("q")
+    next(plan)
+    with pytest.raises(StopIteration) as end:
+        plan.send(made("<think>\n```\nno\n```</think>\r\n```\r\nyes\r\n```\r\n"))
+    assert block(end.value.value) == "yes"
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_prompt_states_the_style_in_which_its_example_is_written(style: str) -> None:
+    example = to_unicode(PROGRAM, STYLES[style]).text
+    prompt = write_prompt("Do {it}.", "x = {}\n", "python", STYLES[style], example)
+    assert example.rstrip() in prompt and "Do {it}." in prompt and "x = {}" in prompt
+    assert ("IF, ELSIF" in prompt) is STYLES[style].upper
+    assert ("semicolon" in prompt) is (STYLES[style].blocks == "braces")

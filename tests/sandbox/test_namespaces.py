@@ -1,0 +1,183 @@
+"""Namespaces are used again only untouched; tests share a process only if they leave nothing."""
+
+from __future__ import annotations
+
+import pytest
+from suites import suite
+
+from codegen.core.errors import SandboxError
+from codegen.sandbox import Job, Sandbox
+from codegen.sandbox.inner import linux
+from codegen.sandbox.inner.analysis import side_effect_free
+
+ADD = "def add(a, b):\n    return a + b\n"
+# When the two directories were last changed: both are new in a new mount namespace.
+LOOK = "import os\ndef f():\n    return [os.stat(p).st_ctime_ns for p in ('/tmp', '/dev/shm')]\n"
+
+
+def directories_of_the_next_job(sandbox: Sandbox) -> list[int]:
+    return sandbox.run(LOOK, calls=["f()"]).values[0]
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        "open('x', 'w').close()",
+        "open('x', 'w').close()\nos.unlink('x')",
+        "open('/dev/shm/x', 'w').close()\nos.unlink('/dev/shm/x')",
+        "os.mkdir('d')\nos.rmdir('d')",
+        "times = os.stat('/tmp')\nopen('x', 'w').close()\nos.unlink('x')\n"
+        "try:\n    os.utime('/tmp', ns=(times.st_atime_ns, times.st_mtime_ns))\n"
+        "except PermissionError:\n    pass",
+    ],
+)
+def test_a_mount_namespace_that_was_written_to_is_dropped(sandbox: Sandbox, touch: str) -> None:
+    before = directories_of_the_next_job(sandbox)
+    # A job that only looks leaves it as it was.
+    assert directories_of_the_next_job(sandbox) == before
+    assert sandbox.run(f"import os\n{touch}\n").passed
+    after = directories_of_the_next_job(sandbox)
+    assert after[0] != before[0] and after[1] != before[1]
+
+
+def test_the_working_directory_has_the_size_of_the_job(sandbox: Sandbox) -> None:
+    from codegen.sandbox import Limits
+
+    program = (
+        "import os\ndef f():\n    s = os.statvfs('/tmp')\n    return s.f_blocks * s.f_frsize\n"
+    )
+    for mebibytes in (1, 16, 2, 16):
+        outcome = sandbox.run(program, calls=["f()"], limits=Limits(file_mib=mebibytes))
+        assert outcome.values == (4 * mebibytes << 20,)
+
+
+@pytest.mark.skipif(not linux.landlock_abi(), reason="this kernel has no Landlock")
+def test_landlock_stands_where_the_mounts_would_allow(sandbox: Sandbox) -> None:
+    program = (
+        "import os\ndef f(path):\n    try:\n        return sorted(os.listdir(path))\n"
+        "    except PermissionError:\n        return None\n"
+    )
+    outcome = sandbox.run(program, calls=[("f", [p]) for p in ("/opt/sandbox/inner", "/", "/usr")])
+    inner, root, usr = outcome.values
+    assert inner is None and root is None and "lib" in usr
+    assert "landlock" in sandbox.describe()["layers"]
+
+
+def test_without_landlock_the_sandbox_stands_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an older kernel: no rules are made, and the layer is not claimed."""
+    from codegen.sandbox import launch
+
+    config = launch._zygote_config
+
+    def without(*arguments: object) -> dict[str, object]:
+        return config(*arguments) | {"landlock": False}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(launch, "_zygote_config", without)
+    try:
+        with Sandbox(workers=1) as opened:
+            assert "landlock" not in opened.describe()["layers"]
+            assert opened.run(ADD, calls=["add(1, 2)"]).values == (3,)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+TAME = suite("side_effects")
+
+
+@pytest.mark.parametrize(("test", "expected"), TAME, ids=lambda value: repr(value)[:40])
+def test_which_tests_are_free_of_side_effects(test: str, expected: bool) -> None:
+    assert side_effect_free(compile(test, "<test>", "exec")) is expected
+
+
+def test_what_one_test_changes_is_not_there_for_the_next(sandbox: Sandbox) -> None:
+    """Each of these would pass only if the one before it had left something behind."""
+    changes = (
+        "import math\nmath.left = 1\nassert add(1, 2) == 3\n",
+        "import builtins\nbuiltins.left = 1\nassert add(1, 2) == 3\n",
+        "import sys\nsys.left = 1\nassert add(1, 2) == 3\n",
+        "globals()['left'] = 1\nassert add(1, 2) == 3\n",
+        "import os\nopen('left', 'w').close()\nassert add(1, 2) == 3\n",
+    )
+    look = (
+        "import math\nassert not hasattr(math, 'left')\n"
+        "assert 'left' not in dir()\nassert add(1, 2) == 3\n"
+    )
+    looks = (
+        look,
+        "try:\n    left\nexcept NameError:\n    assert add(1, 2) == 3\n",
+        "import sys\nassert not hasattr(sys, 'left')\nassert add(1, 2) == 3\n",
+        "try:\n    open('left')\nexcept FileNotFoundError:\n    assert add(1, 2) == 3\n",
+    )
+    for change in changes:
+        for test in (change, *looks):
+            assert sandbox.run(Job(ADD, test=test)).passed, test
+
+
+def test_random_numbers_are_the_same_in_every_job_and_test(sandbox: Sandbox) -> None:
+    draw = "import random\ndef f():\n    return random.random()\n"
+    (drawn,) = sandbox.run(draw, calls=["f()"]).values
+    assert sandbox.run(draw, calls=["f()"]).values == (drawn,)
+    test = f"import random\nassert add(random.random(), 0) == {drawn!r}\n"
+    seeded = "import random\nrandom.seed(1)\nassert add(1, 2) == 3\n"
+    for tried in (test, test, seeded, test):
+        assert sandbox.run(Job(ADD, test=tried)).passed
+
+
+def test_a_test_process_serves_many_jobs_and_dies_alone(sandbox: Sandbox) -> None:
+    pool = sandbox._pool
+    assert pool is not None
+    for _ in range(5):
+        assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
+    testers = {number for worker in pool._workers for number in worker.testers}
+    assert sandbox.run(Job(ADD, test="assert add(1, 2) == 4\n")).status == "wrong"
+    assert {number for worker in pool._workers for number in worker.testers} == testers
+    crash = Job(ADD, test="import os\nassert add(1, 2) == 3\nos.abort()\n")
+    assert sandbox.run(crash).status == "crashed"  # it heard the program, so this is the program's
+    assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
+
+
+_LISTENS = """\
+import socket
+def f():
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 8000))
+        server.listen()
+        client.connect(("127.0.0.1", 8000))
+        server.accept()[0].close()  # the side that closes first would keep the port
+        return client.recv(1)
+"""
+
+
+def test_a_job_leaves_no_port_taken(sandbox: Sandbox) -> None:
+    if sandbox.describe()["job_identity"] == "userns":
+        pytest.skip("the kernel's settings are out of an ordinary user's reach")
+    for _ in range(3):
+        assert sandbox.run(_LISTENS, calls=["f()"]).values == (b"",)
+
+
+def test_random_starts_anew_whoever_has_imported_it(sandbox: Sandbox) -> None:
+    uses = Job("import random as r\ndef f():\n    return 1\n", test="assert r.random() and f()\n")
+    first = "import random\nassert random.random() == f()\n"
+    looks = Job("import random\ndef f():\n    return random.random()\n", test=first)
+    for job in (uses, looks, uses, looks, looks):
+        outcome = sandbox.run(job)
+        assert outcome.passed, outcome
+
+
+def test_modules_of_the_program_for_its_tests(sandbox: Sandbox) -> None:
+    for name in ("math", "sys", "os.path", "collections.abc"):
+        program = f"import {name} as m\ndef f():\n    return 1\n"
+        test = "assert m.__name__ and f() == 1\n"
+        assert sandbox.run(Job(program, test=test)).passed, name
+
+
+def test_a_job_has_no_capabilities(sandbox: Sandbox) -> None:
+    """Effective, permitted and inheritable ones, in two words each."""
+    program = (
+        "import ctypes\n"
+        "def f():\n"
+        "    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(*[7] * 6)\n"
+        "    assert ctypes.CDLL(None).capget(header, data) == 0\n"
+        "    return list(data)\n"
+    )
+    assert sandbox.run(program, calls=["f()"]).values == ([0] * 6,)

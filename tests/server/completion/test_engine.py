@@ -1,0 +1,315 @@
+"""The engine against the plain decoding loop; order, cancelling, memory, isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.decoding.drafts import Draft, Planner
+from codegen.server.completion.postprocess import safe_text
+from codegen.server.completion.requests import Overloaded, Superseded
+
+TEXT = Path(__file__).read_text()
+
+
+def plain(model: Any, prefix: str, max_tokens: int) -> str:
+    """What the batched loop gives for the same text, healed in the same way."""
+    from codegen.decoding.loop import Row, decode
+    from codegen.generation.detokenize import TextStream
+
+    prompt = model.vocabulary.heal(model.prompter.encode(prefix).ids)
+    row = Row(prompt.ids, [0.0] * max_tokens, prompt.rest)
+    decode(
+        model.model,
+        [row],
+        max_new_tokens=max_tokens,
+        temperature=0,
+        top_p=1,
+        eos=model.eos,
+        vocabulary=model.vocabulary,
+    )
+    stream = TextStream(model.tokenizer.backend_tokenizer, prompt.ids, taken=prompt.taken)
+    for token in row.tokens:
+        stream.push(token)
+    return safe_text(stream.text)
+
+
+async def test_typing_at_the_end_encodes_a_few_tokens_and_gives_the_plain_loops_text(
+    engine: Any, ask: Any
+) -> None:
+    first = await engine.complete(ask(TEXT[:300]))
+    assert first.encoded > 50
+    for end in range(301, 320):
+        got = await engine.complete(ask(TEXT[:end]))
+        assert got.encoded <= 8
+        assert got.reused + got.encoded >= first.prompt_tokens - 8
+        assert got.text == plain(engine.model, TEXT[:end], 8)
+
+
+async def test_candidates_are_different_and_the_first_is_the_greedy_one(
+    engine: Any, ask: Any
+) -> None:
+    one = await engine.complete(ask("def f(x):\n    return ", document="b"))
+    many = await engine.complete(ask("def f(x):\n    return ", document="c", candidates=5))
+    texts = [candidate.text for candidate in many.candidates]
+    assert len(texts) == 5 == len({text.strip() for text in texts})
+    assert texts[0] == one.text
+    enough = ask("def f(x):\n    return ", document="d", candidates=5)
+    enough = dataclasses.replace(enough, enough=lambda found: found.text == texts[2])
+    fewer = await engine.complete(enough)
+    assert [candidate.text for candidate in fewer.candidates] == texts[:3]
+
+
+def relaxed(
+    model: Any, ids: list[int], wanted: list[int], least: float, is_own: bool = True
+) -> list[int]:
+    """The prediction while each of its tokens is probable enough, then the most probable ones."""
+    import torch
+
+    made: list[int] = []
+    follows = True
+    while len(made) < len(wanted):
+        with torch.inference_mode():
+            logits = model.model(torch.tensor([[*ids, *made]])).logits[0, -1].float()
+        token, next_ = int(logits.argmax()), wanted[len(made)]
+        is_free = bool(made) or not is_own
+        follows = follows and (token == next_ or (is_free and logits.softmax(0)[next_] >= least))
+        made.append(next_ if follows else token)
+    return made
+
+
+@pytest.mark.parametrize("drafts", [True, False])
+async def test_probable_enough_predictions_are_chosen(
+    engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch, drafts: bool
+) -> None:
+    """As by a plain loop, and whether or not drafts of the prediction are worth a pass."""
+    if not drafts:
+        monkeypatch.setattr(Planner, "plan", lambda self, found, *_: [Draft() for _ in found])
+    model, options = engine.model, {"multiline": None, "max_tokens": 9}
+    encode = model.tokenizer.backend_tokenizer.encode
+
+    seen = set()
+
+    async def check(
+        prompt: Any, own: str, text: str, wanted: list[int], least: float, hesitant: Any
+    ) -> None:
+        asked = dataclasses.replace(prompt, prediction=text, least=least, hesitant=hesitant)
+        got = (await engine.complete(asked)).text
+        made = relaxed(model, list(prompt.tokens), wanted, least, is_own=bool(hesitant))
+        assert got == safe_text(model.tokenizer.decode(made))
+        seen.add((got == own, made == wanted))
+
+    for document, end in enumerate((40, 133, 300)):
+        prompt = dataclasses.replace(ask(TEXT[:end], document=f"{document}", **options))
+        prompt = dataclasses.replace(prompt, tokens=tuple(encode(TEXT[:end]).ids))
+        own = (await engine.complete(prompt)).text
+        first = model.tokenizer.decode(relaxed(model, list(prompt.tokens), [0], 1.0))
+        # What may say that there is no answer begins with a token of the model's own.
+        for begin, hesitant in (("", ()), (first, ((0, 0.0),))):
+            text = begin + "return values[0] + other"
+            wanted = encode(text, add_special_tokens=False).ids[:9]
+            for least in (1e-9, 1 / len(model.tokenizer), 1.0):
+                await check(prompt, own, text, wanted, least, hesitant)
+    assert {(True, False), (False, True)} <= seen
+
+
+async def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(
+    engine: Any, ask: Any
+) -> None:
+    """Else with the next most probable one; later it may come all the same."""
+    import torch
+
+    model = engine.model
+    encode = model.tokenizer.backend_tokenizer.encode
+
+    def greedy(ids: list[int], banned: int | None) -> tuple[list[int], float]:
+        made: list[int] = []
+        first = 0.0
+        while len(made) < 6:
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([[*ids, *made]])).logits[0, -1].double()
+            if not made:
+                first = float(logits.softmax(0).max())
+            if not made and banned is not None:
+                logits = logits.clone().index_fill(0, torch.tensor([banned]), -torch.inf)
+            made.append(int(logits.argmax()))
+        return made, first
+
+    for document, end in enumerate((40, 133, 300)):
+        ids = list(encode(TEXT[:end]).ids)
+        plain, probability = greedy(ids, None)
+        other, _ = greedy(ids, plain[0])
+        assert other[0] != plain[0]
+        request = ask(TEXT[:end], document=f"h{document}", multiline=None, max_tokens=6)
+        for least, wanted in ((0.999 * probability, plain), (1.001 * probability, other)):
+            for prediction in ("", TEXT[:20]):
+                asked = dataclasses.replace(
+                    request,
+                    tokens=tuple(ids),
+                    hesitant=((plain[0], least),),
+                    prediction=prediction,
+                )
+                got = (await engine.complete(asked)).text
+                assert got == safe_text(model.tokenizer.decode(wanted))
+
+
+async def test_the_latest_request_of_a_document_wins(engine: Any, ask: Any) -> None:
+    asked = [ask(TEXT[: 200 + n], max_tokens=64) for n in range(5)]
+    other = engine.complete(ask(TEXT[:50], document="other"))
+    tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
+    found = await other
+    answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(answer, Superseded) for answer in answers[:-1])
+    assert answers[-1].candidates and found.candidates
+
+
+@pytest.fixture
+def passes(before_passes: Any) -> list[float]:
+    """Times of the forward passes, which are slowed down a little."""
+    begun: list[float] = []
+
+    def slow() -> None:
+        begun.append(time.perf_counter())
+        time.sleep(0.002)
+
+    before_passes(slow)
+    return begun
+
+
+async def test_cancelling_ends_within_one_forward_pass(
+    engine: Any, ask: Any, passes: list[float]
+) -> None:
+    for wait in (0.0, 0.005, 0.02, 0.05):
+        # A long context in a new document: the cancel may come while it is encoded or decoded.
+        asked = ask(TEXT[:600], document=f"{wait}", max_tokens=100)
+        task = asyncio.ensure_future(engine.complete(asked))
+        await asyncio.sleep(wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        cancelled = time.perf_counter()
+        while not engine.idle:
+            await asyncio.sleep(0.001)
+        late = [at for at in passes if at > cancelled]
+        assert len(late) <= 1
+
+
+async def test_clients_take_turns(engine: Any, ask: Any) -> None:
+    order: list[str] = []
+
+    async def one(client: str, number: int) -> None:
+        await engine.complete(ask(f"x{number} = ", document=f"{number}", client=client))
+        order.append(client)
+
+    many = [asyncio.ensure_future(one("greedy", number)) for number in range(40)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*many, one("modest", 99))
+    # Behind those that ran when it came, if at all.
+    assert order.index("modest") <= engine.limits.together
+
+
+async def test_a_full_queue_is_refused(engine: Any, ask: Any) -> None:
+    asked = [ask(f"x{n} = ", document=f"{n}") for n in range(engine.limits.queue + 10)]
+    tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
+    answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, Overloaded)]
+    assert 1 <= len(refused) <= 10
+    assert all(answer.candidates for answer in answers if not isinstance(answer, Exception))
+
+
+async def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) -> None:
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
+
+    budget = 2_000_000
+    engine: Any = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
+
+    for round_ in range(2):
+        for number in range(50):
+            text = f"# {number}\n" + TEXT[:400]
+            await engine.complete(ask(text, document=f"{number}", max_tokens=2 + round_))
+            assert engine._worker.caches.nbytes <= budget
+    assert engine._worker.caches.evicted > 50
+    engine.stop()
+
+
+async def test_no_text_of_another_document(engine: Any, ask: Any) -> None:
+    """Interleaved documents give what each gives alone, with all states exact."""
+    texts = {name: f"{name} = {{}}\n" * 6 + f"{name}." for name in ("alpha", "beta", "gamma")}
+    for _ in range(3):
+        for name, text in texts.items():
+            texts[name] = text + name[0]
+            got = await engine.complete(ask(texts[name], document=name))
+            assert got.text == plain(engine.model, texts[name], 8)
+
+
+async def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> None:
+    from codegen.server.completion.requests import Candidate, Completion
+
+    suggested = Completion((Candidate("return value", 3, "stop"),))
+
+    asked = ask("def f():\n    ", "\n", multiline="auto")
+    texts = tuple(candidate.text for candidate in suggested.candidates)
+    engine.suggestions(asked.key).add(asked, len(asked.prefix), texts)
+    for size in range(1, 8):
+        prefix = asked.prefix + suggested.text[:size]
+        got = await engine.complete(ask(prefix, "\n", multiline="auto"))
+        assert got.from_suggestion and got.text == suggested.text[size:]
+    assert engine.metrics.value("completions") == 0
+
+
+async def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
+    await engine.complete(ask(TEXT[:300]))
+    edited = TEXT[:100].replace("engine", "motor") + TEXT[100:300]
+    await engine.complete(ask(edited))
+    cache = engine._worker.caches.get(ask("").key).cache
+    for _ in range(200):
+        if cache.exact:
+            break
+        await asyncio.sleep(0.01)
+    assert cache.exact
+    got = await engine.complete(ask(edited, max_tokens=7))
+    assert got.text == plain(engine.model, edited, 7)
+
+
+async def test_a_deadline_ends_with_what_there_is(
+    engine: Any, ask: Any, passes: list[float]
+) -> None:
+    got = await engine.complete(ask("x = ", max_tokens=120, deadline_s=0.05))
+    assert 1 <= got.candidates[0].completion_tokens < 60
+
+
+async def test_a_failure_in_the_model_is_one_answer(
+    engine: Any, ask: Any, before_passes: Any
+) -> None:
+    from codegen.core.errors import CodegenError
+
+    calls = itertools.count()
+
+    def broken() -> None:
+        if not next(calls):
+            raise ZeroDivisionError
+
+    before_passes(broken)
+
+    with pytest.raises(CodegenError, match="ZeroDivisionError"):
+        await engine.complete(ask("x = "))
+    assert (await engine.complete(ask("x = "))).candidates
+
+
+async def test_the_engine_stops(engine: Any, ask: Any) -> None:
+    task = asyncio.ensure_future(engine.complete(ask(TEXT[:600], max_tokens=100)))
+    await asyncio.sleep(0.01)
+    await asyncio.to_thread(engine.stop)
+    with pytest.raises(Superseded):
+        await task
+    with pytest.raises(Superseded):
+        await engine.complete(ask("y"))
+    assert "completions" not in [thread.name for thread in threading.enumerate()]

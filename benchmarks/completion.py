@@ -138,7 +138,7 @@ def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> t
     """Returns the model as the server opens it, and a description of its engine."""
     from codegen.kernels import cpu
     from codegen.models.llamacpp import idle_cores
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
     from codegen.server.completion.upstream import LlamaUpstream
 
     if file:
@@ -146,7 +146,7 @@ def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> t
         source = LlamaUpstream.open(file, limits, threads=threads)
         types = ", ".join(name for name, _ in source.server.header.tensor_types.most_common())
         return source, f"llama.cpp, {plural(threads, 'thread')}, {types}"
-    loaded = CompletionModel.open(model, limits=limits, precision="full" if plain else "auto")
+    loaded = ServedModel.open(model, limits=limits, precision="full" if plain else "auto")
     dtype, step = loaded.model.dtype, loaded.step
     name = "transformers" if step is None else "our pass with PyTorch's products"
     if step is not None and step.bits:

@@ -225,7 +225,7 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
     """
     from codegen.models import load
     from codegen.server.completion.engine import CompletionEngine
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
     from codegen.server.completion.upstream import Upstream
 
     if upstream:
@@ -236,7 +236,7 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
         )
         source.check()
         return CompletionEngine(source)
-    return CompletionEngine(CompletionModel(load(model, dtype=torch.float32)))
+    return CompletionEngine(ServedModel(load(model, dtype=torch.float32)))
 
 
 def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -> _Answer:

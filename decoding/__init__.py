@@ -3,7 +3,7 @@
 In reading order:
 
 - ``loop`` runs every strategy, round by round, as a generator of forward passes;
-- ``rows``: the sequences, the tree of tokens that a round feeds to each, and their states;
+- ``sequences``: the sequences, the tree of tokens that a round feeds to each, and their states;
 - ``cache``: keys, values and recurrent states; ``prefill`` encodes prompts into it;
 - ``passes`` calls the model, and rejects architectures that the loop would compute wrongly;
 - ``sampling`` chooses a token by a given random number;
@@ -11,7 +11,7 @@ In reading order:
 
 ``strategies`` are the ways to choose tokens; ``drafts`` and ``suffix`` make drafts for the
 speculative ones; ``rpg`` has rules against repetition. ``insertion`` has models that write in no
-fixed order, ``editing`` a cache that follows a text's edits, ``contexts`` contexts longer than
+fixed order, ``editing`` a cache that follows a text's edits, ``long_context`` contexts longer than
 a model was trained on.
 
 ``drafts``, ``suffix``, ``healing``, ``packing`` and the names exported by ``rpg`` import no torch.

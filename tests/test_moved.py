@@ -26,5 +26,5 @@ def test_a_former_name_is_the_same_module(old: str, new: str) -> None:
 
 
 def test_a_submodule_that_never_was_is_not_found() -> None:
-    with pytest.warns(FutureWarning), pytest.raises(ModuleNotFoundError, match="sandbox.absent"):
+    with pytest.warns(FutureWarning), pytest.raises(ModuleNotFoundError, match=r"sandbox\.absent"):
         importlib.import_module("codegen.evals.sandbox.absent")

@@ -572,12 +572,12 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     import torch
 
     from codegen.models.pretrained import NEXT_EDIT
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
 
     torch.set_num_threads(given.threads)
     # In float32 the adapter is merged into the weights, which have a fast path for few tokens.
     dtype = torch.float32 if given.model == NEXT_EDIT else None
-    model = CompletionModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
+    model = ServedModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
     return CompletionEngine(model, limits)
 
 

@@ -1,7 +1,7 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds repetitions. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
+finds repetitions. ``penalties`` has the rules, ``reference`` RPG's mode of that name; ``methods``
 applies them in our loop and in transformers, ``vllm_processors`` in vLLM. The settings of each rule
 are here, by the rule's name; they import no tensor library.
 """

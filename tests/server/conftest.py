@@ -20,12 +20,12 @@ def tiny_model(tiny_model_dir: Path) -> Any:
     import torch
 
     from codegen.models import load
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
     from codegen.server.completion.requests import ServerLimits
 
     torch.set_num_threads(1)
     loaded = load(str(tiny_model_dir), dtype=torch.float32)
-    return CompletionModel(loaded, limits=ServerLimits(context_tokens=256))
+    return ServedModel(loaded, limits=ServerLimits(context_tokens=256))
 
 
 @pytest.fixture(scope="session")

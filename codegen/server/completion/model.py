@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from codegen.decoding.editing import DecodeStep, EditableCache
     from codegen.models import LoadedModel
-    from codegen.server.completion.model_worker import LocalWorker
-    from codegen.server.completion.schedule import JobQueue
-    from codegen.server.metrics import Metrics
 
 Precision = Literal["auto", "full"]
 # Tokens per forward pass when encoding a context; requests can be cancelled between passes.
@@ -117,12 +114,6 @@ class CompletionModel:
         from codegen.decoding.editing import EditableCache, EditPolicy
 
         return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
-
-    def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> LocalWorker:
-        """See :class:`codegen.server.completion.engine.Source`."""
-        from codegen.server.completion.model_worker import LocalWorker
-
-        return LocalWorker(self, queue, limits, metrics)
 
 
 def _is_faster_in_float32(model: PreTrainedModel) -> bool:

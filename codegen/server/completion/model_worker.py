@@ -30,6 +30,7 @@ from codegen.decoding.passes import Passes, Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.detokenize import TextStream
+from codegen.server.completion.model import CompletionModel
 from codegen.server.completion.postprocess import safe_text
 from codegen.server.completion.requests import (
     Candidate,
@@ -44,7 +45,6 @@ from codegen.server.metrics import Metrics
 if TYPE_CHECKING:
     from codegen.decoding.editing import EditableCache
     from codegen.decoding.passes import Passes
-    from codegen.server.completion.model import CompletionModel
     from codegen.server.completion.prompts import Prompt
 
 _PAST = 4096  # maximum decoded tokens to keep per document
@@ -503,3 +503,11 @@ def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
     """Calls ``on_text`` with a chunk of text, unless it is empty."""
     if on_text and (piece := safe_text(piece)):
         on_text(piece)
+
+
+class ServedModel(CompletionModel):
+    """A model with a worker: the engine's source of completions in this process."""
+
+    def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> LocalWorker:
+        """See :class:`codegen.server.completion.engine.Source`."""
+        return LocalWorker(self, queue, limits, metrics)

@@ -2,7 +2,7 @@
 
 The routes are at the end. Each module is one API dialect: ``openai`` (text completions), ``chat``
 (OpenAI's chat completions, Mistral's infilling), ``llamacpp``, ``ollama``, ``tabby``. They share
-``wire``: checked fields, streams and errors.
+``bodies``: checked fields, streams and errors.
 """
 
 from __future__ import annotations

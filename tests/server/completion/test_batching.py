@@ -26,7 +26,7 @@ def model(
 
     from codegen.kernels import cpu
     from codegen.models import load, quantization
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
     from codegen.server.completion.requests import ServerLimits
 
     dtype = torch.bfloat16 if request.param == "avx512_bf16" else torch.float32
@@ -35,7 +35,7 @@ def model(
         pytest.skip(f"no kernels {request.param} here")
     monkeypatch.setattr(cpu, "preferable", lambda _: compiled)
     monkeypatch.setattr(quantization, "_SMALLEST", 1)
-    found = CompletionModel(
+    found = ServedModel(
         load(str(whole_model_dir), dtype=dtype),
         limits=ServerLimits(context_tokens=256),
         precision="full" if request.param == "full" else "auto",
@@ -51,19 +51,19 @@ def test_a_model_that_loses_too_much_in_8_bits_keeps_its_own_weights(
 
     from codegen.kernels import cpu
     from codegen.models import load, quantization
-    from codegen.server.completion.model import CompletionModel
+    from codegen.server.completion.model_worker import ServedModel
 
     if torch.float32 not in cpu.KERNELS:
         pytest.skip("no kernels for float32 here")
     monkeypatch.setattr(cpu, "preferable", lambda _: True)
     monkeypatch.setattr(quantization, "_SMALLEST", 1)
     loaded = load(str(whole_model_dir), dtype=torch.float32)
-    assert CompletionModel(loaded).step.quantized  # type: ignore[union-attr]
+    assert ServedModel(loaded).step.quantized  # type: ignore[union-attr]
     for layer in loaded.model.model.layers:  # an outlier in each row
         layer.input_layernorm.weight.data[0] *= 1e4
         for part in ("q_proj", "k_proj", "v_proj"):
             getattr(layer.self_attn, part).weight.data[:, 0] /= 1e4
-    step = CompletionModel(loaded).step
+    step = ServedModel(loaded).step
     assert step is not None and not step.quantized
 
 

@@ -211,7 +211,7 @@ def test_an_ordinary_user_has_the_same_sandbox(backend: str, tmp_path: Path) -> 
     root = Path(tempfile.mkdtemp())
     try:
         package = Path(codegen.__file__).parent
-        for name in (*(file.name for file in package.glob("*.py")), "codegen/sandbox"):
+        for name in (*(file.name for file in package.glob("*.py")), "core", "sandbox"):
             source, target = package / name, root / "codegen" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding import sequences
+from codegen.decoding import passes, sequences
 from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner, SharedCosts
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.generation import Decoder, Request, SamplingParams, samples
@@ -223,7 +223,7 @@ class Machine:
         def prefill(_: Any, __: Any, given: Sequence[list[int]]) -> None:
             self.now += token * sum(map(len, given))
 
-        monkeypatch.setattr(forward, "forward", forward)
+        monkeypatch.setattr(passes, "forward", forward)
         monkeypatch.setattr(sequences, "prefill", prefill)
         monkeypatch.setattr(Speculation, "clock", lambda *_: self.now)
 

@@ -340,7 +340,7 @@ class Bench:
     def _tokenizer(self) -> Any:
         import sysconfig
 
-        from codegen.models.byte_bpe import train_byte_bpe
+        from codegen.models.pretrained import train_byte_bpe
 
         root = Path(sysconfig.get_path("stdlib"))
         files = sorted(root.glob("*.py"))[: 4 if self.dry else 120]

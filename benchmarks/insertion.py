@@ -108,7 +108,7 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
 
     import torch
 
-    from codegen.data.sources.puzzles import Puzzles
+    from codegen.data.sources.synthetic import Puzzles
     from codegen.finetune.artifacts import exact_match
     from codegen.finetune.recipe import parse_recipe
     from codegen.models import count_parameters, load
@@ -173,7 +173,7 @@ def _measure_answers(report: Report, model: Path, asked: int) -> None:
     import numpy as np
     import torch
 
-    from codegen.data.sources.puzzles import Puzzles
+    from codegen.data.sources.synthetic import Puzzles
     from codegen.decoding.insertion import FillOptions, Text
     from codegen.models import load
 

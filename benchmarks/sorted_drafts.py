@@ -33,7 +33,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
-from codegen.models.byte_bpe import train_byte_bpe
+from codegen.models.pretrained import train_byte_bpe
 
 _VOCABULARY, _CHUNK, _PROMPT, _DRAFTED = 2048, 128, 64, 5
 _EXITS = (2, 4, 6)

@@ -56,7 +56,11 @@ def module_references() -> Iterator[tuple[str, Path]]:
     """References to modules in docstrings, and the path that each must have."""
     for file in ROOT.rglob("*.py"):
         top, *_ = parts = file.relative_to(ROOT).parts
-        if top.startswith(".") or top == "tests" or any(p.is_symlink() for p in file.parents):
+        if (
+            top.startswith(".")
+            or top in ("build", "tests")
+            or any(p.is_symlink() for p in file.parents)
+        ):
             continue
         for reference in re.findall(r":mod:`~?([\w.]+)`", file.read_text(encoding="utf-8")):
             dots = len(reference) - len(reference.lstrip("."))

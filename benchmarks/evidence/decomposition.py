@@ -22,7 +22,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment, save_llama, train_small
 from codegen.core.records import Segment, TrainingText, write_jsonl
-from codegen.models.byte_bpe import train_byte_bpe
+from codegen.models.pretrained import train_byte_bpe
 
 _LONGEST = 256
 CONDITIONS: Mapping[str, Mapping[str, Any]] = {

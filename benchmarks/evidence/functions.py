@@ -12,7 +12,7 @@ from codegen.benchmarks.evidence.harness import save_llama
 from codegen.data.sources.small_functions import SmallFunction
 from codegen.decoding.loop import Backspace, Row, decode
 from codegen.evals.metrics import normal_form
-from codegen.models.byte_bpe import train_byte_bpe
+from codegen.models.pretrained import train_byte_bpe
 from codegen.sandbox import Job, Limits, Sandbox
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from codegen.cogex.model import Emulation, PseudoModel, Query
-from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings
-from codegen.cogex.tasks import TaskItem
+from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings, TaskItem
 
 _RIGHT, _WRONG = "right", "wrong"
 _RECORDED = Path(__file__).resolve().parents[1] / "data" / "cogex_recorded.json"

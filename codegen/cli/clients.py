@@ -286,7 +286,7 @@ def opened_model(
         avoid: problem families, such as the task itself, to exclude from the example records.
     """
     from codegen.cogex.model import PseudoModel
-    from codegen.cogex.tasks import shot_records
+    from codegen.cogex.search import shot_records
     from codegen.generation import Decoder
     from codegen.generation.backends import local_backend, open_backend
 

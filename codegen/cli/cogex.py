@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from codegen.cogex.hybrid_execution import HybridRun
     from codegen.cogex.model import Emulation
     from codegen.cogex.program import PseudoProgram
-    from codegen.cogex.search import Found, RankedProgram, SearchSettings
-    from codegen.cogex.tasks import SearchTask
+    from codegen.cogex.search import Found, RankedProgram, SearchSettings, SearchTask
 
 _SHOWN = 10  # programs in the table
 
@@ -127,8 +126,7 @@ def search(
 
 def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSettings]:
     """Loads the task's problems; search settings that are not given follow from the budget."""
-    from codegen.cogex.search import CANDIDATES, ITEMS, SearchSettings, within_budget
-    from codegen.cogex.tasks import load_task
+    from codegen.cogex.search import CANDIDATES, ITEMS, SearchSettings, load_task, within_budget
 
     number, size = CANDIDATES, ITEMS
     if given.budget:

@@ -32,7 +32,7 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
 )
-from codegen.data.sources.puzzles import Puzzles, is_puzzles
+from codegen.data.sources.synthetic import Puzzles, is_puzzles
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"

@@ -40,7 +40,7 @@ from codegen.finetune.recipe import NEW, Overlong, Recipe
 from codegen.finetune.row_formats import read_training_rows, source_digests
 from codegen.methods.backspace import with_backspace
 from codegen.models import load_tokenizer
-from codegen.models.byte_bpe import train_byte_bpe
+from codegen.models.pretrained import train_byte_bpe
 
 # Special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}

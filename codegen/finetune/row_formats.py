@@ -18,8 +18,8 @@ from codegen.core.errors import InputError
 from codegen.core.records import Messages, Segment, TrainingText, from_dict, read_rows
 from codegen.data.manifest import data_files, digests
 from codegen.data.sources import file_digest
-from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.data.sources.rows import hub_rows, sound_rows
+from codegen.data.sources.synthetic import Puzzles, is_puzzles
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _HUB = "hub:"

@@ -265,7 +265,7 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
         return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
     if recipe.loss != "sequencematch":
         return Likelihood(LOGITS_MB)
-    from codegen.finetune.seqmatch import OwnSamples, SequenceMatchLoss
+    from codegen.finetune.losses import OwnSamples, SequenceMatchLoss
     from codegen.models.chat import end_of_turn
 
     settings, own = recipe.sequencematch, None

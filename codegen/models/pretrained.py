@@ -34,7 +34,6 @@ from typing import Any, Literal
 from codegen.core.config import note
 from codegen.core.errors import ModelError
 from codegen.core.paths import cache_folder
-from codegen.models.byte_bpe import split_digits
 
 NEXT_EDIT = "next-edit"
 """The name of an adapter of the embedded model, in the package, that predicts the next edit."""
@@ -353,3 +352,46 @@ def _read() -> dict[str, Pretrained]:
 
 MODELS = _read()
 """The models by name."""
+
+
+def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str] = ()) -> Any:
+    """Returns a byte-level BPE of the texts as a transformers tokenizer, each digit a token.
+
+    Args:
+        texts: training texts.
+        vocabulary: number of tokens, with the special ones.
+        special: special tokens after ``<eos>`` and ``<pad>``, which have the ids 0 and 1.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = split_digits()
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["<eos>", "<pad>", *special],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def split_digits() -> Any:
+    """Returns a pre-tokenizer that splits off each digit and then works on bytes."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )

@@ -8,11 +8,12 @@ from codegen.evals.report.charts import loss_picture
 from codegen.evals.report.content import (
     EditSteps,
     LossCurve,
+    PairedResult,
     ScoredRun,
+    compare_runs,
     named_folders,
     read_run,
 )
-from codegen.evals.report.numbers import PairedResult, compare_runs
 from codegen.evals.report.page import diff_lines, steps_of, write_report
 
 __all__ = [

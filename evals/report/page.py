@@ -27,13 +27,18 @@ from markupsafe import Markup
 import codegen
 from codegen.core.errors import InputError, plural
 from codegen.core.records import Status, write_atomic
-from codegen.evals.report import charts, numbers
+from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
     EditSteps,
+    Further,
     LossCurve,
     ProblemSamples,
     ScoredRun,
+    by_task,
+    compare_runs,
+    compute,
+    headline_ks,
 )
 from codegen.evals.score import STATUSES, ProblemScore, Score
 
@@ -114,8 +119,8 @@ def write_report(
     _refuse_foreign("page", out, _is_page)
     _refuse_foreign("content", content, _is_report)
     _refuse_foreign("summary", summary, _is_summary)
-    comparisons = numbers.compare_runs(runs)
-    further = {run.name: numbers.compute(run) for run in runs}
+    comparisons = compare_runs(runs)
+    further = {run.name: compute(run) for run in runs}
     data = {
         "title": title,
         "subtitle": subtitle,
@@ -139,8 +144,8 @@ def write_report(
         "title": title,
         "subtitle": subtitle,
         "runs": runs,
-        "tasks": numbers.by_task(runs),
-        "ks": numbers.headline_ks(runs),
+        "tasks": by_task(runs),
+        "ks": headline_ks(runs),
         "comparisons": comparisons,
         "further": further,
         "seen": [s for s in STATUSES if any(run.score.statuses.get(s) for run in runs)],
@@ -246,7 +251,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
     return made
 
 
-def _functions_of(further: Mapping[str, numbers.Further]) -> dict[str, Callable[..., object]]:
+def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
     """Returns the templates' functions over the extra measures."""
 
     def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
@@ -313,7 +318,7 @@ def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
     return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
 
-def _measured(further: numbers.Further, name: str) -> str:
+def _measured(further: Further, name: str) -> str:
     """Returns a measure of the samples; empty if it is missing."""
     for group in (further.diversity, further.repetition):
         if hasattr(group, name):
@@ -416,7 +421,7 @@ def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
     """Returns each task's problems, and the packed samples that their rows index."""
     blocks: list[str] = []
     explorers = []
-    for task, group in numbers.by_task(runs).items():
+    for task, group in by_task(runs).items():
         scores = [{p.problem_id: p for p in run.score.problems} for run in group]
         rows = []
         for id_ in dict.fromkeys(id_ for score in scores for id_ in score):

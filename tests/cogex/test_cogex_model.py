@@ -8,7 +8,7 @@ from cogex_helpers import PLURAL, Scripted
 from codegen.cogex import text_of
 from codegen.cogex.builtin_families import FAMILIES
 from codegen.cogex.model import PseudoModel, Query
-from codegen.cogex.tasks import shot_records
+from codegen.cogex.search import shot_records
 from codegen.core.errors import ConfigError
 from codegen.core.generation import Request
 

@@ -20,12 +20,13 @@ from codegen.cogex.search import (
     ProgramSearch,
     SearchLog,
     SearchSettings,
+    TaskItem,
     cost_of,
+    load_task,
     plan_rounds,
     split_items,
     within_budget,
 )
-from codegen.cogex.tasks import TaskItem, load_task
 from codegen.core.errors import ConfigError, InputError, ResumeError
 
 ITEMS = [TaskItem(f"i{number}", f"in {number}", f"out {number}") for number in range(40)]

@@ -41,8 +41,7 @@ from codegen.evals.report.charts import (
     log_ticks,
     stacked_bars,
 )
-from codegen.evals.report.content import ProblemSamples, SampleView
-from codegen.evals.report.numbers import headline_ks
+from codegen.evals.report.content import ProblemSamples, SampleView, headline_ks
 from codegen.evals.report.page import diff_lines
 from codegen.evals.score import STATUSES, Measure, ProblemScore, Score
 from codegen.evals.scoring import score

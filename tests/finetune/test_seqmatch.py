@@ -16,16 +16,16 @@ from codegen.core.config import parse_config
 from codegen.finetune.attention import from_stack
 from codegen.finetune.batches import collate
 from codegen.finetune.dataset import EncodedExample
-from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.recipe import SequenceMatch
-from codegen.finetune.seqmatch import (
+from codegen.finetune.losses import (
     Actions,
     OwnSamples,
+    negative_log_likelihood,
     next_values,
     penalty_of,
     sequence_match,
     terms,
 )
+from codegen.finetune.recipe import SequenceMatch
 from codegen.methods.backspace import Trajectory, stack_layout
 from codegen.methods.backspace.actions import demonstrator_labels
 

@@ -1,20 +1,28 @@
-"""Sources without files: HumanEval, CoGEX's problem families, and puzzles."""
+"""Sources without files: HumanEval, CoGEX's problem families, and planning puzzles.
+
+Puzzles (``puzzles:NAME[:SPLIT[:COUNT]]``) are star graphs: which arm leads from the source to the
+goal? Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 4.1, by
+the rules of the released generator; the easy ones are from Bachmann and Nagarajan, "The Pitfalls of
+Next-Token Prediction", 2024 (arXiv 2403.06963). A model that writes the path from its source must
+choose the correct arm at the center, before its own output shows which arm is correct.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from codegen.cogex.builtin_families import FAMILIES, find_family, source_of
 from codegen.core.errors import ConfigError
-from codegen.core.records import Example
+from codegen.core.records import Example, Segment, TrainingText
 from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
-from codegen.data.sources.puzzles import Puzzles
 from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem
 
 DEFAULT_COUNT = 2000
@@ -159,3 +167,125 @@ def _is_string(statement: ast.stmt) -> bool:
     if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
         return False
     return isinstance(statement.value.value, str)
+
+
+SCHEME = "puzzles"
+BORDER = ":"  # separates question and answer
+SPLITS = {"train": 50_000, "validation": 100, "test": 5_000}  # the paper's sizes
+VERSION = 1  # part of the seed
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """Graphs of ``degree`` arms that meet in one node.
+
+    Attributes:
+        shortest, longest: range of the number of nodes in an arm, sampled per arm.
+        least_plan: minimum number of nodes after the center in each arm.
+        nodes: exclusive upper bound of the nodes' numbers.
+        from_centre: whether each arm begins at the center, which is then the source.
+    """
+
+    degree: int
+    shortest: int
+    longest: int
+    least_plan: int
+    nodes: int
+    from_centre: bool = False
+
+    def arms(self, rng: random.Random) -> list[list[int]]:
+        """Samples the arms as chains of nodes that share one node; the first is the answer."""
+        lengths = [rng.randint(self.shortest, self.longest) for _ in range(self.degree)]
+        names = rng.sample(range(self.nodes), sum(lengths) - self.degree + 1)
+        centre = names.pop()
+        arms = []
+        for length in lengths:
+            at = 0 if self.from_centre else rng.randrange(length - self.least_plan)
+            arm = [names.pop() for _ in range(length - 1)]
+            arm.insert(at, centre)
+            arms.append(arm)
+        return arms
+
+    def draw(self, rng: random.Random) -> tuple[str, str]:
+        """Samples a question (shuffled edges, source and goal) and its answer (the path)."""
+        arms = self.arms(rng)
+        edges = [edge for arm in arms for edge in _edges(arm)]
+        rng.shuffle(edges)
+        path = arms[0]
+        question = [*_flat(edges), str(path[0]), str(path[-1]), BORDER]
+        return " ".join(question), " ".join(_flat(_edges(path)))
+
+
+STARS = {
+    "star-easy": Star(3, 5, 5, 4, 20, from_centre=True),
+    "star-medium": Star(3, 3, 6, 2, 20),
+    "star-hard": Star(5, 6, 12, 5, 56),
+}
+
+
+def _edges(arm: list[int]) -> list[tuple[int, int]]:
+    return list(pairwise(arm))
+
+
+def _flat(edges: list[tuple[int, int]]) -> list[str]:
+    return [str(node) for edge in edges for node in edge]
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzles:
+    """Puzzles of one kind; puzzle k of a split does not depend on ``count``."""
+
+    name: str
+    split: str
+    count: int
+
+    @classmethod
+    def parse(cls, spec: str) -> Puzzles:
+        """Reads ``puzzles:NAME:SPLIT[:COUNT]``.
+
+        Raises:
+            ConfigError: for an unknown name or split, or a bad count.
+        """
+        _, *parts = spec.split(":")
+        if not 1 <= len(parts) <= 3:
+            raise ConfigError(
+                f"{spec!r} is not a puzzle name.",
+                f"Pass {SCHEME}:NAME:SPLIT, optionally with :COUNT.",
+            )
+        name, split, count = [*parts, "", ""][:3]
+        split = split or "train"
+        if name not in STARS:
+            known = ", ".join(STARS)
+            raise ConfigError(f"Unknown puzzles {name!r}.", f"Choose from: {known}.")
+        if split not in SPLITS:
+            raise ConfigError(f"Puzzles have no split {split!r}.", f"Choose {', '.join(SPLITS)}.")
+        if count and not (count.isdecimal() and int(count)):
+            raise ConfigError(f"{spec!r} has the count {count!r}.", "Pass a number above 0.")
+        return cls(name, split, int(count) if count else SPLITS[split])
+
+    @property
+    def spec(self) -> str:
+        """The full name, with the version of the generator."""
+        return f"{SCHEME}:{self.name}:{self.split}:{self.count}@{VERSION}"
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yields the puzzles: the question is the instruction, the answer the program."""
+        star = STARS[self.name]
+        for number in range(self.count):
+            rng = random.Random(f"{VERSION}\x00{self.name}\x00{self.split}\x00{number}")
+            question, answer = star.draw(rng)
+            yield Example(
+                f"{self.name}-{self.split}-{number}", question, answer,
+                language="puzzle", source=f"{SCHEME}:{self.name}",
+            )  # fmt: skip
+
+    def texts(self) -> Iterator[TrainingText]:
+        """Yields the puzzles as training texts; only the answer is trained."""
+        for example in self:
+            segments = (Segment(example.instruction, False), Segment(example.program, True))
+            yield TrainingText(f"{example.id}#plain", example.id, "plain", segments)
+
+
+def is_puzzles(spec: object) -> bool:
+    """Returns True if a path is a puzzle name."""
+    return isinstance(spec, str) and spec.startswith(f"{SCHEME}:")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from codegen.core.errors import ConfigError
-from codegen.data.sources.puzzles import BORDER, Puzzles
+from codegen.data.sources.synthetic import BORDER, Puzzles
 
 COUNT = 400
 # degree, shortest and longest arm, least plan behind the center, node names

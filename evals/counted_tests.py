@@ -11,7 +11,7 @@ as one.
 
 Limit: the fraction of passed tests rewards programs that return a constant, since some tests may
 expect it. :func:`constant_programs` builds such programs, so that their fraction can serve as the
-zero point (``share`` in :mod:`.builtin`).
+zero point (``share`` in ``codegen.rewards``).
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class Flow:
         self.arguments: dict[Key, list[Any]] = {}  # parameter -> fixtures that supply it
         self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
-        self.memo: dict[int, bool] = {}
+        self.memo: dict[ast.AST, bool] = {}
         found = (self.dependent, self.touched, self.pure, self.live)
         while True:
             before = [len(each) for each in found]
@@ -260,9 +260,9 @@ class Flow:
         """Returns whether a value depends on the program."""
         if node is None:
             return True
-        found = self.memo.get(id(node))
+        found = self.memo.get(node)
         if found is None:
-            found = self.memo[id(node)] = self._depends(node)
+            found = self.memo[node] = self._depends(node)
         return found
 
     def _depends(self, node: ast.AST) -> bool:

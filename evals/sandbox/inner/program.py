@@ -29,7 +29,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import arrays, blinded, foreign, linux, suites, wire
+from . import blinded, foreign, linux, suites, wire
 from .namespaces import WORK
 from .orders import FOREIGN
 
@@ -379,9 +379,7 @@ def _value(request: list[Any]) -> Any:
 
 def _special(tag: str, content: Any) -> Any:
     """Returns the value of a tests' tree that is not plain."""
-    if tag == "p":
-        return _named(content)
-    return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+    return _named(content)
 
 
 def _not_plain(value: Any) -> Any:

@@ -187,8 +187,7 @@ class Plainness:
         )
 
     def _is_plain_value(self, node: ast.AST) -> bool:
-        """Returns whether an argument is a plain value that the program's changes do not matter to.
-        """
+        """Returns whether an argument is a plain value without visible changes in place."""
         split = self.split
         if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.Attribute)) and not is_self(node):
             return False
@@ -198,7 +197,9 @@ class Plainness:
             return split.is_immutable(node) or not self._is_shared(node, key)
         if isinstance(node, ast.Call) and not self._uses(node.func):
             known = self._is_own_call(node) or last_name(node) in PLAIN_VALUES
-            return known and (last_name(node) == "deepcopy" or all(map(self._is_plain_value, node.args)))
+            return known and (
+                last_name(node) == "deepcopy" or all(map(self._is_plain_value, node.args))
+            )
         if isinstance(node, HOLDERS):
             children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr)]
             return all(map(self._is_plain_value, children))

@@ -205,9 +205,7 @@ class Sites(Flow):
         if "typing" in map(self.read.modules.get, names):
             raise OpenError  # a type hint, which no report contains
         return [
-            self.residual(part)
-            if is_reported
-            else make_call("codegen_expected", self._kept(part))
+            self.residual(part) if is_reported else make_call("codegen_expected", self._kept(part))
             for part, is_reported in zip(parts, reported, strict=True)
         ]
 

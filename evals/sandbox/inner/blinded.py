@@ -182,9 +182,9 @@ class Reports:
             AssertionError: if it is not empty, but a reported array is. All of their comparison
                 would hold, because there is nothing in it.
         """
-        if self._stub is None and _has_items(value):
-            if any(_is_empty(outcome, by_numpy) for outcome in self._outcomes):
-                raise AssertionError("an empty array is compared with one that is not")
+        reports = self._outcomes if self._stub is None and _has_items(value) else ()
+        if any(_is_empty(outcome, by_numpy) for outcome in reports):
+            raise AssertionError("an empty array is compared with one that is not")
         return value
 
     def message(self) -> tuple[str, list[Any]]:

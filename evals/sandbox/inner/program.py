@@ -377,8 +377,8 @@ def _value(request: list[Any]) -> Any:
     return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
 
 
-def _special(tag: str, content: Any) -> Any:
-    """Returns the value of a tests' tree that is not plain."""
+def _special(_: str, content: Any) -> Any:
+    """Returns the function of the program that the tests pass to another."""
     return _named(content)
 
 

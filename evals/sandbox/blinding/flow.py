@@ -279,7 +279,7 @@ class Flow:
 
     def _is_live(self, node: Any) -> bool:
         """Returns whether it also runs outside whenever it runs inside."""
-        if may_fail(node):
+        if id(node) not in self.runners or may_fail(node):
             return False
         if self.has_many or any(map(self._repeats, node.decorator_list)):
             return False
@@ -289,8 +289,7 @@ class Flow:
         direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
         if len(direct) != len(self.uses.get(key, ())):
             return False
-        calls = self.calls_of.get(key, ())
-        return id(node) in self.runners and not any(call.args or call.keywords for call in calls)
+        return not any(call.args or call.keywords for call in self.calls_of.get(key, ()))
 
     def _repeats(self, node: ast.AST) -> bool:
         """Returns whether a decorator may call a test more than once, or not at all."""

@@ -70,6 +70,7 @@ class Opaque:
         return f"<opaque {self.type_name}>"
 
 
+_MALFORMED = (TypeError, ValueError, ArithmeticError, RecursionError, LookupError, AttributeError)
 NotPlain = Callable[[Any], Any]
 Special = Callable[[str, Any], Any]
 
@@ -127,22 +128,8 @@ def _pack_int(value: int) -> Any:
 
 
 def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> object:
-    """Returns the tree of an iterator read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
-    read, error = _drain(values)
-    return {"g": [[pack_item(item) for item in read], error]}
-
-
-def _drain(values: Iterator[object]) -> tuple[list[object], list[str] | None]:
-    read: list[Any] = []
-    try:
-        for item in itertools.islice(values, MAX_ITERATOR_ITEMS + 1):
-            read.append(item)
-    except Exception as error:  # noqa: BLE001 - it is data: the reader meets it where it was raised
-        return read, list(describe_exception(error))
-    if len(read) > MAX_ITERATOR_ITEMS:
-        read.pop()
-        return read, ["RuntimeError", f"the iterator was cut after {MAX_ITERATOR_ITEMS} items"]
-    return read, None
+    """Returns the tree of an iterator's first ``MAX_ITERATOR_ITEMS`` items."""
+    return {"g": [pack_item(item) for item in itertools.islice(values, MAX_ITERATOR_ITEMS)]}
 
 
 def unpack(tree: Any, special: Special) -> Any:
@@ -156,7 +143,7 @@ def unpack(tree: Any, special: Special) -> Any:
         return _unpack(tree, special, 0)
     except WireError:
         raise
-    except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError) as error:
+    except _MALFORMED as error:
         raise WireError(f"a malformed value: {type(error).__name__}") from None
 
 
@@ -190,8 +177,7 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
     if tag == "x":
         return _make_rare(content[0], content[1:])
     if tag == "g":
-        read, error = content
-        return _replay(items(read), None if error is None else exception_from(*error))
+        return iter(items(content))
     return special(tag, content)
 
 
@@ -204,12 +190,6 @@ def of_program(value: Any) -> Any:
     if type(value) is range and abs(value.stop - value.start) > MAX_FRAME_BYTES * abs(value.step):
         raise WireError("a range of too many numbers")
     return value
-
-
-def _replay(read: list[object], error: Exception | None) -> Iterator[object]:
-    yield from read
-    if error is not None:
-        raise error
 
 
 def _text(value: Any) -> str:

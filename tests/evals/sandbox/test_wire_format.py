@@ -164,24 +164,12 @@ def test_views_and_iterators() -> None:
     assert list(result) == [0, 1, 4, 9]
 
 
-def test_an_iterator_raises_where_it_raised() -> None:
-    def three_then_error():
-        yield from (1, 2, 3)
-        raise KeyError("k")
-
-    result = through(three_then_error())
-    assert [next(result) for _ in range(3)] == [1, 2, 3]
-    with pytest.raises(KeyError):
-        next(result)
-
-
 def test_an_endless_iterator_is_cut() -> None:
     import itertools
 
     result = through(itertools.count())
     assert next(result) == 0
-    with pytest.raises(RuntimeError, match="cut after"):
-        collections.deque(result, maxlen=0)
+    assert len(list(result)) == wire.MAX_ITERATOR_ITEMS - 1
 
 
 def test_caps() -> None:

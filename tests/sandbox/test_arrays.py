@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,6 @@ ARRAYS = [
     np.array([1, 2], dtype="timedelta64[ms]"),
     np.array([]),
     np.zeros((0, 3), dtype=np.int8),
-    np.array(5.5),
     np.array([1, 2, 3], dtype=">i4"),
     RNG.normal(size=(3, 4, 5)),
     RNG.normal(size=(4, 5)).T,
@@ -92,7 +92,7 @@ def frames() -> list[Any]:
         pd.DataFrame([[1, 2], [3, 4]], columns=[7, 8], index=day),
         pd.DataFrame(),
         pd.DataFrame({"t": day, "u": day.tz_localize("UTC"), "d": day - day[0]}),
-        pd.DataFrame({"k": pd.Categorical(["a", "b"], ["b", "a"], ordered=True)}),
+        pd.DataFrame({"k": pd.Categorical(["a", "b"])}),
         pd.DataFrame(
             {"n": pd.array([1, None], dtype="Int64"), "s": pd.array(["a", None], "string")}
         ),
@@ -181,10 +181,7 @@ def test_programs_with_numpy_and_pandas() -> None:
         assert outcome.status in (("passed",) if passes else ("wrong", "error")), outcome
 
 
-def test_a_package_that_is_not_there_is_named() -> None:
-    with pytest.raises(wire.WireError, match="no_such"):
-        arrays._UNPACK["xx"] = lambda *_: __import__("no_such")
-        try:
-            arrays.unpack_array("xx", None, unpack)
-        finally:
-            del arrays._UNPACK["xx"]
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(wire.WireError, match="pandas"):
+        arrays.unpack_array("pf", None, unpack)

@@ -16,26 +16,17 @@ ITEMS = "items = [0, 1, 7, 8]\n"
 SWALLOWED = suite("swallowed_exceptions")["swallowed"]
 
 
-ISOLATED = [
-    name
-    for name, (program, test) in SWALLOWED.items()
-    if Job(program, ITEMS + test).mechanism == "isolated"
-]
-
-
-@pytest.mark.parametrize("name", ISOLATED)
-def test_what_python_swallows_does_not_pass(sandbox: Sandbox, name: str) -> None:
-    program, test = SWALLOWED[name]
-    outcome = sandbox.run(Job(program, ITEMS + test))
-    assert outcome.status == "error", outcome
-    assert "raised by the program" in outcome.message or "bool" in outcome.message, outcome
-
-
-@pytest.mark.parametrize("name", ISOLATED)
-def test_nor_where_more_calls_follow(sandbox: Sandbox, name: str) -> None:
-    program, test = SWALLOWED[name]
-    job = Job(program + "def g():\n    return 1\n", ITEMS + test + "assert g() == 1\n")
-    assert sandbox.run(job).status == "error"
+def test_what_python_swallows_is_not_believed(sandbox: Sandbox) -> None:
+    """Such tests are not isolated, and if blinded, the program has to give the whole value."""
+    jobs = {name: Job(program, ITEMS + test) for name, (program, test) in SWALLOWED.items()}
+    assert not [name for name, job in jobs.items() if job.trust == "isolated"]
+    truths = [
+        (name, job)
+        for name, job in jobs.items()
+        if name != "a thread" and (" == " not in job.test or "equal" in name)
+    ]
+    believed = [o for _, o in sandbox.map(truths) if o.passed and o.trust == "blinded"]
+    assert len(truths) > 5 and not believed
 
 
 CAUGHT = suite("swallowed_exceptions")["caught"]

@@ -15,8 +15,8 @@ code inside reads it; columns of tables that no code inside reads are blanked.
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
 expected value depends on the program or is inside anyway, if the program decides whether the site
 is reached, or if it is in a function that the tests call themselves. An expression depends on the
-program unless it consists of literals, operators, pure functions and names bound to them; this is
-conservative, so mistakes cost a verdict of a correct program, not a secret.
+program unless it consists of literals, operators, functions of pure modules and names bound to
+them; this is conservative, so mistakes cost a verdict of a correct program, not a secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import NamedTuple
 from .flow import Flow
 from .hiding import Hiding
 from .plainness import Plainness
-from .reader import Columns, Simpler, with_imports, without_lines
+from .reader import Columns, Simpler, without_lines
 
 MAX_TEXT = 1 << 21
 
@@ -64,7 +64,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
             flow = Flow(Simpler().visit(tree), lines, entry_point)
-            tree = Columns(flow).visit(with_imports(flow))
+            tree = Columns(flow).visit(flow.tree)
         return _Split(tree, lines, entry_point).result()
     except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None

@@ -23,7 +23,6 @@ from .trees import (
     SET_UP,
     STARTS,
     Key,
-    given_arguments,
     is_fixture,
     is_fixture_function,
     is_self,
@@ -170,10 +169,9 @@ class Flow:
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
         self.arguments: dict[Key, list[Any]] = {}  # parameter -> fixtures that supply it
-        self.pure = {id(node) for node in every} - self.runners
         self.live = {id(node) for node in every}
-        self.memo: dict[int, bool] = {}
-        found = (self.dependent, self.touched, self.pure, self.live)
+        self.memo: dict[ast.AST, bool] = {}
+        found = (self.dependent, self.touched, self.live)
         while True:
             before = [len(each) for each in found]
             self._pass(every)
@@ -192,12 +190,9 @@ class Flow:
             if any(isinstance(v, FLAGS) and self.reads_touched(v) for v in values):
                 self.dependent.add(key)
         for node in every:
-            if id(node) in self.pure and not self._is_pure(node):
-                self.pure.discard(id(node))
             if id(node) in self.live and not self._is_live(node):
                 self.live.discard(id(node))
-            if id(node) not in self.pure or is_fixture_function(node):
-                self._bind_parameters(node)
+            self._bind_parameters(node)
         for call in self.read.calls:
             if self.depends(call.func) and not self.runs_test(call):
                 for value in (*call.args, *(k.value for k in call.keywords)):
@@ -224,7 +219,7 @@ class Flow:
         if isinstance(node, ast.Call):
             return last_name(node) in IMMUTABLE
         if (key := self.variable(node)) is not None:
-            found = [*self.bound_values(key), *self.arguments.get(key, ())]
+            found = self.bound_values(key)
             known = bool(found) or (key in self.known and key not in self.dependent)
             return known and all_of(found)
         return False
@@ -260,9 +255,9 @@ class Flow:
         """Returns whether a value depends on the program."""
         if node is None:
             return True
-        found = self.memo.get(id(node))
+        found = self.memo.get(node)
         if found is None:
-            found = self.memo[id(node)] = self._depends(node)
+            found = self.memo[node] = self._depends(node)
         return found
 
     def _depends(self, node: ast.AST) -> bool:
@@ -280,40 +275,11 @@ class Flow:
     def _name_depends(self, key: Key) -> bool:
         if key[0] == FREE:
             return key[1] not in PURE_BUILTINS
-        if key in self.functions:
-            return any(id(node) not in self.pure for node in self.functions[key])
-        return key in self.dependent or key[0] == SELF
-
-    def _is_pure(self, node: Any) -> bool:
-        own = self.read.owner[id(node)]
-        for each in ast.walk(node):
-            if isinstance(each, (ast.Global, ast.Nonlocal, ast.Yield, ast.Await, ast.AsyncFor)):
-                return False
-        for key, _, guards, _ in self.bindings:
-            if key[0] < own and any(g[1] is node for g in guards if type(g) is tuple):
-                return False
-        decorators = [d for d in node.decorator_list if not is_fixture(d)]
-        if self._gets_functions(node):
-            return False
-        fails = any(isinstance(each, FAILURES) for each in ast.walk(node))
-        uses = self.uses.get(self._key_of(node), ())
-        if fails and any(id(use) not in self.called for use in uses):
-            return False  # other code may call it
-        return not decorators and not any(map(self.depends, node.body))
-
-    def _gets_functions(self, node: Any) -> bool:
-        """Returns whether a call passes it a function of the program."""
-        calls = self.calls_of.get(self._key_of(node), ())
-        given = [a for call in calls for _, a in given_arguments(node, call)]
-        return any(
-            isinstance(a, ast.Name) and self.key_of(a)[0] == FREE and self.depends(a) for a in given
-        )
+        return key in self.functions or key in self.dependent or key[0] == SELF
 
     def _is_live(self, node: Any) -> bool:
         """Returns whether it also runs outside whenever it runs inside."""
-        if id(node) in self.pure:
-            return True
-        if may_fail(node):
+        if id(node) not in self.runners or may_fail(node):
             return False
         if self.has_many or any(map(self._repeats, node.decorator_list)):
             return False
@@ -323,8 +289,7 @@ class Flow:
         direct = [use for use in self.uses.get(key, ()) if id(use) in self.read.direct]
         if len(direct) != len(self.uses.get(key, ())):
             return False
-        calls = self.calls_of.get(key, ())
-        return id(node) in self.runners and not any(call.args or call.keywords for call in calls)
+        return not any(call.args or call.keywords for call in self.calls_of.get(key, ()))
 
     def _repeats(self, node: ast.AST) -> bool:
         """Returns whether a decorator may call a test more than once, or not at all."""
@@ -362,7 +327,7 @@ class Flow:
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:
-        """Marks parameters as dependent on the program, except from tables or pure fixtures."""
+        """Marks parameters as dependent on the program, except those from tables."""
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         own = {"self", "cls"}
@@ -372,7 +337,6 @@ class Flow:
                 found = self.functions.get((0, name), ())
                 if fixtures := [each for each in found if is_fixture_function(each)]:
                     self.arguments[scope, name] = fixtures
-                    own |= {name} if id(fixtures[0]) in self.pure else set()
         names = {argument.arg for argument in arguments}
         self.dependent |= {(scope, name) for name in names - own}
 

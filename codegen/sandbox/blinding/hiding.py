@@ -11,7 +11,7 @@ from typing import Any
 from .origins import is_telling
 from .parts import Parts
 from .reader import Site
-from .trees import COMPUTING, FREE, FUNCTIONS, Key, last_name
+from .trees import FREE, FUNCTIONS, Key
 
 _Place = tuple[int, int]
 _NEVER = (1 << 31, 0)  # after all assertions
@@ -32,28 +32,8 @@ class Hiding(Parts):
         return [site for site in sites if not self._is_hidden(site, needed, shown)]
 
     def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        given = {key for _, key in self.variables_in(site.operands)}
-        results = [value for key in given for value in self.bound_values(key)]
-        results = [value for value in results if value is not None and self.depends(value)]
-        given |= {key for _, key in self.variables_in(results)}
-        return all(
-            _Look(self, needed - self._only_computed(part, given), given, shown).hides(
-                part, _end(site.node)
-            )
-            for part in site.pure
-        )
-
-    def _only_computed(self, node: ast.AST, given: set[Key]) -> set[Key]:
-        """Returns variables passed to the program that a value uses only to compute others."""
-        computed = [
-            value
-            for call in ast.walk(node)
-            if isinstance(call, ast.Call) and last_name(call) in COMPUTING
-            for value in call.args
-        ]
-        whole = {id(value) for value in computed}
-        others = {key for each, key in self.variables_in([node]) if id(each) not in whole}
-        return given.intersection(map(self.variable, computed)) - others
+        end = _end(site.node)
+        return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
@@ -71,43 +51,32 @@ class _Look:
 
     tests: Hiding
     needed: set[Key]
-    given: set[Key]  # variables passed to the program
     shown: _Shown
     seen: set[Any] = field(default_factory=set)
 
-    def hides(self, node: ast.AST, end: _Place | None) -> bool:
+    def hides(self, node: ast.AST, end: _Place) -> bool:
         """Returns whether no source of a value can be read inside.
 
         Args:
-            end: place where the value has been compared; None if its literals need not be hidden.
+            end: place where the value has been compared.
         """
         loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
-        longer = {  # the expected value is not a part of these
-            id(part)
-            for text in ast.walk(node)
-            if isinstance(text, ast.JoinedStr) and any(map(is_telling, text.values))
-            for part in ast.walk(text)
-        }
         for each in ast.walk(node):
-            if end is not None and is_telling(each) and self.shown.last(each.value) > end:  # type: ignore[attr-defined]
+            if is_telling(each) and self.shown.last(each.value) > end:  # type: ignore[attr-defined]
                 return False
             key = self.tests.variable(each)
             if key is None or key in own or key[0] == FREE or key[1] in ("self", "cls"):
                 continue
             if key in self.needed and key not in self.tests.imported:
-                if each is node or not self.tests.is_immutable(each):
-                    return False
-                is_part = id(each) not in longer and key not in self.given
-                if is_part and self._is_text(key):
-                    return False
+                return False
             if key not in self.seen:
                 self.seen.add(key)
                 if not self._hides_variable(key, end):
                     return False
         return True
 
-    def _hides_variable(self, key: Key, end: _Place | None) -> bool:
+    def _hides_variable(self, key: Key, end: _Place) -> bool:
         tests = self.tests
         for value in tests.bound_values(key):
             if value is None:
@@ -116,25 +85,7 @@ class _Look:
                 return False  # a part of the value that has another name
             if not self.hides(value, _end(value) if id(value) in tests.read.cells else end):
                 return False
-        fixtures = tests.arguments.get(key, ())
-        if any(tests.is_read(each.name, self.needed) for each in fixtures):
-            return False
-        return all(map(self._hides_body, (*fixtures, *tests.functions.get(key, ()))))
-
-    def _hides_body(self, function: Any) -> bool:
-        if id(function) in self.seen:
-            return True
-        self.seen.add(id(function))
-        return all(self.hides(part, None) for part in function.body)
-
-    def _is_text(self, key: Key) -> bool:
-        found = [*self.tests.bound_values(key), *self.tests.arguments.get(key, ())]
-        return any(
-            isinstance(getattr(each, "value", None), (str, bytes))
-            for value in found
-            if value is not None
-            for each in ast.walk(value)
-        )
+        return True
 
 
 def _end(node: ast.AST) -> _Place:

@@ -94,7 +94,6 @@ class Origins:
             return self.tells(node.value, depth)
         if (key := split.variable(node)) is not None:
             found = [v for v in split.bound_values(key) if v is not None]
-            found += split.arguments.get(key, ())
             return any(self.tells(value, depth + 1) for value in found)
         return is_telling(node) or any(
             self.tells(child, depth) for child in ast.iter_child_nodes(node)

@@ -226,10 +226,6 @@ class Parts(Sites):
         return {name: "test_" + "".join(part) for name, part in zip(names, letters, strict=False)}
 
     def _inner_function(self, node: Any) -> list[ast.stmt]:
-        if id(node) in self.pure:
-            if is_fixture_function(node) and not self.is_read(node.name, self.needed):
-                return [self._with(node, body=[ast.Pass()])]
-            return [node] if self._key_of(node) in self.needed or is_fixture_function(node) else []
         is_live = id(node) in self.live
         is_silent = is_live or id(node) in self.runners or is_fixture_function(node)
         own = node.body[1:] if is_silent and is_docstring(node.body[0]) else node.body
@@ -271,10 +267,6 @@ class Parts(Sites):
             return make_list([ast.Constant(None)] * len(table.elts))
         self.shown |= bound
         return table
-
-    def is_read(self, fixture: str, needed: set[Key]) -> bool:
-        """Returns whether code inside reads a fixture's result."""
-        return any(name == fixture and (scope, name) in needed for scope, name in self.arguments)
 
     def _with(self, node: Any, **changes: Any) -> Any:
         made = copy.copy(node)
@@ -336,8 +328,6 @@ class Parts(Sites):
         return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))
 
     def _outer_function(self, node: Any) -> list[ast.stmt]:
-        if id(node) in self.pure:
-            return [node]
         if id(node) not in self.live:
             return []
         made = self._with(node, body=self._outside(node.body) or [ast.Pass()], returns=None)

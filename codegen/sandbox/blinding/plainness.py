@@ -14,7 +14,6 @@ from .trees import (
     MODULES,
     PURE_BUILTINS,
     RAISES,
-    SELF,
     Key,
     given_arguments,
     is_fixture_function,
@@ -26,8 +25,8 @@ from .trees import (
 
 # What tests may do with a value of the program that is only a plain value.
 PLAIN_USES = words(
-    "abs all any float fabs int isclose isinstance len list map max min round set sorted sum tuple "
-    "zip approx"
+    "abs all any float fabs int isclose isinstance len list max min round set sorted str sum tuple "
+    "type zip"
 )
 PLAIN_ERRORS = words(
     "ArithmeticError AssertionError AttributeError BaseException Exception IndexError KeyError "
@@ -35,12 +34,13 @@ PLAIN_ERRORS = words(
     "ValueError ZeroDivisionError"
 )
 PLAIN_VALUES = PLAIN_USES | words(
-    "date datetime timedelta time Decimal Fraction dict range str array DataFrame Series deepcopy "
-    "copy choice randint random chr encode format join lower replace split strip upper"
+    "date datetime timedelta time Decimal Fraction dict range deepcopy copy choice randint random "
+    "chr encode format join lower replace split strip upper"
 )
-PLAIN_MODULES = MODULES | {"random", "time", "warnings", "heapq", "typing"}
+# Not those of arrays, whose comparisons hold for an empty result.
+PLAIN_MODULES = (MODULES | words("random time warnings")) - words("numpy pandas pytest")
 OPERATIONS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Assert, ast.List, ast.Tuple)
-HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred)
+HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.Subscript, ast.IfExp)
 NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Global, ast.Nonlocal)
 
 
@@ -61,8 +61,6 @@ class Plainness:
             if node.name == "check" and self.entry_point
             for argument in node.args.args[:1]
         }
-        handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
-        self.errors = {handler.name for handler in handlers if handler.name}
         while True:
             before = len(self.made)
             self._spread()
@@ -110,44 +108,41 @@ class Plainness:
         split = self.split
         if isinstance(node, NEVER):
             return False
-        if isinstance(node, ast.Import):
-            return node.names[0].name in PLAIN_MODULES
-        if isinstance(node, ast.ImportFrom):
-            return node.module in PLAIN_MODULES
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            return name in PLAIN_MODULES
         if isinstance(node, ast.ClassDef):
             return split.has_tests(node) and not any(map(self._uses, node.bases))
         if isinstance(node, ast.FunctionDef):
             return self._is_plain_function(node)
+        if isinstance(node, ast.Lambda):
+            return not self._uses(node)  # see _is_plain_use
         if isinstance(node, ast.With):
             call = raised_by(node)
             if call is not None and node.items[0].optional_vars is None:
                 return _is_plain_error(call.args[0])
             return last_name(node.items[0].context_expr) == "subTest"
         if isinstance(node, ast.ExceptHandler):
-            return node.type is None or _is_plain_error(node.type)
+            return not node.name and (node.type is None or _is_plain_error(node.type))
         if isinstance(node, ast.Attribute):
-            is_kind = node.attr == "__name__" and last_name(node.value) == "type"
-            return (is_self(node) or is_kind) or (
-                isinstance(node.ctx, ast.Load)
-                and node.attr not in IMPURE_ATTRIBUTES - {"random", "seed"}
-                and not self._uses(node.value)
-            )
+            if is_self(node):
+                return split.variable(node) not in split.functions or self._is_called(node)
+            is_read = isinstance(node.ctx, ast.Load) and not self._uses(node.value)
+            return is_read and node.attr not in IMPURE_ATTRIBUTES - {"random", "seed"}
         if isinstance(node, ast.Call) and last_name(node) in RAISES and is_self(node.func):
             return bool(node.args) and _is_plain_error(node.args[0])
         if isinstance(node, ast.Call) and self._uses(node.func):
             given = [*node.args, *(k.value for k in node.keywords)]
             return all(map(self._is_plain_value, given))
         if isinstance(node, ast.Compare):
-            parts = [node.left, *node.comparators]
+            parts, parent = [node.left, *node.comparators], split.parents[id(node)]
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
             plain = not identity or any(isinstance(part, ast.Constant) for part in parts[1:])
-            return plain and not all(map(self._uses, parts))
+            is_alone = not isinstance(parent, ast.Call) or is_self(parent.func)
+            return plain and is_alone and not all(map(self._uses, parts))
         if isinstance(node, ast.BinOp):
             return not (self._uses(node.left) and self._uses(node.right))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in self.errors:
-                user = split.parents[id(node)]
-                return isinstance(user, ast.FormattedValue) or last_name(user) in ("str", "type")
             return node.id not in IMPURE - {"print"} and (
                 not self._uses(node) or self._is_plain_use(node)
             )
@@ -160,29 +155,30 @@ class Plainness:
             return True
         return not parameter_tables(node) and all(a.arg in ("self", "cls") for a in node.args.args)
 
+    def _is_called(self, node: ast.AST) -> bool:
+        parent = self.split.parents[id(node)]
+        return isinstance(parent, ast.Call) and parent.func is node
+
     def _is_plain_use(self, node: ast.Name) -> bool:
-        """Returns whether a function of the program is only called, and its results compared."""
-        key, parent = self.split.key_of(node), self.split.parents[id(node)]
-        if key in self.split.functions:
-            return isinstance(parent, ast.Call) and parent.func is node
-        is_called = isinstance(parent, ast.Call) and parent.func is node
+        """Returns whether a function of the program is only called, and its results compared.
+
+        Other code that calls it, such as ``map``, may take an exception for the end of a loop.
+        """
+        parent = self.split.parents[id(node)]
+        if self.split.key_of(node) in self.split.functions:
+            return self._is_called(node)
         if not self._is_program_function(node):
             if isinstance(parent, ast.Call):
                 is_checked = self._is_own_call(parent) or last_name(parent).startswith("assert")
-                return not is_called and is_checked
+                return not self._is_called(node) and is_checked
             return isinstance(parent, OPERATIONS)
-        if not isinstance(parent, ast.Call):
-            return False
-        if not is_called:
-            return last_name(parent) in ("map", "check")
-        user = self.split.parents.get(id(parent))
-        if node.id[:1].isupper():
-            return isinstance(user, ast.Compare) and isinstance(user.ops[0], ast.Eq)
+        if not self._is_called(node):
+            return isinstance(parent, ast.Call) and last_name(parent) == "check"
+        user = self.split.parents[id(parent)]
         if not isinstance(user, ast.Call):
-            return True
-        called = last_name(user)
-        known = called in PLAIN_USES or called.startswith("assert") or self._is_own_call(user)
-        return parent is not user.func and (known or self._uses(user.func))
+            return isinstance(user, ast.Compare) or not node.id[:1].isupper()
+        known = last_name(user) in PLAIN_USES or last_name(user).startswith("assert")
+        return parent is not user.func and (known or self._is_own_call(user) or self._uses(user))
 
     def _is_own_call(self, node: ast.Call) -> bool:
         """Returns whether it calls a function of the tests."""
@@ -190,33 +186,23 @@ class Plainness:
             self.split.key_of(node.func) in self.split.functions
         )
 
-    def _is_plain_value(self, node: ast.AST, is_sent: bool = True) -> bool:
-        """Returns whether an argument is a plain value without visible changes in place.
-
-        Args:
-            is_sent: whether the program gets the object itself, or a part of it.
-        """
+    def _is_plain_value(self, node: ast.AST) -> bool:
+        """Returns whether an argument is a plain value without visible changes in place."""
         split = self.split
-        if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
+        if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.Attribute)) and not is_self(node):
             return False
-        if isinstance(node, ast.Name) or is_self(node):
-            key = split.variable(node)
-            if key is None or key[0] == FREE or key in split.functions or key in split.imported:
+        if (key := split.variable(node)) is not None:
+            if key[0] == FREE or key in split.functions or key in split.imported:
                 return False
-            if is_sent and not split.is_immutable(node) and self._is_shared(node, key):
-                return False
-            calls = [value for value in split.bound_values(key) if isinstance(value, ast.Call)]
-            return key[0] == SELF or all(self._is_plain_value(call, False) for call in calls)
-        if isinstance(node, ast.Attribute):
-            return False
+            return split.is_immutable(node) or not self._is_shared(node, key)
         if isinstance(node, ast.Call) and not self._uses(node.func):
             known = self._is_own_call(node) or last_name(node) in PLAIN_VALUES
-            values = [value for value in node.args if not isinstance(value, ast.GeneratorExp)]
-            is_sent = is_sent and last_name(node) != "deepcopy"
-            return known and all(self._is_plain_value(value, is_sent) for value in values)
-        if isinstance(node, (*HOLDERS, ast.Subscript, ast.IfExp, ast.BoolOp)):
+            return known and (
+                last_name(node) == "deepcopy" or all(map(self._is_plain_value, node.args))
+            )
+        if isinstance(node, HOLDERS):
             children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr)]
-            return all(self._is_plain_value(child, is_sent) for child in children)
+            return all(map(self._is_plain_value, children))
         return True
 
     def _is_shared(self, node: ast.AST, key: Key) -> bool:
@@ -225,11 +211,9 @@ class Plainness:
         """
         split = self.split
         others = [use for use in split.uses.get(key, ()) if use is not node]
-        if any(_place(use) > _place(node) for use in others):
-            return True
         values = [value for value in split.bound_values(key) if value is not None]
         parts = [part for part, (scope, _) in split.variables_in(values) if scope != FREE]
-        return any(
+        return any(_place(use) > _place(node) for use in others) or any(
             part in values or isinstance(split.parents[id(part)], (*HOLDERS, ast.Assign))
             for part in (*others, *parts)
         )

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-from codegen.sandbox.inner.analysis import PURE_MODULES
 
 from .trees import (
     FREE,
@@ -19,7 +16,6 @@ from .trees import (
     MODULES,
     MUTATORS,
     PURE_BUILTINS,
-    RAISES,
     SELF,
     SKIPS,
     WHOLE,
@@ -45,31 +41,6 @@ class Simpler(ast.NodeTransformer):
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
 
-    def visit_With(self, node: Any) -> Any:
-        """Nests the managers of a statement that expects an exception."""
-        self.generic_visit(node)
-        names = [last_name(item.context_expr) for item in node.items]
-        if len(names) == 1 or {*RAISES, "subTest"}.isdisjoint(names):
-            return node
-        order = sorted(zip(names, node.items, strict=True), key=lambda each: each[0] != "subTest")
-        body = node.body
-        for _, item in reversed(order):
-            body = [ast.copy_location(type(node)([item], body), node)]
-        return body[0]
-
-    def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        """Splits ``a, b = 1, 2`` into two statements."""
-        (target, *others), value = node.targets, node.value
-        if others or not (is_column(target) and is_column(value)):
-            return [node]
-        pairs = list(zip(target.elts, value.elts, strict=False))
-        bound = {last_name(each) for each in targets_of(target)}
-        read = {last_name(each) for each in ast.walk(value)}
-        if len(target.elts) != len(value.elts) or bound & read:
-            return [node]
-        made = [ast.copy_location(ast.Assign([part], each), node) for part, each in pairs]
-        return [each for assignment in made for each in self.visit_Assign(assignment)]
-
     def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
         """Rewrites an expected exception as ``with raises(Error): f()``, then the handler."""
         self.generic_visit(node)
@@ -90,17 +61,6 @@ class Simpler(ast.NodeTransformer):
         if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And):
             parts = node.test.values
         return [ast.copy_location(ast.Assert(part), node) for part in parts]
-
-
-def with_imports(flow: Any) -> ast.Module:
-    """Adds imports of pure modules that tests use, but leave to the program to import."""
-    for (scope, name), uses in flow.uses.items():
-        if scope == FREE and name in PURE_MODULES - {"random"}:
-            # Another name, such as the class datetime, is not the module's.
-            known = dir(importlib.import_module(name))
-            if all(getattr(flow.parents[id(use)], "attr", "") in known for use in uses):
-                flow.tree.body.insert(0, ast.Import([ast.alias(name)], lineno=0, col_offset=0))
-    return flow.tree
 
 
 def without_lines(tree: ast.Module) -> ast.Module:

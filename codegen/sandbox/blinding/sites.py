@@ -134,13 +134,17 @@ class Sites(Flow):
         if not any(self.depends(v) or self.reads_touched(v) for v in values):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
-            arguments = [*self._compared(call.args[:2]), *map(self._alone, call.args[2:])]
+            pair = self._compared(call.args[:2])
+            pair = pair if known else [self._by_numpy(part) for part in pair]
+            arguments = [*pair, *map(self._alone, call.args[2:])]
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
         keywords = [
-            ast.keyword(k.arg, self._alone(k.value)) for k in call.keywords if k.arg != "msg"
+            ast.keyword(k.arg, self._kept(k.value)) for k in call.keywords if k.arg != "msg"
         ]
+        if any(self.depends(k.value) or self.reads_touched(k.value) for k in keywords):
+            raise OpenError
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
     def _alone(self, node: ast.expr) -> ast.expr:
@@ -201,9 +205,12 @@ class Sites(Flow):
         if "typing" in map(self.read.modules.get, names):
             raise OpenError  # a type hint, which no report contains
         return [
-            self.residual(part) if is_reported else self._kept(part)
+            self.residual(part) if is_reported else make_call("codegen_expected", self._kept(part))
             for part, is_reported in zip(parts, reported, strict=True)
         ]
+
+    def _by_numpy(self, node: ast.expr) -> ast.expr:
+        return make_call("codegen_expected", node, ast.Constant(True))
 
     def _kept(self, node: ast.expr) -> ast.expr:
         self.current.pure.append(node)
@@ -295,6 +302,9 @@ class Sites(Flow):
         if isinstance(node.func, ast.Attribute):
             self.current.pure.append(ast.Constant(""))
         arguments = [self._part(value) for value in node.args]
+        if name in ("allclose", "isclose"):
+            pairs = zip(arguments[:2], node.args, strict=False)
+            arguments[:2] = [self._by_numpy(a) if a is value else a for a, value in pairs]
         keywords = [ast.keyword(k.arg, self._part(k.value)) for k in node.keywords]
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
 

@@ -45,6 +45,10 @@ _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
 def side_effect_free(code: types.CodeType) -> bool:
     """Returns whether running a module's code and its functions leaves no side effects."""
+    return all(map(_is_free, _codes(code)))
+
+
+def _is_free(code: types.CodeType) -> bool:
     names = code.co_names
     if not _NAMES.isdisjoint(names):
         return False
@@ -64,34 +68,34 @@ def side_effect_free(code: types.CodeType) -> bool:
             if module.split(".")[0] not in PURE_MODULES:
                 return False
             at = operations.find(_IMPORT, at + 1)
-    return all(
-        side_effect_free(part) for part in code.co_consts if isinstance(part, types.CodeType)
-    )
+    return True
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yields a code object and those of the functions and classes in it."""
+    yield code
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            yield from _codes(part)
 
 
 def names_read(code: types.CodeType) -> set[str]:
     """Returns the global names a code object may read, including names of attributes."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= names_read(constant)
-    return names
+    return {name for part in _codes(code) for name in part.co_names}
 
 
 def names_loaded(code: types.CodeType) -> set[str]:
     """Returns the global names that a code object, or a function in it, loads."""
     names: set[str] = set()
     high = 0
-    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-        argument = high | low
-        high = argument << 8 if operation == _EXTENDED else 0
-        if operation == _LOAD_NAME:
-            names.add(code.co_names[argument])
-        elif operation == _LOAD_GLOBAL:
-            names.add(code.co_names[argument >> 1])  # the last bit: whether it is called
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= names_loaded(constant)
+    for part in _codes(code):
+        for operation, low in zip(part.co_code[::2], part.co_code[1::2], strict=True):
+            argument = high | low
+            high = argument << 8 if operation == _EXTENDED else 0
+            if operation == _LOAD_NAME:
+                names.add(part.co_names[argument])
+            elif operation == _LOAD_GLOBAL:
+                names.add(part.co_names[argument >> 1])  # the last bit: whether it is called
     return names
 
 
@@ -135,9 +139,10 @@ def asserts_nothing(codes: Iterable[types.CodeType], text: str) -> bool:
 
 
 def _may_reject(code: types.CodeType) -> bool:
-    if _RAISE in code.co_code[::2] or any(name.startswith(_REJECTING) for name in code.co_names):
-        return True
-    return any(_may_reject(part) for part in code.co_consts if isinstance(part, types.CodeType))
+    return any(
+        _RAISE in part.co_code[::2] or any(name.startswith(_REJECTING) for name in part.co_names)
+        for part in _codes(code)
+    )
 
 
 def _drops_truth(node: ast.AST) -> bool:

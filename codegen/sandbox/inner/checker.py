@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import arrays, suites, wire
+from . import suites, wire
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -176,7 +176,6 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             tests.load()
             channel.note(False)  # tests that exit before they call the program are to blame
             tests.run()
-            remote.settle()
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
@@ -325,7 +324,6 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            arrays.guard(self._setup.modules | self._test.modules)
             _start_random()
             _may_use_random(self._setup.names | self._test.names)
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
@@ -405,14 +403,12 @@ class _Code(NamedTuple):
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: the names of tests that it does read.
-        modules: the names among them that :mod:`.arrays` guards.
     """
 
     code: types.CodeType
     side_effect_free: bool
     names: frozenset[str]
     collected: frozenset[str]
-    modules: frozenset[str]
 
 
 @functools.lru_cache(maxsize=16)
@@ -425,7 +421,7 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
     if isinstance(given, tuple):
         data, is_free, names, collected = given
         code = marshal.loads(data)
-        return _Code(code, is_free, frozenset(names), frozenset(collected), _modules(code))
+        return _Code(code, is_free, frozenset(names), frozenset(collected))
     try:
         code = compile(given, file_name, "exec", dont_inherit=True)
     except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
@@ -436,13 +432,7 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
         side_effect_free(code),
         frozenset(names),
         frozenset(collected_names(code, names)),
-        _modules(code),
     )
-
-
-def _modules(code: types.CodeType) -> frozenset[str]:
-    inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return arrays.GUARDED.intersection(code.co_names).union(*map(_modules, inner))
 
 
 def names_to_bind(

@@ -29,7 +29,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import arrays, blinded, foreign, linux, suites, wire
+from . import blinded, foreign, linux, suites, wire
 from .namespaces import WORK
 from .orders import FOREIGN
 
@@ -377,11 +377,9 @@ def _value(request: list[Any]) -> Any:
     return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
 
 
-def _special(tag: str, content: Any) -> Any:
-    """Returns the value of a tests' tree that is not plain."""
-    if tag == "p":
-        return _named(content)
-    return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
+def _special(_: str, content: Any) -> Any:
+    """Returns the function of the program that the tests pass to another."""
+    return _named(content)
 
 
 def _not_plain(value: Any) -> Any:

@@ -58,7 +58,6 @@ class Remote:
         self.failure: tuple[str, str] | None = None
         self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
-        self.settled = True  # whether the tests are known to have caught it
         self._stub: tuple[Any] | None = None  # the answer instead of the program's
 
     def stand_in(self, value: Any) -> None:
@@ -70,7 +69,6 @@ class Remote:
         """Undoes :meth:`stand_in`; failures in between are ignored."""
         self._stub = None
         self.failure = None
-        self.settled = True
 
     def load(self) -> dict[str, str]:
         """Waits until the program has been executed; returns its global names and their kinds."""
@@ -114,7 +112,6 @@ class Remote:
     def _ask(self, request: list[Any] | bytes) -> Any:
         if self.failure is not None:
             raise Unanswered
-        self.settle()
         self.calls += 1
         if self.calls > MAX_CALLS:
             self.fail("error", f"the tests make more than {MAX_CALLS} calls")
@@ -133,7 +130,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return arrays.of_program(wire.unpack(rest[0], self.special))
+                return wire.of_program(wire.unpack(rest[0], self.special))
             if kind == "raised" and len(rest) == 2:
                 raised = wire.exception_from(*rest)
         except RecursionError:
@@ -144,24 +141,8 @@ class Remote:
             self.fail("error", f"the program broke the protocol: {type(error).__name__}")
         if raised is None:
             return self.fail(*failure_of(kind, rest))
-        self.raised, self.settled = raised, False
-        try:
-            raise raised
-        except BaseException:  # so that the traceback begins here, see is_swallowed
-            raise
-
-    def settle(self) -> None:
-        """Fails the job if Python's protocols, not the tests, caught the last exception."""
-        if self.settled:
-            return
-        self.settled = True
-        if self.raised is not None and is_swallowed(self.raised):
-            name = type(self.raised).__name__
-            self.fail(
-                "error",
-                f"{name}: {self.raised} (raised by the program; no test caught it, Python took it "
-                "for the end of a loop or the like)",
-            )
+        self.raised = raised
+        raise raised
 
     def _pack(self, value: Any) -> Any:
         return wire.pack(value, self._not_plain)
@@ -169,8 +150,6 @@ class Remote:
     def _not_plain(self, value: Any) -> Any:
         if type(value) is Proxy:
             return {"p": value.__name__}  # pyrefly: ignore[missing-attribute]
-        if (tree := arrays.pack_array(value, self._pack)) is not None:
-            return tree
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
 
     def special(self, tag: str, content: Any) -> Any:
@@ -202,49 +181,6 @@ class Remote:
         """Records the job's final failure and stops the tests."""
         self.failure = (status, message)
         raise Unanswered
-
-
-# Modules of the standard library that catch an exception on behalf of the tests.
-_CATCHING = words("asyncio concurrent contextlib doctest multiprocessing unittest pytest _pytest")
-_GENERATORS = 0x20 | 0x80 | 0x200  # generators, coroutines, asynchronous generators
-_TEST_FILES = frozenset(("<test>", "<setup>"))
-
-
-def is_swallowed(error: BaseException) -> bool:
-    """Returns whether an exception raised into the tests vanished without their catching it.
-
-    ``all(map(f, items))`` takes a StopIteration of ``f`` for the end of ``items``; an old-style
-    iteration does so with an IndexError, and ``hasattr`` returns False on an AttributeError. So a
-    program could end its tests' loops early and pass. The tests catch an exception of the program
-    only explicitly: by ``except``, by ``with``, or by the context managers and futures of the
-    standard library.
-
-    An exception's traceback lists the frames that it has reached (since Python 3.12 all of them,
-    before only frames with a handler). If a protocol swallows the exception, it leaves the last
-    function's frame without reaching a handler in the next.
-    """
-    traceback = error.__traceback__
-    if traceback is None:
-        return False  # assertRaises removes the traceback
-    module = str(traceback.tb_frame.f_globals.get("__name__"))
-    code = traceback.tb_frame.f_code
-    if module == __name__:
-        return True
-    if module == f"{__name__.rpartition('.')[0]}.checker":
-        return False
-    if code.co_flags & _GENERATORS and isinstance(error, (StopIteration, StopAsyncIteration)):
-        return False  # it continues as a RuntimeError (PEP 479)
-    if not _has_handler(code, traceback.tb_lasti):
-        return True
-    return code.co_filename not in _TEST_FILES and module.split(".")[0] not in _CATCHING
-
-
-def _has_handler(code: types.CodeType, offset: int) -> bool:
-    """Returns whether an instruction is within a ``try`` or a ``with``."""
-    import dis
-
-    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-    return any(entry.start <= offset < entry.end for entry in table)
 
 
 _ENDINGS = words("syntax_error compile_error crashed error wrong memory exited too_large")

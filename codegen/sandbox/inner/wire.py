@@ -27,9 +27,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
-
-from . import words
+from typing import Any
 
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
@@ -41,7 +39,6 @@ _LENGTH = struct.Struct(">I")
 _READ_BYTES = 16384
 _SMALL_INT = 1 << 63
 _SCALARS = frozenset({type(None), bool, str})
-_KEYS, _VALUES, _ITEMS = type({}.keys()), type({}.values()), type({}.items())
 
 
 class WireError(Exception):
@@ -73,6 +70,7 @@ class Opaque:
         return f"<opaque {self.type_name}>"
 
 
+_MALFORMED = (TypeError, ValueError, ArithmeticError, RecursionError, LookupError, AttributeError)
 NotPlain = Callable[[Any], Any]
 Special = Callable[[str, Any], Any]
 
@@ -110,19 +108,14 @@ def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
     if kind in _TAG_OF_SCALAR:
         tag, to_json = _TAG_OF_SCALAR[kind]
         return {tag: to_json(value)}
-    if kind is type and _BUILTIN_TYPES.get(value.__name__) is value:
-        return {"ty": value.__name__}
     if kind is range or kind is slice:
         return {"r" if kind is range else "sl": items((value.start, value.stop, value.step))}
     if isinstance(value, type):
-        place = global_name(value)
-        return not_plain(value) if place is None else {"gl": place}
-    rare = _RARE_OF_NAME.get(kind.__name__)
+        return {"ty": [str(value.__module__), value.__qualname__]}
+    module, parts = _RARE.get(kind.__name__, ("", tuple))
     # A process with a value of the type has imported its module.
-    if rare is not None and kind is getattr(sys.modules.get(rare.module), rare.name, None):
-        parts = rare.to_parts(value)
-        if parts is not None:
-            return {rare.tag: items(parts)}
+    if module and kind is getattr(sys.modules.get(module), kind.__name__, None):
+        return {"x": [kind.__name__, *parts(value)]}
     return not_plain(value)
 
 
@@ -135,38 +128,8 @@ def _pack_int(value: int) -> Any:
 
 
 def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> object:
-    """Returns the tree of an iterator read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
-    read, error = _drain(values)
-    return {"g": [[pack_item(item) for item in read], error]}
-
-
-def global_name(value: object) -> list[str] | None:
-    """Returns the module and qualified name of a class in the standard library's pure modules."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
-        return None
-    return [module, name] if find_global(module, name) is value else None
-
-
-def find_global(module: str, name: str) -> Any:
-    """Returns the object that :func:`global_name` named; None if it is missing here."""
-    found = sys.modules.get(module)
-    for part in name.split("."):
-        found = None if part.startswith("_") else getattr(found, part, None)
-    return found
-
-
-def _drain(values: Iterator[object]) -> tuple[list[object], list[str] | None]:
-    read: list[Any] = []
-    try:
-        for item in itertools.islice(values, MAX_ITERATOR_ITEMS + 1):
-            read.append(item)
-    except Exception as error:  # noqa: BLE001 - it is data: the reader meets it where it was raised
-        return read, list(describe_exception(error))
-    if len(read) > MAX_ITERATOR_ITEMS:
-        read.pop()
-        return read, ["RuntimeError", f"the iterator was cut after {MAX_ITERATOR_ITEMS} items"]
-    return read, None
+    """Returns the tree of an iterator's first ``MAX_ITERATOR_ITEMS`` items."""
+    return {"g": [pack_item(item) for item in itertools.islice(values, MAX_ITERATOR_ITEMS)]}
 
 
 def unpack(tree: Any, special: Special) -> Any:
@@ -180,7 +143,7 @@ def unpack(tree: Any, special: Special) -> Any:
         return _unpack(tree, special, 0)
     except WireError:
         raise
-    except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError) as error:
+    except _MALFORMED as error:
         raise WireError(f"a malformed value: {type(error).__name__}") from None
 
 
@@ -211,32 +174,22 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
     if tag in ("r", "sl"):
         start, stop, step = items(content)
         return range(start, stop, step) if tag == "r" else slice(start, stop, step)
-    if tag in _RARE:
-        rare = _RARE[tag]
-        parts = items(content)
-        if len(parts) != len(rare.types) or not all(map(_is_of, parts, rare.types)):
-            raise WireError("a malformed value: other parts expected")
-        module: Any = importlib.import_module(rare.module)
-        return rare.make(module, parts)
-    if tag == "gl":
-        module, name = map(_text, content)
-        if module not in GLOBAL_MODULES:
-            raise WireError("a malformed value: an unknown module")
-        importlib.import_module(module)
-        found = find_global(module, name)
-        if not isinstance(found, type):
-            raise WireError("a malformed value: an unknown name")
-        return found
+    if tag == "x":
+        return _make_rare(content[0], content[1:])
     if tag == "g":
-        read, error = content
-        return _replay(items(read), None if error is None else exception_from(*error))
+        return iter(items(content))
     return special(tag, content)
 
 
-def _replay(read: list[object], error: Exception | None) -> Iterator[object]:
-    yield from read
-    if error is not None:
-        raise error
+def of_program(value: Any) -> Any:
+    """Returns a program's value.
+
+    Raises:
+        WireError: for a range that contains nearly all numbers.
+    """
+    if type(value) is range and abs(value.stop - value.start) > MAX_FRAME_BYTES * abs(value.step):
+        raise WireError("a range of too many numbers")
+    return value
 
 
 def _text(value: Any) -> str:
@@ -259,220 +212,66 @@ def _default_dict(pairs: list[tuple[object, object]]) -> collections.defaultdict
     return collections.defaultdict(None, pairs)  # the factory is code and is not sent
 
 
-_TAG_OF_SEQUENCE: dict[type, str] = {
-    tuple: "t",
-    set: "s",
-    frozenset: "z",
-    collections.deque: "dq",
-    _KEYS: "dk",
-    _VALUES: "dv",
-    _ITEMS: "di",
-}
-_SEQUENCE_OF_TAG: dict[str, Callable[[list[Any]], Any]] = {
-    "t": tuple,
-    "s": set,
-    "z": frozenset,
-    "dq": collections.deque,
-    "dk": lambda keys: dict.fromkeys(keys).keys(),
-    "dv": lambda values: dict(enumerate(values)).values(),
-    "di": lambda pairs: dict(pairs).items(),
-}
-_TAG_OF_MAPPING: dict[type, str] = {
-    dict: "d",
-    collections.OrderedDict: "do",
-    collections.Counter: "dc",
-    collections.defaultdict: "dd",
-}
-_MAPPING_OF_TAG: dict[str, Callable[[list[tuple[object, object]]], object]] = {
-    "d": dict,
-    "do": collections.OrderedDict,
-    "dc": _counter,
-    "dd": _default_dict,
-}
+# Type, tag, and the function that makes a value from its items.
+_SEQUENCES: list[tuple[type, str, Callable[[list[Any]], Any]]] = [
+    (tuple, "t", tuple),
+    (set, "s", set),
+    (frozenset, "z", frozenset),
+    (collections.deque, "dq", collections.deque),
+    (type({}.keys()), "dk", lambda keys: dict.fromkeys(keys).keys()),
+    (type({}.values()), "dv", lambda values: dict(enumerate(values)).values()),
+    (type({}.items()), "di", lambda pairs: dict(pairs).items()),
+]
+_MAPPINGS: list[tuple[type, str, Callable[[list[Any]], Any]]] = [
+    (dict, "d", dict),
+    (collections.OrderedDict, "do", collections.OrderedDict),
+    (collections.Counter, "dc", _counter),
+    (collections.defaultdict, "dd", _default_dict),
+]
+_TAG_OF_SEQUENCE = {kind: tag for kind, tag, _ in _SEQUENCES}
+_TAG_OF_MAPPING = {kind: tag for kind, tag, _ in _MAPPINGS}
+_SEQUENCE_OF_TAG = {tag: make for _, tag, make in _SEQUENCES}
+_MAPPING_OF_TAG = {tag: make for _, tag, make in _MAPPINGS}
 _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytes: ("b", bytes.hex),
     bytearray: ("ba", bytearray.hex),
     complex: ("c", lambda value: [repr(value.real), repr(value.imag)]),
     type(Ellipsis): ("e", lambda _: None),
-    type(NotImplemented): ("ni", lambda _: None),
-}
-
-
-class _Rare(NamedTuple):
-    """A type whose module is imported on demand, since each module makes every fork slower.
-
-    Attributes:
-        types: the type of each part: one, or several alternatives.
-        to_parts: returns the parts of a value; None if a part cannot be sent.
-        make: makes a value from the module and the parts.
-    """
-
-    tag: str
-    module: str
-    name: str
-    types: tuple[Any, ...]
-    to_parts: Callable[[Any], Sequence[object] | None]
-    make: Callable[[Any, list[Any]], object]
-
-
-def _is_of(part: object, expected: object) -> bool:
-    if expected is _ZONE:
-        zones = (
-            getattr(sys.modules.get(_DATETIME), "timezone", None),
-            getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None),
-        )
-        return part is None or type(part) in zones
-    return type(part) is expected
-
-
-_ZONE = object()
-_DATETIME = "_datetime"  # datetime imports its names from there, and tests replace datetime's
-
-
-def _by_text(tag: str, module: str, name: str) -> _Rare:
-    """Returns a type whose value is made from its text."""
-    return _Rare(
-        *(tag, module, name, (str,)),
-        to_parts=lambda value: (str(value),),
-        make=lambda found, parts: getattr(found, name)(*parts),
-    )
-
-
-def _zoned(value: Any, *names: str) -> Sequence[Any] | None:
-    return (*[getattr(value, name) for name in names], value.tzinfo, value.fold)
-
-
-def _of_seven(found: Any, parts: list[Any]) -> Any:
-    return found.datetime(*parts[:8], fold=parts[8])
-
-
-def _array(found: Any, parts: list[Any]) -> object:
-    made = found.array(parts[0])
-    made.frombytes(parts[1])
-    return made
-
-
-_TIME = ("hour", "minute", "second", "microsecond")
-_RARE: dict[str, _Rare] = {
-    rare.tag: rare
-    for rare in (
-        _Rare(
-            *("q", "fractions", "Fraction", (int, int)),
-            to_parts=lambda value: (value.numerator, value.denominator),
-            make=lambda found, parts: found.Fraction(*parts),
-        ),
-        _by_text("n", "decimal", "Decimal"),
-        _Rare(
-            *("td", _DATETIME, "date", (str,)),
-            to_parts=lambda value: (value.isoformat(),),
-            make=lambda found, parts: found.date.fromisoformat(*parts),
-        ),
-        _Rare(
-            *("tl", _DATETIME, "timedelta", (int, int, int)),
-            to_parts=lambda value: (value.days, value.seconds, value.microseconds),
-            make=lambda found, parts: found.timedelta(*parts),
-        ),
-        _Rare(
-            *("dt", _DATETIME, "datetime", (*[int] * 7, _ZONE, int)),
-            to_parts=lambda value: _zoned(value, "year", "month", "day", *_TIME),
-            make=_of_seven,
-        ),
-        _Rare(
-            *("ti", _DATETIME, "time", (*[int] * 4, _ZONE, int)),
-            to_parts=lambda value: _zoned(value, *_TIME),
-            make=lambda found, parts: found.time(*parts[:5], fold=parts[5]),
-        ),
-        _Rare(
-            *("tz", _DATETIME, "timezone", (int, int, int, str)),
-            to_parts=lambda value: (
-                *(value.utcoffset(None).days, value.utcoffset(None).seconds),
-                *(value.utcoffset(None).microseconds, value.tzname(None)),
-            ),
-            make=lambda found, parts: (
-                found.timezone.utc
-                if parts == [0, 0, 0, "UTC"]
-                else found.timezone(found.timedelta(*parts[:3]), parts[3])
-                if not parts[3].startswith("UTC")
-                else found.timezone(found.timedelta(*parts[:3]))
-            ),
-        ),
-        _Rare(
-            *("zi", "zoneinfo", "ZoneInfo", (str,)),
-            to_parts=lambda value: None if value.key is None else (value.key,),
-            make=lambda found, parts: found.ZoneInfo(*parts),
-        ),
-        _by_text("pa", "pathlib", "PosixPath"),
-        _by_text("pp", "pathlib", "PurePosixPath"),
-        _by_text("pw", "pathlib", "PureWindowsPath"),
-        _by_text("uu", "uuid", "UUID"),
-        *(
-            _by_text(f"i{number}", "ipaddress", f"{kind}")
-            for number, kind in enumerate(
-                (
-                    *("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network"),
-                    *("IPv4Interface", "IPv6Interface"),
-                )
-            )
-        ),
-        _Rare(
-            *("ar", "array", "array", (str, bytes)),
-            to_parts=lambda value: (value.typecode, value.tobytes()),
-            make=_array,
-        ),
-        _Rare(
-            *("ns", "types", "SimpleNamespace", (dict,)),
-            to_parts=lambda value: (dict(vars(value)),),
-            make=lambda found, parts: found.SimpleNamespace(**parts[0]),
-        ),
-        _Rare(
-            *("mp", "types", "MappingProxyType", (dict,)),
-            to_parts=lambda value: (dict(value),),
-            make=lambda found, parts: found.MappingProxyType(*parts),
-        ),
-        _Rare(
-            *("cm", "collections", "ChainMap", (list,)),
-            to_parts=lambda value: (list(value.maps),),
-            make=lambda found, parts: found.ChainMap(*parts[0]),
-        ),
-        _Rare(
-            *("mv", "builtins", "memoryview", (bytes,)),
-            to_parts=lambda value: (bytes(value),),
-            make=lambda _, parts: memoryview(*parts),
-        ),
-        _Rare(
-            *("st", "time", "struct_time", (int,) * 9),
-            to_parts=lambda value: tuple(value),
-            make=lambda found, parts: found.struct_time(parts),
-        ),
-        _Rare(
-            *("rp", "re", "Pattern", (str, int)),
-            to_parts=lambda value: (
-                (value.pattern, value.flags) if type(value.pattern) is str else None
-            ),
-            make=lambda found, parts: found.compile(*parts),
-        ),
-    )
-}
-_RARE_OF_NAME = {rare.name: rare for rare in _RARE.values()}
-_RARE_OF_NAME["mappingproxy"] = _RARE["mp"]
-# Modules whose classes are the same on either side: importing them only defines names.
-GLOBAL_MODULES = words(
-    "array builtins collections collections.abc datetime decimal enum fractions functools "
-    "itertools ipaddress math numbers operator pathlib re sqlite3 string types typing uuid abc"
-)
-_BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type} | {
-    kind.__name__: kind for kind in (type(None), type(...), type(NotImplemented))
 }
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
-    "ty": lambda content: _BUILTIN_TYPES[_text(content)],
     "f": lambda content: _one_nan(float(_text(content))),
     "i": _int_from_hex,
     "b": lambda content: bytes.fromhex(_text(content)),
     "ba": lambda content: bytearray.fromhex(_text(content)),
     "c": lambda content: complex(float(_text(content[0])), float(_text(content[1]))),
     "e": lambda _: Ellipsis,
-    "ni": lambda _: NotImplemented,
+    "ty": lambda content: _find_type(*map(_text, content)),
 }
+# Types whose module is imported on demand, since each module makes every fork slower: the module,
+# and the arguments that make an equal value. datetime imports its names from _datetime, and tests
+# may replace them.
+_RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
+    "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
+    "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),
+    **dict.fromkeys(("date", "datetime", "time"), ("_datetime", lambda v: (v.isoformat(),))),
+    **dict.fromkeys(("PosixPath", "PurePosixPath"), ("pathlib", lambda value: (str(value),))),
+    "Decimal": ("decimal", lambda value: (str(value),)),
+    "UUID": ("uuid", lambda value: (str(value),)),
+}
+
+
+def _make_rare(name: Any, parts: Any) -> object:
+    """Returns a value of a type in :data:`_RARE`."""
+    kind = getattr(importlib.import_module(_RARE[name][0]), name)
+    if type(parts) is not list or not all(type(part) in (str, int) for part in parts):
+        raise WireError("a malformed value: other parts expected")
+    return getattr(kind, "fromisoformat", kind)(*parts)
+
+
+def _find_type(module: str, name: str) -> object:
+    """Returns a class of a module that is imported here; a token if there is none."""
+    found = type(None) if name == "NoneType" else getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else Opaque("type")
 
 
 def _one_nan(number: float) -> float:

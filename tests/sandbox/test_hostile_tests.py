@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from codegen.core.errors import SandboxError
-from codegen.sandbox import Job, Sandbox
+from codegen.sandbox import Job, Mode, Sandbox
 
 VERDICT = {"status": "passed", "message": "", "values": [], "objects": False}
 PASSED = json.dumps({"again": True, "cpu_s": 0.0, "verdict": VERDICT})
@@ -95,7 +95,6 @@ CRASH = MODULES + (
     "load = getattr(getattr(os.sys, 'modules')['builtins'], '__import__')\n"
     "{}load('ctypes').string_at(0)\n"
 )
-OF_A_LOOP = "for x in map(lambda case: add(*case), [(1, 2)]): assert x == 3\n"
 
 
 def test_who_is_to_blame_for_the_end_of_the_process_of_tests(sandbox: Sandbox) -> None:
@@ -107,7 +106,18 @@ def test_who_is_to_blame_for_the_end_of_the_process_of_tests(sandbox: Sandbox) -
 
 
 @pytest.mark.parametrize("base", ["StopIteration", "StopAsyncIteration", "OSError", "SystemExit"])
-def test_an_exception_of_the_program_is_whole(sandbox: Sandbox, base: str) -> None:
-    """C code reads the fields of one that Python code raises again, as ``StopIteration.value``."""
+@pytest.mark.parametrize("mode", ["isolated", "blinded"])
+def test_an_exception_of_the_program_fails_it(sandbox: Sandbox, base: str, mode: Mode) -> None:
     program = f"class S({base}): pass\ndef add(a, b): raise S()\n"
-    assert sandbox.run(Job(program, OF_A_LOOP)).status in ("error", "exited", "wrong")
+    test = "for case in [(1, 2)]:\n    assert add(*case) == 3\n"
+    assert sandbox.run(Job(program, test, mode=mode)).status in ("error", "exited", "wrong")
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit", "import sys; sys.exit(0)", "exit()"])
+def test_a_program_that_exits_in_the_process_of_its_tests_fails(sandbox: Sandbox, end: str) -> None:
+    """Tests may exit with code 0; a program may not, although nothing else tells them apart."""
+    tests = "x = add(1, 2)\nassert x == 3\n"
+    job = Job(f"def add(a, b):\n    {end}\n", tests, mode="in_sandbox")
+    assert sandbox.run(job).status == "exited"
+    right = "def add(a, b): return a + b\n"
+    assert sandbox.run(Job(right, f"{tests}exit(0)\n", mode="in_sandbox")).status == "passed"

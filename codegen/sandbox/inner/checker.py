@@ -371,7 +371,7 @@ class _Tests:
         calls = self._remote.calls  # counted for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         self._namespace.update(self._bound)
-        suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
+        suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
         self._calls_made = self._remote.calls > calls
         self._collected()
 

@@ -279,6 +279,14 @@ def _failure(error: BaseException) -> list[object]:
     return ["error", *wire.describe_exception(error)]
 
 
+def _is_from_program(error: BaseException) -> bool:
+    """Returns True if an exception has passed through code of the program."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_frame.f_code.co_filename != FILE_NAME:
+        traceback = traceback.tb_next
+    return traceback is not None
+
+
 def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
     """Mode ``in_sandbox``: runs the tests in the program's process, in a namespace with the
     program's names.
@@ -294,7 +302,7 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
         test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
-        suites.execute(test, beside)
+        suites.execute(test, beside, _is_from_program)
         suites.run_collected(beside, payload["collected"], own, entry_point)
 
     report = attempt(run)
@@ -320,7 +328,7 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
             del namespace[name]
         namespace.update(sites, __name__="__main__")
         test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
-        suites.execute(test, namespace)
+        suites.execute(test, namespace, _is_from_program)
         suites.run_collected(namespace, payload["collected"], own, entry_point)
 
     try:

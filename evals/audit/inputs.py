@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable, Iterator, Sequence
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ def find_view(test: str, names: Sequence[str]) -> str:
     return next((v for n in nodes for s in (n.left, *n.comparators) if (v := view(s))), "{}")
 
 
+SPECIAL = (-1, 0, 1, 100, 2.5, "aZ", "09", " ", "-", ".,!")  # values outside of many contracts
+_KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+
+
 class _Domain:
     """The properties that some values have in common."""
 
@@ -127,12 +132,13 @@ def _measure(value: Any) -> Any:
 class _Contract:
     """The properties that recorded calls of the function in the first one have in common."""
 
-    def __init__(self, seen: Sequence[Input]) -> None:
+    def __init__(self, seen: Sequence[Input], constants: Sequence[Any], is_wide: bool) -> None:
         first = seen[0].name, len(seen[0].args)
         self.alike = [i for i in seen if (i.name, len(i.args)) == first]
+        self.is_wide = is_wide
         rows = [i.args for i in self.alike]
         self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
-        self.atoms = [part for row in rows for part in _parts(row)]
+        self.atoms = _by_kind(part for row in rows for part in _parts(row)), _by_kind(constants)
         measures = [list(map(_measure, row)) for row in rows] if rows[1:] else []
         known = [at for at, column in enumerate(zip(*measures, strict=True)) if None not in column]
         pairs = [(a, b) for a in known for b in known if a != b]
@@ -141,6 +147,8 @@ class _Contract:
 
     def __contains__(self, candidate: Input) -> bool:
         values = candidate.args
+        if self.is_wide:
+            return all(type(v) in d.kinds for v, d in zip(values, self.domains, strict=True))
         if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
             return False
         measures = list(map(_measure, values))
@@ -157,6 +165,14 @@ class _Contract:
         return Input(parent.name, tuple(values))
 
 
+def constants_of(program: str) -> list[Any]:
+    """Returns the numbers and strings of a program, without docstrings."""
+    nodes = list(ast.walk(parse(program)))
+    texts = {n.value for n in nodes if isinstance(n, ast.Expr)}
+    found = [n.value for n in nodes if isinstance(n, ast.Constant) and n not in texts]
+    return [value for value in found if type(value) in (int, float, str)]
+
+
 def _parts(value: Any) -> Iterator[Any]:
     yield value
     for item in _items(value) or ():
@@ -164,7 +180,14 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def vary(
-    seen: Sequence[Input], count: int, rng: random.Random, around: Input | None = None
+    seen: Sequence[Input],
+    count: int,
+    rng: random.Random,
+    *,
+    around: Input | None = None,
+    parents: Sequence[Input] = (),
+    constants: Sequence[Any] = (),
+    is_wide: bool = False,
 ) -> list[Input]:
     """Returns inputs like the recorded ones, the shortest first.
 
@@ -172,29 +195,54 @@ def vary(
         seen: recorded inputs; only calls of the first one's function are varied.
         count: maximum number of variations.
         around: an input to vary instead.
+        parents: inputs of the first one's function to vary as well.
+        constants: values that may be special, such as the reference's.
+        is_wide: keep only the types.
     """
-    contract = _Contract([i for i in seen if around is None or i.name == around.name])
-    found = {str(i): i for i in (contract.alike if around is None else [around])}
-    parents = list(found.values())
-    for _ in range(12 * count if parents[0].args else 0):
-        if len(found) >= count + len(contract.alike):
+    alike = [i for i in seen if around is None or i.name == around.name]
+    contract = _Contract(alike, constants, is_wide)
+    first = [around] if around else [*contract.alike, *parents]
+    found = {str(i): i for i in reversed(first)}
+    pool = list(found.values())
+    most = count + len(pool)
+    for _ in range(12 * count if pool[0].args else 0):
+        if len(found) >= most:
             break
-        new = rng.choice(parents)
+        new = rng.choice(pool)
         for _ in range(rng.choice((1, 1, 2, 3))):
-            at = rng.randrange(len(new.args))
-            new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
+            at, to = (rng.randrange(len(new.args)) for _ in range(2))
+            if at != to and type(new.args[at]) is type(new.args[to]) and rng.random() < 0.3:
+                new = contract.changed(contract.changed(new, at, new.args[to]), to, new.args[at])
+            else:
+                new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
             found[text] = new
-            parents.append(new)
+            pool.append(new)
     return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
 
 
-def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
+_Atoms = Mapping[type, Sequence[Any]]
+
+
+def _by_kind(values: Iterable[Any]) -> _Atoms:
+    """Groups values by type, integers with floats."""
+    groups: dict[type, list[Any]] = {}
+    for value in values:
+        groups.setdefault(_kind(value), []).append(value)
+    return groups
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
+
+
+def _varied(value: Any, atoms: Sequence[_Atoms], rng: random.Random) -> Any:
     """Returns another value of the same type."""
-    others = [atom for atom in atoms if type(atom) is type(value)] or [value]
+    kind = _kind(value)
+    others = rng.choice([each[kind] for each in atoms if kind in each] or [[value]])
     other = rng.choice(others)
     if isinstance(value, bool) or rng.random() < 0.1:
-        return not value if isinstance(value, bool) else other
+        return not value if isinstance(value, bool) else type(value)(other)
     if isinstance(value, (int, float)):
         half = value // 2 if isinstance(value, int) else round(value / 2, 2)
         near = (value + 1, value - 1, -value, 2 * value, half, 0, 1, rng.randint(-9, 20))
@@ -203,7 +251,13 @@ def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
         gap = " " if " " in value and rng.random() < 0.5 else ""
         known = [p for text in others for p in (text.split(gap) if gap else text)] or ["a"]
         parts = value.split(gap) if gap else list(value)
-        return gap.join(_rearranged(parts, lambda: rng.choice(known), rng))
+
+        def part() -> str:
+            found = rng.choice(known)
+            kind = next((kind for kind in _KINDS if found and found in kind), [found])
+            return rng.choice((found, found, rng.choice(kind), kind[0], kind[-1]))
+
+        return gap.join(_rearranged(parts, part, rng))
     items = _items(value)
     if items is None:
         return value

@@ -22,7 +22,7 @@ from codegen.python_syntax import UNPARSABLE, compiles, parse
 from codegen.records import UNJUDGED, Verdict
 from codegen.rewards.tests import constant_programs, counted, free_names
 
-from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
+from .inputs import INSIDE, SPECIAL, Input, constants_of, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
 from .tests import assertion_text, choose_tests, find_assertions, with_assertions
 
@@ -35,6 +35,8 @@ MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
 # Rounds in which a proof is made smaller, inputs per round, and proofs per problem.
 _SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
+_MAX_LINES = 3000  # executed lines to note per call
+_TOTAL_S = 2.0  # CPU seconds of all calls of a job
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
 # CPU limit of a mutant: a multiple of the reference's time, and the least limit.
 _SLOWER, _LEAST_S = 10, 0.5
@@ -230,6 +232,7 @@ class _Subject:
         self.task, self.problem, self.job = task, problem, job
         self.seen: Sequence[Input] = ()
         self.view = "{}"
+        self.lines: dict[Input, set[int]] = {}
 
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
@@ -237,29 +240,63 @@ class _Subject:
         assert isinstance(made, Job)  # like the reference's
         return replace(made, plain=self.job.plain)
 
-    def calls(self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S) -> Job:
-        """Returns the job that calls a program on inputs, each for at most some CPU seconds."""
-        arguments = [[self.view.format(i) for i in inputs], seconds]
+    def calls(
+        self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S, lines: int = 0
+    ) -> Job:
+        """Returns the job that calls a program on inputs, each for at most some CPU seconds.
+
+        Args:
+            lines: number of executed lines to note per call.
+        """
+        arguments = [[self.view.format(i) for i in inputs], seconds, _TOTAL_S, lines]
         limits = Limits(memory_mib=self.job.limits.memory_mib, output_bytes=1 << 20)
         text = f"{program}\n{INSIDE}"
         return Job(text, mode="calls", calls=[("_audit_call_all", arguments)], limits=limits)
 
-    def known(self, inputs: Sequence[Input]) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+    def known(
+        self, inputs: Sequence[Input], lines: int = 0
+    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
         """Runs the reference twice.
 
         Returns:
             The inputs with results that are plain and equal, and the inputs with different ones.
         """
-        one, other = yield [self.calls(self.job.program, inputs)] * 2
+        job = self.calls(self.job.program, inputs, 5 * _CALL_S if lines else _CALL_S, lines)
+        one, other = yield [job, self.calls(self.job.program, inputs)]
         pairs = zip(inputs, _results(one), _results(other), strict=False)
         returned = [(i, a, b) for i, a, b in pairs if a.ok and b.ok]
         same = {i: a for i, a, b in returned if _is_same(a.value, b.value)}
         known = {i: a for i, a in same.items() if _is_plain(a.value)}
+        self.lines |= zip(inputs, _lines(one), strict=False)
         return known, [i for i, _, _ in returned if i not in same]
+
+    def explore(
+        self, count: int, rng: random.Random
+    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+        """Generates inputs like the recorded ones, then more like the ones that the reference
+        accepts, then ones outside the recorded contract: if the reference executes lines that no
+        other input reaches, the contract is wider.
+        """
+        known: dict[Input, Result] = {}
+        unstable: list[Input] = []
+        constants = constants_of(self.job.program)
+        for is_wide in (False, False, True):
+            options = {"constants": [*constants, *(SPECIAL if is_wide else ())]}
+            inputs = vary(self.seen, count, rng, parents=[*known], is_wide=is_wide, **options)
+            reached = set().union(*(self.lines[i] for i in known))
+            new = [i for i in inputs if i not in known]
+            found, other = yield from self.known(new, _MAX_LINES)
+            known |= {i: r for i, r in found.items() if not is_wide or self.lines[i] - reached}
+            unstable += [] if is_wide else other
+        return dict(sorted(known.items(), key=lambda each: len(str(each[0])))), unstable
 
 
 def _results(outcome: Outcome) -> list[Result]:
-    return [Result(*result) for result in outcome.values[0]] if outcome.passed else []
+    return [Result(*result[:3]) for result in outcome.values[0]] if outcome.passed else []
+
+
+def _lines(outcome: Outcome) -> list[set[int]]:
+    return [set(lines) for *_, lines in outcome.values[0]] if outcome.passed else []
 
 
 def _is_plain(value: object) -> bool:
@@ -348,7 +385,7 @@ def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Surv
 
 def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
     for _ in range(_SHRINKS):
-        options = vary(subject.seen, _SMALLER, random.Random(str(call)), call)
+        options = vary(subject.seen, _SMALLER, random.Random(str(call)), around=call)
         shorter = [option for option in options if len(str(option)) < len(str(call))]
         known, _ = yield from subject.known(shorter)
         (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]

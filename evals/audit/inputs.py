@@ -22,6 +22,7 @@ from codegen.python_syntax import UNPARSABLE, parse
 INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 _MAX_RECORDED = 64
 _MAX_TEXT = 2000  # characters of a call
+_LEAST_ORDERED = 4  # calls that show an order of two arguments
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
@@ -143,6 +144,7 @@ class _Contract:
         known = [at for at, column in enumerate(zip(*measures, strict=True)) if None not in column]
         pairs = [(a, b) for a in known for b in known if a != b]
         self.equal = [(a, b) for a, b in pairs if all(row[a] == row[b] for row in measures)]
+        pairs = pairs if len(rows) >= _LEAST_ORDERED else []
         self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
 
     def __contains__(self, candidate: Input) -> bool:
@@ -211,8 +213,11 @@ def vary(
         new = rng.choice(pool)
         for _ in range(rng.choice((1, 1, 2, 3))):
             at, to = (rng.randrange(len(new.args)) for _ in range(2))
-            if at != to and type(new.args[at]) is type(new.args[to]) and rng.random() < 0.3:
-                new = contract.changed(contract.changed(new, at, new.args[to]), to, new.args[at])
+            chance = rng.random()
+            if at != to and type(new.args[at]) is type(new.args[to]) and chance < 0.3:
+                other = new.args[at]
+                new = contract.changed(new, at, new.args[to])
+                new = contract.changed(new, to, other) if chance < 0.2 else new
             else:
                 new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:

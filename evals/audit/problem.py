@@ -24,7 +24,7 @@ from codegen.rewards.tests import constant_programs, counted, free_names
 
 from .inputs import INSIDE, SPECIAL, Input, constants_of, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
-from .tests import assertion_text, choose_tests, find_assertions, with_assertions
+from .tests import assertion_text, choose_tests, find_assertions, spread_tests, with_assertions
 
 T = TypeVar("T")
 Steps = Generator[Sequence[Job], Sequence[Outcome], T]
@@ -36,6 +36,7 @@ MAX_TESTS = 1 << 23
 # Rounds in which a proof is made smaller, inputs per round, and proofs per problem.
 _SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
 _MAX_LINES = 3000  # executed lines to note per call
+_SPREAD = 12  # added tests of a problem, unless its proved mutants need more
 _TOTAL_S = 2.0  # CPU seconds of all calls of a job
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
 # CPU limit of a mutant: a multiple of the reference's time, and the least limit.
@@ -48,13 +49,13 @@ class Settings:
 
     Attributes:
         mutants: maximum number per problem.
-        inputs: maximum number of generated inputs per problem.
+        inputs: maximum number of generated inputs per problem, in each of three rounds.
         seed: seed of mutants and inputs.
         harness: harness in which forgers are tried.
     """
 
     mutants: int = 30
-    inputs: int = 300
+    inputs: int = 200
     seed: int = 0
     harness: Harness = "isolated"
 
@@ -189,8 +190,10 @@ def audit_problem(
     survivors = [m for m, outcome in zip(mutants, outcomes, strict=True) if outcome.passed]
     subject.seen = read_calls(recorded.values[0] if recorded.values else None)
     subject.view = find_view(job.test, names)
-    inputs = vary(subject.seen, settings.inputs, rng) if subject.seen else []
-    row = yield from _prove(subject, row, survivors, inputs)
+    explored = subject.explore(settings.inputs if survivors else 0, rng)
+    known, unstable = (yield from explored) if subject.seen else ({}, [])
+    row = replace(row, unstable=tuple(map(str, unstable)))
+    row = yield from _prove(subject, row, survivors, known)
     return (yield from _prove_by_suite(suite, program, row)) if suite else row
 
 
@@ -261,7 +264,8 @@ class _Subject:
         Returns:
             The inputs with results that are plain and equal, and the inputs with different ones.
         """
-        job = self.calls(self.job.program, inputs, 5 * _CALL_S if lines else _CALL_S, lines)
+        program = ast.unparse(parse(self.job.program))  # one statement per line
+        job = self.calls(program, inputs, 5 * _CALL_S if lines else _CALL_S, lines)
         one, other = yield [job, self.calls(self.job.program, inputs)]
         pairs = zip(inputs, _results(one), _results(other), strict=False)
         returned = [(i, a, b) for i, a, b in pairs if a.ok and b.ok]
@@ -280,7 +284,7 @@ class _Subject:
         known: dict[Input, Result] = {}
         unstable: list[Input] = []
         constants = constants_of(self.job.program)
-        for is_wide in (False, False, True):
+        for is_wide in (False, False, True)[: 3 if count else 1]:
             options = {"constants": [*constants, *(SPECIAL if is_wide else ())]}
             inputs = vary(self.seen, count, rng, parents=[*known], is_wide=is_wide, **options)
             reached = set().union(*(self.lines[i] for i in known))
@@ -353,12 +357,11 @@ def _check_assertions(subject: _Subject, row: Row) -> Steps[Row]:
 
 
 def _prove(
-    subject: _Subject, row: Row, mutants: Sequence[Mutant], inputs: Sequence[Input]
+    subject: _Subject, row: Row, mutants: Sequence[Mutant], known: Mapping[Input, Result]
 ) -> Steps[Row]:
-    """Looks for inputs on which surviving mutants differ from the reference, and for the fewest
-    tests that kill them.
+    """Looks for inputs on which surviving mutants differ from the reference, and chooses tests that
+    kill them.
     """
-    known, unstable = yield from subject.known(inputs if mutants else inputs[: len(subject.seen)])
     outcomes = yield [subject.calls(m.program, list(known), 5 * _CALL_S) for m in mutants]
     wrong = [_differences(outcome, known) for outcome in outcomes]
     survivors = []
@@ -370,12 +373,16 @@ def _prove(
             if sum(s.is_proved for s in survivors) < _SHRUNK:
                 survivor = yield from _shrink(subject, survivor, call)
         survivors.append(survivor)
-    order = {call: at for at, call in enumerate(known)}
-    chosen = choose_tests([{order[call] for call in each} for each in wrong])
-    tests = [(call, known[call]) for call, at in order.items() if at in chosen]
-    added = [assertion_text(subject.view.format(call), result.value) for call, result in tests]
-    row = replace(row, survivors=tuple(survivors), unstable=tuple(map(str, unstable)))
-    return (yield from _check_added(subject, row, list(filter(None, added))))
+    texts = {i: assertion_text(subject.view.format(i), r.value) for i, r in known.items()}
+    calls = [call for call, text in texts.items() if text]
+    order = {call: at for at, call in enumerate(calls)}
+    chosen = choose_tests([{order[i] for i in each if i in order} for each in wrong])
+    if mutants:
+        results = [repr(known[call].value) for call in calls]
+        more = spread_tests([subject.lines[i] for i in calls], results, _SPREAD - len(chosen))
+        chosen = sorted({*chosen, *more})
+    row = replace(row, survivors=tuple(survivors))
+    return (yield from _check_added(subject, row, [texts[calls[at]] for at in chosen]))
 
 
 def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Survivor:

@@ -15,7 +15,7 @@ from codegen.evals.sandbox import Sandbox
 from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
-SETTINGS = Settings(mutants=20, inputs=100)
+SETTINGS = Settings(mutants=20, inputs=50)
 
 
 def audited(path: Path, out: Path, workers: int = 1, **options: Any) -> list[Row]:

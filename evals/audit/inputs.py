@@ -9,9 +9,11 @@ relations between arguments such as ``n == len(items)``.
 from __future__ import annotations
 
 import ast
+import math
 import random
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,16 @@ class _Domain:
         numbers = [value for value in values if isinstance(value, (int, float))]
         low, size = min(numbers, default=0), max(map(abs, numbers), default=0)
         self.low, self.high = 1 if low >= 1 else min(0, 4 * low), 4 * size + 20
-        self.letters = {_letter(c) for value in values if isinstance(value, str) for c in value}
+        texts = [value for value in values if isinstance(value, str)]
+        counts = Counter(c for text in texts for c in text)
+        kinds = Counter(map(_letter, counts))
+        few = {
+            k
+            for k, n in kinds.items()
+            if n <= 6 and 5 * n <= sum(counts[c] for c in counts if _letter(c) == k)
+        }
+        self.letters = {c if _letter(c) in few else _letter(c) for c in counts}
+        self.is_spaced = all(text == " ".join(text.split()) for text in texts)
         groups = [items for value in values if (items := _items(value)) is not None]
         self.items = _Domain([item for items in groups for item in items]) if groups else None
         self.is_sorted = len(groups) > 1 and all(map(_is_sorted, values))
@@ -100,7 +111,8 @@ class _Domain:
         if isinstance(value, (int, float)):
             return self.low <= value <= self.high
         if isinstance(value, str):
-            return {_letter(c) for c in value} <= self.letters
+            is_spaced = not self.is_spaced or value == " ".join(value.split())
+            return is_spaced and all({c, _letter(c)} & self.letters for c in value)
         if self.is_sorted and not _is_sorted(value):
             return False
         return self.items is None or all(item in self.items for item in _items(value) or ())
@@ -186,7 +198,6 @@ def vary(
     count: int,
     rng: random.Random,
     *,
-    around: Input | None = None,
     parents: Sequence[Input] = (),
     constants: Sequence[Any] = (),
     is_wide: bool = False,
@@ -196,15 +207,13 @@ def vary(
     Args:
         seen: recorded inputs; only calls of the first one's function are varied.
         count: maximum number of variations.
-        around: an input to vary instead.
-        parents: inputs of the first one's function to vary as well.
+        parents: inputs of one function to vary instead.
         constants: values that may be special, such as the reference's.
         is_wide: keep only the types.
     """
-    alike = [i for i in seen if around is None or i.name == around.name]
+    alike = [i for i in seen if not parents or i.name == parents[0].name]
     contract = _Contract(alike, constants, is_wide)
-    first = [around] if around else [*contract.alike, *parents]
-    found = {str(i): i for i in reversed(first)}
+    found = {str(i): i for i in parents or contract.alike}
     pool = list(found.values())
     most = count + len(pool)
     for _ in range(12 * count if pool[0].args else 0):
@@ -213,37 +222,29 @@ def vary(
         new = rng.choice(pool)
         for _ in range(rng.choice((1, 1, 2, 3))):
             at, to = (rng.randrange(len(new.args)) for _ in range(2))
-            chance = rng.random()
-            if at != to and type(new.args[at]) is type(new.args[to]) and chance < 0.3:
-                other = new.args[at]
-                new = contract.changed(new, at, new.args[to])
-                new = contract.changed(new, to, other) if chance < 0.2 else new
-            else:
-                new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
+            one, other = new.args[at], new.args[to]
+            is_swap = at != to and type(one) is type(other) and rng.random() < 0.3
+            value = other if is_swap else _varied(one, contract.atoms, rng)
+            new = contract.changed(new, at, value)
+            new = contract.changed(new, to, one) if is_swap and rng.random() < 0.7 else new
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
             found[text] = new
             pool.append(new)
     return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
 
 
-_Atoms = Mapping[type, Sequence[Any]]
-
-
-def _by_kind(values: Iterable[Any]) -> _Atoms:
+def _by_kind(values: Iterable[Any]) -> dict[type, list[Any]]:
     """Groups values by type, integers with floats."""
     groups: dict[type, list[Any]] = {}
     for value in values:
-        groups.setdefault(_kind(value), []).append(value)
+        if not isinstance(value, float) or math.isfinite(value):
+            groups.setdefault(float if type(value) is int else type(value), []).append(value)
     return groups
 
 
-def _kind(value: Any) -> type:
-    return float if type(value) is int else type(value)
-
-
-def _varied(value: Any, atoms: Sequence[_Atoms], rng: random.Random) -> Any:
+def _varied(value: Any, atoms: Sequence[dict[type, list[Any]]], rng: random.Random) -> Any:
     """Returns another value of the same type."""
-    kind = _kind(value)
+    kind = float if type(value) is int else type(value)
     others = rng.choice([each[kind] for each in atoms if kind in each] or [[value]])
     other = rng.choice(others)
     if isinstance(value, bool) or rng.random() < 0.1:

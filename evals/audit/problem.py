@@ -163,6 +163,7 @@ def audit_problem(
         return Row(problem.id, *unfit)
     subject = _Subject(task, problem, replace(job, plain=job.plain or job.mechanism == "isolated"))
     names = [job.entry_point] if job.entry_point else sorted(set(free_names(job)))
+    names = names or [n.name for n in parse(program).body if isinstance(n, ast.FunctionDef)]
     forgers = make_forgers(names)
     tried = [in_harness(replace(job, program=text), settings.harness) for text in forgers.values()]
     outcomes = yield [*[subject.job] * RUNS, recorder(job, names), *tried]
@@ -172,6 +173,8 @@ def audit_problem(
         return Row(problem.id, *fault)
     rng = random.Random(f"{settings.seed}:{problem.id}")
     mutants = make_mutants(program, settings.mutants, rng)
+    given = (ast.unparse(parse(text)) for text in task.buggy(problem) if compiles(text))
+    mutants += [Mutant("given", text) for text in given]
     cpu_s = max(run.cpu_s for run in runs)
     row = Row(
         problem.id,
@@ -229,6 +232,8 @@ class _Subject:
         job: the reference's job.
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
+        lines: lines that the reference executes, by input.
+        odd: generated inputs that are empty or outside the recorded contract: a last resort.
     """
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
@@ -236,6 +241,7 @@ class _Subject:
         self.seen: Sequence[Input] = ()
         self.view = "{}"
         self.lines: dict[Input, set[int]] = {}
+        self.odd: set[Input] = set()
 
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
@@ -285,14 +291,18 @@ class _Subject:
         unstable: list[Input] = []
         constants = constants_of(self.job.program)
         for is_wide in (False, False, True)[: 3 if count else 1]:
-            options = {"constants": [*constants, *(SPECIAL if is_wide else ())]}
-            inputs = vary(self.seen, count, rng, parents=[*known], is_wide=is_wide, **options)
+            constants += SPECIAL if is_wide else ()
+            inputs = vary(
+                self.seen, count, rng, parents=[*known], constants=constants, is_wide=is_wide
+            )
             reached = set().union(*(self.lines[i] for i in known))
             new = [i for i in inputs if i not in known]
             found, other = yield from self.known(new, _MAX_LINES)
             known |= {i: r for i, r in found.items() if not is_wide or self.lines[i] - reached}
+            self.odd |= {i for i in found if is_wide or any(a in ("", [], (), {}) for a in i.args)}
             unstable += [] if is_wide else other
-        return dict(sorted(known.items(), key=lambda each: len(str(each[0])))), unstable
+        order = sorted(known, key=lambda i: (i in self.odd, len(str(i))))
+        return {i: known[i] for i in order}, unstable
 
 
 def _results(outcome: Outcome) -> list[Result]:
@@ -378,8 +388,9 @@ def _prove(
     order = {call: at for at, call in enumerate(calls)}
     chosen = choose_tests([{order[i] for i in each if i in order} for each in wrong])
     if mutants:
-        results = [repr(known[call].value) for call in calls]
-        more = spread_tests([subject.lines[i] for i in calls], results, _SPREAD - len(chosen))
+        usual = [call for call in calls if call not in subject.odd]
+        results = [repr(known[call].value) for call in usual]
+        more = spread_tests([subject.lines[i] for i in usual], results, _SPREAD - len(chosen))
         chosen = sorted({*chosen, *more})
     row = replace(row, survivors=tuple(survivors))
     return (yield from _check_added(subject, row, [texts[calls[at]] for at in chosen]))
@@ -392,7 +403,7 @@ def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Surv
 
 def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
     for _ in range(_SHRINKS):
-        options = vary(subject.seen, _SMALLER, random.Random(str(call)), around=call)
+        options = vary(subject.seen, _SMALLER, random.Random(str(call)), parents=[call])
         shorter = [option for option in options if len(str(option)) < len(str(call))]
         known, _ = yield from subject.known(shorter)
         (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]

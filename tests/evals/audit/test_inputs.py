@@ -35,7 +35,7 @@ def test_signs_characters_order_and_relations_are_kept() -> None:
 
 def test_variations_around_one_input_are_like_the_recorded_ones() -> None:
     seen = inputs(([5, 3, 8], 2), ([4, 4], 1))
-    found = vary(seen, 100, random.Random(0), around=Input("f", ([6, 9, 7], 2)))
+    found = vary(seen, 100, random.Random(0), parents=[Input("f", ([6, 9, 7], 2))])
     parts = [set(i.args[0]) for i in found]
     assert {6, 9, 7} in parts and any(len(part) == 2 and part < {6, 9, 7} for part in parts)
     assert all(min(part) > 0 for part in parts if part)

@@ -1,4 +1,4 @@
-"""Inputs of the function under test: recorded from its tests, varied, and made smaller.
+"""Inputs of the function under test: recorded from its tests, and varied.
 
 Variation preserves types, as in EvalPlus (Liu et al. 2023, arXiv 2305.01210, section 2.2). A
 problem states the inputs that it allows in words, so what the recorded inputs have in common is
@@ -9,7 +9,6 @@ relations between arguments such as ``n == len(items)``.
 from __future__ import annotations
 
 import ast
-import math
 import random
 import string
 from collections import Counter
@@ -92,14 +91,10 @@ class _Domain:
         low, size = min(numbers, default=0), max(map(abs, numbers), default=0)
         self.low, self.high = 1 if low >= 1 else min(0, 4 * low), 4 * size + 20
         texts = [value for value in values if isinstance(value, str)]
-        counts = Counter(c for text in texts for c in text)
-        kinds = Counter(map(_letter, counts))
-        few = {
-            k
-            for k, n in kinds.items()
-            if n <= 6 and 5 * n <= sum(counts[c] for c in counts if _letter(c) == k)
-        }
-        self.letters = {c if _letter(c) in few else _letter(c) for c in counts}
+        letters = [c for text in texts for c in text]
+        kinds, counts = Counter(map(_letter, set(letters))), Counter(map(_letter, letters))
+        closed = {kind for kind, n in kinds.items() if n <= 6 and 5 * n <= counts[kind]}
+        self.letters = {c if _letter(c) in closed else _letter(c) for c in letters}
         self.is_spaced = all(text == " ".join(text.split()) for text in texts)
         groups = [items for value in values if (items := _items(value)) is not None]
         self.items = _Domain([item for items in groups for item in items]) if groups else None
@@ -125,7 +120,7 @@ def _items(value: Any) -> list[Any] | None:
 
 
 def _letter(c: str) -> str:
-    return ("A" if c.isupper() else "a") if c.isalpha() else "0" if c.isdigit() else c
+    return ("upper" if c.isupper() else "lower") if c.isalpha() else "digit" if c.isdigit() else c
 
 
 def _is_sorted(value: Any) -> bool:
@@ -197,9 +192,9 @@ def vary(
     seen: Sequence[Input],
     count: int,
     rng: random.Random,
-    *,
     parents: Sequence[Input] = (),
     constants: Sequence[Any] = (),
+    *,
     is_wide: bool = False,
 ) -> list[Input]:
     """Returns inputs like the recorded ones, the shortest first.
@@ -207,12 +202,11 @@ def vary(
     Args:
         seen: recorded inputs; only calls of the first one's function are varied.
         count: maximum number of variations.
-        parents: inputs of one function to vary instead.
+        parents: inputs of that function to vary instead.
         constants: values that may be special, such as the reference's.
         is_wide: keep only the types.
     """
-    alike = [i for i in seen if not parents or i.name == parents[0].name]
-    contract = _Contract(alike, constants, is_wide)
+    contract = _Contract(seen, constants, is_wide)
     found = {str(i): i for i in parents or contract.alike}
     pool = list(found.values())
     most = count + len(pool)
@@ -237,7 +231,7 @@ def _by_kind(values: Iterable[Any]) -> dict[type, list[Any]]:
     """Groups values by type, integers with floats."""
     groups: dict[type, list[Any]] = {}
     for value in values:
-        if not isinstance(value, float) or math.isfinite(value):
+        if not isinstance(value, (int, float)) or abs(value) < 1e300:
             groups.setdefault(float if type(value) is int else type(value), []).append(value)
     return groups
 

@@ -33,8 +33,6 @@ MakeJob = Callable[[str], Job | Verdict]
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
-# Rounds in which a proof is made smaller, inputs per round, and proofs per problem.
-_SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
 _MAX_LINES = 3000  # executed lines to note per call
 _SPREAD = 12  # added tests of a problem, unless its proved mutants need more
 _TOTAL_S = 2.0  # CPU seconds of all calls of a job
@@ -96,7 +94,8 @@ class Row:
     Attributes:
         state: ``audited``; or the reason for no audit, with the fields below empty:
             ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes some runs only),
-            ``tests_nothing`` (the tests pass regardless of the program), ``not_python``,
+            ``tests_nothing`` (the tests pass regardless of the program, or are not Python),
+            ``not_python`` (the reference),
             ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
             ``sandbox_failed`` (run the audit again).
         message: details of the state.
@@ -292,9 +291,7 @@ class _Subject:
         constants = constants_of(self.job.program)
         for is_wide in (False, False, True)[: 3 if count else 1]:
             constants += SPECIAL if is_wide else ()
-            inputs = vary(
-                self.seen, count, rng, parents=[*known], constants=constants, is_wide=is_wide
-            )
+            inputs = vary(self.seen, count, rng, [*known], constants, is_wide=is_wide)
             reached = set().union(*(self.lines[i] for i in known))
             new = [i for i in inputs if i not in known]
             found, other = yield from self.known(new, _MAX_LINES)
@@ -378,10 +375,9 @@ def _prove(
     for mutant, differences in zip(mutants, wrong, strict=True):
         survivor = Survivor(mutant.kind, mutant.program)
         if differences:
-            call, got = next(iter(differences.items()))
-            survivor = _proved(survivor, call, known[call], got)
-            if sum(s.is_proved for s in survivors) < _SHRUNK:
-                survivor = yield from _shrink(subject, survivor, call)
+            call, got = next(iter(differences.items()))  # the shortest
+            shown = {"input": str(call), "expected": repr(known[call].value), "got": got}
+            survivor = replace(survivor, proved_by=("inputs",), **shown)
         survivors.append(survivor)
     texts = {i: assertion_text(subject.view.format(i), r.value) for i, r in known.items()}
     calls = [call for call, text in texts.items() if text]
@@ -394,25 +390,6 @@ def _prove(
         chosen = sorted({*chosen, *more})
     row = replace(row, survivors=tuple(survivors))
     return (yield from _check_added(subject, row, [texts[calls[at]] for at in chosen]))
-
-
-def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Survivor:
-    shown = {"input": str(call), "expected": repr(expected.value), "got": got}
-    return replace(survivor, proved_by=("inputs",), **shown)
-
-
-def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
-    for _ in range(_SHRINKS):
-        options = vary(subject.seen, _SMALLER, random.Random(str(call)), parents=[call])
-        shorter = [option for option in options if len(str(option)) < len(str(call))]
-        known, _ = yield from subject.known(shorter)
-        (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]
-        wrong = _differences(outcome, known)
-        if not wrong:
-            break
-        call, got = next(iter(wrong.items()))  # the shortest
-        survivor = _proved(survivor, call, known[call], got)
-    return survivor
 
 
 def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:

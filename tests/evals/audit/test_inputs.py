@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.audit.inputs import Input, find_view, read_calls, recorder, vary
+from codegen.evals.audit.inputs import Input, constants_of, find_view, read_calls, recorder, vary
 from codegen.evals.sandbox import Job, Sandbox
 
 
@@ -31,6 +31,21 @@ def test_signs_characters_order_and_relations_are_kept() -> None:
     for items, n, text in varied(*seen):
         assert items == sorted(items) and items and n == len(items)
         assert min(items) > 0 and set(text) <= set("()")
+
+
+def test_few_letters_that_recur_are_all_letters() -> None:
+    found = varied(("010110",), ("110",), ("0011",))
+    assert len(found) > 20 and all(set(text) <= set("01") for (text,) in found)
+    assert any(set(text) - set("01") for (text,) in varied(("019",), ("27",), ("84",)))
+
+
+def test_constants_and_wide_inputs() -> None:
+    program = 'def f(x):\n    """Docs 5."""\n    return 3 if x > 70.5 else "no"\n'
+    assert sorted(map(str, constants_of(program))) == ["3", "70.5", "no"]
+    seen = inputs((20.5,), (30.0,))
+    assert any(i.args == (70.5,) for i in vary(seen, 100, random.Random(0), (), [70.5]))
+    wide = vary(seen, 100, random.Random(0), is_wide=True)
+    assert min(i.args for i in wide) < (0,) and {type(i.args[0]) for i in wide} == {float}
 
 
 def test_variations_around_one_input_are_like_the_recorded_ones() -> None:

@@ -94,8 +94,8 @@ class Row:
     Attributes:
         state: ``audited``; or the reason for no audit, with the fields below empty:
             ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes some runs only),
-            ``tests_nothing`` (the tests pass regardless of the program, or are not Python),
-            ``not_python`` (the reference),
+            ``tests_nothing`` (the tests pass regardless of the program), ``bad_tests`` (they are
+            not Python or cannot run), ``not_python`` (the reference),
             ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
             ``sandbox_failed`` (run the audit again).
         message: details of the state.
@@ -213,7 +213,8 @@ def _fault(runs: Sequence[Outcome]) -> tuple[str, str] | None:
     failed = next((run for run in runs if not run.passed), None)
     if failed is None:
         return None
-    states = {"infra_error": "sandbox_failed", "bad_test": "tests_nothing"}
+    bad = "tests_nothing" if "test nothing" in failed.message else "bad_tests"
+    states = {"infra_error": "sandbox_failed", "bad_test": bad}
     state = "flaky_reference" if any(run.passed for run in runs) else "reference_fails"
     return states.get(failed.status, state), f"{failed.status}: {failed.message}"
 

@@ -1,4 +1,4 @@
-"""Inputs of the function under test: recorded from its tests, varied, and made smaller.
+"""Inputs of the function under test: recorded from its tests, and varied.
 
 Variation preserves types, as in EvalPlus (Liu et al. 2023, arXiv 2305.01210, section 2.2). A
 problem states the inputs that it allows in words, so what the recorded inputs have in common is
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable, Iterator, Sequence
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from codegen.sandbox import Job
 INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 _MAX_RECORDED = 64
 _MAX_TEXT = 2000  # characters of a call
+_LEAST_ORDERED = 4  # calls that show an order of two arguments
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
@@ -75,6 +78,10 @@ def find_view(test: str, names: Sequence[str]) -> str:
     return next((v for n in nodes for s in (n.left, *n.comparators) if (v := view(s))), "{}")
 
 
+SPECIAL = (-1, 0, 1, 100, 2.5, "aZ", "09", " ", "-", ".,!")  # values outside of many contracts
+_KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+
+
 class _Domain:
     """The properties that some values have in common."""
 
@@ -83,7 +90,12 @@ class _Domain:
         numbers = [value for value in values if isinstance(value, (int, float))]
         low, size = min(numbers, default=0), max(map(abs, numbers), default=0)
         self.low, self.high = 1 if low >= 1 else min(0, 4 * low), 4 * size + 20
-        self.letters = {_letter(c) for value in values if isinstance(value, str) for c in value}
+        texts = [value for value in values if isinstance(value, str)]
+        letters = [c for text in texts for c in text]
+        kinds, counts = Counter(map(_letter, set(letters))), Counter(map(_letter, letters))
+        closed = {kind for kind, n in kinds.items() if n <= 6 and 5 * n <= counts[kind]}
+        self.letters = {c if _letter(c) in closed else _letter(c) for c in letters}
+        self.is_spaced = all(text == " ".join(text.split()) for text in texts)
         groups = [items for value in values if (items := _items(value)) is not None]
         self.items = _Domain([item for items in groups for item in items]) if groups else None
         self.is_sorted = len(groups) > 1 and all(map(_is_sorted, values))
@@ -94,7 +106,8 @@ class _Domain:
         if isinstance(value, (int, float)):
             return self.low <= value <= self.high
         if isinstance(value, str):
-            return {_letter(c) for c in value} <= self.letters
+            is_spaced = not self.is_spaced or value == " ".join(value.split())
+            return is_spaced and all({c, _letter(c)} & self.letters for c in value)
         if self.is_sorted and not _is_sorted(value):
             return False
         return self.items is None or all(item in self.items for item in _items(value) or ())
@@ -107,7 +120,7 @@ def _items(value: Any) -> list[Any] | None:
 
 
 def _letter(c: str) -> str:
-    return ("A" if c.isupper() else "a") if c.isalpha() else "0" if c.isdigit() else c
+    return ("upper" if c.isupper() else "lower") if c.isalpha() else "digit" if c.isdigit() else c
 
 
 def _is_sorted(value: Any) -> bool:
@@ -127,20 +140,24 @@ def _measure(value: Any) -> Any:
 class _Contract:
     """The properties that recorded calls of the function in the first one have in common."""
 
-    def __init__(self, seen: Sequence[Input]) -> None:
+    def __init__(self, seen: Sequence[Input], constants: Sequence[Any], is_wide: bool) -> None:
         first = seen[0].name, len(seen[0].args)
         self.alike = [i for i in seen if (i.name, len(i.args)) == first]
+        self.is_wide = is_wide
         rows = [i.args for i in self.alike]
         self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
-        self.atoms = [part for row in rows for part in _parts(row)]
+        self.atoms = _by_kind(part for row in rows for part in _parts(row)), _by_kind(constants)
         measures = [list(map(_measure, row)) for row in rows] if rows[1:] else []
         known = [at for at, column in enumerate(zip(*measures, strict=True)) if None not in column]
         pairs = [(a, b) for a in known for b in known if a != b]
         self.equal = [(a, b) for a, b in pairs if all(row[a] == row[b] for row in measures)]
+        pairs = pairs if len(rows) >= _LEAST_ORDERED else []
         self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
 
     def __contains__(self, candidate: Input) -> bool:
         values = candidate.args
+        if self.is_wide:
+            return all(type(v) in d.kinds for v, d in zip(values, self.domains, strict=True))
         if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
             return False
         measures = list(map(_measure, values))
@@ -157,6 +174,14 @@ class _Contract:
         return Input(parent.name, tuple(values))
 
 
+def constants_of(program: str) -> list[Any]:
+    """Returns the numbers and strings of a program, without docstrings."""
+    nodes = list(ast.walk(parse(program)))
+    texts = {n.value for n in nodes if isinstance(n, ast.Expr)}
+    found = [n.value for n in nodes if isinstance(n, ast.Constant) and n not in texts]
+    return [value for value in found if type(value) in (int, float, str)]
+
+
 def _parts(value: Any) -> Iterator[Any]:
     yield value
     for item in _items(value) or ():
@@ -164,37 +189,60 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def vary(
-    seen: Sequence[Input], count: int, rng: random.Random, around: Input | None = None
+    seen: Sequence[Input],
+    count: int,
+    rng: random.Random,
+    parents: Sequence[Input] = (),
+    constants: Sequence[Any] = (),
+    *,
+    is_wide: bool = False,
 ) -> list[Input]:
     """Returns inputs like the recorded ones, the shortest first.
 
     Args:
         seen: recorded inputs; only calls of the first one's function are varied.
         count: maximum number of variations.
-        around: an input to vary instead.
+        parents: inputs of that function to vary instead.
+        constants: values that may be special, such as the reference's.
+        is_wide: keep only the types.
     """
-    contract = _Contract([i for i in seen if around is None or i.name == around.name])
-    found = {str(i): i for i in (contract.alike if around is None else [around])}
-    parents = list(found.values())
-    for _ in range(12 * count if parents[0].args else 0):
-        if len(found) >= count + len(contract.alike):
+    contract = _Contract(seen, constants, is_wide)
+    found = {str(i): i for i in parents or contract.alike}
+    pool = list(found.values())
+    most = count + len(pool)
+    for _ in range(12 * count if pool[0].args else 0):
+        if len(found) >= most:
             break
-        new = rng.choice(parents)
+        new = rng.choice(pool)
         for _ in range(rng.choice((1, 1, 2, 3))):
-            at = rng.randrange(len(new.args))
-            new = contract.changed(new, at, _varied(new.args[at], contract.atoms, rng))
+            at, to = (rng.randrange(len(new.args)) for _ in range(2))
+            one, other = new.args[at], new.args[to]
+            is_swap = at != to and type(one) is type(other) and rng.random() < 0.3
+            value = other if is_swap else _varied(one, contract.atoms, rng)
+            new = contract.changed(new, at, value)
+            new = contract.changed(new, to, one) if is_swap and rng.random() < 0.7 else new
         if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
             found[text] = new
-            parents.append(new)
+            pool.append(new)
     return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
 
 
-def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
+def _by_kind(values: Iterable[Any]) -> dict[type, list[Any]]:
+    """Groups values by type, integers with floats."""
+    groups: dict[type, list[Any]] = {}
+    for value in values:
+        if not isinstance(value, (int, float)) or abs(value) < 1e300:
+            groups.setdefault(float if type(value) is int else type(value), []).append(value)
+    return groups
+
+
+def _varied(value: Any, atoms: Sequence[dict[type, list[Any]]], rng: random.Random) -> Any:
     """Returns another value of the same type."""
-    others = [atom for atom in atoms if type(atom) is type(value)] or [value]
+    kind = float if type(value) is int else type(value)
+    others = rng.choice([each[kind] for each in atoms if kind in each] or [[value]])
     other = rng.choice(others)
     if isinstance(value, bool) or rng.random() < 0.1:
-        return not value if isinstance(value, bool) else other
+        return not value if isinstance(value, bool) else type(value)(other)
     if isinstance(value, (int, float)):
         half = value // 2 if isinstance(value, int) else round(value / 2, 2)
         near = (value + 1, value - 1, -value, 2 * value, half, 0, 1, rng.randint(-9, 20))
@@ -203,7 +251,13 @@ def _varied(value: Any, atoms: Sequence[Any], rng: random.Random) -> Any:
         gap = " " if " " in value and rng.random() < 0.5 else ""
         known = [p for text in others for p in (text.split(gap) if gap else text)] or ["a"]
         parts = value.split(gap) if gap else list(value)
-        return gap.join(_rearranged(parts, lambda: rng.choice(known), rng))
+
+        def part() -> str:
+            found = rng.choice(known)
+            kind = next((kind for kind in _KINDS if found and found in kind), [found])
+            return rng.choice((found, found, rng.choice(kind), kind[0], kind[-1]))
+
+        return gap.join(_rearranged(parts, part, rng))
     items = _items(value)
     if items is None:
         return value

@@ -4,14 +4,29 @@ It imports nothing from this project, and defines as few names as possible.
 """
 
 
-def _audit_call_all(calls: list[str], seconds: float) -> list[tuple[bool, object, str]]:
-    """Evaluates calls; returns for each whether it returned, its value, and its error.
+def _audit_call_all(
+    calls: list[str], seconds: float, total: float, most: int
+) -> list[tuple[bool, object, str, list[int]]]:
+    """Evaluates calls; returns for each whether it returned, its value, its error, and its lines.
 
-    A call that takes more CPU seconds fails with the error ``timeout``; after some timeouts the
-    other calls are ``skipped``.
+    A call that takes more CPU seconds fails with the error ``timeout``; when all calls have taken
+    `total` seconds, the others are ``skipped``.
+
+    Args:
+        most: maximum number of executed lines to note per call.
     """
     import copy
     import signal
+    import sys
+    import time
+
+    def note(frame, *_):
+        if frame.f_code.co_filename != own:
+            return None
+        lines.append(frame.f_lineno)
+        if len(lines) >= most:
+            sys.settrace(None)
+        return note
 
     class Late(BaseException):
         pass
@@ -20,21 +35,27 @@ def _audit_call_all(calls: list[str], seconds: float) -> list[tuple[bool, object
         raise Late
 
     signal.signal(signal.SIGVTALRM, stop)
-    found: list[tuple[bool, object, str]] = []
-    late = 0
+    found: list[tuple[bool, object, str, list[int]]] = []
+    end = time.process_time() + total
+    own = _audit_call_all.__code__.co_filename
     for call in calls:
+        lines: list[int] = []
+        value, error = None, ""
         try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, seconds if late < 8 else 1e-6)
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds if time.process_time() < end else 1e-6)
+            sys.settrace(note if most else None)
             value = eval(call, globals())  # noqa: S307
+            sys.settrace(None)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            found.append((True, copy.deepcopy(value), ""))
+            value = copy.deepcopy(value)
         except Late:
-            found.append((False, None, "timeout" if late < 8 else "skipped"))
-            late += 1
-        except Exception as error:  # noqa: BLE001
-            found.append((False, None, f"{type(error).__name__}: {error}"[:200]))
+            error = "timeout" if time.process_time() < end else "skipped"
+        except (Exception, SystemExit) as raised:  # noqa: BLE001
+            error = f"{type(raised).__name__}: {raised}"[:200]
         finally:
+            sys.settrace(None)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        found.append((not error, None if error else value, error, sorted(set(lines))))
     return found
 
 

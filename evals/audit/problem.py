@@ -22,9 +22,9 @@ from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.comparators import close, write_value
 from codegen.sandbox import Job, Limits, Outcome, Result
 
-from .inputs import INSIDE, Input, find_view, read_calls, recorder, vary
+from .inputs import INSIDE, SPECIAL, Input, constants_of, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
-from .tests import assertion_text, choose_tests, find_assertions, with_assertions
+from .tests import assertion_text, choose_tests, find_assertions, spread_tests, with_assertions
 
 T = TypeVar("T")
 Steps = Generator[Sequence[Job], Sequence[Outcome], T]
@@ -33,8 +33,9 @@ MakeJob = Callable[[str], Job | Verdict]
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
-# Rounds in which a proof is made smaller, inputs per round, and proofs per problem.
-_SHRINKS, _SMALLER, _SHRUNK = 4, 100, 5
+_MAX_LINES = 3000  # executed lines to note per call
+_SPREAD = 12  # added tests of a problem, unless its proved mutants need more
+_TOTAL_S = 2.0  # CPU seconds of all calls of a job
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
 # CPU limit of a mutant: a multiple of the reference's time, and the least limit.
 _SLOWER, _LEAST_S = 10, 0.5
@@ -46,13 +47,13 @@ class Settings:
 
     Attributes:
         mutants: maximum number per problem.
-        inputs: maximum number of generated inputs per problem.
+        inputs: maximum number of generated inputs per problem, in each of three rounds.
         seed: seed of mutants and inputs.
         harness: harness in which forgers are tried.
     """
 
     mutants: int = 30
-    inputs: int = 300
+    inputs: int = 200
     seed: int = 0
     harness: Harness = "isolated"
 
@@ -93,7 +94,8 @@ class Row:
     Attributes:
         state: ``audited``; or the reason for no audit, with the fields below empty:
             ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes some runs only),
-            ``tests_nothing`` (the tests pass regardless of the program), ``not_python``,
+            ``tests_nothing`` (the tests pass regardless of the program), ``bad_tests`` (they are
+            not Python or cannot run), ``not_python`` (the reference),
             ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
             ``sandbox_failed`` (run the audit again).
         message: details of the state.
@@ -160,6 +162,7 @@ def audit_problem(
         return Row(problem.id, *unfit)
     subject = _Subject(task, problem, replace(job, plain=job.plain or job.mechanism == "isolated"))
     names = [job.entry_point] if job.entry_point else sorted(set(free_names(job)))
+    names = names or [n.name for n in parse(program).body if isinstance(n, ast.FunctionDef)]
     forgers = make_forgers(names)
     tried = [in_harness(replace(job, program=text), settings.harness) for text in forgers.values()]
     outcomes = yield [*[subject.job] * RUNS, recorder(job, names), *tried]
@@ -169,6 +172,8 @@ def audit_problem(
         return Row(problem.id, *fault)
     rng = random.Random(f"{settings.seed}:{problem.id}")
     mutants = make_mutants(program, settings.mutants, rng)
+    given = (ast.unparse(parse(text)) for text in task.buggy(problem) if compiles(text))
+    mutants += [Mutant("given", text) for text in given]
     cpu_s = max(run.cpu_s for run in runs)
     row = Row(
         problem.id,
@@ -187,8 +192,10 @@ def audit_problem(
     survivors = [m for m, outcome in zip(mutants, outcomes, strict=True) if outcome.passed]
     subject.seen = read_calls(recorded.values[0] if recorded.values else None)
     subject.view = find_view(job.test, names)
-    inputs = vary(subject.seen, settings.inputs, rng) if subject.seen else []
-    row = yield from _prove(subject, row, survivors, inputs)
+    explored = subject.explore(settings.inputs if survivors else 0, rng)
+    known, unstable = (yield from explored) if subject.seen else ({}, [])
+    row = replace(row, unstable=tuple(map(str, unstable)))
+    row = yield from _prove(subject, row, survivors, known)
     return (yield from _prove_by_suite(suite, program, row)) if suite else row
 
 
@@ -206,7 +213,8 @@ def _fault(runs: Sequence[Outcome]) -> tuple[str, str] | None:
     failed = next((run for run in runs if not run.passed), None)
     if failed is None:
         return None
-    states = {"infra_error": "sandbox_failed", "bad_test": "tests_nothing"}
+    bad = "tests_nothing" if "test nothing" in failed.message else "bad_tests"
+    states = {"infra_error": "sandbox_failed", "bad_test": bad}
     state = "flaky_reference" if any(run.passed for run in runs) else "reference_fails"
     return states.get(failed.status, state), f"{failed.status}: {failed.message}"
 
@@ -224,12 +232,16 @@ class _Subject:
         job: the reference's job.
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
+        lines: lines that the reference executes, by input.
+        odd: generated inputs that are empty or outside the recorded contract: a last resort.
     """
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
         self.task, self.problem, self.job = task, problem, job
         self.seen: Sequence[Input] = ()
         self.view = "{}"
+        self.lines: dict[Input, set[int]] = {}
+        self.odd: set[Input] = set()
 
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
@@ -237,29 +249,66 @@ class _Subject:
         assert isinstance(made, Job)  # like the reference's
         return replace(made, plain=self.job.plain)
 
-    def calls(self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S) -> Job:
-        """Returns the job that calls a program on inputs, each for at most some CPU seconds."""
-        arguments = [[self.view.format(i) for i in inputs], seconds]
+    def calls(
+        self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S, lines: int = 0
+    ) -> Job:
+        """Returns the job that calls a program on inputs, each for at most some CPU seconds.
+
+        Args:
+            lines: number of executed lines to note per call.
+        """
+        arguments = [[self.view.format(i) for i in inputs], seconds, _TOTAL_S, lines]
         limits = Limits(memory_mib=self.job.limits.memory_mib, output_bytes=1 << 20)
         text = f"{program}\n{INSIDE}"
         return Job(text, mode="calls", calls=[("_audit_call_all", arguments)], limits=limits)
 
-    def known(self, inputs: Sequence[Input]) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+    def known(
+        self, inputs: Sequence[Input], lines: int = 0
+    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
         """Runs the reference twice.
 
         Returns:
             The inputs with results that are plain and equal, and the inputs with different ones.
         """
-        one, other = yield [self.calls(self.job.program, inputs)] * 2
+        program = ast.unparse(parse(self.job.program))  # one statement per line
+        job = self.calls(program, inputs, 5 * _CALL_S if lines else _CALL_S, lines)
+        one, other = yield [job, self.calls(self.job.program, inputs)]
         pairs = zip(inputs, _results(one), _results(other), strict=False)
         returned = [(i, a, b) for i, a, b in pairs if a.ok and b.ok]
         same = {i: a for i, a, b in returned if _is_same(a.value, b.value)}
         known = {i: a for i, a in same.items() if _is_plain(a.value)}
+        self.lines |= zip(inputs, _lines(one), strict=False)
         return known, [i for i, _, _ in returned if i not in same]
+
+    def explore(
+        self, count: int, rng: random.Random
+    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+        """Generates inputs like the recorded ones, then more like the ones that the reference
+        accepts, then ones outside the recorded contract: if the reference executes lines that no
+        other input reaches, the contract is wider.
+        """
+        known: dict[Input, Result] = {}
+        unstable: list[Input] = []
+        constants = constants_of(self.job.program)
+        for is_wide in (False, False, True)[: 3 if count else 1]:
+            constants += SPECIAL if is_wide else ()
+            inputs = vary(self.seen, count, rng, [*known], constants, is_wide=is_wide)
+            reached = set().union(*(self.lines[i] for i in known))
+            new = [i for i in inputs if i not in known]
+            found, other = yield from self.known(new, _MAX_LINES)
+            known |= {i: r for i, r in found.items() if not is_wide or self.lines[i] - reached}
+            self.odd |= {i for i in found if is_wide or any(a in ("", [], (), {}) for a in i.args)}
+            unstable += [] if is_wide else other
+        order = sorted(known, key=lambda i: (i in self.odd, len(str(i))))
+        return {i: known[i] for i in order}, unstable
 
 
 def _results(outcome: Outcome) -> list[Result]:
-    return [Result(*result) for result in outcome.values[0]] if outcome.passed else []
+    return [Result(*result[:3]) for result in outcome.values[0]] if outcome.passed else []
+
+
+def _lines(outcome: Outcome) -> list[set[int]]:
+    return [set(lines) for *_, lines in outcome.values[0]] if outcome.passed else []
 
 
 def _is_plain(value: object) -> bool:
@@ -316,48 +365,32 @@ def _check_assertions(subject: _Subject, row: Row) -> Steps[Row]:
 
 
 def _prove(
-    subject: _Subject, row: Row, mutants: Sequence[Mutant], inputs: Sequence[Input]
+    subject: _Subject, row: Row, mutants: Sequence[Mutant], known: Mapping[Input, Result]
 ) -> Steps[Row]:
-    """Looks for inputs on which surviving mutants differ from the reference, and for the fewest
-    tests that kill them.
+    """Looks for inputs on which surviving mutants differ from the reference, and chooses tests that
+    kill them.
     """
-    known, unstable = yield from subject.known(inputs if mutants else inputs[: len(subject.seen)])
     outcomes = yield [subject.calls(m.program, list(known), 5 * _CALL_S) for m in mutants]
     wrong = [_differences(outcome, known) for outcome in outcomes]
     survivors = []
     for mutant, differences in zip(mutants, wrong, strict=True):
         survivor = Survivor(mutant.kind, mutant.program)
         if differences:
-            call, got = next(iter(differences.items()))
-            survivor = _proved(survivor, call, known[call], got)
-            if sum(s.is_proved for s in survivors) < _SHRUNK:
-                survivor = yield from _shrink(subject, survivor, call)
+            call, got = next(iter(differences.items()))  # the shortest
+            shown = {"input": str(call), "expected": repr(known[call].value), "got": got}
+            survivor = replace(survivor, proved_by=("inputs",), **shown)
         survivors.append(survivor)
-    order = {call: at for at, call in enumerate(known)}
-    chosen = choose_tests([{order[call] for call in each} for each in wrong])
-    tests = [(call, known[call]) for call, at in order.items() if at in chosen]
-    added = [assertion_text(subject.view.format(call), result.value) for call, result in tests]
-    row = replace(row, survivors=tuple(survivors), unstable=tuple(map(str, unstable)))
-    return (yield from _check_added(subject, row, list(filter(None, added))))
-
-
-def _proved(survivor: Survivor, call: Input, expected: Result, got: str) -> Survivor:
-    shown = {"input": str(call), "expected": repr(expected.value), "got": got}
-    return replace(survivor, proved_by=("inputs",), **shown)
-
-
-def _shrink(subject: _Subject, survivor: Survivor, call: Input) -> Steps[Survivor]:
-    for _ in range(_SHRINKS):
-        options = vary(subject.seen, _SMALLER, random.Random(str(call)), call)
-        shorter = [option for option in options if len(str(option)) < len(str(call))]
-        known, _ = yield from subject.known(shorter)
-        (outcome,) = yield [subject.calls(survivor.program, list(known), 5 * _CALL_S)]
-        wrong = _differences(outcome, known)
-        if not wrong:
-            break
-        call, got = next(iter(wrong.items()))  # the shortest
-        survivor = _proved(survivor, call, known[call], got)
-    return survivor
+    texts = {i: assertion_text(subject.view.format(i), r.value) for i, r in known.items()}
+    calls = [call for call, text in texts.items() if text]
+    order = {call: at for at, call in enumerate(calls)}
+    chosen = choose_tests([{order[i] for i in each if i in order} for each in wrong])
+    if mutants:
+        usual = [call for call in calls if call not in subject.odd]
+        results = [repr(known[call].value) for call in usual]
+        more = spread_tests([subject.lines[i] for i in usual], results, _SPREAD - len(chosen))
+        chosen = sorted({*chosen, *more})
+    row = replace(row, survivors=tuple(survivors))
+    return (yield from _check_added(subject, row, [texts[calls[at]] for at in chosen]))
 
 
 def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:

@@ -5,6 +5,7 @@ The page is in the style of the report; the card is Markdown.
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import codegen
 from codegen.core.errors import InputError
+from codegen.core.python_syntax import parse
 from codegen.core.records import read_json
 from codegen.core.runs import RunDirectory
 from codegen.evals.report.page import as_text, diff_lines, templates
@@ -118,12 +120,22 @@ def write_pages(directory: RunDirectory, rows: Sequence[Row], summary: Mapping[s
         "checks": {name: words for name, (words, _) in CHECKS.items()},
         "shown": [row for row in worst if any(badness(row))][:MAX_SHOWN],
         "broken": [row for row in rows if row.state != "audited"],
-        "diff": lambda row, s: diff_lines(row.reference.splitlines(), s.program.splitlines()),
+        "diff": lambda row, s: diff_lines(_code(row.reference), _code(s.program)),
         "proofs": lambda row: sorted(row.proved, key=lambda s: len(s.input))[:_MAX_PROOFS],
     }
     page = templates(as_text, ASSETS)
     directory.write("audit.html", page.get_template("audit.html").render(shown))
     directory.write("README.md", page.get_template("audit.md.jinja").render(shown))
+
+
+def _code(program: str) -> list[str]:
+    """Returns the lines of a program without docstrings."""
+    tree = parse(program)
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(body=[ast.Expr(ast.Constant(str())), *rest]):
+                node.body = rest or [ast.Pass()]
+    return ast.unparse(tree).splitlines()
 
 
 def badness(row: Row) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ program, an assertion whose twins all pass is dead: it is never reached, or its 
 matter.
 
 Added assertions kill the wrong programs that a problem's tests accept: the fewest generated inputs,
-by greedy set cover, with the reference's results. Tests are only added, never removed.
+by greedy set cover, and some that differ, with the reference's results. Tests are only added.
 """
 
 from __future__ import annotations
@@ -113,6 +113,26 @@ def choose_tests(kills: Sequence[Collection[int]]) -> list[int]:
         chosen.append(min(counts, key=lambda at: (-counts[at], at)))
         left = [inputs for inputs in left if chosen[-1] not in inputs]
     return sorted(chosen)
+
+
+def spread_tests(lines: Sequence[set[int]], results: Sequence[str], count: int) -> list[int]:
+    """Chooses inputs for mistakes that no mutant makes: a third of them for the lines that they
+    reach, the others for different results, evenly over the inputs.
+
+    Args:
+        lines: executed lines of the reference per input.
+        results: its result per input.
+        count: maximum number of inputs.
+    """
+    chosen: list[int] = []
+    left = set[int]().union(*lines)
+    while left and 3 * len(chosen) < count:
+        chosen.append(max(range(len(lines)), key=lambda at: (len(lines[at] & left), -at)))
+        left -= lines[chosen[-1]]
+    others = list({result: at for at, result in reversed([*enumerate(results)])}.values())[::-1]
+    size = min(count - len(chosen), len(others))
+    spread = (others[(2 * at + 1) * len(others) // (2 * size)] for at in range(size))
+    return sorted({*chosen, *spread})
 
 
 def assertion_text(call: str, expected: Any) -> str:

@@ -27,6 +27,8 @@ ROWS: list[dict[str, Any]] = [
     {"id": "huge", "entry_point": "f", "tests": "assert f(1) == 1",
      "solution": "def f(x):\n    return x\n" + "#" * (1 << 18)},
     {"id": "nothing", "entry_point": "f", "tests": "f(1)", "solution": "def f(x):\n    return x\n"},
+    {"id": "open bracket", "entry_point": "f", "tests": "assert f(1 ==",
+     "solution": "def f(x):\n    return x\n"},
     {"id": "flaky", "entry_point": "f", "tests": "assert f(1) > 0.5",
      "solution": "import random\ndef f(x):\n    return random.random() ** 9 * 2 + (id(x) < 0)\n"},
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.evals.audit.tests import assertion_text, choose_tests, with_assertions
+from codegen.evals.audit.tests import assertion_text, choose_tests, spread_tests, with_assertions
 
 KILLS = st.lists(st.sets(st.integers(0, 5), max_size=4), max_size=6)
 
@@ -50,3 +50,10 @@ def test_added_assertions_accept_rounding_and_reject_other_values() -> None:
     assert not passes([0.1, "a"], {4})
     assert not passes((0.1, "a"), {3})
     assert assertion_text("f(1)", float("nan")) == "" == assertion_text("f(1)", "x" * 3000)
+
+
+def test_tests_are_spread_over_lines_and_results() -> None:
+    lines = [{1, 2}, {1, 2}, {1, 3, 4}, {1, 2}]
+    assert spread_tests(lines, ["a", "a", "b", "c"], 6) == [0, 2, 3]
+    assert spread_tests(lines, list("abcd"), 1) == [2]
+    assert spread_tests([], [], 9) == []

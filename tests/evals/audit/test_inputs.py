@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.audit.inputs import Input, find_view, read_calls, recorder, vary
+from codegen.evals.audit.inputs import Input, constants_of, find_view, read_calls, recorder, vary
 from codegen.sandbox import Job, Sandbox
 
 
@@ -33,9 +33,24 @@ def test_signs_characters_order_and_relations_are_kept() -> None:
         assert min(items) > 0 and set(text) <= set("()")
 
 
+def test_few_letters_that_recur_are_all_letters() -> None:
+    found = varied(("010110",), ("110",), ("0011",))
+    assert len(found) > 20 and all(set(text) <= set("01") for (text,) in found)
+    assert any(set(text) - set("01") for (text,) in varied(("019",), ("27",), ("84",)))
+
+
+def test_constants_and_wide_inputs() -> None:
+    program = 'def f(x):\n    """Docs 5."""\n    return 3 if x > 70.5 else "no"\n'
+    assert sorted(map(str, constants_of(program))) == ["3", "70.5", "no"]
+    seen = inputs((20.5,), (30.0,))
+    assert any(i.args == (70.5,) for i in vary(seen, 100, random.Random(0), (), [70.5]))
+    wide = vary(seen, 100, random.Random(0), is_wide=True)
+    assert min(i.args for i in wide) < (0,) and {type(i.args[0]) for i in wide} == {float}
+
+
 def test_variations_around_one_input_are_like_the_recorded_ones() -> None:
     seen = inputs(([5, 3, 8], 2), ([4, 4], 1))
-    found = vary(seen, 100, random.Random(0), Input("f", ([6, 9, 7], 2)))
+    found = vary(seen, 100, random.Random(0), parents=[Input("f", ([6, 9, 7], 2))])
     parts = [set(i.args[0]) for i in found]
     assert {6, 9, 7} in parts and any(len(part) == 2 and part < {6, 9, 7} for part in parts)
     assert all(min(part) > 0 for part in parts if part)

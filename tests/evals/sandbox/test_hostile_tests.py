@@ -95,7 +95,7 @@ CRASH = MODULES + (
     "load = getattr(getattr(os.sys, 'modules')['builtins'], '__import__')\n"
     "{}load('ctypes').string_at(0)\n"
 )
-OF_A_LOOP = "for x in map(lambda case: add(*case), [(1, 2)]): assert x == 3\n"
+OF_A_LOOP = "for case in [(1, 2)]: assert add(*case) == 3\n"
 
 
 def test_who_is_to_blame_for_the_end_of_the_process_of_tests(sandbox: Sandbox) -> None:

@@ -37,7 +37,7 @@
 #endif
 #define LANDLOCK_RESTRICT_SELF 446
 
-enum { CHANNEL_FD = 3, PRINTED_FD = 4 };  // program.py
+enum { CHANNEL_FD = 3, PRINTED_FD = 4 };  // wire.py, program.py
 enum { MOST_SETS = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTES = 200 };
 enum { SIGNALS = 1024 };  // confine.py
 

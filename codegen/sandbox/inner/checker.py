@@ -54,7 +54,6 @@ from .analysis import (
 )
 from .blinded import Reports
 from .orders import HEARD
-from .program import CHANNEL_FD
 from .remote import Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 
@@ -73,7 +72,7 @@ _SIGALRM = int(signal.SIGALRM)
 
 def main(_: bytes, __: bool) -> None:
     """Runs the tests of one job after another, as they arrive on the driver's socket."""
-    driver = socket.socket(fileno=CHANNEL_FD)
+    driver = socket.socket(fileno=wire.CHANNEL_FD)
     os._exit = functools.partial(_exit, os.getpid())  # type: ignore[assignment]
     builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr

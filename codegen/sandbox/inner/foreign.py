@@ -107,9 +107,7 @@ def _copy_input(path: str) -> None:
 
 
 def _run_script(order: dict[str, Any]) -> None:
-    from .program import CHANNEL_FD  # a module that imports this one
-
-    (results,) = take_descriptors(CHANNEL_FD)
+    (results,) = take_descriptors(wire.CHANNEL_FD)
     (command,) = order["commands"]
     os.set_inheritable(results, False)
     try:

@@ -23,9 +23,10 @@ from . import linux
 from .confine import Bounds, bounds, confine
 from .namespaces import WORK, NamespaceSet
 from .orders import Ended, Order, Reason, read_order
-from .program import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
+from .program import PRINTED_BYTES, PRINTED_FD
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
 from .usage import Watch
+from .wire import CHANNEL_FD
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)

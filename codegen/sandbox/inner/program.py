@@ -41,8 +41,7 @@ _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy"
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
-# A job's channel, and the pipe for the beginning of its output.
-CHANNEL_FD, PRINTED_FD = 3, 4
+PRINTED_FD = 4  # pipe for the beginning of the output
 
 
 class _Printed(io.RawIOBase):
@@ -79,7 +78,7 @@ _namespace = vars(_candidate)
 _printed = _Printed()
 _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
-_channel = wire.Channel(CHANNEL_FD)
+_channel = wire.Channel(wire.CHANNEL_FD)
 
 
 def main(payload: bytes, printed: bool) -> None:
@@ -154,7 +153,7 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, maximum bytes of all returned files.
     """
-    fds = foreign.take_descriptors(CHANNEL_FD)
+    fds = foreign.take_descriptors(wire.CHANNEL_FD)
     files = order["files"]
     foreign.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())

@@ -29,6 +29,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+CHANNEL_FD = 3  # a job's channel
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
 MAX_INT_BITS = 1 << 22

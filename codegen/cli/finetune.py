@@ -107,9 +107,7 @@ def finetune(
     steps = plural(len(result.losses), "step")
     print_result(f"{value.capitalize()} {first:.3f} -> {last:.3f} in {steps}{ending}")
     if value == "reward":
-        print_result(
-            f"Every sample is in {settings.output}; see: codegen eval report {settings.output}"
-        )
+        print_result(f"See every sample with: codegen view {settings.output}")
     if answers := result.answers:
         low, high = answers["interval"]
         print_result(

@@ -151,7 +151,7 @@ def test_sqlnet_and_cogex_use_the_file(
     program.write_text('def capital(country):\n    return {"answer": lookup(country)}\n')
     code, out, err = codegen(
         "cogex", "run", program, "France", "--model", embedded_gguf, "--instruction",
-        "Name the capital.", "--batch-size", 1, "--json",
+        "Name the capital.", "--json",
     )  # fmt: skip
     assert code in (0, 1) and json.loads(out) and "Traceback" not in err
 

@@ -195,7 +195,7 @@ async def test_an_agent_scores_asks_and_evaluates(place: Path, tiny_model_dir: P
         assert ok and (plan["started"], plan["plan"]["samples"]) == (False, 3)
         assert not (place / "root/new").exists()
         ok, found = await call("eval_run", **(wanted | {"n": 200}), confirm=plan["confirm"])
-        assert not ok and "500 at most" in found  # more than was planned, and than is allowed
+        assert not ok and "limit of 500" in found  # more than was planned, and than is allowed
         ok, found = await call("eval_run", **wanted, confirm=plan["confirm"])
         assert ok and found["started"], found
         assert len((place / "root/new/samples.jsonl").read_text().splitlines()) == 3

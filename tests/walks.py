@@ -6,7 +6,6 @@ The order is that of each function's first call, as someone reads the code for t
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -55,7 +54,8 @@ def trace(command: Callable[[], object]) -> Walk:
 
 def _file(code: CodeType) -> str:
     """Returns a file's path in the repository; "" for lambdas and files outside of it."""
-    path = Path(os.path.realpath(code.co_filename))
-    inside = os.path.isabs(code.co_filename) and path.is_relative_to(ROOT)
+    file = Path(code.co_filename)
+    path = file.resolve()
+    inside = file.is_absolute() and path.is_relative_to(ROOT)
     inside = inside and not any(map(path.is_relative_to, _OUTSIDE))
     return str(path.relative_to(ROOT)) if inside and code.co_name != "<lambda>" else ""

@@ -50,23 +50,16 @@ class SqlnetBackend(Backend):
 
     def generate(self, requests, params, decoder, on_text=None):
         """Returns each question's SQL statement, or the reason it is missing."""
-        import torch
-
         from codegen.evals.tasks.sql import schema_of
         from codegen.sqlnet.fallback import CANNOT
         from codegen.sqlnet.sql import with_values
 
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # fastest for a small network
-        try:
-            for number, request in enumerate(requests):
-                problem = self._problems[request.problem_id]
-                parse = self._parser.parse(problem.prompt, schema_of(problem.database), top_k=1)
-                reason = parse.abstained or parse.failure
-                text = f"{CANNOT}: {reason}" if reason else with_values(parse.statement())
-                yield Completion(number, request, text)
-        finally:
-            torch.set_num_threads(threads)
+        for number, request in enumerate(requests):
+            problem = self._problems[request.problem_id]
+            parse = self._parser.parse(problem.prompt, schema_of(problem.database), top_k=1)
+            reason = parse.abstained or parse.failure
+            text = f"{CANNOT}: {reason}" if reason else with_values(parse.statement())
+            yield Completion(number, request, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,9 @@ def sample_cell(
             )
 
     if given.model == SQLNET and endpoint is None:
+        import torch
+
+        torch.set_num_threads(1)  # fastest for a small network
         return sample(SqlnetBackend(loaded))
     if endpoint is None and opened is not None:
         how = {"batch_size": given.batch_size, **given.own_options(kind)}

@@ -16,14 +16,16 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codegen.cogex.builtin_families import FAMILIES, find_family, source_of
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example, Segment, TrainingText
 from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
-from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem
+
+if TYPE_CHECKING:
+    from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem
 
 DEFAULT_COUNT = 2000
 
@@ -121,6 +123,8 @@ def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
     """
     if argument:
         raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write humaneval alone.")
+    from codegen.evals.tasks.humaneval import HumanEval
+
     task = HumanEval.load("humaneval", "")
     problems = list(task.problems())
     keep_docstring = options.keep_docstring

@@ -61,6 +61,8 @@ class Plainness:
             if node.name == "check" and self.entry_point
             for argument in node.args.args[:1]
         }
+        handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
+        self.errors = {handler.name for handler in handlers if handler.name}
         while True:
             before = len(self.made)
             self._spread()
@@ -123,10 +125,12 @@ class Plainness:
                 return _is_plain_error(call.args[0])
             return last_name(node.items[0].context_expr) == "subTest"
         if isinstance(node, ast.ExceptHandler):
-            return not node.name and (node.type is None or _is_plain_error(node.type))
+            return node.type is None or _is_plain_error(node.type)
         if isinstance(node, ast.Attribute):
             if is_self(node):
                 return split.variable(node) not in split.functions or self._is_called(node)
+            if node.attr == "__name__" and last_name(node.value) == "type":
+                return True
             is_read = isinstance(node.ctx, ast.Load) and not self._uses(node.value)
             return is_read and node.attr not in IMPURE_ATTRIBUTES - {"random", "seed"}
         if isinstance(node, ast.Call) and last_name(node) in RAISES and is_self(node.func):
@@ -143,6 +147,9 @@ class Plainness:
         if isinstance(node, ast.BinOp):
             return not (self._uses(node.left) and self._uses(node.right))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.id in self.errors:  # shown, not looked into
+                user = split.parents[id(node)]
+                return isinstance(user, ast.FormattedValue) or last_name(user) in ("str", "type")
             return node.id not in IMPURE - {"print"} and (
                 not self._uses(node) or self._is_plain_use(node)
             )

@@ -18,10 +18,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 __version__ = "0.1.0"
 
@@ -60,15 +59,16 @@ MOVED = {
 }
 
 
-class _MovedModules(MetaPathFinder, Loader):
+class _MovedModules:
     """Imports a moved module or a submodule of it, as one object under both names."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        for old, new in MOVED.items():
+        for old, new in MOVED.items() if name.startswith("codegen.") else ():
             if name == old or name.startswith(f"{old}."):
-                return ModuleSpec(name, self, origin=new + name[len(old) :])
+                loader: Any = self  # its base class would take a third of the time of this import
+                return ModuleSpec(name, loader, origin=new + name[len(old) :])
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

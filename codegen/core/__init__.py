@@ -1,4 +1,4 @@
 """The foundation that all packages share: records, errors, configuration, runs, plugins.
 
-Nothing here imports another package of the toolkit, or a model library.
+These modules import no other package of the toolkit, and no model library.
 """

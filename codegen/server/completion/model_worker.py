@@ -43,8 +43,6 @@ from codegen.server.completion.schedule import Cancelled, Job, JobQueue, Outcome
 from codegen.server.metrics import Metrics
 
 if TYPE_CHECKING:
-    from codegen.decoding.editing import EditableCache
-    from codegen.decoding.passes import Passes
     from codegen.server.completion.prompts import Prompt
 
 _PAST = 4096  # maximum decoded tokens to keep per document

@@ -97,7 +97,7 @@ def run(
 def _train(task: str, kind: str, folder: Path, steps: int, asked: int, seed: int) -> None:
     from codegen.benchmarks.evidence.insertion import settings
     from codegen.finetune import parse_recipe
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import train
 
     recipe = parse_recipe(settings(task, kind, folder, steps=steps, asked=asked, seed=seed))
     train(recipe)
@@ -109,14 +109,14 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
     import torch
 
     from codegen.data.sources.synthetic import Puzzles
-    from codegen.finetune.artifacts import exact_match
     from codegen.finetune.recipe import parse_recipe
+    from codegen.finetune.sft import exact_match
     from codegen.models import count_parameters, load
 
     loaded = load(str(model), dtype=torch.float32)
     texts = list(Puzzles(task, "test", asked).texts())
     recipe = parse_recipe(json.loads(json.dumps(loaded.card.recipe)))
-    found = exact_match(loaded, texts, recipe)
+    found = exact_match(loaded, texts, recipe.format, recipe.decoder, recipe.seed)
     report.set(key, rate(round(found["exact_match"] * asked), asked), n=asked)
     if key == "star_easy":
         report.set("steps", recipe.steps)

@@ -207,7 +207,7 @@ def _train(
     import torch
 
     from codegen.finetune import parse_recipe
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import train
     from codegen.models import load
 
     is_draft = sizes is _DRAFT

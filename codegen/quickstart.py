@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from codegen.evals.report import EditSteps
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
-    from codegen.finetune.artifacts import TrainingResult
+    from codegen.finetune.lifecycle import TrainingResult
     from codegen.finetune.recipe import Recipe
     from codegen.generation import Backend
     from codegen.sandbox import Sandbox
@@ -433,7 +433,7 @@ def _recipe(job: _Job, form: str, name: str) -> Recipe:
 def _train(
     job: _Job, form: str, name: str, on_step: Callable[[int, int, float], None]
 ) -> TrainingResult:
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import train
 
     return train(_recipe(job, form, name), on_step=on_step, on_message=job.heard.say)
 

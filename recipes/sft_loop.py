@@ -27,13 +27,11 @@ from pydantic import Field
 
 from codegen.core.config import Config, run_script
 from codegen.core.errors import InputError
-from codegen.finetune.attention import attending, check
 from codegen.finetune.batch_plan import make_plan
-from codegen.finetune.batches import MicroBatch, collate, held_out_batches
-from codegen.finetune.dataset import encode_all
-from codegen.finetune.encode import TextEncoder
+from codegen.finetune.batches import MicroBatch, attending, check, collate, held_out_batches
+from codegen.finetune.dataset import read_training_rows
+from codegen.finetune.encode import Encoded, TextEncoder, encode_rows
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.row_formats import read_training_rows
 from codegen.models import ModelCard, load, pick_dtype, write_card
 
 
@@ -77,23 +75,19 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01)
 
     # Each text has segments, flagged as trained or not.
-    encoder = TextEncoder(tokenizer, "chat")
-    encoded = encode_all(
-        (("", text) for text in read_training_rows(settings.data)),
-        encoder,
-        max_length=settings.max_length,
-    )
-    examples = encoded.examples
-    print(f"{len(examples)} examples; dropped: {dict(encoded.dropped) or 'none'}")
+    encoder, facts = TextEncoder(tokenizer, "chat"), Encoded()
+    rows = (("", row) for row in read_training_rows(settings.data))
+    examples = list(encode_rows(rows, encoder, facts, max_length=settings.max_length))
+    print(f"{len(examples)} examples; dropped: {dict(facts.dropped) or 'none'}")
     if not examples:
         raise InputError(f"No text of {settings.data} can be trained on.", "Raise max_length.")
     held_out: list[MicroBatch] = []
     held_out_weight = 0.0
     if settings.held_out:
-        texts = (("", text) for text in read_training_rows(settings.held_out))
-        evaluated = encode_all(texts, encoder, max_length=settings.max_length)
-        held_out = list(held_out_batches(evaluated.examples, tokenizer.pad_token_id))
-        held_out_weight = sum(example.weight for example in evaluated.examples)
+        rows = (("", row) for row in read_training_rows(settings.held_out))
+        evaluated = list(encode_rows(rows, encoder, facts, max_length=settings.max_length))
+        held_out = list(held_out_batches(evaluated, tokenizer.pad_token_id))
+        held_out_weight = sum(example.weight for example in evaluated)
 
     # The order: a fresh permutation each epoch, the examples of a step packed into rows.
     plan = make_plan(

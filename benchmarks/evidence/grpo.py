@@ -23,7 +23,7 @@ from codegen.evals.statistics import wilson
 from codegen.evals.tasks import load
 from codegen.evaluate import sample_task
 from codegen.finetune import load_recipe
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import train
 from codegen.sandbox import Sandbox
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "grpo.yaml"

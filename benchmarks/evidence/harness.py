@@ -22,8 +22,7 @@ from typing import Any
 from codegen.core.records import write_atomic
 from codegen.evals.statistics import Count, compare
 from codegen.finetune import parse_recipe
-from codegen.finetune.artifacts import TrainingResult
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import TrainingResult, train
 
 # Two-sided 95% quantiles of Student's t for 1 to 9 degrees of freedom.
 _T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

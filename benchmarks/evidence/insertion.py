@@ -15,7 +15,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment
 from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import train
 
 KINDS = ("insertion", "llama", "fixed_masks", "flexible_masks")
 # Task -> (width, steps).

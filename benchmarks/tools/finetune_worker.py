@@ -66,8 +66,8 @@ def _ours(job: dict[str, Any], clock: Clock) -> None:
     import torch
 
     from codegen.finetune import parse_recipe
-    from codegen.finetune import trainer as trainers
-    from codegen.finetune.run import train
+    from codegen.finetune import sft as trainers
+    from codegen.finetune.lifecycle import train
 
     original = trainers.StepTrainer.training_step
 
@@ -94,7 +94,7 @@ def _ours(job: dict[str, Any], clock: Clock) -> None:
 
 
 def _busy(job: dict[str, Any], pairs: list[tuple[float, float]]) -> None:
-    from codegen.finetune import trainer as trainers
+    from codegen.finetune import sft as trainers
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
     original = trainers.StepTrainer.training_step

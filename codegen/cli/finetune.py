@@ -72,7 +72,7 @@ def finetune(
 
     if plan:
         from codegen.finetune.estimate import estimate
-        from codegen.finetune.run import check_packages, check_trackers
+        from codegen.finetune.lifecycle import check_packages, check_trackers
 
         check_trackers(settings)
         needs = estimate(settings)
@@ -83,8 +83,7 @@ def finetune(
         _print_needs(needs)
         return needs.to_json()
 
-    from codegen.finetune.artifacts import is_first
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import is_first, train
 
     if not is_first():
         train(settings)

@@ -12,12 +12,10 @@ Plans are permutations of all examples (:func:`make_plan`), chunks with one exam
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -27,7 +25,7 @@ from codegen.core.errors import ConfigError, plural
 from codegen.decoding.prefill import best_fit
 from codegen.finetune.dataset import Outline
 from codegen.finetune.encode import EncodedExample
-from codegen.finetune.recipe import Curriculum, Isolation, Odds, Recipe
+from codegen.finetune.recipe import Curriculum, Isolation, Mixture, Odds
 
 # A row: chunks of example numbers.
 Row = tuple[tuple[int, ...], ...]
@@ -79,39 +77,8 @@ class StepPlan:
 
     def micro_batches(self) -> Iterator[tuple[list[Row], int]]:
         """Yields each micro-batch of the run and its minimum row width."""
-        for number, step in enumerate(self.steps):
-            yield from ((rows, self.width(number)) for rows in step)
-
-
-def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
-    """Builds the plan of a recipe."""
-    if recipe.curriculum.mode != "none":
-        return make_curriculum(examples, recipe.curriculum, steps=recipe.steps, seed=recipe.seed)
-    if recipe.uses_mixture:
-        return make_mixture(examples, recipe)
-    return make_plan(
-        examples,
-        shares=recipe.mixture.shares,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        micro_batch_size=recipe.micro_batch_size,
-        seed=recipe.seed,
-        row_length=_row_length(recipe),
-        isolation=recipe.isolation,
-    )
-
-
-def steps_of(recipe: Recipe, count: int) -> int:
-    """Returns the number of optimizer steps of a recipe with ``count`` examples."""
-    return recipe.steps or max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
-
-
-def _row_length(recipe: Recipe) -> int:
-    """Returns the length of a packed row in tokens; 0 without packing."""
-    if recipe.packing == "none":
-        return 0
-    chunk = len(recipe.domains) if recipe.uses_mixture else 1
-    return recipe.row_length or recipe.max_length * chunk
+        for number in range(len(self.steps)):
+            yield from ((rows, self.width(number)) for rows in self.steps[number])
 
 
 def make_plan(
@@ -163,7 +130,17 @@ def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted:
     return order
 
 
-def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
+def make_mixture(
+    examples: Sequence[EncodedExample],
+    mixture: Mixture,
+    *,
+    steps: int,
+    batch_size: int,
+    micro_batch_size: int,
+    seed: int,
+    row_length: int = 0,
+    isolation: Isolation = "example",
+) -> StepPlan:
     """Plans chunks of as many examples as domains: Mixture-of-Instructions (arXiv 2404.18410).
 
     With ``mixture.balance`` each chunk has one example per domain, and small domains repeat;
@@ -179,42 +156,37 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
     domains = outline.domains()
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
-    size, batch_size = len(by_domain), recipe.batch_size
+    size = len(by_domain)
     if size < 2 or batch_size % size:
         raise ConfigError(
             f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
             "Set at least two domains in data, and batch_size to a multiple of their number.",
         )
-    seed, wanted = recipe.seed, recipe.steps * batch_size // size
-    if recipe.mixture.balance:
+    wanted = steps * batch_size // size
+    if mixture.balance:
         streams = [
             _endless(outline, by_domain[name], seed, wanted).tolist() for name in sorted(by_domain)
         ]
         chunks = [list(chunk) for chunk in zip(*streams, strict=True)]
     else:
         numbers = range(len(outline))
-        flat = _endless(outline, numbers, seed, recipe.steps * batch_size).tolist()
+        flat = _endless(outline, numbers, seed, steps * batch_size).tolist()
         chunks = [flat[k * size : (k + 1) * size] for k in range(wanted)]
     rng = random.Random(f"{seed}:chunks")
-    first = next((d for d in recipe.domains if d not in recipe.mixture.systems), "")
-    puts_first = recipe.mixture.order == "default_first"
+    first = next((d for d in sorted(by_domain) if d not in mixture.systems), "")
+    puts_first = mixture.order == "default_first"
     for chunk in chunks:
-        if recipe.mixture.order == "random":
+        if mixture.order == "random":
             rng.shuffle(chunk)
         else:
             chunk.sort(key=lambda i: (puts_first and domains[i] != first, domains[i]))
     per_step = batch_size // size
-    rows = partial(
-        _rows,
-        outline.lengths,
-        micro_batch_size=recipe.micro_batch_size,
-        row_length=_row_length(recipe),
-    )
 
     def step(number: int) -> list[list[Row]]:
-        return rows([tuple(c) for c in chunks[number * per_step : (number + 1) * per_step]])
+        batch = [tuple(c) for c in chunks[number * per_step : (number + 1) * per_step]]
+        return _rows(outline.lengths, batch, micro_batch_size, row_length)
 
-    return StepPlan(LazySteps(recipe.steps, step), recipe.isolation)
+    return StepPlan(LazySteps(steps, step), isolation)
 
 
 def make_curriculum(
@@ -348,15 +320,15 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
 
 def describe(counts: dict[str, Any]) -> str:
     """Formats the counts of a dataset and its plan as one line."""
-    text = (
-        f"{plural(counts['examples'], 'example')}, {plural(counts['tokens'], 'token')}, "
-        f"{counts['mask_coverage']:.0%} of them trained"
-    )
     lost = counts["dropped_tokens"]
     parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
     if counts["cut"]:
         parts.append(f"{counts['cut']} truncated ({counts['cut_tokens']} tokens lost)")
     parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
+    text = (
+        f"{plural(counts['examples'], 'example')}, {plural(counts['tokens'], 'token')}, "
+        f"{counts['mask_coverage']:.0%} of them trained"
+    )
     return "; ".join([text, *parts])
 
 

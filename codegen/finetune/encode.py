@@ -28,17 +28,61 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from codegen.core.errors import ConfigError, InputError, ModelError
 from codegen.core.records import Messages, Segment, TrainingText
-from codegen.finetune.attention import RowLayout, causal, from_stack
-from codegen.finetune.recipe import Format, Turns
+from codegen.finetune.recipe import Format, Overlong, Turns
 from codegen.methods import backspace
 from codegen.models import chat
+
+OPEN = 1 << 40  # `end` of a slot that is visible to all later queries of the row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowLayout:
+    """The attention pattern of a row of S slots.
+
+    Attributes:
+        end: int64 [S]; queries ``k <= q < end[k]`` attend to slot k; ``OPEN``: all later queries.
+        positions: position ids, int64 [S].
+    """
+
+    end: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.end)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether all earlier slots are visible to every slot and positions start at 0."""
+        count = np.arange(len(self))
+        return bool((self.end >= len(self)).all() and (self.positions == count).all())
+
+    @property
+    def depth(self) -> int:
+        """Number of tokens that remain at the end of the row."""
+        return int((self.end == OPEN).sum())
+
+
+def causal(length: int) -> RowLayout:
+    """Returns the layout of one document of ``length`` tokens."""
+    return RowLayout(np.full(length, OPEN), np.arange(length))
+
+
+def from_stack(stack: backspace.StackLayout) -> RowLayout:
+    """Returns the layout of a trajectory with backspaces."""
+    end, positions = np.array(stack.end), np.array(stack.positions)
+    # Tokens removed by the last actions are deeper than the last state.
+    left = (end == len(end)) & (positions <= stack.positions[stack.nodes[-1]])
+    return RowLayout(np.where(left, OPEN, end), positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +178,46 @@ class EncodedExample:
             self.domain,
             final=False,
             weights=self.weights[:kept],
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """Returns the row of a table; actions and layout are empty if the text is plain."""
+        has_layout = not self.layout.is_causal
+        follows = [slot - 1 for slot in self.then] == self.nodes and all(
+            slot < len(self) and self.ids[slot] == target
+            for slot, target in zip(self.then, self.targets, strict=True)
+        )
+        return {
+            "example_id": self.example_id.encode("utf-8", "replace").decode(),
+            "domain": self.domain,
+            "ids": self.ids,
+            "then": self.then,
+            "nodes": [] if follows else self.nodes,
+            "targets": [] if follows else self.targets,
+            "end": self.layout.end.tolist() if has_layout else [],
+            "positions": self.layout.positions.tolist() if has_layout else [],
+            "weights": list(self.weights),
+            "weight": self.weight,
+            "final": self.final,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> EncodedExample:
+        """Builds the example of a table's row."""
+        ids, then = row["ids"], row["then"]
+        layout = causal(len(ids))
+        if row["end"]:
+            layout = RowLayout(np.array(row["end"]), np.array(row["positions"]))
+        return cls(
+            row["example_id"],
+            ids,
+            row["nodes"] or [slot - 1 for slot in then],
+            row["targets"] or [ids[slot] for slot in then],
+            then,
+            layout,
+            row["domain"],
+            row["final"],
+            row["weights"],
         )
 
 
@@ -351,12 +435,12 @@ class TextEncoder:
         self.infilling = infilling
         self.turns: Turns = turns
         self._renderer: Renderer | None = None
-        self.end = chat.end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
-        bos = [tokenizer.bos_token_id]
-        self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._control = {
             special: chat.control_tokens(tokenizer, special=special) for special in (False, True)
         }
+        self.end = chat.end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
+        bos = [tokenizer.bos_token_id]
+        self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._patterns: dict[tuple[bool, tuple[str, ...]], re.Pattern[str]] = {}
         self._known: dict[str, bool] = {}
         self.codec: backspace.Codec | None = None
@@ -522,36 +606,111 @@ class TextEncoder:
         layout = causal(len(ids))
         return EncodedExample(text.example_id, ids, slots, body, slots, layout, domain, False)
 
-    def pieces(
-        self, text: TrainingText | Messages, domain: str, sizes: Callable[[int, str], list[int]]
-    ) -> Iterator[EncodedExample]:
-        """Yields the tokens of a text in pieces, each token predicted exactly once.
-
-        Args:
-            text: both its prompt and its response are trained.
-            sizes: maps the number of predicted tokens and the text's id to the piece lengths,
-                whose sum may be smaller.
+    def tokens(self, text: TrainingText) -> list[int]:
+        """Returns the tokens of a text's prompt and response, which are both trained.
 
         Raises:
-            InputError: for a conversation or a text with weights.
+            InputError: for a text with weights.
         """
+        _require_flags(text, "curriculum.mode: decompose")
+        parts = _pieces(self._pattern((), special=True), text.text)
+        ids = [token for part in parts for token in self._ids(part)]
+        return [*ids, self.tokenizer.eos_token_id]
+
+
+@dataclass
+class Encoded:
+    """Facts about the rows of an iterator, complete after its last example.
+
+    Attributes:
+        dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
+        cut, cut_tokens: number of texts cut to the maximum length, and of the tokens lost.
+        has_backspaces: whether a text has backspaces.
+        trained_tokens: ids of the tokens whose embeddings need training, ascending.
+    """
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_tokens: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+    cut_tokens: int = 0
+    has_backspaces: bool = False
+    trained_tokens: list[int] = field(default_factory=list)
+
+    def drop(self, reason: str, tokens: int) -> None:
+        """Counts a dropped text."""
+        self.dropped[reason] += 1
+        self.dropped_tokens[reason] += tokens
+
+
+Rows = Iterable[tuple[str, TrainingText | Messages]]
+
+
+def encode_rows(
+    rows: Rows,
+    encoder: TextEncoder,
+    facts: Encoded,
+    *,
+    max_length: int,
+    overlong: Overlong = "drop",
+) -> Iterator[EncodedExample]:
+    """Yields the examples of (domain, row) pairs that can be trained on; counts the others.
+
+    An overlong text with backspaces is always dropped.
+
+    Args:
+        facts: receives the counts.
+        max_length: maximum slots of an example.
+        overlong: drop longer examples, or truncate them to the first ``max_length`` tokens.
+    """
+    for domain, row in rows:
+        for example in encoder.examples(row, domain):
+            length = len(example)
+            if length > max_length:
+                if overlong == "drop" or not example.layout.is_causal:
+                    facts.drop("too_long", length)
+                    continue
+                facts.cut += 1
+                facts.cut_tokens += length - max_length
+                example = example.first(max_length)
+            if example.targets:
+                yield example
+            else:
+                facts.drop("no_trainable_token", length)
+    facts.has_backspaces = encoder.codec is not None
+    facts.trained_tokens = sorted(map(encoder.tokenizer.convert_tokens_to_ids, encoder.trained))
+
+
+def encode_pieces(
+    rows: Rows, encoder: TextEncoder, facts: Encoded, *, least: int, most: int, seed: int | None
+) -> Iterator[EncodedExample]:
+    """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
+
+    Args:
+        facts: receives the number of lost tokens.
+        least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
+        seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
+
+    Raises:
+        InputError: for a conversation or a text with weights.
+    """
+    most = 1 << (most.bit_length() - 1)
+    for domain, text in rows:
         if isinstance(text, Messages):
             raise InputError(
                 f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
                 "Set curriculum.mode: bucket.",
             )
-        _require_flags(text, "curriculum.mode: decompose")
-        parts = _pieces(self._pattern((), special=True), text.text)
-        ids = [token for part in parts for token in self._ids(part)]
-        ids.append(self.tokenizer.eos_token_id)
-        at = 0
-        for size in sizes(len(ids) - 1, text.id):
+        ids = encoder.tokens(text)
+        rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
+        sizes = decompose(len(ids) - 1, least, most, rng)
+        if rest := len(ids) - 1 - sum(sizes):
+            facts.drop("below_least", rest)
+        for size, at in zip(sizes, accumulate(sizes, initial=0), strict=False):
             slots = list(range(size))
             name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
             yield EncodedExample(
                 name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
             )
-            at += size
 
 
 def _require_flags(text: TrainingText, what: str) -> None:

@@ -24,14 +24,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from codegen.core.errors import ConfigError
-from codegen.finetune.attention import attending
-from codegen.finetune.batch_plan import Row, StepPlan, numbers_of, plan_of, statistics, steps_of
-from codegen.finetune.batches import MicroBatch, collate
-from codegen.finetune.dataset import Outline, read_dataset
+from codegen.finetune.batch_plan import Row, StepPlan, numbers_of, statistics
+from codegen.finetune.batches import MicroBatch, attending, collate
+from codegen.finetune.dataset import Outline
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import LOGITS_MB, negative_log_likelihood
-from codegen.finetune.model import base_dtype, trainable_of
+from codegen.finetune.model import base_dtype, make_trainable
 from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.sft import prepare
 from codegen.models import pick_dtype, resolve
 from codegen.models.config_checks import vetted_config
 
@@ -93,10 +93,7 @@ def estimate(recipe: Recipe) -> Needs:
         )
     with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:
         cached = {} if recipe.token_cache else {"token_cache": cache}
-        dataset = read_dataset(recipe.model_copy(update=cached))
-        steps = steps_of(recipe, len(dataset.examples))
-        recipe = recipe.model_copy(update={"steps": steps})
-        plan = plan_of(recipe, dataset.examples)
+        recipe, dataset, plan = prepare(recipe.model_copy(update=cached))
         counts = statistics(dataset.examples, plan)
         batch = _widest(dataset.examples, plan)
     # 4-bit weights are counted afterwards, since packing needs the data.
@@ -110,7 +107,7 @@ def estimate(recipe: Recipe) -> Needs:
         sum(weight.numel() for weight in set(model.parameters()) if weight.requires_grad),
         memory,
         saved + _CHECKPOINTS * (saved + memory["optimizer"]),
-        steps,
+        recipe.steps,
         counts["slots"],
         flops,
     )
@@ -139,9 +136,15 @@ def _without_weights(recipe: Recipe) -> Any:
     config = vetted_config(place, None)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=base_dtype(recipe), attn_implementation="sdpa"
+            config, dtype=base_dtype(recipe.method, recipe.dtype), attn_implementation="sdpa"
         )
-        model = trainable_of(model, recipe)
+        model = make_trainable(
+            model,
+            recipe.model,
+            recipe.method,
+            recipe.lora,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+        )
     model.train()
     made: dict[int, torch.nn.Parameter] = {}
     with FakeTensorMode() as mode:

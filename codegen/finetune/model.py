@@ -1,68 +1,78 @@
 """The model of a run: loaded or new, cut to its first layers, with trainable weights.
 
-:func:`load_model` loads the recipe's model, or initializes a small random one for ``model: new``
-(:func:`init_model`); :func:`make_trainable` enables gradients or adds an adapter.
+:func:`load_model` loads the recipe's model; for ``model: new``, :func:`new_tokenizer` and
+:func:`init_model` make a small random one. :func:`make_trainable` enables gradients or adds an
+adapter.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from codegen.core.errors import ConfigError, in_one_line
+from codegen.core.records import TrainingText
 from codegen.finetune.batch_plan import StepPlan, numbers_of
-from codegen.finetune.dataset import Dataset, Outline
-from codegen.finetune.recipe import NEW, LoRA, Network, Recipe
-from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype, read_adapter
+from codegen.finetune.dataset import Outline
+from codegen.finetune.recipe import NEW, LoRA, Method, Network
+from codegen.models import (
+    LoadedModel,
+    ModelCard,
+    is_infilling,
+    load,
+    load_tokenizer,
+    pick_dtype,
+    read_adapter,
+)
+from codegen.models.pretrained import train_byte_bpe
 
 if TYPE_CHECKING:
     import torch
 
+# Special tokens of a new model's tokenizer, by their names in transformers.
+SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
+_BPE, _BPE_TEXTS = re.compile(r"bpe-(\d{3,6})"), 10_000  # maximum texts to learn a tokenizer from
 _WIDER = 4  # width of the feed-forward layers, in units of the model's width
 
 
-def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
-    """Loads the model to train, with the dataset's tokenizer if it is trained on texts.
-
-    Trained weights are float32; frozen weights under an adapter have the computation's dtype, or
-    4 bits (``qlora``).
+def load_model(
+    name: str,
+    *,
+    method: Method,
+    dtype: torch.dtype,
+    decoder: str,
+) -> LoadedModel:
+    """Loads the model to train: in ``dtype``, or in 4 bits (``qlora``).
 
     Raises:
-        ConfigError: if the decoder does not support the model, this machine does not support 4
-            bits, or the model has fewer layers than the recipe's exits.
-        ModelError: if it does not load, or has no Llama-like layers for ``sorted``.
+        ConfigError: if the decoder does not support the model, or this machine does not support 4
+            bits.
+        ModelError: if it does not load.
     """
     import torch
 
-    if dataset and recipe.model == NEW:
-        loaded = init_model(recipe, dataset)
-    else:
-        grows = dataset is not None and (
-            dataset.new_token is not None or bool(dataset.trained_tokens)
-        )
-        dtype = torch.float32 if grows else base_dtype(recipe)
-        loaded = load(recipe.model, dtype=dtype, bits=4 if recipe.method == "qlora" else 0)
-        if hasattr(loaded.model, "peft_config"):
-            # A new adapter would replace the model's own; loading in float32 merges that one.
-            if recipe.method == "qlora":
-                raise ConfigError(
-                    f"{recipe.model} is an adapter; method: qlora needs a base model.",
-                    "Set method: lora, or lora.adapter to continue training the adapter.",
-                )
-            loaded = load(recipe.model, dtype=torch.float32)
-        if recipe.method == "qlora":
-            _keep_gradients(loaded.model)
-        if recipe.infilling != is_infilling(loaded.model):
+    loaded = load(name, dtype=dtype, bits=4 if method == "qlora" else 0)
+    if hasattr(loaded.model, "peft_config"):
+        # A new adapter would replace the model's own; loading in float32 merges that one.
+        if method == "qlora":
             raise ConfigError(
-                f"The decoder {recipe.decoder} does not support {recipe.model}.",
-                "Set decoder: insertion for infilling models only.",
+                f"{name} is an adapter; method: qlora needs a base model.",
+                "Set method: lora, or lora.adapter to continue training the adapter.",
             )
-    mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
-    return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
+        loaded = load(name, dtype=torch.float32)
+    if method == "qlora":
+        _keep_gradients(loaded.model)
+    if is_infilling(loaded.model) != (decoder == "insertion"):
+        raise ConfigError(
+            f"The decoder {decoder} does not support {name}.",
+            "Set decoder: insertion for infilling models only.",
+        )
+    return loaded
 
 
 def _keep_gradients(model: Any) -> None:
@@ -76,15 +86,15 @@ def _keep_gradients(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def base_dtype(recipe: Recipe) -> torch.dtype:
+def base_dtype(method: Method, dtype: str) -> torch.dtype:
     """Returns the dtype of the frozen weights; float32 if all weights are trained."""
     import torch
 
-    if recipe.method == "full":
+    if method == "full":
         return torch.float32
-    if recipe.dtype == "auto":
+    if dtype == "auto":
         return pick_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    return getattr(torch, recipe.dtype)
+    return getattr(torch, dtype)
 
 
 def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
@@ -117,30 +127,20 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     config.exit_layers, config.exit_loss = list(exits), loss
 
 
-def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> Any:
-    """Returns the model with all weights trainable, or with the recipe's adapter.
-
-    Raises:
-        ConfigError: if the rows do not fit the model, or ``lora.targets`` matches no layer.
-    """
-    model = loaded.model
-    _check_rows(model, recipe, dataset, plan)
-    if dataset.new_token is not None:
-        _add_embedding(model, dataset.new_token, len(dataset.tokenizer))
-    if dataset.trained_tokens:
-        _tell_apart(model, dataset.trained_tokens)
-    new = () if dataset.new_token is None else (dataset.new_token,)
-    made = trainable_of(model, recipe, (*new, *dataset.trained_tokens))
-    if recipe.method != "full" and recipe.lora.adapter:
-        _continue_adapter(made, recipe.lora, loaded)
-    return made
-
-
-def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
-    """Returns the model with gradients enabled for the weights that the recipe trains.
+def make_trainable(
+    model: Any,
+    name: str,
+    method: Method,
+    lora: LoRA,
+    *,
+    tokens: Sequence[int] = (),
+    gradient_checkpointing: bool = False,
+) -> Any:
+    """Returns the model with all weights trainable, or with an adapter.
 
     Args:
         model: the model, changed in place.
+        name: its name, for errors.
         tokens: token ids whose embeddings an adapter also trains.
 
     Raises:
@@ -149,22 +149,22 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
     import torch
 
     model.config.use_cache = False
-    if recipe.gradient_checkpointing:
+    if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()  # else checkpointing a frozen base has no gradient
-    if recipe.method == "full":
+    if method == "full":
         return model.train()
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    if recipe.method == "qlora":
+    if method == "qlora":
         model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=recipe.gradient_checkpointing
+            model, use_gradient_checkpointing=gradient_checkpointing
         )
     try:
-        made = get_peft_model(model, adapter_config(recipe, _token_indices(model, tokens)))
+        made = get_peft_model(model, adapter_config(lora, _token_indices(model, tokens)))
     except ValueError as error:
         raise ConfigError(
-            f"lora.targets matches no layer of {recipe.model}: {in_one_line(error)}."
+            f"lora.targets matches no layer of {name}: {in_one_line(error)}."
         ) from None
     for weight in made.parameters():
         if weight.requires_grad:
@@ -172,7 +172,7 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
     return made
 
 
-def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
+def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
     """Copies the weights of an earlier adapter into the model's new one.
 
     Raises:
@@ -204,28 +204,26 @@ def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
         set_peft_model_state_dict(model, weights)
 
 
-def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
-    """Builds peft's configuration of the recipe's adapter, which also trains the embeddings of
+def adapter_config(lora: LoRA, token_indices: Any = None) -> Any:
+    """Builds peft's configuration of an adapter, which also trains the embeddings of
     ``token_indices``.
     """
     from peft import LoraConfig, TaskType
 
-    targets = recipe.lora.targets
     return LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        use_dora=recipe.lora.dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.dora,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
         trainable_token_indices=token_indices,
         task_type=TaskType.CAUSAL_LM,
     )
 
 
-def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
+def check_rows(model: Any, name: str, outline: Outline, plan: StepPlan) -> None:
     """Raises a ConfigError for rows that need unsupported masks or positions."""
     config = model.config.get_text_config()
-    outline = Outline.of(dataset.examples)
     widest, has_shared = 0, False
     for numbers in (numbers_of(row) for rows, _ in plan.micro_batches() for row in rows):
         widest = max(widest, int(outline.lengths[numbers].sum()))
@@ -234,7 +232,7 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
     limit = getattr(config, "max_position_embeddings", None)
     if limit and deepest > limit:
         raise ConfigError(
-            f"Rows reach position {deepest}, {recipe.model} supports {limit}.", "Lower max_length."
+            f"Rows reach position {deepest}, {name} supports {limit}.", "Lower max_length."
         )
     own_masks = has_shared or not outline.all_causal
     window = getattr(config, "sliding_window", None)
@@ -244,12 +242,12 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
     other = kinds - {"full_attention", "sliding_attention"}
     if own_masks and (other or (slides and widest > int(window or 0))):
         raise ConfigError(
-            f"{recipe.model} has layers that ignore our attention masks (rows of {widest} tokens).",
+            f"{name} has layers that ignore our attention masks (rows of {widest} tokens).",
             "Set packing: none, and use data without backspaces.",
         )
 
 
-def _add_embedding(model: Any, new: int, tokens: int) -> None:
+def add_embedding(model: Any, new: int, tokens: int) -> None:
     """Adds an embedding for a new token to the model.
 
     It is the mean of the others plus a little noise, so that the model does not predict it
@@ -268,7 +266,7 @@ def _add_embedding(model: Any, new: int, tokens: int) -> None:
             layer.weight[new] = row.to(layer.weight.dtype)
 
 
-def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
+def tell_apart(model: Any, tokens: Sequence[int]) -> None:
     """Adds a little noise to the embeddings of tokens that the model has not learned.
 
     Unused vocabulary tokens may share one vector; they would be the same input and, with tied
@@ -300,17 +298,20 @@ def _token_indices(model: Any, tokens: Sequence[int]) -> Any:
     return indices
 
 
-def init_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """Builds a new model from ``network``; the seed determines its weights."""
+def init_model(network: Network, tokenizer: Any, longest: int, seed: int) -> LoadedModel:
+    """Builds a new model; the seed determines its weights.
+
+    Args:
+        longest: length of the longest response in tokens.
+    """
     import torch
 
-    network, tokenizer = recipe.network, dataset.tokenizer
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(seed)
     if network.kind == "llama":
         model = _new_llama(network, tokenizer)
     else:
-        model = _new_infilling_model(network, tokenizer, dataset.longest_response)
-    key = json.dumps([network.model_dump(), recipe.seed, sorted(tokenizer.get_vocab().items())])
+        model = _new_infilling_model(network, tokenizer, longest)
+    key = json.dumps([network.model_dump(), seed, sorted(tokenizer.get_vocab().items())])
     fingerprint = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     return LoadedModel(NEW, NEW, NEW, fingerprint, model, tokenizer, ModelCard())
 
@@ -377,3 +378,40 @@ def _new_llama(network: Network, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config)
+
+
+def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
+    """Returns a new model's tokenizer: learned from its texts, or an existing one.
+
+    Missing special tokens for infilling are added, except with ``words``.
+    """
+    if name == "words":
+        return words_tokenizer(word for text in texts for word in text.text.split())
+    if learned := _BPE.fullmatch(name):
+        some = (text.text for text in islice(texts, _BPE_TEXTS))
+        tokenizer = train_byte_bpe(some, int(learned[1]))
+    else:
+        tokenizer = load_tokenizer(name)
+    framing = ("cls_token", "bos_token", "mask_token")
+    lacking = [kind for kind in framing if getattr(tokenizer, kind) is None]
+    tokenizer.add_special_tokens({kind: SPECIAL[kind] for kind in lacking})
+    return tokenizer
+
+
+def words_tokenizer(words: Iterable[str]) -> Any:
+    """Builds a tokenizer with one token per blank-separated word; numbers come first, ascending."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = list(SPECIAL.values())
+    ordered = sorted(set(words) - set(special), key=lambda w: (not w.isdecimal(), len(w), w))
+    vocabulary = {word: number for number, word in enumerate([*special, *ordered])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.decoder = decoders.WordPiece(prefix=" ", cleanup=False)  # a blank between all words
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        **SPECIAL,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ NEW = "new"  # value of `model` for random weights
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Format = Literal["chat", "plain"]
+Method = Literal["lora", "qlora", "full"]
 Turns = Literal["auto", "all", "split", "last"]
 Overlong = Literal["drop", "truncate"]
 Isolation = Literal["example", "chunk", "none"]
@@ -36,6 +37,24 @@ def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
 def _section(kind: Any, description: str) -> Any:
     """Returns a field for a section, which defaults to the section's defaults."""
     return Field(default_factory=lambda: kind(), description=description)
+
+
+class Encoding(NamedTuple):
+    """The settings that determine the tokens of a row.
+
+    Attributes:
+        systems: domain -> system prompt.
+        infilling: whether the model inserts tokens anywhere instead of left to right.
+        pieces: shortest piece and random seed of ``curriculum.mode: decompose``, else empty.
+    """
+
+    format: Format
+    turns: Turns
+    systems: Mapping[str, str]
+    infilling: bool
+    max_length: int
+    overlong: Overlong
+    pieces: tuple[int, ...]
 
 
 class LoRA(Config):
@@ -209,7 +228,7 @@ class Recipe(Config):
     output: Text = setting(..., "directory for checkpoints and the result")
     steps: int = setting(0, "optimizer steps; 0 if epochs is set", ge=0)
     epochs: float = setting(0.0, "passes over the examples, instead of steps", ge=0, le=10_000)
-    method: Literal["lora", "qlora", "full"] = setting(
+    method: Method = setting(
         "lora",
         "trained weights; qlora keeps the base in 4 bits (bitsandbytes; never tested on GPUs)",
     )
@@ -454,7 +473,43 @@ class Recipe(Config):
         data = self.evaluation.data
         return (data,) if isinstance(data, str) else data
 
+    @property
+    def encoding(self) -> Encoding:
+        """The settings that determine the tokens of a row."""
+        pieces = (self.curriculum.least, self.seed) * (self.curriculum.mode == "decompose")
+        return Encoding(
+            self.format,
+            self.turns,
+            self.mixture.systems,
+            self.infilling,
+            self.max_length,
+            self.overlong,
+            pieces,
+        )
 
+    @property
+    def packed_length(self) -> int:
+        """Length of a packed row in tokens; 0 without packing."""
+        if self.packing == "none":
+            return 0
+        return self.row_length or self.max_length * (len(self.domains) if self.uses_mixture else 1)
+
+    def for_examples(self, count: int) -> Recipe:
+        """Returns the recipe with the ``steps`` that ``epochs`` of ``count`` examples have."""
+        steps = self.steps or max(1, math.ceil(self.epochs * count / self.batch_size))
+        return self.model_copy(update={"steps": steps})
+
+    def deciding(self) -> dict[str, Any]:
+        """Returns the settings that determine the result, without paths and checkpoint intervals,
+        as JSON values.
+        """
+        return self.model_dump(mode="json", exclude=_NOT_DECIDING)
+
+
+_NOT_DECIDING: Any = {
+    **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "push_to"), True),
+    "grpo": {"workers"},
+}
 EXTENDABLE = ("constant", "wsd")  # schedules whose first steps do not depend on the run's length
 
 

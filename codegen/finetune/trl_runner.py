@@ -11,17 +11,24 @@ preparation is not used.
 ``objective: grpo`` (arXiv 2402.03300) uses ``batch_size`` problems per step and a group of samples
 of each; a sample's advantage is its reward minus the group's mean. The sandbox tests programs while
 the model generates the next ones. The problems of a step depend only on the seed and the step, so
-runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
-(:mod:`.rollouts`).
+runs can be resumed and extended. Samples, verdicts and rewards of every step are kept in
+``rollouts.jsonl`` in the run's directory, one line per sample in step order: ``step`` (from 1),
+``problem_id``, ``index``, ``completion``, ``program``, ``status``, ``trust``, ``message``,
+``reward`` (weighted sum; null if the sandbox failed), ``rewards`` (name -> [value, reason]),
+``solved`` (whether the hidden tests also pass), ``suspects``, ``tokens``, ``finish_reason`` and
+``cpu_s``. Other processes write ``rollouts-1.jsonl`` and so on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +43,33 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from codegen.core import plugins
 from codegen.core.errors import ConfigError, InputError, in_one_line, plural
-from codegen.core.generation import Request
+from codegen.core.generation import Decoder, Request, SamplingParams, settings_of
+from codegen.core.paths import open_plain
+from codegen.core.records import FinishReason, Sample
 from codegen.core.runs import Journal
 from codegen.evals import tasks
-from codegen.finetune.artifacts import (
-    CHECKPOINTS,
-    STATE,
-    TrainingResult,
-    is_first,
-    last_whole_checkpoint,
-    result_of,
-    write_pages,
-)
-from codegen.finetune.batch_plan import steps_of
+from codegen.evals.statistics import Count, estimate_pass_at_k
+from codegen.evals.tasks import PromptStyle, meta_of
+from codegen.finetune.dataset import read_pairs
 from codegen.finetune.encode import TextEncoder, set_template_arguments
-from codegen.finetune.model import adapter_config, load_model
-from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
-from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
-from codegen.finetune.row_formats import read_pairs
-from codegen.finetune.trainer import (
+from codegen.finetune.model import adapter_config, base_dtype, load_model, mark_exits
+from codegen.finetune.recipe import Recipe
+from codegen.finetune.sft import (
     OnStep,
     RunCallback,
     Say,
+    Trained,
     keep_tensorboard_in,
-    muon_and_adamw,
-    train_to_the_end,
+    own_optimizer,
+    run_trainer,
     training_options,
 )
+from codegen.generation.decoders import find_decoder
+from codegen.generation.detokenize import TextStream
 from codegen.models import LoadedModel
 from codegen.models.chat import chat_prompt, require_template
-from codegen.rewards.judge import Judge
+from codegen.rewards.builtin import Scored
+from codegen.rewards.judge import Judge, Judged, combine, metrics_of
 
 Pair = dict[str, list[int]]
 
@@ -90,7 +94,7 @@ def trl_config(
     """
     section = f"{recipe.objective}.trl"
     decided = {
-        **training_options(loaded, recipe, Path(recipe.output) / CHECKPOINTS),
+        **training_options(recipe, Path(recipe.output), loaded),
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
@@ -147,23 +151,27 @@ def make_trl_trainer(
         ConfigError: for settings that TRL rejects, ``lora.targets`` that match no layer, or Muon
             with an adapter, which TRL adds after creating the optimizer.
     """
-    optimizer = None
-    if recipe.optimizer == "muon":
-        if recipe.method != "full":
-            raise ConfigError(
-                f"optimizer: muon does not support adapters with objective: {recipe.objective}.",
-                "Choose another optimizer, or method: full.",
-            )
-        optimizer = muon_and_adamw(loaded.model, recipe)
+    if recipe.optimizer == "muon" and recipe.method != "full":
+        raise ConfigError(
+            f"optimizer: muon does not support adapters with objective: {recipe.objective}.",
+            "Choose another optimizer, or method: full.",
+        )
     with _refusals(kind.__base__.__name__, ValueError):
         return kind(
             **own,
             model=loaded.model,
             args=arguments,
             processing_class=loaded.tokenizer,
-            optimizers=(optimizer, None),
-            peft_config=None if recipe.method == "full" else adapter_config(recipe),
+            optimizers=(own_optimizer(loaded.model, recipe), None),
+            peft_config=None if recipe.method == "full" else adapter_config(recipe.lora),
         )
+
+
+def _load(recipe: Recipe) -> LoadedModel:
+    dtype = base_dtype(recipe.method, recipe.dtype)
+    loaded = load_model(recipe.model, method=recipe.method, dtype=dtype, decoder=recipe.decoder)
+    mark_exits(loaded.model, (), recipe.loss)
+    return loaded
 
 
 def train_with(
@@ -171,31 +179,24 @@ def train_with(
     loaded: LoadedModel,
     recipe: Recipe,
     output: Path,
+    checkpoint: Path | None,
     counts: dict[str, Any],
-    *,
-    value: str,
     on_step: OnStep | None,
     say: Say,
-) -> TrainingResult:
-    """Runs a TRL trainer from its last complete checkpoint to the end, and saves the model.
+) -> Trained:
+    """Runs a TRL trainer from a checkpoint to the end.
 
     Args:
         trainer: trainer before its first step.
-        recipe, output: the run's recipe, with ``steps`` set, and directory.
-        value: name of the logged value passed to ``on_step``.
-        on_step, say: see :func:`codegen.finetune.run.train`.
+        recipe: the run's recipe, with ``steps`` set.
+        output, checkpoint, on_step, say: see :func:`codegen.finetune.sft.train_sft`.
     """
-    keeps = not why_not_extended(recipe)
-    keep = (steps_before_decay(recipe), output / STATE) if keeps else None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(RunCallback(on_step, value=value, keep=keep))
-    keep_tensorboard_in(trainer, output / CHECKPOINTS)
-    seconds, first = train_to_the_end(trainer, loaded, recipe, loaded.tokenizer, output, say)
+    trainer.add_callback(RunCallback(recipe, output, on_step))
+    keep_tensorboard_in(trainer, output)
+    seconds, first = run_trainer(trainer, checkpoint, say, prints=True)
     seen = 0 if first else int(trainer.state.num_input_tokens_seen)
-    result = result_of(trainer, recipe, counts, seconds, seen, 0)
-    if is_first():
-        write_pages(result, recipe.model, output)
-    return result
+    return Trained(trainer, loaded, recipe, counts, seconds, seen)
 
 
 class _PairTrainer(DPOTrainer):
@@ -205,16 +206,18 @@ class _PairTrainer(DPOTrainer):
         return dataset
 
 
-def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
-    """Trains a DPO recipe; see :func:`codegen.finetune.run.train`.
+def train_dpo(
+    recipe: Recipe, output: Path, checkpoint: Path | None, on_step: OnStep | None, say: Say
+) -> Trained:
+    """Trains a DPO recipe; see :func:`codegen.finetune.sft.train_sft`.
 
     Raises:
         ConfigError, InputError, ModelError: with the remedy, before training starts.
     """
-    loaded = load_model(recipe)
+    loaded = _load(recipe)
     set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
     pairs, counts = read_encoded_pairs(recipe, loaded.tokenizer)
-    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(pairs))})
+    recipe = recipe.for_examples(len(pairs))
     left_out = ", ".join(f"{n} {reason}" for reason, n in counts["dropped"].items())
     say(
         f"{plural(len(pairs), 'pair')}, {plural(counts['tokens'], 'token')}"
@@ -234,7 +237,7 @@ def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> T
     )
     loaded.model.config.use_cache = False
     needs_reference = recipe.method == "full" and not config.precompute_ref_log_probs
-    reference = load_model(recipe).model if needs_reference else None
+    reference = _load(recipe).model if needs_reference else None
     torch.manual_seed(recipe.seed)  # for the adapter's initial weights
     trainer = make_trl_trainer(
         _PairTrainer,
@@ -244,9 +247,7 @@ def fit_dpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> T
         ref_model=reference,
         train_dataset=datasets.Dataset.from_list(pairs),
     )
-    return train_with(
-        trainer, loaded, recipe, output, counts, value="loss", on_step=on_step, say=say
-    )
+    return train_with(trainer, loaded, recipe, output, checkpoint, counts, on_step, say)
 
 
 def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
@@ -301,8 +302,10 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
     return pairs, counts
 
 
-def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
-    """Trains a GRPO recipe; see :func:`codegen.finetune.run.train`.
+def train_grpo(
+    recipe: Recipe, output: Path, checkpoint: Path | None, on_step: OnStep | None, say: Say
+) -> Trained:
+    """Trains a GRPO recipe; see :func:`codegen.finetune.sft.train_sft`.
 
     Raises:
         ConfigError, InputError: for settings that the task, the model or TRL does not support.
@@ -315,10 +318,10 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
     for name in settings.rewards:
         plugins.load("rewards", name)
     requests = {problem.id: task.request(problem, style, 0) for problem in problems}
-    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(problems))})
+    recipe = recipe.for_examples(len(problems))
     samples = plural(recipe.batch_size * settings.group, "sample")
     say(f"{plural(len(problems), 'problem')}, {samples} per step.")
-    loaded = load_model(recipe)
+    loaded = _load(recipe)
     if style.chat:
         require_template(loaded.tokenizer)
         set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
@@ -331,7 +334,6 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
     order = [
         number for step in range(recipe.steps) for number in problems_of(step, recipe, len(rows))
     ]
-    checkpoint = last_whole_checkpoint(output)
     path = rollouts_path(output, arguments.process_index)
     cut_after(path, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     judge = Judge(
@@ -357,12 +359,10 @@ def fit_grpo(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> 
         if reference is not None:  # TRL reads it from disk, without an adapter
             reference.load_state_dict(loaded.model.state_dict())
         counts = {"examples": len(problems), "dropped": {}}
-        result = train_with(
-            trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
-        )
+        trained = train_with(trainer, loaded, recipe, output, checkpoint, counts, on_step, say)
     if judge.failures:
         say(f"The sandbox failed with {plural(judge.failures, 'program')}; they got no reward.")
-    return result
+    return trained
 
 
 def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
@@ -469,3 +469,188 @@ def _grpo_settings(recipe: Recipe) -> dict[str, Any]:
         "temperature": settings.temperature,
         "shuffle_dataset": False,
     }
+
+
+def rollouts_path(output: Path, process: int = 0) -> Path:
+    """Returns the rollouts file of a process."""
+    return output / (f"rollouts-{process}.jsonl" if process else "rollouts.jsonl")
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Removes the lines of later steps, which are rerun, and an incomplete last line.
+
+    Raises:
+        InputError: if the path is a link or not a regular file.
+    """
+    if not path.exists():
+        return
+    end = 0
+    with os.fdopen(open_plain(path, os.O_RDWR), "r+b") as file:
+        for line in file:
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{path} is corrupt after byte {end}.", "Choose another output."
+                ) from None
+            end += len(line)
+        file.truncate(end)
+
+
+class Rollouts:
+    """Collects completions during sampling, and is the trainer's reward function.
+
+    Args:
+        requests: problem id -> the model's prompt.
+        style: prompt style, which also parses the answers.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        journal: Journal,
+        recipe: Recipe,
+        tokenizer: Any,
+        requests: Mapping[str, Request],
+        style: PromptStyle,
+    ) -> None:
+        self.__name__ = "reward"  # its name in TRL's logs
+        self.judge, self.journal, self.recipe = judge, journal, recipe
+        self.tokenizer, self.requests, self.style = tokenizer, requests, style
+        self.decoder = find_decoder(Decoder(recipe.decoder))
+        grpo = recipe.grpo
+        params = SamplingParams(
+            grpo.max_new_tokens, grpo.temperature, grpo.trl.get("top_p", 1.0), recipe.seed
+        )
+        self.settings = settings_of(recipe.model, params, Decoder(recipe.decoder))
+        self._drawing: list[Request] = []
+        self._batch: Future[list[Judged]] | None = None
+        self._eos: frozenset[int] = frozenset()
+
+    def begin(self, problem_ids: Sequence[str], eos: Collection[int]) -> None:
+        """Starts a batch of samples.
+
+        Args:
+            problem_ids: problem id of each sample.
+            eos: ids of end tokens.
+        """
+        drawn: Counter[str] = Counter()
+        self._drawing, self._batch, self._eos = [], None, frozenset(eos)
+        for problem_id in problem_ids:
+            request = self.requests[problem_id]
+            self._drawing.append(replace(request, index=drawn[problem_id]))
+            drawn[problem_id] += 1
+
+    def take(
+        self, prompts: Sequence[Sequence[int]], drawn: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
+        """Submits the completions of a batch to the sandbox, in the background.
+
+        Args:
+            prompts, drawn: token ids of each prompt and completion.
+
+        Returns:
+            The tokens of each completion up to its stop string.
+        """
+        made = [
+            self._sample(request, prompt, tokens)
+            for request, prompt, tokens in zip(self._drawing, prompts, drawn, strict=True)
+        ]
+        self._batch = self.judge.start([sample for _, sample in made])
+        return [kept for kept, _ in made]
+
+    def _sample(
+        self, request: Request, prompt: Sequence[int], tokens: Sequence[int]
+    ) -> tuple[list[int], Sample]:
+        stops = self.decoder.stops(request.stop)
+        stream = TextStream(
+            self.tokenizer.backend_tokenizer, prompt, stops=stops, marks=request.marks
+        )
+        kept: list[int] = []
+        reason: FinishReason = "length"
+        for token in tokens:
+            kept.append(token)
+            if token in self._eos:
+                reason = "eos"
+                break
+            stream.push(token)
+            if stream.stopped:
+                reason = "stop"
+                break
+        stream.flush()
+        completion = self.decoder.completion(
+            0,
+            request,
+            stream.text,
+            reason,
+            meta=meta_of(self.style),
+            prompt_tokens=len(prompt),
+            completion_tokens=len(kept),
+        )
+        return kept, completion.sample(self.settings)
+
+    def __call__(
+        self,
+        completion_ids: Sequence[Sequence[int]],
+        log_metric: Any,
+        trainer_state: Any,
+        **_: Any,
+    ) -> list[float | None]:
+        """Returns the reward of each sample of the batch, for TRL; writes the records.
+
+        Raises:
+            ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
+        """
+        if self._batch is None:  # the trainer did not call ``take``
+            self.take([[] for _ in completion_ids], completion_ids)
+        assert self._batch is not None
+        judged = self._batch.result()
+        totals, parts = combine(judged, self.recipe.grpo.rewards)
+        for name, value in metrics_of(judged, parts).items():
+            log_metric(name, value)
+        for k, value in self._pass_at_k(judged).items():
+            log_metric(f"solved@{k}", value)
+        step = trainer_state.global_step + 1
+        self.journal.append(
+            *(
+                _line(step, one, total, {name: parts[name][n] for name in parts})
+                for n, (one, total) in enumerate(zip(judged, totals, strict=True))
+            )
+        )
+        return totals
+
+    def _pass_at_k(self, judged: Sequence[Judged]) -> dict[int, float]:
+        """Returns the batch's pass@k on all tests; k is the minimum of samples per problem."""
+        groups: dict[str, list[bool]] = {}
+        for one in judged:
+            if one.solved is not None:
+                groups.setdefault(one.sample.problem_id, []).append(one.solved)
+        counts = [Count(len(solved), sum(solved)) for solved in groups.values()]
+        fewest = min((count.n for count in counts), default=0)
+        k = min(fewest, self.recipe.grpo.group)
+        found = estimate_pass_at_k(counts, k) if k > 1 else None
+        return {k: found.value} if found else {}
+
+
+def _line(step: int, judged: Judged, total: float | None, rewards: Mapping[str, Scored]) -> str:
+    sample, verdict = judged.sample, judged.verdict
+    return json.dumps(
+        {
+            "step": step,
+            "problem_id": sample.problem_id,
+            "index": sample.index,
+            "completion": sample.actions or sample.completion,
+            "program": sample.meta["program"],
+            "status": verdict.status,
+            "trust": verdict.trust,
+            "message": verdict.message,
+            "reward": total,
+            "rewards": {name: [one.value, one.reason] for name, one in rewards.items()},
+            "solved": judged.solved,
+            "suspects": list(judged.suspects),
+            "tokens": sample.completion_tokens,
+            "finish_reason": sample.finish_reason,
+            "cpu_s": round(verdict.cpu_s, 4),
+        }
+    )

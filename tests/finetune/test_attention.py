@@ -11,18 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from codegen.finetune.attention import (
-    Attention,
-    RowLayout,
+from codegen.finetune.batches import (
     attending,
-    causal,
     cumulative_lengths,
     dense_mask,
-    from_stack,
     joined,
     mask_inputs,
     padded,
 )
+from codegen.finetune.encode import RowLayout, causal, from_stack
+from codegen.finetune.recipe import Attention
 from codegen.methods.backspace import Trajectory, stack_layout
 
 BKSPC = 699

@@ -11,17 +11,17 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
-from codegen.finetune import attention as attentions
-from codegen.finetune.attention import (
-    Attention,
+from codegen.finetune import batches
+from codegen.finetune.batches import (
     Blocks,
     attending,
-    causal,
     check,
     joined,
     mask_inputs,
     padded,
 )
+from codegen.finetune.encode import causal
+from codegen.finetune.recipe import Attention
 
 # Two packed rows of one width, one of them with padding, the other with a chunk of two.
 _ROWS = [
@@ -93,8 +93,8 @@ def test_one_kernel_for_all_blocks_gets_the_rows_end_to_end(
     q = torch.randn(2, 4, 10, 8, dtype=torch.float64)
     k, v = torch.randn(2, 2, 2, 10, 8, dtype=torch.float64)
     blocks = Blocks([[0, 3, 4, 9, 10], [0, 4, 10]])
-    got = attentions._variable_length(q, k, v, 0.3, blocks, grouped=True)
-    looped, _ = attentions._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
+    got = batches._variable_length(q, k, v, 0.3, blocks, grouped=True)
+    looped, _ = batches._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
     assert got.shape == looped.shape == (2, 10, 4, 8)
     assert (got - looped).abs().max() < 1e-12
 

@@ -18,9 +18,8 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from codegen.core.errors import ConfigError, InputError, ResumeError
-from codegen.finetune import parse_recipe
-from codegen.finetune import run as run_module
-from codegen.finetune.run import push_model, train
+from codegen.finetune import lifecycle, parse_recipe
+from codegen.finetune.lifecycle import push_model, train
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: P
     code = (
         "import json, os, signal, sys\n"
         "from codegen.finetune import parse_recipe\n"
-        "from codegen.finetune.run import train\n"
+        "from codegen.finetune.lifecycle import train\n"
         "train(parse_recipe(json.loads(sys.argv[1])),"
         " on_step=lambda s, *_: s == 7 and os.kill(os.getpid(), signal.SIGKILL))\n"
     )
@@ -167,7 +166,7 @@ def test_a_tracker_that_is_not_installed_is_named(
     def lacks(name: str) -> Any:
         return None if name == "wandb" else find_spec(name)
 
-    monkeypatch.setattr(run_module, "find_spec", lacks)
+    monkeypatch.setattr(lifecycle, "find_spec", lacks)
     with pytest.raises(ConfigError, match=r"wandb is not installed.*pip install wandb"):
         run(row, report_to="wandb")
     with pytest.raises(ConfigError, match=r"[Uu]nknown tracker 'wandbb'.*wandb"):

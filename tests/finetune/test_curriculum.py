@@ -14,8 +14,8 @@ from codegen.core.config import parse_config
 from codegen.core.errors import ConfigError
 from codegen.decoding.prefill import best_fit
 from codegen.finetune import parse_recipe
-from codegen.finetune.attention import causal
 from codegen.finetune.batch_plan import (
+    StepPlan,
     bucket_of,
     draw_order,
     grid,
@@ -25,7 +25,7 @@ from codegen.finetune.batch_plan import (
     odds_of,
 )
 from codegen.finetune.batches import share_of
-from codegen.finetune.encode import EncodedExample, decompose
+from codegen.finetune.encode import EncodedExample, causal, decompose
 from codegen.finetune.recipe import Curriculum
 
 
@@ -133,20 +133,28 @@ def test_chunks_have_one_example_of_each_domain() -> None:
     }
     systems = {"chat": "Talk.", "code": "Program."}
     mixture = {"balance": True, "order": "default_first", "systems": systems}
-    plan = make_mixture(examples, parse_recipe({**row, "mixture": mixture}))
+
+    def plan_of(examples: list[EncodedExample], row: dict[str, Any]) -> StepPlan:
+        recipe = parse_recipe(row)
+        options: dict[str, Any] = {"micro_batch_size": recipe.micro_batch_size, "seed": recipe.seed}
+        options |= {"row_length": recipe.packed_length, "isolation": recipe.isolation}
+        size = recipe.batch_size
+        return make_mixture(examples, recipe.mixture, steps=10, batch_size=size, **options)
+
+    plan = plan_of(examples, {**row, "mixture": mixture})
     for step in range(10):
         chunks = [chunk for rows in plan.steps[step] for row in rows for chunk in row]
         assert len(chunks) == 4
         for chunk in chunks:
             assert [examples[i].domain for i in chunk] == ["math", "chat", "code"]
-    unbalanced = make_mixture(examples, parse_recipe(row))
+    unbalanced = plan_of(examples, row)
     seen = Counter(examples[i].domain for s in range(10) for i in unbalanced.numbers(s))
     assert seen["code"] > 3 * seen["math"]
     two = [example for example in examples if example.domain != "math"]
     row |= {"data": {"chat": "a", "code": "b"}, "batch_size": 10}
     with pytest.raises(ConfigError, match="mixture of 3 domains"):
-        make_mixture(examples, parse_recipe(row))
-    assert len(make_mixture(two, parse_recipe(row)).numbers(0)) == 10
+        plan_of(examples, row)
+    assert len(plan_of(two, row).numbers(0)) == 10
 
 
 @given(st.integers(1, 9), st.integers(1, 4))

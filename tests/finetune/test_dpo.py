@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from codegen.core.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import train
 from codegen.models import load
 
 pytest.importorskip("trl")
@@ -94,7 +94,7 @@ def test_a_killed_run_ends_with_the_same_weights(row: dict[str, Any], tmp_path: 
     script = (
         "import json, os, signal, sys\n"
         "from codegen.finetune import parse_recipe\n"
-        "from codegen.finetune.run import train\n"
+        "from codegen.finetune.lifecycle import train\n"
         "train(parse_recipe(json.loads(sys.argv[1])),"
         " on_step=lambda s, *_: s == 5 and os.kill(os.getpid(), signal.SIGKILL))\n"
     )

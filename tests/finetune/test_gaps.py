@@ -15,13 +15,12 @@ from codegen.core.errors import ConfigError, InputError, ModelError
 from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.decoding.insertion import InsertionLM, Text
 from codegen.finetune import parse_recipe
-from codegen.finetune.artifacts import TrainingResult
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import InfillingSteps, text_of
-from codegen.finetune.dataset import SPECIAL, read_dataset, words_tokenizer
 from codegen.finetune.encode import TextEncoder
-from codegen.finetune.model import init_model
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import TrainingResult, train
+from codegen.finetune.model import SPECIAL, init_model, words_tokenizer
+from codegen.finetune.sft import prepare
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
@@ -86,7 +85,9 @@ def steps_of(
     recipe_row: dict[str, Any], rows: int, world: int = 1, rank: int = 0
 ) -> InfillingSteps:
     recipe = parse_recipe(recipe_row)
-    loaded = init_model(recipe, read_dataset(recipe))
+    dataset = prepare(recipe)[1]
+    longest = dataset.longest_response
+    loaded = init_model(recipe.network, dataset.tokenizer, longest, recipe.seed)
     encoder = TextEncoder(loaded.tokenizer, "plain", infilling=True)
     examples = [encoder.encode(item) for item in TEXTS[:40]]
     plan = make_plan(examples, steps=3, batch_size=8, micro_batch_size=8, seed=0)

@@ -59,7 +59,7 @@ def recipe(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
 
 
 def run(recipe: dict[str, Any]) -> Any:
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import train
 
     return train(parse_recipe(recipe))
 
@@ -75,7 +75,7 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_run_its_records_and_its_report(
     recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codegen.finetune.run import train
+    from codegen.finetune.lifecycle import train
     from codegen.models import load
 
     seen: list[tuple[Any, ...]] = []

@@ -12,13 +12,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from codegen.core.errors import ConfigError
 from codegen.finetune import parse_recipe
-from codegen.finetune.attention import causal
 from codegen.finetune.batches import MicroBatch, collate
-from codegen.finetune.encode import EncodedExample
+from codegen.finetune.encode import EncodedExample, causal
 from codegen.finetune.estimate import estimate
+from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.model import load_model
-from codegen.finetune.run import train
 from codegen.models import load
 
 
@@ -137,7 +136,7 @@ def test_dora_learns_and_loads(row: dict[str, Any], tmp_path: Path) -> None:
 def test_packages_that_are_not_installed_are_named(
     row: dict[str, Any], change: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegen.finetune.run.find_spec", lambda name: None)
+    monkeypatch.setattr("codegen.finetune.lifecycle.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=f"needs {package}.*pip install {package}"):
         run(row, **change)
 
@@ -156,7 +155,8 @@ def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: P
 def test_evaluation_takes_no_gradients_from_few_bits(row: dict[str, Any]) -> None:
     """A pass in evaluation mode changes neither the weights' layout nor the gradients."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    model = load_model(parse_recipe({**row, "method": "qlora"})).model
+    name, dtype = row["model"], torch.float32
+    model = load_model(name, method="qlora", dtype=dtype, decoder="sample").model
     ids = torch.arange(8)[None]
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
 
@@ -211,7 +211,7 @@ def test_the_command_prints_the_plan(row: dict[str, Any], tmp_path: Path, codege
 def test_the_plan_has_the_tensors_of_a_real_step(row: dict[str, Any]) -> None:
     """The storages of a step with data are those of the step without."""
     from codegen.finetune.estimate import _Storages
-    from codegen.finetune.trainer import StepTrainer
+    from codegen.finetune.sft import StepTrainer
 
     original = StepTrainer.training_step
     for changes in ({"steps": 2}, {"steps": 2, "method": "full", "packing": "best_fit"}):

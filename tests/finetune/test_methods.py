@@ -23,9 +23,8 @@ from safetensors.torch import load_file
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Example, Segment, TrainingText, write_jsonl
 from codegen.finetune import parse_recipe
-from codegen.finetune.artifacts import TrainingResult
-from codegen.finetune.run import train
-from codegen.finetune.trainer import WHOLE
+from codegen.finetune.lifecycle import TrainingResult, train
+from codegen.finetune.sft import WHOLE
 from codegen.methods.backspace import Backspace, load_codec
 from codegen.models import load
 
@@ -271,7 +270,7 @@ def test_a_killed_sequencematch_run_goes_on_to_the_same_weights(
     script = (
         "import json, sys, time, torch; torch.set_num_threads(1)\n"
         "from codegen.finetune import parse_recipe\n"
-        "from codegen.finetune.run import train\n"
+        "from codegen.finetune.lifecycle import train\n"
         "train(parse_recipe(json.loads(sys.argv[1])), on_step=lambda s, *_: print(s, flush=True))\n"
     )
     for moment in (3, 6):

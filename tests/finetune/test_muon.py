@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from codegen.finetune import parse_recipe
-from codegen.finetune.trainer import muon_and_adamw
+from codegen.finetune.sft import muon_and_adamw
 
 RECIPE = parse_recipe(
     {"model": "embedded", "data": "d", "output": "o", "steps": 10, "optimizer": "muon"}
@@ -35,7 +35,7 @@ def test_each_parameter_has_its_optimizer() -> None:
     torch.manual_seed(0)
     net, ids = Net(), torch.arange(7)
     other = copy.deepcopy(net)
-    joint = muon_and_adamw(net, RECIPE)
+    joint = muon_and_adamw(net, RECIPE.muon_rate, RECIPE.learning_rate, RECIPE.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(joint, lambda step: 1 - step / 10)
     matrices = [
         p for n, p in other.named_parameters() if n.startswith("part.layers") and p.dim() == 2
@@ -49,7 +49,7 @@ def test_each_parameter_has_its_optimizer() -> None:
     for step in range(6):
         if step == 3:  # as a resumed run does
             state = copy.deepcopy(joint.state_dict())
-            joint = muon_and_adamw(net, RECIPE)
+            joint = muon_and_adamw(net, RECIPE.muon_rate, RECIPE.learning_rate, RECIPE.weight_decay)
             last = schedule.state_dict()
             schedule = torch.optim.lr_scheduler.LambdaLR(joint, lambda step: 1 - step / 10)
             schedule.load_state_dict(last)

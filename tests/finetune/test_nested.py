@@ -16,9 +16,9 @@ from codegen.decoding.strategies.sorted import Nested, default_exits
 from codegen.finetune import parse_recipe
 from codegen.finetune.batches import collate
 from codegen.finetune.encode import TextEncoder
+from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import sorted_likelihoods
 from codegen.finetune.model import mark_exits
-from codegen.finetune.run import train
 from codegen.models import load
 
 TEXTS = [

@@ -13,9 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from codegen.core.config import parse_config
-from codegen.finetune.attention import from_stack
 from codegen.finetune.batches import collate
-from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.encode import EncodedExample, from_stack
 from codegen.finetune.losses import (
     Actions,
     OwnSamples,

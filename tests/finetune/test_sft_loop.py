@@ -14,7 +14,7 @@ import torch
 from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import Segment, TrainingText, write_jsonl
 from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
+from codegen.finetune.lifecycle import train
 from codegen.models import load
 from tests.processes import run
 

@@ -22,10 +22,9 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import collate
-from codegen.finetune.dataset import EncodedTexts, encode_all
-from codegen.finetune.encode import TextEncoder
+from codegen.finetune.encode import Encoded, EncodedExample, TextEncoder, encode_rows
+from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.run import train
 from codegen.models import load
 from tests.processes import run
 
@@ -39,10 +38,10 @@ TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in ran
 
 def encoded(
     texts: list[TrainingText], tokenizer: Any, *, format: Any = "chat", **options: Any
-) -> EncodedTexts:
-    pairs = [("", t) for t in texts]
+) -> tuple[list[EncodedExample], Encoded]:
+    facts, encoder = Encoded(), TextEncoder(tokenizer, format)
     options.setdefault("max_length", 64)
-    return encode_all(pairs, TextEncoder(tokenizer, format), **options)
+    return list(encode_rows([("", t) for t in texts], encoder, facts, **options)), facts
 
 
 @pytest.fixture
@@ -67,20 +66,20 @@ def test_dropped_and_cut_texts_are_counted(tokenizer: Any) -> None:
     long = text(90, "p", "x = 1\n" * 100)
     untrained = TrainingText("u", "u", "g", (Segment("only a prompt", False),))
     records = [*TEXTS, long, untrained]
-    dropped = encoded(records, tokenizer)
+    _, dropped = encoded(records, tokenizer)
     assert dict(dropped.dropped) == {"too_long": 1, "no_trainable_token": 1}
     assert dropped.dropped_tokens["too_long"] > 400
-    cut = encoded(records, tokenizer, overlong="truncate")
+    examples, cut = encoded(records, tokenizer, overlong="truncate")
     assert (cut.cut, dict(cut.dropped)) == (1, {"no_trainable_token": 1})
     assert cut.cut_tokens == dropped.dropped_tokens["too_long"] - 64
-    longest = max(cut.examples, key=len)
+    longest = max(examples, key=len)
     assert len(longest) == 64 and not longest.final and longest.nodes[-1] == 62
 
 
 def test_loss_equals_the_models_own(tokenizer: Any, tiny_model_dir: Path) -> None:
     """Logits at the needed columns, summed over micro-batches = one plain masked cross entropy."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64)
-    examples = encoded(TEXTS, tokenizer).examples[:6]
+    examples = encoded(TEXTS, tokenizer)[0][:6]
     ours = 0.0
     for rows in ([((0,),), ((1,),)], [((2,), (3,))], [((4, 5),)]):  # padded and packed
         ours += negative_log_likelihood(model, collate(examples, rows, pad=2)).sum().item()
@@ -93,7 +92,7 @@ def test_loss_equals_the_models_own(tokenizer: Any, tiny_model_dir: Path) -> Non
 
 
 def test_plan_uses_every_example_before_any_twice(tokenizer: Any) -> None:
-    examples = encoded(TEXTS, tokenizer, format="plain").examples
+    examples = encoded(TEXTS, tokenizer, format="plain")[0]
     plan = make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=3)
     flat = [i for step in range(6) for i in plan.numbers(step)]
     assert sorted(flat[:12]) == sorted(flat[12:]) == list(range(12))
@@ -147,7 +146,7 @@ def test_kill_and_go_on_gives_the_same_weights(recipe_row: dict[str, Any], tmp_p
     script = (
         "import json, sys, time, torch; torch.set_num_threads(1)\n"
         "from codegen.finetune import parse_recipe\n"
-        "from codegen.finetune.run import train\n"
+        "from codegen.finetune.lifecycle import train\n"
         "train(parse_recipe(json.loads(sys.argv[1])),"
         " on_step=lambda step, *_: (print(step, flush=True), time.sleep(0.05)))\n"
     )

@@ -14,10 +14,10 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import StepDataset, collate
-from codegen.finetune.dataset import Outline, cached, encode_all
-from codegen.finetune.encode import EncodedExample, TextEncoder
+from codegen.finetune.dataset import cached
+from codegen.finetune.encode import Encoded, EncodedExample, TextEncoder, encode_rows
+from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
-from codegen.finetune.run import train
 
 
 def text(i: int) -> TrainingText:
@@ -47,7 +47,7 @@ def model(tiny_model_dir: Path) -> Any:
 @pytest.fixture(scope="module")
 def examples(tokenizer: Any) -> list[EncodedExample]:
     encoder = TextEncoder(tokenizer, "plain")
-    return list(encode_all((("", t) for t in TEXTS), encoder, max_length=512).examples)
+    return list(encode_rows((("", t) for t in TEXTS), encoder, Encoded(), max_length=512))
 
 
 def oracle(model: Any, tokenizer: Any, texts: list[TrainingText]) -> Any:
@@ -96,7 +96,7 @@ def test_a_step_is_the_plain_loop(
     """Loss and gradient, over micro-batches, packed rows, and processes; from memory and disk."""
     options: dict[str, Any] = {"row_length": row_length} if row_length else {}
     steps = make_plan(examples, steps=2, batch_size=6, micro_batch_size=2, seed=0, **options)
-    cache = cached(tmp_path, "key", examples, dict)
+    cache = cached(tmp_path, "key", examples, Encoded())
     for step in range(2):
         wanted = oracle(model, tokenizer, [TEXTS[n] for n in steps.numbers(step)])
         slope = gradient(model, wanted)
@@ -128,7 +128,7 @@ def test_chunks_and_depths_weigh_too(
         model.name_or_path, dtype=torch.float64, num_hidden_layers=1
     )
     first = oracle(shallow, tokenizer, [TEXTS[n] for n in numbers]).item()
-    total = Outline.of(examples).total(numbers)
+    total = sum(examples[number].weight for number in numbers)
     assert losses.sum().item() / total == pytest.approx((first + wanted) / 2, rel=1e-5)
     means = sums.means()
     assert means["loss_layer_1"] == pytest.approx(first, rel=1e-5)
@@ -175,10 +175,8 @@ def test_a_token_over_a_border_has_the_larger_weight(tokenizer: Any) -> None:
 
 def test_the_start_of_a_long_text_keeps_its_weights(tokenizer: Any) -> None:
     whole = TextEncoder(tokenizer, "plain").encode(TEXTS[9])
-    found = encode_all(
-        [("", TEXTS[9])], TextEncoder(tokenizer, "plain"), max_length=16, overlong="truncate"
-    )
-    (example,) = found.examples
+    encoder, rows = TextEncoder(tokenizer, "plain"), [("", TEXTS[9])]
+    (example,) = encode_rows(rows, encoder, Encoded(), max_length=16, overlong="truncate")
     weights = list(example.weights)
     assert weights and weights == list(whole.weights)[: len(weights)]
 

@@ -29,8 +29,8 @@ from codegen.core.config import Config, run_script
 from codegen.core.errors import InputError
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import MicroBatch, attending, check, collate, held_out_batches
-from codegen.finetune.dataset import read_training_rows
-from codegen.finetune.encode import Encoded, TextEncoder, encode_rows
+from codegen.finetune.dataset import Encoded, encode_rows, read_training_rows
+from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.models import ModelCard, load, pick_dtype, write_card
 

@@ -34,6 +34,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -220,22 +221,23 @@ class StepDataset:
     rank: int = 0
     world: int = 1
 
-    def __post_init__(self) -> None:
-        outline = Outline.of(self.examples)
-        self.weights = outline.trained if outline.weights is None else outline.weights
-
     def __len__(self) -> int:
         return len(self.plan.steps)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Total weight of each example's actions, [N]."""
+        outline = Outline.of(self.examples)
+        return outline.trained if outline.weights is None else outline.weights
 
     def __getitem__(self, step: int) -> tuple[list[Counted], float]:
         """Returns the micro-batches, and the total weight of the step's actions."""
         planned = self.plan.steps[step]
-        total = math.fsum(self.weights[self.plan.numbers(step)])
         made = [
             (self._collate(rows, step), counts)
             for rows, counts in share_of(planned, self.rank, self.world)
         ]
-        return made, total
+        return made, math.fsum(self.weights[self.plan.numbers(step)])
 
     def _collate(self, rows: Sequence[Row], step: int) -> MicroBatch:
         numbers = {number for row in rows for number in numbers_of(row)}

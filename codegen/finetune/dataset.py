@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -33,14 +35,8 @@ from codegen.data.manifest import data_files, digests
 from codegen.data.sources import file_digest
 from codegen.data.sources.rows import hub_rows, sound_rows
 from codegen.data.sources.synthetic import Puzzles, is_puzzles
-from codegen.finetune.encode import (
-    Encoded,
-    EncodedExample,
-    TextEncoder,
-    encode_pieces,
-    encode_rows,
-)
-from codegen.finetune.recipe import Encoding
+from codegen.finetune.encode import EncodedExample, TextEncoder, causal
+from codegen.finetune.recipe import Encoding, Overlong
 from codegen.methods.backspace import with_backspace
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -101,6 +97,7 @@ def read_dataset(
             not fit the recipe.
     """
     kept_out = [("", row) for path in held_out for row in read_training_rows(path)]
+    key = _cache_key(tokenizer, encoding, sources, limit)
     encoder = TextEncoder(
         tokenizer,
         encoding.format,
@@ -108,11 +105,7 @@ def read_dataset(
         infilling=encoding.infilling,
         turns=encoding.turns,
     )
-    key, longest, facts = (
-        _cache_key(tokenizer, encoding, sources, limit),
-        encoding.max_length,
-        Encoded(),
-    )
+    facts, longest = Encoded(), encoding.max_length
     rows = ((domain, row) for domain, path in sources for row in read_training_rows(path, limit))
     if encoding.pieces:
         least, seed = encoding.pieces
@@ -156,7 +149,7 @@ def _cache_key(
     backend = getattr(tokenizer, "backend_tokenizer", None)
     settings = {
         "encoding": _ENCODING,
-        "data": [[domain, *source_digests(path)] for domain, path in sources],
+        "data": [[domain, *source_digests([path])] for domain, path in sources],
         "limit": limit,
         "tokenizer": backend.to_str() if backend else sorted(tokenizer.get_vocab().items()),
         "special": tokenizer.special_tokens_map,
@@ -233,13 +226,17 @@ def read_pairs(
         yield where, chosen, rejected
 
 
-def source_digests(path: str) -> list[str]:
-    """Returns the identity of the data: a digest of each file; for the hub, only the name."""
-    if path.startswith(_HUB):
-        return [path]
-    if files := _parquet_files(path):
-        return [file_digest(file)[:16] for file in files]
-    return digests(path)
+def source_digests(paths: Iterable[str]) -> list[str]:
+    """Returns the identity of the rows: a digest of each file; for the hub, only the name."""
+    found = []
+    for path in paths:
+        if path.startswith(_HUB):
+            found.append(path)
+        elif files := _parquet_files(path):
+            found += [file_digest(file)[:16] for file in files]
+        else:
+            found += digests(path)
+    return found
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
@@ -364,6 +361,130 @@ def _json(value: Any, where: str, name: str) -> Any:
         raise InputError(f"{where}: {name} is not valid JSON ({error}).") from None
 
 
+@dataclass
+class Encoded:
+    """Facts about the rows of an iterator, complete after its last example.
+
+    Attributes:
+        dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
+        cut, cut_tokens: number of texts cut to the maximum length, and of the tokens lost.
+        has_backspaces: whether a text has backspaces.
+        trained_tokens: ids of the tokens whose embeddings need training, ascending.
+    """
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_tokens: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+    cut_tokens: int = 0
+    has_backspaces: bool = False
+    trained_tokens: list[int] = field(default_factory=list)
+
+    def drop(self, reason: str, tokens: int) -> None:
+        """Counts a dropped text."""
+        self.dropped[reason] += 1
+        self.dropped_tokens[reason] += tokens
+
+
+Rows = Iterable[tuple[str, TrainingText | Messages]]
+
+
+def encode_rows(
+    rows: Rows,
+    encoder: TextEncoder,
+    facts: Encoded,
+    *,
+    max_length: int,
+    overlong: Overlong = "drop",
+) -> Iterator[EncodedExample]:
+    """Yields the examples of (domain, row) pairs that can be trained on; counts the others.
+
+    An overlong text with backspaces is always dropped.
+
+    Args:
+        facts: receives the counts.
+        max_length: maximum slots of an example.
+        overlong: drop longer examples, or truncate them to the first ``max_length`` tokens.
+    """
+    for domain, row in rows:
+        for example in encoder.examples(row, domain):
+            length = len(example)
+            if length > max_length:
+                if overlong == "drop" or not example.layout.is_causal:
+                    facts.drop("too_long", length)
+                    continue
+                facts.cut += 1
+                facts.cut_tokens += length - max_length
+                example = example.first(max_length)
+            if example.targets:
+                yield example
+            else:
+                facts.drop("no_trainable_token", length)
+    facts.has_backspaces = encoder.codec is not None
+    facts.trained_tokens = sorted(map(encoder.tokenizer.convert_tokens_to_ids, encoder.trained))
+
+
+def encode_pieces(
+    rows: Rows, encoder: TextEncoder, facts: Encoded, *, least: int, most: int, seed: int | None
+) -> Iterator[EncodedExample]:
+    """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
+
+    Args:
+        facts: receives the number of lost tokens.
+        least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
+        seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
+
+    Raises:
+        InputError: for a conversation or a text with weights.
+    """
+    most = 1 << (most.bit_length() - 1)
+    for domain, text in rows:
+        if isinstance(text, Messages):
+            raise InputError(
+                f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
+                "Set curriculum.mode: bucket.",
+            )
+        ids = encoder.tokens(text)
+        rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
+        sizes = decompose(len(ids) - 1, least, most, rng)
+        if rest := len(ids) - 1 - sum(sizes):
+            facts.drop("below_least", rest)
+        for size, at in zip(sizes, accumulate(sizes, initial=0), strict=False):
+            slots = list(range(size))
+            name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
+            yield EncodedExample(
+                name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
+            )
+
+
+def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
+    """Returns the lengths of a document's pieces in order, powers of two in [least, most].
+
+    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document is split into pieces
+    of ``most`` while enough tokens are left, then into the binary digits of the rest, the largest
+    first; a rest below ``least`` is lost.
+
+    Args:
+        length: document length in tokens.
+        rng: if given, a document longer than ``most`` is split into random lengths with odds
+            1, 2, 4, ... from the longest to the shortest, so each length gets equally many of its
+            tokens (as in the released code); if None, into pieces of ``most``.
+    """
+    sizes = [most]
+    while sizes[-1] > least:
+        sizes.append(sizes[-1] // 2)
+    odds = [2**n for n in range(len(sizes))]
+    pieces = []
+    while length >= most:
+        size = most if rng is None else rng.choices(sizes, odds)[0]
+        pieces.append(size)
+        length -= size
+    for size in sizes:
+        if length >= size:
+            pieces.append(size)
+            length -= size
+    return pieces
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """Lengths, ids and domains of N examples, without their tokens.
@@ -407,7 +528,7 @@ class CachedExamples(Sequence[EncodedExample]):
 
     Attributes:
         outline: see :class:`Outline`.
-        facts: see :class:`codegen.finetune.encode.Encoded`.
+        facts: see :class:`Encoded`.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -26,19 +26,17 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import accumulate, groupby, pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from codegen.core.errors import ConfigError, InputError, ModelError
 from codegen.core.records import Messages, Segment, TrainingText
-from codegen.finetune.recipe import Format, Overlong, Turns
+from codegen.finetune.recipe import Format, Turns
 from codegen.methods import backspace
 from codegen.models import chat
 
@@ -618,101 +616,6 @@ class TextEncoder:
         return [*ids, self.tokenizer.eos_token_id]
 
 
-@dataclass
-class Encoded:
-    """Facts about the rows of an iterator, complete after its last example.
-
-    Attributes:
-        dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
-        cut, cut_tokens: number of texts cut to the maximum length, and of the tokens lost.
-        has_backspaces: whether a text has backspaces.
-        trained_tokens: ids of the tokens whose embeddings need training, ascending.
-    """
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    dropped_tokens: Counter[str] = field(default_factory=Counter)
-    cut: int = 0
-    cut_tokens: int = 0
-    has_backspaces: bool = False
-    trained_tokens: list[int] = field(default_factory=list)
-
-    def drop(self, reason: str, tokens: int) -> None:
-        """Counts a dropped text."""
-        self.dropped[reason] += 1
-        self.dropped_tokens[reason] += tokens
-
-
-Rows = Iterable[tuple[str, TrainingText | Messages]]
-
-
-def encode_rows(
-    rows: Rows,
-    encoder: TextEncoder,
-    facts: Encoded,
-    *,
-    max_length: int,
-    overlong: Overlong = "drop",
-) -> Iterator[EncodedExample]:
-    """Yields the examples of (domain, row) pairs that can be trained on; counts the others.
-
-    An overlong text with backspaces is always dropped.
-
-    Args:
-        facts: receives the counts.
-        max_length: maximum slots of an example.
-        overlong: drop longer examples, or truncate them to the first ``max_length`` tokens.
-    """
-    for domain, row in rows:
-        for example in encoder.examples(row, domain):
-            length = len(example)
-            if length > max_length:
-                if overlong == "drop" or not example.layout.is_causal:
-                    facts.drop("too_long", length)
-                    continue
-                facts.cut += 1
-                facts.cut_tokens += length - max_length
-                example = example.first(max_length)
-            if example.targets:
-                yield example
-            else:
-                facts.drop("no_trainable_token", length)
-    facts.has_backspaces = encoder.codec is not None
-    facts.trained_tokens = sorted(map(encoder.tokenizer.convert_tokens_to_ids, encoder.trained))
-
-
-def encode_pieces(
-    rows: Rows, encoder: TextEncoder, facts: Encoded, *, least: int, most: int, seed: int | None
-) -> Iterator[EncodedExample]:
-    """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
-
-    Args:
-        facts: receives the number of lost tokens.
-        least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
-        seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
-
-    Raises:
-        InputError: for a conversation or a text with weights.
-    """
-    most = 1 << (most.bit_length() - 1)
-    for domain, text in rows:
-        if isinstance(text, Messages):
-            raise InputError(
-                f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
-                "Set curriculum.mode: bucket.",
-            )
-        ids = encoder.tokens(text)
-        rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
-        sizes = decompose(len(ids) - 1, least, most, rng)
-        if rest := len(ids) - 1 - sum(sizes):
-            facts.drop("below_least", rest)
-        for size, at in zip(sizes, accumulate(sizes, initial=0), strict=False):
-            slots = list(range(size))
-            name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
-            yield EncodedExample(
-                name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
-            )
-
-
 def _require_flags(text: TrainingText, what: str) -> None:
     if any(segment.train not in (0, 1) for segment in text.segments):
         raise InputError(
@@ -736,32 +639,3 @@ def _pieces(control: re.Pattern[str], text: str) -> list[str]:
     """Returns the text, split inside everything that spells a control token."""
     cuts = [found.start() + 1 for found in control.finditer(text)]
     return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
-
-
-def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
-    """Returns the lengths of a document's pieces in order, powers of two in [least, most].
-
-    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document is split into pieces
-    of ``most`` while enough tokens are left, then into the binary digits of the rest, the largest
-    first; a rest below ``least`` is lost.
-
-    Args:
-        length: document length in tokens.
-        rng: if given, a document longer than ``most`` is split into random lengths with odds
-            1, 2, 4, ... from the longest to the shortest, so each length gets equally many of its
-            tokens (as in the released code); if None, into pieces of ``most``.
-    """
-    sizes = [most]
-    while sizes[-1] > least:
-        sizes.append(sizes[-1] // 2)
-    odds = [2**n for n in range(len(sizes))]
-    pieces = []
-    while length >= most:
-        size = most if rng is None else rng.choices(sizes, odds)[0]
-        pieces.append(size)
-        length -= size
-    for size in sizes:
-        if length >= size:
-            pieces.append(size)
-            length -= size
-    return pieces

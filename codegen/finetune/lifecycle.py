@@ -127,11 +127,23 @@ def train(
     output = Path(recipe.output)
     result_path = output / RESULT_NAME
     check_packages(recipe)
+    fit = train_sft
+    if recipe.objective != "sft":
+        from codegen.finetune import trl_runner
+
+        fit = trl_runner.train_dpo if recipe.objective == "dpo" else trl_runner.train_grpo
     if not is_first():
         if result_path.is_file():
             return read_result(output)
-        return _fit(recipe, output, None, lambda _: None)
-    settings = recipe.deciding() | _digests(recipe)
+        trained = fit(recipe, output, last_whole_checkpoint(output), None, lambda _: None)
+        save_model(trained, output)
+        return result_of(trained, output)
+    settings = recipe.deciding()
+    settings["data_digest"] = source_digests(recipe.paths)
+    if recipe.objective == "grpo":
+        problems = repr(tasks.load(recipe.grpo.task, recipe.grpo.source or None).problems())
+        settings["data_digest"] = hashlib.sha256(problems.encode()).hexdigest()
+    settings["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
     with directory.open():
         stored = directory.read(directory.settings_file)
@@ -151,7 +163,9 @@ def train(
             result = read_result(output)
         else:
             try:
-                result = _fit(recipe, output, on_step, on_message)
+                checkpoint = last_whole_checkpoint(output)
+                trained = fit(recipe, output, checkpoint, on_step, on_message)
+                result = _finish(trained, output, on_message)
             except Exception as error:
                 if isinstance(error, CodegenError) and not (output / CHECKPOINTS).exists():
                     _remove_traces(directory)
@@ -167,18 +181,10 @@ def train(
         return result
 
 
-def _fit(recipe: Recipe, output: Path, on_step: OnStep | None, say: Say) -> TrainingResult:
-    """Trains from the last complete checkpoint to the end; writes the model and its pages."""
-    fit = train_sft
-    if recipe.objective != "sft":
-        from codegen.finetune import trl_runner
-
-        fit = trl_runner.train_dpo if recipe.objective == "dpo" else trl_runner.train_grpo
-    trained = fit(recipe, output, last_whole_checkpoint(output), on_step, say)
+def _finish(trained: Trained, output: Path, say: Say) -> TrainingResult:
+    """Writes the model and its pages, and completes the held-out prompts."""
     save_model(trained, output)
-    result = result_of(trained, output)
-    if not is_first():
-        return result
+    result, recipe = result_of(trained, output), trained.recipe
     if texts := trained.held_out:
         say(f"Generating completions of {len(texts)} held-out prompts.")
         saved = load(result.model, dtype=torch.float32)
@@ -215,17 +221,6 @@ def check_trackers(recipe: Recipe) -> None:
 def is_first() -> bool:
     """Returns True on rank 0, the only process that writes."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _digests(recipe: Recipe) -> dict[str, Any]:
-    """Returns the identity of the data and of the model."""
-    paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
-    data: Any = [digest for path in paths for digest in source_digests(path)]
-    if recipe.objective == "grpo":
-        problems = repr(tasks.load(recipe.grpo.task, recipe.grpo.source or None).problems())
-        data = hashlib.sha256(problems.encode()).hexdigest()
-    model = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
-    return {"data_digest": data, "model_fingerprint": model}
 
 
 def _holds_only_caches(folder: Path) -> bool:
@@ -402,7 +397,10 @@ def result_of(trained: Trained, output: Path) -> TrainingResult:
 
 
 def write_pages(result: TrainingResult, base: str, output: Path) -> None:
-    """Writes the curves and the model's README."""
+    """Writes the model's README and the curves."""
+    readme = training_readme(base, result.recipe, result.counts, result.losses,
+                             result.evaluations, result.versions, result.parts)  # fmt: skip
+    write_atomic(output / MODEL_DIR / "README.md", readme)
     losses = {"loss": result.losses, "held out": result.evaluations}
     for name, title, lines in (
         ("loss", "Loss", losses),
@@ -411,9 +409,6 @@ def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     ):
         if curves := [LossCurve(label, points) for label, points in lines.items() if points]:
             write_atomic(output / f"{name}.svg", loss_picture(curves, title))
-    readme = training_readme(base, result.recipe, result.counts, result.losses,
-                             result.evaluations, result.versions, result.parts)  # fmt: skip
-    write_atomic(output / MODEL_DIR / "README.md", readme)
 
 
 def training_readme(

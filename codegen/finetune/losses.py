@@ -84,7 +84,12 @@ class Likelihood:
 
     Args:
         logits_mb: see :func:`negative_log_likelihood`.
+
+    Attributes:
+        own: the model's own samples, which are trained on, too; each checkpoint contains them.
     """
+
+    own: OwnSamples | None = None
 
     def __init__(self, logits_mb: int = 0) -> None:
         self.logits_mb = logits_mb
@@ -104,21 +109,6 @@ class Likelihood:
         """Adds ``eval_loss`` of a held-out micro-batch."""
         losses = negative_log_likelihood(model, batch, self.logits_mb)
         sums.add("eval_loss", losses, batch.weights)
-
-    def own_batches(
-        self,
-        model: Any,
-        step: int,
-        data: StepDataset,
-    ) -> list[tuple[MicroBatch, float]]:
-        """Returns micro-batches sampled by the model, with weights relative to the data's."""
-        return []
-
-    def save(self, folder: Path) -> None:
-        """Writes the loss's state, if any, into a checkpoint directory."""
-
-    def load(self, folder: Path) -> None:
-        """Restores the state that :meth:`save` wrote."""
 
 
 class NestedLikelihood(Likelihood):
@@ -412,16 +402,6 @@ class SequenceMatchLoss(Likelihood):
             weight = float(counts) * wanted / len(samples)
             batches.append((replace(batch, own=True), weight))
         return batches
-
-    def save(self, folder: Path) -> None:
-        """Writes the own samples."""
-        if self.own is not None:
-            self.own.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """Reads the own samples."""
-        if self.own is not None:
-            self.own.load(folder)
 
 
 class OwnSamples:

@@ -44,10 +44,15 @@ def load_model(
     name: str,
     *,
     method: Method,
-    dtype: torch.dtype,
+    dtype: str,
     decoder: str,
+    grows: bool = False,
 ) -> LoadedModel:
-    """Loads the model to train: in ``dtype``, or in 4 bits (``qlora``).
+    """Loads the model to train, in 4 bits for ``qlora``.
+
+    Args:
+        dtype: ``dtype`` of the recipe; see :func:`base_dtype`.
+        grows: whether embeddings change before an adapter is added, so all weights are float32.
 
     Raises:
         ConfigError: if the decoder does not support the model, or this machine does not support 4
@@ -56,7 +61,8 @@ def load_model(
     """
     import torch
 
-    loaded = load(name, dtype=dtype, bits=4 if method == "qlora" else 0)
+    wanted = torch.float32 if grows else base_dtype(method, dtype)
+    loaded = load(name, dtype=wanted, bits=4 if method == "qlora" else 0)
     if hasattr(loaded.model, "peft_config"):
         # A new adapter would replace the model's own; loading in float32 merges that one.
         if method == "qlora":

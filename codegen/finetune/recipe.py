@@ -474,6 +474,11 @@ class Recipe(Config):
         return (data,) if isinstance(data, str) else data
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths of ``data`` and ``evaluation.data``."""
+        return (*(path for _, path in self.sources), *self.evaluation_sources)
+
+    @property
     def encoding(self) -> Encoding:
         """The settings that determine the tokens of a row."""
         pieces = (self.curriculum.least, self.seed) * (self.curriculum.mode == "decompose")

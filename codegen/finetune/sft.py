@@ -125,7 +125,7 @@ def train_sft(
     reason = why_not_extended(recipe)
     if reason and recipe.schedule in EXTENDABLE:  # maybe chosen to extend the run
         say(f"This run cannot be extended later: {reason}.")
-    loaded, model = _load(recipe, dataset, plan)
+    loaded, model = _load_model(recipe, dataset, plan)
     trainer = _build_trainer(recipe, dataset, plan, loaded, model, output, on_step)
     # Checkpoints contain the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
@@ -185,7 +185,7 @@ def prepare(recipe: Recipe) -> tuple[Recipe, Dataset, StepPlan]:
     return recipe, dataset, make_plan(dataset.examples, shares=recipe.mixture.shares, **settings)
 
 
-def _load(recipe: Recipe, dataset: Dataset, plan: StepPlan) -> tuple[LoadedModel, Any]:
+def _load_model(recipe: Recipe, dataset: Dataset, plan: StepPlan) -> tuple[LoadedModel, Any]:
     """Returns the recipe's model with the dataset's tokenizer, and the same with its trainable
     weights: float32, over frozen weights of the computation's dtype or 4 bits.
     """
@@ -195,9 +195,12 @@ def _load(recipe: Recipe, dataset: Dataset, plan: StepPlan) -> tuple[LoadedModel
         longest = dataset.longest_response
         loaded = models.init_model(recipe.network, tokenizer, longest, recipe.seed)
     else:
-        dtype = torch.float32 if tokens else models.base_dtype(recipe.method, recipe.dtype)
         loaded = models.load_model(
-            recipe.model, method=recipe.method, dtype=dtype, decoder=recipe.decoder
+            recipe.model,
+            method=recipe.method,
+            dtype=recipe.dtype,
+            decoder=recipe.decoder,
+            grows=bool(tokens),
         )
     model = loaded.model
     models.mark_exits(model, recipe.sorted.exits, recipe.loss)
@@ -256,6 +259,7 @@ def _build_trainer(
         held_out = batches.held_out_draws(loaded.model, dataset.held_out, recipe.seed)
     else:
         pad = dataset.tokenizer.pad_token_id
+        held_out = list(batches.held_out_batches(dataset.held_out, pad))
         steps = batches.StepDataset(
             dataset.examples,
             plan,
@@ -264,8 +268,7 @@ def _build_trainer(
             attention=batches.check(loaded.model, recipe.attention),
             **place,
         )
-        held_out = list(batches.held_out_batches(dataset.held_out, pad))
-    callbacks: list[TrainerCallback] = [RunCallback(recipe, output, on_step, loss)]
+    callbacks: list[TrainerCallback] = [RunCallback(recipe, output, on_step, loss.own)]
     if recipe.evaluation.patience and held_out:
         callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
 
@@ -380,8 +383,8 @@ def run_trainer(
     """
     if checkpoint:
         say(f"Resuming from {checkpoint.name}.")
-        if isinstance(trainer, StepTrainer):
-            trainer.loss.load(checkpoint)
+        if isinstance(trainer, StepTrainer) and trainer.loss.own:
+            trainer.loss.own.load(checkpoint)
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -435,8 +438,9 @@ class StepTrainer(Trainer):
         step = self.state.global_step
         base = _base(self.accelerator.unwrap_model(model))
         parts = [(batch, float(counts) / total) for batch, counts in micro_batches]
-        own = self.loss.own_batches(base, step, self.steps)
-        parts += [(batch, weight / total) for batch, weight in own]
+        if isinstance(self.loss, SequenceMatchLoss):
+            for batch, weight in self.loss.own_batches(base, step, self.steps):
+                parts.append((batch, weight / total))
         # The loss is a sum over processes, but accelerate averages gradients.
         losses = []
         with batches.attending(base, self.steps.attention):
@@ -491,7 +495,7 @@ class RunCallback(TrainerCallback):
     Args:
         recipe, output: the run's recipe, with its ``steps``, and directory.
         on_step: called after each step with (step, steps, value).
-        loss: loss whose state is saved with each checkpoint.
+        own: the model's own samples, saved with each checkpoint.
     """
 
     def __init__(
@@ -499,9 +503,9 @@ class RunCallback(TrainerCallback):
         recipe: Recipe,
         output: Path,
         on_step: OnStep | None,
-        loss: Likelihood | None = None,
+        own: OwnSamples | None = None,
     ) -> None:
-        self.on_step, self.loss, self.kept_in = on_step, loss, output / STATE
+        self.on_step, self.own, self.kept_in = on_step, own, output / STATE
         self.value = "reward" if recipe.objective == "grpo" else "loss"
         self.kept_step = 0 if why_not_extended(recipe) else steps_before_decay(recipe)
 
@@ -526,20 +530,20 @@ class RunCallback(TrainerCallback):
         """Runs after all files of a checkpoint are written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if folder.is_dir() and state.is_world_process_zero:
-            if self.loss:
-                self.loss.save(folder)
+            if self.own:
+                self.own.save(folder)
             write_atomic(folder / WHOLE, "")
-            self._keep(folder, state)
+            if state.global_step == self.kept_step:
+                self._keep(folder, state)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keeps the checkpoint if the run was killed before doing so."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if folder.is_dir() and state.is_world_process_zero:
+        is_kept = folder.is_dir() and state.global_step == self.kept_step
+        if is_kept and state.is_world_process_zero:
             self._keep(folder, state)
 
     def _keep(self, folder: Path, state: Any) -> None:
-        if state.global_step != self.kept_step:
-            return
         partial = new_folder(self.kept_in)
         best = Path(state.best_model_checkpoint or folder)  # it may remain the best
         for kept in {folder, best} if best.is_dir() else {folder}:

@@ -52,7 +52,7 @@ from codegen.evals.statistics import Count, estimate_pass_at_k
 from codegen.evals.tasks import PromptStyle, meta_of
 from codegen.finetune.dataset import read_pairs
 from codegen.finetune.encode import TextEncoder, set_template_arguments
-from codegen.finetune.model import adapter_config, base_dtype, load_model, mark_exits
+from codegen.finetune.model import adapter_config, load_model, mark_exits
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.sft import (
     OnStep,
@@ -168,8 +168,9 @@ def make_trl_trainer(
 
 
 def _load(recipe: Recipe) -> LoadedModel:
-    dtype = base_dtype(recipe.method, recipe.dtype)
-    loaded = load_model(recipe.model, method=recipe.method, dtype=dtype, decoder=recipe.decoder)
+    loaded = load_model(
+        recipe.model, method=recipe.method, dtype=recipe.dtype, decoder=recipe.decoder
+    )
     mark_exits(loaded.model, (), recipe.loss)
     return loaded
 

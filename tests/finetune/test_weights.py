@@ -14,8 +14,8 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import StepDataset, collate
-from codegen.finetune.dataset import cached
-from codegen.finetune.encode import Encoded, EncodedExample, TextEncoder, encode_rows
+from codegen.finetune.dataset import Encoded, cached, encode_rows
+from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
 

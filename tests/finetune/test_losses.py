@@ -155,8 +155,8 @@ def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: P
 def test_evaluation_takes_no_gradients_from_few_bits(row: dict[str, Any]) -> None:
     """A pass in evaluation mode changes neither the weights' layout nor the gradients."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    name, dtype = row["model"], torch.float32
-    model = load_model(name, method="qlora", dtype=dtype, decoder="sample").model
+    loaded = load_model(row["model"], method="qlora", dtype="float32", decoder="sample")
+    model = loaded.model
     ids = torch.arange(8)[None]
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
 

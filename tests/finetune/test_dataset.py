@@ -20,8 +20,8 @@ from codegen.core.errors import InputError
 from codegen.core.paths import new_folder
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
-from codegen.finetune.dataset import CachedExamples, cached
-from codegen.finetune.encode import Encoded, EncodedExample, RowLayout, causal
+from codegen.finetune.dataset import CachedExamples, Encoded, cached
+from codegen.finetune.encode import EncodedExample, RowLayout, causal
 from codegen.finetune.lifecycle import train
 
 
@@ -114,8 +114,8 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
 _BUILD = """
 import os, signal, sys
 from pathlib import Path
-from codegen.finetune.dataset import cached
-from codegen.finetune.encode import Encoded, EncodedExample
+from codegen.finetune.dataset import Encoded, cached
+from codegen.finetune.encode import EncodedExample
 die = int(sys.argv[2])
 def examples():
     print("made", flush=True)

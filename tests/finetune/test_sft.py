@@ -22,7 +22,8 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import collate
-from codegen.finetune.encode import Encoded, EncodedExample, TextEncoder, encode_rows
+from codegen.finetune.dataset import Encoded, encode_rows
+from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.models import load

@@ -25,7 +25,8 @@ from codegen.finetune.batch_plan import (
     odds_of,
 )
 from codegen.finetune.batches import share_of
-from codegen.finetune.encode import EncodedExample, causal, decompose
+from codegen.finetune.dataset import decompose
+from codegen.finetune.encode import EncodedExample, causal
 from codegen.finetune.recipe import Curriculum
 
 

@@ -112,7 +112,12 @@ def train_sft(
         output: the run's directory.
         checkpoint: the checkpoint to resume from.
         on_step, say: see :func:`codegen.finetune.lifecycle.train`.
+
+    Raises:
+        ConfigError, InputError, ModelError: for data, a model or a machine that does not support
+            the recipe.
     """
+    # The examples, and the steps that they are used in.
     recipe, dataset, plan = prepare(recipe)
     compares = recipe.evaluation.answers or recipe.evaluation.watch
     if compares and recipe.evaluation.data and not dataset.held_out_texts:
@@ -125,19 +130,57 @@ def train_sft(
     reason = why_not_extended(recipe)
     if reason and recipe.schedule in EXTENDABLE:  # maybe chosen to extend the run
         say(f"This run cannot be extended later: {reason}.")
-    loaded, model = _load_model(recipe, dataset, plan)
+
+    # The model, and its trainable weights: float32, over frozen ones in the computation's dtype.
+    tokenizer, new_token = dataset.tokenizer, dataset.new_token
+    tokens = (*([] if new_token is None else [new_token]), *dataset.trained_tokens)
+    if recipe.model == NEW:
+        longest = dataset.longest_response
+        loaded = models.init_model(recipe.network, tokenizer, longest, recipe.seed)
+    else:
+        loaded = models.load_model(
+            recipe.model,
+            method=recipe.method,
+            dtype=recipe.dtype,
+            decoder=recipe.decoder,
+            grows=bool(tokens),
+        )
+    loaded, outline = replace(loaded, tokenizer=tokenizer), Outline.of(dataset.examples)
+    models.mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
+    torch.manual_seed(recipe.seed)  # for the adapter's initial weights
+    models.check_rows(loaded.model, recipe.model, outline, plan)
+    if new_token is not None:
+        models.add_embedding(loaded.model, new_token, len(tokenizer))
+    if dataset.trained_tokens:
+        models.tell_apart(loaded.model, dataset.trained_tokens)
+    model = models.make_trainable(
+        loaded.model,
+        recipe.model,
+        recipe.method,
+        recipe.lora,
+        tokens=tokens,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+    )
+    if recipe.method != "full" and recipe.lora.adapter:
+        models.continue_adapter(model, recipe.lora, loaded)
+
+    # The steps.
     trainer = _build_trainer(recipe, dataset, plan, loaded, model, output, on_step)
     # Checkpoints contain the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
     seconds, first = run_trainer(trainer, checkpoint, say, prints=recipe.report_to != "none")
-    outline = Outline.of(dataset.examples)
-    tokens = actions = 0
-    for step in range(first, trainer.state.global_step):
-        numbers = plan.numbers(step)
-        tokens += int(outline.lengths[numbers].sum())
-        actions += int(outline.trained[numbers].sum())
-    held_out = dataset.held_out_texts[: recipe.evaluation.answers]
-    return Trained(trainer, loaded, recipe, counts, seconds, tokens, actions, plan.widths, held_out)
+    done = [plan.numbers(step) for step in range(first, trainer.state.global_step)]
+    return Trained(
+        trainer,
+        loaded,
+        recipe,
+        counts,
+        seconds,
+        tokens=sum(int(outline.lengths[numbers].sum()) for numbers in done),
+        actions=sum(int(outline.trained[numbers].sum()) for numbers in done),
+        widths=plan.widths,
+        held_out=dataset.held_out_texts[: recipe.evaluation.answers],
+    )
 
 
 def prepare(recipe: Recipe) -> tuple[Recipe, Dataset, StepPlan]:
@@ -183,44 +226,6 @@ def prepare(recipe: Recipe) -> tuple[Recipe, Dataset, StepPlan]:
     if recipe.uses_mixture:
         return recipe, dataset, make_mixture(dataset.examples, recipe.mixture, **settings)
     return recipe, dataset, make_plan(dataset.examples, shares=recipe.mixture.shares, **settings)
-
-
-def _load_model(recipe: Recipe, dataset: Dataset, plan: StepPlan) -> tuple[LoadedModel, Any]:
-    """Returns the recipe's model with the dataset's tokenizer, and the same with its trainable
-    weights: float32, over frozen weights of the computation's dtype or 4 bits.
-    """
-    tokenizer, new_token = dataset.tokenizer, dataset.new_token
-    tokens = (*([] if new_token is None else [new_token]), *dataset.trained_tokens)
-    if recipe.model == NEW:
-        longest = dataset.longest_response
-        loaded = models.init_model(recipe.network, tokenizer, longest, recipe.seed)
-    else:
-        loaded = models.load_model(
-            recipe.model,
-            method=recipe.method,
-            dtype=recipe.dtype,
-            decoder=recipe.decoder,
-            grows=bool(tokens),
-        )
-    model = loaded.model
-    models.mark_exits(model, recipe.sorted.exits, recipe.loss)
-    torch.manual_seed(recipe.seed)  # for the adapter's initial weights
-    models.check_rows(model, recipe.model, Outline.of(dataset.examples), plan)
-    if new_token is not None:
-        models.add_embedding(model, new_token, len(tokenizer))
-    if dataset.trained_tokens:
-        models.tell_apart(model, dataset.trained_tokens)
-    trainable = models.make_trainable(
-        model,
-        recipe.model,
-        recipe.method,
-        recipe.lora,
-        tokens=tokens,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-    )
-    if recipe.method != "full" and recipe.lora.adapter:
-        models.continue_adapter(trainable, recipe.lora, loaded)
-    return replace(loaded, tokenizer=tokenizer), trainable
 
 
 def _build_trainer(

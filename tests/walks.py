@@ -45,9 +45,9 @@ def trace(command: Callable[[], object], prepare: Callable[[], object] | None = 
 
     def called(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code not in seen and code.co_flags & inspect.CO_NEWLOCALS:
-            if is_prepared.is_set():
-                seen[code] = _file(code)
+        is_new = event == "call" and code not in seen and code.co_flags & inspect.CO_NEWLOCALS
+        if is_new and is_prepared.is_set():
+            seen[code] = _file(code)
 
     threading.setprofile(called)
     try:

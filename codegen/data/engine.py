@@ -134,6 +134,7 @@ def run(
     """
     out = Path(out)
     options = options or EngineOptions()
+    decontamination, others = _describe(filters)
     shard = shard or Shard()
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
@@ -143,7 +144,6 @@ def run(
         executor = LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
     elif isinstance(executor, RayExecutor) and executor.hang_s is None:
         executor = replace(executor, workers=workers or executor.workers, hang_s=hang_s)
-    decontamination, others = _describe(filters)
     config = RunConfig(
         generator=generator.name,
         config=config_of(generator),

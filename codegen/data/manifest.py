@@ -82,18 +82,6 @@ class Shard:
 MAX_NAMES = 100
 """Maximum number of measures, so that a generator with many names cannot exhaust memory."""
 
-LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
-"""Ints in ``meta`` that are not amounts (token ids, positions, scores), so are not summed."""
-
-
-def measures(text: DataRecord) -> dict[str, int]:
-    """Returns a text's measures: ``characters``, and the amounts (ints, not bools) in its meta."""
-    found = {"characters": sum(len(segment.text) for segment in text.segments)}
-    for name, value in text.meta.items():
-        if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
-            found.setdefault(name, value)
-    return found
-
 
 @dataclass(slots=True)
 class Statistics:
@@ -103,7 +91,7 @@ class Statistics:
     totals: dict[str, int] = field(default_factory=dict)
 
     def add(self, measured: Mapping[str, int]) -> None:
-        """Adds the :func:`measures` of one text."""
+        """Adds the measures of one text."""
         self.texts += 1
         for name, value in measured.items():
             if name not in self.totals and len(self.totals) >= MAX_NAMES:

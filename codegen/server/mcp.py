@@ -43,8 +43,7 @@ from codegen.core.records import read_rows, to_json
 from codegen.core.terminal import one_line, visible
 from codegen.data import load_manifest, read_data
 from codegen.evals.run import PARTIAL, SAMPLES
-from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import VERDICTS
+from codegen.evals.scoring import SCORE, VERDICTS, read_score
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names

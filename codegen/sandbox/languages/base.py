@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codegen.core.errors import InputError, MachineError
 from codegen.core import languages
+from codegen.core.errors import InputError, MachineError
 from codegen.core.paths import cache_folder
 from codegen.sandbox.inner.namespaces import TOOLCHAINS
 

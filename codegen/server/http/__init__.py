@@ -39,8 +39,10 @@ def make_app(
         next_edits: handles prompts in Zed's formats.
     """
     service = CompletionService(engine, exclude=exclude, next_edits=next_edits)
-    added = [route for name in plugins.names("dialects") for route in plugins.load("dialects", name)]
-    app = make_routes(service, engine.metrics, [*_ENDPOINTS, *added])
+    endpoints = [*_ENDPOINTS]
+    for name in plugins.names("dialects"):
+        endpoints += plugins.load("dialects", name)
+    app = make_routes(service, engine.metrics, endpoints)
     return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
 
 

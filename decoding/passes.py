@@ -1,8 +1,9 @@
 """Forward passes: supported models, model calls, and running the passes.
 
-Code that needs passes is a generator (:data:`Passes`): it yields each pass, is sent the logits, and
-returns a result. :func:`run_alone` runs the passes one by one; the editor's server combines passes
-of several requests (``codegen.server.completion.schedule``).
+Code that needs passes is a generator (:data:`Passes`); read its ``yield from`` like ``await``. Two
+places yield a pass, ``CachedRows.encode`` and ``EditableCache._forward``, and are resumed with its
+logits by the driver of the outermost generator: :func:`run_alone`, which runs the passes one by
+one, or ``Schedule.round`` of the editor's server, which runs those of several requests together.
 
 On a GPU the passes of the loop read the cache in place: :data:`IN_PLACE` is an attention function
 that is registered with transformers' ``AttentionInterface``. With a mask it calls PyTorch's
@@ -65,11 +66,14 @@ class Pass(Protocol):
 
 
 Passes = Generator[Pass, torch.Tensor, T]
-"""A generator that yields passes, is sent their logits, and returns a result."""
+"""A generator that yields passes, is resumed with their logits by a driver, and returns a result.
+
+An error of a pass is raised at its ``yield``; a driver that gives up closes the generator.
+"""
 
 
 def run_alone(passes: Passes[T]) -> T:
-    """Runs a generator's passes one by one; returns its result."""
+    """Drives a generator: runs its passes one by one; returns its result."""
     try:
         needed = next(passes)
         while True:

@@ -131,7 +131,7 @@ class CachedRows:
         else:
             self.cache = cache
         self.cursors += cursors
-        # Passes over prompts are not shared with other requests.
+        # It has run its passes itself, as the passes over prompts are never combined.
         yield from ()  # pyrefly: ignore[invalid-yield]
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
@@ -142,6 +142,7 @@ class CachedRows:
         if self.cache.recurrent and trees.width > 1:
             self._before = self.cache.snapshot()
         step = self._step if trees.parents is None else None
+        # Resumed with the logits by run_alone(); see codegen.decoding.passes.
         return (yield self.pass_of(trees.tokens, mask, step))
 
     def pass_of(

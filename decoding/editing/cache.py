@@ -411,6 +411,7 @@ class EditableCache:
         ledger = self._ledger
         ledger.begin(places)
         try:
+            # Resumed with the logits by run_alone() or the server's Schedule.round().
             logits = yield PassRequest(self, places, keep)
         except BaseException:  # including GeneratorExit
             self._cut(ledger.valid)

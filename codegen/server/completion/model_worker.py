@@ -247,8 +247,9 @@ class LocalWorker(threading.Thread):
         return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:
-        self.metrics.gauge("documents", len(self.caches))
-        self.metrics.gauge("cache_bytes", self.caches.nbytes)
+        number, size = len(self.caches), self.caches.nbytes
+        self.metrics.gauge("documents", number)
+        self.metrics.gauge("cache_bytes", size)
         self.metrics.gauge("documents_evicted", self.caches.evicted)
 
 

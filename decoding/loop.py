@@ -26,9 +26,9 @@ from transformers import PreTrainedModel
 from codegen.decoding.device import download, padded_width, upload, wait
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.long_context import LMInfinite, extended
-from codegen.decoding.passes import Passes, Trees, check_attention_only, check_supported, run_alone
+from codegen.decoding.passes import Passes, check_attention_only, check_supported, run_alone
 from codegen.decoding.sampling import allow_only, choose
-from codegen.decoding.sequences import CachedRows, Row, Sequences
+from codegen.decoding.sequences import CachedRows, Row, Sequences, Trees
 
 __all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 

@@ -107,6 +107,9 @@ class Editor:
         answer = json.loads(data.partition(b"\r\n\r\n")[2])
         self.answers[answer.get("id")] = answer.get("result")
 
+    def close(self) -> None:
+        """Does nothing, as the editor is not a stream."""
+
     async def send(self, method: str, params: object, number: int | None = None) -> Any:
         """Sends a request or, without a number, a notification; returns the answer."""
         message = {"jsonrpc": "2.0", "method": method, "params": params}

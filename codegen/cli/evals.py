@@ -426,9 +426,9 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
     Each run is shown as NAME or, by default, as the shortest unique end of its path. The page
     includes the samples.
     """
-    from codegen.core.run_index import shown_size
     from codegen.evals.audit import read_finding
     from codegen.evals.report import named_folders, read_run, write_report
+    from codegen.server.run_index import shown_size
 
     found = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]

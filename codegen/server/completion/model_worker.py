@@ -26,7 +26,8 @@ from codegen.core.records import FinishReason
 from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
-from codegen.decoding.passes import Passes, Trees
+from codegen.decoding.passes import Passes
+from codegen.decoding.sequences import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.detokenize import TextStream

@@ -60,8 +60,8 @@ def find(name: str) -> Language:
     """
     if found := _BY_NAME.get(name.lower()):
         return found
-    if name in plugins.names("languages"):
-        return plugins.load("languages", name)
+    if name.lower() in plugins.names("languages"):
+        return plugins.load("languages", name.lower())
     raise ConfigError(
         f"The sandbox does not support the language {name!r}.",
         f"{nearest(name, list(_BY_NAME))} Choose one of: python, {', '.join(LANGUAGES)}.".lstrip(),

@@ -72,7 +72,7 @@ class Language:
             see :mod:`..inner.foreign`.
         names: other names in braces for a program.
         prepare: creates the files that all programs share, once per version of the tools.
-        known_as: names and comment of a language of another package; by default the table's.
+        known_as: title and comment of a language of another package; else those of the table.
     """
 
     name: str

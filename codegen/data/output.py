@@ -44,9 +44,9 @@ from codegen.data.manifest import (
     RunConfig,
     Shard,
     Statistics,
+    card,
 )
 from codegen.data.outcomes import Result
-from codegen.data.publish import card
 
 _JOURNAL = "journal.jsonl"
 

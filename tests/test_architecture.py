@@ -65,7 +65,7 @@ def test_every_package_is_described() -> None:
 
 def test_the_generator_makes_texts() -> None:
     from codegen.core.records import Example
-    from codegen.data.generators import config_of
+    from codegen.data.engine import config_of
 
     shout = run(code("A data generator"))["Shout"]("?")
     (text,) = shout.generate(Example("e", "Say.", "print(1)"), random.Random(0))

@@ -146,19 +146,10 @@ class BackendOptions(Config):
         rest=True,
     )
 
-    def backend_of(self, model: str) -> str:
-        """Returns the backend given, or the default for the model's name."""
-        is_chosen = "backend" in self.model_fields_set
-        return self.backend if is_chosen else local_backend(model, self.decoder)
-
-    def own_options(self, backend: str) -> dict[str, Any]:
-        """Returns the options of one backend as arguments of ``open_backend``."""
-        return {"options": self.engine} if backend in _TAKES_OPTIONS else {}
-
-    def server_of(
+    def choose(
         self, model: str, server: EndpointOptions, at_once: int | None = None
-    ) -> Endpoint | None:
-        """Returns the model on a server that the options select; None for another backend.
+    ) -> tuple[Endpoint | None, str, dict[str, Any]]:
+        """Returns the endpoint or None, the backend, and the backend's arguments to open a model.
 
         Args:
             model, server, at_once: see :meth:`EndpointOptions.find`.
@@ -166,6 +157,16 @@ class BackendOptions(Config):
         Raises:
             ConfigError: if the options contradict each other.
         """
+        endpoint = self._endpoint(model, server, at_once)
+        if endpoint:
+            return endpoint, "openai", {}
+        is_chosen = "backend" in self.model_fields_set
+        backend = self.backend if is_chosen else local_backend(model, self.decoder)
+        return None, backend, {"options": self.engine} if backend in _TAKES_OPTIONS else {}
+
+    def _endpoint(
+        self, model: str, server: EndpointOptions, at_once: int | None
+    ) -> Endpoint | None:
         is_chosen = "backend" in self.model_fields_set
         if is_chosen and self.backend != "openai":
             if server.model_fields_set:

@@ -239,9 +239,7 @@ def sample_cell(
     if style:
         loaded.request(loaded.problems()[0], style, 0)  # fails if the task cannot use the style
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
-    endpoint = given.server_of(given.model, server, at_once)
-    kind = "openai" if endpoint else given.backend_of(given.model)
-    options = None if endpoint else given.own_options(kind)
+    endpoint, kind, options = given.choose(given.model, server, at_once)
     most = given.max_new_tokens
     backend: str | Backend = kind
     with ExitStack() as stack:
@@ -253,7 +251,7 @@ def sample_cell(
             torch.set_num_threads(1)  # fastest for a small network
             backend = SqlnetBackend(loaded)
         elif opened is not None:
-            how = {"batch_size": given.batch_size, **(options or {})}
+            how = {"batch_size": given.batch_size, **options}
             key = json.dumps([kind, given.model, how], sort_keys=True)
             if key not in opened:
                 opened.clear()  # keep only one in memory

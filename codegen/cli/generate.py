@@ -66,8 +66,7 @@ def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    endpoint = given.server_of(given.model, server)
-    kind = "openai" if endpoint else given.backend_of(given.model)
+    endpoint, kind, own = given.choose(given.model, server)
     if given.lm_infinite and kind != "transformers":
         raise ConfigError("-o lm_infinite requires --backend transformers.")
     if given.decoder:  # fails before the model is loaded
@@ -76,7 +75,6 @@ def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
         with opened_endpoint(endpoint, server) as (backend, spent):
             made = _generate(given, backend)
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
-    own = given.own_options(kind)
     if kind == "transformers":
         own |= {"window": 4}
         if given.lm_infinite:

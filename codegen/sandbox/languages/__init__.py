@@ -60,11 +60,13 @@ def find(name: str) -> Language:
     """
     if found := _BY_NAME.get(name.lower()):
         return found
-    if name.lower() in plugins.names("languages"):
+    added = plugins.names("languages")
+    if name.lower() in added:
         return plugins.load("languages", name.lower())
+    known = ", ".join((*LANGUAGES, *added))
     raise ConfigError(
         f"The sandbox does not support the language {name!r}.",
-        f"{nearest(name, list(_BY_NAME))} Choose one of: python, {', '.join(LANGUAGES)}.".lstrip(),
+        f"{nearest(name, [*_BY_NAME, *added])} Choose one of: python, {known}.".lstrip(),
     )
 
 

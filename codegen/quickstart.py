@@ -33,7 +33,7 @@ from codegen.core.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
     from codegen.evals.report import EditSteps
-    from codegen.evals.score import Score
+    from codegen.evals.scoring import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.lifecycle import TrainingResult
     from codegen.finetune.recipe import Recipe

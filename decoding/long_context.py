@@ -39,13 +39,12 @@ from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import BOUND_TO_LENGTH, find_rotations, rope_settings
 from codegen.decoding.passes import (
     IN_PLACE,
-    Trees,
     check_architecture,
     check_attention_only,
     forward,
     sliding_window,
 )
-from codegen.decoding.sequences import CachedRows
+from codegen.decoding.sequences import CachedRows, Trees
 
 _NAME = "lm_infinite"
 _BLOCK = 256  # queries whose scores are in memory at once

@@ -5,8 +5,9 @@ alone, or a tree of drafted tokens below it. One forward pass encodes all rows. 
 strategy verifies which tokens each row gets, and they are committed to the rows and to the cache.
 Finished rows leave the batch, and waiting rows take their place.
 
-The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs
-them one by one; the editor's server runs the passes of several requests together.
+The loop, :func:`rounds`, is a generator of forward passes; read its ``yield from`` like ``await``.
+:func:`decode` runs its passes one by one; the editor's server runs those of several requests
+together (:mod:`codegen.decoding.passes`).
 
 :class:`Strategy` itself is plain decoding. A row's k-th token depends only on the logits and on the
 row's k-th random number, so the other rows of the batch do not change it, up to the last bits of
@@ -25,9 +26,9 @@ from transformers import PreTrainedModel
 from codegen.decoding.device import download, padded_width, upload, wait
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.long_context import LMInfinite, extended
-from codegen.decoding.passes import Passes, Trees, check_attention_only, check_supported, run_alone
+from codegen.decoding.passes import Passes, check_attention_only, check_supported, run_alone
 from codegen.decoding.sampling import allow_only, choose
-from codegen.decoding.sequences import CachedRows, Row, Sequences
+from codegen.decoding.sequences import CachedRows, Row, Sequences, Trees
 
 __all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 

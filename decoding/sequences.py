@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,20 +11,20 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, Pages, recurrences
-from codegen.decoding.device import Replays, cuda_graphs, padded_slots
+from codegen.decoding.device import Replays, cuda_graphs, padded_slots, upload
 from codegen.decoding.editing.forward import own_step
 from codegen.decoding.passes import (
     Drafts,
     ModelPass,
     Passes,
     Step,
-    Trees,
     drafts_of,
     forward,
     read_in_place,
 )
 from codegen.decoding.prefill import prefill
 from codegen.kernels.tree_attention import MOST_NODES, pack
+from codegen.kernels.vocabulary import accept_greedy
 
 Finish = Literal["eos", "stop", "length"]
 
@@ -48,6 +49,85 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+
+@dataclass
+class Trees:
+    """The tokens that a round feeds: one tree per row, of W nodes, parents before children.
+
+    Node 0 is the token that the row feeds next; the other nodes are drafted. Node j has slot
+    ``cursor + j`` of the cache and position ``cursor`` plus its depth, and attends to the context
+    and its ancestors. Tensors may be on the host; :meth:`upload` moves them to the device.
+
+    Attributes:
+        tokens: int64 [B, W].
+        parents: each node's parent, int64 [B, W]; -1 for node 0 and for padding. None if no tree
+            has a fork: a node's parent is then the node before it.
+        cursors: slots of the nodes 0, int64 [B]; None to use the sequences' slots.
+        made: tokens chosen before this round, int64 [B].
+        path: the accepted nodes below node 0, ascending, padded with -1, int64 [B, D]; set by the
+            strategy where trees have forks.
+    """
+
+    tokens: torch.Tensor
+    parents: torch.Tensor | None = None
+    cursors: torch.Tensor | None = None
+    made: torch.Tensor | None = None
+    path: torch.Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.tokens.shape[1]
+
+    @functools.cached_property
+    def ancestors(self) -> torch.Tensor:
+        """True where node j is node i or above it, bool [B, W, W] at (i, j)."""
+        number = torch.arange(self.width, device=self.tokens.device)
+        if self.parents is None:
+            return (number <= number[:, None]).expand(len(self.tokens), -1, -1)
+        among = (self.parents[..., None] == number) | (number == number[:, None])
+        for _ in range((self.width - 1).bit_length()):  # each product doubles how far up it looks
+            among = (reach := among.float()) @ reach > 0
+        return among
+
+    @functools.cached_property
+    def depths(self) -> torch.Tensor:
+        """Distances from node 0, int64 [B, W]."""
+        return self.ancestors.sum(-1) - 1
+
+    @property
+    def places(self) -> torch.Tensor:
+        """Number of the row's choices before the one after each node, int64 [B, W]."""
+        assert self.made is not None
+        return self.made[:, None] + self.depths
+
+    def accept(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Sets ``path`` to the nodes that were chosen after their parents, from node 0 down.
+
+        Args:
+            chosen: the target's token after each node, int64 [B, W].
+
+        Returns:
+            The token after each path, int64 [B].
+        """
+        assert self.parents is not None
+        self.path = accept_greedy(self.tokens, self.parents, chosen)
+        last = self.path.amax(1, keepdim=True).clamp(min=0)
+        return chosen.gather(1, last)[:, 0]
+
+    def followed(self, chosen: torch.Tensor) -> Trees:
+        """Returns the next round's trees, without drafts: the chosen tokens int64 [B, 1]."""
+        assert self.made is not None
+        cursors = None if self.cursors is None else self.cursors + 1
+        return Trees(chosen, None, cursors, self.made + 1)
+
+    def upload(self, device: torch.device) -> None:
+        """Moves tensors that are still on the host to the device, in one copy."""
+        given = {name: getattr(self, name) for name in ("tokens", "parents", "cursors", "made")}
+        on_host = {k: t for k, t in given.items() if t is not None and t.device.type != device.type}
+        if on_host:
+            self.__dict__.update(zip(on_host, upload(device, *on_host.values()), strict=True))
 
 
 class Sequences(Protocol):
@@ -104,12 +184,11 @@ class CachedRows:
     def __init__(self, model: PreTrainedModel, longest: int, room: int = 0) -> None:
         config = model.config.get_text_config()
         self.model, self.device, self._room = model, model.device, room
-        self.in_place = read_in_place(model)
+        self.in_place, self.drafts = read_in_place(model), drafts_of(model)
         self.capacity = padded_slots(longest + room, model.device)
         self.cache = KVCache(recurrences(config), self.capacity)
         if self.in_place and not self.cache.recurrent:
             self.cache = KVCache(self.cache.kinds, pages=Pages(self.capacity, model.device))
-        self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
         self._before: list[torch.Tensor] | None = None  # states before the drafted tokens
         limit: int | None = getattr(config, "max_position_embeddings", None)
@@ -131,7 +210,7 @@ class CachedRows:
         else:
             self.cache = cache
         self.cursors += cursors
-        # Passes over prompts are not shared with other requests.
+        # It has run its passes itself, as the passes over prompts are never combined.
         yield from ()  # pyrefly: ignore[invalid-yield]
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
@@ -142,6 +221,7 @@ class CachedRows:
         if self.cache.recurrent and trees.width > 1:
             self._before = self.cache.snapshot()
         step = self._step if trees.parents is None else None
+        # Resumed with the logits by run_alone(); see codegen.decoding.passes.
         return (yield self.pass_of(trees.tokens, mask, step))
 
     def pass_of(

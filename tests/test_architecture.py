@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 import sys
 import types
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def test_every_package_is_described() -> None:
 
 def test_the_generator_makes_texts() -> None:
     from codegen.core.records import Example
-    from codegen.data.generators import config_of
+    from codegen.data.engine import config_of
 
     shout = run(code("A data generator"))["Shout"]("?")
     (text,) = shout.generate(Example("e", "Say.", "print(1)"), random.Random(0))
@@ -112,6 +114,37 @@ def test_the_decoder_reads_and_chooses() -> None:
     assert logits.tolist() == [[-2.0, 6.0]]
     with pytest.raises(ConfigError, match="share"):
         spec.read_options({"shar": 2})
+
+
+def test_the_sandbox_runs_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codegen.core import plugins
+    from codegen.sandbox import Job, Sandbox
+
+    awk = run(code("A language"))["AWK"]
+    monkeypatch.setattr(plugins, "names", lambda kind: [awk.name])
+    monkeypatch.setattr(plugins, "load", lambda kind, name: awk)
+    if not shutil.which("mawk"):
+        pytest.skip("mawk is not installed")
+    program, test = "function f(x) { return x + 1 }", "BEGIN { if (f(1) != %d) exit 1 }"
+    with Sandbox(workers=1, languages=["awk"]) as sandbox:
+        jobs = [Job(program, test=test % n, mode="in_sandbox", language="awk") for n in (2, 3)]
+        assert [sandbox.run(job).status for job in jobs] == ["passed", "exited"]
+
+
+def test_the_dialect_completes() -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    from codegen.server.completion.requests import Candidate, Completion
+
+    class Service:
+        async def complete(self, request: object, asked: Any) -> Completion:
+            return Completion((Candidate(asked.prefix.upper(), 1, "stop"),))
+
+    ((method, path, handler),) = run(code("A dialect"))["ROUTES"]
+    route = Route(path, partial(handler, Service()), methods=[method])
+    assert TestClient(Starlette(routes=[route])).post("/plain", content="x = ").text == "X = "
 
 
 # Imports each module before all others of the project, in a process of its own.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from tests.walks import ROOT, Walk, trace
 
 Codegen = Callable[..., Any]
+URI = "file:///project/main.py"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
@@ -77,3 +80,92 @@ def test_evaluation(
             assert done.code == 0, done.err
 
     check("eval run", trace(evaluate))
+
+
+class Editor:
+    """A language server in this process, by the messages that an editor sends to it."""
+
+    def __init__(self, model: Any) -> None:
+        from pygls.lsp.server import LanguageServer
+
+        from codegen.server.completion.engine import CompletionEngine
+        from codegen.server.completion.requests import ServerLimits
+        from codegen.server.editor.lsp import Protocol, add_features
+        from codegen.server.editor.session import Session
+
+        limits = ServerLimits(context_tokens=256)
+        server = LanguageServer("codegen", "1", protocol_cls=Protocol)
+        self.protocol: Any = server.protocol
+        self.protocol.set_writer(self)
+        self.session = Session(limits)
+        add_features(server, self.session)
+        self.engine = CompletionEngine(model, limits)
+        self.answers: dict[int, Any] = {}
+
+    def write(self, data: bytes) -> None:
+        """Takes a message of the server."""
+        answer = json.loads(data.partition(b"\r\n\r\n")[2])
+        self.answers[answer.get("id")] = answer.get("result")
+
+    def close(self) -> None:
+        """Does nothing, as the editor is not a stream."""
+
+    async def send(self, method: str, params: object, number: int | None = None) -> Any:
+        """Sends a request or, without a number, a notification; returns the answer."""
+        message = {"jsonrpc": "2.0", "method": method, "params": params}
+        numbered = message if number is None else {**message, "id": number}
+        await self.protocol.take(json.dumps(numbered).encode())
+        while number is not None and number not in self.answers:
+            await asyncio.sleep(0.001)
+        return self.answers.get(number or 0)
+
+    async def open(self) -> None:
+        """Opens a document and completes once, so that its text is encoded."""
+        capabilities = {"textDocument": {"inlineCompletion": {}}}
+        await self.send("initialize", {"capabilities": capabilities, "processId": None}, 1)
+        self.session.use(self.engine)
+        document = {"uri": URI, "languageId": "python", "version": 1}
+        await self.send("textDocument/didOpen", {"textDocument": {**document, "text": "def f("}})
+        await self.complete(6, 2)
+
+    async def type(self) -> None:
+        """Types a letter and asks for a completion."""
+        at = {"line": 0, "character": 6}
+        change = {"range": {"start": at, "end": at}, "text": "x"}
+        params = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [change]}
+        await self.send("textDocument/didChange", params)
+        assert (await self.complete(7, 3))["items"]
+
+    async def complete(self, column: int, number: int) -> Any:
+        """Returns the completions at a column of the first line."""
+        position = {"textDocument": {"uri": URI}, "position": {"line": 0, "character": column}}
+        params = {**position, "context": {"triggerKind": 1}}
+        return await self.send("textDocument/inlineCompletion", params, number)
+
+
+@pytest.fixture
+def served_model(tiny_model_dir: Path) -> Iterator[Any]:
+    import torch
+
+    from codegen.models import load
+    from codegen.server.completion.model_worker import ServedModel
+    from codegen.server.completion.requests import ServerLimits
+
+    loaded = load(str(tiny_model_dir), dtype=torch.float32)
+    yield ServedModel(loaded, limits=ServerLimits(context_tokens=256))
+
+
+@pytest.mark.slow
+def test_editor(served_model: Any) -> None:
+    editors: list[Editor] = []
+    with asyncio.Runner() as runner:
+
+        def open_document() -> None:
+            editors.append(Editor(served_model))
+            runner.run(editors[-1].open())
+
+        walk = trace(lambda: runner.run(editors[-1].type()), open_document)
+        for editor in editors:
+            editor.engine.stop()
+            editor.session.files.close()
+    check("keystroke", walk)

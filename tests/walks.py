@@ -32,19 +32,28 @@ class Walk(NamedTuple):
         return len(self.visits) - self.files
 
 
-def trace(command: Callable[[], object]) -> Walk:
-    """Runs a command twice, so that nothing is imported in the second run, and traces that."""
+def trace(command: Callable[[], object], prepare: Callable[[], object] | None = None) -> Walk:
+    """Runs a command twice, so that nothing is imported in the second run, and traces that.
+
+    ``prepare`` runs before each; the threads that it starts are traced with the command.
+    """
+    prepare = prepare or bool
+    prepare()
     command()
     seen: dict[CodeType, str] = {}
+    is_prepared = threading.Event()
 
     def called(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code not in seen and code.co_flags & inspect.CO_NEWLOCALS:
+        is_new = event == "call" and code not in seen and code.co_flags & inspect.CO_NEWLOCALS
+        if is_new and is_prepared.is_set():
             seen[code] = _file(code)
 
     threading.setprofile(called)
-    sys.setprofile(called)
     try:
+        prepare()
+        is_prepared.set()
+        sys.setprofile(called)
         command()
     finally:
         sys.setprofile(None)

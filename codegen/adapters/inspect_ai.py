@@ -57,8 +57,7 @@ from codegen.adapters.answers import believed, judge_rows, read_problem, sandbox
 from codegen.core.errors import InputError
 from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES
-from codegen.evals.score import read_score
-from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.scoring import SCORED, VERDICTS, read_score
 from codegen.evals.tasks.exchange import read_samples
 from codegen.sandbox import Limits, Outcome, Script
 

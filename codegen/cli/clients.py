@@ -14,7 +14,13 @@ from codegen.cli.options import flag
 from codegen.core.config import Config, Option, keyed, setting
 from codegen.core.errors import ConfigError, ModelError, plural
 from codegen.core.terminal import echo
-from codegen.generation.backends import EndpointSettings, NamedEndpoint, check_name, find_endpoint
+from codegen.generation.backends import (
+    EndpointSettings,
+    NamedEndpoint,
+    check_name,
+    find_endpoint,
+    local_backend,
+)
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
@@ -30,6 +36,7 @@ of llama.cpp or vLLM. ``auto``: only for models on this machine.
 
 _TEMPERATURE = 0.8  # from the second statement on; the first is greedy
 _NO_MODEL = "embedded"  # the default of --model, never a server's model
+_TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")  # backends with options of their own
 _SHOTS = 2  # example records in the prompts of a model that was not trained on them
 
 
@@ -107,6 +114,73 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
         from codegen.core.paths import cache_folder
 
         return str(cache_folder() / "responses-2.sqlite") if self.cache is None else self.cache
+
+
+class BackendOptions(Config):
+    """Options of the backend and the decoder."""
+
+    backend: str = setting(
+        "transformers",
+        "Backend: transformers (in this process), llamacpp (llama.cpp; the default for a GGUF "
+        "file), vllm (docs/vllm.md), or openai (an OpenAI-compatible server; the default with "
+        "--endpoint or the name of an endpoint).",
+    )
+    engine: dict[str, Any] = keyed(
+        {},
+        "Backend options: dtype, device, device_map, bits or compile of transformers "
+        "(docs/gpu.md); options of vLLM (docs/vllm.md); context, threads, slots or gpu_layers of "
+        "llama.cpp (docs/models.md).",
+    )
+    decoder: str | None = setting(
+        None,
+        "Decoder: sample, edit_sequence, backspace or insertion; or, alone or joined by +: rpg, "
+        "repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, rsd, "
+        "sorted (same output, faster), superposed (all -n samples of a prompt in one forward pass "
+        "per token).",
+        metavar="NAME",
+        shown="the model's training format",
+    )
+    decoder_option: dict[str, Any] = setting(
+        {},
+        "Decoder option, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR (rsd, sorted).",
+        rest=True,
+    )
+
+    def choose(
+        self, model: str, server: EndpointOptions, at_once: int | None = None
+    ) -> tuple[Endpoint | None, str, dict[str, Any]]:
+        """Returns the endpoint or None, the backend, and the backend's arguments to open a model.
+
+        Args:
+            model, server, at_once: see :meth:`EndpointOptions.find`.
+
+        Raises:
+            ConfigError: if the options contradict each other.
+        """
+        endpoint = self._endpoint(model, server, at_once)
+        if endpoint:
+            return endpoint, "openai", {}
+        is_chosen = "backend" in self.model_fields_set
+        backend = self.backend if is_chosen else local_backend(model, self.decoder)
+        return None, backend, {"options": self.engine} if backend in _TAKES_OPTIONS else {}
+
+    def _endpoint(
+        self, model: str, server: EndpointOptions, at_once: int | None
+    ) -> Endpoint | None:
+        is_chosen = "backend" in self.model_fields_set
+        if is_chosen and self.backend != "openai":
+            if server.model_fields_set:
+                raise ConfigError(f"{server.given()} requires --backend openai.")
+            return None
+        if is_chosen and server.endpoint is None and find_endpoint(model) is None:
+            raise ConfigError(
+                "--backend openai requires --endpoint URL, or the name of an endpoint as --model.",
+                "List the names with: codegen models list",
+            )
+        found = server.find(model, at_once)
+        if found and self.engine:
+            raise ConfigError("-o engine cannot be combined with a server.", "Remove it.")
+        return found
 
 
 class ClientOptions(Config):
@@ -288,7 +362,7 @@ def opened_model(
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.search import shot_records
     from codegen.generation import Decoder
-    from codegen.generation.backends import local_backend, open_backend
+    from codegen.generation.backends import open_backend
 
     def made(
         backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool
@@ -325,7 +399,6 @@ def check_model(model: str, server: EndpointOptions) -> None:
         ConfigError: if the options contradict each other.
     """
     from codegen.core.generation import ModelUnusable
-    from codegen.generation.backends import local_backend
     from codegen.models import resolve
     from codegen.models.pretrained import MODELS
 
@@ -348,7 +421,7 @@ def sql_writer(
         gbnf: grammar that constrains the completions; empty for none.
     """
     from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.backends import local_backend, open_backend
+    from codegen.generation.backends import open_backend
     from codegen.generation.openai import OpenAIBackend
 
     endpoint = server.find(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from codegen.cli.options import as_words, command, given_settings, options, prin
 from codegen.core import plugins
 from codegen.core.config import Config
 from codegen.core.errors import ConfigError, InputError, plural
-from codegen.core.terminal import Progress, echo
+from codegen.core.terminal import Progress, echo, visible
 from codegen.edits.generator import LOGGED, Edits
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.methods.backspace.generator import Backspace
@@ -317,7 +317,7 @@ def inspect(directory: str, id_: str | None, number: int, step: bool) -> Mapping
 
     console = Console(highlight=False, soft_wrap=True)
     if manifest and id_ is None:
-        console.print("\n".join(view.summary_lines(manifest)), markup=False)
+        console.print("\n".join(summary_lines(manifest)), markup=False)
     for text in texts:
         console.print()
         view.print_record(console, text, all_steps=step)
@@ -472,6 +472,11 @@ def _run(
     if options.dedup != "none":
         dedup = Dedup(options.dedup, threshold=options.dedup_threshold)
     was_finished = is_finished(options.out)
+    engine_options = EngineOptions(
+        chunk_size=options.chunk_size,
+        item_timeout_s=options.item_timeout,
+        max_characters=options.max_characters,
+    )
     with Progress(f"data {generator.name}") as bar:
         shown = Shown(bar)
         manifest = run(
@@ -486,11 +491,7 @@ def _run(
             dedup=dedup,
             filters=filters,
             on_progress=shown,
-            options=EngineOptions(
-                chunk_size=options.chunk_size,
-                item_timeout_s=options.item_timeout,
-                max_characters=options.max_characters,
-            ),
+            options=engine_options,
             command=command_line(click.get_current_context()),
         )
     if manifest.run.shard and not wants_json():
@@ -527,8 +528,6 @@ def summary(
         resumed: number of inputs that an interrupted run had processed.
         source: name of the source, for messages.
     """
-    from codegen.data.view import summary_lines
-
     if was_finished:
         echo(f"{out} is already finished; nothing to do.", err=True)
     print_result("\n".join(summary_lines(manifest)))
@@ -550,6 +549,22 @@ def summary(
         "resumed_after": resumed,
         "already_finished": was_finished,
     }
+
+
+def summary_lines(manifest: Manifest) -> Iterator[str]:
+    """Yields the counts of a run as lines."""
+    counts = manifest.counts
+    yield f"{plural(manifest.texts, 'text')} by {manifest.run.generator}, seed {manifest.run.seed}"
+    yield f"  inputs   {counts['inputs']}"
+    yield f"  kept     {counts['kept']}"
+    for outcome in ("skipped", "failed"):
+        reasons = counts[outcome]
+        yield f"  {outcome:<8} {sum(reasons.values())}"
+        for reason, number in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+            yield f"    {visible(reason)}: {number}"
+    if manifest.licenses:
+        listed = (f"{visible(k) or 'unknown'} {n}" for k, n in manifest.licenses.items())
+        yield f"  licenses {', '.join(listed)}"
 
 
 class Shown:

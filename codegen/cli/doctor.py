@@ -55,7 +55,7 @@ def doctor(languages: bool) -> dict[str, Any]:
 
 @command(name="plugins", example="codegen plugins")
 def list_plugins() -> dict[str, Any]:
-    """List all generators, sources, filters, tasks, backends, decoders and rewards.
+    """List the parts that packages can add: generators, tasks, decoders, languages and others.
 
     Imports each and shows the package that adds it. The exit code is 1 if an import fails.
     """

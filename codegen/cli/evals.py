@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
 from functools import partial
@@ -13,8 +14,7 @@ import click
 from pydantic import Field
 
 from codegen.cli import Group
-from codegen.cli.clients import EndpointOptions, opened_endpoint
-from codegen.cli.generate import BackendOptions
+from codegen.cli.clients import BackendOptions, EndpointOptions, opened_endpoint
 from codegen.cli.options import command, completes, options, print_result, wants_json
 from codegen.core import plugins
 from codegen.core.config import Config, keyed, setting
@@ -23,7 +23,7 @@ from codegen.core.terminal import Progress, columns, echo
 
 if TYPE_CHECKING:
     from codegen.evals.report import PairedResult
-    from codegen.evals.score import Score
+    from codegen.evals.scoring import Score
     from codegen.evals.tasks import Task
     from codegen.evaluate import SampledRun
     from codegen.generation import Backend
@@ -239,47 +239,41 @@ def sample_cell(
     if style:
         loaded.request(loaded.problems()[0], style, 0)  # fails if the task cannot use the style
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
-    endpoint = given.server_of(given.model, server, at_once)
-    kind = "openai" if endpoint else given.backend_of(given.model)
+    endpoint, kind, options = given.choose(given.model, server, at_once)
     most = given.max_new_tokens
-    params = SamplingParams(most or 256, given.temperature, given.top_p, given.seed)
+    backend: str | Backend = kind
+    with ExitStack() as stack:
+        if endpoint:
+            backend, llm["llm"] = stack.enter_context(opened_endpoint(endpoint, server))
+        elif given.model == SQLNET:
+            import torch
 
-    def sample(backend: str | Backend) -> SampledRun:
-        with Progress("samples") as progress:
-            return sample_task(
-                loaded,
-                endpoint.model if endpoint else given.model,
-                params,
-                n=given.n,
-                out=given.out,
-                style=style,
-                decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
-                limit=given.limit,
-                usual_length=most is None,
-                batch_size=given.batch_size,
-                backend=backend,
-                options=None if endpoint else given.own_options(kind),
-                after=given.retry,
-                on_progress=progress.update,
-            )
-
-    if given.model == SQLNET and endpoint is None:
-        import torch
-
-        torch.set_num_threads(1)  # fastest for a small network
-        return sample(SqlnetBackend(loaded))
-    if endpoint is None and opened is not None:
-        how = {"batch_size": given.batch_size, **given.own_options(kind)}
-        key = json.dumps([kind, given.model, how], sort_keys=True)
-        if key not in opened:
-            opened.clear()  # keep only one in memory
-            opened[key] = open_backend(kind, given.model, **how)
-        return sample(opened[key])
-    if endpoint is None:
-        return sample(kind)
-    with opened_endpoint(endpoint, server) as (backend, spent):
-        llm["llm"] = spent
-        return sample(backend)
+            torch.set_num_threads(1)  # fastest for a small network
+            backend = SqlnetBackend(loaded)
+        elif opened is not None:
+            how = {"batch_size": given.batch_size, **options}
+            key = json.dumps([kind, given.model, how], sort_keys=True)
+            if key not in opened:
+                opened.clear()  # keep only one in memory
+                opened[key] = open_backend(kind, given.model, **how)
+            backend = opened[key]
+        progress = stack.enter_context(Progress("samples"))
+        return sample_task(
+            loaded,
+            endpoint.model if endpoint else given.model,
+            SamplingParams(most or 256, given.temperature, given.top_p, given.seed),
+            n=given.n,
+            out=given.out,
+            style=style,
+            decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
+            limit=given.limit,
+            usual_length=most is None,
+            batch_size=given.batch_size,
+            backend=backend,
+            options=options,
+            after=given.retry,
+            on_progress=progress.update,
+        )
 
 
 class ScoreOptions(SourceOptions, SandboxOptions):
@@ -430,9 +424,9 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
     Each run is shown as NAME or, by default, as the shortest unique end of its path. The page
     includes the samples.
     """
-    from codegen.core.run_index import shown_size
     from codegen.evals.audit import read_finding
     from codegen.evals.report import named_folders, read_run, write_report
+    from codegen.server.run_index import shown_size
 
     found = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]
@@ -460,7 +454,7 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
     adjusted for multiple comparisons (Holm).
     """
     from codegen.evals.report import ScoredRun, compare_runs, named_folders
-    from codegen.evals.score import read_score
+    from codegen.evals.scoring import read_score
 
     runs = [ScoredRun(name, read_score(folder)) for name, folder in named_folders(directories)]
     if len(runs) < 2:

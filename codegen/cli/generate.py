@@ -9,86 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen.cli.clients import EndpointOptions, opened_endpoint
+from codegen.cli.clients import BackendOptions, EndpointOptions, opened_endpoint
 from codegen.cli.options import command, options, wants_json
-from codegen.core.config import Config, keyed, setting
+from codegen.core.config import keyed, setting
 from codegen.core.errors import ConfigError, InputError, plural
 from codegen.core.terminal import echo, visible
-from codegen.generation.backends import find_endpoint, local_backend
 
 if TYPE_CHECKING:
     from codegen.core.records import Sample
     from codegen.generation import Backend
-    from codegen.generation.backends import Endpoint
-
-
-_TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")
-
-
-class BackendOptions(Config):
-    """Options of the backend and the decoder."""
-
-    backend: str = setting(
-        "transformers",
-        "Backend: transformers (in this process), llamacpp (llama.cpp; the default for a GGUF "
-        "file), vllm (docs/vllm.md), or openai (an OpenAI-compatible server; the default with "
-        "--endpoint or the name of an endpoint).",
-    )
-    engine: dict[str, Any] = keyed(
-        {},
-        "Backend options: dtype, device, device_map, bits or compile of transformers "
-        "(docs/gpu.md); options of vLLM (docs/vllm.md); context, threads, slots or gpu_layers of "
-        "llama.cpp (docs/models.md).",
-    )
-    decoder: str | None = setting(
-        None,
-        "Decoder: sample, edit_sequence, backspace or insertion; or, alone or joined by +: rpg, "
-        "repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, rsd, "
-        "sorted (same output, faster), superposed (all -n samples of a prompt in one forward pass "
-        "per token).",
-        metavar="NAME",
-        shown="the model's training format",
-    )
-    decoder_option: dict[str, Any] = setting(
-        {},
-        "Decoder option, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR (rsd, sorted).",
-        rest=True,
-    )
-
-    def backend_of(self, model: str) -> str:
-        """Returns the backend given, or the default for the model's name."""
-        is_chosen = "backend" in self.model_fields_set
-        return self.backend if is_chosen else local_backend(model, self.decoder)
-
-    def own_options(self, backend: str) -> dict[str, Any]:
-        """Returns the options of one backend as arguments of ``open_backend``."""
-        return {"options": self.engine} if backend in _TAKES_OPTIONS else {}
-
-    def server_of(
-        self, model: str, server: EndpointOptions, at_once: int | None = None
-    ) -> Endpoint | None:
-        """Returns the model on a server that the options select; None for another backend.
-
-        Args:
-            model, server, at_once: see :meth:`EndpointOptions.find`.
-
-        Raises:
-            ConfigError: if the options contradict each other.
-        """
-        is_chosen = "backend" in self.model_fields_set
-        if is_chosen and self.backend != "openai":
-            if server.model_fields_set:
-                raise ConfigError(f"{server.given()} requires --backend openai.")
-            return None
-        if is_chosen and server.endpoint is None and find_endpoint(model) is None:
-            raise ConfigError(
-                "--backend openai requires --endpoint URL, or the name of an endpoint as --model.",
-                "List the names with: codegen models list",
-            )
-        found = server.find(model, at_once)
-        if found and self.engine:
-            raise ConfigError("-o engine cannot be combined with a server.", "Remove it.")
-        return found
 
 
 class GenerateOptions(BackendOptions):
@@ -137,8 +66,7 @@ def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    endpoint = given.server_of(given.model, server)
-    kind = "openai" if endpoint else given.backend_of(given.model)
+    endpoint, kind, own = given.choose(given.model, server)
     if given.lm_infinite and kind != "transformers":
         raise ConfigError("-o lm_infinite requires --backend transformers.")
     if given.decoder:  # fails before the model is loaded
@@ -147,7 +75,6 @@ def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
         with opened_endpoint(endpoint, server) as (backend, spent):
             made = _generate(given, backend)
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
-    own = given.own_options(kind)
     if kind == "transformers":
         own |= {"window": 4}
         if given.lm_infinite:

@@ -40,7 +40,7 @@ from codegen.core.config import Config, parse_config, read_yaml, setting
 from codegen.core.errors import CodegenError, ConfigError, InputError, plural
 from codegen.core.records import read_json, write_atomic
 from codegen.core.terminal import Progress, echo
-from codegen.evals.score import Score, read_score
+from codegen.evals.scoring import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
 

@@ -14,7 +14,7 @@ from codegen.quickstart import STAGES, Listener, Plan, Settings
 from codegen.quickstart import quickstart as run_quickstart
 
 if TYPE_CHECKING:
-    from codegen.evals.score import Score
+    from codegen.evals.scoring import Score
 
 
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")

@@ -9,10 +9,10 @@ import click
 
 from codegen.cli.options import command, options, print_result
 from codegen.cli.serve import SocketOptions
-from codegen.core import run_index
 from codegen.core.config import setting
 from codegen.core.optional_deps import require
 from codegen.core.terminal import columns, echo, one_line
+from codegen.server import run_index
 
 
 @command(example="codegen runs runs data")

@@ -19,6 +19,8 @@ Arguments and results of each kind of part:
 * ``backends``: subclasses of :class:`codegen.generation.Backend`
 * ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
 * ``rewards``: see :mod:`codegen.rewards`
+* ``languages``: objects of :class:`codegen.sandbox.languages.Language`
+* ``dialects``: lists of :data:`codegen.server.http.bodies.Endpoint`, routes of ``codegen serve``
 """
 
 from __future__ import annotations
@@ -110,6 +112,8 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "edit_size": "codegen.rewards.builtin:edit_size",
         "next_edit": "codegen.rewards.builtin:next_edit",
     },
+    "languages": {},
+    "dialects": {},
 }
 """Kind -> name -> ``module:attribute``."""
 

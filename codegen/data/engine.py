@@ -16,6 +16,7 @@ Limit: resuming rereads the source from its start to check that it has not chang
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -27,6 +28,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from codegen.core.errors import ConfigError, ResumeError
 from codegen.core.runs import refuse_changes
@@ -34,7 +36,7 @@ from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.filters import Filter
 from codegen.data.filters.decontamination import Decontamination
 from codegen.data.filters.dedup import Dedup
-from codegen.data.generators import TextGenerator, config_of
+from codegen.data.generators import TextGenerator
 from codegen.data.manifest import (
     MANIFEST,
     PARTIAL,
@@ -134,6 +136,7 @@ def run(
     """
     out = Path(out)
     options = options or EngineOptions()
+    decontamination, others = _describe(filters)
     shard = shard or Shard()
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
@@ -143,7 +146,6 @@ def run(
         executor = LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
     elif isinstance(executor, RayExecutor) and executor.hang_s is None:
         executor = replace(executor, workers=workers or executor.workers, hang_s=hang_s)
-    decontamination, others = _describe(filters)
     config = RunConfig(
         generator=generator.name,
         config=config_of(generator),
@@ -191,6 +193,27 @@ def _describe(
         if not isinstance(f, Decontamination)
     )
     return dict(decontamination[0].describe()) if decontamination else None, others
+
+
+def config_of(generator: TextGenerator) -> dict[str, Any]:
+    """Returns a generator's configuration: the result of ``config()``, else its name and fields.
+
+    Raises:
+        ConfigError: if it has neither, since a resumed run could not detect a change.
+    """
+    own = getattr(generator, "config", None)
+    if callable(own):
+        return dict(own())  # type: ignore[call-overload]
+    from codegen.core.config import Config  # imports pydantic, which workers do not need
+
+    if isinstance(generator, Config):
+        return {"name": generator.name, **generator.model_dump()}
+    if dataclasses.is_dataclass(generator) and not isinstance(generator, type):
+        return dataclasses.asdict(generator)
+    raise ConfigError(
+        f"The generator {generator.name!r} has no configuration.",
+        "Make it a dataclass, or add a method config().",
+    )
 
 
 def usable_cpus() -> int:

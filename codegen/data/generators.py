@@ -19,7 +19,7 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, get_type_hints
+from typing import Protocol, get_type_hints
 
 from codegen.core import plugins
 from codegen.core.errors import ConfigError, Skip, nearest
@@ -42,27 +42,6 @@ class TextGenerator(Protocol):
             Exception: with an attribute ``reason``, to skip the example.
         """
         ...
-
-
-def config_of(generator: TextGenerator) -> dict[str, Any]:
-    """Returns a generator's configuration: the result of ``config()``, else its name and fields.
-
-    Raises:
-        ConfigError: if it has neither, since a resumed run could not detect a change.
-    """
-    own = getattr(generator, "config", None)
-    if callable(own):
-        return dict(own())  # type: ignore[call-overload]
-    from codegen.core.config import Config  # imports pydantic, which workers do not need
-
-    if isinstance(generator, Config):
-        return {"name": generator.name, **generator.model_dump()}
-    if dataclasses.is_dataclass(generator) and not isinstance(generator, type):
-        return dataclasses.asdict(generator)
-    raise ConfigError(
-        f"The generator {generator.name!r} has no configuration.",
-        "Make it a dataclass, or add a method config().",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,11 @@
-"""A data directory: its manifest, and reading its files.
+"""A data directory: its manifest, its card, and reading its files.
 
 The manifest describes the data, its source and settings, and the omitted inputs. A directory with
 a ``manifest.json`` is finished, because the file is written last and atomically.
+
+The card has the YAML header that the hub and ``datasets`` read; its template is ``card.md.jinja``,
+its format is described at https://huggingface.co/docs/hub/datasets-cards. It depends only on the
+run, without times and the number of workers, so that the same run yields the same bytes.
 """
 
 from __future__ import annotations
@@ -82,18 +86,6 @@ class Shard:
 MAX_NAMES = 100
 """Maximum number of measures, so that a generator with many names cannot exhaust memory."""
 
-LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
-"""Ints in ``meta`` that are not amounts (token ids, positions, scores), so are not summed."""
-
-
-def measures(text: DataRecord) -> dict[str, int]:
-    """Returns a text's measures: ``characters``, and the amounts (ints, not bools) in its meta."""
-    found = {"characters": sum(len(segment.text) for segment in text.segments)}
-    for name, value in text.meta.items():
-        if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
-            found.setdefault(name, value)
-    return found
-
 
 @dataclass(slots=True)
 class Statistics:
@@ -103,7 +95,7 @@ class Statistics:
     totals: dict[str, int] = field(default_factory=dict)
 
     def add(self, measured: Mapping[str, int]) -> None:
-        """Adds the :func:`measures` of one text."""
+        """Adds the measures of one text."""
         self.texts += 1
         for name, value in measured.items():
             if name not in self.totals and len(self.totals) >= MAX_NAMES:
@@ -237,6 +229,84 @@ class Manifest:
     def to_json(self) -> str:
         """Returns the content of the manifest file."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+
+
+PREFERENCES = "preferences"  # the generator that makes pairs, not training texts
+
+# The hub's license ids that are SPDX ids in lower case:
+# https://huggingface.co/docs/hub/repositories-licenses
+_HUB_LICENSES = frozenset({
+    "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsl-1.0",
+    "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1",
+    "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "wtfpl", "zlib",
+})  # fmt: skip
+
+
+def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
+    """Returns the hub's license ids: ``unknown`` for none, ``other`` for one it lacks."""
+    known = {"": "unknown"} | {name: name for name in _HUB_LICENSES}
+    return sorted({known.get(name.lower(), "other") for name in licenses}) or ["unknown"]
+
+
+def card(manifest: Manifest) -> str:
+    """Renders the dataset card: a header for the hub, the contents and their origin."""
+    run, counts = manifest.run, manifest.counts
+    part = f", part {run.shard}" if run.shard else ""
+    skipped = counts["skipped"]
+    what, columns = _contents(run)
+    from jinja2 import Environment, PackageLoader  # workers do not need it
+
+    environment = Environment(
+        loader=PackageLoader("codegen.data", ""),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"yaml": json.dumps, "json": _json, "plain": _plain, "cell": _cell}
+    return environment.get_template("card.md.jinja").render(
+        manifest=manifest,
+        run=run,
+        counts=counts,
+        title=f"{manifest.texts} {what} by {run.generator}{part}",
+        what=what,
+        columns=columns,
+        hub_licenses=hub_licenses(manifest.licenses),
+        statistics=list(statistics_lines(manifest.statistics)),
+        left_out=[
+            (outcome, reason, number)
+            for outcome in ("skipped", "failed")
+            for reason, number in sorted(counts[outcome].items(), key=lambda p: (-p[1], p[0]))
+        ],
+        duplicates=[(reason, n) for reason, n in sorted(skipped.items()) if "duplicate" in reason],
+        licenses=[(name or "unknown", n) for name, n in sorted(manifest.licenses.items())],
+        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        settings={"seed": run.seed, "limit": run.limit, run.generator: dict(run.config)},
+    )
+
+
+def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
+    """Returns the kind of data, and (column, content) of its specific columns."""
+    if run.generator != PREFERENCES:
+        train = 'list of `{"text", "train"}`; `train`: whether it is trained, or its loss weight'
+        return "training texts", [("segments", train)]
+    prompt = ("prompt", "the model's prompt: a string, or a list of messages")
+    chosen = ("chosen", "an answer that passed the tests")
+    return "preference pairs", [prompt, chosen, ("rejected", "an answer that failed them")]
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(dict(value), ensure_ascii=False, indent=2)
+
+
+def _plain(text: str) -> str:
+    """Formats a YAML value, quoted if necessary."""
+    plain = text.replace("-", "").replace(".", "").isalnum() and text.isascii()
+    return text if plain else json.dumps(text)  # JSON is YAML
+
+
+def _cell(value: object) -> str:
+    # Text from data must not break the table.
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> Manifest:

@@ -31,10 +31,9 @@ from codegen.data.manifest import (
     Shard,
     data_files,
     load_manifest,
-    measures,
     versions_in_use,
 )
-from codegen.data.outcomes import Result, characters
+from codegen.data.outcomes import Result, characters, measures
 from codegen.data.output import KeptRow, Output, RejectRow, read_signature
 
 R = TypeVar("R")

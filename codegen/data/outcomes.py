@@ -19,7 +19,6 @@ from codegen.core.records import DataRecord, Example, to_json
 from codegen.data.filters import Filter
 from codegen.data.filters.dedup import Dedup, Signature
 from codegen.data.generators import TextGenerator
-from codegen.data.manifest import measures
 from codegen.data.sources import Item, Outcome, Rejected
 
 
@@ -185,6 +184,19 @@ def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
         for side in (False, True)
     )
     return untrained, trained
+
+
+LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
+"""Ints in ``meta`` that are not amounts (token ids, positions, scores), so are not summed."""
+
+
+def measures(text: DataRecord) -> dict[str, int]:
+    """Returns a text's measures: ``characters``, and the amounts (ints, not bools) in its meta."""
+    found = {"characters": sum(len(segment.text) for segment in text.segments)}
+    for name, value in text.meta.items():
+        if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
+            found.setdefault(name, value)
+    return found
 
 
 def _from_exception(example: Example, error: BaseException) -> Result:

@@ -30,7 +30,7 @@ from typing import IO, Any, Literal
 from typing_extensions import TypedDict
 
 from codegen.core.errors import ResumeError
-from codegen.core.paths import child, open_plain, own_folder
+from codegen.core.paths import open_plain, own_folder
 from codegen.core.records import conform, write_atomic
 from codegen.core.runs import RunDirectory, fingerprint, refuse_changes
 from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
@@ -44,9 +44,9 @@ from codegen.data.manifest import (
     RunConfig,
     Shard,
     Statistics,
+    card,
 )
 from codegen.data.outcomes import Result
-from codegen.data.publish import card
 
 _JOURNAL = "journal.jsonl"
 
@@ -201,7 +201,7 @@ class Output:
             if path.name not in sizes:
                 path.unlink()
         for name, size in sizes.items():
-            path = child(self.folder, name, str(self.journal.path))
+            path = self.folder / name
             with _open(path) as file:
                 if file.seek(0, os.SEEK_END) < size:
                     raise ResumeError(

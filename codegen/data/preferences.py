@@ -28,7 +28,7 @@ from codegen.core.records import (
     read_jsonl,
 )
 from codegen.data.generators import Skip
-from codegen.data.publish import PREFERENCES
+from codegen.data.manifest import PREFERENCES
 from codegen.data.sources import Item, Rejected, file_digest
 from codegen.evals.metrics import normal_form, shapes
 from codegen.evals.run import SAMPLES

@@ -1,8 +1,4 @@
-"""Publishes data directories: the dataset card, Parquet files, and the Hugging Face hub.
-
-The card has the YAML header that the hub and ``datasets`` read; its template is ``card.md.jinja``,
-its format is described at https://huggingface.co/docs/hub/datasets-cards. It depends only on the
-run, without times and the number of workers, so that the same run yields the same bytes.
+"""Publishes data directories: Parquet files, and the Hugging Face hub.
 
 Each data file has a Parquet file with the same rows in the same order. The schema does not depend
 on the generator: ``meta``, whose keys do, is a JSON string.
@@ -14,7 +10,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +18,7 @@ from codegen.core.errors import InputError
 from codegen.core.hub import hub_errors, repository_name
 from codegen.core.paths import child, new_folder, refuse_links
 from codegen.core.records import DataRecord, TrainingText, to_row
-from codegen.data.manifest import (
-    Manifest,
-    RunConfig,
-    data_files,
-    load_manifest,
-    read_data,
-    statistics_lines,
-)
+from codegen.data.manifest import Manifest, data_files, load_manifest, read_data
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -240,81 +228,3 @@ def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Man
         delete_patterns=["data-*.jsonl", f"{PARQUET}/data-*.parquet"],
     )
     return str(url)
-
-
-PREFERENCES = "preferences"  # the generator that makes pairs, not training texts
-
-# The hub's license ids that are SPDX ids in lower case:
-# https://huggingface.co/docs/hub/repositories-licenses
-_HUB_LICENSES = frozenset({
-    "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsl-1.0",
-    "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1",
-    "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "wtfpl", "zlib",
-})  # fmt: skip
-
-
-def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
-    """Returns the hub's license ids: ``unknown`` for none, ``other`` for one it lacks."""
-    known = {"": "unknown"} | {name: name for name in _HUB_LICENSES}
-    return sorted({known.get(name.lower(), "other") for name in licenses}) or ["unknown"]
-
-
-def card(manifest: Manifest) -> str:
-    """Renders the dataset card: a header for the hub, the contents and their origin."""
-    run, counts = manifest.run, manifest.counts
-    part = f", part {run.shard}" if run.shard else ""
-    skipped = counts["skipped"]
-    what, columns = _contents(run)
-    from jinja2 import Environment, PackageLoader  # workers do not need it
-
-    environment = Environment(
-        loader=PackageLoader("codegen.data", ""),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"yaml": json.dumps, "json": _json, "plain": _plain, "cell": _cell}
-    return environment.get_template("card.md.jinja").render(
-        manifest=manifest,
-        run=run,
-        counts=counts,
-        title=f"{manifest.texts} {what} by {run.generator}{part}",
-        what=what,
-        columns=columns,
-        hub_licenses=hub_licenses(manifest.licenses),
-        statistics=list(statistics_lines(manifest.statistics)),
-        left_out=[
-            (outcome, reason, number)
-            for outcome in ("skipped", "failed")
-            for reason, number in sorted(counts[outcome].items(), key=lambda p: (-p[1], p[0]))
-        ],
-        duplicates=[(reason, n) for reason, n in sorted(skipped.items()) if "duplicate" in reason],
-        licenses=[(name or "unknown", n) for name, n in sorted(manifest.licenses.items())],
-        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-        settings={"seed": run.seed, "limit": run.limit, run.generator: dict(run.config)},
-    )
-
-
-def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
-    """Returns the kind of data, and (column, content) of its specific columns."""
-    if run.generator != PREFERENCES:
-        train = 'list of `{"text", "train"}`; `train`: whether it is trained, or its loss weight'
-        return "training texts", [("segments", train)]
-    prompt = ("prompt", "the model's prompt: a string, or a list of messages")
-    chosen = ("chosen", "an answer that passed the tests")
-    return "preference pairs", [prompt, chosen, ("rejected", "an answer that failed them")]
-
-
-def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(dict(value), ensure_ascii=False, indent=2)
-
-
-def _plain(text: str) -> str:
-    """Formats a YAML value, quoted if necessary."""
-    plain = text.replace("-", "").replace(".", "").isalnum() and text.isascii()
-    return text if plain else json.dumps(text)  # JSON is YAML
-
-
-def _cell(value: object) -> str:
-    # Text from data must not break the table.
-    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""The output of ``codegen data inspect``: a manifest's summary, records, and steps of sequences.
+"""The output of ``codegen data inspect``: records, and steps of sequences.
 
 Two kinds of records have steps: edit sequences, edit by edit, and programs with corrected mistakes,
 from each mistake to the next correct token (:mod:`codegen.methods.backspace.actions`).
@@ -8,7 +8,7 @@ Control characters of the data are made visible before they reach a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -16,7 +16,6 @@ from rich.text import Text
 from codegen.core.errors import CodegenError, plural
 from codegen.core.records import DataRecord, Preference, TrainingText
 from codegen.core.terminal import visible
-from codegen.data.manifest import Manifest
 from codegen.lintseq import MARKER, resolve, state_before
 from codegen.methods.backspace import actions as trajectories
 from codegen.methods.backspace import is_trajectory
@@ -61,22 +60,6 @@ def step_name(text: TrainingText, number: int, count: int) -> str:
     return (
         f"edit {number + 1} of {count}" if number < count else f"end after {plural(count, 'edit')}"
     )
-
-
-def summary_lines(manifest: Manifest) -> Iterator[str]:
-    """Yields the counts of a run as lines."""
-    counts = manifest.counts
-    yield f"{plural(manifest.texts, 'text')} by {manifest.run.generator}, seed {manifest.run.seed}"
-    yield f"  inputs   {counts['inputs']}"
-    yield f"  kept     {counts['kept']}"
-    for outcome in ("skipped", "failed"):
-        reasons = counts[outcome]
-        yield f"  {outcome:<8} {sum(reasons.values())}"
-        for reason, number in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
-            yield f"    {visible(reason)}: {number}"
-    if manifest.licenses:
-        listed = (f"{visible(k) or 'unknown'} {n}" for k, n in manifest.licenses.items())
-        yield f"  licenses {', '.join(listed)}"
 
 
 def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:

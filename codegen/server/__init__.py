@@ -13,5 +13,6 @@ A :class:`~codegen.server.completion.engine.CompletionEngine` serves both LSP an
 - ``next_edits``: ``proposals`` (edits beyond the cursor), ``answers`` (requests them from the
   model), ``history`` (edits, and the outcomes of proposals).
 - ``http``: ``security`` (access), ``completion_service`` (the engine for HTTP clients), and one
-  module per API dialect. ``sandbox``, ``viewer`` and ``mcp`` are the other servers.
+  module per API dialect. ``sandbox``, ``viewer`` and ``mcp`` are the other servers; the last two
+  find runs with ``run_index``.
 """

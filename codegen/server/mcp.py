@@ -35,7 +35,6 @@ from mcp.types import ToolAnnotations
 from pydantic import Field, ValidationError
 
 from codegen import __version__
-from codegen.core import run_index
 from codegen.core.config import read_yaml
 from codegen.core.errors import CodegenError, InputError, MachineError
 from codegen.core.paths import refuse_links
@@ -43,13 +42,13 @@ from codegen.core.records import read_rows, to_json
 from codegen.core.terminal import one_line, visible
 from codegen.data import load_manifest, read_data
 from codegen.evals.run import PARTIAL, SAMPLES
-from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import VERDICTS
+from codegen.evals.scoring import SCORE, VERDICTS, read_score
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names
 from codegen.sandbox import Job, Limits, Sandbox, Script
 from codegen.sandbox.serialization import outcome_row
+from codegen.server import run_index
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

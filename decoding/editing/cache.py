@@ -22,6 +22,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -48,7 +49,10 @@ from codegen.decoding.editing.plan import (
     prefix_marks,
 )
 from codegen.decoding.editing.rotation import Support, examine
-from codegen.decoding.passes import Drafts, Pass, Passes, Trees, run_alone
+from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
+
+if TYPE_CHECKING:
+    from codegen.decoding.sequences import Trees
 
 _KNOWN_LOGITS = 8
 _SPARE = 512  # unused slots that are always allowed
@@ -411,6 +415,7 @@ class EditableCache:
         ledger = self._ledger
         ledger.begin(places)
         try:
+            # Resumed with the logits by run_alone() or the server's Schedule.round().
             logits = yield PassRequest(self, places, keep)
         except BaseException:  # including GeneratorExit
             self._cut(ledger.valid)

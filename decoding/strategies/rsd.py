@@ -24,9 +24,9 @@ from transformers import PreTrainedModel
 from codegen.core.errors import ModelError
 from codegen.decoding.device import download, upload
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
-from codegen.decoding.passes import Trees, check_attention_only, check_supported, run_alone
+from codegen.decoding.passes import check_attention_only, check_supported, run_alone
 from codegen.decoding.sampling import distribution
-from codegen.decoding.sequences import CachedRows
+from codegen.decoding.sequences import CachedRows, Trees
 from codegen.kernels.backend import use_triton
 from codegen.kernels.vocabulary import MOST, Drawn, accept_tree, gumbel_top_k
 

@@ -39,7 +39,6 @@ from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
 from codegen.decoding.loop import Batch, Walk
 from codegen.decoding.passes import (
-    Trees,
     cache_argument,
     check_architecture,
     check_attention_only,
@@ -47,7 +46,7 @@ from codegen.decoding.passes import (
     logits_agree,
     sliding_window,
 )
-from codegen.decoding.sequences import CachedRows
+from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 
 _CHECKED = 5  # tokens

@@ -23,7 +23,7 @@ from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
-from codegen.decoding.passes import Trees
+from codegen.decoding.sequences import Trees
 
 _NONE = Draft()
 

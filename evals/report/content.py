@@ -16,8 +16,7 @@ from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Sample, Status, Verdict, read_jsonl
 from codegen.evals import metrics, statistics, tasks
 from codegen.evals.run import SAMPLES
-from codegen.evals.score import Score, read_score
-from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.scoring import SCORED, VERDICTS, Score, read_score
 from codegen.evals.tasks.exchange import read_samples
 
 

@@ -40,7 +40,7 @@ from codegen.evals.report.content import (
     compute,
     headline_ks,
 )
-from codegen.evals.score import STATUSES, ProblemScore, Score
+from codegen.evals.scoring import STATUSES, ProblemScore, Score
 
 ASSETS = Path(__file__).parent / "assets"
 _MARK = "<!-- codegen eval report -->"

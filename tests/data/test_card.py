@@ -12,7 +12,7 @@ from tiny_generators import Counter, Echo
 from codegen.data import Manifest, run
 from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
 from codegen.data.filters.dedup import Dedup
-from codegen.data.publish import card
+from codegen.data.manifest import card
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 

@@ -15,7 +15,6 @@ from tiny_generators import BatchEcho, Counter, Echo, Odd
 
 from codegen.core.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
 from codegen.core.records import Example, TrainingText
-from codegen.core.run_index import find_runs
 from codegen.data import (
     EngineOptions,
     MemorySource,
@@ -28,6 +27,7 @@ from codegen.data import (
     run,
 )
 from codegen.data.outcomes import MapTask
+from codegen.server.run_index import find_runs
 
 
 def test_every_input_is_accounted_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from codegen.data import (
     read_texts,
     run,
 )
-from codegen.data.generators import config_of
+from codegen.data.engine import config_of
 from codegen.data.outcomes import example_rng
 from codegen.lintseq import resolve
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from tiny_generators import Counter, Echo
 
+from codegen.cli.data import summary_lines
 from codegen.core.errors import CodegenError, InputError, ResumeError
 from codegen.core.records import Segment, TrainingText
 from codegen.data import load_manifest, run
 from codegen.data.manifest import Shard, statistics_lines
 from codegen.data.merge import merge
 from codegen.data.publish import export_parquet, push
-from codegen.data.view import step_name, summary_lines
+from codegen.data.view import step_name
 
 
 def _interrupted(folder: Path) -> Path:

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from codegen.core.records import Segment, TrainingText, conform
-from codegen.data.manifest import MAX_NAMES, Statistics, measures, statistics_lines
+from codegen.data.manifest import MAX_NAMES, Statistics, statistics_lines
+from codegen.data.outcomes import measures
 
 
 def text(**meta: object) -> TrainingText:

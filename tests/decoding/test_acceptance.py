@@ -24,8 +24,7 @@ from codegen.decoding.drafts import (
     SuffixDrafter,
 )
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.passes import Trees
-from codegen.decoding.sequences import CachedRows
+from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore

@@ -9,8 +9,7 @@ import torch
 
 from codegen.decoding.drafts import Draft, Drafter, SuffixDrafter
 from codegen.decoding.loop import Batch, Grown, Row, Strategy, decode, rounds
-from codegen.decoding.passes import Trees
-from codegen.decoding.sequences import CachedRows
+from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]

@@ -13,8 +13,7 @@ import pytest
 
 from codegen.core.errors import CodegenError, InputError, MachineError, SandboxError
 from codegen.core.records import Sample
-from codegen.evals.score import SCORE
-from codegen.evals.scoring import VERDICTS, executions_log, score
+from codegen.evals.scoring import SCORE, VERDICTS, executions_log, score
 from codegen.sandbox import ClusterSandbox, Job, Limits, Sandbox
 from tests.processes import command_of, descendants
 

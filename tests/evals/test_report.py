@@ -43,8 +43,7 @@ from codegen.evals.report.charts import (
 )
 from codegen.evals.report.content import ProblemSamples, SampleView, headline_ks
 from codegen.evals.report.page import diff_lines
-from codegen.evals.score import STATUSES, Measure, ProblemScore, Score
-from codegen.evals.scoring import score
+from codegen.evals.scoring import STATUSES, Measure, ProblemScore, Score, score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.evals.tasks.validate import ReferenceGate
 from codegen.sandbox import Outcome

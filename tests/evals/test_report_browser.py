@@ -12,7 +12,7 @@ import pytest
 from codegen.evals.report import EditSteps, LossCurve, ScoredRun
 from codegen.evals.report import write_report as write
 from codegen.evals.report.content import ProblemSamples, SampleView
-from codegen.evals.score import ProblemScore, Score
+from codegen.evals.scoring import ProblemScore, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
 from codegen.evals.tasks.validate import ReferenceGate
 from tests import chromium

@@ -19,8 +19,7 @@ from test_report import Page, scored
 from codegen.core.errors import CodegenError
 from codegen.core.records import Sample, write_jsonl
 from codegen.evals.report import read_run, write_report
-from codegen.evals.score import SCORE, Cost, Measure
-from codegen.evals.scoring import SCORED, VERDICTS, score
+from codegen.evals.scoring import SCORE, SCORED, VERDICTS, Cost, Measure, score
 from codegen.evals.tasks.validate import ReferenceGate
 from codegen.sandbox import Outcome
 

@@ -26,8 +26,7 @@ from codegen.core.records import Sample, Verdict, read_jsonl, to_json, write_jso
 from codegen.core.runs import LOCK
 from codegen.evals import tasks
 from codegen.evals.run import run
-from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import VERDICTS, executions_log, score
+from codegen.evals.scoring import SCORE, VERDICTS, executions_log, read_score, score
 from codegen.evals.statistics import pass_at_k
 from codegen.evals.tasks.exchange import read_samples, task_of
 from codegen.sandbox import Job, Outcome, Sandbox

@@ -1,7 +1,9 @@
-"""A package of one task, one generator and one decoder, each used from the command line."""
+"""A package of a task, a generator, a decoder, a language and a dialect: one short file each."""
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +12,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ("words.py", "words.jsonl", "scrambled.py", "careful.py")
+FILES = ("words.py", "words.jsonl", "scrambled.py", "careful.py", "awk.py", "plain_text.py")
 PYPROJECT = """
 [project]
 name = "word-parts"
@@ -29,6 +32,12 @@ scrambled = "word_parts.scrambled:Scrambled"
 first_block = "word_parts.careful:FIRST_BLOCK"
 min_p = "word_parts.careful:MIN_P"
 
+[project.entry-points."codegen.languages"]
+awk = "word_parts.awk:AWK"
+
+[project.entry-points."codegen.dialects"]
+plain_text = "word_parts.plain_text:ROUTES"
+
 [tool.setuptools]
 packages = ["word_parts"]
 package-data = { word_parts = ["*.jsonl"] }
@@ -39,9 +48,15 @@ ANSWER = f"Here it is:\n\n```python\n{PROGRAM}```\n\nOr:\n\n```\nadd = sum\n```\
 Codegen = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def environment_with(packages: str) -> dict[str, str]:
+    """The environment, with the packages of a folder before the installed ones."""
+    path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def codegen_with(packages: str, folder: Path) -> Codegen:
     """The command, in a folder, with the packages of another folder beside the installed ones."""
-    environment = {**os.environ, "PYTHONPATH": packages}
+    environment = environment_with(packages)
     command = str(Path(sys.executable).with_name("codegen"))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +84,11 @@ def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The JSON summary of a command that succeeded."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_each_part_is_one_short_file() -> None:
+    for name in FILES:
+        assert len((HERE / name).read_text(encoding="utf-8").splitlines()) < 60, name
 
 
 @pytest.mark.slow
@@ -198,3 +218,51 @@ def test_the_reader_takes_the_first_block(codegen: Codegen, endpoint: str) -> No
     refused = codegen(*asked, "first_block+min_p")  # a server can't run a strategy
     assert refused.returncode != 0
     assert "'first_block+min_p' requires the decoding loop" in refused.stderr
+
+
+SUMS = """
+from codegen.sandbox import Job, Sandbox
+
+test = "BEGIN { if (add(1, 2) != 3) exit 1 }"
+with Sandbox(workers=1, languages=["awk"]) as sandbox:
+    for sum in ("a + b", "a - b", "a +"):
+        program = "function add(a, b) { return " + sum + " }"
+        job = Job(program, test=test, mode="in_sandbox", language="awk")
+        print(sandbox.run(job).status)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("mawk"), reason="mawk is not installed")
+def test_programs_in_the_language(installed: str) -> None:
+    command, environment = [sys.executable, "-c", SUMS], environment_with(installed)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["passed", "exited", "error"], done.stderr
+
+
+@pytest.fixture
+def served(installed: str, tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of ``codegen serve http`` where the package is installed."""
+    command = [Path(sys.executable).with_name("codegen"), "serve", "http", "--port", "0"]
+    command += ["--model", tiny_model_dir, "--token-file", tmp_path / "token"]
+    environment = environment_with(installed)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        found = (re.search(r"http://127\.0\.0\.1:[0-9]+", line) for line in server.stderr)
+        yield next(filter(None, found))[0]
+        server.terminate()
+
+
+@pytest.mark.slow
+def test_a_client_of_the_dialect(served: str, tmp_path: Path) -> None:
+    token = (tmp_path / "token").read_text(encoding="utf-8").strip()
+
+    def post(query: str, token: str = token) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"{served}/plain?{query}"
+        return httpx.post(url, content="def f(value):\n    return ", headers=headers, timeout=60)
+
+    answer = post("tokens=8")
+    assert answer.status_code == 200 and answer.text == post("tokens=8").text
+    assert len(post("").text) > len(answer.text) > 0
+    assert [post("tokens=0").status_code, post("", "x").status_code] == [400, 401]

@@ -1,13 +1,15 @@
 """The languages of the sandbox's programs besides Python.
 
 ``find`` looks one up, ``find_toolchain`` finds its installation. To add one, write a
-:class:`Language` and add it to :data:`LANGUAGES`.
+:class:`Language` and add it to :data:`LANGUAGES`, or name it by an entry point
+(:mod:`codegen.core.plugins`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from codegen.core import plugins
 from codegen.core.errors import ConfigError, nearest
 
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
@@ -58,9 +60,13 @@ def find(name: str) -> Language:
     """
     if found := _BY_NAME.get(name.lower()):
         return found
+    added = plugins.names("languages")
+    if name.lower() in added:
+        return plugins.load("languages", name.lower())
+    known = ", ".join((*LANGUAGES, *added))
     raise ConfigError(
         f"The sandbox does not support the language {name!r}.",
-        f"{nearest(name, list(_BY_NAME))} Choose one of: python, {', '.join(LANGUAGES)}.".lstrip(),
+        f"{nearest(name, [*_BY_NAME, *added])} Choose one of: python, {known}.".lstrip(),
     )
 
 

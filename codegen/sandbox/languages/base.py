@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codegen.core import languages
 from codegen.core.errors import InputError, MachineError
-from codegen.core.languages import LANGUAGES
 from codegen.core.paths import cache_folder
 from codegen.sandbox.inner.namespaces import TOOLCHAINS
 
@@ -72,6 +72,7 @@ class Language:
             see :mod:`..inner.foreign`.
         names: other names in braces for a program.
         prepare: creates the files that all programs share, once per version of the tools.
+        known_as: title and comment of a language of another package; else those of the table.
     """
 
     name: str
@@ -96,21 +97,26 @@ class Language:
     guard: Guard | None = None
     names: Callable[[str], Names] | None = None
     prepare: Callable[[Toolchain, Path], None] | None = None
+    known_as: languages.Language | None = None
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Its other names."""
-        return LANGUAGES[self.name].aliases
+        return self._about.aliases
 
     @property
     def title(self) -> str:
         """Its name in messages."""
-        return LANGUAGES[self.name].title
+        return self._about.title
 
     @property
     def comment(self) -> str:
         """The prefix of a comment line."""
-        return LANGUAGES[self.name].comment
+        return self._about.comment
+
+    @property
+    def _about(self) -> languages.Language:
+        return self.known_as or languages.LANGUAGES[self.name]
 
 
 def support(name: str) -> str:

@@ -26,7 +26,8 @@ from codegen.core.records import FinishReason
 from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
-from codegen.decoding.passes import Passes, Trees
+from codegen.decoding.passes import Passes
+from codegen.decoding.sequences import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.detokenize import TextStream
@@ -247,8 +248,9 @@ class LocalWorker(threading.Thread):
         return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:
-        self.metrics.gauge("documents", len(self.caches))
-        self.metrics.gauge("cache_bytes", self.caches.nbytes)
+        number, size = len(self.caches), self.caches.nbytes
+        self.metrics.gauge("documents", number)
+        self.metrics.gauge("cache_bytes", size)
         self.metrics.gauge("documents_evicted", self.caches.evicted)
 
 

@@ -346,7 +346,7 @@ class Schedule:
         return None
 
     def round(self) -> list[tuple[Job, Outcome]]:
-        """Runs a round; returns the finished jobs with their outcomes.
+        """Runs a round, and resumes each job's work with the logits; returns the finished ones.
 
         Cancelled jobs finish before the round.
         """

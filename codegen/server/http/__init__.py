@@ -2,7 +2,8 @@
 
 The routes are at the end. Each module is one API dialect: ``openai`` (text completions), ``chat``
 (OpenAI's chat completions, Mistral's infilling), ``llamacpp``, ``ollama``, ``tabby``. They share
-``bodies``: checked fields, streams and errors.
+``bodies``: checked fields, streams and errors. Other packages add dialects by an entry point
+(:mod:`codegen.core.plugins`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codegen.core import plugins
 from codegen.server.completion.engine import CompletionEngine
 from codegen.server.http import chat, llamacpp, ollama, openai, tabby
 from codegen.server.http.bodies import Endpoint, make_routes, read_object
@@ -37,7 +39,10 @@ def make_app(
         next_edits: handles prompts in Zed's formats.
     """
     service = CompletionService(engine, exclude=exclude, next_edits=next_edits)
-    app = make_routes(service, engine.metrics, _ENDPOINTS)
+    endpoints = [*_ENDPOINTS]
+    for name in plugins.names("dialects"):
+        endpoints += plugins.load("dialects", name)
+    app = make_routes(service, engine.metrics, endpoints)
     return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
 
 

@@ -24,13 +24,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from codegen.core import run_index
 from codegen.core.errors import InputError
 from codegen.core.records import Sample, from_dict
 from codegen.evals.report import ScoredRun, content
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
-from codegen.evals.score import STATUSES, Score, read_score
+from codegen.evals.scoring import STATUSES, Score, read_score
+from codegen.server import run_index
 from codegen.server.completion.requests import ServerLimits
 from codegen.server.http.security import Guard
 from codegen.server.viewer import records

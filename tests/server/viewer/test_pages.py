@@ -289,7 +289,7 @@ def test_edit_sequences_are_shown_edit_by_edit(tmp_path: Path) -> None:
 def test_of_a_scored_sample_the_program_that_was_run_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codegen.evals.score import ProblemScore, Score
+    from codegen.evals.scoring import ProblemScore, Score
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.validate import ReferenceGate
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codegen.core.errors import InputError
-from codegen.core.run_index import read_run
+from codegen.server.run_index import read_run
 from codegen.server.viewer import Library
 from codegen.server.viewer.tables import Selection, Table
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from codegen.core.run_index import differing, find_runs, read_run
 from codegen.core.runs import RunDirectory, is_locked
+from codegen.server.run_index import differing, find_runs, read_run
 
 HOLD = (
     "import sys; from pathlib import Path; from codegen.core.runs import RunDirectory\n"

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
 from .trees import (
     COMPARING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
 from .flow import Flow
 from .trees import (

@@ -6,7 +6,7 @@ import ast
 import functools
 from collections.abc import Iterator
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
 from .flow import Flow
 from .origins import OUTER_METHODS, Origins

@@ -7,8 +7,8 @@ import builtins
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
-from codegen.sandbox.inner import words
-from codegen.sandbox.inner.analysis import PURE_MODULES
+from codegen.sandbox.protocol import words
+from codegen.sandbox.tests_side.analysis import PURE_MODULES
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

@@ -42,7 +42,9 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import suites, wire
+from ..protocol import suites, wire
+from ..protocol.orders import CHANNEL_FD, HEARD
+from ..protocol.suites import TEST_FILE, BadTestError
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -52,10 +54,8 @@ from .analysis import (
     side_effect_free,
     why_idle,
 )
-from .blinded import Reports
-from .orders import HEARD
-from .remote import Proxy, Remote, Unanswered, failure_of
-from .suites import TEST_FILE, BadTestError
+from .program_proxy import Proxy, Remote, Unanswered, failure_of
+from .reports import Reports
 
 MAX_PACKET = 65536
 # A process of tests is replaced at these limits.
@@ -72,7 +72,7 @@ _SIGALRM = int(signal.SIGALRM)
 
 def main(_: bytes, __: bool) -> None:
     """Runs the tests of one job after another, as they arrive on the driver's socket."""
-    driver = socket.socket(fileno=wire.CHANNEL_FD)
+    driver = socket.socket(fileno=CHANNEL_FD)
     os._exit = functools.partial(_exit, os.getpid())  # type: ignore[assignment]
     builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr

@@ -15,7 +15,7 @@ from suites import suite
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Sandbox
-from codegen.sandbox.inner import arrays, wire
+from codegen.sandbox.protocol import arrays, wire
 
 RNG = np.random.default_rng(0)
 

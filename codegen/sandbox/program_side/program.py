@@ -6,7 +6,7 @@ decides. An honest program sends these messages:
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
     tests:                   "m" and marshal's (name, args, kwargs) | ["get", name]
-                             | ["eval", expression] | what :mod:`.remote` lists
+                             | ["eval", expression] | what :mod:`..tests_side.program_proxy` lists
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
 ``kind`` is ``call`` or ``module:NAME``.
@@ -29,9 +29,11 @@ import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import blinded, foreign, linux, suites, wire
-from .namespaces import WORK
-from .orders import FOREIGN
+from ..isolation import linux
+from ..isolation.namespaces import WORK
+from ..protocol import suites, wire
+from ..protocol.orders import CHANNEL_FD, FOREIGN, PRINTED_BYTES, PRINTED_FD
+from . import command_job, reporting
 
 FILE_NAME = "<program>"
 # The file of a program in mode stdio, in its working directory, if its source suggests it reads it.
@@ -40,8 +42,6 @@ _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy"
 # A thread's stack is address space, which is limited: a hundred of 8 MiB would not fit.
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
-PRINTED_BYTES = 2000
-PRINTED_FD = 4  # pipe for the beginning of the output
 
 
 class _Printed(io.RawIOBase):
@@ -78,7 +78,7 @@ _namespace = vars(_candidate)
 _printed = _Printed()
 _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
-_channel = wire.Channel(wire.CHANNEL_FD)
+_channel = wire.Channel(CHANNEL_FD)
 
 
 def main(payload: bytes, printed: bool) -> None:
@@ -89,14 +89,14 @@ def main(payload: bytes, printed: bool) -> None:
             program, JSON of program, setup, test, entry_point, token and ``collected``, the names
             of tests that the test runs itself; with mode ``run`` the order of
             :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
-            :mod:`.foreign`.
+            :mod:`.command_job`.
         printed: whether to keep the beginning of its output; otherwise descriptor 1 is its standard
             output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
     if payload.startswith(FOREIGN):
-        foreign.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
+        command_job.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     if mode == "stdio":
         run_script(text)
@@ -147,15 +147,15 @@ def prepare() -> None:
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
     """Mode ``run``: a script with other files; its standard error is kept and files may be
-    returned, see :mod:`.foreign`. In that case it runs in a child, so that it may exit in any way.
+    returned, see :mod:`.command_job`. In that case it runs in a child, so it may exit in any way.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, maximum bytes of all returned files.
     """
-    fds = foreign.take_descriptors(wire.CHANNEL_FD)
+    fds = command_job.take_descriptors(CHANNEL_FD)
     files = order["files"]
-    foreign.put_files({name: content.encode("latin-1") for name, content in files.items()})
+    command_job.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())
     if not fds:
         run_script(order["program"], looked_at=True)
@@ -164,7 +164,7 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
         os.close(fds[0])
         run_script(order["program"], looked_at=True)
     status = os.waitpid(child, 0)[1]
-    foreign.send_results(fds[0], status, order["fetch"], order["fetch_bytes"])
+    command_job.send_results(fds[0], status, order["fetch"], order["fetch_bytes"])
     os._exit(0)
 
 
@@ -314,7 +314,7 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
     """Mode ``blinded``: runs the program and the inside part of its tests in one module, like a
     harness in one process. The channel's functions are made before the program runs.
     """
-    sites = blinded.reporting(_channel.send)
+    sites = reporting.reporting(_channel.send)
     namespace, entry_point = _namespace, payload["entry_point"]
     sys.modules["__main__"] = _candidate
     report = execute(payload["program"], namespace)
@@ -393,7 +393,7 @@ def _not_plain(value: Any) -> Any:
     """Returns the tree of a value that is not plain."""
     if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
         return wire.drained(value, _pack)
-    return blinded.not_plain(value)
+    return reporting.not_plain(value)
 
 
 def _pack(value: Any) -> Any:

@@ -29,12 +29,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-CHANNEL_FD = 3  # a job's channel
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
 MAX_INT_BITS = 1 << 22
 MAX_ITERATOR_ITEMS = 10_000
 MAX_MESSAGE_CHARS = 2000
+MAX_SEEN = 1000  # maximum number of values that open sites of blinded tests report
+MAX_CLASSES = 12  # of an exception or a value, by name
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 16384

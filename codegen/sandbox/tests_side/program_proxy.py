@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from . import arrays, wire, words
+from ..protocol import arrays, wire, words
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000

@@ -83,11 +83,7 @@ def _result_row(result: Result) -> Row:
         return {"ok": False, "error": result.error}
     if _is_json(result.value):
         return {"ok": True, "value": result.value}
-    return {"ok": True, "tree": wire.pack(result.value, _token)}
-
-
-def _token(value: object) -> object:
-    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
+    return {"ok": True, "tree": wire.pack(result.value, wire.opaque)}
 
 
 def _is_json(value: object) -> bool:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..protocol import arrays, wire
+from ..protocol import wire
 from ..protocol.wire import MAX_CLASSES, MAX_SEEN
 
 # How to get the plain content of an instance of a subclass.
@@ -36,7 +36,7 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
 
 def not_plain(value: Any) -> Any:
     """Returns the tree of a value that is not plain: its plain content, if its class has any."""
-    if (tree := arrays.pack_array(value, pack)) is not None:
+    if (tree := wire.pack_array(value, pack)) is not None:
         return tree
     kind = type(value)
     for base, content in _CONTENT.items():

@@ -503,7 +503,7 @@ def _for_driver(value: object) -> object:
     """Returns the tree of a part of a result that is not plain."""
     if isinstance(value, Iterator):
         return wire.drained(value, lambda item: wire.pack(item, _for_driver))
-    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
+    return wire.opaque(value)
 
 
 def _make_call(remote: Remote, call: list[Any]) -> Any:
@@ -512,8 +512,8 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
         return remote.evaluate(name)
     if arguments is None:
         return remote.get(name)
-    values = wire.unpack(arguments, remote.special)
-    named = {key: wire.unpack(tree, remote.special) for key, tree in options.items()}
+    values = wire.unpack(arguments, wire.unpack_other)
+    named = {key: wire.unpack(tree, wire.unpack_other) for key, tree in options.items()}
     return remote.call(name, tuple(values), named)
 
 

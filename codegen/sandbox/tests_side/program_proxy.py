@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from ..protocol import arrays, wire, words
+from ..protocol import wire, words
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
@@ -130,7 +130,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return wire.of_program(wire.unpack(rest[0], self.special))
+                return wire.of_program(wire.unpack(rest[0], wire.unpack_other))
             if kind == "raised" and len(rest) == 2:
                 raised = wire.exception_from(*rest)
         except RecursionError:
@@ -151,14 +151,6 @@ class Remote:
         if type(value) is Proxy:
             return {"p": value.__name__}  # pyrefly: ignore[missing-attribute]
         raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
-
-    def special(self, tag: str, content: Any) -> Any:
-        """Returns the value of a tree that is not plain."""
-        if tag in arrays.TAGS:
-            return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, self.special))
-        if tag == "o" and isinstance(content, str):
-            return wire.Opaque(content[:80])
-        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
 
     def receive(self) -> list[Any]:
         """Returns the program's next message: a list whose first item is its kind."""

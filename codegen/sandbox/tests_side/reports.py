@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..protocol import arrays, wire, words
+from ..protocol import wire, words
 from ..protocol.wire import MAX_CLASSES, MAX_SEEN
 from .program_proxy import failure_of
 
@@ -118,7 +118,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return wire.of_program(wire.unpack(tree, _special))
+                return wire.of_program(wire.unpack(tree, wire.unpack_other))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
@@ -246,11 +246,3 @@ def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
             bases = {kind.__name__ for kind in found.__mro__}
             return bases | set(names[: min(place, most)])
     return set()
-
-
-def _special(tag: str, content: Any) -> Any:
-    if tag in arrays.TAGS:
-        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
-    if tag == "o" and isinstance(content, str):
-        return wire.Opaque(content[:80])
-    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

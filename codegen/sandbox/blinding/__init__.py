@@ -26,10 +26,9 @@ import functools
 import warnings
 from typing import NamedTuple
 
-from .flow import Flow
 from .hiding import Hiding
 from .plainness import Plainness
-from .reader import Columns, Simpler, without_lines
+from .reader import Simpler, without_lines
 
 MAX_TEXT = 1 << 21
 
@@ -63,9 +62,7 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
-            flow = Flow(Simpler().visit(tree), lines, entry_point)
-            tree = Columns(flow).visit(flow.tree)
-        return _Split(tree, lines, entry_point).result()
+        return _Split(Simpler().visit(tree), lines, entry_point).result()
     except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None
 

@@ -332,7 +332,8 @@ class Flow:
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         own = {"self", "cls"}
         if id(node) in self.runners or is_fixture_function(node):
-            own.update(name for names, _ in parameter_tables(node) for name in names)
+            tables = [target for target, _ in parameter_tables(node)]
+            own.update(n.id for t in tables for n in ast.walk(t) if isinstance(n, ast.Name))
             for name in {argument.arg for argument in arguments} - own:
                 found = self.functions.get((0, name), ())
                 if fixtures := [each for each in found if is_fixture_function(each)]:

@@ -15,6 +15,7 @@ from .sites import Sites
 from .trees import (
     BLOCKS,
     COMPOUND,
+    DISPLAYS,
     FIXTURES,
     FUNCTIONS,
     LOOPS,
@@ -22,8 +23,7 @@ from .trees import (
     SKIPS,
     WHOLE,
     Key,
-    as_rows,
-    is_column,
+    columns,
     is_docstring,
     is_empty,
     is_fixture_function,
@@ -32,13 +32,11 @@ from .trees import (
     last_name,
     last_names,
     make_call,
-    make_list,
     may_fail,
     needs_no_head,
     parameter_tables,
     raises_itself,
     starts_tests,
-    target_of,
     waits,
 )
 
@@ -233,40 +231,39 @@ class Parts(Sites):
         if id(node) in self.runners:
             made.name = self.new_names.get(node.name, node.name)
         decorators: list[ast.expr] = []
-        tables = {id(call): names for names, call in parameter_tables(node)}
+        tables = {id(call): target for target, call in parameter_tables(node)}
         scope = self.read.owner[id(node)]
         for each in node.decorator_list:
-            if (names := tables.get(id(each))) is not None:
-                table = self._table(each.args[1], target_of(names), scope)
+            if (target := tables.get(id(each))) is not None:
+                table = self._table(each.args[1], target, scope)
                 options = [k for k in each.keywords if k.arg != "ids"]
                 each = ast.Call(each.func, [each.args[0], table], options)
             decorators.append(each)
         made.decorator_list = decorators
         return [made]
 
-    def _table(self, table: ast.expr, target: ast.expr, scope: int | None = None) -> ast.expr:
+    def _table(self, table: Any, target: ast.expr, scope: int | None = None) -> ast.expr:
         """Returns a loop's table inside, without the columns that no code inside reads.
 
         Args:
             scope: scope of the target's names, if they are parameters of a function.
         """
-        parts = target.elts if isinstance(target, ast.Tuple) else []
-        name = last_name(table) if isinstance(table, ast.Call) else ""
-        if name == "enumerate" and len(parts) == 2:
-            inner = self._table(table.args[0], parts[1])  # type: ignore[attr-defined]
-            return self._with(table, args=[inner, *table.args[1:]])  # type: ignore[attr-defined]
-        if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
-            pairs = zip(table.args, parts, strict=True)  # type: ignore[attr-defined]
-            return as_rows(self._with(table, args=[self._table(*each, scope) for each in pairs]))
-        bound = {
-            self.key_of(each) if scope is None else (scope, each.id)
-            for each in ast.walk(target)
-            if isinstance(each, ast.Name)
-        }
-        if is_column(table) and not parts and bound.isdisjoint(self.needed):
-            return make_list([ast.Constant(None)] * len(table.elts))
-        self.shown |= bound
-        return table
+        hidden: set[int] = set()
+        for part, cells in columns(target, table) or [(target, [])]:
+            names = [each for each in ast.walk(part) if isinstance(each, ast.Name)]
+            bound = {self.key_of(n) if scope is None else (scope, n.id) for n in names}
+            if cells and bound.isdisjoint(self.needed):
+                hidden.update(map(id, cells))
+            else:
+                self.shown |= bound
+
+        def blank(node: Any) -> Any:
+            if id(node) in hidden:
+                return ast.Constant(None)
+            is_row = isinstance(node, DISPLAYS)
+            return self._with(node, elts=list(map(blank, node.elts))) if is_row else node
+
+        return blank(table)
 
     def _with(self, node: Any, **changes: Any) -> Any:
         made = copy.copy(node)
@@ -331,11 +328,7 @@ class Parts(Sites):
         if id(node) not in self.live:
             return []
         made = self._with(node, body=self._outside(node.body) or [ast.Pass()], returns=None)
-        tables = [
-            self._with(call, args=[call.args[0], as_rows(call.args[1])])
-            for _, call in parameter_tables(node)
-            if not self.depends(call.args[1])
-        ]
+        tables = [c for _, c in parameter_tables(node) if not self.depends(c.args[1])]
         others = [d for d in node.decorator_list if not self.depends(d)]
         made.decorator_list = tables + [d for d in others if last_name(d) not in FIXTURES]
         if last_names(node.decorator_list) & {"classmethod", "staticmethod"}:

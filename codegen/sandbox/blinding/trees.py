@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 from codegen.sandbox.protocol import words
 from codegen.sandbox.tests_side.analysis import PURE_MODULES
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+DISPLAYS = (ast.List, ast.Tuple)
 LOOPS = (ast.For, ast.AsyncFor)
 COMPOUND = (*LOOPS, ast.If, ast.While, ast.With, ast.AsyncWith, ast.Try)
 BLOCKS = ("body", "orelse", "finalbody")
@@ -169,10 +170,6 @@ def make_call(name: str, *arguments: ast.expr) -> ast.Call:
 NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
 
 
-def make_list(items: list[ast.expr]) -> ast.expr:
-    return ast.List(items, ast.Load())
-
-
 def waits(node: ast.AST) -> bool:
     return any(
         isinstance(each, WAITS) or getattr(each, "is_async", False) for each in ast.walk(node)
@@ -232,11 +229,11 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
     return {last_name(node) for node in nodes}
 
 
-def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
-    """Returns a function's ``parametrize`` decorators: names, and the decorator, whose second
-    argument is the table.
+def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
+    """Returns a function's ``parametrize`` decorators: the target of an equal loop, and the
+    decorator, whose second argument is the table.
     """
-    found: list[tuple[list[str], ast.Call]] = []
+    found: list[tuple[ast.expr, ast.Call]] = []
     for each in node.decorator_list:
         if isinstance(each, ast.Call) and last_name(each) == "parametrize" and len(each.args) == 2:
             names: Any = each.args[0]
@@ -244,32 +241,28 @@ def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
                 split = [name.strip() for name in names.value.split(",") if name.strip()]
             else:
                 split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
-            found.append((split, each))
+            parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in split]
+            is_one = isinstance(names, ast.Constant) and len(parts) == 1
+            found.append((parts[0] if is_one else ast.Tuple(parts, ast.Store()), each))
     return found
 
 
-def target_of(names: list[str]) -> ast.expr:
-    """Returns the target of a loop that binds the same names."""
-    parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
-    return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
+def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.expr]]]:
+    """Returns the parts of a loop's target, each with its cells in a literal table; none for other
+    tables.
+    """
+    parts = target.elts if isinstance(target, ast.Tuple) else [target]
+    rows: list[list[ast.expr]] = []
+    for row in table.elts if isinstance(table, DISPLAYS) else ():
+        is_row = isinstance(target, ast.Tuple) and isinstance(row, DISPLAYS)
+        rows.append(row.elts if is_row else [row])  # type: ignore[attr-defined]
+        if len(rows[-1]) != len(parts) or any(map(is_special_cell, rows[-1])):
+            return []
+    return [(part, [row[n] for row in rows]) for n, part in enumerate(parts) if rows]
 
 
-def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
-    """Returns whether it is a list or tuple of known length."""
-    return isinstance(node, (ast.List, ast.Tuple)) and not any(
-        isinstance(item, ast.Starred) for item in node.elts
-    )
-
-
-def as_rows(table: ast.expr) -> ast.expr:
-    """Returns a table as rows if it is written as columns, ``zip([1, 2], [3, 4])``."""
-    columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
-    lists = [as_rows(column) for column in columns]
-    cells = [each.elts for each in lists if is_column(each)]
-    if not cells or len(cells) < len(lists) or len(set(map(len, cells))) > 1:
-        return table
-    rows = zip(*cells, strict=True)
-    return make_list([ast.Tuple(list(row), ast.Load()) for row in rows])
+def is_special_cell(node: ast.AST) -> bool:
+    return isinstance(node, ast.Starred) or last_name(node) == "param"
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:

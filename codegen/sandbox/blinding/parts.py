@@ -260,8 +260,11 @@ class Parts(Sites):
         def blank(node: Any) -> Any:
             if id(node) in hidden:
                 return ast.Constant(None)
-            is_row = isinstance(node, DISPLAYS)
-            return self._with(node, elts=list(map(blank, node.elts))) if is_row else node
+            if isinstance(node, DISPLAYS):
+                return self._with(node, elts=list(map(blank, node.elts)))
+            if last_name(node) == "param" and isinstance(node, ast.Call):
+                return self._with(node, args=list(map(blank, node.args)), keywords=[])
+            return node
 
         return blank(table)
 

@@ -242,8 +242,7 @@ def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
             else:
                 split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
             parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in split]
-            is_one = isinstance(names, ast.Constant) and len(parts) == 1
-            found.append((parts[0] if is_one else ast.Tuple(parts, ast.Store()), each))
+            found.append((parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store()), each))
     return found
 
 
@@ -252,17 +251,20 @@ def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.exp
     tables.
     """
     parts = target.elts if isinstance(target, ast.Tuple) else [target]
-    rows: list[list[ast.expr]] = []
-    for row in table.elts if isinstance(table, DISPLAYS) else ():
-        is_row = isinstance(target, ast.Tuple) and isinstance(row, DISPLAYS)
-        rows.append(row.elts if is_row else [row])  # type: ignore[attr-defined]
-        if len(rows[-1]) != len(parts) or any(map(is_special_cell, rows[-1])):
-            return []
+    rows = [cells_of(row, parts) for row in table.elts] if isinstance(table, DISPLAYS) else []
+    if any(len(row) != len(parts) for row in rows):
+        return []
     return [(part, [row[n] for row in rows]) for n, part in enumerate(parts) if rows]
 
 
-def is_special_cell(node: ast.AST) -> bool:
-    return isinstance(node, ast.Starred) or last_name(node) == "param"
+def cells_of(row: ast.expr, parts: list[ast.expr]) -> list[ast.expr]:
+    """Returns the cells of a table's row; none for rows of another form."""
+    cells = [row]
+    if isinstance(row, ast.Call) and last_name(row) == "param":
+        cells = [] if any(option.arg == "marks" for option in row.keywords) else row.args
+    elif len(parts) > 1:
+        cells = row.elts if isinstance(row, DISPLAYS) else []
+    return [] if any(isinstance(cell, ast.Starred) for cell in cells) else cells
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:

@@ -168,7 +168,7 @@ class Flow:
         self.dependent: set[Key] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Any]] = {}  # parameter -> fixtures that supply it
+        self.arguments: dict[Key, list[Key]] = {}  # parameter -> fixtures that supply it
         self.live = {id(node) for node in every}
         self.memo: dict[ast.AST, bool] = {}
         found = (self.dependent, self.touched, self.live)
@@ -336,8 +336,8 @@ class Flow:
             own.update(n.id for t in tables for n in ast.walk(t) if isinstance(n, ast.Name))
             for name in {argument.arg for argument in arguments} - own:
                 found = self.functions.get((0, name), ())
-                if fixtures := [each for each in found if is_fixture_function(each)]:
-                    self.arguments[scope, name] = fixtures
+                if any(map(is_fixture_function, found)):
+                    self.arguments[scope, name] = [(0, name)]
         names = {argument.arg for argument in arguments}
         self.dependent |= {(scope, name) for name in names - own}
 

@@ -393,23 +393,17 @@ class Flow:
         checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
-    def is_error(self, node: ast.AST | None, depth: int = 0) -> bool:
-        """Returns whether a value is, or contains, an exception that the tests made."""
-        if isinstance(node, ast.Call):
-            kind = getattr(builtins, last_name(node), None)
-            return isinstance(kind, type) and issubclass(kind, BaseException)
-        if isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
-            return any(self.is_error(item, depth) for item in ast.iter_child_nodes(node))
-        found = self.bound_values(self.variable(node))
-        return depth < 4 and any(self.is_error(value, depth + 1) for value in found)
-
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns whether a value is an object of a class, judging by its name."""
+        """Returns whether a value is, or contains, an exception of the tests, or an object of
+        another class that depends on the program, judging by its name.
+        """
         if isinstance(node, ast.Call):
             name = last_name(node)
-            known = getattr(builtins, name, None) or not self.depends(node.func)
-            return not known and name[:1].isupper()
-        if isinstance(node, (ast.Tuple, ast.BinOp, ast.UnaryOp)):
+            kind = getattr(builtins, name, None)
+            if kind is None:
+                return self.depends(node.func) and name[:1].isupper()
+            return isinstance(kind, type) and issubclass(kind, BaseException)
+        if isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp)):
             return any(self.is_object(item, depth) for item in ast.iter_child_nodes(node))
         found = self.bound_values(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)

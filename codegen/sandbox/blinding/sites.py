@@ -153,7 +153,7 @@ class Sites(Flow):
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         """Returns the same assertion on another mock, which is called outside like the first."""
         expected = [*call.args, *(k.value for k in call.keywords)]
-        if any(self.depends(value) or self.is_error(value) for value in expected):
+        if any(self.depends(value) or self.is_object(value) for value in expected):
             raise OpenError
         owner = call.func.value  # type: ignore[attr-defined]
         calls = self._operand(make_call("codegen_calls", owner))
@@ -199,8 +199,8 @@ class Sites(Flow):
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
             raise OpenError
-        if any(map(self.is_error, parts)):
-            raise OpenError  # exceptions are compared by identity
+        if any(map(self.is_object, parts)):
+            raise OpenError  # the program's equality would decide, or identity
         names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
         if "typing" in map(self.read.modules.get, names):
             raise OpenError  # a type hint, which no report contains

@@ -257,7 +257,7 @@ def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.exp
     return [(part, [row[n] for row in rows]) for n, part in enumerate(parts) if rows]
 
 
-def cells_of(row: ast.expr, parts: list[ast.expr]) -> list[ast.expr]:
+def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
     """Returns the cells of a table's row; none for rows of another form."""
     cells = [row]
     if isinstance(row, ast.Call) and last_name(row) == "param":

@@ -5,8 +5,8 @@ decides. An honest program sends these messages:
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
-    tests:                   "m" and marshal's (name, args, kwargs) | ["get", name]
-                             | ["eval", expression] | what :mod:`..tests_side.program_proxy` lists
+    tests:                   "m" and marshal's (name, args, kwargs) | ["eval", expression]
+                             | what :mod:`..tests_side.program_proxy` lists
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
 ``kind`` is ``call`` or ``module:NAME``.
@@ -376,17 +376,10 @@ def _value(request: list[Any]) -> Any:
     if kind == "eval":
         code = compile(name, "<call>", "eval", dont_inherit=True)
         return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
-    if kind == "get":
-        return _named(name)
     if kind == "plain":
         return _named(name)(*request[2], **request[3])
-    options = {key: wire.unpack(tree, _special) for key, tree in request[3].items()}
-    return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
-
-
-def _special(_: str, content: Any) -> Any:
-    """Returns the function of the program that the tests pass to another."""
-    return _named(content)
+    options = {key: wire.unpack(tree) for key, tree in request[3].items()}
+    return _named(name)(*map(wire.unpack, request[2]), **options)
 
 
 def _not_plain(value: Any) -> Any:

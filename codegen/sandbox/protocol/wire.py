@@ -138,15 +138,15 @@ def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> 
     return {"g": [pack_item(item) for item in itertools.islice(values, MAX_ITERATOR_ITEMS)]}
 
 
-def unpack(tree: Any, special: Special) -> Any:
+def unpack(tree: Any, special: Special | None = None) -> Any:
     """Turns a JSON tree back into a value; ``special(tag, content)`` handles tags that are not
-    plain.
+    plain: by default, arrays and opaque tokens.
 
     Raises:
         WireError: if the tree is not one that :func:`pack` makes.
     """
     try:
-        return _unpack(tree, special, 0)
+        return _unpack(tree, special or _unpack_other, 0)
     except WireError:
         raise
     except _MALFORMED as error:
@@ -187,10 +187,10 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
     return special(tag, content)
 
 
-def unpack_other(tag: str, content: Any) -> Any:
+def _unpack_other(tag: str, content: Any) -> Any:
     """Returns the value of a tag that is not plain: an array, or an opaque token."""
     if tag in ARRAY_TAGS:
-        return unpack_array(tag, content, lambda tree: unpack(tree, unpack_other))
+        return unpack_array(tag, content, unpack)
     if tag == "o" and isinstance(content, str):
         return Opaque(content[:80])
     raise WireError(f"unknown tag {str(tag)[:20]!r}")

@@ -323,8 +323,7 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            _start_random()
-            _may_use_random(self._setup.names | self._test.names)
+            random.setstate(_random_state)
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
         except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
             raise BadTestError(f"{type(error).__name__}: {error}") from None
@@ -378,21 +377,7 @@ class _Tests:
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)
 
 
-_random_state = random.getstate()
-_random_used = False
-
-
-def _start_random() -> None:
-    """Resets ``random`` to every test's initial state, if a test may have used it."""
-    global _random_used
-    if _random_used:
-        random.setstate(_random_state)
-    _random_used = False
-
-
-def _may_use_random(names: AbstractSet[str]) -> None:
-    global _random_used
-    _random_used = _random_used or not names.isdisjoint(("random", "statistics"))
+_random_state = random.getstate()  # every test's initial one
 
 
 class _Code(NamedTuple):
@@ -470,9 +455,7 @@ def _is_importable(kind: str) -> bool:
 def _bind(remote: Remote, name: str, kind: str) -> object:
     if _is_importable(kind):
         # The tests' own copy of a module that only the program imported.
-        module = kind.removeprefix(_MODULE)
-        _may_use_random({module})
-        return importlib.import_module(module)
+        return importlib.import_module(kind.removeprefix(_MODULE))
     return Proxy(remote, name)
 
 
@@ -508,12 +491,10 @@ def _for_driver(value: object) -> object:
 
 def _make_call(remote: Remote, call: list[Any]) -> Any:
     name, arguments, options = call
-    if arguments is False:
+    if not isinstance(arguments, list):
         return remote.evaluate(name)
-    if arguments is None:
-        return remote.get(name)
-    values = wire.unpack(arguments, wire.unpack_other)
-    named = {key: wire.unpack(tree, wire.unpack_other) for key, tree in options.items()}
+    values = wire.unpack(arguments)
+    named = {key: wire.unpack(tree) for key, tree in options.items()}
     return remote.call(name, tuple(values), named)
 
 

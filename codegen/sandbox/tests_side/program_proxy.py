@@ -2,7 +2,7 @@
 
 Requests of the tests:     "m" and marshal's (name, args, kwargs)
                            | ["call", name, [trees], {name: tree}]
-                           | ["get", name] | ["eval", expression]
+                           | ["eval", expression]
 Answers of the program:    ["value", tree] | ["raised", name, message]
                            | a message that stops the job
 """
@@ -98,12 +98,9 @@ class Remote:
         frame = wire.encode_call(name, args, kwargs)
         if frame is not None:
             return self._ask(frame)
-        trees = [self._pack(value) for value in args]
-        return self._ask(["call", name, trees, {k: self._pack(v) for k, v in kwargs.items()}])
-
-    def get(self, name: str) -> Any:
-        """Returns the value of a global variable of the program."""
-        return self._ask(["get", name])
+        trees = [wire.pack(value, _refuse) for value in args]
+        named = {key: wire.pack(value, _refuse) for key, value in kwargs.items()}
+        return self._ask(["call", name, trees, named])
 
     def evaluate(self, expression: str) -> Any:
         """Returns the value of an expression of the program's names."""
@@ -130,7 +127,7 @@ class Remote:
         raised: BaseException | None = None
         try:
             if kind == "value" and len(rest) == 1:
-                return wire.of_program(wire.unpack(rest[0], wire.unpack_other))
+                return wire.of_program(wire.unpack(rest[0]))
             if kind == "raised" and len(rest) == 2:
                 raised = wire.exception_from(*rest)
         except RecursionError:
@@ -143,14 +140,6 @@ class Remote:
             return self.fail(*failure_of(kind, rest))
         self.raised = raised
         raise raised
-
-    def _pack(self, value: Any) -> Any:
-        return wire.pack(value, self._not_plain)
-
-    def _not_plain(self, value: Any) -> Any:
-        if type(value) is Proxy:
-            return {"p": value.__name__}  # pyrefly: ignore[missing-attribute]
-        raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
 
     def receive(self) -> list[Any]:
         """Returns the program's next message: a list whose first item is its kind."""
@@ -173,6 +162,10 @@ class Remote:
         """Records the job's final failure and stops the tests."""
         self.failure = (status, message)
         raise Unanswered
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
 
 
 _ENDINGS = words("syntax_error compile_error crashed error wrong memory exited too_large")

@@ -118,7 +118,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return wire.of_program(wire.unpack(tree, wire.unpack_other))
+                return wire.of_program(wire.unpack(tree))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"

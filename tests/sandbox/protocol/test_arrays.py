@@ -25,7 +25,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(tree: Any) -> Any:
-    return wire.unpack(tree, wire.unpack_other)
+    return wire.unpack(tree)
 
 
 def through(value: Any) -> Any:

@@ -95,8 +95,6 @@ class _Split(Parts):
                 site.is_open = True
         for site in sites:
             site.is_open = site.is_open or not site.inside  # within another open one
-        for number, site in enumerate(s for s in sites if not s.is_open):
-            self._number(site, number)
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
         ast.fix_missing_locations(inside)
         ast.fix_missing_locations(outside)

@@ -152,7 +152,7 @@ class Parts(Sites):
         for operand in site.operands:
             made.append(operand if asynchronous else ast.Lambda(NO_ARGUMENTS, operand))
         name = "codegen_tell" if asynchronous else "codegen_report"
-        call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant("__number"), *made], [])
+        call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant(site.number), *made], [])
         result: list[ast.stmt] = [ast.Expr(call)]
         if isinstance(node, ast.With) and (variable := node.items[0].optional_vars):
             result = [ast.Assign([variable], call)]

@@ -81,8 +81,7 @@ class Site:
 
     node: ast.stmt
     guards: tuple[Any, ...]
-    scope: int
-    number: int = -1
+    number: int
     is_open: bool = False
     operands: list[ast.expr] = field(default_factory=list)
     pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
@@ -169,6 +168,9 @@ class Reader(ast.NodeVisitor):
             self.attributes.append(node)
         self.generic_visit(node)
 
+    def _site(self, node: ast.stmt) -> None:
+        self.sites.append(Site(node, self.guards, len(self.sites)))
+
     def _exit(self, node: ast.AST) -> None:
         self.exits.append(self.guards)
         self.generic_visit(node)
@@ -176,7 +178,7 @@ class Reader(ast.NodeVisitor):
     visit_Return = visit_Break = visit_Continue = _exit
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        self.sites.append(Site(node, self.guards, self.scope))
+        self._site(node)
         self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> None:
@@ -286,7 +288,7 @@ class Reader(ast.NodeVisitor):
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         if raised_by(node) is not None:
-            self.sites.append(Site(node, self.guards, self.scope))
+            self._site(node)
         for item in node.items:
             self.visit(item.context_expr)
             if item.optional_vars is not None:
@@ -314,12 +316,12 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> None:
-        self.sites.append(Site(node, self.guards, self.scope))
+        self._site(node)
         self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
-            self.sites.append(Site(node, self.guards, self.scope))
+            self._site(node)
             if last_name(node.value) in SKIPS:
                 self.exits.append(self.guards)
             self.direct.add(id(node.value.func))

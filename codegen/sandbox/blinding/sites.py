@@ -73,7 +73,8 @@ class Sites(Flow):
             return
         if (site.operands or self._is_assertion(node)) and not reached:
             site.is_open = True
-        site.outside = [made]
+        take = ast.Expr(make_call("codegen_take", ast.Constant(site.number)))
+        site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
 
     def _fails(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.Raise):
@@ -289,7 +290,6 @@ class Sites(Flow):
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             if any(map(self.depends, types)):
                 raise OpenError
-            self.current.pure.append(ast.Constant(""))
             return ast.copy_location(make_call("codegen_of", kinds, *types), node)
         if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
             raise OpenError
@@ -299,8 +299,6 @@ class Sites(Flow):
             return self._operand(node, is_truth)  # a builtin function
         if not dependent or (len(dependent) == len(values) and name not in COMPARING):
             return self._operand(node, is_truth)
-        if isinstance(node.func, ast.Attribute):
-            self.current.pure.append(ast.Constant(""))
         arguments = [self._part(value) for value in node.args]
         if name in ("allclose", "isclose"):
             pairs = zip(arguments[:2], node.args, strict=False)
@@ -319,14 +317,6 @@ class Sites(Flow):
         self.current.operands.append(truth if is_truth else node)
         value = ast.Constant(len(self.current.operands) - 1)
         return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
-
-    def _number(self, site: Site, number: int) -> None:
-        site.number = number
-        take = ast.Expr(ast.Call(ast.Name("codegen_take", ast.Load()), [ast.Constant(number)], []))
-        site.outside = [ast.copy_location(take, site.node), *site.outside]
-        for each in ast.walk(site.inside[0]):
-            if isinstance(each, ast.Constant) and each.value == "__number":
-                each.value = number
 
     # Assertions in other forms:
 

@@ -54,7 +54,7 @@ from .analysis import (
     side_effect_free,
     why_idle,
 )
-from .program_proxy import Proxy, Remote, Unanswered, failure_of
+from .program_proxy import Remote, Unanswered, failure_of
 from .reports import Reports
 
 MAX_PACKET = 65536
@@ -315,7 +315,6 @@ class _Tests:
         self._names: dict[str, str] = {}
         self._namespace: dict[str, object] = {}
         self._bound: dict[str, object] = {}
-        self._calls_made = True
 
     def set_up(self) -> None:
         """Executes the setup."""
@@ -357,23 +356,15 @@ class _Tests:
 
     def run_again(self) -> None:
         """Runs the tests once more, on the program or its stand-in."""
-        if self._calls_made:
-            self.set_up()
-            self._execute()
-        else:
-            self._collected()
+        self.set_up()
+        self._execute()
 
     def _execute(self) -> None:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
-        calls = self._remote.calls  # counted for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
-        self._calls_made = self._remote.calls > calls
-        self._collected()
-
-    def _collected(self) -> None:
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)
 
 
@@ -456,7 +447,7 @@ def _bind(remote: Remote, name: str, kind: str) -> object:
     if _is_importable(kind):
         # The tests' own copy of a module that only the program imported.
         return importlib.import_module(kind.removeprefix(_MODULE))
-    return Proxy(remote, name)
+    return remote.function(name)
 
 
 def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:

@@ -9,44 +9,19 @@ Answers of the program:    ["value", tree] | ["raised", name, message]
 
 from __future__ import annotations
 
-import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..protocol import wire, words
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
-_set = object.__setattr__
 
 
 class Unanswered(BaseException):
     """A call got no usable answer. Not an Exception, so that tests do not catch it as the
     program's.
     """
-
-
-class Proxy:
-    """A function of the program, called over the channel."""
-
-    __slots__ = ("__name__", "__qualname__", "_codegen_remote")
-
-    def __init__(self, remote: Remote, name: str) -> None:
-        _set(self, "_codegen_remote", remote)
-        _set(self, "__name__", name)
-        _set(self, "__qualname__", name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function; see :meth:`Remote.call`."""
-        # pyrefly: ignore[missing-attribute]
-        return self._codegen_remote.call(self.__name__, args, kwargs)
-
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
-        """The class that tests expect of a function."""
-        return types.FunctionType
-
-    def __repr__(self) -> str:
-        return f"<function {self.__name__}>"  # pyrefly: ignore[missing-attribute]
 
 
 class Remote:
@@ -101,6 +76,15 @@ class Remote:
         trees = [wire.pack(value, _refuse) for value in args]
         named = {key: wire.pack(value, _refuse) for key, value in kwargs.items()}
         return self._ask(["call", name, trees, named])
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Returns a function of the program, to call like any other."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.call(name, args, kwargs)
+
+        call.__name__ = call.__qualname__ = name
+        return call
 
     def evaluate(self, expression: str) -> Any:
         """Returns the value of an expression of the program's names."""

@@ -263,7 +263,8 @@ class Parts(Sites):
             if isinstance(node, DISPLAYS):
                 return self._with(node, elts=list(map(blank, node.elts)))
             if last_name(node) == "param" and isinstance(node, ast.Call):
-                return self._with(node, args=list(map(blank, node.args)), keywords=[])
+                marks = [option for option in node.keywords if option.arg == "marks"]
+                return self._with(node, args=list(map(blank, node.args)), keywords=marks)
             return node
 
         return blank(table)

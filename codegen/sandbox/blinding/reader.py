@@ -259,6 +259,12 @@ class Reader(ast.NodeVisitor):
 
     def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
         """Binds the names of a loop, over a literal table each to the cells of its column."""
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        lists = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
+        if lists and len(parts) == len(lists):
+            for part, value in zip(parts, lists, strict=True):
+                self._bind(part, value)
+            return
         found = columns(target, table)
         for part, cells in found:
             self._bind(part, *cells)

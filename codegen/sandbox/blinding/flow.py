@@ -10,7 +10,6 @@ from typing import Any
 
 from .reader import Binding, Reader
 from .trees import (
-    FAILURES,
     FLAGS,
     FREE,
     IMMUTABLE,
@@ -353,24 +352,14 @@ class Flow:
         kind, node = guard
         if kind == "maybe":
             return True
-        if kind == "raises":
-            return False
-        if kind == "function":
-            return not isinstance(node, ast.Lambda) and id(node) in self.live
-        rest = [*node.handlers, *node.orelse]
-        safe = all(isinstance(each, ast.Assert) or not self.depends(each) for each in node.body)
-        return safe and not any(
-            isinstance(each, FAILURES) or self.depends(each)
-            for part in rest
-            for each in ast.walk(part)
-        )
+        return kind == "function" and not isinstance(node, ast.Lambda) and id(node) in self.live
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
         """Returns whether a value is the result of a function or an object of the program."""
         root = root_of(node)
         key = self.variable(root)
         if key is None or key in self.functions:
-            return isinstance(root, ast.Await) and self._is_from_program(root.value, depth + 1)
+            return False
         if key[0] == FREE:
             pure = key[1] in PURE_BUILTINS and isinstance(node, ast.Call) and bool(node.args)
             return self._is_from_program(node.args[0], depth + 1) if pure else key[1] not in IMPURE  # type: ignore[attr-defined]

@@ -211,7 +211,7 @@ class Origins:
             return not split.depends(guard) or self.is_made(guard)
         if guard is None:
             return False
-        return guard[0] != "try" or bool(split.is_controlled(guard))
+        return guard[0] != "try"
 
     def _uses(self, key: Key) -> bool:
         return all(map(self._use, self.split.uses.get(key, ())))

@@ -21,11 +21,9 @@ from .trees import (
     LOOPS,
     NO_ARGUMENTS,
     SKIPS,
-    WHOLE,
     Key,
     columns,
     is_docstring,
-    is_empty,
     is_fixture_function,
     is_harness,
     is_self,
@@ -35,9 +33,7 @@ from .trees import (
     may_fail,
     needs_no_head,
     parameter_tables,
-    raises_itself,
     starts_tests,
-    waits,
 )
 
 _COMBINING = (ast.Starred, ast.keyword, ast.Compare, ast.BoolOp, ast.UnaryOp)
@@ -70,23 +66,10 @@ class Parts(Sites):
     def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
         return [made for node in nodes for made in self._inner(node)]
 
-    is_caught = False  # exceptions raised there reach the program, or other code inside
-
     def _inner_compound(self, node: Any) -> list[ast.stmt]:
-        before = self.is_caught
-        self.is_caught = before or self._catches(node)
         made = self._rebuilt(node, self._inside)
-        self.is_caught = before
-        if isinstance(node, LOOPS):
-            heads = [node.iter]
-            if not self.depends(node.iter):
-                made.iter = self._table(node.iter, node.target)
-        elif isinstance(node, (ast.With, ast.AsyncWith)):
-            heads = [item.context_expr for item in node.items]
-        else:
-            heads = node.body if isinstance(node, ast.Try) else [node.test]
-        if is_empty(made) and (needs_no_head(made) or not any(map(self.depends, heads))):
-            return []
+        if isinstance(node, LOOPS) and not self.depends(node.iter):
+            made.iter = self._table(node.iter, node.target)
         return made.body if needs_no_head(made) else [made]
 
     def _rebuilt(self, node: Any, inner: Callable[[list[ast.stmt]], list[ast.stmt]]) -> Any:
@@ -96,14 +79,6 @@ class Parts(Sites):
         if isinstance(node, ast.Try):
             parts["handlers"] = [self._rebuilt(each, inner) for each in node.handlers]
         return self._with(node, **parts)
-
-    def _catches(self, node: Any) -> bool:
-        if isinstance(node, ast.Try):
-            return any(map(self.depends, node.handlers)) and not self.is_controlled(("try", node))
-        return any(
-            self.depends(item.context_expr) and last_name(item.context_expr) not in WHOLE
-            for item in getattr(node, "items", ())
-        )
 
     def _inner(self, node: Any) -> list[ast.stmt]:
         site = self.by_node.get(id(node))
@@ -133,9 +108,9 @@ class Parts(Sites):
             if is_docstring(node):
                 return [node]
             if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
-                return [node] if self.is_caught and not isinstance(node, ast.Assign) else []
+                return []
         if isinstance(node, ast.Assert) and not self.depends(node.test):
-            return [node] if self.is_caught else []
+            return []
         if isinstance(node, ast.Raise) and not self.depends(node):
             return (
                 [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
@@ -147,12 +122,8 @@ class Parts(Sites):
             return self._inner_open(node)
         if not site.operands:
             return []
-        asynchronous = any(map(waits, site.operands))
-        made: list[ast.expr] = []
-        for operand in site.operands:
-            made.append(operand if asynchronous else ast.Lambda(NO_ARGUMENTS, operand))
-        name = "codegen_tell" if asynchronous else "codegen_report"
-        call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant(site.number), *made], [])
+        made = [ast.Lambda(NO_ARGUMENTS, operand) for operand in site.operands]
+        call = make_call("codegen_report", ast.Constant(site.number), *made)
         result: list[ast.stmt] = [ast.Expr(call)]
         if isinstance(node, ast.With) and (variable := node.items[0].optional_vars):
             result = [ast.Assign([variable], call)]
@@ -161,10 +132,8 @@ class Parts(Sites):
 
     def _inner_open(self, node: Any) -> list[ast.stmt]:
         """Returns an open site unchanged; its failure is reported immediately."""
-        if isinstance(node, ast.Raise):
+        if isinstance(node, (ast.Raise, ast.With, ast.AsyncWith)):
             return [node]
-        if isinstance(node, (ast.With, ast.AsyncWith)):
-            return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
         guards, first = self.by_node[id(node)].guards, []
         if isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))
@@ -173,10 +142,8 @@ class Parts(Sites):
             if last_name(call).startswith("assert_") and not is_self(call.func):
                 first = [self._told(make_call("codegen_calls", call.func.value), node)]
             node = self._with(node, value=self._read_parts(call, node))
-        failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
-        handler = ast.ExceptHandler(
-            ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
-        )
+        failed = [ast.Expr(make_call("codegen_failed")), ast.Raise(None, None)]
+        handler = ast.ExceptHandler(ast.Name("AssertionError", ast.Load()), None, failed)
         caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
         return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
 
@@ -294,17 +261,10 @@ class Parts(Sites):
             guard = node.iter if isinstance(node, ast.For) else node.test
             return [] if self.depends(guard) else [self._rebuilt(node, self._outside)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            if raises_itself(node):
-                return []
-            if self._catches(node):
-                kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
-                return self._outside(kept)
-            return self._outside(node.body)
+            kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
+            return self._outside(kept)
         if isinstance(node, ast.Try):
-            if not self.is_controlled(("try", node)):
-                return self._outside(node.finalbody)
-            made = self._rebuilt(node, self._outside)
-            return made.body if needs_no_head(made) else [made]
+            return self._outside(node.finalbody)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             return (
                 [node]
@@ -326,7 +286,7 @@ class Parts(Sites):
         """Returns whether a statement of the tests alone serves to raise something."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return not self.runs_test(node.value)
-        return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))
+        return isinstance(node, (ast.Expr, ast.Assert, ast.Delete, ast.Raise))
 
     def _outer_function(self, node: Any) -> list[ast.stmt]:
         if id(node) not in self.live:

@@ -15,7 +15,6 @@ from .trees import (
     MUTATORS,
     SELF,
     SKIPS,
-    WHOLE,
     Key,
     columns,
     expected_by,
@@ -24,7 +23,6 @@ from .trees import (
     make_call,
     parameter_tables,
     raised_by,
-    raises_itself,
     root_of,
     targets_of,
 )
@@ -300,14 +298,7 @@ class Reader(ast.NodeVisitor):
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
-        guard: Any = MAYBE
-        if raises_itself(node):
-            guard = None
-        elif raised_by(node) is not None:
-            guard = ("raises", node)
-        elif {last_name(item.context_expr) for item in node.items} <= WHOLE:
-            guard = ast.Constant(True)  # always reached
-        self._guarded(guard, node.body)
+        self._guarded(MAYBE if raised_by(node) is None else ("raises", node), node.body)
 
     visit_AsyncWith = visit_With
 

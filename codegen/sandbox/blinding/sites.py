@@ -106,8 +106,8 @@ class Sites(Flow):
         name = last_name(call)
         known = is_self(call.func) and (SELF, name) not in self.functions
         if known and name == "assertIsInstance" and len(call.args) > 1:
-            made = ast.Call(ast.Name("isinstance", ast.Load()), call.args[:2], [])
-            return ast.copy_location(ast.Assert(self._call(made, True)), node)
+            made = self._call(make_call("isinstance", *call.args[:2]), True)
+            return ast.copy_location(ast.Assert(made), node)
         if name in RAISES and (known or is_of_pytest(call)):
             if len(call.args) < 2:
                 raise OpenError
@@ -166,8 +166,6 @@ class Sites(Flow):
     def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
         if not self.depends(tried) and not self.reads_touched(tried):
             raise OpenError
-        if waits(tried):
-            raise OpenError
         kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
         names: list[ast.expr] = []
         for kind in kinds:
@@ -184,9 +182,7 @@ class Sites(Flow):
             raise OpenError
         self._operand(tried, known=True)
         self.current.pure.append(match)
-        check = ast.Call(
-            ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
-        )
+        check = make_call("codegen_raised", ast.Tuple(names, ast.Load()), match)
         return ast.copy_location(ast.Expr(check), node)
 
     def _compared(self, parts: list[ast.expr], identity: bool = False) -> list[ast.expr]:
@@ -307,16 +303,17 @@ class Sites(Flow):
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
 
     def _operand(self, node: ast.expr, is_truth: bool = False, known: bool = False) -> ast.expr:
-        if isinstance(node, ast.Starred) or (not known and not self.origins.is_made(node)):
+        if waits(node) or isinstance(node, ast.Starred):
+            raise OpenError
+        if not known and not self.origins.is_made(node):
             raise OpenError
         if not known and not is_truth and self.is_object(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easy to guess
-        truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
-        self.current.operands.append(truth if is_truth else node)
-        value = ast.Constant(len(self.current.operands) - 1)
-        return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
+        value = make_call("codegen_value", ast.Constant(len(self.current.operands)))
+        self.current.operands.append(make_call("bool", node) if is_truth else node)
+        return ast.copy_location(value, node)
 
     # Assertions in other forms:
 

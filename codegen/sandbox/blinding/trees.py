@@ -51,12 +51,6 @@ CALLS = words(
     "assert_called_once_with assert_called_with assert_any_call assert_not_called "
     "assert_called_once assert_called"
 )
-# Context managers that let all exceptions pass.
-WHOLE = words(
-    "patch object dict multiple open TemporaryDirectory subTest NamedTemporaryFile redirect_stdout "
-    "redirect_stderr catch_warnings assertLogs assertWarns warns closing ThreadPoolExecutor "
-    "timeout"
-)
 MAYBE = ("maybe", None)  # a value that may not be assigned
 Key = tuple[int, str]
 SELF = -2  # the scope of attributes of ``self``
@@ -114,11 +108,6 @@ def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
     return handler if handler.type and called and always_fails(steps[1]) else None
 
 
-def raises_itself(node: ast.With | ast.AsyncWith) -> bool:
-    """Returns whether the body of a ``with`` raises something that its manager may catch."""
-    return any(isinstance(each, ast.Raise) for part in node.body for each in ast.walk(part))
-
-
 def always_fails(node: ast.stmt) -> bool:
     if isinstance(node, ast.Assert):
         return isinstance(node.test, ast.Constant) and not node.test.value
@@ -129,14 +118,7 @@ def always_fails(node: ast.stmt) -> bool:
 
 def is_fail(node: ast.AST) -> bool:
     """Returns whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
-    root = root_of(node)
-    known = is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
-    return (
-        known
-        and isinstance(node, ast.Call)
-        and ast.unparse(node.func).count(".") == 1
-        and (last_name(node) == "fail")
-    )
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("self.fail", "pytest.fail")
 
 
 class OpenError(Exception):
@@ -148,12 +130,6 @@ FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
-
-
-def is_empty(node: ast.AST) -> bool:
-    """Returns whether a compound statement contains only ``pass``."""
-    statements = [each for name in BLOCKS for each in getattr(node, name, ())]
-    return all(isinstance(each, ast.Pass) for each in statements)
 
 
 def needs_no_head(node: Any) -> bool:

@@ -79,9 +79,6 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         send(["report", number, [outcome for outcome, _ in outcomes]])
         return Caught(outcomes[0][1])
 
-    def tell(number: int, *values: Any) -> None:
-        report(number, *[lambda value=value: value for value in values])
-
     def failed() -> None:
         send(["failed", "an assertion failed"])
 
@@ -119,5 +116,5 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
     def kinds(value: Any) -> list[str]:
         return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
 
-    functions = {f"codegen_{f.__name__}": f for f in (report, tell, failed, seen, calls, kinds)}
+    functions = {f"codegen_{f.__name__}": f for f in (report, failed, seen, calls, kinds)}
     return functions | {"codegen_raises": Raises}

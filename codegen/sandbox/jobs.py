@@ -379,30 +379,24 @@ def tests_payload(job: Job, token: str) -> bytes:
     payload: dict[str, Any] = {"mode": mechanism, "foreign": job.is_foreign}
     if job.compares_output:
         payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
-    elif blinded is not None and mechanism == "blinded":
-        payload |= {
-            "setup": code_of("", "<setup>"),
-            "test": _outside(job.setup, job.test, job.entry_point),
-            "text": job.test,
-            "entry_point": job.entry_point,
-            "open": len(blinded.open),
-            "closed": blinded.sites - len(blinded.open),
-            "given": {
-                "setup": code_of(job.setup, "<setup>"),
-                "test": code_of(job.test, TEST_FILE),
-            },
-        }
-    elif mechanism in ("isolated", "in_sandbox") and not job.is_foreign:
-        payload |= {
-            "setup": code_of(job.setup, "<setup>"),
-            "test": code_of(job.test, TEST_FILE),
-            "text": job.test,
-            "entry_point": job.entry_point,
-        }
-    elif job.mode == "calls":
+    elif mechanism == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
-    if mechanism == "in_sandbox":
-        payload |= {"token": token}
+    else:
+        test = "" if job.is_foreign else job.test
+        given = {"setup": code_of(job.setup, "<setup>"), "test": code_of(test, TEST_FILE)}
+        payload |= {"text": test, "entry_point": job.entry_point, "token": token}
+        if mechanism == "isolated":
+            payload |= given
+        else:
+            is_blinded = blinded is not None and mechanism == "blinded"
+            outside = _outside(job.setup, job.test, job.entry_point) if is_blinded else ""
+            payload |= {
+                "setup": code_of("", "<setup>"),
+                "test": outside or code_of("", TEST_FILE),
+                "open": len(blinded.open) if is_blinded else 0,
+                "closed": blinded.sites - len(blinded.open) if is_blinded else 0,
+                "given": given,
+            }
     return marshal.dumps(payload)
 
 

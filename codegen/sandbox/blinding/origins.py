@@ -190,9 +190,8 @@ class Origins:
         for each in found:
             if not all(map(self._guard, each.guards)):
                 return False
-            strict = any(_is_loose(guard, split) for guard in each.guards)
             for value in filter(None, each.values):
-                if strict and any(map(_is_choice, ast.walk(value))):
+                if any(map(_is_choice, ast.walk(value))):
                     return False
                 if (split.depends(value) or isinstance(value, ast.Lambda)) and not self.is_made(
                     value
@@ -305,8 +304,3 @@ def _values(call: ast.Call) -> list[ast.expr]:
 
 def _is_node(guard: Any) -> bool:
     return isinstance(guard, ast.AST)
-
-
-def _is_loose(guard: Any, split: Any) -> bool:
-    """Returns whether a statement is in a function that the program may call."""
-    return type(guard) is tuple and guard[0] == "function" and not split.is_controlled(guard)

@@ -142,7 +142,7 @@ class Parts(Sites):
             if last_name(call).startswith("assert_") and not is_self(call.func):
                 first = [self._told(make_call("codegen_calls", call.func.value), node)]
             node = self._with(node, value=self._read_parts(call, node))
-        failed = [ast.Expr(make_call("codegen_failed")), ast.Raise(None, None)]
+        failed: list[ast.stmt] = [ast.Expr(make_call("codegen_failed")), ast.Raise(None, None)]
         handler = ast.ExceptHandler(ast.Name("AssertionError", ast.Load()), None, failed)
         caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
         return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]

@@ -85,9 +85,9 @@ def main(payload: bytes, printed: bool) -> None:
     """Runs one program.
 
     Args:
-        payload: the mode, a newline, and the program. With mode ``in_sandbox``, instead of the
-            program, JSON of program, setup, test, entry_point, token and ``collected``, the names
-            of tests that the test runs itself; with mode ``run`` the order of
+        payload: the mode, a newline, and the program. With ``in_sandbox`` and ``blinded``, instead
+            of the program, JSON of program, setup, test, entry_point, token and ``collected``, the
+            names of tests that the test runs itself; with mode ``run`` the order of
             :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
             :mod:`.command_job`.
         printed: whether to keep the beginning of its output; otherwise descriptor 1 is its standard
@@ -102,26 +102,18 @@ def main(payload: bytes, printed: bool) -> None:
         run_script(text)
     if mode == "run":
         run_and_return(json.loads(text))
-    if mode == "blinded":
-        run_blinded(json.loads(text))
-    beside = json.loads(text) if mode == "in_sandbox" else {}
-    program = beside["program"] if beside else text
+    if mode in ("in_sandbox", "blinded"):
+        run_tests(json.loads(text), mode == "blinded")
     status = 0
     try:
-        namespace = _namespace
-        report = execute(program, namespace)
-        if report is None and beside:
-            report = run_tests(beside, namespace)
-        _flush_printed()  # the process may be killed as soon as the tests have their answer
+        report = execute(text, _namespace)
+        _flush_printed()
         if report is None:
             _tell_names()
-            if mode in ("isolated", "calls"):
-                serve()
+            serve()
         else:
             _channel.send(report)
             status = 1
-        if beside and report is None:
-            _channel.send(["done", beside["token"]])
     except (OSError, EOFError, wire.WireError):
         status = 1  # the tests' job is gone
     finally:
@@ -286,49 +278,34 @@ def _is_from_program(error: BaseException) -> bool:
     return traceback is not None
 
 
-def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
-    """Mode ``in_sandbox``: runs the tests in the program's process, in a namespace with the
-    program's names.
+def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
+    """Modes ``in_sandbox`` and ``blinded``: runs the program, then its tests in the same process.
+
+    Blinded tests run in the program's module, like in a harness in one process; the channel's
+    functions are made before the program runs.
     """
-    entry_point = payload["entry_point"]
-    beside = vars(_module("__main__"))
+    sites = reporting.reporting(_channel.send)
+    namespace, entry_point = _namespace, payload["entry_point"]
+    if is_blinded:
+        sys.modules["__main__"] = _candidate
+    report = execute(payload["program"], namespace)
 
     def run() -> None:
-        setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
-        exec(setup, beside)  # noqa: S102
         own = {name: value for name, value in namespace.items() if _is_told(name)}
-        beside.update(own)
+        if is_blinded:
+            for name in [name for name in namespace if type(name) is not str]:
+                del namespace[name]
+            beside = namespace
+            beside.update(sites, __name__="__main__")
+        else:
+            beside = vars(_module("__main__"))
+            exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)  # noqa: S102
+            beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
         test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
         suites.execute(test, beside, _is_from_program)
         suites.run_collected(beside, payload["collected"], own, entry_point)
-
-    report = attempt(run)
-    if report is not None and report[:2] == ["error", "AssertionError"]:
-        report[0] = "wrong"
-    return report
-
-
-def run_blinded(payload: dict[str, Any]) -> NoReturn:
-    """Mode ``blinded``: runs the program and the inside part of its tests in one module, like a
-    harness in one process. The channel's functions are made before the program runs.
-    """
-    sites = reporting.reporting(_channel.send)
-    namespace, entry_point = _namespace, payload["entry_point"]
-    sys.modules["__main__"] = _candidate
-    report = execute(payload["program"], namespace)
-
-    def run() -> None:
-        own = {name: value for name, value in namespace.items() if _is_told(name)}
-        if entry_point and entry_point not in own:
-            raise NameError(f"name {entry_point!r} is not defined by the program")
-        for name in [name for name in namespace if type(name) is not str]:
-            del namespace[name]
-        namespace.update(sites, __name__="__main__")
-        test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
-        suites.execute(test, namespace, _is_from_program)
-        suites.run_collected(namespace, payload["collected"], own, entry_point)
 
     try:
         if report is None:
@@ -336,8 +313,8 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
             report = attempt(run)
             if report is not None and report[:2] == ["error", "AssertionError"]:
                 report[0] = "wrong"
-        _flush_printed()
-        _channel.send(["done"] if report is None else report)
+        _flush_printed()  # the process may be killed as soon as the tests have their answer
+        _channel.send(["done", payload["token"]] if report is None else report)
     except (OSError, wire.WireError):
         pass  # the tests' job is gone
     finally:

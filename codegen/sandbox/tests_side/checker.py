@@ -178,14 +178,12 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
-        elif mode == "blinded":
+        elif mode in ("stdio", "isolated"):
+            _stdio(remote, payload, fds["stdout"])
+        elif mode in ("blinded", "in_sandbox"):
             tests = _Tests(remote, payload)
             again = tests.side_effect_free
             _blinded(remote, payload, tests, values)
-        elif mode in ("stdio", "isolated"):
-            _stdio(remote, payload, fds["stdout"])
-        elif mode == "in_sandbox":
-            _in_sandbox(remote, payload)
         else:
             _calls(remote, payload, values)
         status, message = remote.failure or ("passed", "")
@@ -227,13 +225,10 @@ def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) ->
     Raises:
         BadTestError: if they do.
     """
-
-    def passes_with_all() -> bool:
-        return all(_passes_with(remote, tests, stub) for stub in _STUBS)
-
     is_idle = asserts_nothing(tests.codes, tests.text)
     if not is_idle:
-        is_idle = _in_child(passes_with_all) if in_child else passes_with_all()
+        passes = functools.partial(_passes_with_all, remote, tests.run_again)
+        is_idle = _in_child(passes) if in_child else passes()
         remote.stand_in_ends()
     if is_idle:
         raise BadTestError(why_idle(tests.text, tests.entry_point))
@@ -254,18 +249,21 @@ def _in_child(check: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
-    """Returns whether the tests pass if ``stub`` is the program's every class and result."""
+def _passes_with_all(source: Remote | Reports, run: Callable[[], None]) -> bool:
+    """Returns whether tests pass with each stand-in for the program's results."""
+    return all(_passes_with(source, run, stub) for stub in _STUBS)
 
+
+def _passes_with(source: Remote | Reports, run: Callable[[], None], stub: object) -> bool:
     def ring(*_: object) -> None:
         raise Unanswered
 
-    remote.stand_in(stub)
+    source.stand_in(stub)
     before = _signal.signal(_SIGALRM, ring)
     try:
         # A timeout while waiting for the program counts as a detected difference.
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
-        tests.run_again()
+        run()
         return True
     except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
         return False
@@ -518,51 +516,28 @@ def first_difference(written: str, expected: str) -> str:
 
 
 def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: list[Any]) -> None:
-    """Runs the outside part of blinded tests on the reports of the program's process."""
+    """Runs the outside part of tests on the reports of the program's process. Without any closed
+    site, as in mode ``in_sandbox``, that part does nothing.
+    """
     given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
-    names = remote.load()
     with _told_if_unusable(remote, given):
+        names = remote.load()
         tests.run_outside(reports.names())
         kind, rest = reports.message()
-        if kind != "done":
+        if (kind, rest) != ("done", [payload["token"]]):
             reports.end(kind, rest)
         values += reports.seen()
-    if tests.key in _discerning:
+    if payload["foreign"] or given.key in _discerning:
         return
     if payload["closed"] == 0:
         given.expect(names)
         _check_discernment(remote, given, in_child=not given.side_effect_free)
-    elif payload["open"] == 0 and all(_passes_blinded(tests, reports, stub) for stub in _STUBS):
+    elif payload["open"] == 0 and _passes_with_all(
+        reports, lambda: tests.run_outside(reports.names())
+    ):
         raise BadTestError(why_idle(given.text, given.entry_point))
-    _discerning.add(tests.key)
-
-
-def _passes_blinded(tests: _Tests, reports: Reports, stub: object) -> bool:
-    reports.stand_in(stub)
-    try:
-        tests.run_outside(reports.names())
-    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
-        return False
-    return True
-
-
-def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
-    """Waits for the tests in the program's process, and checks that they test something."""
-    if payload["foreign"]:
-        remote.load()
-        if remote.receive() != ["done", payload["token"]]:
-            remote.fail("exited", "the program ended before its tests did")
-        return
-    tests = _Tests(remote, payload)
-    with _told_if_unusable(remote, tests):
-        names = remote.load()
-    message = remote.receive()
-    if message != ["done", payload["token"]]:
-        remote.fail("exited", "the program ended before its tests did")
-    if tests.key not in _discerning:
-        tests.expect(names)
-        _check_discernment(remote, tests, in_child=not tests.side_effect_free)
+    _discerning.add(given.key)
 
 
 _UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)

@@ -397,5 +397,9 @@ class Flow:
         found = self.bound_values(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 
+    def is_reported(self, node: ast.AST) -> bool:
+        """Returns whether the program may have changed a value."""
+        return self.depends(node) or self.reads_touched(node)
+
     def reads_touched(self, node: ast.AST) -> bool:
         return not self.touched.isdisjoint(self.read_in(node))

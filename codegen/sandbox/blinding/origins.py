@@ -133,7 +133,7 @@ class Origins:
         """
         split = self.split
         if isinstance(node, _CHOICES):
-            return not split.depends(node) and not split.reads_touched(node)
+            return not split.is_reported(node)
         if (key := split.variable(node)) is not None:
             is_code = key in split.functions or key[1] in self.classes
             return key not in self.mixed or (is_argument and is_code)
@@ -171,11 +171,7 @@ class Origins:
     def _all(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
         """Returns whether all dependent nodes are the program's results."""
         split = self.split
-        return all(
-            self.is_made(node, is_argument)
-            for node in nodes
-            if split.depends(node) or split.reads_touched(node)
-        )
+        return all(self.is_made(node, is_argument) for node in nodes if split.is_reported(node))
 
     def _display(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
         nodes = list(nodes)

@@ -22,6 +22,7 @@ from .trees import (
     NO_ARGUMENTS,
     SKIPS,
     Key,
+    always_fails,
     columns,
     is_docstring,
     is_fixture_function,
@@ -112,9 +113,7 @@ class Parts(Sites):
         if isinstance(node, ast.Assert) and not self.depends(node.test):
             return []
         if isinstance(node, ast.Raise) and not self.depends(node):
-            return (
-                [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
-            )
+            return [ast.Raise(make_call("AssertionError"))] if always_fails(node) else [node]
         return [node]
 
     def _inner_site(self, site: Site, node: Any) -> list[ast.stmt]:

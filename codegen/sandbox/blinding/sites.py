@@ -14,15 +14,14 @@ from .reader import Site
 from .trees import (
     CALLS,
     COMPARING,
-    FAILURES,
     FREE,
     FUNCTIONS,
     ORDERS,
     RAISES,
     SELF,
     OpenError,
+    always_fails,
     class_name,
-    is_fail,
     is_function,
     is_of_pytest,
     is_self,
@@ -68,18 +67,13 @@ class Sites(Flow):
             return
         if made is None:
             site.operands = []
-            fails = isinstance(node, ast.Assert) or self._fails(node)
+            fails = isinstance(node, ast.Assert) or always_fails(node)
             site.is_open = fails and not reached
             return
         if (site.operands or self._is_assertion(node)) and not reached:
             site.is_open = True
         take = ast.Expr(make_call("codegen_take", ast.Constant(site.number)))
         site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
-
-    def _fails(self, node: ast.stmt) -> bool:
-        if isinstance(node, ast.Raise):
-            return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
-        return isinstance(node, ast.Expr) and is_fail(node.value)
 
     def _is_assertion(self, node: ast.stmt) -> bool:
         return isinstance(node, ast.Assert) or last_name(getattr(node, "value", node)).startswith(
@@ -89,9 +83,9 @@ class Sites(Flow):
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
         """Returns a site's statement outside; None if it is not one."""
         if isinstance(node, ast.Assert):
-            if self.depends(node.test) or self.reads_touched(node.test):
-                return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
-            return None
+            if not self.is_reported(node.test):
+                return None
+            return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
         if isinstance(node, (ast.With, ast.AsyncWith)):
             call = raised_by(node)
             assert call is not None
@@ -122,17 +116,12 @@ class Sites(Flow):
         if self.runs_test(call):
             return None
         checks = name.startswith("assert") and (known or not self.depends(call.func))
-        if not checks and not self.depends(call.func):
-            function = self.functions.get(self.keys.get(id(call.func), (FREE, "")), [None])[0]
-            checks = function is not None and any(
-                isinstance(each, FAILURES) for each in ast.walk(function)
-            )
         if not checks:
             if name.startswith("assert") and any(map(self.depends, call.args)):
                 raise OpenError
             return None
         values = [*call.args, *(k.value for k in call.keywords)]
-        if not any(self.depends(v) or self.reads_touched(v) for v in values):
+        if not any(map(self.is_reported, values)):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
             pair = self._compared(call.args[:2])
@@ -144,7 +133,7 @@ class Sites(Flow):
         keywords = [
             ast.keyword(k.arg, self._kept(k.value)) for k in call.keywords if k.arg != "msg"
         ]
-        if any(self.depends(k.value) or self.reads_touched(k.value) for k in keywords):
+        if any(self.is_reported(k.value) for k in keywords):
             raise OpenError
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
@@ -164,7 +153,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Expr(made), node)
 
     def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
-        if not self.depends(tried) and not self.reads_touched(tried):
+        if not self.is_reported(tried):
             raise OpenError
         kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
         names: list[ast.expr] = []
@@ -270,8 +259,7 @@ class Sites(Flow):
         return self.variable(owner) is None or (bool(found) and None not in found)
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
-        reported = self.depends(node) or self.reads_touched(node)
-        return self.residual(node, is_truth) if reported else self._kept(node)
+        return self.residual(node, is_truth) if self.is_reported(node) else self._kept(node)
 
     def _call(self, node: ast.Call, is_truth: bool) -> ast.expr:
         name = last_name(node)

@@ -121,11 +121,6 @@ class Flow:
         found = self.bindings_of.get(key, ()) if key else ()
         return [value for each in found if not each.is_change for value in each.values]
 
-    def only_value(self, key: Key | None) -> ast.AST | None:
-        """Returns the only value that a variable is ever bound to; None if it may change."""
-        found = self.bindings_of.get(key, []) if key else []
-        return found[0].values[0] if len(found) == 1 and len(found[0].values) == 1 else None
-
     def _runners(self) -> Iterator[Any]:
         """Yields functions that the test runner calls."""
         for node in self.read.functions.get(0, ()):

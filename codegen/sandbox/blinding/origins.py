@@ -116,8 +116,6 @@ class Origins:
         split = self.split
         if depth > 6:
             return True
-        if isinstance(node, ast.Subscript) and not isinstance(node.value, ast.Dict):
-            return self.tells(node.value, depth)
         if (key := split.variable(node)) is not None:
             found = [v for v in split.bound_values(key) if v is not None]
             return any(self.tells(value, depth + 1) for value in found)
@@ -154,9 +152,8 @@ class Origins:
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return self._display(node.elts, is_argument)
         if isinstance(node, ast.Dict):
-            if any(key is not None and split.depends(key) for key in node.keys):
-                return is_argument and self._all(node.values, True)
-            return self._display(node.values, is_argument)
+            own_keys = not any(key is not None and split.depends(key) for key in node.keys)
+            return own_keys and self._display(node.values, is_argument)
         if isinstance(node, COMPREHENSIONS):
             parts: list[ast.AST] = [each.iter for each in node.generators]
             parts += [test for each in node.generators for test in each.ifs]
@@ -204,9 +201,7 @@ class Origins:
         split = self.split
         if isinstance(guard, ast.AST):
             return not split.depends(guard) or self.is_made(guard)
-        if guard is None:
-            return False
-        return guard[0] != "try"
+        return guard is not None and guard[0] != "try"
 
     def _uses(self, key: Key) -> bool:
         return all(map(self._use, self.split.uses.get(key, ())))
@@ -254,25 +249,20 @@ class Origins:
             return False
         if isinstance(node.func, ast.Name):
             key = split.variable(node.func)
-            if key in split.functions:
-                return key not in self.mixed
             if key[0] != FREE and key not in split.imported:
                 return False
         elif isinstance(node.func, ast.Attribute) and self.tells(node.func.value):
             return False
-        if called.startswith("codegen_") or called == "getattr":
+        if called == "getattr":
             return len(values) < 3
         if len(own) < len(values) and not all(map(is_setting, own)):
             return False
         return not any(self.tells(value) or self._compares(value) for value in own)
 
     def _compares(self, node: ast.AST) -> bool:
-        if isinstance(node, ast.Lambda):
-            return any(map(_is_choice, ast.walk(node)))
-        key = self.split.variable(node)
-        return any(
-            _is_choice(each) for f in self.split.functions.get(key, ()) for each in ast.walk(f)
-        )
+        code = [node] if isinstance(node, ast.Lambda) else []
+        code += self.split.functions.get(self.split.variable(node), ())
+        return any(_is_choice(each) for part in code for each in ast.walk(part))
 
     def _body(self, node: Any) -> bool:
         """Returns whether a function or class of the tests compares nothing."""

@@ -126,7 +126,6 @@ class OpenError(Exception):
 
 
 RETURNS = (ast.Return, ast.Yield)
-FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)

@@ -131,8 +131,10 @@ class Parts(Sites):
 
     def _inner_open(self, node: Any) -> list[ast.stmt]:
         """Returns an open site unchanged; its failure is reported immediately."""
-        if isinstance(node, (ast.Raise, ast.With, ast.AsyncWith)):
+        if isinstance(node, ast.Raise):
             return [node]
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            return [self._with(node, body=self._inside(node.body) or node.body)]
         guards, first = self.by_node[id(node)].guards, []
         if isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))

@@ -2,11 +2,11 @@
 
     ["loaded", {}], then for each site that the tests reach
     ["report", number, [["value", tree] | ["raised", [class names], message]...]]
-    ["failed", message] for an open site that failed, and ["done"] at their end
+    ["failed", message] for an open site that failed, and ["done", token] at their end
     ["seen", number, tree] for a value that an open site reads
 
 The program shares the process and could write any report itself. It would need to know the correct
-values, which are not in that process; the receiving side (:mod:`..tests_side.reports`) accepts
+values, which are not in that process; the receiving side (``Reports`` of the other side) accepts
 reports only in the order of the tests' own control flow.
 """
 

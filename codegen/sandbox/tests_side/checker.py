@@ -54,8 +54,7 @@ from .analysis import (
     side_effect_free,
     why_idle,
 )
-from .program_proxy import Remote, Unanswered, failure_of
-from .reports import Reports
+from .program_proxy import Remote, Reports, Unanswered, failure_of
 
 MAX_PACKET = 65536
 # A process of tests is replaced at these limits.

@@ -1,4 +1,6 @@
-"""The program from its tests' side in mode ``isolated``: its functions, called over the channel.
+"""The program from its tests' side: functions called over the channel in mode ``isolated``
+(:class:`Remote`), and reports of blinded tests (:class:`Reports`, see
+:mod:`..program_side.reporting`).
 
 Requests of the tests:     "m" and marshal's (name, args, kwargs)
                            | ["call", name, [trees], {name: tree}]
@@ -9,13 +11,20 @@ Answers of the program:    ["value", tree] | ["raised", name, message]
 
 from __future__ import annotations
 
+import abc
+import builtins
+import json
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..protocol import wire, words
+from ..protocol.wire import MAX_CLASSES, MAX_SEEN
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
+MAX_OWN_CLASSES = 3
+MAX_BETWEEN = 1
 
 
 class Unanswered(BaseException):
@@ -162,3 +171,232 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
     name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
     status = "output_limit" if kind == "too_large" else kind
     return status, ": ".join(part for part in (name, message) if part)
+
+
+class Reports:
+    """The receiving side: supplies sites with the program's reported values.
+
+    Args:
+        receive: returns the next message.
+        fail: stops the job with a status and a message.
+    """
+
+    def __init__(
+        self, receive: Callable[[], list[Any]], fail: Callable[[str, str], NoReturn]
+    ) -> None:
+        self._receive, self._fail = receive, fail
+        self._outcomes: list[Any] = []
+        self._seen: dict[int, str] = {}
+        self._number_seen = 0
+        self._stub: tuple[Any] | None = None
+
+    def names(self) -> dict[str, Any]:
+        """Returns the functions that sites call, by name."""
+        return {
+            "codegen_take": self.take,
+            "codegen_value": self.value,
+            "codegen_expected": self.expected,
+            "codegen_raised": self.raised,
+            "codegen_of": self.is_of,
+            "codegen_bounded": self.bounded,
+            "codegen_mock": self.mock,
+        }
+
+    def stand_in(self, value: Any) -> None:
+        """Makes every site get ``value``."""
+        self._stub = (value,)
+
+    def take(self, number: int) -> None:
+        """Waits for the report of a site."""
+        if self._stub is not None:
+            return
+        kind, rest = self.message()
+        fine = kind == "report" and len(rest) == 2 and type(rest[1]) is list
+        if not fine or type(rest[0]) is not int or rest[0] != number:
+            self.end(kind, rest)
+        self._outcomes = rest[1]
+
+    def expected(self, value: Any, by_numpy: bool = False) -> Any:
+        """Returns an expected value.
+
+        Args:
+            by_numpy: whether numpy compares, for which lists are arrays.
+
+        Raises:
+            AssertionError: if it is not empty, but a reported array is. All of their comparison
+                would hold, because there is nothing in it.
+        """
+        reports = self._outcomes if self._stub is None and _has_items(value) else ()
+        if any(_is_empty(outcome, by_numpy) for outcome in reports):
+            raise AssertionError("an empty array is compared with one that is not")
+        return value
+
+    def message(self) -> tuple[str, list[Any]]:
+        """Returns the next message that is not about an open site."""
+        while True:
+            kind, *rest = self._receive()
+            if kind != "seen" or len(rest) != 2 or type(rest[0]) is not int:
+                return kind, rest
+            self._number_seen += 1
+            if self._number_seen > MAX_SEEN + 1:
+                self._fail("error", "the program broke the protocol: too many messages")
+            self._note(*rest)
+
+    def _note(self, number: int, tree: Any) -> None:
+        """Adds a value of an open site to the site's digest; "" if the value is easy to guess."""
+        import hashlib  # rarely needed, and large
+
+        before = self._seen.get(number)
+        text = json.dumps([before, tree]) if before != "" and _is_telling(tree) else ""
+        self._seen[number] = text and hashlib.sha256(text.encode()).hexdigest()
+
+    def seen(self) -> list[str]:
+        """Returns the open sites that read only informative values, each with their digest."""
+        return [f"{number}:{digest}" for number, digest in self._seen.items() if digest]
+
+    def end(self, kind: str, rest: list[Any]) -> NoReturn:
+        """Fails the job for an unexpected message."""
+        if kind == "report":
+            self._fail("wrong", "an assertion was reported that the tests had not reached")
+        if kind == "done":
+            self._fail("wrong", "the tests ended before all assertions were reported")
+        if kind == "failed":
+            self._fail("wrong", "an assertion in the program's process failed")
+        self._fail(*failure_of(kind, rest))
+
+    def value(self, place: int) -> Any:
+        """Returns a site's operand, or raises the exception that computing it raised."""
+        if self._stub is not None:
+            return self._stub[0]
+        try:
+            kind, *rest = self._outcomes[place]
+            if kind == "value":
+                (tree,) = rest
+                return wire.of_program(wire.unpack(tree))
+            names, message = rest
+            text = str(message)[: wire.MAX_MESSAGE_CHARS]
+            status = "exited" if "SystemExit" in names else "error"
+            name = str(names[0])[:80]
+        except (TypeError, ValueError, LookupError, wire.WireError) as error:
+            self._fail("error", f"the program broke the protocol: {type(error).__name__}")
+        return self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
+
+    def raised(self, kinds: tuple[str | type, ...], match: str | None) -> None:
+        """Checks that computing a site's operand raised one of these exceptions.
+
+        Raises:
+            AssertionError: if not.
+        """
+        if self._stub is not None:
+            raise AssertionError("a stand-in raises nothing")
+        expected = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+        try:
+            kind, *rest = self._outcomes[0]
+            if kind != "raised":
+                raise AssertionError(f"no {' or '.join(expected)} was raised")
+            names, message = [str(name) for name in rest[0]], str(rest[1])
+        except (TypeError, ValueError, LookupError):
+            self._fail("error", "the program broke the protocol: not an exception")
+        if not _line(names).intersection(expected):
+            raise AssertionError(f"{names[:1]!r:.100} was raised: {message:.300}")
+        text = message.removeprefix(f"{names[0]}: ")
+        if match is not None and not re.search(match, text):
+            raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
+
+    def is_of(self, names: Any, *kinds: Any) -> bool:
+        """Returns whether the classes of a value, by name, include one of ``kinds``."""
+        if self._stub is not None:
+            return bool(names)
+        if type(names) is not list or not all(type(name) is str for name in names):
+            return False
+        line = _line(names, MAX_CLASSES)
+        known = [found for name in line if isinstance(found := getattr(builtins, name, 0), type)]
+        return any(
+            _ends_with(names, kind) or any(issubclass(each, kind) for each in known)
+            for kind in kinds
+            if kind.__name__ in line or known
+        )
+
+    def bounded(self, value: Any) -> Any:
+        """Returns a value to compare by order, if it is not beyond all numbers."""
+        if isinstance(value, float) and value in (float("inf"), -float("inf")):
+            raise AssertionError(f"{value} is compared by order")
+        return value
+
+    def mock(self, calls: Any) -> Any:
+        """Returns a mock with the calls of one inside."""
+        from unittest import mock
+
+        made = mock.Mock()
+        for arguments, options in calls:
+            made(*arguments, **options)
+        return made
+
+
+def _has_items(value: Any) -> bool:
+    value = getattr(value, "expected", value)  # of pytest.approx
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_items, value))
+    return getattr(value, "size", 1) != 0
+
+
+def _is_empty(outcome: Any, by_numpy: bool) -> bool:
+    """Returns whether a report is an array or series without items."""
+    try:
+        tree = outcome[1]
+        while by_numpy and type(tree) is dict and "t" in tree:
+            tree = tree["t"]
+        if type(tree) is list:
+            return by_numpy and all(_is_empty([0, part], True) for part in tree)
+        while "nd" not in tree:
+            tree = tree["ps" if "ps" in tree else "pi"][0]
+        return 0 in tree["nd"][1]
+    except (TypeError, LookupError):
+        return False
+
+
+_GUESSED = words("o f ty nt")
+_PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
+
+
+def _is_telling(tree: Any) -> bool:
+    """Returns whether a tree is a plain value's that is hard to guess."""
+    if type(tree) is str:
+        return len(tree) > 1 and tree not in ("NaT", "<NA>")
+    if type(tree) in (int, float):
+        return abs(tree) > 1
+    if type(tree) is dict:
+        ((tag, content),) = tree.items()
+        if tag == "nd":  # not a bool, nor numbers such as 0, 1 and 0.5
+            return content[0] != "|b1" and _is_telling(content[-1])
+        if tag in ("x", "px", "pt"):  # without the name of the type
+            content = content[1:]
+        if tag in _PART_OF_FRAME:
+            content = content[_PART_OF_FRAME[tag]]
+        return tag not in _GUESSED and _is_telling(content)
+    return type(tree) is list and any(map(_is_telling, tree)) and '{"o": ' not in json.dumps(tree)
+
+
+def _ends_with(names: list[str], kind: type) -> bool:
+    """Returns whether a class hierarchy ends with ``kind`` and its bases, among few others.
+
+    A class that derives from ``kind`` and from others may have them in between.
+    """
+    if kind.__name__ not in names:
+        return False
+    bases = [base.__name__ for base in kind.__mro__]
+    rest = names[names.index(kind.__name__) :]
+    others = MAX_CLASSES if isinstance(kind, abc.ABCMeta) else MAX_BETWEEN
+    return set(bases) <= set(rest) and len(rest) <= len(bases) + others
+
+
+def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
+    """Returns the classes that an object counts as: a few of the program's, then the bases of the
+    first built-in one; a class that derives from several gets no more than that.
+    """
+    for place, name in enumerate(names):
+        found = getattr(builtins, name, None)
+        if isinstance(found, type):
+            bases = {kind.__name__ for kind in found.__mro__}
+            return bases | set(names[: min(place, most)])
+    return set()

@@ -70,15 +70,9 @@ class Sites(Flow):
             fails = isinstance(node, ast.Assert) or always_fails(node)
             site.is_open = fails and not reached
             return
-        if (site.operands or self._is_assertion(node)) and not reached:
-            site.is_open = True
+        site.is_open = not reached
         take = ast.Expr(make_call("codegen_take", ast.Constant(site.number)))
         site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
-
-    def _is_assertion(self, node: ast.stmt) -> bool:
-        return isinstance(node, ast.Assert) or last_name(getattr(node, "value", node)).startswith(
-            "assert"
-        )
 
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
         """Returns a site's statement outside; None if it is not one."""

@@ -36,7 +36,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # What an editable install compiles: a newer source means installing again.
-CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp codegen/sandbox/inner/*.[ch])
+CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp codegen/sandbox/isolation/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
 	@echo "Installing PyTorch, transformers and others into $(VENV): 1.6 GB, or several on a machine with CUDA."

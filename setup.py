@@ -43,7 +43,7 @@ setup(
             ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp", "team.hpp"],
         ),
         extension(
-            "codegen.sandbox.inner._launcher",
+            "codegen.sandbox.isolation._launcher",
             ["_launcher.c", "_program.c"],
             ["_program.h"],
         ),

@@ -181,7 +181,7 @@ def _memory() -> Check:
 def _compiled() -> Iterator[Check]:
     """Yields the checks of the C and C++ extensions, which have slower fallbacks in Python."""
     from codegen.decoding.suffix import COMPILED
-    from codegen.sandbox.inner.linux import launcher
+    from codegen.sandbox.isolation.linux import launcher
 
     parts = {"suffix drafts": COMPILED, "sandbox launcher": launcher is not None}
     if find_spec("torch"):

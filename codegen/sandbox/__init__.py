@@ -11,8 +11,8 @@ Each program runs in its own process without network, files or neighbors, under 
 memory and output. Its tests run in another sandbox and get only the plain values it returns, or in
 its process without the values that they expect. ``ClusterSandbox`` does the same on a Ray cluster.
 
-See ``jobs`` for the modes, ``blinding`` for tests without expected values, ``inner.confine`` for
-the layers, ``inner.wire`` for returnable values, ``judge`` for the statuses.
+See ``jobs`` for the modes, ``blinding`` for tests without expected values, ``isolation`` for the
+layers, ``protocol.wire`` for returnable values, ``judge`` for the statuses.
 
 docs/sandbox.md has the design, the measurements, and a comparison with other harnesses.
 

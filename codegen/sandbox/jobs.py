@@ -17,10 +17,10 @@ from codegen.core.paths import inner_path
 from codegen.core.records import Status, Trust, is_at_least
 
 from .blinding import Blinded, blind
-from .inner import wire
-from .inner.analysis import GivenCode, collected_names, names_read, side_effect_free
-from .inner.suites import TEST_FILE
 from .languages import find
+from .protocol import wire
+from .protocol.suites import TEST_FILE
+from .tests_side.analysis import GivenCode, collected_names, names_read, side_effect_free
 
 Mode = Literal["isolated", "blinded", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "blinded", "stdio", "in_sandbox", "calls")
@@ -104,8 +104,8 @@ class Job:
 
         - ``stdio``: as above.
         - ``isolated``: ``test`` is appended to the program; the file of answers that it writes
-          (:mod:`.inner.foreign`) is compared with ``expected_stdout`` outside. Printed output is
-          dropped.
+          (:mod:`.program_side.command_job`) is compared with ``expected_stdout`` outside. Printed
+          output is dropped.
         - ``in_sandbox``: ``test`` is appended to the program; it passes by exit status 0 after its
           last statement has returned the job's token.
 
@@ -114,7 +114,7 @@ class Job:
         setup: code to execute before the test, on the test's side.
         stdin, expected_stdout: see ``stdio``.
         language: a name or alias from :mod:`.languages`.
-        calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
+        calls: see mode ``calls``; arguments are plain values (see ``protocol.wire``).
         plain: the tests need only plain values and functions, so no analysis is necessary.
         least_trust: minimum grade; a job whose verdict has a lower one is ``refused``.
     """
@@ -159,7 +159,7 @@ class Job:
         """
         if self.plain or self.is_foreign or self.mode not in ("isolated", "blinded"):
             return None
-        if "os._exit" in self.test:  # it would stop the program's process; see inner.checker
+        if "os._exit" in self.test:  # it would stop the program's process; see tests_side.checker
             return None
         found = blind(self.setup, self.test, self.entry_point)
         return None if found is None or (found.plain and self.mode == "isolated") else found
@@ -349,7 +349,7 @@ MAX_KEPT_TEXT = 1 << 16
 
 
 def program_payload(job: Job | Script, token: str) -> bytes:
-    """Returns the input of :mod:`.inner.program`'s ``main``."""
+    """Returns the input of :mod:`.program_side.program`'s ``main``."""
     text = job.program
     if isinstance(job, Script):
         files = {name: data.decode("latin-1") for name, data in job.files.items()}
@@ -374,41 +374,35 @@ def program_payload(job: Job | Script, token: str) -> bytes:
 
 
 def tests_payload(job: Job, token: str) -> bytes:
-    """Returns the input of :mod:`.inner.checker`'s ``main``."""
+    """Returns the input of :mod:`.tests_side.checker`'s ``main``."""
     mechanism, blinded = job.mechanism, job.blinded
     payload: dict[str, Any] = {"mode": mechanism, "foreign": job.is_foreign}
     if job.compares_output:
         payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
-    elif blinded is not None and mechanism == "blinded":
-        payload |= {
-            "setup": code_of("", "<setup>"),
-            "test": _outside(job.setup, job.test, job.entry_point),
-            "text": job.test,
-            "entry_point": job.entry_point,
-            "open": len(blinded.open),
-            "closed": blinded.sites - len(blinded.open),
-            "given": {
-                "setup": code_of(job.setup, "<setup>"),
-                "test": code_of(job.test, TEST_FILE),
-            },
-        }
-    elif mechanism in ("isolated", "in_sandbox") and not job.is_foreign:
-        payload |= {
-            "setup": code_of(job.setup, "<setup>"),
-            "test": code_of(job.test, TEST_FILE),
-            "text": job.test,
-            "entry_point": job.entry_point,
-        }
-    elif job.mode == "calls":
+    elif mechanism == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
-    if mechanism == "in_sandbox":
-        payload |= {"token": token}
+    else:
+        test = "" if job.is_foreign else job.test
+        given = {"setup": code_of(job.setup, "<setup>"), "test": code_of(test, TEST_FILE)}
+        payload |= {"text": test, "entry_point": job.entry_point, "token": token}
+        if mechanism == "isolated":
+            payload |= given
+        else:
+            is_blinded = blinded is not None and mechanism == "blinded"
+            outside = _outside(job.setup, job.test, job.entry_point) if is_blinded else ""
+            payload |= {
+                "setup": code_of("", "<setup>"),
+                "test": outside or code_of("", TEST_FILE),
+                "open": len(blinded.open) if is_blinded else 0,
+                "closed": blinded.sites - len(blinded.open) if is_blinded else 0,
+                "given": given,
+            }
     return marshal.dumps(payload)
 
 
 def code_of(text: str, file_name: str) -> str | GivenCode:
     """Compiles code of the dataset for a process of tests (``GivenCode`` in
-    :mod:`.inner.analysis`). Returns the source itself if it is too long to cache or does not
+    :mod:`.tests_side.analysis`). Returns the source itself if it is too long to cache or does not
     compile, so that the process reports the error.
     """
     return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from codegen.core.records import Status
 
-from .inner.orders import Ended
 from .jobs import Job, Script
+from .protocol.orders import Ended
 
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
 _NEAR_LIMIT = 0.8

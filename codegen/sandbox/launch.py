@@ -3,7 +3,7 @@
 Backends, tried in this order unless one is selected:
 
 - ``bwrap``: bubblewrap;
-- ``namespaces``: the same layers by plain system calls (:mod:`.inner.newroot`);
+- ``namespaces``: the same layers by plain system calls (:mod:`.isolation.newroot`);
 - ``unsafe_local``: no sandbox, only on request.
 
 With each of them, the sandbox's root has the Python runtime at a world-traversable path and the
@@ -30,24 +30,31 @@ from typing import Any, Literal
 
 from codegen.core.errors import SandboxError
 
-from .inner.namespaces import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
+from .isolation.namespaces import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
 from .packages import Packages
 
 Backend = Literal["bwrap", "namespaces", "unsafe_local"]
-Role = Literal["program", "checker"]
+Role = Literal["program", "tests"]
 
 START_TIMEOUT_S = 60.0
 NO_PACKAGES = Packages()
 SLOTS = 8  # simultaneous jobs per zygote, including exiting ones
 PYTHON_AT = "/opt/python"
-INNER_AT = "/opt/sandbox"
+CODE_AT = "/opt/sandbox"
+# The packages that run in a sandbox, by its role, and the module of the jobs there. They use only
+# the standard library and each other, and are imported as parts of a package codegen_sandbox.
+CODE: dict[Role, tuple[str, ...]] = {
+    "program": ("isolation", "protocol", "program_side"),
+    "tests": ("isolation", "protocol", "tests_side"),
+}
+JOBS: dict[Role, str] = {"program": "program_side.program", "tests": "tests_side.checker"}
 REMEDY = (
     "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user "
     "namespaces; in Docker see docs/install.md. Or accept the risk with "
     "unsafe_local=True (-o unsafe_local=true), which runs the programs without a sandbox."
 )
 
-_INNER = Path(__file__).parent / "inner"
+_HERE = str(Path(__file__).parent)
 _SYSTEM = (
     *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/usr/bin"),
     *("/usr/share/zoneinfo", "/nix/store", "/gnu/store"),
@@ -72,7 +79,7 @@ class RootDirectory:
 @dataclass(frozen=True, slots=True)
 class Way:
     """A way to run zygotes: the backend, and the method that makes its jobs unprivileged (see
-    ``inner.confine``).
+    ``isolation.namespaces``).
     """
 
     backend: Backend
@@ -142,7 +149,7 @@ def start(
     """
     config = _zygote_config(way, role)
     uids = range(config["uid_base"], config["uid_base"] + config["slots"])
-    layout = _layout(way, uids, packages)
+    layout = _layout(way, role, uids, packages)
     config["modules"] = packages.modules
     config["search_path"] = (
         packages.search_path_without_sandbox()
@@ -251,7 +258,7 @@ def choose(
 def _command(
     way: Way, layout: RootDirectory, zygote_config: dict[str, Any], texts: Sequence[int]
 ) -> list[str]:
-    zygote = [layout.python, *_python_arguments("zygote", _inner_parent(way))]
+    zygote = [layout.python, *_python_arguments("zygote", _code_path(way))]
     zygote.append(json.dumps(zygote_config))
     if way.backend == "bwrap":
         bwrap = shutil.which("bwrap") or "bwrap"
@@ -269,21 +276,22 @@ def _command(
         "env": layout.environment,
         "control_fd": zygote_config["control_fd"],
     }
-    arguments = _python_arguments("newroot", str(_INNER.parent))
+    arguments = _python_arguments("newroot", _HERE)
     return [_host_python(), *arguments, json.dumps(config)]
 
 
 def _python_arguments(module: str, path: str) -> list[str]:
     # Like -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets reproducible.
     code = (
-        f"import sys; sys.path.insert(0, {path!r}); "
-        f"from inner.{module} import main; main(sys.argv[1])"
+        "import sys; made = sys.modules['codegen_sandbox'] = type(sys)('codegen_sandbox'); "
+        f"made.__path__ = [{path!r}]; "
+        f"from codegen_sandbox.isolation.{module} import main; main(sys.argv[1])"
     )
     return ["-P", "-s", "-S", "-B", "-c", code]
 
 
-def _inner_parent(way: Way) -> str:
-    return str(_INNER.parent) if way.backend == "unsafe_local" else INNER_AT
+def _code_path(way: Way) -> str:
+    return _HERE if way.backend == "unsafe_local" else CODE_AT
 
 
 def _zygote_config(way: Way, role: Role) -> dict[str, Any]:
@@ -291,6 +299,7 @@ def _zygote_config(way: Way, role: Role) -> dict[str, Any]:
     block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
     return {
         "role": role,
+        "job": JOBS[role],
         "identity": way.identity,
         "uid_base": uids.start + block * SLOTS,
         "slots": SLOTS,
@@ -359,7 +368,7 @@ def _files(uids: range) -> dict[str, str]:
     }
 
 
-def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
+def _layout(way: Way, role: Role, uids: range, packages: Packages) -> RootDirectory:
     environment = {
         "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
         "USER": "sandbox",
@@ -392,7 +401,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
                 binds.append((f"{prefix}/{name}", f"{PYTHON_AT}/{name}"))
         python = f"{PYTHON_AT}/bin/{Path(python).name}"
         environment["LD_LIBRARY_PATH"] = f"{PYTHON_AT}/lib"
-    binds.append((str(_INNER), f"{INNER_AT}/inner"))
+    binds += [(f"{_HERE}/{name}", f"{CODE_AT}/{name}") for name in CODE[role]]
     masks = [mask for source, target in binds for mask in _package_directories(source, target)]
     binds += packages.binds
     files = _files(uids)

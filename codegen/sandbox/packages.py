@@ -19,7 +19,7 @@ from pathlib import Path
 
 from codegen.core.errors import ConfigError
 
-from .inner.namespaces import PACKAGES
+from .isolation.namespaces import PACKAGES
 
 PYTEST = "pytest"
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")

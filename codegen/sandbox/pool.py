@@ -1,10 +1,10 @@
 """The driver: a thread that sends jobs to pairs of zygotes and collects the results.
 
 A *worker* is a pair of sandboxes: one forks a process for each program, the other forks processes
-for their tests, which run one job after another (:mod:`.inner.checker`). For each job the driver
-makes a socket pair, passes one end to each side, and waits until the program has exited and the
-tests have sent their verdict over a socket that only they have. The programs' zygote enforces the
-programs' time limits; the driver's own deadline is for unresponsive sandboxes.
+for their tests, which run one job after another (:mod:`.tests_side.checker`). For each job the
+driver makes a socket pair, passes one end to each side, and waits until the program has exited and
+the tests have sent their verdict over a socket that only they have. The programs' zygote enforces
+the programs' time limits; the driver's own deadline is for unresponsive sandboxes.
 
 A job that was stopped only by the wall-clock limit is rerun once, with twice the time and no other
 jobs except ones that only wait; on a pool that is never idle, after ``Task.patience_s`` with
@@ -34,8 +34,6 @@ from typing import Any
 from codegen.core.errors import SandboxError
 
 from . import launch
-from .inner import wire
-from .inner.orders import HEARD, Ended, Order, in_order, read_ended
 from .jobs import (
     SCRIPT_WALL_FACTOR,
     Job,
@@ -50,6 +48,8 @@ from .judge import Judgement, Report, judge, judge_script, parse_report
 from .languages.programs import Command
 from .launch import memory_file
 from .packages import Packages
+from .protocol import wire
+from .protocol.orders import HEARD, Ended, Order, in_order, read_ended
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
@@ -309,7 +309,7 @@ class Pool:
         core = self._next_core()
         programs = programs or launch.start(self._way, "program", core, self._packages)
         try:
-            tests = launch.start(self._way, "checker", core, self._packages)
+            tests = launch.start(self._way, "tests", core, self._packages)
             worker = _Worker(programs, tests, core)
         except SandboxError:
             programs.close()
@@ -674,7 +674,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
 
 
 def _looks_at_itself(job: Job | Script) -> bool:
-    """Whether a program may read ``/proc/self``, which takes time (``inner.namespaces``)."""
+    """Whether a program may read ``/proc/self``, which takes time (``isolation.namespaces``)."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 

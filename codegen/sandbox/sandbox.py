@@ -22,7 +22,7 @@ from .pool import Done, Pool, Task
 Key = TypeVar("Key")
 
 # Increased whenever verdicts may change, since stored verdicts are reused within one revision.
-REVISION = 14
+REVISION = 15
 PATIENCE_S = 5.0  # maximum wait of a job that must be rerun alone
 
 

@@ -1,9 +1,9 @@
 """Jobs and outcomes as JSON objects, for the service and its clients.
 
 A job has the fields of :class:`~codegen.sandbox.Job`, an outcome the fields of
-:class:`~codegen.sandbox.Outcome`. A returned value is in ``value`` if JSON can represent it,
-else in ``tree``, with tags for the types that JSON lacks (:mod:`.inner.wire`): ``{"t": [1, 2]}`` is
-a tuple.
+:class:`~codegen.sandbox.Outcome`. A returned value is in ``value`` if JSON can represent it, else
+in ``tree``, with tags for the types that JSON lacks (:mod:`.protocol.wire`): ``{"t": [1, 2]}`` is a
+tuple.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from codegen.core.errors import InputError, SandboxError
 
-from .inner import wire
 from .jobs import Job, Limits, Outcome, Result, Script
+from .protocol import wire
 
 Row = dict[str, Any]
 
@@ -83,11 +83,7 @@ def _result_row(result: Result) -> Row:
         return {"ok": False, "error": result.error}
     if _is_json(result.value):
         return {"ok": True, "value": result.value}
-    return {"ok": True, "tree": wire.pack(result.value, _token)}
-
-
-def _token(value: object) -> object:
-    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
+    return {"ok": True, "tree": wire.pack(result.value, wire.opaque)}
 
 
 def _is_json(value: object) -> bool:

@@ -9,13 +9,13 @@ import pytest
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Sandbox, launch
-from codegen.sandbox.inner import linux
+from codegen.sandbox.isolation import linux
 
 
 @contextlib.contextmanager
 def launching(way: str) -> Iterator[None]:
     """Has the sandboxes that start meanwhile launch programs by code that is ``compiled`` or in
-    ``python``; see ``inner/serving.py``.
+    ``python``; see ``isolation/serving.py``.
     """
     if way == "compiled" and linux.launcher is None:
         pytest.skip("the compiled launcher is not built here")

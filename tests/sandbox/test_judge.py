@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.sandbox import Job, Limits, Mode
-from codegen.sandbox.inner.orders import Ended
 from codegen.sandbox.judge import Report, judge, parse_report
+from codegen.sandbox.protocol.orders import Ended
 
 JOB = Job("x = 1\n", limits=Limits(cpu_s=2.0, memory_mib=512))
 

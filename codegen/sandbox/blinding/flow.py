@@ -10,7 +10,6 @@ from typing import Any
 
 from .reader import Binding, Reader
 from .trees import (
-    FAILURES,
     FLAGS,
     FREE,
     IMMUTABLE,
@@ -122,11 +121,6 @@ class Flow:
         found = self.bindings_of.get(key, ()) if key else ()
         return [value for each in found if not each.is_change for value in each.values]
 
-    def only_value(self, key: Key | None) -> ast.AST | None:
-        """Returns the only value that a variable is ever bound to; None if it may change."""
-        found = self.bindings_of.get(key, []) if key else []
-        return found[0].values[0] if len(found) == 1 and len(found[0].values) == 1 else None
-
     def _runners(self) -> Iterator[Any]:
         """Yields functions that the test runner calls."""
         for node in self.read.functions.get(0, ()):
@@ -168,7 +162,7 @@ class Flow:
         self.dependent: set[Key] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Any]] = {}  # parameter -> fixtures that supply it
+        self.arguments: dict[Key, list[Key]] = {}  # parameter -> fixtures that supply it
         self.live = {id(node) for node in every}
         self.memo: dict[ast.AST, bool] = {}
         found = (self.dependent, self.touched, self.live)
@@ -332,11 +326,12 @@ class Flow:
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         own = {"self", "cls"}
         if id(node) in self.runners or is_fixture_function(node):
-            own.update(name for names, _ in parameter_tables(node) for name in names)
+            tables = [target for target, _ in parameter_tables(node)]
+            own.update(n.id for t in tables for n in ast.walk(t) if isinstance(n, ast.Name))
             for name in {argument.arg for argument in arguments} - own:
                 found = self.functions.get((0, name), ())
-                if fixtures := [each for each in found if is_fixture_function(each)]:
-                    self.arguments[scope, name] = fixtures
+                if any(map(is_fixture_function, found)):
+                    self.arguments[scope, name] = [(0, name)]
         names = {argument.arg for argument in arguments}
         self.dependent |= {(scope, name) for name in names - own}
 
@@ -352,24 +347,14 @@ class Flow:
         kind, node = guard
         if kind == "maybe":
             return True
-        if kind == "raises":
-            return False
-        if kind == "function":
-            return not isinstance(node, ast.Lambda) and id(node) in self.live
-        rest = [*node.handlers, *node.orelse]
-        safe = all(isinstance(each, ast.Assert) or not self.depends(each) for each in node.body)
-        return safe and not any(
-            isinstance(each, FAILURES) or self.depends(each)
-            for part in rest
-            for each in ast.walk(part)
-        )
+        return kind == "function" and not isinstance(node, ast.Lambda) and id(node) in self.live
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
         """Returns whether a value is the result of a function or an object of the program."""
         root = root_of(node)
         key = self.variable(root)
         if key is None or key in self.functions:
-            return isinstance(root, ast.Await) and self._is_from_program(root.value, depth + 1)
+            return False
         if key[0] == FREE:
             pure = key[1] in PURE_BUILTINS and isinstance(node, ast.Call) and bool(node.args)
             return self._is_from_program(node.args[0], depth + 1) if pure else key[1] not in IMPURE  # type: ignore[attr-defined]
@@ -392,26 +377,24 @@ class Flow:
         checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
-    def is_error(self, node: ast.AST | None, depth: int = 0) -> bool:
-        """Returns whether a value is, or contains, an exception that the tests made."""
-        if isinstance(node, ast.Call):
-            kind = getattr(builtins, last_name(node), None)
-            return isinstance(kind, type) and issubclass(kind, BaseException)
-        if isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
-            return any(self.is_error(item, depth) for item in ast.iter_child_nodes(node))
-        found = self.bound_values(self.variable(node))
-        return depth < 4 and any(self.is_error(value, depth + 1) for value in found)
-
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns whether a value is an object of a class, judging by its name."""
+        """Returns whether a value is, or contains, an exception of the tests, or an object of
+        another class that depends on the program, judging by its name.
+        """
         if isinstance(node, ast.Call):
             name = last_name(node)
-            known = getattr(builtins, name, None) or not self.depends(node.func)
-            return not known and name[:1].isupper()
-        if isinstance(node, (ast.Tuple, ast.BinOp, ast.UnaryOp)):
+            kind = getattr(builtins, name, None)
+            if kind is None:
+                return self.depends(node.func) and name[:1].isupper()
+            return isinstance(kind, type) and issubclass(kind, BaseException)
+        if isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp)):
             return any(self.is_object(item, depth) for item in ast.iter_child_nodes(node))
         found = self.bound_values(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
+
+    def is_reported(self, node: ast.AST) -> bool:
+        """Returns whether the program may have changed a value."""
+        return self.depends(node) or self.reads_touched(node)
 
     def reads_touched(self, node: ast.AST) -> bool:
         return not self.touched.isdisjoint(self.read_in(node))

@@ -11,14 +11,14 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
+from .reader import Binding
 from .trees import (
     COMPARING,
     COMPREHENSIONS,
     FREE,
     FUNCTIONS,
-    RETURNS,
     Key,
     is_setting,
     last_name,
@@ -78,20 +78,44 @@ class Origins:
 
     Args:
         split: the tests, with the dependence of values on the program.
+
+    Attributes:
+        mixed: variables, functions and classes that may contain results of comparisons.
     """
 
     def __init__(self, split: Any) -> None:
         self.split = split
-        self.memo: dict[tuple[Key, bool], bool] = {}
         self.classes = {node.name: node for node in split.read.classes}
+        self.mixed: set[Key] = set()
+        while True:
+            before = len(self.mixed)
+            self._spread()
+            if before == len(self.mixed):
+                break
+
+    def _spread(self) -> None:
+        split, mixed = self.split, self.mixed
+        for key, found in split.bindings_of.items():
+            if key[0] == FREE or key in mixed or key in split.imported or key in split.functions:
+                continue
+            if key[1] in self.classes:
+                fine = self._body(self.classes[key[1]])
+            else:
+                fine = self._is_bound_to_results(found) and self._uses(key)
+            if not fine:
+                mixed.add(key)
+        for key, functions in split.functions.items():
+            if not all(map(self._body, functions)):
+                mixed.add(key)
+        for key, fixtures in split.arguments.items():
+            if not mixed.isdisjoint(fixtures) or not self._uses(key):
+                mixed.add(key)
 
     def tells(self, node: ast.AST, depth: int = 0) -> bool:
         """Returns whether the tests' own value contains a literal that is hard to guess."""
         split = self.split
         if depth > 6:
             return True
-        if isinstance(node, ast.Subscript) and not isinstance(node.value, ast.Dict):
-            return self.tells(node.value, depth)
         if (key := split.variable(node)) is not None:
             found = [v for v in split.bound_values(key) if v is not None]
             return any(self.tells(value, depth + 1) for value in found)
@@ -99,120 +123,90 @@ class Origins:
             self.tells(child, depth) for child in ast.iter_child_nodes(node)
         )
 
-    def is_made(
-        self, node: ast.AST, seen: set[Any] | None = None, is_argument: bool = False
-    ) -> bool:
+    def is_made(self, node: ast.AST, is_argument: bool = False) -> bool:
         """Returns whether a value consists of results or changes by calls of the program.
 
         Args:
             is_argument: it is passed to the program, so functions and classes may do anything.
         """
-        split, seen = self.split, set() if seen is None else seen
+        split = self.split
         if isinstance(node, _CHOICES):
-            return not split.depends(node) and not split.reads_touched(node)
-        if split.variable(node) is not None:
-            return self._name(node, seen, is_argument)
+            return not split.is_reported(node)
+        if (key := split.variable(node)) is not None:
+            is_code = key in split.functions or key[1] in self.classes
+            return key not in self.mixed or (is_argument and is_code)
         if isinstance(node, ast.Call):
-            return self._call(node, seen, is_argument)
+            return self._call(node, is_argument)
         if isinstance(node, ast.Subscript):
             if not split.depends(node.value):
                 return not split.depends(node.slice)
-            return self._all((node.value, node.slice), seen)
+            return self._all((node.value, node.slice))
         if isinstance(node, ast.BinOp):
             path = isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)
             if path and isinstance(node.right.value, str):  # type: ignore[attr-defined]
-                return self.is_made(node.left, seen)
+                return self.is_made(node.left)
             both = split.depends(node.left) and split.depends(node.right)
             if isinstance(node.op, (ast.Sub, ast.BitXor)) and not both:
                 return False
-            return self._display((node.left, node.right), seen)
+            return self._display((node.left, node.right))
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-            return self._display(node.elts, seen, is_argument)
+            return self._display(node.elts, is_argument)
         if isinstance(node, ast.Dict):
-            if any(key is not None and split.depends(key) for key in node.keys):
-                return is_argument and self._all(node.values, seen, True)
-            return self._display(node.values, seen, is_argument)
+            own_keys = not any(key is not None and split.depends(key) for key in node.keys)
+            return own_keys and self._display(node.values, is_argument)
         if isinstance(node, COMPREHENSIONS):
             parts: list[ast.AST] = [each.iter for each in node.generators]
             parts += [test for each in node.generators for test in each.ifs]
             parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-            return self._all(parts, seen)
+            return self._all(parts)
         if isinstance(node, ast.Lambda):
             return is_argument or not any(map(_is_choice, ast.walk(node)))
         if isinstance(node, _PARTS):
-            return self._all(ast.iter_child_nodes(node), seen, is_argument)
+            return self._all(ast.iter_child_nodes(node), is_argument)
         return not split.depends(node)
 
-    def _all(self, nodes: Iterable[ast.AST], seen: set[Any], is_argument: bool = False) -> bool:
+    def _all(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
         """Returns whether all dependent nodes are the program's results."""
         split = self.split
-        return all(
-            self.is_made(node, seen, is_argument)
-            for node in nodes
-            if split.depends(node) or split.reads_touched(node)
-        )
+        return all(self.is_made(node, is_argument) for node in nodes if split.is_reported(node))
 
-    def _display(self, nodes: Iterable[ast.AST], seen: set[Any], is_argument: bool = False) -> bool:
+    def _display(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
         nodes = list(nodes)
         own = [node for node in nodes if not self.split.depends(node)]
         if not is_argument and len(own) < len(nodes) and any(map(self.tells, own)):
             return False
-        return self._all(nodes, seen, is_argument)
+        return self._all(nodes, is_argument)
 
-    def _name(self, node: ast.AST, seen: set[Any], is_argument: bool) -> bool:
+    def _is_bound_to_results(self, found: list[Binding]) -> bool:
         split = self.split
-        key = split.variable(node)
-        if key in seen or key[0] == FREE:
-            return True
-        if seen:
-            return self._variable(key, seen, is_argument)
-        if (key, is_argument) not in self.memo:
-            self.memo[key, is_argument] = self._variable(key, seen, is_argument)
-        return self.memo[key, is_argument]
-
-    def _variable(self, key: Key, seen: set[Any], is_argument: bool) -> bool:
-        split = self.split
-        seen.add(key)
-        if key in split.functions:
-            return is_argument or all(self._function(f, seen) for f in split.functions[key])
-        if not is_argument and key[1] in self.classes:
-            return self._body(self.classes[key[1]], seen)
-        if key in split.imported:
-            return True
-        found = split.bindings_of.get(key, ())
         base = [v for each in found if not each.is_change for v in each.values if v is not None]
-        changes = [each for each in found if each.is_change]
         for each in found:
-            if not all(self._guard(guard, seen) for guard in each.guards):
+            if not all(map(self._guard, each.guards)):
                 return False
-            strict = any(_is_loose(guard, split) for guard in each.guards)
-            for value in each.values:
-                if value is None:
-                    continue
-                if strict and any(map(_is_choice, ast.walk(value))):
+            for value in filter(None, each.values):
+                if any(map(_is_choice, ast.walk(value))):
                     return False
-                if isinstance(value, ast.Lambda) and not self.is_made(value, seen, is_argument):
-                    return False
-                if split.depends(value) and not self.is_made(value, seen):
+                if (split.depends(value) or isinstance(value, ast.Lambda)) and not self.is_made(
+                    value
+                ):
                     return False
         told = any(not split.depends(v) and self.tells(v) for v in base)
-        for each in changes:
-            decided = any(map(split.depends, filter(_is_node, (*each.values, *each.guards))))
-            if decided and told:
-                return False
-        if not all(self._use(use, seen) for use in split.uses.get(key, ())):
-            return False
-        return all(self._fixture(each, seen) for each in split.arguments.get(key, ()))
+        return not told or not any(
+            any(map(split.depends, filter(_is_node, (*each.values, *each.guards))))
+            for each in found
+            if each.is_change
+        )
 
-    def _guard(self, guard: Any, seen: set[Any]) -> bool:
+    def _guard(self, guard: Any) -> bool:
         split = self.split
         if isinstance(guard, ast.AST):
-            return not split.depends(guard) or self.is_made(guard, seen)
-        if guard is None:
-            return False
-        return guard[0] != "try" or bool(split.is_controlled(guard))
+            return not split.depends(guard) or self.is_made(guard)
+        return guard is not None and guard[0] != "try"
 
-    def _use(self, use: ast.AST, seen: set[Any]) -> bool:
+    def _uses(self, key: Key) -> bool:
+        return all(map(self._use, self.split.uses.get(key, ())))
+
+    def _use(self, use: ast.AST) -> bool:
         """Returns whether a use of an object only lets the program's results change it."""
         split, parent = self.split, self.split.parents.get(id(use))
         while isinstance(parent, (ast.Attribute, ast.Subscript)) and parent.value is use:
@@ -220,23 +214,23 @@ class Origins:
         call = parent
         if not isinstance(call, ast.Call) or call.func is not use:
             return True
-        if not self._all(_values(call), seen, True):
+        if not self._all(_values(call), True):
             return False
         node: ast.AST | None = call
         while node is not None and not isinstance(node, FUNCTIONS):
             node = split.parents.get(id(node))
             if isinstance(node, _BRANCHES) and split.depends(node.test):
-                if not self.is_made(node.test, seen):
+                if not self.is_made(node.test):
                     return False
             elif isinstance(node, (ast.Match, ast.ExceptHandler, ast.IfExp)):
                 return False
         return True
 
-    def _call(self, node: ast.Call, seen: set[Any], is_argument: bool = False) -> bool:
+    def _call(self, node: ast.Call, is_argument: bool) -> bool:
         split, values = self.split, _values(node)
         own = [v for v in values if not split.depends(v)]
         if split.depends(node.func):
-            if not self.is_made(node.func, seen, is_argument) or not self._all(values, seen, True):
+            if not self.is_made(node.func, is_argument) or not self._all(values, True):
                 return False
             if last_name(node) == "next" and len(values) > 1:
                 return False
@@ -248,40 +242,29 @@ class Origins:
                     return False
             module = split.read.modules.get(getattr(root_of(node.func), "id", ""), "os")
             return module.split(".")[0] in _HARMLESS or len(own) == len(values)
-        if not self._all(values, seen):
+        if not self._all(values):
             return False
         called = last_name(node)
         if called in COMPARING or called in ("all", "any", "hasattr", "callable"):
             return False
         if isinstance(node.func, ast.Name):
             key = split.variable(node.func)
-            if key in split.functions:
-                return self._name(node.func, seen, False)
             if key[0] != FREE and key not in split.imported:
                 return False
         elif isinstance(node.func, ast.Attribute) and self.tells(node.func.value):
             return False
-        if called.startswith("codegen_") or called == "getattr":
+        if called == "getattr":
             return len(values) < 3
         if len(own) < len(values) and not all(map(is_setting, own)):
             return False
         return not any(self.tells(value) or self._compares(value) for value in own)
 
     def _compares(self, node: ast.AST) -> bool:
-        if isinstance(node, ast.Lambda):
-            return any(map(_is_choice, ast.walk(node)))
-        key = self.split.variable(node)
-        return any(
-            _is_choice(each) for f in self.split.functions.get(key, ()) for each in ast.walk(f)
-        )
+        code = [node] if isinstance(node, ast.Lambda) else []
+        code += self.split.functions.get(self.split.variable(node), ())
+        return any(_is_choice(each) for part in code for each in ast.walk(part))
 
-    def _function(self, node: Any, seen: set[Any]) -> bool:
-        if id(node) in seen:
-            return True
-        seen.add(id(node))
-        return self._body(node, seen)
-
-    def _body(self, node: Any, seen: set[Any]) -> bool:
+    def _body(self, node: Any) -> bool:
         """Returns whether a function or class of the tests compares nothing."""
         split = self.split
 
@@ -292,23 +275,13 @@ class Origins:
             if is_telling(each):
                 return is_shown
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
-                found = split.functions.get(split.variable(each), ())
-                return all(self._function(f, seen) for f in found)
+                return split.variable(each) not in self.mixed.intersection(split.functions)
             given = isinstance(each, ast.Call) and split.depends(each.func)
             shown = given or isinstance(each, _SHOWING) or (is_shown and isinstance(each, _ROWS))
             return all(fine(child, shown) for child in ast.iter_child_nodes(each))
 
         parts = [part for part in node.body if not isinstance(part, ast.ExceptHandler)]
         return all(map(fine, parts))
-
-    def _fixture(self, node: Any, seen: set[Any]) -> bool:
-        """Returns whether a fixture's result comes from the program."""
-        if id(node) in seen:
-            return True
-        seen.add(id(node))
-        parts = list(ast.walk(ast.Module(node.body, [])))
-        returned = [each.value for each in parts if isinstance(each, RETURNS) and each.value]
-        return not any(map(_is_choice, parts)) and self._all(returned, seen, True)
 
 
 def _values(call: ast.Call) -> list[ast.expr]:
@@ -317,8 +290,3 @@ def _values(call: ast.Call) -> list[ast.expr]:
 
 def _is_node(guard: Any) -> bool:
     return isinstance(guard, ast.AST)
-
-
-def _is_loose(guard: Any, split: Any) -> bool:
-    """Returns whether a statement is in a function that the program may call."""
-    return type(guard) is tuple and guard[0] == "function" and not split.is_controlled(guard)

@@ -15,31 +15,26 @@ from .sites import Sites
 from .trees import (
     BLOCKS,
     COMPOUND,
+    DISPLAYS,
     FIXTURES,
     FUNCTIONS,
     LOOPS,
     NO_ARGUMENTS,
     SKIPS,
-    WHOLE,
     Key,
-    as_rows,
-    is_column,
+    always_fails,
+    columns,
     is_docstring,
-    is_empty,
     is_fixture_function,
     is_harness,
     is_self,
     last_name,
     last_names,
     make_call,
-    make_list,
     may_fail,
     needs_no_head,
     parameter_tables,
-    raises_itself,
     starts_tests,
-    target_of,
-    waits,
 )
 
 _COMBINING = (ast.Starred, ast.keyword, ast.Compare, ast.BoolOp, ast.UnaryOp)
@@ -72,23 +67,10 @@ class Parts(Sites):
     def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
         return [made for node in nodes for made in self._inner(node)]
 
-    is_caught = False  # exceptions raised there reach the program, or other code inside
-
     def _inner_compound(self, node: Any) -> list[ast.stmt]:
-        before = self.is_caught
-        self.is_caught = before or self._catches(node)
         made = self._rebuilt(node, self._inside)
-        self.is_caught = before
-        if isinstance(node, LOOPS):
-            heads = [node.iter]
-            if not self.depends(node.iter):
-                made.iter = self._table(node.iter, node.target)
-        elif isinstance(node, (ast.With, ast.AsyncWith)):
-            heads = [item.context_expr for item in node.items]
-        else:
-            heads = node.body if isinstance(node, ast.Try) else [node.test]
-        if is_empty(made) and (needs_no_head(made) or not any(map(self.depends, heads))):
-            return []
+        if isinstance(node, LOOPS) and not self.depends(node.iter):
+            made.iter = self._table(node.iter, node.target)
         return made.body if needs_no_head(made) else [made]
 
     def _rebuilt(self, node: Any, inner: Callable[[list[ast.stmt]], list[ast.stmt]]) -> Any:
@@ -98,14 +80,6 @@ class Parts(Sites):
         if isinstance(node, ast.Try):
             parts["handlers"] = [self._rebuilt(each, inner) for each in node.handlers]
         return self._with(node, **parts)
-
-    def _catches(self, node: Any) -> bool:
-        if isinstance(node, ast.Try):
-            return any(map(self.depends, node.handlers)) and not self.is_controlled(("try", node))
-        return any(
-            self.depends(item.context_expr) and last_name(item.context_expr) not in WHOLE
-            for item in getattr(node, "items", ())
-        )
 
     def _inner(self, node: Any) -> list[ast.stmt]:
         site = self.by_node.get(id(node))
@@ -135,13 +109,11 @@ class Parts(Sites):
             if is_docstring(node):
                 return [node]
             if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
-                return [node] if self.is_caught and not isinstance(node, ast.Assign) else []
+                return []
         if isinstance(node, ast.Assert) and not self.depends(node.test):
-            return [node] if self.is_caught else []
+            return []
         if isinstance(node, ast.Raise) and not self.depends(node):
-            return (
-                [ast.Raise(ast.Name("AssertionError", ast.Load()))] if self._fails(node) else [node]
-            )
+            return [ast.Raise(make_call("AssertionError"))] if always_fails(node) else [node]
         return [node]
 
     def _inner_site(self, site: Site, node: Any) -> list[ast.stmt]:
@@ -149,12 +121,8 @@ class Parts(Sites):
             return self._inner_open(node)
         if not site.operands:
             return []
-        asynchronous = any(map(waits, site.operands))
-        made: list[ast.expr] = []
-        for operand in site.operands:
-            made.append(operand if asynchronous else ast.Lambda(NO_ARGUMENTS, operand))
-        name = "codegen_tell" if asynchronous else "codegen_report"
-        call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant("__number"), *made], [])
+        made = [ast.Lambda(NO_ARGUMENTS, operand) for operand in site.operands]
+        call = make_call("codegen_report", ast.Constant(site.number), *made)
         result: list[ast.stmt] = [ast.Expr(call)]
         if isinstance(node, ast.With) and (variable := node.items[0].optional_vars):
             result = [ast.Assign([variable], call)]
@@ -166,7 +134,7 @@ class Parts(Sites):
         if isinstance(node, ast.Raise):
             return [node]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            return [self._with(node, body=self._inside(node.body) or [ast.Pass()])]
+            return [self._with(node, body=self._inside(node.body) or node.body)]
         guards, first = self.by_node[id(node)].guards, []
         if isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))
@@ -175,10 +143,8 @@ class Parts(Sites):
             if last_name(call).startswith("assert_") and not is_self(call.func):
                 first = [self._told(make_call("codegen_calls", call.func.value), node)]
             node = self._with(node, value=self._read_parts(call, node))
-        failed = ast.Expr(ast.Call(ast.Name("codegen_failed", ast.Load()), [], []))
-        handler = ast.ExceptHandler(
-            ast.Name("AssertionError", ast.Load()), None, [failed, ast.Raise(None, None)]
-        )
+        failed: list[ast.stmt] = [ast.Expr(make_call("codegen_failed")), ast.Raise(None, None)]
+        handler = ast.ExceptHandler(ast.Name("AssertionError", ast.Load()), None, failed)
         caught = any(type(g) is tuple and (g[0] == "try" or may_fail(g[1])) for g in guards)
         return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
 
@@ -233,40 +199,43 @@ class Parts(Sites):
         if id(node) in self.runners:
             made.name = self.new_names.get(node.name, node.name)
         decorators: list[ast.expr] = []
-        tables = {id(call): names for names, call in parameter_tables(node)}
+        tables = {id(call): target for target, call in parameter_tables(node)}
         scope = self.read.owner[id(node)]
         for each in node.decorator_list:
-            if (names := tables.get(id(each))) is not None:
-                table = self._table(each.args[1], target_of(names), scope)
+            if (target := tables.get(id(each))) is not None:
+                table = self._table(each.args[1], target, scope)
                 options = [k for k in each.keywords if k.arg != "ids"]
                 each = ast.Call(each.func, [each.args[0], table], options)
             decorators.append(each)
         made.decorator_list = decorators
         return [made]
 
-    def _table(self, table: ast.expr, target: ast.expr, scope: int | None = None) -> ast.expr:
+    def _table(self, table: Any, target: ast.expr, scope: int | None = None) -> ast.expr:
         """Returns a loop's table inside, without the columns that no code inside reads.
 
         Args:
             scope: scope of the target's names, if they are parameters of a function.
         """
-        parts = target.elts if isinstance(target, ast.Tuple) else []
-        name = last_name(table) if isinstance(table, ast.Call) else ""
-        if name == "enumerate" and len(parts) == 2:
-            inner = self._table(table.args[0], parts[1])  # type: ignore[attr-defined]
-            return self._with(table, args=[inner, *table.args[1:]])  # type: ignore[attr-defined]
-        if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
-            pairs = zip(table.args, parts, strict=True)  # type: ignore[attr-defined]
-            return as_rows(self._with(table, args=[self._table(*each, scope) for each in pairs]))
-        bound = {
-            self.key_of(each) if scope is None else (scope, each.id)
-            for each in ast.walk(target)
-            if isinstance(each, ast.Name)
-        }
-        if is_column(table) and not parts and bound.isdisjoint(self.needed):
-            return make_list([ast.Constant(None)] * len(table.elts))
-        self.shown |= bound
-        return table
+        hidden: set[int] = set()
+        for part, cells in columns(target, table) or [(target, [])]:
+            names = [each for each in ast.walk(part) if isinstance(each, ast.Name)]
+            bound = {self.key_of(n) if scope is None else (scope, n.id) for n in names}
+            if cells and bound.isdisjoint(self.needed):
+                hidden.update(map(id, cells))
+            else:
+                self.shown |= bound
+
+        def blank(node: Any) -> Any:
+            if id(node) in hidden:
+                return ast.Constant(None)
+            if isinstance(node, DISPLAYS):
+                return self._with(node, elts=list(map(blank, node.elts)))
+            if last_name(node) == "param" and isinstance(node, ast.Call):
+                marks = [option for option in node.keywords if option.arg == "marks"]
+                return self._with(node, args=list(map(blank, node.args)), keywords=marks)
+            return node
+
+        return blank(table)
 
     def _with(self, node: Any, **changes: Any) -> Any:
         made = copy.copy(node)
@@ -293,17 +262,10 @@ class Parts(Sites):
             guard = node.iter if isinstance(node, ast.For) else node.test
             return [] if self.depends(guard) else [self._rebuilt(node, self._outside)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            if raises_itself(node):
-                return []
-            if self._catches(node):
-                kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
-                return self._outside(kept)
-            return self._outside(node.body)
+            kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
+            return self._outside(kept)
         if isinstance(node, ast.Try):
-            if not self.is_controlled(("try", node)):
-                return self._outside(node.finalbody)
-            made = self._rebuilt(node, self._outside)
-            return made.body if needs_no_head(made) else [made]
+            return self._outside(node.finalbody)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             return (
                 [node]
@@ -325,17 +287,13 @@ class Parts(Sites):
         """Returns whether a statement of the tests alone serves to raise something."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return not self.runs_test(node.value)
-        return isinstance(node, (ast.Expr, ast.Assert, ast.Delete))
+        return isinstance(node, (ast.Expr, ast.Assert, ast.Delete, ast.Raise))
 
     def _outer_function(self, node: Any) -> list[ast.stmt]:
         if id(node) not in self.live:
             return []
         made = self._with(node, body=self._outside(node.body) or [ast.Pass()], returns=None)
-        tables = [
-            self._with(call, args=[call.args[0], as_rows(call.args[1])])
-            for _, call in parameter_tables(node)
-            if not self.depends(call.args[1])
-        ]
+        tables = [c for _, c in parameter_tables(node) if not self.depends(c.args[1])]
         others = [d for d in node.decorator_list if not self.depends(d)]
         made.decorator_list = tables + [d for d in others if last_name(d) not in FIXTURES]
         if last_names(node.decorator_list) & {"classmethod", "staticmethod"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
 from .flow import Flow
 from .trees import (
@@ -129,8 +129,6 @@ class Plainness:
         if isinstance(node, ast.Attribute):
             if is_self(node):
                 return split.variable(node) not in split.functions or self._is_called(node)
-            if node.attr == "__name__" and last_name(node.value) == "type":
-                return True
             is_read = isinstance(node.ctx, ast.Load) and not self._uses(node.value)
             return is_read and node.attr not in IMPURE_ATTRIBUTES - {"random", "seed"}
         if isinstance(node, ast.Call) and last_name(node) in RAISES and is_self(node.func):

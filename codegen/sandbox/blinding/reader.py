@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import ast
-import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .trees import (
     FREE,
-    FUNCTIONS,
     IMPURE_ATTRIBUTES,
     MAYBE,
     MODULES,
     MUTATORS,
-    PURE_BUILTINS,
     SELF,
     SKIPS,
-    WHOLE,
     Key,
+    columns,
     expected_by,
-    is_column,
     is_self,
     last_name,
     make_call,
-    make_list,
     parameter_tables,
     raised_by,
-    raises_itself,
     root_of,
-    target_of,
     targets_of,
 )
 
@@ -71,106 +64,6 @@ def without_lines(tree: ast.Module) -> ast.Module:
     return tree
 
 
-class Columns(ast.NodeTransformer):
-    """Rewrites tables of literals as columns, ``zip([1, 2], [3, 4])``, if several names are bound
-    to their rows, so that each name has its values.
-
-    Args:
-        flow: names of the tests.
-    """
-
-    def __init__(self, flow: Any) -> None:
-        self.flow = flow
-        self.places = {  # names used as a table
-            id(each)
-            for node in ast.walk(flow.tree)
-            for table in _tables_of(node)
-            for each in _names_of(table)
-        }
-
-    def visit_For(self, node: ast.For) -> ast.For:
-        self.generic_visit(node)
-        node.iter = self._columns(node.target, node.iter)
-        return node
-
-    def visit_FunctionDef(self, node: Any) -> Any:
-        self.generic_visit(node)
-        for names, call in parameter_tables(node):
-            call.args[1] = self._columns(target_of(names), call.args[1])
-        return node
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def _columns(self, target: ast.expr, table: Any) -> Any:
-        table = self._value(table)
-        parts = target.elts if isinstance(target, ast.Tuple) else [target]
-        name = last_name(table) if isinstance(table, ast.Call) else ""
-        if name == "enumerate" and len(parts) == 2:
-            table.args[0] = self._columns(parts[1], table.args[0])
-        elif name == "zip" and len(parts) == len(table.args):
-            table.args = list(map(self._columns, parts, table.args))
-        elif rows := self._rows(table, parts):
-            cells = [[ast.copy_location(cell, row) for cell in each] for row, each in rows]
-            columns = [make_list(list(column)) for column in zip(*cells, strict=True)]
-            if len(parts) == 1:
-                return columns[0]
-            return make_call("zip", *map(self._columns, parts, columns))
-        return table
-
-    def _value(self, table: Any) -> Any:
-        """Returns the literal of a name that is used only as a table."""
-        key = self.flow.variable(table)
-        value = self.flow.only_value(key)
-        uses = {id(use) for use in self.flow.uses.get(key, ())}
-        if not isinstance(value, (ast.List, ast.Tuple, ast.Dict)) or not uses <= self.places:
-            return table
-        read = {key for key in self.flow.read_in(value) if key[1] not in PURE_BUILTINS}
-        is_known = all(key[0] == 0 and key in self.flow.imported for key in read)
-        return copy.deepcopy(value) if is_known else table
-
-    def _rows(self, table: Any, parts: list[ast.expr]) -> list[tuple[ast.expr, list[ast.expr]]]:
-        """Returns the rows of a literal, each with its cells; none if it has another shape."""
-        if isinstance(table, ast.Call) and last_name(table) == "items" and not table.args:
-            owner = self._value(table.func.value)  # type: ignore[attr-defined]
-            if not isinstance(owner, ast.Dict) or None in owner.keys or len(parts) != 2:
-                return []
-            if len({ast.dump(key) for key in owner.keys if key}) < len(owner.keys):
-                return []
-            pairs = zip(owner.keys, owner.values, strict=True)
-            return [(value, [key, value]) for key, value in pairs if key]
-        found: list[tuple[ast.expr, list[ast.expr]]] = []
-        for row in table.elts if is_column(table) else []:
-            cells = [row]
-            if isinstance(row, ast.Call) and last_name(row) == "param":
-                if any(option.arg == "marks" for option in row.keywords):
-                    return []
-                cells = row.args
-            elif len(parts) > 1:
-                cells = row.elts if is_column(row) else []
-            if len(cells) != len(parts):
-                return []
-            found.append((row, cells))
-        return found
-
-
-def _tables_of(node: ast.AST) -> list[ast.expr]:
-    if isinstance(node, ast.For):
-        return [node.iter]
-    found = parameter_tables(node) if isinstance(node, FUNCTIONS) else []
-    return [call.args[1] for _, call in found]
-
-
-def _names_of(table: ast.expr) -> Iterator[ast.expr]:
-    """Yields the names whose items a loop over a table binds."""
-    if not isinstance(table, ast.Call):
-        yield table
-    elif last_name(table) in ("zip", "enumerate"):
-        for each in table.args:
-            yield from _names_of(each)
-    elif last_name(table) == "items" and isinstance(table.func, ast.Attribute):
-        yield table.func.value
-
-
 @dataclass(eq=False)
 class Scope:
     parent: int
@@ -186,8 +79,7 @@ class Site:
 
     node: ast.stmt
     guards: tuple[Any, ...]
-    scope: int
-    number: int = -1
+    number: int
     is_open: bool = False
     operands: list[ast.expr] = field(default_factory=list)
     pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
@@ -274,6 +166,9 @@ class Reader(ast.NodeVisitor):
             self.attributes.append(node)
         self.generic_visit(node)
 
+    def _site(self, node: ast.stmt) -> None:
+        self.sites.append(Site(node, self.guards, len(self.sites)))
+
     def _exit(self, node: ast.AST) -> None:
         self.exits.append(self.guards)
         self.generic_visit(node)
@@ -281,7 +176,7 @@ class Reader(ast.NodeVisitor):
     visit_Return = visit_Break = visit_Continue = _exit
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        self.sites.append(Site(node, self.guards, self.scope))
+        self._site(node)
         self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> None:
@@ -305,9 +200,9 @@ class Reader(ast.NodeVisitor):
             [a for a in (node.args.vararg, node.args.kwarg) if a], body,
         )  # fmt: skip
         self.owner[id(node)] = made
-        for names, call in [] if isinstance(node, ast.Lambda) else parameter_tables(node):
+        for target, call in [] if isinstance(node, ast.Lambda) else parameter_tables(node):
             before, self.scope = self.scope, made
-            self._bind_loop(target_of(names), call.args[1])
+            self._bind_loop(target, call.args[1])
             self.scope = before
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
@@ -361,21 +256,18 @@ class Reader(ast.NodeVisitor):
     visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
 
     def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
-        """Binds the names of a loop: for ``zip`` and ``enumerate`` each name to its part, for a
-        display one name to all items.
-        """
-        name = last_name(table) if isinstance(table, ast.Call) else ""
+        """Binds the names of a loop, over a literal table each to the cells of its column."""
         parts = target.elts if isinstance(target, ast.Tuple) else []
-        if name == "zip" and len(parts) == len(table.args):  # type: ignore[attr-defined]
-            for part, value in zip(parts, table.args, strict=True):  # type: ignore[attr-defined]
-                self._bind_loop(part, value)
-        elif name == "enumerate" and len(parts) == 2:
-            self._bind(parts[0])
-            self._bind_loop(parts[1], table.args[0])  # type: ignore[attr-defined]
-        elif isinstance(table, (ast.List, ast.Tuple, ast.Set)) and not parts:
-            self._bind(target, *table.elts)
-            self.cells.update(map(id, table.elts))
-        else:
+        lists = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
+        if lists and len(parts) == len(lists):
+            for part, value in zip(parts, lists, strict=True):
+                self._bind(part, value)
+            return
+        found = columns(target, table)
+        for part, cells in found:
+            self._bind(part, *cells)
+            self.cells.update(map(id, cells))
+        if not found:
             self._bind(target, table)
 
     def _loop(self, node: Any) -> None:
@@ -400,20 +292,13 @@ class Reader(ast.NodeVisitor):
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         if raised_by(node) is not None:
-            self.sites.append(Site(node, self.guards, self.scope))
+            self._site(node)
         for item in node.items:
             self.visit(item.context_expr)
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, None)
                 self.visit(item.optional_vars)
-        guard: Any = MAYBE
-        if raises_itself(node):
-            guard = None
-        elif raised_by(node) is not None:
-            guard = ("raises", node)
-        elif {last_name(item.context_expr) for item in node.items} <= WHOLE:
-            guard = ast.Constant(True)  # always reached
-        self._guarded(guard, node.body)
+        self._guarded(MAYBE if raised_by(node) is None else ("raises", node), node.body)
 
     visit_AsyncWith = visit_With
 
@@ -428,12 +313,12 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> None:
-        self.sites.append(Site(node, self.guards, self.scope))
+        self._site(node)
         self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
-            self.sites.append(Site(node, self.guards, self.scope))
+            self._site(node)
             if last_name(node.value) in SKIPS:
                 self.exits.append(self.guards)
             self.direct.add(id(node.value.func))

@@ -6,7 +6,7 @@ import ast
 import functools
 from collections.abc import Iterator
 
-from codegen.sandbox.inner import words
+from codegen.sandbox.protocol import words
 
 from .flow import Flow
 from .origins import OUTER_METHODS, Origins
@@ -14,15 +14,14 @@ from .reader import Site
 from .trees import (
     CALLS,
     COMPARING,
-    FAILURES,
     FREE,
     FUNCTIONS,
     ORDERS,
     RAISES,
     SELF,
     OpenError,
+    always_fails,
     class_name,
-    is_fail,
     is_function,
     is_of_pytest,
     is_self,
@@ -68,29 +67,19 @@ class Sites(Flow):
             return
         if made is None:
             site.operands = []
-            fails = isinstance(node, ast.Assert) or self._fails(node)
+            fails = isinstance(node, ast.Assert) or always_fails(node)
             site.is_open = fails and not reached
             return
-        if (site.operands or self._is_assertion(node)) and not reached:
-            site.is_open = True
-        site.outside = [made]
-
-    def _fails(self, node: ast.stmt) -> bool:
-        if isinstance(node, ast.Raise):
-            return node.exc is not None and "AssertionError" in ast.unparse(node.exc)
-        return isinstance(node, ast.Expr) and is_fail(node.value)
-
-    def _is_assertion(self, node: ast.stmt) -> bool:
-        return isinstance(node, ast.Assert) or last_name(getattr(node, "value", node)).startswith(
-            "assert"
-        )
+        site.is_open = not reached
+        take = ast.Expr(make_call("codegen_take", ast.Constant(site.number)))
+        site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
 
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
         """Returns a site's statement outside; None if it is not one."""
         if isinstance(node, ast.Assert):
-            if self.depends(node.test) or self.reads_touched(node.test):
-                return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
-            return None
+            if not self.is_reported(node.test):
+                return None
+            return ast.copy_location(ast.Assert(self.residual(node.test, True)), node)
         if isinstance(node, (ast.With, ast.AsyncWith)):
             call = raised_by(node)
             assert call is not None
@@ -105,8 +94,8 @@ class Sites(Flow):
         name = last_name(call)
         known = is_self(call.func) and (SELF, name) not in self.functions
         if known and name == "assertIsInstance" and len(call.args) > 1:
-            made = ast.Call(ast.Name("isinstance", ast.Load()), call.args[:2], [])
-            return ast.copy_location(ast.Assert(self._call(made, True)), node)
+            made = self._call(make_call("isinstance", *call.args[:2]), True)
+            return ast.copy_location(ast.Assert(made), node)
         if name in RAISES and (known or is_of_pytest(call)):
             if len(call.args) < 2:
                 raise OpenError
@@ -121,17 +110,12 @@ class Sites(Flow):
         if self.runs_test(call):
             return None
         checks = name.startswith("assert") and (known or not self.depends(call.func))
-        if not checks and not self.depends(call.func):
-            function = self.functions.get(self.keys.get(id(call.func), (FREE, "")), [None])[0]
-            checks = function is not None and any(
-                isinstance(each, FAILURES) for each in ast.walk(function)
-            )
         if not checks:
             if name.startswith("assert") and any(map(self.depends, call.args)):
                 raise OpenError
             return None
         values = [*call.args, *(k.value for k in call.keywords)]
-        if not any(self.depends(v) or self.reads_touched(v) for v in values):
+        if not any(map(self.is_reported, values)):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
             pair = self._compared(call.args[:2])
@@ -143,7 +127,7 @@ class Sites(Flow):
         keywords = [
             ast.keyword(k.arg, self._kept(k.value)) for k in call.keywords if k.arg != "msg"
         ]
-        if any(self.depends(k.value) or self.reads_touched(k.value) for k in keywords):
+        if any(self.is_reported(k.value) for k in keywords):
             raise OpenError
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
@@ -153,7 +137,7 @@ class Sites(Flow):
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         """Returns the same assertion on another mock, which is called outside like the first."""
         expected = [*call.args, *(k.value for k in call.keywords)]
-        if any(self.depends(value) or self.is_error(value) for value in expected):
+        if any(self.depends(value) or self.is_object(value) for value in expected):
             raise OpenError
         owner = call.func.value  # type: ignore[attr-defined]
         calls = self._operand(make_call("codegen_calls", owner))
@@ -163,9 +147,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Expr(made), node)
 
     def _raised(self, node: ast.stmt, call: ast.Call, tried: ast.expr) -> ast.stmt:
-        if not self.depends(tried) and not self.reads_touched(tried):
-            raise OpenError
-        if waits(tried):
+        if not self.is_reported(tried):
             raise OpenError
         kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
         names: list[ast.expr] = []
@@ -183,9 +165,7 @@ class Sites(Flow):
             raise OpenError
         self._operand(tried, known=True)
         self.current.pure.append(match)
-        check = ast.Call(
-            ast.Name("codegen_raised", ast.Load()), [ast.Tuple(names, ast.Load()), match], []
-        )
+        check = make_call("codegen_raised", ast.Tuple(names, ast.Load()), match)
         return ast.copy_location(ast.Expr(check), node)
 
     def _compared(self, parts: list[ast.expr], identity: bool = False) -> list[ast.expr]:
@@ -199,8 +179,8 @@ class Sites(Flow):
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
             raise OpenError
-        if any(map(self.is_error, parts)):
-            raise OpenError  # exceptions are compared by identity
+        if any(map(self.is_object, parts)):
+            raise OpenError  # the program's equality would decide, or identity
         names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
         if "typing" in map(self.read.modules.get, names):
             raise OpenError  # a type hint, which no report contains
@@ -273,8 +253,7 @@ class Sites(Flow):
         return self.variable(owner) is None or (bool(found) and None not in found)
 
     def _part(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
-        reported = self.depends(node) or self.reads_touched(node)
-        return self.residual(node, is_truth) if reported else self._kept(node)
+        return self.residual(node, is_truth) if self.is_reported(node) else self._kept(node)
 
     def _call(self, node: ast.Call, is_truth: bool) -> ast.expr:
         name = last_name(node)
@@ -289,7 +268,6 @@ class Sites(Flow):
             types = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             if any(map(self.depends, types)):
                 raise OpenError
-            self.current.pure.append(ast.Constant(""))
             return ast.copy_location(make_call("codegen_of", kinds, *types), node)
         if name == "issubclass" or any(self.depends(k.value) for k in node.keywords):
             raise OpenError
@@ -299,8 +277,6 @@ class Sites(Flow):
             return self._operand(node, is_truth)  # a builtin function
         if not dependent or (len(dependent) == len(values) and name not in COMPARING):
             return self._operand(node, is_truth)
-        if isinstance(node.func, ast.Attribute):
-            self.current.pure.append(ast.Constant(""))
         arguments = [self._part(value) for value in node.args]
         if name in ("allclose", "isclose"):
             pairs = zip(arguments[:2], node.args, strict=False)
@@ -309,24 +285,17 @@ class Sites(Flow):
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
 
     def _operand(self, node: ast.expr, is_truth: bool = False, known: bool = False) -> ast.expr:
-        if isinstance(node, ast.Starred) or (not known and not self.origins.is_made(node)):
+        if waits(node) or isinstance(node, ast.Starred):
+            raise OpenError
+        if not known and not self.origins.is_made(node):
             raise OpenError
         if not known and not is_truth and self.is_object(node):
             raise OpenError
         if is_truth and not self._is_from_program(node):
             raise OpenError  # two values are easy to guess
-        truth = ast.Call(ast.Name("bool", ast.Load()), [node], [])
-        self.current.operands.append(truth if is_truth else node)
-        value = ast.Constant(len(self.current.operands) - 1)
-        return ast.copy_location(ast.Call(ast.Name("codegen_value", ast.Load()), [value], []), node)
-
-    def _number(self, site: Site, number: int) -> None:
-        site.number = number
-        take = ast.Expr(ast.Call(ast.Name("codegen_take", ast.Load()), [ast.Constant(number)], []))
-        site.outside = [ast.copy_location(take, site.node), *site.outside]
-        for each in ast.walk(site.inside[0]):
-            if isinstance(each, ast.Constant) and each.value == "__number":
-                each.value = number
+        value = make_call("codegen_value", ast.Constant(len(self.current.operands)))
+        self.current.operands.append(make_call("bool", node) if is_truth else node)
+        return ast.copy_location(value, node)
 
     # Assertions in other forms:
 

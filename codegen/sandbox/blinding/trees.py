@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
-from codegen.sandbox.inner import words
-from codegen.sandbox.inner.analysis import PURE_MODULES
+from codegen.sandbox.protocol import words
+from codegen.sandbox.tests_side.analysis import PURE_MODULES
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+DISPLAYS = (ast.List, ast.Tuple)
 LOOPS = (ast.For, ast.AsyncFor)
 COMPOUND = (*LOOPS, ast.If, ast.While, ast.With, ast.AsyncWith, ast.Try)
 BLOCKS = ("body", "orelse", "finalbody")
@@ -49,12 +50,6 @@ COMPARING = words("abs isclose allclose array_equal fabs approx isinstance")
 CALLS = words(
     "assert_called_once_with assert_called_with assert_any_call assert_not_called "
     "assert_called_once assert_called"
-)
-# Context managers that let all exceptions pass.
-WHOLE = words(
-    "patch object dict multiple open TemporaryDirectory subTest NamedTemporaryFile redirect_stdout "
-    "redirect_stderr catch_warnings assertLogs assertWarns warns closing ThreadPoolExecutor "
-    "timeout"
 )
 MAYBE = ("maybe", None)  # a value that may not be assigned
 Key = tuple[int, str]
@@ -113,11 +108,6 @@ def expected_by(node: ast.Try) -> ast.ExceptHandler | None:
     return handler if handler.type and called and always_fails(steps[1]) else None
 
 
-def raises_itself(node: ast.With | ast.AsyncWith) -> bool:
-    """Returns whether the body of a ``with`` raises something that its manager may catch."""
-    return any(isinstance(each, ast.Raise) for part in node.body for each in ast.walk(part))
-
-
 def always_fails(node: ast.stmt) -> bool:
     if isinstance(node, ast.Assert):
         return isinstance(node.test, ast.Constant) and not node.test.value
@@ -128,14 +118,7 @@ def always_fails(node: ast.stmt) -> bool:
 
 def is_fail(node: ast.AST) -> bool:
     """Returns whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
-    root = root_of(node)
-    known = is_self(root) or (isinstance(root, ast.Name) and root.id == "pytest")
-    return (
-        known
-        and isinstance(node, ast.Call)
-        and ast.unparse(node.func).count(".") == 1
-        and (last_name(node) == "fail")
-    )
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("self.fail", "pytest.fail")
 
 
 class OpenError(Exception):
@@ -143,16 +126,9 @@ class OpenError(Exception):
 
 
 RETURNS = (ast.Return, ast.Yield)
-FAILURES = (ast.Assert, ast.Raise)
 IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
-
-
-def is_empty(node: ast.AST) -> bool:
-    """Returns whether a compound statement contains only ``pass``."""
-    statements = [each for name in BLOCKS for each in getattr(node, name, ())]
-    return all(isinstance(each, ast.Pass) for each in statements)
 
 
 def needs_no_head(node: Any) -> bool:
@@ -167,10 +143,6 @@ def make_call(name: str, *arguments: ast.expr) -> ast.Call:
 
 
 NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
-
-
-def make_list(items: list[ast.expr]) -> ast.expr:
-    return ast.List(items, ast.Load())
 
 
 def waits(node: ast.AST) -> bool:
@@ -232,11 +204,11 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
     return {last_name(node) for node in nodes}
 
 
-def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
-    """Returns a function's ``parametrize`` decorators: names, and the decorator, whose second
-    argument is the table.
+def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
+    """Returns a function's ``parametrize`` decorators: the target of an equal loop, and the
+    decorator, whose second argument is the table.
     """
-    found: list[tuple[list[str], ast.Call]] = []
+    found: list[tuple[ast.expr, ast.Call]] = []
     for each in node.decorator_list:
         if isinstance(each, ast.Call) and last_name(each) == "parametrize" and len(each.args) == 2:
             names: Any = each.args[0]
@@ -244,32 +216,30 @@ def parameter_tables(node: Any) -> list[tuple[list[str], ast.Call]]:
                 split = [name.strip() for name in names.value.split(",") if name.strip()]
             else:
                 split = [getattr(name, "value", "") for name in getattr(names, "elts", ())]
-            found.append((split, each))
+            parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in split]
+            found.append((parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store()), each))
     return found
 
 
-def target_of(names: list[str]) -> ast.expr:
-    """Returns the target of a loop that binds the same names."""
-    parts: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
-    return parts[0] if len(parts) == 1 else ast.Tuple(parts, ast.Store())
+def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.expr]]]:
+    """Returns the parts of a loop's target, each with its cells in a literal table; none for other
+    tables.
+    """
+    parts = target.elts if isinstance(target, ast.Tuple) else [target]
+    rows = [cells_of(row, parts) for row in table.elts] if isinstance(table, DISPLAYS) else []
+    if any(len(row) != len(parts) for row in rows):
+        return []
+    return [(part, [row[n] for row in rows]) for n, part in enumerate(parts) if rows]
 
 
-def is_column(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
-    """Returns whether it is a list or tuple of known length."""
-    return isinstance(node, (ast.List, ast.Tuple)) and not any(
-        isinstance(item, ast.Starred) for item in node.elts
-    )
-
-
-def as_rows(table: ast.expr) -> ast.expr:
-    """Returns a table as rows if it is written as columns, ``zip([1, 2], [3, 4])``."""
-    columns = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
-    lists = [as_rows(column) for column in columns]
-    cells = [each.elts for each in lists if is_column(each)]
-    if not cells or len(cells) < len(lists) or len(set(map(len, cells))) > 1:
-        return table
-    rows = zip(*cells, strict=True)
-    return make_list([ast.Tuple(list(row), ast.Load()) for row in rows])
+def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
+    """Returns the cells of a table's row; none for rows of another form."""
+    cells = [row]
+    if isinstance(row, ast.Call) and last_name(row) == "param":
+        cells = [] if any(option.arg == "marks" for option in row.keywords) else row.args
+    elif len(parts) > 1:
+        cells = row.elts if isinstance(row, DISPLAYS) else []
+    return [] if any(isinstance(cell, ast.Starred) for cell in cells) else cells
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:

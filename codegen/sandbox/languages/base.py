@@ -24,7 +24,7 @@ from pathlib import Path
 from codegen.core import languages
 from codegen.core.errors import InputError, MachineError
 from codegen.core.paths import cache_folder
-from codegen.sandbox.inner.namespaces import TOOLCHAINS
+from codegen.sandbox.isolation.namespaces import TOOLCHAINS
 
 # Combines a program and its tests.
 Guard = Callable[[str, str], str]
@@ -69,7 +69,7 @@ class Language:
         closing: an optional end of a program that must be removed if tests follow.
         header: text that :attr:`prepare` compiles for all programs.
         guard: inserts the statement that returns the token at the end of a program with its tests;
-            see :mod:`..inner.foreign`.
+            see :mod:`..program_side.command_job`.
         names: other names in braces for a program.
         prepare: creates the files that all programs share, once per version of the tools.
         known_as: title and comment of a language of another package; else those of the table.

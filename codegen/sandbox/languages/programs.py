@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.core.errors import InputError
-from codegen.sandbox.inner.orders import FOREIGN
 from codegen.sandbox.jobs import Job, Limits, Script
+from codegen.sandbox.protocol.orders import FOREIGN
 
 from .base import Toolchain, fill
 
@@ -42,7 +42,7 @@ INPUT = "/tmp/stdin"
 
 @dataclass(frozen=True)
 class Command:
-    """The orders for the first process of a job; see :mod:`..inner.foreign`.
+    """The orders for the first process of a job; see :mod:`..program_side.command_job`.
 
     Attributes:
         mode, files, commands, environment, keep, fetch, fetch_bytes: as in that module.

@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 HEARD = b"h"
 """Mark in a file shared by a process of tests and the driver: the program sent data."""
 
+CHANNEL_FD = 3  # a job's channel
+PRINTED_FD = 4  # pipe for the beginning of a program's output
+PRINTED_BYTES = 2000
 # Descriptors that may be attached to an order, in their order of attachment.
 FDS = ("payload", "channel", "stdin", "stdout")
 # Reasons of a job's end: its own exit or signal ("exit"); the zygote at a limit ("cpu" to
@@ -22,7 +25,7 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
-# The prefix of the payload of a program in another language; see :mod:`.foreign`.
+# The prefix of the payload of a program in another language; see :mod:`..program_side.command_job`.
 FOREIGN = b"foreign\n"
 # The version of these layouts and of the functions of _launcher.
 LAYOUT = 5
@@ -44,7 +47,7 @@ class Order(NamedTuple):
         fds: names from ``FDS``.
         wall_s: wall-clock limit in seconds.
         output_bytes: maximum bytes in the file ``stdout``; 0 for no limit.
-        own_proc: whether it has itself in ``/proc``; see :mod:`.namespaces`.
+        own_proc: whether it has itself in ``/proc``; see :mod:`..isolation.namespaces`.
         address_mib: address space of each process beyond the interpreter's; 0 for ``memory_mib``.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sandbox.inner import linux, seccomp
+from codegen.sandbox.isolation import linux, seccomp
 
 _HEADERS = {
     "x86_64": ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"),

@@ -12,7 +12,7 @@ import pytest
 from suites import suite
 
 from codegen.sandbox import Limits, Sandbox
-from codegen.sandbox.inner import usage
+from codegen.sandbox.isolation import usage
 
 LIMITS = Limits(cpu_s=2.0, memory_mib=128)
 # Fills what it can in each process it may have, which holds little memory of its own.

@@ -5,8 +5,8 @@ decides. An honest program sends these messages:
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
-    tests:                   "m" and marshal's (name, args, kwargs) | ["get", name]
-                             | ["eval", expression] | what :mod:`.remote` lists
+    tests:                   "m" and marshal's (name, args, kwargs) | ["eval", expression]
+                             | what :mod:`..tests_side.program_proxy` lists
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
 ``kind`` is ``call`` or ``module:NAME``.
@@ -29,9 +29,11 @@ import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import blinded, foreign, linux, suites, wire
-from .namespaces import WORK
-from .orders import FOREIGN
+from ..isolation import linux
+from ..isolation.namespaces import WORK
+from ..protocol import suites, wire
+from ..protocol.orders import CHANNEL_FD, FOREIGN, PRINTED_BYTES, PRINTED_FD
+from . import command_job, reporting
 
 FILE_NAME = "<program>"
 # The file of a program in mode stdio, in its working directory, if its source suggests it reads it.
@@ -40,8 +42,6 @@ _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy"
 # A thread's stack is address space, which is limited: a hundred of 8 MiB would not fit.
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
-PRINTED_BYTES = 2000
-PRINTED_FD = 4  # pipe for the beginning of the output
 
 
 class _Printed(io.RawIOBase):
@@ -78,50 +78,42 @@ _namespace = vars(_candidate)
 _printed = _Printed()
 _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
-_channel = wire.Channel(wire.CHANNEL_FD)
+_channel = wire.Channel(CHANNEL_FD)
 
 
 def main(payload: bytes, printed: bool) -> None:
     """Runs one program.
 
     Args:
-        payload: the mode, a newline, and the program. With mode ``in_sandbox``, instead of the
-            program, JSON of program, setup, test, entry_point, token and ``collected``, the names
-            of tests that the test runs itself; with mode ``run`` the order of
+        payload: the mode, a newline, and the program. With ``in_sandbox`` and ``blinded``, instead
+            of the program, JSON of program, setup, test, entry_point, token and ``collected``, the
+            names of tests that the test runs itself; with mode ``run`` the order of
             :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
-            :mod:`.foreign`.
+            :mod:`.command_job`.
         printed: whether to keep the beginning of its output; otherwise descriptor 1 is its standard
             output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
     if payload.startswith(FOREIGN):
-        foreign.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
+        command_job.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     if mode == "stdio":
         run_script(text)
     if mode == "run":
         run_and_return(json.loads(text))
-    if mode == "blinded":
-        run_blinded(json.loads(text))
-    beside = json.loads(text) if mode == "in_sandbox" else {}
-    program = beside["program"] if beside else text
+    if mode in ("in_sandbox", "blinded"):
+        run_tests(json.loads(text), mode == "blinded")
     status = 0
     try:
-        namespace = _namespace
-        report = execute(program, namespace)
-        if report is None and beside:
-            report = run_tests(beside, namespace)
-        _flush_printed()  # the process may be killed as soon as the tests have their answer
+        report = execute(text, _namespace)
+        _flush_printed()
         if report is None:
             _tell_names()
-            if mode in ("isolated", "calls"):
-                serve()
+            serve()
         else:
             _channel.send(report)
             status = 1
-        if beside and report is None:
-            _channel.send(["done", beside["token"]])
     except (OSError, EOFError, wire.WireError):
         status = 1  # the tests' job is gone
     finally:
@@ -147,15 +139,15 @@ def prepare() -> None:
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
     """Mode ``run``: a script with other files; its standard error is kept and files may be
-    returned, see :mod:`.foreign`. In that case it runs in a child, so that it may exit in any way.
+    returned, see :mod:`.command_job`. In that case it runs in a child, so it may exit in any way.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, maximum bytes of all returned files.
     """
-    fds = foreign.take_descriptors(wire.CHANNEL_FD)
+    fds = command_job.take_descriptors(CHANNEL_FD)
     files = order["files"]
-    foreign.put_files({name: content.encode("latin-1") for name, content in files.items()})
+    command_job.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())
     if not fds:
         run_script(order["program"], looked_at=True)
@@ -164,7 +156,7 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
         os.close(fds[0])
         run_script(order["program"], looked_at=True)
     status = os.waitpid(child, 0)[1]
-    foreign.send_results(fds[0], status, order["fetch"], order["fetch_bytes"])
+    command_job.send_results(fds[0], status, order["fetch"], order["fetch_bytes"])
     os._exit(0)
 
 
@@ -286,49 +278,34 @@ def _is_from_program(error: BaseException) -> bool:
     return traceback is not None
 
 
-def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
-    """Mode ``in_sandbox``: runs the tests in the program's process, in a namespace with the
-    program's names.
+def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
+    """Modes ``in_sandbox`` and ``blinded``: runs the program, then its tests in the same process.
+
+    Blinded tests run in the program's module, like in a harness in one process; the channel's
+    functions are made before the program runs.
     """
-    entry_point = payload["entry_point"]
-    beside = vars(_module("__main__"))
+    sites = reporting.reporting(_channel.send)
+    namespace, entry_point = _namespace, payload["entry_point"]
+    if is_blinded:
+        sys.modules["__main__"] = _candidate
+    report = execute(payload["program"], namespace)
 
     def run() -> None:
-        setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
-        exec(setup, beside)  # noqa: S102
         own = {name: value for name, value in namespace.items() if _is_told(name)}
-        beside.update(own)
+        if is_blinded:
+            for name in [name for name in namespace if type(name) is not str]:
+                del namespace[name]
+            beside = namespace
+            beside.update(sites, __name__="__main__")
+        else:
+            beside = vars(_module("__main__"))
+            exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)  # noqa: S102
+            beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
         test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
         suites.execute(test, beside, _is_from_program)
         suites.run_collected(beside, payload["collected"], own, entry_point)
-
-    report = attempt(run)
-    if report is not None and report[:2] == ["error", "AssertionError"]:
-        report[0] = "wrong"
-    return report
-
-
-def run_blinded(payload: dict[str, Any]) -> NoReturn:
-    """Mode ``blinded``: runs the program and the inside part of its tests in one module, like a
-    harness in one process. The channel's functions are made before the program runs.
-    """
-    sites = blinded.reporting(_channel.send)
-    namespace, entry_point = _namespace, payload["entry_point"]
-    sys.modules["__main__"] = _candidate
-    report = execute(payload["program"], namespace)
-
-    def run() -> None:
-        own = {name: value for name, value in namespace.items() if _is_told(name)}
-        if entry_point and entry_point not in own:
-            raise NameError(f"name {entry_point!r} is not defined by the program")
-        for name in [name for name in namespace if type(name) is not str]:
-            del namespace[name]
-        namespace.update(sites, __name__="__main__")
-        test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
-        suites.execute(test, namespace, _is_from_program)
-        suites.run_collected(namespace, payload["collected"], own, entry_point)
 
     try:
         if report is None:
@@ -336,8 +313,8 @@ def run_blinded(payload: dict[str, Any]) -> NoReturn:
             report = attempt(run)
             if report is not None and report[:2] == ["error", "AssertionError"]:
                 report[0] = "wrong"
-        _flush_printed()
-        _channel.send(["done"] if report is None else report)
+        _flush_printed()  # the process may be killed as soon as the tests have their answer
+        _channel.send(["done", payload["token"]] if report is None else report)
     except (OSError, wire.WireError):
         pass  # the tests' job is gone
     finally:
@@ -376,24 +353,17 @@ def _value(request: list[Any]) -> Any:
     if kind == "eval":
         code = compile(name, "<call>", "eval", dont_inherit=True)
         return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
-    if kind == "get":
-        return _named(name)
     if kind == "plain":
         return _named(name)(*request[2], **request[3])
-    options = {key: wire.unpack(tree, _special) for key, tree in request[3].items()}
-    return _named(name)(*[wire.unpack(tree, _special) for tree in request[2]], **options)
-
-
-def _special(_: str, content: Any) -> Any:
-    """Returns the function of the program that the tests pass to another."""
-    return _named(content)
+    options = {key: wire.unpack(tree) for key, tree in request[3].items()}
+    return _named(name)(*map(wire.unpack, request[2]), **options)
 
 
 def _not_plain(value: Any) -> Any:
     """Returns the tree of a value that is not plain."""
     if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
         return wire.drained(value, _pack)
-    return blinded.not_plain(value)
+    return reporting.not_plain(value)
 
 
 def _pack(value: Any) -> Any:

@@ -7,8 +7,8 @@ from suites import suite
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Sandbox
-from codegen.sandbox.inner import linux
-from codegen.sandbox.inner.analysis import side_effect_free
+from codegen.sandbox.isolation import linux
+from codegen.sandbox.tests_side.analysis import side_effect_free
 
 ADD = "def add(a, b):\n    return a + b\n"
 # When the two directories were last changed: both are new in a new mount namespace.
@@ -57,7 +57,9 @@ def test_landlock_stands_where_the_mounts_would_allow(sandbox: Sandbox) -> None:
         "import os\ndef f(path):\n    try:\n        return sorted(os.listdir(path))\n"
         "    except PermissionError:\n        return None\n"
     )
-    outcome = sandbox.run(program, calls=[("f", [p]) for p in ("/opt/sandbox/inner", "/", "/usr")])
+    outcome = sandbox.run(
+        program, calls=[("f", [p]) for p in ("/opt/sandbox/isolation", "/", "/usr")]
+    )
     inner, root, usr = outcome.values
     assert inner is None and root is None and "lib" in usr
     assert "landlock" in sandbox.describe()["layers"]

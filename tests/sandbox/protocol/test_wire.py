@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.sandbox.inner import wire
+from codegen.sandbox.protocol import wire
 
 
 def opaque(value: Any) -> Any:

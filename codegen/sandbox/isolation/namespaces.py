@@ -12,10 +12,11 @@ The change times of the two directories show it; a job cannot set them back. The
 have exited by then (with its PID namespace), and with them its sockets and open files.
 
 ``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
-(:class:`.orders.Order`) a job also gets ``/proc/self``: files of its first process, bound one by
-one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo`` and others show
-where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead there too. The
-mount namespace must be remade afterwards, so this is only for programs that contain these paths.
+(:class:`..protocol.orders.Order`) a job also gets ``/proc/self``: files of its first process, bound
+one by one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo`` and
+others show where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead there
+too. The mount namespace must be remade afterwards, so this is only for programs that contain these
+paths.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from typing import Any, Literal
 
 from . import linux
 
+# The method that makes a job unprivileged depends on the permissions of the sandbox's owner:
+# uids: root assigns each job in flight its own user id, so the kernel counts processes per job.
+# userns: an ordinary user's job enters its own user namespace and drops every capability there.
+# none: no sandbox (unsafe_local): only limits, no_new_privs, the filter, and a working directory.
 Identity = Literal["uids", "userns", "none"]
 INNER_UID = 1000  # a job's user id in its user namespace
 WORK = "/tmp"
@@ -57,7 +62,7 @@ class NamespaceSet:
     """The namespaces of one job in flight.
 
     Attributes:
-        identity: see :mod:`.confine`.
+        identity: see :data:`Identity`.
         uid: user id of its jobs, with identity ``uids``.
         file_mib: file size that its ``/tmp`` was made for.
         to_enter: (descriptor, kind) in the order to enter them.

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from .orders import LAYOUT
+from ..protocol.orders import LAYOUT
 
 launcher: Any
 try:

@@ -15,22 +15,17 @@ from suites import suite
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Sandbox
-from codegen.sandbox.inner import arrays, wire
+from codegen.sandbox.protocol import wire
 
 RNG = np.random.default_rng(0)
 
 
 def pack(value: Any) -> Any:
-    return wire.pack(value, lambda part: arrays.pack_array(part, pack) or {"o": "object"})
+    return wire.pack(value, lambda part: wire.pack_array(part, pack) or wire.opaque(part))
 
 
 def unpack(tree: Any) -> Any:
-    def special(tag: str, content: Any) -> Any:
-        if tag in arrays.TAGS:
-            return arrays.unpack_array(tag, content, unpack)
-        raise wire.WireError(tag)
-
-    return wire.unpack(tree, special)
+    return wire.unpack(tree)
 
 
 def through(value: Any) -> Any:
@@ -80,7 +75,7 @@ def test_types_and_what_is_left_to_handles() -> None:
     assert through(np.dtype("<f4")) == np.dtype("<f4")
     structured = np.zeros(2, dtype=[("a", "i4")])
     masked = np.ma.masked_array([1, 2])
-    assert pack(structured) == pack(masked) == {"o": "object"}
+    assert pack(structured) == {"o": "ndarray"} and pack(masked) == {"o": "MaskedArray"}
 
 
 def frames() -> list[Any]:
@@ -150,12 +145,13 @@ TREES = st.recursive(
     | st.text(max_size=5)
     | st.sampled_from(["<i4", "ns"]),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(arrays.TAGS)), inner)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(sorted(wire.ARRAY_TAGS)), inner)
     ),
 )
 
 
-@given(st.sampled_from(sorted(arrays.TAGS)), TREES)
+@given(st.sampled_from(sorted(wire.ARRAY_TAGS)), TREES)
 def test_any_tree_gives_a_value_or_a_wire_error(tag: str, content: Any) -> None:
     pytest.importorskip("pandas")
     try:
@@ -184,4 +180,4 @@ def test_programs_with_numpy_and_pandas() -> None:
 def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(wire.WireError, match="pandas"):
-        arrays.unpack_array("pf", None, unpack)
+        wire.unpack_array("pf", None, unpack)

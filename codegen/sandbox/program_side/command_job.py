@@ -35,7 +35,8 @@ import signal
 import stat
 from typing import Any, NoReturn
 
-from . import wire
+from ..protocol import wire
+from ..protocol.orders import CHANNEL_FD
 
 ANSWERS = ".answers"
 TOKEN = "CODEGEN_TOKEN"
@@ -107,7 +108,7 @@ def _copy_input(path: str) -> None:
 
 
 def _run_script(order: dict[str, Any]) -> None:
-    (results,) = take_descriptors(wire.CHANNEL_FD)
+    (results,) = take_descriptors(CHANNEL_FD)
     (command,) = order["commands"]
     os.set_inheritable(results, False)
     try:

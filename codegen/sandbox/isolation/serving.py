@@ -1,10 +1,10 @@
 """The serving process of a sandbox: it starts a job per order, watches it, and reports its end.
 
 The loop exists twice, since it determines the cost of a job: a fork shares the interpreter's
-memory, and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is
-the readable version and runs wherever Python does. :class:`CompiledZygote`, for programs in
-namespaces, is in C (``_launcher.c``): it writes to a few dozen pages where Python writes to
-hundreds.
+memory, and each page that either side writes afterwards is copied.
+:class:`.python_zygote.PythonZygote` is the readable version and runs wherever Python does.
+:class:`CompiledZygote`, for programs in namespaces, is in C (``_launcher.c``): it writes to a few
+dozen pages where Python writes to hundreds.
 
 Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
 process group.
@@ -18,9 +18,9 @@ import os
 import sys
 from collections.abc import Callable
 
+from ..protocol.orders import Order
 from . import linux
 from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
-from .orders import Order
 from .seccomp import Filter
 from .usage import Watch, own_pages
 
@@ -32,11 +32,11 @@ SHORTEST_NAP_S = 0.02
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
 # Main function of a confined job. Arguments: its payload, and whether there is a pipe for the
-# beginning of its output. Its channel and that pipe are at the descriptors of program.py.
+# beginning of its output. Its channel and that pipe are at the descriptors of protocol/orders.py.
 Main = Callable[[bytes, bool], None]
 
 
-HIDDEN = EMPTY.replace("/empty", "/inner")  # readable by its mode, but not by the Landlock rules
+HIDDEN = EMPTY.replace("/empty", "/protocol")  # readable by its mode, but not by the Landlock rules
 
 
 def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:

@@ -1,132 +1,176 @@
-"""Reports of blinded tests (:mod:`codegen.sandbox.blinding`): sending and receiving.
+"""The program from its tests' side: functions called over the channel in mode ``isolated``
+(:class:`Remote`), and reports of blinded tests (:class:`Reports`, see
+:mod:`..program_side.reporting`).
 
-    program: ["loaded", {}], then for each site that its tests reach
-             ["report", number, [["value", tree] | ["raised", [class names], message]...]]
-             ["failed", message] for an open site that failed, and ["done"] at their end
-             ["seen", number, tree] for a value that an open site reads
-
-The program shares the process with the sending side and could write any report itself. It would
-need to know the correct values, which are not in that process; the receiving side accepts reports
-only in the order of the tests' own control flow.
+Requests of the tests:     "m" and marshal's (name, args, kwargs)
+                           | ["call", name, [trees], {name: tree}]
+                           | ["eval", expression]
+Answers of the program:    ["value", tree] | ["raised", name, message]
+                           | a message that stops the job
 """
 
 from __future__ import annotations
 
 import abc
 import builtins
-import itertools
 import json
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import arrays, wire, words
+from ..protocol import wire, words
+from ..protocol.wire import MAX_CLASSES, MAX_SEEN
 
-MAX_SEEN = 1000  # maximum number of values that open sites report
-MAX_CLASSES = 12
+MAX_CALLS = 100_000
+MAX_STUB_CALLS = 1000
 MAX_OWN_CLASSES = 3
 MAX_BETWEEN = 1
-# How to get the plain content of an instance of a subclass.
-_CONTENT: dict[type, Callable[[Any], Any]] = {
-    int: int.__index__,
-    float: float.__float__,
-    str: str.__str__,
-    bytes: lambda value: bytes.__getitem__(value, slice(None)),
-    tuple: lambda value: tuple(tuple.__iter__(value)),
-    list: lambda value: list(list.__iter__(value)),
-    dict: lambda value: dict(dict.items(value)),
-    set: lambda value: set(set.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}
 
 
-def not_plain(value: Any) -> Any:
-    """Returns the tree of a value that is not plain: its plain content, if its class has any."""
-    if (tree := arrays.pack_array(value, pack)) is not None:
-        return tree
-    kind = type(value)
-    for base, content in _CONTENT.items():
-        if issubclass(kind, base):
-            return pack(content(value))
-    return {"o": kind.__name__[:80]}
+class Unanswered(BaseException):
+    """A call got no usable answer. Not an Exception, so that tests do not catch it as the
+    program's.
+    """
 
 
-def pack(value: Any) -> Any:
-    """Returns the tree of any value."""
-    return wire.pack(value, not_plain)
+class Remote:
+    """The program from the tests' side. The first failure is final: tests cannot catch it."""
 
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        self.calls = 0
+        self.failure: tuple[str, str] | None = None
+        self.tidy = True  # whether the process of the tests can be reused
+        self.raised: BaseException | None = None  # the last exception of the program
+        self._stub: tuple[Any] | None = None  # the answer instead of the program's
 
-class Caught:
-    """An exception caught by a site, with the interfaces of :mod:`unittest` and pytest."""
+    def stand_in(self, value: Any) -> None:
+        """Makes ``value`` the answer to every request, instead of the program's."""
+        self._stub = (value,)
+        self.calls = 0
 
-    def __init__(self, error: BaseException | None) -> None:
-        self.value = self.exception = error
-        self.type = type(error)
-        self.args = () if error is None else error.args
+    def stand_in_ends(self) -> None:
+        """Undoes :meth:`stand_in`; failures in between are ignored."""
+        self._stub = None
+        self.failure = None
 
-    def match(self, pattern: str) -> bool:
-        """Implements pytest's ``ExceptionInfo.match``."""
-        assert re.search(pattern, str(self.value))
-        return True
+    def load(self) -> dict[str, str]:
+        """Waits until the program has been executed; returns its global names and their kinds."""
+        kind, *rest = self.receive()
+        if kind == "loaded" and len(rest) == 1 and isinstance(rest[0], dict):
+            return {name: str(what) for name, what in rest[0].items()}
+        return self.fail(*failure_of(kind, rest))
 
-
-def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
-    """Returns the functions that sites call in the program's process, by name."""
-
-    def attempt(action: Callable[[], Any]) -> tuple[list[Any], Any]:
-        try:
-            return ["value", pack(action())], None
-        except BaseException as error:  # noqa: BLE001 - it is the result
-            names = [kind.__name__[:80] for kind in type(error).__mro__[:MAX_CLASSES]]
-            return ["raised", names, wire.describe_exception(error)[1]], error
-
-    def report(number: int, *actions: Callable[[], Any]) -> Any:
-        outcomes = [attempt(action) for action in actions]
-        send(["report", number, [outcome for outcome, _ in outcomes]])
-        return Caught(outcomes[0][1])
-
-    def tell(number: int, *values: Any) -> None:
-        report(number, *[lambda value=value: value for value in values])
-
-    def failed() -> None:
-        send(["failed", "an assertion failed"])
-
-    left = itertools.count(MAX_SEEN, -1)
-
-    def seen(number: int, value: Any) -> Any:
-        room = next(left)
-        if room >= 0:
+    def finish(self) -> Any:
+        """Reads to the end of the channel; returns the last message, or None without one."""
+        last = None
+        while True:
             try:
-                send(["seen", number, pack(value) if room else None])
-            except (wire.WireError, MemoryError, ValueError):
-                send(["seen", number, None])
-        return value
+                last = self._channel.receive()
+            except EOFError:
+                return last
+            except wire.WireError as error:
+                self.fail("error", f"the program broke the protocol: {error}")
 
-    class Raises:
-        """A ``pytest.raises`` for exceptions that the tests expect by ``try``."""
+    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a function of the program.
 
-        value: BaseException | None = None
+        Raises:
+            Exception: the nearest built-in class of the exception that the program raised.
+            TypeError: for an argument that is not plain.
+        """
+        frame = wire.encode_call(name, args, kwargs)
+        if frame is not None:
+            return self._ask(frame)
+        trees = [wire.pack(value, _refuse) for value in args]
+        named = {key: wire.pack(value, _refuse) for key, value in kwargs.items()}
+        return self._ask(["call", name, trees, named])
 
-        def __init__(self, *kinds: Any) -> None:
-            self.kinds = kinds
+    def function(self, name: str) -> Callable[..., Any]:
+        """Returns a function of the program, to call like any other."""
 
-        def __enter__(self) -> Raises:
-            return self
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.call(name, args, kwargs)
 
-        def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-            if error is None:
-                raise AssertionError("the tests expect an exception")
-            self.value = error
-            return isinstance(error, self.kinds)
+        call.__name__ = call.__qualname__ = name
+        return call
 
-    def calls(mock: Any) -> list[Any]:
-        return [(tuple(c.args), dict(c.kwargs)) for c in getattr(mock, "call_args_list", ())]
+    def evaluate(self, expression: str) -> Any:
+        """Returns the value of an expression of the program's names."""
+        return self._ask(["eval", expression])
 
-    def kinds(value: Any) -> list[str]:
-        return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
+    def _ask(self, request: list[Any] | bytes) -> Any:
+        if self.failure is not None:
+            raise Unanswered
+        self.calls += 1
+        if self.calls > MAX_CALLS:
+            self.fail("error", f"the tests make more than {MAX_CALLS} calls")
+        if self._stub is not None:
+            if self.calls > MAX_STUB_CALLS:
+                raise Unanswered
+            return self._stub[0]
+        try:
+            if isinstance(request, bytes):
+                self._channel.send_bytes(request)
+            else:
+                self._channel.send(request)
+        except OSError:
+            self.fail("gone", "")
+        kind, *rest = self.receive()
+        raised: BaseException | None = None
+        try:
+            if kind == "value" and len(rest) == 1:
+                return wire.of_program(wire.unpack(rest[0]))
+            if kind == "raised" and len(rest) == 2:
+                raised = wire.exception_from(*rest)
+        except RecursionError:
+            self.fail("output_limit", "unusable result: it is nested too deep")
+        except (wire.WireError, MemoryError) as error:
+            self.fail("output_limit", f"unusable result: {error}")
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+        if raised is None:
+            return self.fail(*failure_of(kind, rest))
+        self.raised = raised
+        raise raised
 
-    functions = {f"codegen_{f.__name__}": f for f in (report, tell, failed, seen, calls, kinds)}
-    return functions | {"codegen_raises": Raises}
+    def receive(self) -> list[Any]:
+        """Returns the program's next message: a list whose first item is its kind."""
+        if self.failure is not None:
+            raise Unanswered
+        message: Any = None
+        try:
+            message = self._channel.receive()
+        except EOFError:
+            self.fail("gone", "")
+        except wire.FrameTooLargeError as error:
+            self.fail("output_limit", str(error))
+        except (wire.WireError, MemoryError) as error:
+            self.fail("error", f"the program broke the protocol: {error}")
+        if not isinstance(message, list) or not message or not isinstance(message[0], str):
+            self.fail("error", "the program broke the protocol: not a message")
+        return message
+
+    def fail(self, status: str, message: str) -> NoReturn:
+        """Records the job's final failure and stops the tests."""
+        self.failure = (status, message)
+        raise Unanswered
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"an argument of type {type(value).__name__} is not a plain value")
+
+
+_ENDINGS = words("syntax_error compile_error crashed error wrong memory exited too_large")
+
+
+def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
+    """Returns the status and message for a program's message that stops the job."""
+    if kind not in _ENDINGS or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
+        return "error", "the program broke the protocol: an unexpected message"
+    name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
+    status = "output_limit" if kind == "too_large" else kind
+    return status, ": ".join(part for part in (name, message) if part)
 
 
 class Reports:
@@ -218,8 +262,6 @@ class Reports:
             self._fail("wrong", "the tests ended before all assertions were reported")
         if kind == "failed":
             self._fail("wrong", "an assertion in the program's process failed")
-        from .remote import failure_of
-
         self._fail(*failure_of(kind, rest))
 
     def value(self, place: int) -> Any:
@@ -230,7 +272,7 @@ class Reports:
             kind, *rest = self._outcomes[place]
             if kind == "value":
                 (tree,) = rest
-                return wire.of_program(wire.unpack(tree, _special))
+                return wire.of_program(wire.unpack(tree))
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
@@ -358,11 +400,3 @@ def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
             bases = {kind.__name__ for kind in found.__mro__}
             return bases | set(names[: min(place, most)])
     return set()
-
-
-def _special(tag: str, content: Any) -> Any:
-    if tag in arrays.TAGS:
-        return arrays.unpack_array(tag, content, lambda tree: wire.unpack(tree, _special))
-    if tag == "o" and isinstance(content, str):
-        return wire.Opaque(content[:80])
-    raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")

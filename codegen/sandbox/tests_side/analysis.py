@@ -16,7 +16,7 @@ import opcode
 import types
 from collections.abc import Iterable, Iterator
 
-from . import words
+from ..protocol import words
 
 # Code of the dataset, compiled by the driver: marshaled code, whether it is free of side effects,
 # the names it reads, and the names of tests among them.
@@ -100,7 +100,7 @@ def names_loaded(code: types.CodeType) -> set[str]:
 
 
 def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
-    """Returns the names of tests among the names loaded, for :func:`.suites.run_collected`."""
+    """Returns the names of tests among the names loaded: ``loaded`` of ``run_collected``."""
     if not any(name.startswith(("test", "Test")) for name in names):
         return set()
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}

@@ -1,8 +1,8 @@
 """Runs the tests that a module defines: ``check``, :mod:`unittest` classes, and functions as pytest
 collects them. Tests that use pytest or fixtures are run by pytest itself, if it is installed.
 
-Used by the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, by the process of
-the program (:mod:`.program`), whose memory it shares: so it imports no large modules.
+Used by the process of the tests and, in modes ``in_sandbox`` and ``blinded``, by the program's
+process, whose memory it shares: so it imports no large modules.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 It is trusted code, but runs with the sandbox's view of the system. It does not read jobs' code: the
 job's program or tests are in a memory file that only the child opens. The driver sends orders over
-a SOCK_SEQPACKET socket (:mod:`.orders`), with the job's descriptors attached. When the socket
-closes, the zygote exits, and the kernel kills everything in its PID namespace.
+a SOCK_SEQPACKET socket (:mod:`..protocol.orders`), with the job's descriptors attached. When the
+socket closes, the zygote exits, and the kernel kills everything in its PID namespace.
 
 Every job inherits the imports of this process and pays for them: a fork copies the page tables, and
 each shared library adds five mappings. So this module and its imports for programs avoid much of
@@ -23,7 +23,7 @@ from typing import Any
 from . import linux
 from .namespaces import WORK
 from .seccomp import Filter
-from .serving import CompiledZygote, Zygote
+from .serving import CompiledZygote, Main, Zygote
 
 # The most common imports of programs and tests. Rare ones are omitted, since each shared library
 # makes every fork slower: hashlib alone loads OpenSSL, 26 mappings.
@@ -57,14 +57,13 @@ def main(config_text: str) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     Filter(part="zygote").load()
-    zygote = _zygote(config, own, errors)
+    job = importlib.import_module(f"..{config['job']}", __package__)
+    zygote = _zygote(config, job.main, own, errors)
     if config["identity"] != "none":
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
-    if config["role"] == "program":
-        from . import program
-
-        program.prepare()
-    del sys.path[0], sys.argv[1:]  # only this process needed them
+    if hasattr(job, "prepare"):
+        job.prepare()
+    del sys.argv[1:]  # only this process needed it
     gc.collect()
     gc.freeze()
     try:
@@ -76,12 +75,8 @@ def main(config_text: str) -> None:
         raise
 
 
-def _zygote(config: dict[str, object], own: dict[str, bool], errors: int) -> Zygote:
+def _zygote(config: dict[str, object], main: Main, own: dict[str, bool], errors: int) -> Zygote:
     programs = config["role"] == "program"
-    if programs:
-        from .program import main
-    else:
-        from .checker import main
     fields: dict[str, Any] = {
         "control": config["control_fd"],
         "identity": config["identity"],
@@ -93,7 +88,7 @@ def _zygote(config: dict[str, object], own: dict[str, bool], errors: int) -> Zyg
     }
     if programs and linux.launcher is not None and config["identity"] != "none":
         return CompiledZygote(**fields)
-    from .loop import PythonZygote
+    from .python_zygote import PythonZygote
 
     return PythonZygote(programs=programs, **fields)
 

@@ -16,7 +16,7 @@ import pytest
 from suites import suite
 
 from codegen.sandbox import Job, Limits, Sandbox
-from codegen.sandbox.inner import newroot
+from codegen.sandbox.isolation import newroot
 from tests.processes import python
 
 WIDE = Limits(output_bytes=4 << 20)

@@ -42,7 +42,9 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import suites, wire
+from ..protocol import suites, wire
+from ..protocol.orders import CHANNEL_FD, HEARD
+from ..protocol.suites import TEST_FILE, BadTestError
 from .analysis import (
     PURE_MODULES,
     GivenCode,
@@ -52,10 +54,7 @@ from .analysis import (
     side_effect_free,
     why_idle,
 )
-from .blinded import Reports
-from .orders import HEARD
-from .remote import Proxy, Remote, Unanswered, failure_of
-from .suites import TEST_FILE, BadTestError
+from .program_proxy import Remote, Reports, Unanswered, failure_of
 
 MAX_PACKET = 65536
 # A process of tests is replaced at these limits.
@@ -72,7 +71,7 @@ _SIGALRM = int(signal.SIGALRM)
 
 def main(_: bytes, __: bool) -> None:
     """Runs the tests of one job after another, as they arrive on the driver's socket."""
-    driver = socket.socket(fileno=wire.CHANNEL_FD)
+    driver = socket.socket(fileno=CHANNEL_FD)
     os._exit = functools.partial(_exit, os.getpid())  # type: ignore[assignment]
     builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr
@@ -178,14 +177,12 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
-        elif mode == "blinded":
+        elif mode in ("stdio", "isolated"):
+            _stdio(remote, payload, fds["stdout"])
+        elif mode in ("blinded", "in_sandbox"):
             tests = _Tests(remote, payload)
             again = tests.side_effect_free
             _blinded(remote, payload, tests, values)
-        elif mode in ("stdio", "isolated"):
-            _stdio(remote, payload, fds["stdout"])
-        elif mode == "in_sandbox":
-            _in_sandbox(remote, payload)
         else:
             _calls(remote, payload, values)
         status, message = remote.failure or ("passed", "")
@@ -227,13 +224,10 @@ def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) ->
     Raises:
         BadTestError: if they do.
     """
-
-    def passes_with_all() -> bool:
-        return all(_passes_with(remote, tests, stub) for stub in _STUBS)
-
     is_idle = asserts_nothing(tests.codes, tests.text)
     if not is_idle:
-        is_idle = _in_child(passes_with_all) if in_child else passes_with_all()
+        passes = functools.partial(_passes_with_all, remote, tests.run_again)
+        is_idle = _in_child(passes) if in_child else passes()
         remote.stand_in_ends()
     if is_idle:
         raise BadTestError(why_idle(tests.text, tests.entry_point))
@@ -254,18 +248,21 @@ def _in_child(check: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
-    """Returns whether the tests pass if ``stub`` is the program's every class and result."""
+def _passes_with_all(source: Remote | Reports, run: Callable[[], None]) -> bool:
+    """Returns whether tests pass with each stand-in for the program's results."""
+    return all(_passes_with(source, run, stub) for stub in _STUBS)
 
+
+def _passes_with(source: Remote | Reports, run: Callable[[], None], stub: object) -> bool:
     def ring(*_: object) -> None:
         raise Unanswered
 
-    remote.stand_in(stub)
+    source.stand_in(stub)
     before = _signal.signal(_SIGALRM, ring)
     try:
         # A timeout while waiting for the program counts as a detected difference.
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
-        tests.run_again()
+        run()
         return True
     except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
         return False
@@ -315,7 +312,6 @@ class _Tests:
         self._names: dict[str, str] = {}
         self._namespace: dict[str, object] = {}
         self._bound: dict[str, object] = {}
-        self._calls_made = True
 
     def set_up(self) -> None:
         """Executes the setup."""
@@ -323,8 +319,7 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            _start_random()
-            _may_use_random(self._setup.names | self._test.names)
+            random.setstate(_random_state)
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
         except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
             raise BadTestError(f"{type(error).__name__}: {error}") from None
@@ -358,41 +353,19 @@ class _Tests:
 
     def run_again(self) -> None:
         """Runs the tests once more, on the program or its stand-in."""
-        if self._calls_made:
-            self.set_up()
-            self._execute()
-        else:
-            self._collected()
+        self.set_up()
+        self._execute()
 
     def _execute(self) -> None:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
-        calls = self._remote.calls  # counted for classes too
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
-        self._calls_made = self._remote.calls > calls
-        self._collected()
-
-    def _collected(self) -> None:
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)
 
 
-_random_state = random.getstate()
-_random_used = False
-
-
-def _start_random() -> None:
-    """Resets ``random`` to every test's initial state, if a test may have used it."""
-    global _random_used
-    if _random_used:
-        random.setstate(_random_state)
-    _random_used = False
-
-
-def _may_use_random(names: AbstractSet[str]) -> None:
-    global _random_used
-    _random_used = _random_used or not names.isdisjoint(("random", "statistics"))
+_random_state = random.getstate()  # every test's initial one
 
 
 class _Code(NamedTuple):
@@ -470,10 +443,8 @@ def _is_importable(kind: str) -> bool:
 def _bind(remote: Remote, name: str, kind: str) -> object:
     if _is_importable(kind):
         # The tests' own copy of a module that only the program imported.
-        module = kind.removeprefix(_MODULE)
-        _may_use_random({module})
-        return importlib.import_module(module)
-    return Proxy(remote, name)
+        return importlib.import_module(kind.removeprefix(_MODULE))
+    return remote.function(name)
 
 
 def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:
@@ -503,17 +474,15 @@ def _for_driver(value: object) -> object:
     """Returns the tree of a part of a result that is not plain."""
     if isinstance(value, Iterator):
         return wire.drained(value, lambda item: wire.pack(item, _for_driver))
-    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
+    return wire.opaque(value)
 
 
 def _make_call(remote: Remote, call: list[Any]) -> Any:
     name, arguments, options = call
-    if arguments is False:
+    if not isinstance(arguments, list):
         return remote.evaluate(name)
-    if arguments is None:
-        return remote.get(name)
-    values = wire.unpack(arguments, remote.special)
-    named = {key: wire.unpack(tree, remote.special) for key, tree in options.items()}
+    values = wire.unpack(arguments)
+    named = {key: wire.unpack(tree) for key, tree in options.items()}
     return remote.call(name, tuple(values), named)
 
 
@@ -546,51 +515,28 @@ def first_difference(written: str, expected: str) -> str:
 
 
 def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: list[Any]) -> None:
-    """Runs the outside part of blinded tests on the reports of the program's process."""
+    """Runs the outside part of tests on the reports of the program's process. Without any closed
+    site, as in mode ``in_sandbox``, that part does nothing.
+    """
     given = _Tests(remote, payload | payload["given"])
     reports = Reports(remote.receive, remote.fail)
-    names = remote.load()
     with _told_if_unusable(remote, given):
+        names = remote.load()
         tests.run_outside(reports.names())
         kind, rest = reports.message()
-        if kind != "done":
+        if (kind, rest) != ("done", [payload["token"]]):
             reports.end(kind, rest)
         values += reports.seen()
-    if tests.key in _discerning:
+    if payload["foreign"] or given.key in _discerning:
         return
     if payload["closed"] == 0:
         given.expect(names)
         _check_discernment(remote, given, in_child=not given.side_effect_free)
-    elif payload["open"] == 0 and all(_passes_blinded(tests, reports, stub) for stub in _STUBS):
+    elif payload["open"] == 0 and _passes_with_all(
+        reports, lambda: tests.run_outside(reports.names())
+    ):
         raise BadTestError(why_idle(given.text, given.entry_point))
-    _discerning.add(tests.key)
-
-
-def _passes_blinded(tests: _Tests, reports: Reports, stub: object) -> bool:
-    reports.stand_in(stub)
-    try:
-        tests.run_outside(reports.names())
-    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
-        return False
-    return True
-
-
-def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
-    """Waits for the tests in the program's process, and checks that they test something."""
-    if payload["foreign"]:
-        remote.load()
-        if remote.receive() != ["done", payload["token"]]:
-            remote.fail("exited", "the program ended before its tests did")
-        return
-    tests = _Tests(remote, payload)
-    with _told_if_unusable(remote, tests):
-        names = remote.load()
-    message = remote.receive()
-    if message != ["done", payload["token"]]:
-        remote.fail("exited", "the program ended before its tests did")
-    if tests.key not in _discerning:
-        tests.expect(names)
-        _check_discernment(remote, tests, in_child=not tests.side_effect_free)
+    _discerning.add(given.key)
 
 
 _UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from codegen.sandbox import Job, Limits, Sandbox
-from codegen.sandbox.inner import orders, program, serving, wire
+from codegen.sandbox.isolation import linux, serving
+from codegen.sandbox.program_side import program
+from codegen.sandbox.protocol import orders, wire
 
 # Expressions, so that program and test make the same values without a way between them.
 VALUES = [
@@ -240,7 +242,7 @@ def test_orders_survive_their_packets() -> None:
 
 
 def test_the_constants_in_c_are_those_in_python() -> None:
-    folder = Path(inspect.getfile(orders)).parent
+    folder = Path(inspect.getfile(linux)).parent
     source = "".join((folder / name).read_text() for name in ("_launcher.c", "_program.c"))
 
     def value(name: str) -> float:

@@ -1,0 +1,1 @@
+"""Isolates jobs: the zygote that forks them, namespaces, system-call filter, limits."""

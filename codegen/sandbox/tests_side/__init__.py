@@ -1,0 +1,1 @@
+"""Runs in the process of the tests, in another sandbox than the program."""

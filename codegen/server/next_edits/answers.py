@@ -191,7 +191,7 @@ class _Question:
         edit = self.edit
         top, bottom = edit.window
         due = min((line - top for line in due_lines(edit) if top <= line < bottom), default=None)
-        if due is None or not (begun := self.form.begin(due)):
+        if due is None or not (begun := self.form.begin(edit, due)):
             return "", ""
         lines, renamed = window_lines(edit), lines_of(rename(edit))
         target = "".join([*lines[:due], *renamed[due:]])

@@ -39,6 +39,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from codegen.core.errors import CodegenError, ConfigError, SkippedExample, require_known
 from codegen.core.records import Change, Edit
@@ -71,6 +72,20 @@ class Unwritable(SkippedExample):
     subject = "The edit cannot be written in this format"
 
 
+class Continuation(NamedTuple):
+    """What keeps the start of an answer applicable.
+
+    Attributes:
+        marks: special tokens that may follow.
+        copies: texts that ordinary tokens must begin to spell; None allows any text.
+        ends: whether the answer may end here.
+    """
+
+    marks: tuple[str, ...] = ()
+    copies: tuple[str, ...] | None = ()
+    ends: bool = False
+
+
 def _nowhere(_: Edit, __: int) -> str:
     return ""
 
@@ -89,6 +104,8 @@ class EditFormat:
         none: token that is the whole answer if no edit is expected; empty if unsupported.
         begin: edit state, line of the window, from 0 -> prefix of an answer whose first change is
             there; empty if answers do not start with a location.
+        follow: edit state, start of an answer -> what may follow so that the answer can be applied;
+            None if the format does not restrict answers.
     """
 
     name: str
@@ -101,6 +118,7 @@ class EditFormat:
     trained: tuple[str, ...] = ()
     none: str = ""
     begin: Callable[[Edit, int], str] = _nowhere
+    follow: Callable[[Edit, str], Continuation] | None = None
 
     def prompt(self, edit: Edit) -> str:
         """Returns the prompt of an edit state.
@@ -351,6 +369,26 @@ def _read_hunks(m: Marks, edit: Edit, answer: str) -> str:
     return _joined(edit, apply(lines, hunks))
 
 
+def _follow_hunks(m: Marks, edit: Edit, answer: str) -> Continuation:
+    lines, below = window_lines(edit), around(edit)[1]
+    if not answer or answer == m.none:
+        return Continuation(() if answer else (m.old, m.none), (), bool(answer))
+    floor = end = 0
+    mark = old = new = ""
+    for part in answer.split(m.old)[1:]:
+        old, mark, new = part.partition(m.new)
+        floor, end = end, find(lines, lines_of(old), end) + len(lines_of(old))
+    if not mark:
+        rests = ("".join(lines[start:]) for start in range(floor, len(lines)))
+        copies = {rest[len(old) :] for rest in rests if rest.startswith(old)}
+        is_whole = find(lines, lines_of(old), floor) >= 0 if old else not lines
+        return Continuation((m.new,) if is_whole else (), tuple(copies - {""}))
+    is_last = end == len(lines)
+    if new and not new.endswith("\n"):
+        return Continuation((), None, is_last and not below)
+    return Continuation(() if is_last else (m.old,), None, ends=True)
+
+
 def _hunk_at(m: Marks, edit: Edit, line: int) -> str:
     lines = window_lines(edit)
     start, end = anchored(lines, Hunk(line, line + 1, ()), 0)
@@ -378,6 +416,7 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
             trained=m.all,
             none=m.none,
             begin=partial(begin, m) if begin else _nowhere,
+            follow=partial(_follow_hunks, m) if name == "hunks" else None,
         )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from codegen.core.records import Edit
@@ -113,6 +114,7 @@ class _Question:
             prediction=repeated or window_text(edit),
             least=_LEAST if repeated else 0.0,
             marks=form.trained,
+            follow=partial(form.follow, edit) if form.follow else None,
         )
         none = none if isinstance(none, int) else None
         return cls(form, engine, edit, none, is_due(edit), request)
@@ -126,12 +128,14 @@ class _Question:
         begun, rest = self._begun()
         if not begun:
             return None
+        follow = self.request.follow
         tokenizer = cast("CompletionModel", self.engine.model).tokenizer
         more = tokenizer(begun, add_special_tokens=False).input_ids
         found = await self._asked(
             replace(
                 self.request,
                 tokens=(*self.request.tokens, *more),
+                follow=(lambda text: follow(begun + text)) if follow else None,
                 prediction=rest or window_text(self.edit),
                 least=_LEAST if rest else 0.0,
             )

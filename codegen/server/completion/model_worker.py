@@ -271,7 +271,7 @@ class _Path:
     Attributes:
         tokens: tokens decoded so far, including the ones before the fork.
         seconds: second choices (probability, position, token) of the tokens decoded here.
-        logprob: of these tokens, if the request restricts what may follow.
+        logprob: of these tokens, except the prediction's, if the request has ``follow``.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -478,13 +478,14 @@ class _Chosen(Speculation):
                 raise InDoubt
         if 0 < request.top_k < logits.shape[1]:
             logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
-        token = int(batch.choose(logits[None], torch.tensor([batch.made])))
+        token = own = int(batch.choose(logits[None], torch.tensor([batch.made])))
+        logprobs = logits[0].float().log_softmax(0)
         if self.follower:
-            token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
+            token = self._predicted_or(token, self.follower, logprobs)
         self.is_first = False
         if request.follow:
-            self.path.logprob += float(logits[0].float().log_softmax(0)[token])
             self.text += self._spelled(token)
+            self.path.logprob += float(logprobs[token]) if token == own else 0.0
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
             other = int(int(ids[0]) == token)  # the first of two equals may not be the choice

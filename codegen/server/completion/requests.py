@@ -15,7 +15,6 @@ from codegen.core.records import FinishReason
 from codegen.generation import SamplingParams
 from codegen.server.completion.postprocess import Multiline, StopRule, clean, rule_for, safe_text
 
-
 if TYPE_CHECKING:
     from codegen.edits.formats import Continuation
 

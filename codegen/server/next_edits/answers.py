@@ -61,7 +61,7 @@ async def answer(
     edit: Edit,
     *,
     is_sure: bool = False,
-) -> str | None:
+) -> Candidate | None:
     """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
     Args:
@@ -76,7 +76,7 @@ async def answer(
         found = await question.first()
         if found and question.is_idle(found):
             found = await question.other_than(found)
-    return found.text if found and found.finish_reason != "length" else None
+    return found if found and found.finish_reason != "length" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def _written(form: EditFormat, edit: Edit, target: str) -> str:
         return ""
 
 
-async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -> str | None:
+async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -> Candidate | None:
     body = {
         "model": upstream.name,
         "prompt": prompt,
@@ -233,4 +233,5 @@ async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -
                     return None
     except TimeoutError:
         return None
-    return "".join(parts) if reason == "eos" else None  # no reason: the stream was interrupted
+    # Without a reason, the stream was interrupted.
+    return Candidate("".join(parts), len(parts), "eos") if reason == "eos" else None

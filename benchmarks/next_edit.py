@@ -6,7 +6,8 @@ On the problems of the tasks ``next-edit`` (real commits; figures without a pref
 whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
 fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
 of answers without an edit that are correct, ``exact_predictable``, ``useful``, ``kept_rate``,
-``location``, ``similarity``, ``shown`` and ``parse_rate`` as there. ``exact_minus_rename`` is the paired difference to the baseline
+``location``, ``similarity``, ``shown`` and ``parse_rate`` as there. ``exact_minus_rename`` is the
+paired difference to the baseline
 ``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer at batch 1 with the prompt
 re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a baseline's: ``nothing``,
 ``repeat``, ``rename``.

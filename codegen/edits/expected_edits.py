@@ -36,7 +36,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _IMPORT = re.compile(r"^(?:import|from)\b", re.MULTILINE)
 _STAR = re.compile(r"^\s*from\b.*\bimport \*", re.MULTILINE)
 _ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # a variable
-_WORD = re.compile(r"\w+")
+_NAME = re.compile(r"\w+")
 _SHORTEST = 6  # minimum characters of an expression replaced by a variable
 
 
@@ -46,16 +46,16 @@ def is_predictable(edit: Edit) -> bool:
     Each word that it inserts is in the history, in the window or a keyword of Python, and each of
     its hunks inserts or removes a word that the history inserted or removed.
     """
-    known = {*keyword.kwlist, *_WORD.findall(window_text(edit))}
+    known = {*keyword.kwlist, *_NAME.findall(window_text(edit))}
     done = set[str]()
     for change in edit.history:
-        old, new = {*_WORD.findall(change.old)}, {*_WORD.findall(change.new)}
+        old, new = {*_NAME.findall(change.old)}, {*_NAME.findall(change.new)}
         known |= old | new
         done |= old ^ new
     lines = window_lines(edit)
     for hunk in difference(lines, lines_of(edit.target or "")):
-        old = {*_WORD.findall("".join(lines[hunk.start : hunk.end]))}
-        new = {*_WORD.findall("".join(hunk.new))}
+        old = {*_NAME.findall("".join(lines[hunk.start : hunk.end]))}
+        new = {*_NAME.findall("".join(hunk.new))}
         if not new - old <= known or done.isdisjoint(old ^ new):
             return False
     return True

@@ -6,9 +6,9 @@ change, if any. If its ``meta`` has a proposal of the language server (:data:`LO
 edit is the proposal if the user kept it, and no edit if the user rejected it.
 
 Skipped, and counted by reason: files without an allowed license (``license``), vendored and
-generated files, commits of formatters, reverts and version bumps (``subject``) and of bots (``author``), changes
-that only move lines or format, and changes that are too large or too repetitive (``repetitive``).
-Likely secrets and addresses are replaced first.
+generated files, commits of formatters, reverts and version bumps (``subject``) and of bots
+(``author``), changes that only move lines or format, and changes that are too large or too
+repetitive (``repetitive``). Likely secrets and addresses are replaced first.
 
 The trained segment of a text is the answer in a format of
 :mod:`codegen.edits.formats`. ``meta`` has the ``category`` of the edit state, the

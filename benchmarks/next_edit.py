@@ -267,7 +267,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
         wall, cpu = time.perf_counter(), time.process_time()
         said = asyncio.run(ask(form, engine, key, prompt, problem.edit)) if prompt else None
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        row = _measured(problem, form, said and said.text)
+        row = _measured(problem, form, said.text if said else None)
         return row | {"probability": said.probability if said else 0.0}, wall, cpu
 
     return answer

@@ -85,6 +85,7 @@ def test_a_history_becomes_examples(repository: tuple[Path, Git]) -> None:
         "path": "pkg/a.py",
         "commit": git("rev-parse", "HEAD"),
         "date": "2024-05-06T05:08:09",  # the author's, in UTC
+        "author": "a@b.c",
         "subject": "Rename a variable",
     }
 

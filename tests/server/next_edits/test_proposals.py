@@ -507,7 +507,7 @@ def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     key = DocumentKey("", "", "")
     asked = answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, **options)
     found = asyncio.run(asked)
-    return found and found.text
+    return found.text if found else None
 
 
 @pytest.mark.parametrize(

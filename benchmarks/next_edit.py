@@ -5,8 +5,9 @@ On the problems of the tasks ``next-edit`` (real commits; figures without a pref
 :mod:`codegen.evals.tasks.next_edit`: ``exact`` is the fraction of problems with an expected edit
 whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
 fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
-of answers without an edit that are correct, ``kept_rate``, ``location``, ``similarity``, ``shown``
-and ``parse_rate`` as there. ``exact_minus_rename`` is the paired difference to the baseline
+of answers without an edit that are correct, ``exact_predictable``, ``useful``, ``kept_rate``,
+``location``, ``similarity``, ``shown`` and ``parse_rate`` as there. ``exact_minus_rename`` is the
+paired difference to the baseline
 ``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer at batch 1 with the prompt
 re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a baseline's: ``nothing``,
 ``repeat``, ``rename``.
@@ -19,7 +20,8 @@ of the history continued where the model finds that possible. It also measures j
 whose expected edit is outside the window around the last edit, where the cursor is. ``jump_shown``
 is the fraction with a proposal, ``jump_place`` with one that changes a line of the expected edit,
 ``jump_exact`` with one whose resulting file is the expected one. Both are lower bounds, since other
-edits of the file may be correct, too.
+edits of the file may be correct, too. ``curve`` has, for minimum probabilities of an answer, how
+many answers that change something remain (``shown``), and how many are ``exact`` and ``useful``.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
@@ -72,6 +74,7 @@ _NAMES = {"quiet": "no_op_right", "kept": "kept_rate", "parsed": "parse_rate"}
 _FIGURES = ("exact", "kept_rate", "location", "no_op_right", "no_op_precision", "parse_rate",
             "similarity", "shown")  # fmt: skip
 _TIMES = ("p50_ms", "p95_ms", "p50_cpu_ms")
+_LEAST = tuple(percent / 100 for percent in range(0, 100, 5))
 _QUICK = 40
 _Answered = tuple[dict[str, float], float, float]  # measures, wall time and CPU time in seconds
 _Answer = Callable[[NextEditProblem], _Answered]
@@ -180,6 +183,8 @@ def _measure(
         times.append((1000 * wall, 1000 * cpu))
         if number % 20 == 19:
             say(f"{name}: {number + 1} of {len(problems)}")
+    if answers := [row for row in rows if "useful" in row and "probability" in row]:
+        report.figures[f"{prefix}curve"] = _curve(answers)
     _set(report, prefix, problems, rows, seed)
     _against(report, prefix, problems, rows, found["rename"], seed)
     wall, cpu = np.array(times).T
@@ -187,6 +192,16 @@ def _measure(
         _TIMES, (np.median(wall), np.percentile(wall, 95), np.median(cpu)), strict=True
     ):
         report.set(prefix + figure, float(value), len(problems))
+
+
+def _curve(answers: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Returns, for each of :data:`_LEAST`, the answers of at least that probability."""
+    found = []
+    for least in _LEAST:
+        shown = [row for row in answers if row["probability"] >= least]
+        exact, useful = (sum(row[name] for row in shown) for name in ("exact", "useful"))
+        found.append({"least": least, "shown": len(shown), "exact": exact, "useful": useful})
+    return found
 
 
 def _form(style: str, vocabulary: Mapping[str, int] | None) -> EditFormat:
@@ -250,11 +265,10 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
         key = DocumentKey("benchmark", task.name, problem.id)  # nothing is cached for it
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
-        text = None
-        if prompt:
-            text = asyncio.run(ask(form, engine, key, prompt, problem.edit))
+        said = asyncio.run(ask(form, engine, key, prompt, problem.edit)) if prompt else None
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return _measured(problem, form, text), wall, cpu
+        row = _measured(problem, form, said.text if said else None)
+        return row | {"probability": said.probability if said else 0.0}, wall, cpu
 
     return answer
 
@@ -333,7 +347,7 @@ def _set(
 ) -> None:
     """Sets the results of one system on one task; ``exact`` counts only expected edits."""
     for name in dict.fromkeys(key for row in rows for key in row):
-        if name in ("exact_nothing", "exact_blind"):
+        if name in ("exact_nothing", "exact_blind", "probability"):
             continue
         pairs = [
             (row[name], base_task(problem.id))

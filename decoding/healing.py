@@ -72,6 +72,10 @@ class Vocabulary:
         order = sorted((token, i) for i, token in enumerate(self.tokens) if token)
         return [token for token, _ in order], [i for _, i in order]
 
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._sorted[0]), default=0)
+
     def starting_with(self, prefix: bytes) -> list[int]:
         """Returns the ids of the tokens that begin with ``prefix``."""
         keys, ids = self._sorted
@@ -79,16 +83,20 @@ class Vocabulary:
         high = bisect_left(keys, prefix + b"\xff" * 64, lo=low)
         return ids[low:high]
 
+    def spelling(self, text: bytes) -> list[int]:
+        """Returns the ids of the tokens that are a non-empty prefix of ``text``."""
+        keys, ids = self._sorted
+        found = []
+        for length in range(1, min(len(text), self._longest) + 1):
+            at = bisect_left(keys, text[:length])
+            while at < len(keys) and keys[at] == text[:length]:
+                found.append(ids[at])
+                at += 1
+        return found
+
     def allowed(self, rest: bytes) -> list[int]:
         """Returns the ids of tokens that begin with ``rest`` or are a proper, non-empty prefix."""
-        keys, ids = self._sorted
-        shorter = []
-        for length in range(1, len(rest)):
-            at = bisect_left(keys, rest[:length])
-            while at < len(keys) and keys[at] == rest[:length]:
-                shorter.append(ids[at])
-                at += 1
-        return self.starting_with(rest) + shorter
+        return self.starting_with(rest) + self.spelling(rest[:-1])
 
     def after(self, rest: bytes, token: int) -> bytes:
         """Returns the remainder of ``rest`` after ``token``."""

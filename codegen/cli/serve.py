@@ -95,7 +95,7 @@ class ModelOptions(Config):
     next_edits: str = setting(
         "",
         "Also propose next edits in this format, which the model must have been trained on: "
-        "auto (by the model's tokens), blocks, window, rows, zeta, zeta2, sweep and others "
+        "auto (by the model's tokens), blocks, window, hunks, zeta, zeta2, sweep and others "
         "(docs/next_edits.md), or off. The embedded model uses an adapter that was trained for "
         "next edits.",
         metavar="FORMAT",

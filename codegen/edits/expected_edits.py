@@ -18,6 +18,7 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import keyword
 import re
 import symtable
 from collections import Counter
@@ -27,15 +28,37 @@ from typing import NamedTuple
 
 from codegen.core.python_syntax import UNPARSABLE, parse
 from codegen.core.records import Change, Edit
-from codegen.edits.formats import window_text
-from codegen.edits.sessions import lines_of
+from codegen.edits.formats import window_lines, window_text
+from codegen.edits.sessions import difference, lines_of
 
 _MOST_LINES = 3000
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _IMPORT = re.compile(r"^(?:import|from)\b", re.MULTILINE)
 _STAR = re.compile(r"^\s*from\b.*\bimport \*", re.MULTILINE)
 _ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # a variable
+_NAME = re.compile(r"\w+")
 _SHORTEST = 6  # minimum characters of an expression replaced by a variable
+
+
+def is_predictable(edit: Edit) -> bool:
+    """Returns True if a target has no new words and continues the history, in any language.
+
+    Each word that it inserts is in the history, in the window or a keyword of Python, and each of
+    its hunks inserts or removes a word that the history inserted or removed.
+    """
+    known = {*keyword.kwlist, *_NAME.findall(window_text(edit))}
+    done = set[str]()
+    for change in edit.history:
+        old, new = {*_NAME.findall(change.old)}, {*_NAME.findall(change.new)}
+        known |= old | new
+        done |= old ^ new
+    lines = window_lines(edit)
+    for hunk in difference(lines, lines_of(edit.target or "")):
+        old = {*_NAME.findall("".join(lines[hunk.start : hunk.end]))}
+        new = {*_NAME.findall("".join(hunk.new))}
+        if not new - old <= known or done.isdisjoint(old ^ new):
+            return False
+    return True
 
 
 def is_due(edit: Edit) -> bool:

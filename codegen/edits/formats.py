@@ -20,8 +20,8 @@ and differ in the answer, which is last. In all of them NONE means no edit.
 - ``blocks``: ``BLOCK i "\n"``, the new lines of blocks i to j - 1, ``BLOCK j``. Few tokens, so the
   best on a CPU.
 - ``window``: all lines of the window. Many tokens, mostly copied; drafts make them cheap on a GPU.
-- ``rows``: ``BLOCK a,b "\n"`` and the new lines, for lines a to b of the window, from 1, any number
-  of times; b = a - 1 inserts before line a. Fewest tokens, but the model must count lines.
+- ``hunks``: (OLD lines NEW lines)*, as in the history. Old lines are replaced at their first match
+  below the last hunk. The prompt's window has no BLOCK marks.
 
 Formats of other projects, so that their models work unchanged: ``zeta`` and ``zeta2`` (Zed),
 ``sweep`` (Sweep Next-Edit), ``mercury`` (Inception), ``instinct`` (Continue). For any model:
@@ -39,6 +39,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from codegen.core.errors import CodegenError, ConfigError, SkippedExample, require_known
 from codegen.core.records import Change, Edit
@@ -71,7 +72,21 @@ class Unwritable(SkippedExample):
     subject = "The edit cannot be written in this format"
 
 
-def _nowhere(_: int) -> str:
+class Continuation(NamedTuple):
+    """What keeps the start of an answer applicable.
+
+    Attributes:
+        marks: special tokens that may follow.
+        copies: texts that ordinary tokens must begin to spell; None allows any text.
+        ends: whether the answer may end here.
+    """
+
+    marks: tuple[str, ...] = ()
+    copies: tuple[str, ...] | None = ()
+    ends: bool = False
+
+
+def _nowhere(_: Edit, __: int) -> str:
     return ""
 
 
@@ -87,8 +102,10 @@ class EditFormat:
         stop: stop strings of the answer.
         trained: special tokens that models have not learned, whose embeddings must be trained.
         none: token that is the whole answer if no edit is expected; empty if unsupported.
-        begin: line of the window, from 0 -> prefix of an answer whose first change is there; empty
-            if answers do not start with a location.
+        begin: edit state, line of the window, from 0 -> prefix of an answer whose first change is
+            there; empty if answers do not start with a location.
+        follow: edit state, start of an answer -> what may follow so that the answer can be applied;
+            None if the format does not restrict answers.
     """
 
     name: str
@@ -100,7 +117,8 @@ class EditFormat:
     stop: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     none: str = ""
-    begin: Callable[[int], str] = _nowhere
+    begin: Callable[[Edit, int], str] = _nowhere
+    follow: Callable[[Edit, str], Continuation] | None = None
 
     def prompt(self, edit: Edit) -> str:
         """Returns the prompt of an edit state.
@@ -260,12 +278,14 @@ QWEN = Marks(
 )  # fmt: skip
 
 
-def _prompt(m: Marks, edit: Edit) -> str:
+def _prompt(m: Marks, in_blocks: bool, edit: Edit) -> str:
     lines = _shown_lines(edit, m.cursor)
     parts = [m.file, edit.path, "\n"]
     for change in edit.history:
         parts += [m.old, change.old, m.new, change.new]
     parts += [m.window, str(edit.window[0] + 1), "\n"]
+    if not in_blocks:
+        return "".join([*parts, *lines, m.answer])
     count = len(window_lines(edit))
     for number, start in enumerate(range(0, count, BLOCK_LINES), 1):
         block = lines[start : start + BLOCK_LINES]
@@ -322,50 +342,81 @@ def _read_window(m: Marks, edit: Edit, answer: str) -> str:
     return _joined(edit, [answer])
 
 
-def _write_rows(m: Marks, edit: Edit) -> str:
-    return "".join(f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in _hunks(edit))
+def _write_hunks(m: Marks, edit: Edit) -> str:
+    return "".join(
+        f"{m.old}{''.join(lines)}{m.new}{''.join(apply(lines, hunks))}"
+        for lines, hunks in _ranges(edit)
+    )
 
 
-def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
+def _read_hunks(m: Marks, edit: Edit, answer: str) -> str:
     lines = window_lines(edit)
-    head, *parts = answer.split(m.block)
+    head, *parts = answer.split(m.old)
     hunks: list[Hunk] = []
-    done = 0
+    floor = 0
     for part in parts:
-        match = re.fullmatch(r"(\d{1,4}),(\d{1,4})\n(.*)", part, re.DOTALL)
-        if not match or m.in_text(match[3]):
+        old, mark, new = part.partition(m.new)
+        if not mark or m.in_text(old + new):
             raise Unreadable("form")
-        start, end = int(match[1]) - 1, int(match[2])
-        if not done <= start <= end <= len(lines):
-            raise Unreadable("place")
-        hunks.append(Hunk(start, end, (match[3],)))
-        done = end
+        wanted = lines_of(old)
+        place = find(lines, wanted, floor) if wanted or not lines else -1
+        if place < 0:
+            raise Unreadable("not_found")
+        floor = place + len(wanted)
+        hunks.append(Hunk(place, floor, (new,)))
     if head or not hunks:
         raise Unreadable("form")
     return _joined(edit, apply(lines, hunks))
 
 
-def _block_at(m: Marks, line: int) -> str:
+def _follow_hunks(m: Marks, edit: Edit, answer: str) -> Continuation:
+    lines, below = window_lines(edit), around(edit)[1]
+    if not answer or answer == m.none:
+        return Continuation(() if answer else (m.old, m.none), (), bool(answer))
+    floor = end = 0
+    mark = old = new = ""
+    for part in answer.split(m.old)[1:]:
+        old, mark, new = part.partition(m.new)
+        floor, end = end, find(lines, lines_of(old), end) + len(lines_of(old))
+    if not mark:
+        rests = ("".join(lines[start:]) for start in range(floor, len(lines)))
+        copies = {rest[len(old) :] for rest in rests if rest.startswith(old)}
+        is_whole = find(lines, lines_of(old), floor) >= 0 if old else not lines
+        return Continuation((m.new,) if is_whole else (), tuple(copies - {""}))
+    is_last = end == len(lines)
+    if new and not new.endswith("\n"):
+        return Continuation((), None, is_last and not below)
+    return Continuation(() if is_last else (m.old,), None, ends=True)
+
+
+def _hunk_at(m: Marks, edit: Edit, line: int) -> str:
+    lines = window_lines(edit)
+    start, end = anchored(lines, Hunk(line, line + 1, ()), 0)
+    return m.old + "".join(lines[start:end])
+
+
+def _block_at(m: Marks, _: Edit, line: int) -> str:
     # Without the newline, which may be merged with the following spaces into one token.
     return f"{m.block}{line // BLOCK_LINES + 1}"
 
 
 def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
-    for name, about, write, read in (
-        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks),
-        ("window", "the whole window", _write_window, _read_window),
-        ("rows", "the changed lines by number", _write_rows, _read_rows),
+    for name, about, write, read, begin in (
+        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks, _block_at),
+        ("window", "the whole window", _write_window, _read_window, None),
+        ("hunks", "the changed lines, old before new", _write_hunks, _read_hunks, _hunk_at),
     ):
         yield EditFormat(
             name + family,
             f"next edit as {about}{models}",
-            partial(_prompt, m),
+            partial(_prompt, m, name != "hunks"),
             partial(write, m),
             partial(read, m),
             marks=m.all,
             trained=m.all,
             none=m.none,
-            begin=partial(_block_at, m) if name == "blocks" else _nowhere,
+            begin=partial(begin, m) if begin else _nowhere,
+            follow=partial(_follow_hunks, m) if name == "hunks" else None,
         )
 
 

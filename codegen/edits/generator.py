@@ -6,9 +6,9 @@ change, if any. If its ``meta`` has a proposal of the language server (:data:`LO
 edit is the proposal if the user kept it, and no edit if the user rejected it.
 
 Skipped, and counted by reason: files without an allowed license (``license``), vendored and
-generated files, commits of formatters, reverts and version bumps (``subject``), changes that only
-move lines or format, and changes that are too large or too repetitive (``repetitive``). Likely
-secrets and addresses are replaced first.
+generated files, commits of formatters, reverts and version bumps (``subject``) and of bots
+(``author``), changes that only move lines or format, and changes that are too large or too
+repetitive (``repetitive``). Likely secrets and addresses are replaced first.
 
 The trained segment of a text is the answer in a format of
 :mod:`codegen.edits.formats`. ``meta`` has the ``category`` of the edit state, the
@@ -50,6 +50,7 @@ from codegen.core.records import (
 )
 from codegen.core.secret_scan import is_secret, redact
 from codegen.edits import formats
+from codegen.edits.expected_edits import is_predictable
 from codegen.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.edits.sessions import (
     Session,
@@ -116,7 +117,7 @@ class Edits(MadeTogether, Config):
     format: str = setting(
         formats.AUTO,
         "Format of prompt and answer: auto (blocks, in the tokens of the fine-tuned model), "
-        "blocks, window or rows (in the tokens of StarCoder, each also with -qwen), zeta, zeta2, "
+        "blocks, window or hunks (in the tokens of StarCoder, each also with -qwen), zeta, zeta2, "
         "sweep, mercury, instinct, search-replace, udiff or few-shot.",
     )
     moments: int = setting(2, "Texts per changed file.", ge=0)
@@ -141,6 +142,13 @@ class Edits(MadeTogether, Config):
         le=1,
     )
     unfinished: float = keyed(0.2, "Fraction of edit states in the middle of an edit.", ge=0, le=1)
+    unpredictable: float = keyed(
+        1.0,
+        "Fraction kept of a change's edit states whose edit has new words or nothing in common "
+        "with the history.",
+        ge=0,
+        le=1,
+    )
     above: int = keyed(10, "Lines of the window above the cursor.", ge=0)
     below: int = keyed(10, "Lines of the window below the cursor.", ge=0)
     history: int = keyed(6, "Maximum number of past edits shown.", ge=0)
@@ -253,6 +261,7 @@ class Edits(MadeTogether, Config):
         _require(
             not _SUBJECT.search(str(meta.get("subject", ""))), "subject", "not written by hand."
         )
+        _require(not str(meta.get("author", "")).endswith("[bot]"), "author", "a bot's commit.")
         _check_change(before, after, example.language)
         return after, _Change(path, before, after)
 
@@ -315,7 +324,11 @@ class Edits(MadeTogether, Config):
         if change:
             for own in map(random.Random, seeds):
                 session = ordered(change.path, change.before, change.after, own)
-                drawn.append((self._moment(session, own), ""))
+                edit = self._moment(session, own)
+                if edit and own.random() >= self.unpredictable and not is_predictable(edit):
+                    reasons["unpredictable"] += 1
+                else:
+                    drawn.append((edit, ""))
         drawn += [(self._moment(r.session, random.Random(seed)), r.kind) for r, seed in more]
         for number, (edit, kind) in enumerate(drawn):
             if edit is None:

@@ -16,7 +16,9 @@ Use a style ``edit-FORMAT`` (:mod:`codegen.edits.formats`). A sample passes if t
 after its edit is the expected one except for whitespace at line ends. Other measures:
 
 - ``parsed``: the answer is in its format;
-- ``exact``, and ``exact_CATEGORY`` per category; ``exact_blind``: ignores all whitespace;
+- ``exact``, and ``exact_CATEGORY`` per category; ``exact_predictable``: of the states whose edit
+  has no new words and continues the history (:func:`codegen.edits.expected_edits.is_predictable`);
+  ``exact_blind``: ignores all whitespace;
 - ``similarity``: 1 - d(answer, expected) / d(before, expected), at least 0, with the Levenshtein
   distance d of words in the window (so that doing nothing is 0, not 0.9);
 - ``location``: the first changed line should change;
@@ -24,8 +26,9 @@ after its edit is the expected one except for whitespace at line ends. Other mea
 - ``shown``: the answer changes something where a change is expected; ``quiet``: it changes nothing
   where no change is expected; ``no_op_precision``: fraction of answers without a change that are
   correct;
-- of the answers that change something, ``undoes``: the fraction that reverts the last edit, and
-  ``breaks``: a Python file parses before and not after it.
+- of the answers that change something, ``undoes``: the fraction that reverts the last edit,
+  ``breaks``: a Python file parses before and not after it, and ``useful``: at least half of the
+  changed lines are as expected.
 
 A source may also contain edit states: rows of :class:`codegen.core.records.Edit`, or the data
 directory that ``codegen data edits --keep-moments`` wrote, for example for training with their
@@ -39,6 +42,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -49,6 +53,7 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.generation import Request, cut_at_stop
 from codegen.core.records import Change, Edit, Sample, Verdict, from_dict
 from codegen.edits import formats, refactorings, sessions
+from codegen.edits.expected_edits import is_predictable
 from codegen.edits.sessions import apply_diff, difference, lines_of
 from codegen.evals.metrics import edit_distance
 from codegen.evals.tasks.base import CodeTask
@@ -186,6 +191,8 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
     before = "".join(formats.window_lines(edit))
     is_due = edit.category != "nothing"
     found = {"exact": 0.0, "exact_blind": 0.0, f"exact_{edit.category}": 0.0}
+    predictable = ["exact_predictable"] if is_due and is_predictable(edit) else []
+    found |= dict.fromkeys(predictable, 0.0)
     if is_due:
         found |= {"shown": 0.0, "location": 0.0, "similarity": 0.0}
     else:
@@ -198,6 +205,7 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
     found |= {
         "exact": float(exact),
         f"exact_{edit.category}": float(exact),
+        **dict.fromkeys(predictable, float(exact)),
         "exact_blind": float(bare[0] in bare[1:]),
     }
     changes = window != before
@@ -206,6 +214,8 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
         undoes = bool(last) and _stripped(after) == _stripped(sessions.undone(last, edit.text))
         found["undoes"] = float(undoes)
         found["breaks"] = float(sessions.breaks(edit.text, after, edit.language))
+        made, right = (_changed_lines(before, text) for text in (window, edit.target or ""))
+        found["useful"] = float(2 * (made & right).total() >= made.total())
     else:
         found["no_op_precision"] = float(not is_due)
     if not is_due:
@@ -222,6 +232,14 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
     if changes and (kept := kept_rate(before, window, target)) is not None:
         found["kept"] = kept
     return found
+
+
+def _changed_lines(before: str, after: str) -> Counter[tuple[str, str]]:
+    """Returns the removed and the inserted lines."""
+    lines = lines_of(before)
+    hunks = difference(lines, lines_of(after))
+    removed = (("-", line) for hunk in hunks for line in lines[hunk.start : hunk.end])
+    return Counter([*removed, *(("+", line) for hunk in hunks for line in hunk.new)])
 
 
 def _is_there(before: str, after: str, target: str) -> bool:

@@ -28,8 +28,8 @@ from codegen.edits.formats import FORMATS
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
-    "append", "find", "sanitize", "whole", "edit-blocks", "edit-window", "edit-rows",
-    "edit-blocks-qwen", "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2",
+    "append", "find", "sanitize", "whole", "edit-blocks", "edit-window", "edit-hunks",
+    "edit-blocks-qwen", "edit-window-qwen", "edit-hunks-qwen", "edit-zeta", "edit-zeta2",
     "edit-sweep", "edit-mercury", "edit-instinct", "edit-search-replace", "edit-udiff",
     "edit-few-shot",
 ]  # fmt: skip

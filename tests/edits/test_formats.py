@@ -19,6 +19,7 @@ from codegen.edits.formats import (
     FORMATS,
     QWEN,
     STARCODER,
+    Continuation,
     EditFormat,
     Unreadable,
     Unwritable,
@@ -30,7 +31,7 @@ from codegen.edits.formats import (
 from codegen.edits.sessions import apply_diff, lines_of
 from codegen.evals.tasks.next_edit import NextEdit
 
-EXACT = ("blocks", "window", "rows", "search-replace", "udiff", "few-shot")
+EXACT = ("blocks", "window", "hunks", "search-replace", "udiff", "few-shot")
 """Formats that can say everything, also that a last line gets or loses its end."""
 
 LINES = st.sampled_from(
@@ -47,7 +48,7 @@ def test_the_format_fits_the_tokens() -> None:
         assert NextEdit.style_for(object.__new__(NextEdit), tokens) == f"edit-{name}"
         assert format_for("udiff", tokens).name == "udiff"
     with pytest.raises(ConfigError, match=r"token <filename>, .* auto, blocks-qwen, window-qwen"):
-        format_for("rows", {*QWEN.all})
+        format_for("hunks", {*QWEN.all})
 
 
 def joined(lines: list[str]) -> str:
@@ -122,6 +123,46 @@ def test_a_damaged_answer_is_refused_or_stays_in_the_window(
         assert window.endswith("\n")  # the line below keeps its beginning
 
 
+OLD, NEW = STARCODER.old, STARCODER.new
+
+
+def continuations(edit: Edit, answer: str) -> Continuation:
+    follow = FORMATS["hunks"].follow
+    assert follow
+    return follow(edit, answer)
+
+
+@given(edit=edits())
+def test_what_must_follow_never_hinders_a_right_answer(edit: Edit) -> None:
+    answer = FORMATS["hunks"].answer(edit)
+    parts = re.findall(rf"{OLD}|{NEW}|{STARCODER.none}|.", answer, re.DOTALL)
+    for number, part in enumerate(parts):
+        marks, copies, _ = continuations(edit, "".join(parts[:number]))
+        if part in STARCODER.all:
+            assert part in marks
+        else:
+            assert copies is None or any(copy.startswith(part) for copy in copies)
+    assert continuations(edit, answer).ends
+
+
+@given(edit=edits(), data=st.data())
+@settings(deadline=None)
+def test_whatever_follows_can_be_applied(edit: Edit, data: st.DataObject) -> None:
+    """Any walk through what may follow, however it was drawn, is an answer that parses."""
+    answer = ""
+    for _ in range(30):
+        marks, copies, ends = continuations(edit, answer)
+        pieces = [copy[:size] for copy in copies or () for size in (1, 2, len(copy))]
+        if copies is None:
+            pieces = ["x", "\n", "a\n", window_lines(edit)[0] if window_lines(edit) else "b"]
+        if ends:
+            FORMATS["hunks"].read(edit, answer)  # does not raise
+            if data.draw(st.booleans()):
+                return
+        assert ends or marks or pieces, "a dead end"
+        answer += data.draw(st.sampled_from([*marks, *pieces])) if marks or pieces else ""
+
+
 FILE = "a = 1\nb = 2\nc = 3\nd = 4\n"
 
 
@@ -133,10 +174,12 @@ FILE = "a = 1\nb = 2\nc = 3\nd = 4\n"
         ("blocks", "<jupyter_text>2\n<jupyter_text>1", "place"),
         ("blocks", "<jupyter_text>1\na\n<jupyter_text>9", "place"),
         ("blocks", "<jupyter_text>1\na<jupyter_text>2", "line_end"),
-        ("rows", "<jupyter_text>3,3\nx\n<jupyter_text>1,1\ny\n", "place"),
-        ("rows", "<jupyter_text>1,1\nx\n<jupyter_text>1,1\ny\n", "place"),
-        ("rows", "<jupyter_text>4,5\nx\n", "place"),
-        ("rows", "x<jupyter_text>1,1\ny\n", "form"),
+        ("hunks", OLD + "b = 2\n" + NEW + OLD + "a = 1\n" + NEW, "not_found"),
+        ("hunks", OLD + "b = 3\n" + NEW + "x\n", "not_found"),
+        ("hunks", OLD + NEW + "x\n", "not_found"),
+        ("hunks", OLD + "b = 2\n" + NEW + "x", "line_end"),
+        ("hunks", "x" + OLD + "b = 2\n" + NEW, "form"),
+        ("hunks", OLD + "b = 2\n", "form"),
         ("window", "a<jupyter_code>\n", "form"),
         ("zeta", "a = 1\n", "marks"),
         ("zeta2", "a = 1", "line_end"),
@@ -168,7 +211,11 @@ def test_our_prompt_and_its_three_answers() -> None:
     )
     assert FORMATS["blocks"].answer(edit) == "<jupyter_text>1\nb = 2\nc = 5\n<jupyter_text>2"
     assert FORMATS["window"].answer(edit) == "b = 2\nc = 5\n"
-    assert FORMATS["rows"].answer(edit) == "<jupyter_text>2,3\nc = 5\n"
+    assert FORMATS["hunks"].prompt(edit) == (
+        "<filename>a.py\n<issue_start>a = 0\n<issue_comment>a = 1\n<jupyter_start>2\n"
+        "b = 2\n<jupyter_code>c = 3\nd = 4\n<jupyter_output>"
+    )
+    assert FORMATS["hunks"].answer(edit) == f"{OLD}c = 3\nd = 4\n{NEW}c = 5\n"
     assert FORMATS["search-replace"].answer(edit) == (
         "<<<<<<< SEARCH\nc = 3\nd = 4\n=======\nc = 5\n>>>>>>> REPLACE\n"
     )
@@ -199,7 +246,7 @@ def test_instinct() -> None:
 def test_a_mark_in_the_text_is_no_prompt() -> None:
     edit = Edit("e", "a.py", "x = '<jupyter_text>'\n", (), (0, 1), 0)
     with pytest.raises(Unwritable) as error:
-        FORMATS["rows"].prompt(edit)
+        FORMATS["hunks"].prompt(edit)
     assert error.value.reason == "mark_in_text"
     assert FORMATS["zeta2"].prompt(edit)
 

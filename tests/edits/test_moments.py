@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.core.records import Edit
+from codegen.core.records import Change, Edit
 from codegen.edits.expected_edits import before as without_history
-from codegen.edits.expected_edits import due_lines, is_due
+from codegen.edits.expected_edits import due_lines, is_due, is_predictable
 from codegen.edits.formats import window_lines, with_window
 from codegen.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.edits.sessions import (
@@ -410,3 +410,19 @@ def test_lines_that_the_program_shows_to_be_due(old: str, new: str, due: list[in
     assert due_lines(replace(edit, text=edit.text + "def (\n")) == []
     far = replace(edit, cursor=len(edit.text))
     assert due_lines(far) == sorted(due, reverse=True)  # the nearest first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "target", "is_predictable_"),
+    [
+        ("f(a)\n", "f(b)\n", "g(b)\n", True),  # continues the replacement
+        ("f(a)\n", "f(b)\n", "g(c)\n", False),  # a new word
+        ("f(b)\n", "f(a)\n", "", True),  # removes a word that the history inserted
+        ("x = 1\n", "x = 2\n", "g(x)\n", False),  # nothing of the history's
+        ("f(a)\n", "f(b)\n", "return g(b)\n", True),  # a keyword
+    ],
+)
+def test_predictable_edits(old: str, new: str, target: str, is_predictable_: bool) -> None:
+    history = (Change("a.js", 0, old, new),)
+    edit = Edit("e", "a.js", f"{new}g(a)\n", history, (1, 2), 0, target)
+    assert is_predictable(edit) == is_predictable_

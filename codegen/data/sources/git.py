@@ -2,8 +2,8 @@
 
 ``git:PATH`` reads a repository, or all repositories in a directory: the checked-out branch from its
 first commit, without merges. An example's program is the file before the commit; ``meta`` has
-``new`` (the content after it), ``path``, ``commit``, ``date`` (the author's, UTC) and ``subject``.
-Renames are not followed.
+``new`` (the content after it), ``path``, ``commit``, ``date`` (the author's, UTC), ``author`` and
+``subject``. Renames are not followed.
 
 A repository is untrusted input: libgit2 (pygit2) reads its objects and does not run hooks, filters
 or programs from its configuration. A repository that references another one outside the user's
@@ -152,6 +152,7 @@ class GitSource(PartlyRead):
                 "path": path,
                 "commit": str(commit.id),
                 "date": date,
+                "author": commit.author.name,
                 "subject": subject,
             }
             yield Example(id_, "", old, language, name, license, meta)

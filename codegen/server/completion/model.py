@@ -59,6 +59,8 @@ class CompletionModel:
         self.model = loaded.model
         self.vocabulary: Vocabulary = backend.vocabulary
         self.eos = backend.eos
+        added = loaded.tokenizer.added_tokens_decoder
+        self.special = {token: str(name) for token, name in added.items()}
         self.family = find_family(loaded.tokenizer)
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)

@@ -27,6 +27,7 @@ from codegen.decoding import drafts
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
+from codegen.decoding.sampling import allow_only
 from codegen.decoding.sequences import Trees
 from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
@@ -44,6 +45,7 @@ from codegen.server.completion.schedule import Cancelled, Job, JobQueue, Outcome
 from codegen.server.metrics import Metrics
 
 if TYPE_CHECKING:
+    from codegen.edits.formats import Continuation
     from codegen.server.completion.prompts import Prompt
 
 _PAST = 4096  # maximum decoded tokens to keep per document
@@ -271,12 +273,14 @@ class _Path:
     Attributes:
         tokens: tokens decoded so far, including the ones before the fork.
         seconds: second choices (probability, position, token) of the tokens decoded here.
+        logprob: of these tokens, except the prediction's, if the request has ``follow``.
     """
 
     tokens: list[int] = field(default_factory=list)
     seconds: list[tuple[float, int, int]] = field(default_factory=list)
     text: str = ""
     finish: FinishReason = "length"
+    logprob: float = 0.0
 
 
 @dataclass(eq=False)
@@ -370,7 +374,8 @@ class CandidateSearch:
         return [candidate for candidate in found if candidate.text or request.multiline is None]
 
     def _candidate(self, path: _Path) -> Candidate:
-        return Candidate(self.request.shown(path.text), len(path.tokens), path.finish)
+        text, tokens = self.request.shown(path.text), len(path.tokens)
+        return Candidate(text, tokens, path.finish, math.exp(path.logprob))
 
     def _decode(
         self,
@@ -442,6 +447,7 @@ class _Chosen(Speculation):
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
         self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
+        self.text = b"".join(map(self._spelled, path.tokens))
         if request.least:  # not the drafter: it cuts drafts by cost, which must not matter
             self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
@@ -460,6 +466,8 @@ class _Chosen(Speculation):
         """Chooses a token by logits [1, V], modified in place; records rivals and doubts."""
         batch.restrict(logits)
         search, request = self.search, self.request
+        if request.follow:
+            self._restrict(logits, request.follow)
         if request.hesitant and self.is_first and not self.path.tokens:
             probabilities = logits[0].float().softmax(0)
             for id_, least in request.hesitant:
@@ -472,10 +480,14 @@ class _Chosen(Speculation):
                 raise InDoubt
         if 0 < request.top_k < logits.shape[1]:
             logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
-        token = int(batch.choose(logits[None], torch.tensor([batch.made])))
+        token = own = int(batch.choose(logits[None], torch.tensor([batch.made])))
+        logprobs = logits[0].float().log_softmax(0)
         if self.follower:
-            token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
+            token = self._predicted_or(token, self.follower, logprobs)
         self.is_first = False
+        if request.follow:
+            self.text += self._spelled(token)
+            self.path.logprob += float(logprobs[token]) if token == own else 0.0
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
             other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
@@ -483,6 +495,32 @@ class _Chosen(Speculation):
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
                 self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
         return token
+
+    def _spelled(self, token: int) -> bytes:
+        model = self.search.model
+        if token in model.special:
+            return model.special[token].encode()
+        return model.vocabulary.tokens[token] or b""
+
+    def _restrict(self, logits: torch.Tensor, follow: Callable[[str], Continuation]) -> None:
+        """Forbids, in logits [1, V], the tokens with which the answer could not be applied."""
+        model = self.search.model
+        text = self.text.decode("utf-8", "ignore")
+        begun = self.text[len(text.encode()) :]  # of a character in several tokens
+        marks, copies, ends = follow(text)
+        special = {
+            token
+            for token, name in model.special.items()
+            if not begun and (ends if token in model.eos else name in marks)
+        }
+        if copies is None:
+            logits[:, [token for token in model.special if token not in special]] = -torch.inf
+            logits[:, len(model.vocabulary.tokens) :] = -torch.inf
+            return
+        spelled = [copy.encode() for copy in copies]
+        rests = [copy[len(begun) :] for copy in spelled if copy.startswith(begun)]
+        ids = {token for rest in rests for token in model.vocabulary.spelling(rest)}
+        allow_only(logits, {0: sorted(ids | special)})
 
     def _predicted_or(
         self, token: int, follower: drafts.CursorDrafter, logprobs: torch.Tensor

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from codegen.core.errors import CodegenError, ConfigError
 from codegen.core.records import FinishReason
 from codegen.generation import SamplingParams
 from codegen.server.completion.postprocess import Multiline, StopRule, clean, rule_for, safe_text
+
+if TYPE_CHECKING:
+    from codegen.edits.formats import Continuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class CompletionRequest:
             likely other token begins it.
         top_k: number of most likely tokens to sample from; 0 for all.
         marks: special tokens to show by name in the text; others are hidden.
+        follow: start of the completion -> what may follow (:class:`.formats.Continuation`); None
+            allows everything.
     """
 
     key: DocumentKey
@@ -141,6 +146,7 @@ class CompletionRequest:
     hesitant: tuple[tuple[int, float], ...] = ()
     top_k: int = 0
     marks: tuple[str, ...] = ()
+    follow: Callable[[str], Continuation] | None = field(default=None, repr=False)
     enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property
@@ -170,11 +176,13 @@ class Candidate:
     Attributes:
         completion_tokens: number of decoded tokens.
         finish_reason: reason that decoding stopped.
+        probability: of the whole text, if the request restricts what may follow.
     """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason
+    probability: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from codegen.core.records import Edit
@@ -60,7 +61,7 @@ async def answer(
     edit: Edit,
     *,
     is_sure: bool = False,
-) -> str | None:
+) -> Candidate | None:
     """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
     Args:
@@ -75,7 +76,7 @@ async def answer(
         found = await question.first()
         if found and question.is_idle(found):
             found = await question.other_than(found)
-    return found.text if found and found.finish_reason != "length" else None
+    return found if found and found.finish_reason != "length" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class _Question:
             prediction=repeated or window_text(edit),
             least=_LEAST if repeated else 0.0,
             marks=form.trained,
+            follow=partial(form.follow, edit) if form.follow else None,
         )
         none = none if isinstance(none, int) else None
         return cls(form, engine, edit, none, is_due(edit), request)
@@ -126,12 +128,14 @@ class _Question:
         begun, rest = self._begun()
         if not begun:
             return None
+        follow = self.request.follow
         tokenizer = cast("CompletionModel", self.engine.model).tokenizer
         more = tokenizer(begun, add_special_tokens=False).input_ids
         found = await self._asked(
             replace(
                 self.request,
                 tokens=(*self.request.tokens, *more),
+                follow=(lambda text: follow(begun + text)) if follow else None,
                 prediction=rest or window_text(self.edit),
                 least=_LEAST if rest else 0.0,
             )
@@ -191,7 +195,7 @@ class _Question:
         edit = self.edit
         top, bottom = edit.window
         due = min((line - top for line in due_lines(edit) if top <= line < bottom), default=None)
-        if due is None or not (begun := self.form.begin(due)):
+        if due is None or not (begun := self.form.begin(edit, due)):
             return "", ""
         lines, renamed = window_lines(edit), lines_of(rename(edit))
         target = "".join([*lines[:due], *renamed[due:]])
@@ -207,7 +211,7 @@ def _written(form: EditFormat, edit: Edit, target: str) -> str:
         return ""
 
 
-async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -> str | None:
+async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -> Candidate | None:
     body = {
         "model": upstream.name,
         "prompt": prompt,
@@ -229,4 +233,5 @@ async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -
                     return None
     except TimeoutError:
         return None
-    return "".join(parts) if reason == "eos" else None  # no reason: the stream was interrupted
+    # Without a reason, the stream was interrupted.
+    return Candidate("".join(parts), len(parts), "eos") if reason == "eos" else None

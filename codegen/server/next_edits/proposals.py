@@ -111,6 +111,7 @@ class NextEditor:
         load: opens the engine of a model only for next edits; called in a thread at the first
             request. None uses the session's engine.
         outcomes: records the outcomes of proposals; by default they are only counted.
+        least: minimum probability of a response that is shown.
 
     Attributes:
         trackers: the edits of the open documents, by URI.
@@ -121,8 +122,9 @@ class NextEditor:
         form: formats.EditFormat,
         load: Callable[[], CompletionEngine] | None = None,
         outcomes: Outcomes | None = None,
+        least: float = 0.0,
     ) -> None:
-        self.form = form
+        self.form, self.least = form, least
         self._load = load
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
@@ -255,10 +257,10 @@ class NextEditor:
             said = await answer(self.form, asked, key, prompt, edit, is_sure=is_far)
             if not is_current():
                 return None
-            if said is None:
+            if said is None or said.probability < self.least:
                 continue
             try:
-                after = self.form.read(edit, said)
+                after = self.form.read(edit, said.text)
             except formats.Unreadable:
                 engine.metrics.count("next_edit_unreadable")
                 continue

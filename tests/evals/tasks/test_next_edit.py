@@ -92,7 +92,7 @@ def test_other_styles_are_refused(task: NextEdit) -> None:
         task.extract(problem, sample(task, 0, "chat", "x"))
     with pytest.raises(ConfigError):
         tasks.load("humaneval").request(
-            tasks.load("humaneval").problems()[0], tasks.find_style("edit-rows"), 0
+            tasks.load("humaneval").problems()[0], tasks.find_style("edit-hunks"), 0
         )
 
 
@@ -106,7 +106,7 @@ def test_a_style_of_the_users_own(tmp_path: Path, task: NextEdit) -> None:
     problem = task.problems()[0]
     request = task.request(problem, style, 0)
     assert request.chat and request.prompt.startswith("Edit.\n# Edits so far\n")
-    path.write_text("mine:\n  ask: code\n  read: edit-rows\n")
+    path.write_text("mine:\n  ask: code\n  read: edit-hunks\n")
     with pytest.raises(ConfigError, match="ask: edit"):
         tasks.read_styles(path)
 

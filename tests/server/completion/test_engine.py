@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from codegen.decoding.drafts import Draft, Planner
+from codegen.edits.formats import Continuation
 from codegen.server.completion.postprocess import safe_text
 from codegen.server.completion.requests import Overloaded, Superseded
 
@@ -158,6 +159,40 @@ async def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(
                 )
                 got = (await engine.complete(asked)).text
                 assert got == safe_text(model.tokenizer.decode(wanted))
+
+
+async def test_only_what_may_follow_is_chosen(engine: Any, ask: Any) -> None:
+    """As by a plain loop that compares bytes: characters of several tokens, and then the end."""
+    import torch
+
+    model = engine.model
+    eos = min(model.eos)
+
+    def follow(text: str) -> Continuation:
+        rests = [copy[len(text) :] for copy in copies if copy.startswith(text)]
+        return Continuation((), tuple(filter(None, rests)), "" in rests)
+
+    for document, copies in enumerate((["größe = 1\n", "größer 🐍"], ["x", "xy", "y"], ["🐍🐍"])):
+        prompt = list(model.tokenizer.backend_tokenizer.encode(TEXT[:133]).ids)
+        asked = ask(TEXT[:133], document=f"f{document}", max_tokens=40)
+        asked = dataclasses.replace(asked, tokens=tuple(prompt), follow=follow)
+        (got,) = (await engine.complete(asked)).candidates
+        spelled, probability, made = b"", 1.0, list[int]()
+        while made[-1:] != [eos]:
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([[*prompt, *made]])).logits[0, -1].double()
+            allowed = [
+                token
+                for token, text in enumerate(model.vocabulary.tokens)
+                if text and any(one.encode().startswith(spelled + text) for one in copies)
+            ]
+            allowed += [eos] if spelled in [one.encode() for one in copies] else []
+            made.append(max(allowed, key=lambda token: float(logits[token])))
+            probability *= float(logits[allowed].softmax(0)[allowed.index(made[-1])])
+            spelled += model.vocabulary.tokens[made[-1]] or b""
+        assert got.text.encode() == spelled
+        assert got.finish_reason == "eos"
+        assert got.probability == pytest.approx(probability, rel=1e-3)
 
 
 async def test_the_latest_request_of_a_document_wins(engine: Any, ask: Any) -> None:

@@ -506,7 +506,8 @@ def renamed(change: Change) -> Edit:
 def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     key = DocumentKey("", "", "")
     asked = answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, **options)
-    return asyncio.run(asked)
+    found = asyncio.run(asked)
+    return found.text if found else None
 
 
 @pytest.mark.parametrize(

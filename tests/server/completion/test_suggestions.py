@@ -73,7 +73,8 @@ COUNTED_APART = {
     "candidates",
     "settle",
     "enough",
-}  # compared by other means, or of no concern
+    "follow",
+}  # compared by other means, determined by the prefix, or of no concern
 
 
 def test_other_options_are_asked_again() -> None:

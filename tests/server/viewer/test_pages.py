@@ -333,7 +333,7 @@ def test_next_edits_are_shown_as_changes(tmp_path: Path) -> None:
     edit = Edit("m", "main.py", before, (Change("main.py", 0, "def g(a):\n", "def f(a):\n"),),
                 (0, 4), 3, before.replace("f(1)", "f(2)"))  # fmt: skip
     rows = []
-    for name in ("blocks", "window", "rows", "blocks-qwen"):
+    for name in ("blocks", "window", "hunks", "blocks-qwen"):
         form = FORMATS[name]
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
         text = TrainingText(name, "m", "edits", segments, {"format": name, "category": "c"})

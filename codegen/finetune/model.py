@@ -62,7 +62,7 @@ def load_model(
     import torch
 
     wanted = torch.float32 if grows else base_dtype(method, dtype)
-    loaded = load(name, dtype=wanted, bits=4 if method == "qlora" else 0)
+    loaded = load(name, dtype=wanted, bits=4 if method == "qlora" else 0, trained=True)
     if hasattr(loaded.model, "peft_config"):
         # A new adapter would replace the model's own; loading in float32 merges that one.
         if method == "qlora":

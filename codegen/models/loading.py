@@ -160,6 +160,7 @@ def load(
     device_map: str | None = None,
     bits: int = 0,
     compile: bool = False,
+    trained: bool = False,
 ) -> LoadedModel:
     """Loads a model and its tokenizer.
 
@@ -174,8 +175,9 @@ def load(
         device: ``cuda``, ``cpu``, ...; by default CUDA if available.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
         bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``. On a CPU
-            with AVX-512 BF16 tokens are decoded with copies of our kernels instead.
+            with AVX2, tokens are decoded with copies of our kernels instead.
         compile: True compiles the model with torch.compile at its first passes.
+        trained: True uses bitsandbytes for ``bits`` everywhere: our kernels have no gradients.
 
     Raises:
         ModelError: if the model cannot be loaded; names the remedy.
@@ -189,7 +191,7 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     dtype = dtype or pick_dtype(device)
-    ours = device == "cpu" and dtype == torch.bfloat16 in cpu.KERNELS and not device_map
+    ours = device == "cpu" and dtype in cpu.KERNELS and not device_map and not trained
     bits, copies = (0, bits) if ours else (bits, 0)
     card = read_card(place)
     if name in MODELS:
@@ -211,7 +213,9 @@ def load(
                 "Train it with merge: true, or load it without bits.",
             )
         wide = torch.float32 if is_chain else dtype
-        base = load(below, dtype=wide, device=device, device_map=device_map, bits=bits)
+        base = load(
+            below, dtype=wide, device=device, device_map=device_map, bits=bits, trained=trained
+        )
         if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
             raise ModelError(
                 f"The base model {base.name!r} of {name} is not the one it was trained on.",

@@ -203,6 +203,7 @@ class DecodeStep:
         logits = self._pass(
             states, cosines, sines, [cpu.SequenceRows(places[row], order) for row in range(rows)],
             self._row_addresses(cache, rows), [cache.capacity] * rows, kept,
+            cache.layers[0].states[0].dtype,  # type: ignore[attr-defined]
         )  # fmt: skip
         return logits.view(rows, keep, -1)
 
@@ -325,11 +326,10 @@ def decode_with(model: PreTrainedModel, join: Join) -> bool:
 def own_step(model: PreTrainedModel) -> DecodeStep | None:
     """Returns the short pass for the decoding loop on a CPU, with unchanged weights.
 
-    Or with the products of :func:`decode_with`. Only for bfloat16, where the kernels read weights
-    and states directly; None for other models, while the model has hooks, and if the logits
-    differ from the model's.
+    Or with the products of :func:`decode_with`. None for a dtype without kernels, for other models,
+    while the model has hooks, and if the logits differ from the model's.
     """
-    fits = model.dtype == torch.bfloat16 in cpu.KERNELS and can_step(model)
+    fits = model.dtype in cpu.KERNELS and can_step(model)
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     if not fits or hooks or model._compiled_call_impl is not None:
         return None
@@ -350,7 +350,7 @@ def _own_product(layers: Sequence[nn.Linear]) -> Product:
     if not whole or len(biases) not in (0, len(layers)):
         return wide
     bias = torch.cat(biases) if biases else None
-    return cpu.Product(torch.bfloat16, weights, bias=bias, most=_MOST_ROWS, wide=wide)
+    return cpu.Product(layers[0].weight.dtype, weights, bias=bias, most=_MOST_ROWS, wide=wide)
 
 
 @torch.inference_mode()

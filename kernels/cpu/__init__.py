@@ -126,12 +126,12 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer with weights of few bits from rows [Q, I] to [Q, O].
+    """A linear layer from rows [Q, I] to [Q, O], with weights of few bits or unchanged.
 
     Args:
         dtype: dtype of rows and results, a key of :data:`KERNELS`.
         packed: from :func:`pack4` or :func:`pack8`; or the weights of layers with the same inputs,
-            bfloat16 [O, I] each, contiguous, O a multiple of 16, I of 32. These are read in place,
+            ``dtype`` [O, I] each, contiguous, O a multiple of 16, I of 32. These are read in place,
             and their outputs are concatenated.
         scales: scales of the outputs, float32 [O], for weights of eight bits.
         bias: bias in ``dtype``, [O].
@@ -158,8 +158,8 @@ class Product:
             blocks, self.inputs = len(packed), packed.shape[1] * GROUP
             address = packed.data_ptr()
         else:
-            self.bits, self.inputs = 16, packed[0].shape[1]
-            of_block = 2 * self.inputs * _LANES
+            self.bits, self.inputs = 8 * dtype.itemsize, packed[0].shape[1]
+            of_block = dtype.itemsize * self.inputs * _LANES
             starts = [
                 weights.data_ptr() + of_block * block
                 for weights in packed
@@ -396,7 +396,10 @@ class CompiledPass:
             dtype=np.int64,
         )
         self._count, self._norm, self._head = len(layers), norm, head
-        self._run = getattr(_core, f"run_{KERNELS[self.dtype]}")
+        kernels = KERNELS[self.dtype]
+        self._run = {SLOTS[self.dtype]: getattr(_core, f"run_{kernels}")}
+        if self.dtype == torch.float32:
+            self._run[torch.float32] = getattr(_core, f"run_{kernels}_wide")
         products = [part for layer in layers for part in layer if isinstance(part, Product)]
         self.most = min(product.most for product in products)
         self.helpers = _helpers()
@@ -416,6 +419,7 @@ class CompiledPass:
         slots: Addresses,
         capacities: Sequence[int],
         kept: NDArray[np.int64],
+        held: torch.dtype | None = None,
     ) -> torch.Tensor:
         """Runs rows of some sequences, and writes their new states into slots.
 
@@ -424,9 +428,10 @@ class CompiledPass:
             cosines, sines: rotations of their positions [Q, D].
             sequences: the sequences of the rows, in order.
             slots: addresses of the keys, the values and the keys as encoded (0 for none), int64
-                [layers, sequences, 3]; :data:`SLOTS` has their dtype.
+                [layers, sequences, 3].
             capacities: the number of slots of each sequence.
             kept: rows with logits, int64 [K].
+            held: the slots' dtype: that of :data:`SLOTS` (default) or of the pass.
 
         Returns:
             Logits [K, V].
@@ -438,7 +443,7 @@ class CompiledPass:
         if slots.shape != (self._count, len(parts), 3) or not slots.flags.c_contiguous:
             raise ValueError("slots must match the layers and sequences")
         logits = states.new_empty(len(kept), self._head.outputs)
-        self._run(
+        self._run[held or SLOTS[self.dtype]](
             self._layers.ctypes.data, self._count, self._norm.data_ptr(),
             self._head.words.ctypes.data, self._hidden, self._feed_forward, self._heads,
             self._kv_heads, self._dim, self._scale, self._epsilon, states.data_ptr(),

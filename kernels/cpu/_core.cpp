@@ -18,7 +18,7 @@
 namespace {
 
 // What the templates call, of the functions of a namespace.
-#define SET(NAME, NAMESPACE, NUMBER, FUSED)                                     \
+#define SET(NAME, NAMESPACE, NUMBER, FUSED, STATE)                                   \
     struct NAME {                                                               \
         using Number = NUMBER;                                                  \
         static constexpr auto norm = NAMESPACE::norm;                           \
@@ -31,11 +31,11 @@ namespace {
         static constexpr auto scratch8 = NAMESPACE::scratch8;                   \
         static constexpr auto prepare8 = NAMESPACE::prepare8;                   \
         static constexpr auto blocks8 = NAMESPACE::blocks8 FUSED;               \
-        static constexpr auto blocks16 = NAMESPACE::blocks16;                   \
-        static constexpr auto write_states = NAMESPACE::write_states;           \
+        static constexpr auto blocks_own = NAMESPACE::blocks_own;               \
+        static constexpr auto write_states = NAMESPACE::write_states STATE;     \
         static constexpr auto most_queries = NAMESPACE::most_queries;           \
         static constexpr auto attention_scratch = NAMESPACE::attention_scratch; \
-        static constexpr auto attend = NAMESPACE::attend;                       \
+        static constexpr auto attend = NAMESPACE::attend STATE;                 \
     }
 
 template <class T>
@@ -147,23 +147,27 @@ PyObject* run(PyObject*, PyObject* args) {
     {"rotate_" SUFFIX, rotate<NAME>, METH_VARARGS, "Rotary positions."},                      \
     {"attend_" SUFFIX, attend<NAME>, METH_VARARGS, "Attention of few queries over slots."},   \
     {"run_" SUFFIX, run<NAME>, METH_VARARGS, "A forward pass."},
+#define WIDE(NAME, SUFFIX) \
+    {"run_" SUFFIX "_wide", run<NAME>, METH_VARARGS, "A forward pass with slots in float32."},
 
 #ifdef CPU_AVX2
-SET(Avx2, avx2, float, <false>);
+SET(Avx2, avx2, float, <false>, <uint16_t>);
+SET(Avx2Wide, avx2, float, <false>, <float>);
 #endif
 #ifdef CPU_AVX2_VNNI
-SET(Avx2Vnni, avx2, float, <true>);
+SET(Avx2Vnni, avx2, float, <true>, <uint16_t>);
+SET(Avx2VnniWide, avx2, float, <true>, <float>);
 #endif
 #ifdef CPU_AVX512_BF16
-SET(Avx512Bf16, avx512_bf16, uint16_t, );
+SET(Avx512Bf16, avx512_bf16, uint16_t, , );
 #endif
 
 PyMethodDef functions[] = {
 #ifdef CPU_AVX2
-    FUNCTIONS(Avx2, "avx2")
+    FUNCTIONS(Avx2, "avx2") WIDE(Avx2Wide, "avx2")
 #endif
 #ifdef CPU_AVX2_VNNI
-    FUNCTIONS(Avx2Vnni, "avx2_vnni")
+    FUNCTIONS(Avx2Vnni, "avx2_vnni") WIDE(Avx2VnniWide, "avx2_vnni")
 #endif
 #ifdef CPU_AVX512_BF16
     FUNCTIONS(Avx512Bf16, "avx512_bf16")

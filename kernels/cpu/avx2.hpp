@@ -3,7 +3,8 @@
 //
 // Rows are converted to 8-bit integers with a scale for each group of 32 inputs, as VPMADDUBSW
 // multiplies four times as many of them as FMA multiplies float32. The sums over a group are exact;
-// only the row is rounded, to 1/254 of the largest number of its group. Slots hold float16.
+// only the row is rounded, to 1/254 of the largest number of its group. Slots hold float16 or, for
+// the passes of an unquantized model, float32.
 //
 // With AVX-VNNI (Intel's client processors since Alder Lake, AMD since Zen 5) a product is `Fused`:
 // VPDPBUSD multiplies and adds to the sum, with the same result.
@@ -388,12 +389,7 @@ void blocks8(const float*, void* scratch, const int8_t* weights, const float* sc
         }
 }
 
-// ------------------------------------------------------------------------------ sixteen bits
-
-inline __m256 widened(const uint16_t* values) {  // bfloat16
-    const __m128i given = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(given), 16));
-}
+// ------------------------------------------------------------------------------ unquantized
 
 inline float added(__m256 values) {
     const __m128 four =
@@ -402,9 +398,9 @@ inline float added(__m256 values) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// Weights bfloat16 [16, I] in blocks of 16 outputs, each at its own address.
+// Weights float32 [16, I] in blocks of 16 outputs, each at its own address.
 template <int Rows>
-void tile16(const float* x, const uint16_t* weights, float* y, long outputs, long inputs) {
+void tile_own(const float* x, const float* weights, float* y, long outputs, long inputs) {
     constexpr int Outputs = Rows <= 3 ? 4 : 2;
     for (long o = 0; o < lanes; o += Outputs, weights += Outputs * inputs) {
         __m256 sum[Rows][Outputs];
@@ -412,7 +408,7 @@ void tile16(const float* x, const uint16_t* weights, float* y, long outputs, lon
             for (int k = 0; k < Outputs; ++k) sum[r][k] = _mm256_setzero_ps();
         for (long i = 0; i < inputs; i += width)
             for (int k = 0; k < Outputs; ++k) {
-                const __m256 w = widened(weights + k * inputs + i);
+                const __m256 w = _mm256_loadu_ps(weights + k * inputs + i);
                 for (int r = 0; r < Rows; ++r)
                     sum[r][k] =
                         _mm256_fmadd_ps(_mm256_loadu_ps(x + r * inputs + i), w, sum[r][k]);
@@ -423,11 +419,11 @@ void tile16(const float* x, const uint16_t* weights, float* y, long outputs, lon
 }
 
 // Blocks of 16 outputs from `from` to `to`. y [rows, O]; O a multiple of 16, I of 32.
-inline void blocks16(const float* x, const uint16_t* const* weights, float* y, long rows,
-                     long outputs, long inputs, long from, long to) {
+inline void blocks_own(const float* x, const float* const* weights, float* y, long rows,
+                       long outputs, long inputs, long from, long to) {
     constexpr long most = 6;
-    constexpr decltype(&tile16<1>) tile_of[] = {tile16<1>, tile16<2>, tile16<3>,
-                                                tile16<4>, tile16<5>, tile16<most>};
+    constexpr decltype(&tile_own<1>) tile_of[] = {tile_own<1>, tile_own<2>, tile_own<3>,
+                                                  tile_own<4>, tile_own<5>, tile_own<most>};
     const long tiles = (rows + most - 1) / most;
     for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {
@@ -443,24 +439,31 @@ inline void blocks16(const float* x, const uint16_t* const* weights, float* y, l
 // States are prefetched this many positions ahead, as they are in order, but in short runs.
 constexpr long ahead = 24;
 
-// Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
-inline void write_states(const float* keys, const float* values, long stride,
-                         const cpu::Part& part, const cpu::Slots& slots, const cpu::Heads& size) {
+inline void write(const float* from, uint16_t* to, long size) {
     const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
-    const auto write = [&](const float* from, uint16_t* to) {
-        for (long d = 0; d < size.dim; d += width) {
-            const __m256 value =
-                _mm256_max_ps(_mm256_min_ps(_mm256_loadu_ps(from + d), most), least);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + d),
-                             _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
-        }
+    for (long d = 0; d < size; d += width) {
+        const __m256 value = _mm256_max_ps(_mm256_min_ps(_mm256_loadu_ps(from + d), most), least);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + d),
+                         _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+inline void write(const float* from, float* to, long size) {
+    __builtin_memcpy(to, from, sizeof *to * size_t(size));
+}
+
+// Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
+template <class State>
+void write_states(const float* keys, const float* values, long stride,
+                         const cpu::Part& part, const cpu::Slots& slots, const cpu::Heads& size) {
+    const auto put = [&](const float* from, void* slots, long at) {
+        write(from, static_cast<State*>(slots) + at, size.dim);
     };
     for (long r = 0; r < part.count; ++r)
         for (long h = 0; h < size.kv_heads; ++h) {
             const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
-            write(keys + r * stride + h * size.dim, slots.keys + at);
-            write(values + r * stride + h * size.dim, slots.values + at);
-            if (slots.base != nullptr) write(keys + r * stride + h * size.dim, slots.base + at);
+            put(keys + r * stride + h * size.dim, slots.keys, at);
+            put(values + r * stride + h * size.dim, slots.values, at);
+            if (slots.base != nullptr) put(keys + r * stride + h * size.dim, slots.base, at);
         }
 }
 
@@ -513,26 +516,26 @@ inline float soften(float* scores, long length, long padded) {
     return 1.0f / sum_of(total);
 }
 
-constexpr int channels = 32;  // of a line of 64 bytes
+constexpr int channels = 32;  // of a line of 64 bytes, in float16
 
 // The weighted sums of the values' next channels for rows. Prefetches the same slots at `next`, if
 // set.
-template <int Rows>
-inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
+template <int Rows, class State>
+inline void gather(const float* const* weights, const float* inverse, const State* values,
                    const int64_t* slots, long length, long dim, float* const* out,
-                   const uint16_t* next) {
+                   const State* next) {
     constexpr int wide = channels / width;
     __m256 sum[Rows][wide];
     for (int r = 0; r < Rows; ++r)
         for (int k = 0; k < wide; ++k) sum[r][k] = _mm256_setzero_ps();
     for (long s = 0; s < length; ++s) {
-        const uint16_t* value = values + slots[s] * dim;
+        const State* value = values + slots[s] * dim;
         if (s + ahead < length) _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
         if (next != nullptr) _mm_prefetch(next + slots[s] * dim, _MM_HINT_T1);
         __m256 weight[Rows];
         for (int r = 0; r < Rows; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + s);
         for (int k = 0; k < wide; ++k) {
-            const __m256 these = halves(value + k * width);
+            const __m256 these = numbers(value + k * width);
             for (int r = 0; r < Rows; ++r)
                 sum[r][k] = _mm256_fmadd_ps(weight[r], these, sum[r][k]);
         }
@@ -556,7 +559,8 @@ inline long attention_scratch(long length, const cpu::Heads& size) {
 
 // Attention of `count` of a part's queries [.., heads, D] from `start` on, `stride` numbers apart,
 // with one key head. Out [.., heads, D]; D a multiple of 32.
-inline void attend(const float* queries, long stride, const cpu::Part& part,
+template <class State>
+void attend(const float* queries, long stride, const cpu::Part& part,
                    const cpu::Slots& slots, const cpu::Heads& size, float* out, long head,
                    long start, long count, void* scratch) {
     constexpr int most = 3;  // rows of a tile
@@ -567,15 +571,15 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
     float* wide = static_cast<float*>(scratch);
     float* inverse = wide + dim * lanes;
     float* scores = inverse + rows;
-    const uint16_t* keys = slots.keys + head * part.capacity * dim;
-    const uint16_t* values = slots.values + head * part.capacity * dim;
+    const State* keys = static_cast<State*>(slots.keys) + head * part.capacity * dim;
+    const State* values = static_cast<State*>(slots.values) + head * part.capacity * dim;
     // Row r is query r / shared and its head r % shared, so that later rows have more keys.
     const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
     const auto tile_of = [&](long r) { return rows - r >= most ? most : 1; };
     long first = 0;  // the first row that attends to the keys
     for (long s = 0; s < length; s += lanes) {
         while (places[first / shared] < s) ++first;
-        const uint16_t* these[lanes];
+        const State* these[lanes];
         const float* as_wide[lanes];
         for (long i = 0; i < lanes; ++i) {
             these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
@@ -589,7 +593,7 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
         for (long i = 0; several && i < lanes; ++i) {
             as_wide[i] = wide + i * dim;
             for (long d = 0; d < dim; d += width)
-                _mm256_storeu_ps(wide + i * dim + d, halves(these[i] + d));
+                _mm256_storeu_ps(wide + i * dim + d, numbers(these[i] + d));
         }
         for (long r = first, tile; r < rows; r += tile) {
             const float* in[most];
@@ -622,10 +626,10 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
             }
             const long seen = places[(r + tile - 1) / shared] + 1;
             const float* by = inverse + r;
-            const uint16_t* from = values + d;
+            const State* from = values + d;
             // The next head's keys.
             const bool more = r == 0 && head + 1 < size.kv_heads;
-            const uint16_t* next = more ? keys + part.capacity * dim + d : nullptr;
+            const State* next = more ? keys + part.capacity * dim + d : nullptr;
             if (tile == 1) gather<1>(weights, by, from, part.order, seen, dim, to, next);
             else gather<most>(weights, by, from, part.order, seen, dim, to, next);
         }

@@ -343,7 +343,7 @@ inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
 
 // Weights bfloat16 [16, I] in blocks of 16 outputs, each at its own address.
 template <int Rows>
-inline void tile16(const uint16_t* x, const uint16_t* weights, uint16_t* y, long outputs,
+inline void tile_own(const uint16_t* x, const uint16_t* weights, uint16_t* y, long outputs,
                    long inputs) {
     constexpr int Outputs = Rows <= 4 ? 4 : 2;
     for (long o = 0; o < lanes; o += Outputs, weights += Outputs * inputs) {
@@ -366,11 +366,11 @@ inline void tile16(const uint16_t* x, const uint16_t* weights, uint16_t* y, long
 }
 
 // Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16, I of 32.
-inline void blocks16(const uint16_t* x, const uint16_t* const* weights, uint16_t* y, long rows,
+inline void blocks_own(const uint16_t* x, const uint16_t* const* weights, uint16_t* y, long rows,
                      long outputs, long inputs, long from, long to) {
     constexpr long most = 8;
-    constexpr decltype(&tile16<1>) tile_of[] = {tile16<1>, tile16<2>, tile16<3>, tile16<4>,
-                                                tile16<5>, tile16<6>, tile16<7>, tile16<most>};
+    constexpr decltype(&tile_own<1>) tile_of[] = {tile_own<1>, tile_own<2>, tile_own<3>, tile_own<4>,
+                                                tile_own<5>, tile_own<6>, tile_own<7>, tile_own<most>};
     const long tiles = (rows + most - 1) / most;
     for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {
@@ -490,9 +490,12 @@ inline void write_states(const uint16_t* keys, const uint16_t* values, long stri
         for (long h = 0; h < size.kv_heads; ++h) {
             const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
             const uint16_t* key = keys + r * stride + h * size.dim;
-            __builtin_memcpy(slots.keys + at, key, bytes);
-            __builtin_memcpy(slots.values + at, values + r * stride + h * size.dim, bytes);
-            if (slots.base != nullptr) __builtin_memcpy(slots.base + at, key, bytes);
+            const auto write = [&](void* slot, const uint16_t* from) {
+                __builtin_memcpy(static_cast<uint16_t*>(slot) + at, from, bytes);
+            };
+            write(slots.keys, key);
+            write(slots.values, values + r * stride + h * size.dim);
+            if (slots.base != nullptr) write(slots.base, key);
         }
 }
 
@@ -520,8 +523,9 @@ inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
     const __m512 scale = _mm512_set1_ps(sizes.scale);
     auto* scores = static_cast<float*>(scratch);
     float* inverse = scores + rows * width;
-    const uint16_t* keys = slots.keys + head * part.capacity * a.dim;
-    const uint16_t* values = slots.values + head * part.capacity * a.dim;
+    const long before = head * part.capacity * a.dim;
+    const uint16_t* keys = static_cast<uint16_t*>(slots.keys) + before;
+    const uint16_t* values = static_cast<uint16_t*>(slots.values) + before;
     // Row r is query r / shared and its head r % shared, so that later rows have more keys.
     const auto query = [&](long r) {
         return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;

@@ -18,11 +18,11 @@ struct Part {
     const int64_t* places;  // positions of the rows, ascending
 };
 
-// The states of one sequence in one layer, [kv_heads, capacity, D], in 16 bits.
+// The states of one sequence in one layer, [kv_heads, capacity, D], of a set's `State`.
 struct Slots {
-    uint16_t* keys;
-    uint16_t* values;
-    uint16_t* base;  // keys as they were encoded; null until one moves
+    void* keys;
+    void* values;
+    void* base;  // keys as they were encoded; null until one moves
 };
 
 struct Heads {
@@ -30,10 +30,10 @@ struct Heads {
     float scale;  // factor of the scores
 };
 
-// A linear layer with quantized weights, or with the unchanged weights of a bfloat16 model.
+// A linear layer with quantized weights, or with a model's own.
 struct Product {
-    int64_t bits;         // 4, 8 or 16
-    const void* weights;  // for 16 bits the addresses of [O / 16] blocks of rows, bfloat16 [16, I]
+    int64_t bits;         // 4, 8, or those of a set's `Number`
+    const void* weights;  // unquantized: the addresses of [O / 16] blocks of rows [16, I]
     const float* scales;  // of the outputs, for 8 bits
     const void* bias;     // null for none
     int64_t outputs, inputs;

@@ -1,5 +1,4 @@
-// A forward pass of some rows through a model built like Llama, with quantized weights and states in
-// slots. Rows of several sequences share one reading of the weights.
+// A forward pass of some rows through a model built like Llama, with states in slots. Rows of several sequences share one reading of the weights.
 //
 // `Set` has the kernels of one instruction set (_core.cpp). A row's result does not depend on the
 // other rows, to the last bit: its sums are always computed in the same order.
@@ -61,17 +60,17 @@ void multiply(const Product& product, const typename Set::Number* x, typename Se
               long rows, Room& room, Team* team) {
     using Number = typename Set::Number;
     const long outputs = product.outputs, inputs = product.inputs, blocks = outputs / lanes;
-    const bool four = product.bits == 4, whole = product.bits == 16;
+    const bool four = product.bits == 4, own = product.bits == 8 * sizeof(Number);
     void* scratch = room.bytes(four ? Set::scratch4(rows, inputs) : Set::scratch8(rows, inputs));
     if (four) Set::prepare4(x, rows, inputs, scratch);
-    else if (!whole) Set::prepare8(x, rows, inputs, scratch);
+    else if (!own) Set::prepare8(x, rows, inputs, scratch);
     // A round reads about 100 KB, or everything.
     const long several = team == nullptr ? blocks : 1 + 200'000 / (inputs * (rows + 8));
     each(team, (blocks + several - 1) / several, [&](long round) {
         const long from = round * several, to = from + several < blocks ? from + several : blocks;
-        if (whole)
-            Set::blocks16(x, static_cast<const uint16_t* const*>(product.weights), y, rows,
-                          outputs, inputs, from, to);
+        if (own)
+            Set::blocks_own(x, static_cast<const Number* const*>(product.weights), y, rows,
+                            outputs, inputs, from, to);
         else if (four)
             Set::blocks4(x, scratch, static_cast<const uint8_t*>(product.weights), y, rows,
                          outputs, inputs, from, to);

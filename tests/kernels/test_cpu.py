@@ -69,14 +69,14 @@ def eight_bits(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, t
 
 
 def quantized(
-    bits: int, outputs: int, inputs: int
+    bits: int, outputs: int, inputs: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor | None, torch.Tensor]:
     """Weights, their scales if they have any, and what they stand for, float64 [O, I].
 
-    Those of 16 bits are two layers' own.
+    Those of 0 bits are two layers' own.
     """
-    if bits == 16:
-        weight = torch.randn(outputs, inputs).bfloat16()
+    if bits == 0:
+        weight = torch.randn(outputs, inputs).to(dtype)
         return list(weight.split(outputs - 16)), None, weight.double()
     if bits == 8:
         return eight_bits(outputs, inputs)
@@ -131,18 +131,18 @@ def test_eight_bits(outputs: int, inputs: int, rows: int, dtype: torch.dtype) ->
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 17])
 def test_weights_as_they_are(outputs: int, inputs: int, rows: int, dtype: torch.dtype) -> None:
     torch.manual_seed(rows)
-    weights, _, weight = quantized(16, outputs, inputs)
+    weights, _, weight = quantized(0, outputs, inputs, dtype)
     bias, x = torch.randn(outputs).to(dtype), unaligned(torch.randn(rows, inputs).to(dtype))
     got = cpu.Product(dtype, weights, bias=bias)(x)
     assert distance(got, x.double() @ weight.T + bias.double()) < 1.5 * ROUNDING[dtype]
 
 
 @by_type
-@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("bits", [4, 8, 0])
 def test_rows_of_any_size_of_numbers(bits: int, dtype: torch.dtype) -> None:
     """Whole numbers in the rows' place neither overflow nor vanish: one is large, all are, none."""
     torch.manual_seed(0)
-    packed, scales, weight = quantized(bits, 32, 1536)
+    packed, scales, weight = quantized(bits, 32, 1536, dtype)
     product = cpu.Product(dtype, packed, scales)
     for size, first in ((1.0, 300.0), (1e4, 1.0), (1e-6, 1.0), (0.0, 0.0), (1e-36, 1.0)):
         x = torch.randn(3, 1536) * size
@@ -155,10 +155,10 @@ def test_rows_of_any_size_of_numbers(bits: int, dtype: torch.dtype) -> None:
 
 
 @by_type
-@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("bits", [4, 8, 0])
 def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype) -> None:
     torch.manual_seed(bits)
-    product = cpu.Product(dtype, *quantized(bits, 96, 64)[:2])
+    product = cpu.Product(dtype, *quantized(bits, 96, 64, dtype)[:2])
     x = torch.randn(30, 64).to(dtype)
     alone = torch.cat([product(row[None]) for row in x])
     for rows in range(2, 31):
@@ -170,7 +170,7 @@ def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype
 def test_avx_vnni_gives_the_bits_of_avx2(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each number of rows that is computed together, and rows of any size."""
     torch.manual_seed(bits)
-    weights = quantized(bits, 96, 320)[:2]
+    weights = quantized(bits, 96, 320, torch.float32)[:2]
     fused = cpu.Product(torch.float32, *weights)
     monkeypatch.setitem(cpu.KERNELS, torch.float32, "avx2")
     plain = cpu.Product(torch.float32, *weights)

@@ -171,9 +171,12 @@ def test_a_model_for_infilling_stays_on_one_device(
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_weights_of_few_bits(tiny_model_dir: Path, tmp_path: Path, bits: int) -> None:
+def test_weights_of_few_bits(
+    tiny_model_dir: Path, tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Logits near those of whole weights: the more bits the nearer."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    monkeypatch.setattr("codegen.kernels.cpu.KERNELS", {})
     make: Any = CONFIG_MAPPING["llama"]
     config = make(  # its CPU kernels take blocks of 64 weights
         vocab_size=700, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
@@ -216,7 +219,11 @@ def test_load_options_that_do_not_fit(
 
 
 def test_bits_without_bitsandbytes(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Needed for training everywhere, and for decoding without our kernels."""
     monkeypatch.setattr("codegen.models.loading.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="bitsandbytes is not installed"):
+        load(str(tiny_model_dir), bits=4, trained=True)
+    monkeypatch.setattr("codegen.kernels.cpu.KERNELS", {})
     with pytest.raises(MachineError, match="bitsandbytes is not installed") as caught:
         TransformersBackend.open(str(tiny_model_dir), options={"bits": 4, "dtype": "float32"})
     assert "codegen-toolkit[quant]" in str(caught.value.remedy)

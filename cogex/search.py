@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 
 from codegen.cogex.builtin_families import FAMILIES, find_family
 from codegen.cogex.literals import Invalid, normalized
-from codegen.cogex.model import PseudoModel, Query
+from codegen.cogex.model import ModelQuery, PseudoModel
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.record import CogexRecord
 from codegen.core.errors import ConfigError, InputError
@@ -245,7 +245,7 @@ class RankedProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The result of a search.
 
     Attributes:
@@ -289,7 +289,7 @@ class ProgramSearch:
     examples: dict[str, str] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Searches, or resumes from the log's entries."""
         candidates = self._candidates()
         if self.settings.method == "full":
@@ -304,7 +304,7 @@ class ProgramSearch:
                 reason, _, detail = failure.partition(": ")
                 failures[reason] += 1
                 self.examples.setdefault(reason, detail)
-        return Found(
+        return SearchResult(
             ranking=tuple(ranking),
             best=best,
             rejected=self.rejected,
@@ -384,7 +384,7 @@ class ProgramSearch:
         missing = [item for item in items if (item.id, index) not in self.log.draws]
         done = len(self.log.draws)
         queries = [
-            Query(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
+            ModelQuery(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
         ]
         for number, text, failure in self.model.write(queries, self.settings.program_temperature):
             self.log.add(Draw(missing[number].id, index, text, failure))
@@ -399,7 +399,8 @@ class ProgramSearch:
         missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
         done = len(pairs) - len(missing)
         queries = [
-            Query(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
+            ModelQuery(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}")
+            for p, i in missing
         ]
         for number, emulation in self.model.emulate(queries, self.settings.answer_temperature):
             program, item = missing[number]
@@ -459,7 +460,9 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
     return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
 
 
-def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
+def scores_on(
+    search: ProgramSearch, found: SearchResult, items: Sequence[TaskItem]
+) -> dict[str, int]:
     """Returns the results on other problems: their number ``items``, and how many answers of the
     best program and of the majority ``vote`` of the best are correct.
     """

@@ -30,7 +30,7 @@ from codegen.decoding.passes import Passes, check_attention_only, check_supporte
 from codegen.decoding.sampling import allow_only, choose
 from codegen.decoding.sequences import CachedRows, Row, Sequences, Trees
 
-__all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
+__all__ = ["BackspaceDecoding", "Batch", "Grown", "Row", "Strategy", "decode"]
 
 # Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
@@ -120,7 +120,7 @@ class Strategy:
         """Keeps only these rows of the batch, in this order."""
 
 
-class Backspace(Strategy):
+class BackspaceDecoding(Strategy):
     """Plain decoding with a token that removes the last one (SequenceMatch, arXiv 2306.05426).
 
     The row's cursor moves back too, so a removed token frees its slot. The backspace is forbidden

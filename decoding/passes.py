@@ -86,7 +86,7 @@ def run_alone(passes: Passes[T]) -> T:
         return end.value
 
 
-class Step(Protocol):
+class StepProtocol(Protocol):
     """Interface of :class:`codegen.decoding.editing.forward.DecodeStep`."""
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool: ...
@@ -114,7 +114,7 @@ class ModelPass:
     mask: torch.Tensor
     keep: int
     replays: Replays | None = None
-    step: Step | None = None
+    step: StepProtocol | None = None
 
     @property
     def size(self) -> int:

@@ -17,7 +17,7 @@ from codegen.decoding.passes import (
     Drafts,
     ModelPass,
     Passes,
-    Step,
+    StepProtocol,
     drafts_of,
     forward,
     read_in_place,
@@ -225,7 +225,7 @@ class CachedRows:
         return (yield self.pass_of(trees.tokens, mask, step))
 
     def pass_of(
-        self, tokens: torch.Tensor, mask: torch.Tensor, step: Step | None = None
+        self, tokens: torch.Tensor, mask: torch.Tensor, step: StepProtocol | None = None
     ) -> ModelPass:
         """Returns the pass over placed tokens, with logits after each."""
         width = tokens.shape[1]

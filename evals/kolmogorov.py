@@ -220,7 +220,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class SequenceProgram:
     """A program: its lines, and which line's sequence is the output.
 
     Raises:
@@ -317,7 +317,7 @@ def _fits(kind: Kind, argument: Argument) -> bool:
 _NAME = re.compile(r"sequence_([1-9]\d{0,5})")
 
 
-def parse(text: str) -> Program:
+def parse(text: str) -> SequenceProgram:
     """Parses a program's text without executing it.
 
     Raises:
@@ -332,7 +332,7 @@ def parse(text: str) -> Program:
     lines = [_line(number, node) for number, node in enumerate(body[:-1])]
     match body[-1]:
         case ast.Assign(targets=[ast.Name(id="output")], value=ast.Name(id=name)):
-            return Program(tuple(lines), _number(name, body[-1]))
+            return SequenceProgram(tuple(lines), _number(name, body[-1]))
         case _:
             raise InputError("The last line must be of the form output = sequence_1.")
 
@@ -417,7 +417,7 @@ class _Draft:
             number += 1
 
 
-def sample_program(rng: random.Random) -> Program:
+def sample_program(rng: random.Random) -> SequenceProgram:
     """Generates one program; its output's items are in [0, 255]."""
     draft = _Draft(rng)
     for _ in range(rng.randint(1, 5)):
@@ -435,10 +435,10 @@ def sample_program(rng: random.Random) -> Program:
     if draft.chance(_GROUP):
         _pair(draft)
     output = _fold(draft)
-    return Program(tuple(draft.lines), output)
+    return SequenceProgram(tuple(draft.lines), output)
 
 
-def sample_programs(count: int, seed: int = 0) -> Iterator[Program]:
+def sample_programs(count: int, seed: int = 0) -> Iterator[SequenceProgram]:
     """Yields ``count`` programs; the i-th depends only on ``seed`` and i."""
     for index in range(count):
         yield sample_program(random.Random(f"kolmogorov/{seed}/{index}"))
@@ -564,7 +564,7 @@ _VALUE_BITS = 8.0
 _OTHER_BITS = {"step": 3.0, "count": math.log2(20), "predicate": 0.0}
 
 
-def paper_bits(program: Program) -> float:
+def paper_bits(program: SequenceProgram) -> float:
     """Returns a program's size in bits under the paper's uniform prior over the language.
 
     log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a

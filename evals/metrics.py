@@ -283,7 +283,7 @@ _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class Generation:
     """One generation.
 
     Attributes:
@@ -333,7 +333,7 @@ class PaperRepetition:
 
 
 def paper_repetition(
-    outputs: Iterable[Output],
+    outputs: Iterable[Generation],
     *,
     scope: Scope = "output",
 ) -> PaperRepetition:

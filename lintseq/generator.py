@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, get_args
 
 from codegen.core.errors import CodegenError, ConfigError, InputError, require_known
 from codegen.core.records import Example, MadeTogether, Segment, TrainingText
-from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram
-from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
+from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram
+from codegen.lintseq.program import GRANULARITIES, Granularity, PreparedProgram, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.resampling import (
     Failure,
@@ -76,7 +76,7 @@ def _pairs(
 ) -> list[TrainingText]:
     states = ["", *sequence.states]
     diffs = [*(MARKER + format_edit(edit) for edit in sequence.edits), f"{MARKER}\n{MARKER}"]
-    edits: list[Sequence[Edit]] = [*((edit,) for edit in sequence.edits), ()]
+    edits: list[Sequence[EditStep]] = [*((edit,) for edit in sequence.edits), ()]
     return [
         TrainingText(
             id=f"{example.id}#lintseq-{number}.{pair}",
@@ -98,7 +98,7 @@ def _pairs(
     ]
 
 
-def _sizes(edits: Sequence[Edit]) -> dict[str, object]:
+def _sizes(edits: Sequence[EditStep]) -> dict[str, object]:
     hunks = [hunk for edit in edits for hunk in edit.hunks]
     return {
         "edits": len(edits),
@@ -312,7 +312,7 @@ class LintSeq(MadeTogether):
         flat = [
             (item, seed)
             for item, own in zip(prepared, seeds, strict=True)
-            if isinstance(item, Prepared)
+            if isinstance(item, PreparedProgram)
             for seed in own
         ]
         jobs = [(item, random.Random(seed)) for item, seed in flat]
@@ -321,11 +321,11 @@ class LintSeq(MadeTogether):
         seeds_audited = [seed if item.language == "python" else None for item, seed in flat]
         noted = iter(self._noted(verified, seeds_audited))
         return [
-            [next(noted) for _ in own] if isinstance(item, Prepared) else item
+            [next(noted) for _ in own] if isinstance(item, PreparedProgram) else item
             for item, own in zip(prepared, seeds, strict=True)
         ]
 
-    def _prepare(self, example: Example) -> Prepared | UnsupportedProgram:
+    def _prepare(self, example: Example) -> PreparedProgram | UnsupportedProgram:
         try:
             return prepare(
                 example.program,

@@ -21,19 +21,19 @@ from typing import NamedTuple
 
 from codegen.core.errors import CodegenError
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram, undo
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.reference import reference_sequence
 from codegen.lintseq.verify import Check, Finding, Verify, batches, check_for, new_findings
 
 Step = list[int]
 
 
-def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
+def sample_edits(prepared: PreparedProgram, rng: random.Random) -> EditSequence:
     """Samples one edit sequence that is clean by the dependency rules."""
     return edits_of(prepared, sample_steps(prepared, rng))
 
 
-def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
+def sample_steps(prepared: PreparedProgram, rng: random.Random) -> list[Step]:
     """Samples the nodes of each deletion, the seed first, in deletion order."""
     deletion = _Deletion(prepared)
     owners = prepared.owners
@@ -69,7 +69,7 @@ def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
 class _Deletion:
     """The state of a backward phase."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedProgram) -> None:
         self.prepared = prepared
         self.dead = [False] * len(prepared.dependents)
         self.alive_in_group = list(prepared.group_sizes)
@@ -93,7 +93,7 @@ class _Deletion:
         return step
 
 
-def edits_of(prepared: Prepared, steps: Sequence[Step]) -> EditSequence:
+def edits_of(prepared: PreparedProgram, steps: Sequence[Step]) -> EditSequence:
     """Returns the edits that undo deletions of nodes, last deletion first."""
     lines_of: list[list[int]] = [[] for _ in prepared.dependents]
     for line, owner in enumerate(prepared.owners):
@@ -111,7 +111,7 @@ MOST_STATE_CHARACTERS = 32_000_000
 MOST_AUDITED_CHARACTERS = 100_000
 MOST_COMPARED_CHARACTERS = 3_000
 
-Job = tuple[Prepared, random.Random]
+Job = tuple[PreparedProgram, random.Random]
 
 
 class VerificationFailed(CodegenError):
@@ -195,7 +195,7 @@ def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[Verified | 
     return results
 
 
-def _joined(prepared: Prepared, attempt: _Attempt, known: _Known) -> Verified | Failure:
+def _joined(prepared: PreparedProgram, attempt: _Attempt, known: _Known) -> Verified | Failure:
     if attempt.refused:
         return attempt.refused
     if own := known.findings[attempt.texts[-1]]:
@@ -286,7 +286,7 @@ class _Known:
 _Dirty = list[tuple[int, Finding]]
 
 
-def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
+def _attempt(prepared: PreparedProgram, rng: random.Random) -> _Attempt:
     steps = sample_steps(prepared, rng)
     sequence = edits_of(prepared, steps)
     characters = _state_characters(sequence)
@@ -313,7 +313,7 @@ class _Shown(NamedTuple):
     text: str
 
 
-def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
+def _shown(prepared: PreparedProgram, steps: Sequence[Step]) -> list[_Shown]:
     """Returns the checked lines from top to bottom: all except inert ones."""
     deletion = [0] * len(prepared.dependents)
     for number, step in enumerate(steps):
@@ -330,7 +330,7 @@ def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
     ]
 
 
-def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
+def _texts(prepared: PreparedProgram, steps: Sequence[Step]) -> list[str]:
     """Returns the checked text of each state, in writing order."""
     lines = _shown(prepared, steps)
     return [
@@ -367,7 +367,7 @@ def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
     return VerificationFailed(verify, f"line {finding.line}: {finding.rule} {finding.message}")
 
 
-def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
+def _repaired(prepared: PreparedProgram, attempt: _Attempt, dirty: _Dirty) -> PreparedProgram:
     """Adds edges that prevent these states: faulty nodes are deleted with the deleted ones."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)
@@ -381,7 +381,7 @@ def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
 
 
 def _fallback(
-    prepared: Prepared, rng: random.Random, check: Check
+    prepared: PreparedProgram, rng: random.Random, check: Check
 ) -> Verified | VerificationFailed:
     """Samples a sequence by the published algorithm, and checks it like the others."""
     program = prepared.program

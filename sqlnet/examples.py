@@ -28,7 +28,7 @@ from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.linking import Linker
-from codegen.sqlnet.network import Network
+from codegen.sqlnet.network import SketchNetwork
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.words import find_span
@@ -160,7 +160,7 @@ BEAM = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class QueryScores:
     """Fractions of n questions; ``execution`` is None if no query was run."""
 
     n: int
@@ -175,7 +175,9 @@ class Scores:
         return asdict(self)
 
 
-def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False) -> list[Query]:
+def predict(
+    network: SketchNetwork, items: Sequence[Labelled], *, greedy: bool = False
+) -> list[Query]:
     """Predicts the query of each question.
 
     Args:
@@ -193,7 +195,7 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
 
 
 def predict_guided(
-    network: Network,
+    network: SketchNetwork,
     items: Sequence[Labelled],
     databases: Mapping[str, Database],
     *,
@@ -230,8 +232,8 @@ def databases_of(
 
 
 def _read(
-    network: Network, items: Sequence[Labelled], beam: int
-) -> Iterator[tuple[EncodedQuestion, decode.Slots]]:
+    network: SketchNetwork, items: Sequence[Labelled], beam: int
+) -> Iterator[tuple[EncodedQuestion, decode.SlotScores]]:
     for start in range(0, len(items), BATCH):
         encoded = [item.question for item in items[start : start + BATCH]]
         yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
@@ -241,7 +243,7 @@ def score(
     predicted: Sequence[Query],
     items: Sequence[Labelled],
     databases: Mapping[str, Database] | None = None,
-) -> Scores:
+) -> QueryScores:
     """Scores predictions against gold queries; runs both if there are databases."""
     pairs = list(zip(predicted, (item.query for item in items), strict=True))
 
@@ -255,7 +257,7 @@ def score(
             for found, item in zip(predicted, items, strict=True)
         )
         execution = same / max(1, len(pairs))
-    return Scores(
+    return QueryScores(
         n=len(pairs),
         query_match=share(Query.matches),
         aggregate=share(lambda a, b: a.aggregate == b.aggregate),

@@ -22,7 +22,7 @@ from pathlib import Path
 from sqlglot import exp
 from sqlglot.tokens import Tokenizer
 
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, ResultSet, StatementLimits
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import overlaps
 from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
@@ -65,7 +65,7 @@ class Written:
     """
 
     statement: Statement | None
-    rows: Rows | None = None
+    rows: ResultSet | None = None
     failure: str = ""
     text: str = ""
     votes: int = 0

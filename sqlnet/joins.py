@@ -68,7 +68,7 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class JoinTree:
     """Joins that connect tables without cycles; none for a single table."""
 
     tables: frozenset[int]
@@ -105,7 +105,7 @@ class JoinGraph:
         key = self.tables[table].primary_key
         return key[0] if len(key) == 1 else None
 
-    def trees(self, required: Iterable[int]) -> list[Tree]:
+    def trees(self, required: Iterable[int]) -> list[JoinTree]:
         """Finds all trees of least cost over the required tables.
 
         Raises:
@@ -113,7 +113,7 @@ class JoinGraph:
         """
         wanted = sorted(set(required))
         if len(wanted) < 2:
-            return [Tree(frozenset(wanted))]
+            return [JoinTree(frozenset(wanted))]
         near = [self._nearest(table) for table in wanted]
         sums = [sum(found.cost[v] for found in near) for v in range(len(self.tables))]
         roots = sorted((cost, v) for v, cost in enumerate(sums) if cost < float("inf"))
@@ -130,7 +130,7 @@ class JoinGraph:
         least = min(found.values())
         equal = sorted((j for j, cost in found.items() if cost == least), key=sorted)
         return [
-            Tree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
+            JoinTree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
             for joins in equal
         ]
 

@@ -30,7 +30,7 @@ from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, Uns
 from codegen.sqlnet.sql import distinct_values
 from codegen.sqlnet.words import (
     MAX_TOKENS,
-    Token,
+    WordToken,
     number_in_words,
     number_of,
     stem,
@@ -189,7 +189,9 @@ class Linker:
             return None
         return self._nearest(condition) is not None
 
-    def mentioned(self, question: str, tokens: Sequence[Token]) -> dict[int, list[tuple[int, int]]]:
+    def mentioned(
+        self, question: str, tokens: Sequence[WordToken]
+    ) -> dict[int, list[tuple[int, int]]]:
         """Returns the spans (first and last token) of the question that are cells, by column,
         without spans inside a longer one of the same column.
         """

@@ -32,14 +32,14 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import has_lone_surrogate
 from codegen.sqlnet import calibration, decode
 from codegen.sqlnet.calibration import PLAN_SLOTS, Trust
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import Held, Link, Linker, links_of, overlaps, spelled_out
-from codegen.sqlnet.network import Network
-from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statement
+from codegen.sqlnet.network import SketchNetwork
+from codegen.sqlnet.plan import ROWS, QueryPlan, SelectItem, the_tree, to_statement
 from codegen.sqlnet.plan_decode import PlanAnswer, PlanParser, ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.query import (
@@ -76,7 +76,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Interpretation:
     """One way to read a question.
 
     Attributes:
@@ -125,13 +125,13 @@ class Parse:
     """
 
     question: str
-    readings: tuple[Reading, ...]
+    readings: tuple[Interpretation, ...]
     confidence: float = 0.0
     doubts: tuple[Doubt, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
     signs: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    rows: Rows | None = None
+    rows: ResultSet | None = None
     failure: str = ""
 
     @property
@@ -140,7 +140,7 @@ class Parse:
         return self.doubts[0].text if self.doubts else ""
 
     @property
-    def best(self) -> Reading:
+    def best(self) -> Interpretation:
         """Best reading."""
         return self.readings[0]
 
@@ -155,7 +155,7 @@ class Parse:
         return self.best.slots
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """Returns the best reading's statement; see :meth:`Reading.statement`."""
+        """Returns the best reading's statement; see :meth:`Interpretation.statement`."""
         return self.best.statement(dialect)
 
 
@@ -163,7 +163,7 @@ class SQLNet:
     """Reads questions with a trained network."""
 
     def __init__(
-        self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
+        self, network: SketchNetwork, trusted: Trust | None = None, plans: PlanParser | None = None
     ) -> None:
         """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
         self.network, self._plans = network, plans
@@ -177,7 +177,7 @@ class SQLNet:
         Raises:
             ModelError: if the directory has no network, or a corrupt one.
         """
-        return cls(Network.load(DEFAULT_MODEL if path is None else path))
+        return cls(SketchNetwork.load(DEFAULT_MODEL if path is None else path))
 
     @property
     def plans(self) -> PlanParser:
@@ -311,7 +311,7 @@ class SQLNet:
     def _signs(
         self,
         asked: Asked,
-        slots: decode.Slots,
+        slots: decode.SlotScores,
         choice: decode.Choice,
         linker: Linker | None,
         relinked: int,
@@ -348,8 +348,8 @@ class SQLNet:
 
 
 def _reading(
-    encoded: EncodedQuestion, slots: decode.Slots, candidate: decode.ScoredQuery, said: Query
-) -> Reading:
+    encoded: EncodedQuestion, slots: decode.SlotScores, candidate: decode.ScoredQuery, said: Query
+) -> Interpretation:
     """Describes a candidate; ``said`` is its query with the question's values."""
     query, columns = candidate.query, encoded.table.columns
     found = decode.slot_probabilities(slots, candidate)
@@ -362,7 +362,7 @@ def _reading(
         contents = (columns[one.column].name, OPERATORS[one.operator], one.value)
         for name, content, part in zip(_PARTS, contents, parts, strict=True):
             filled.append((f"{name} {n}", content, part))
-    return Reading(
+    return Interpretation(
         query,
         encoded.table,
         _probability(candidate.log_probability),
@@ -446,7 +446,7 @@ def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) ->
     plan, choice = answer.best.plan, answer.choice
     if not (choice.rows and plan.limit and plan.order) or len(choice.rows.rows) < plan.limit:
         return False
-    key = Selected(plan.order.item, plan.order.aggregate)
+    key = SelectItem(plan.order.item, plan.order.aggregate)
     longer = replace(plan, select=(*plan.select, key), limit=plan.limit + 1)
     try:
         statement = to_statement(longer, answer.question.schema.graph, database.dialect)
@@ -505,7 +505,7 @@ def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
+def _plan_reading(answer: PlanAnswer, number: int) -> Interpretation:
     candidate = answer.candidates[number]
     read, plan = answer.question, candidate.plan
     said = _said(answer, candidate)
@@ -517,7 +517,7 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
         for value in values
         if said.get(value.text, value.text).lower() != value.text.lower()
     )
-    return Reading(
+    return Interpretation(
         plan,
         read.schema.tables[plan.select[0].item.table],
         _probability(candidate.log_probability),
@@ -693,7 +693,10 @@ def _competes(asked: Asked, rival: Asked) -> bool:
 
 
 def _differ(
-    rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
+    rows: ResultSet | None,
+    other: Interpretation,
+    database: Database | None,
+    limits: StatementLimits,
 ) -> bool:
     """Returns True if another reading has another answer, or if it cannot be run."""
     if database is None:

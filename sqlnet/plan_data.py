@@ -29,12 +29,12 @@ from codegen.sqlnet.databases.engines import SqliteEngine
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
+    ColumnRef,
     Companion,
-    Item,
-    Order,
+    OrderBy,
     PlanValue,
     QueryPlan,
-    Selected,
+    SelectItem,
     Test,
     is_repeated,
     to_statement,
@@ -167,7 +167,7 @@ def planned_gold(
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedCorpus:
     """Result of :func:`prepare`.
 
     Attributes:
@@ -187,7 +187,7 @@ def prepare(
     out: str | Path,
     *,
     held_out: float = 0.08,
-) -> Prepared:
+) -> PreparedCorpus:
     """Writes ``plans.jsonl`` and ``held_out.jsonl``.
 
     Args:
@@ -226,7 +226,7 @@ def prepare(
     rest = [one for one in planned if one.db_id in held]
     write_planned(out / "held_out.jsonl", rest)
     write_planned(out / "plans.jsonl", training)
-    return Prepared(Counter(one.source for one in training), len(rest), left)
+    return PreparedCorpus(Counter(one.source for one in training), len(rest), left)
 
 
 def without_distinct(query: str) -> str:
@@ -307,7 +307,7 @@ class _Names:
     """The tables by their names in one block, and the columns used by its joins."""
 
     tables: dict[str, int]
-    keys: set[Item] = field(default_factory=set)
+    keys: set[ColumnRef] = field(default_factory=set)
 
 
 class _Reader:
@@ -317,7 +317,9 @@ class _Reader:
         self.graph = graph
         self.numbers = {table.name.lower(): i for i, table in enumerate(graph.tables)}
         self._referred = {
-            Item(join.child, join.child_columns[0]): Item(join.parent, join.parent_columns[0])
+            ColumnRef(join.child, join.child_columns[0]): ColumnRef(
+                join.parent, join.parent_columns[0]
+            )
             for join in reversed(graph.joins)  # of several, the first counts
             if len(join.child_columns) == 1
         }
@@ -342,15 +344,15 @@ class _Reader:
         keys = tuple(sorted({*first.keys, *second.keys}))
         return replace(first, companion=companion, keys=keys)
 
-    def _alike(self, one: Selected, other: Selected) -> bool:
+    def _alike(self, one: SelectItem, other: SelectItem) -> bool:
         same = (one.aggregate, one.distinct) == (other.aggregate, other.distinct)
         return same and self._joined(one.item, other.item)
 
-    def _joined(self, one: Item, other: Item) -> bool:
+    def _joined(self, one: ColumnRef, other: ColumnRef) -> bool:
         """Returns True if two columns contain the same keys."""
         return self._root(one) == self._root(other)
 
-    def _root(self, item: Item) -> Item:
+    def _root(self, item: ColumnRef) -> ColumnRef:
         """Returns the key that a foreign key refers to, or the column itself."""
         for _ in range(4):
             item = self._referred.get(item, item)
@@ -381,7 +383,7 @@ class _Reader:
             chosen = self._selected(first.this, names)
             if chosen.distinct:
                 raise OutsideError("an order by distinct values")
-            found = Order(chosen.item, chosen.aggregate, bool(first.args.get("desc")))
+            found = OrderBy(chosen.item, chosen.aggregate, bool(first.args.get("desc")))
             plan = replace(plan, order=found)
         if limit := select.args.get("limit"):
             if not plan.order:
@@ -412,7 +414,7 @@ class _Reader:
                     names.keys.add(item)
         return names
 
-    def _selected(self, part: exp.Expr, names: _Names) -> Selected:
+    def _selected(self, part: exp.Expr, names: _Names) -> SelectItem:
         part = part.unalias()
         aggregate, distinct = 0, False
         if type(part) in _AGGREGATES:
@@ -424,8 +426,8 @@ class _Reader:
             distinct, part = True, part.expressions[0]
         part = part.unnest()
         if part.is_star:
-            return Selected(Item(self._rows_of(part, names)), aggregate, distinct)
-        return Selected(self._item(part, names), aggregate, distinct)
+            return SelectItem(ColumnRef(self._rows_of(part, names)), aggregate, distinct)
+        return SelectItem(self._item(part, names), aggregate, distinct)
 
     def _rows_of(self, star: exp.Expr, names: _Names) -> int:
         """Returns the table whose rows a star counts: the one that no join repeats."""
@@ -439,7 +441,7 @@ class _Reader:
         single = [t for t in tables if not is_repeated({t}, tree)]
         return (single or tables)[-1]
 
-    def _item(self, part: exp.Expr, names: _Names) -> Item:
+    def _item(self, part: exp.Expr, names: _Names) -> ColumnRef:
         if not isinstance(part, exp.Column):
             raise OutsideError(f"an expression ({type(part).__name__})")
         found = self._column(part, names)
@@ -447,7 +449,7 @@ class _Reader:
             raise OutsideError("an unknown column")
         return found
 
-    def _column(self, part: exp.Column, names: _Names) -> Item | None:
+    def _column(self, part: exp.Column, names: _Names) -> ColumnRef | None:
         name = part.name.lower()
         wanted = part.table.lower()
         if wanted and wanted not in names.tables:
@@ -455,7 +457,7 @@ class _Reader:
         for table in [names.tables[wanted]] if wanted else names.tables.values():
             for column, described in enumerate(self.graph.tables[table].columns):
                 if described.name.lower() == name:
-                    return Item(table, column)
+                    return ColumnRef(table, column)
         return None
 
     def _where(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:

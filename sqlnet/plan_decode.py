@@ -22,18 +22,18 @@ import numpy as np
 
 from codegen.core.errors import CodegenError, InputError
 from codegen.sqlnet import plan_network
-from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import Join, PlanError
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
+    ColumnRef,
     Companion,
-    Item,
-    Order,
+    OrderBy,
     PlanValue,
     QueryPlan,
-    Selected,
+    SelectItem,
     Test,
     is_identifier,
     to_statement,
@@ -93,7 +93,7 @@ class PlanChoice:
 
     number: int
     statement: Statement | None
-    rows: Rows | None
+    rows: ResultSet | None
     failure: str
     log_probability: float
 
@@ -143,7 +143,7 @@ def choose_plan(
     return found
 
 
-def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
+def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[ColumnRef, str]]:
     """Yields strings that a plan compares with a column known not to contain them."""
     tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
     for test in tests:
@@ -265,7 +265,7 @@ class _Decoder:
                 found.append(_Way(tuple((place, kind) for _, place, kind in chosen), score))
         return _best(found, 2 * _SLOT_WAYS)
 
-    def _select(self) -> list[_Way[tuple[Selected, ...]]]:
+    def _select(self) -> list[_Way[tuple[SelectItem, ...]]]:
         found = []
         for way in self._sets("select", "selected", 1):
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
@@ -276,9 +276,9 @@ class _Decoder:
             return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
 
-    def _selected(self, place: int, kind: int) -> Selected:
+    def _selected(self, place: int, kind: int) -> SelectItem:
         distinct = kind == plan_network.ITEM_HEADS["select"] - 1
-        return Selected(self.items[place], COUNT if distinct else kind, distinct)
+        return SelectItem(self.items[place], COUNT if distinct else kind, distinct)
 
     def _said_at(self, place: int) -> int:
         """Returns the first token that names an item; the number of tokens if none does."""
@@ -330,7 +330,7 @@ class _Decoder:
         return _best(found, _SLOT_WAYS)
 
     def _pairs(
-        self, item: Item, aggregate: int, operator: str, score: float, sums: np.ndarray
+        self, item: ColumnRef, aggregate: int, operator: str, score: float, sums: np.ndarray
     ) -> Iterator[_Way[Test]]:
         """Returns the best pair of values for "between" or "= either", by the sum of scores."""
         np.fill_diagonal(sums, 2 * _OUT)
@@ -346,13 +346,13 @@ class _Decoder:
         name = operator.removesuffix(" either")
         yield _Way(Test(item, name, tuple(values), aggregate), score + float(sums[one, two]), used)
 
-    def _value(self, item: Item, aggregate: int, number: int) -> PlanValue:
+    def _value(self, item: ColumnRef, aggregate: int, number: int) -> PlanValue:
         mention = self.question.found[number]
-        place = Item(item.table) if aggregate else item
+        place = ColumnRef(item.table) if aggregate else item
         table = self.schema.tables[item.table]
         return mention.value_for(place, table, place in self.schema.dates)
 
-    def _fits(self, item: Item, aggregate: int, operator: str, mention: Mention) -> bool:
+    def _fits(self, item: ColumnRef, aggregate: int, operator: str, mention: Mention) -> bool:
         """Returns True if a mention can be the value of a test."""
         if aggregate or item.column == ROWS:
             return mention.number is not None
@@ -364,15 +364,15 @@ class _Decoder:
             return mention.number is not None
         return True
 
-    def _groups(self) -> list[_Way[tuple[Item, ...]]]:
+    def _groups(self) -> list[_Way[tuple[ColumnRef, ...]]]:
         found = [
             _Way(tuple(self.items[place] for place, _ in way.content), way.score)
             for way in self._sets("group", "groups", 0)
         ]
         return found[:_SLOT_WAYS] or [_Way((), 0.0)]
 
-    def _orders(self) -> list[_Way[tuple[Order | None, int | None]]]:
-        found: list[_Way[tuple[Order | None, int | None]]] = []
+    def _orders(self) -> list[_Way[tuple[OrderBy | None, int | None]]]:
+        found: list[_Way[tuple[OrderBy | None, int | None]]] = []
         chances = self.whole["ordering"]
         members = self._members("order", 3)
         numbers = [
@@ -394,7 +394,7 @@ class _Decoder:
                 used, limit = (numbers[best][0],), numbers[best][1]
                 score += float(pointed[best])
             for chance, place, aggregate in members:
-                order = Order(self.items[place], aggregate, down)
+                order = OrderBy(self.items[place], aggregate, down)
                 found.append(_Way((order, limit), score + math.log(chance), used))
         return _best(found, _SLOT_WAYS) or [_Way((None, None), 0.0)]
 
@@ -483,7 +483,7 @@ class _Decoder:
         chances = _log_softmax(np.array(scores))
         found = []
         for tree, chance in zip(trees, chances.tolist(), strict=True):
-            mine = {Item(join.child, join.child_columns[0]) for join in tree.joins}
+            mine = {ColumnRef(join.child, join.child_columns[0]) for join in tree.joins}
             pairs = {frozenset((join.child, join.parent)) for join in tree.joins}
             others = {key for pair, key in self._likeliest.items() if pair not in pairs}
             keys = tuple(sorted(mine | others))
@@ -491,10 +491,13 @@ class _Decoder:
         return found
 
     def _key_score(self, join: Join) -> float:
-        ends = Item(join.child, join.child_columns[0]), Item(join.parent, join.parent_columns[0])
+        ends = (
+            ColumnRef(join.child, join.child_columns[0]),
+            ColumnRef(join.parent, join.parent_columns[0]),
+        )
         return sum(self._key_scores.get(end, _OUT) for end in ends)
 
-    def _keys(self) -> dict[frozenset[int], Item]:
+    def _keys(self) -> dict[frozenset[int], ColumnRef]:
         """Returns the foreign key of the likeliest join between each two tables."""
         best: dict[frozenset[int], Join] = {}
         for join in self.schema.graph.joins:
@@ -502,7 +505,7 @@ class _Decoder:
             if pair not in best or self._key_score(join) > self._key_score(best[pair]):
                 best[pair] = join
         return {
-            pair: Item(join.child, join.child_columns[0])
+            pair: ColumnRef(join.child, join.child_columns[0])
             for pair, join in best.items()
             if self._key_score(join) > _OUT
         }
@@ -577,7 +580,7 @@ class PlanAnswer:
         return self.choice.statement
 
     @property
-    def rows(self) -> Rows | None:
+    def rows(self) -> ResultSet | None:
         """Result of the chosen plan; None if it failed or was not run."""
         return self.choice.rows
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from codegen.core.config import read_yaml
 from codegen.sqlnet.query import DATES, Clause, Table
-from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize
+from codegen.sqlnet.words import WordToken, number_in_words, number_of, stem, tokenize
 
 _TABLE: dict[str, Any] = read_yaml(Path(__file__).with_name("cues.yaml"))
 
@@ -90,7 +90,7 @@ class Asked:
         return [clause for clause in self.clauses if clause.kind in kinds]
 
     @cached_property
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> list[WordToken]:
         """Tokens of the question."""
         return tokenize(self.question)
 

@@ -1,7 +1,8 @@
 """A database's tables with a read-only connection to it, and the users' names for its contents.
 
 A :class:`Schema` from a file, a server or a data frame has its database
-(:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`Layer` is a YAML file:
+(:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`SemanticLayer` is a
+YAML file:
 
     tables:   {order_items: {synonyms: [sales]}, log: {hidden: true}}
     columns:  {orders.ordered_on: {synonyms: [placed, bought on]}}
@@ -109,7 +110,7 @@ class Named(Config):
     hidden: bool = setting(False, "Hide it from questions.")
 
 
-class Measure(Config):
+class NamedMeasure(Config):
     """A named quantity."""
 
     sql: str = setting("", "The SELECT that computes it.")
@@ -120,7 +121,7 @@ class Measure(Config):
             raise ConfigError("A measure has no sql.", "Set the SELECT that computes it.")
 
 
-class Layer(Config):
+class SemanticLayer(Config):
     """Contents of a layer file."""
 
     tables: dict[str, Named] = setting({}, "Tables by name.")
@@ -131,10 +132,10 @@ class Layer(Config):
     values: dict[str, dict[str, str]] = setting(
         {}, "Values by TABLE.COLUMN: word in the question -> value in the table."
     )
-    measures: dict[str, Measure] = setting({}, "Measures by name.")
+    measures: dict[str, NamedMeasure] = setting({}, "Measures by name.")
 
     @classmethod
-    def read(cls, path: str | Path) -> Layer:
+    def read(cls, path: str | Path) -> SemanticLayer:
         """Reads a file.
 
         Raises:

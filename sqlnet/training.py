@@ -36,11 +36,11 @@ from codegen.sqlnet.examples import Labelled, predict, score, targets_of
 from codegen.sqlnet.features import collate
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.layout import losses
-from codegen.sqlnet.network import Network, NetworkConfig, WordVectors
-from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
+from codegen.sqlnet.network import NetworkConfig, SketchNetwork, WordVectors
+from codegen.sqlnet.plan import COUNT, ColumnRef, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
 from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
-from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
+from codegen.sqlnet.storage import TrainingProgress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
 # Measure -> the weights (a regular expression) whose best epoch it chooses.
@@ -110,7 +110,7 @@ def train(
     info: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Network:
+) -> SketchNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
     Args:
@@ -132,7 +132,7 @@ def train(
         )
     layout = config.network.layout
     torch.manual_seed(config.seed)
-    network = Network.build(config.network, vectors)
+    network = SketchNetwork.build(config.network, vectors)
     identity = {"config": asdict(config), "questions": len(questions), "words": len(vectors.words)}
     state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-4)
     best = dict.fromkeys(BLOCKS[layout], (-1.0, state.mean))  # the best weights of each block
@@ -192,14 +192,14 @@ def train(
     return _finished(network, state, chosen, info)
 
 
-class _Progress(Progress):
+class _Progress(TrainingProgress):
     stale: int
     best: dict[str, float]
     epochs: list[dict[str, Any]]
 
 
 def _scores(
-    network: Network, state: TrainingState, development: Sequence[Labelled]
+    network: SketchNetwork, state: TrainingState, development: Sequence[Labelled]
 ) -> dict[str, float]:
     """Scores the mean weights."""
     own = state.put(state.mean)
@@ -209,7 +209,7 @@ def _scores(
     return {name: float(value) for name, value in scores.items() if value is not None}
 
 
-Trained = TypeVar("Trained", Network, plan_network.PlanNetwork)
+Trained = TypeVar("Trained", SketchNetwork, plan_network.PlanNetwork)
 
 
 def _finished(
@@ -283,7 +283,7 @@ def plan_targets(question: PlanQuestion, plan: QueryPlan) -> PlanTargets | None:
 
 
 class _Targets:
-    def __init__(self, question: PlanQuestion, places: dict[Item, int]) -> None:
+    def __init__(self, question: PlanQuestion, places: dict[ColumnRef, int]) -> None:
         self.question, self.places = question, places
         self.sets: dict[str, list[tuple[int, int]]] = {name: [] for name in _SETS}
         self.pointers: dict[str, list[tuple[int, int]]] = {}
@@ -332,7 +332,7 @@ class _Targets:
             whole,
             self.pointers,
             limit,
-            tuple(self.places[Item(t)] for t in tables),
+            tuple(self.places[ColumnRef(t)] for t in tables),
             second,
             tuple(self.places[item] for item in plan.keys if item in self.places),
         )
@@ -359,7 +359,7 @@ class _Targets:
             self.pointers.setdefault("second_operator", []).append((place, operator))
             whole["scalar_aggregate"] = companion.aggregate
         tables = {*companion.tables, *(test.item.table for test in companion.where)}
-        return tuple(self.places[Item(t)] for t in sorted(tables))
+        return tuple(self.places[ColumnRef(t)] for t in sorted(tables))
 
     def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
         place = self.places[test.item]
@@ -374,7 +374,7 @@ class _Targets:
                 self.pointers.setdefault(head, []).append((place, mention))
         return True
 
-    def _mention(self, value: PlanValue, item: Item) -> int:
+    def _mention(self, value: PlanValue, item: ColumnRef) -> int:
         """Returns the mention that is a value, or -1."""
         text, number = value.text.strip().casefold(), number_of(value.text)
         best, found = 0, -1
@@ -616,7 +616,7 @@ def _batches(
         yield chosen[number]
 
 
-class _PlanProgress(Progress):
+class _PlanProgress(TrainingProgress):
     stages: list[dict[str, Any]]
 
 

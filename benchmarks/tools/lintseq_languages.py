@@ -31,7 +31,7 @@ from codegen.core.records import Example
 from codegen.evals import tasks
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.languages import LANGUAGES, Grammar
-from codegen.lintseq.program import Prepared, prepare
+from codegen.lintseq.program import PreparedProgram, prepare
 from codegen.lintseq.resampling import Verified, verified_sequences
 from codegen.lintseq.verify import check_for
 
@@ -64,7 +64,7 @@ def _solutions(grammar: Grammar) -> list[str]:
 
 def _measure(report: Report, grammar: Grammar, programs: Sequence[str]) -> None:
     name, key = grammar.name, f"{grammar.name}_"
-    prepared: list[Prepared] = []
+    prepared: list[PreparedProgram] = []
     began = time.process_time()
     for program in programs:
         try:

@@ -59,7 +59,7 @@ from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES
 from codegen.evals.scoring import SCORED, VERDICTS, read_score
 from codegen.evals.tasks.exchange import read_samples
-from codegen.sandbox import Limits, Outcome, Script
+from codegen.sandbox import Limits, Outcome, ScriptJob
 
 try:
     from inspect_ai.util import (
@@ -224,7 +224,7 @@ class CodegenSandbox(SandboxEnvironment):
                 output_bytes=_OUTPUT_BYTES,
                 file_mib=_FILE_MIB,
             )
-            script = Script(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
+            script = ScriptJob(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
             outcome = believed(await anyio.to_thread.run_sync(lambda: sandbox().run(script)))
             if order["do"] != "read" and _STATE in outcome.files:
                 self._state = outcome.files[_STATE]

@@ -32,9 +32,9 @@ from typing import Any
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.clients import EndpointOptions
-from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
+from codegen.cli.evals import EvalRunOptions, ScoreOptions, sample_cell, score_cell
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, parse_config, read_yaml, setting
 from codegen.core.errors import CodegenError, ConfigError, InputError, plural
@@ -84,7 +84,7 @@ class Cell:
     seed: int
     folder: Path
     task: str
-    run: RunOptions
+    run: EvalRunOptions
     server: EndpointOptions
 
     def at(self, number: int) -> Path:
@@ -116,7 +116,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         of_server = {
             name: given.pop(name) for name in EndpointOptions.model_fields if name in given
         }
-        run = parse_config(RunOptions, given, place)
+        run = parse_config(EvalRunOptions, given, place)
         server = parse_config(EndpointOptions, of_server, place)
         cells.append(Cell(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
@@ -254,7 +254,7 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         print_result(line if row["complete"] else f"{line}, incomplete")
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def kolmogorov() -> None:
     """The KoLMogorov test: compress sequences with programs that generate them.
 
@@ -292,7 +292,7 @@ def draw(given: DrawOptions) -> dict[str, Any]:
     from codegen.evals.tasks.kolmogorov import instruction
 
     tested = {problem.sequence for problem in load("kolmogorov").problems()}
-    best: dict[tuple[int, ...], kt.Program] = {}
+    best: dict[tuple[int, ...], kt.SequenceProgram] = {}
     for program in kt.sample_programs(given.n, _DRAWN_SEED):
         sequence = tuple(program.run())
         if sequence in tested:

@@ -178,11 +178,11 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
         read_tables,
         score,
     )
-    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.network import SketchNetwork
     from codegen.sqlnet.parser import DEFAULT_MODEL
 
     torch.set_num_threads(1)
-    network = Network.load(given.model or DEFAULT_MODEL)
+    network = SketchNetwork.load(given.model or DEFAULT_MODEL)
     held = read_tables(tables)
     items = label(read_questions(questions, held))
     if not items:

@@ -4,7 +4,7 @@
 >>> run(make("lintseq", sequences=5), open_source("stdlib"), "out/lintseq")
 """
 
-from codegen.data.engine import EngineOptions, Progress, is_finished, run
+from codegen.data.engine import EngineOptions, RunProgress, is_finished, run
 from codegen.data.executors import LocalExecutor, Lost, RayExecutor
 from codegen.data.generators import Skip, TextGenerator, make
 from codegen.data.manifest import (
@@ -19,7 +19,8 @@ from codegen.data.merge import merge
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [
-    "EngineOptions", "LocalExecutor", "Lost", "Manifest", "MemorySource", "Progress", "RayExecutor",
-    "Rejected", "Shard", "Skip", "Source", "TextGenerator", "is_finished", "load_manifest", "make",
-    "merge", "open_source", "read_data", "read_rejects", "read_texts", "run",
+    "EngineOptions", "LocalExecutor", "Lost", "Manifest", "MemorySource", "RayExecutor",
+    "Rejected", "RunProgress", "Shard", "Skip", "Source", "TextGenerator", "is_finished",
+    "load_manifest", "make", "merge", "open_source", "read_data", "read_rejects", "read_texts",
+    "run",
 ]  # fmt: skip

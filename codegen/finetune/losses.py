@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from codegen.core.records import write_atomic
-from codegen.decoding.loop import Backspace, decode
+from codegen.decoding.loop import BackspaceDecoding, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
 from codegen.finetune.dataset import Outline
@@ -455,7 +455,7 @@ class OwnSamples:
                     temperature=1.0,
                     top_p=1.0,
                     eos=self.eos,
-                    strategy=Backspace(self.backspace),
+                    strategy=BackspaceDecoding(self.backspace),
                 )
         finally:
             model.train(was_training)

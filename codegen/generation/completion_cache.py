@@ -6,7 +6,7 @@ and processes may use it at once, and entries survive a killed process. The key
 two servers may use one name for different models. The file stores requests only as this hash, and
 the model's text in full. It never contains an API key.
 
-:class:`Ledger` sums the tokens of a run's new completions over its processes.
+:class:`CostLog` sums the tokens of a run's new completions over its processes.
 
 Limits: SQLite's WAL needs a local file system, not NFS. A ledger file works on one machine.
 """
@@ -60,7 +60,7 @@ class CachedBackend(Backend):
     """
 
     def __init__(
-        self, spec: ModelSpec, cache: ResponseCache | None = None, ledger: Ledger | None = None
+        self, spec: ModelSpec, cache: ResponseCache | None = None, ledger: CostLog | None = None
     ) -> None:
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
@@ -146,7 +146,7 @@ def open_cached(spec: ModelSpec, cache_path: str = "", ledger_path: str = "") ->
 @cache
 def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -> CachedBackend:
     kept = ResponseCache(cache_path) if cache_path else None
-    ledger = Ledger(ledger_path) if ledger_path else None
+    ledger = CostLog(ledger_path) if ledger_path else None
     return CachedBackend(spec, kept, ledger)
 
 
@@ -368,7 +368,7 @@ class Prices:
         return round(prompt_tokens * self.prompt + completion_tokens * self.completion)
 
 
-class Ledger:
+class CostLog:
     """A file to which each client appends a line per completion, new or cached.
 
     The sums are therefore correct with or without a cache, if runs share the cache, and if

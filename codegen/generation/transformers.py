@@ -37,7 +37,7 @@ from codegen.core.terminal import one_line
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.long_context import LMInfinite, check
-from codegen.decoding.loop import Backspace, Row, Strategy, decode
+from codegen.decoding.loop import BackspaceDecoding, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies.rsd import (
@@ -47,7 +47,7 @@ from codegen.decoding.strategies.rsd import (
 )
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
+from codegen.decoding.strategies.superposed import NGrams, SuperposedConfig, Superposition
 from codegen.decoding.suffix import SuffixIndex
 from codegen.generation import decoders
 from codegen.generation.detokenize import TextStream, encode, end_tokens, stream_of
@@ -304,7 +304,7 @@ class TransformersBackend(Backend):
                 " needs.",
                 "Fine-tune it on data of: codegen data backspace.",
             )
-        return lambda _: Backspace(token)
+        return lambda _: BackspaceDecoding(token)
 
     def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")
@@ -331,7 +331,9 @@ class TransformersBackend(Backend):
     def _superposition(self, options: decoders.SuperposedOptions) -> Superposition:
         if options not in self._ngrams:
             self._ngrams[options] = _count_ngrams(options, self._maker.encode)
-        return Superposition(Settings(options.alpha, options.temperature), self._ngrams[options])
+        return Superposition(
+            SuperposedConfig(options.alpha, options.temperature), self._ngrams[options]
+        )
 
     def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from codegen.core.records import Status
 
-from .jobs import Job, Script
+from .jobs import Job, ScriptJob
 from .protocol.orders import Ended
 
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
@@ -95,7 +95,7 @@ def judge(
     return Judgement(report.status, report.message)  # type: ignore[arg-type]
 
 
-def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement:
+def judge_script(script: ScriptJob, program: Ended, output_bytes: int) -> Judgement:
     """Returns the status of a program without tests, by how it exited."""
     if program.reason == "output" or output_bytes > script.most_output:
         return Judgement("output_limit", f"more than {script.most_output} bytes of output")
@@ -104,7 +104,7 @@ def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement
     return _ended_by_itself(script, program) or Judgement("passed")
 
 
-def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
+def _ended_at_a_limit(job: Job | ScriptJob, program: Ended) -> Judgement | None:
     limits = job.limits
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
@@ -118,7 +118,7 @@ def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
     return None
 
 
-def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
+def _ended_by_itself(job: Job | ScriptJob, program: Ended) -> Judgement | None:
     """Returns the status of a program that exited; None if it exited normally."""
     number = program.signal
     if number and program.reason == "exit":

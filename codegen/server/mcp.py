@@ -46,7 +46,7 @@ from codegen.evals.scoring import SCORE, VERDICTS, read_score
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names
-from codegen.sandbox import Job, Limits, Sandbox, Script
+from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
 from codegen.sandbox.serialization import outcome_row
 from codegen.server import run_index
 
@@ -363,7 +363,7 @@ class Tools:
         cpu_s: _CpuSeconds = 6.0,
     ) -> dict[str, Any]:
         """Run a program in a sandbox without network and files, and show its output."""
-        script = Script(program, stdin, limits=Limits(cpu_s=cpu_s), language=language)
+        script = ScriptJob(program, stdin, limits=Limits(cpu_s=cpu_s), language=language)
         outcome = self._opened().run(script)
         row = outcome_row(outcome)
         row |= {"stderr": outcome.stderr, "exit_code": outcome.exit_code}

@@ -4,7 +4,7 @@ For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` 
 (``corrupt``) and learns to restore it (``forward`` returns a loss per text). For decoding, it
 completes texts with gaps (``fill``), using :class:`Insertion` as the loop's strategy.
 
-:class:`TextEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
+:class:`TokenEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
 time. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3 and the
 released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
@@ -44,7 +44,7 @@ from codegen.decoding.sequences import CachedRows
 Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, heads, P, size]
 
 
-class TextEncoder(nn.Module):
+class TokenEncoder(nn.Module):
     """Encodes token ids to hidden states."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -55,8 +55,8 @@ class TextEncoder(nn.Module):
         self.open_slots = nn.Embedding(2, d) if config.marks_open_slots else None
         self.neighbours = nn.Linear(2 * d, d, bias=False) if config.mixes_neighbours else None
         self.dropout = nn.Dropout(config.dropout)
-        layers: Any = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.layers: Sequence[Layer] = layers
+        layers: Any = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers: Sequence[EncoderLayer] = layers
         self.norm = nn.LayerNorm(d) if config.final_norm else nn.Identity()
         self.head_size = d // config.num_attention_heads
         self.theta, self.step = config.rope_theta, config.rope_step
@@ -143,7 +143,7 @@ class TextEncoder(nn.Module):
         return angles.cos(), angles.sin()
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention and a feed-forward layer, each as x + f(LN x)."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -292,7 +292,7 @@ class FillingModel(PreTrainedModel):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.encoder = TextEncoder(config)
+        self.encoder = TokenEncoder(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @abstractmethod

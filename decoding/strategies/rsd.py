@@ -1,7 +1,7 @@
 """Recursive speculative decoding (RSD): a draft model's trees, sampled without replacement.
 
 Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
-Without Replacement* (arXiv 2402.14160). :class:`Tree` is sampled level by level, with constant
+Without Replacement* (arXiv 2402.14160). :class:`DraftTree` is sampled level by level, with constant
 branching (RSD-C) or by stochastic beam search (RSD-S). The target verifies it in one forward pass.
 Recursive rejection (:func:`codegen.kernels.vocabulary.accept_tree`, the acceptance rule) then walks
 down the tree, and the emitted tokens follow the target's distribution exactly.
@@ -32,7 +32,7 @@ from codegen.kernels.vocabulary import MOST, Drawn, accept_tree, gumbel_top_k
 
 
 @dataclass
-class Tree:
+class DraftTree:
     """The drafted nodes of a batch of rows, level by level; node 0 is the row's last token.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tree:
     branches: int = 0
 
     @classmethod
-    def empty(cls, rows: int, device: torch.device | str = "cpu") -> Tree:
+    def empty(cls, rows: int, device: torch.device | str = "cpu") -> DraftTree:
         """Creates trees with only the root."""
         nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
         return cls(nothing, nothing, nothing.bool())
@@ -138,7 +138,7 @@ class ConstantBranching:
         """Maximum children per node."""
         return max(self.branching)
 
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+    def grow(self, tree: DraftTree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level.
 
         Args:
@@ -182,7 +182,7 @@ class StochasticBeam:
         """Maximum children per node."""
         return self.width
 
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+    def grow(self, tree: DraftTree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level; see :meth:`ConstantBranching.grow`. A node's children keep their order
         under the condition, so its first ``width`` children are enough.
         """
@@ -283,7 +283,7 @@ class RecursiveSpeculation(Strategy):
         all nodes above the last level.
         """
         rows = len(batch.numbers)
-        tree, beam = Tree.empty(rows, batch.device), Beam.root(rows, batch.device)
+        tree, beam = DraftTree.empty(rows, batch.device), Beam.root(rows, batch.device)
         last = self._last(batch)
         mask = self._rows.place(last)
         logits = self._rows.pass_of(last.tokens, mask).run()[:, -1:]
@@ -373,7 +373,7 @@ class RecursiveSpeculation(Strategy):
         first = torch.tensor(cursors) - (lacking - 1)
         return Trees(torch.tensor(tokens), cursors=first)
 
-    def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
+    def _drawn(self, batch: Batch, tree: DraftTree, log_probs: torch.Tensor) -> Drawn:
         """Samples children by the draft's log-probabilities [B, n, V]; at temperature 0, the top.
 
         On a GPU the kernel computes the noise from the row's seed, the round and the node. So the

@@ -56,7 +56,7 @@ _UNKNOWN = -1  # a token that only the device knows
 DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
 
 
-class Parts(NamedTuple):
+class ModelParts(NamedTuple):
     """The parts of a model that sub-models are made of.
 
     Attributes:
@@ -72,7 +72,7 @@ class Parts(NamedTuple):
     head: nn.Module
 
 
-def parts_of(model: PreTrainedModel) -> Parts:
+def parts_of(model: PreTrainedModel) -> ModelParts:
     """Returns the parts of a model built like Llama.
 
     Raises:
@@ -83,7 +83,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
     head: Any = model.get_output_embeddings()
     if not isinstance(layers, nn.ModuleList) or norm is None or head is None:
         raise _unsplittable(model, "unlike Llama, it is not made of layers, one norm and a head")
-    return Parts(body, layers, norm, head)
+    return ModelParts(body, layers, norm, head)
 
 
 def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
@@ -192,7 +192,7 @@ class Nested:
             )
 
 
-def _stage(parts: Parts, first: int, end: int) -> nn.Module:
+def _stage(parts: ModelParts, first: int, end: int) -> nn.Module:
     """Builds the body with layers first .. end - 1 and no norm; weights are shared."""
     stage = copy.copy(parts.body)
     stage._modules = dict(parts.body._modules)
@@ -201,7 +201,7 @@ def _stage(parts: Parts, first: int, end: int) -> nn.Module:
     return stage
 
 
-class Step(NamedTuple):
+class DraftedToken(NamedTuple):
     """A drafted token.
 
     Attributes:
@@ -257,7 +257,7 @@ class Ladder:
         self.filled = [min(filled, length) for filled in self.filled]
 
     @torch.inference_mode()
-    def next(self) -> Step:
+    def next(self) -> DraftedToken:
         """Returns the next token by the first exit that is sure; the row is not extended.
 
         Raises:
@@ -271,7 +271,7 @@ class Ladder:
             best = self._best(self._climb(stage))  # of the token and its probability
             ((token, probability),) = download(best)
             if stage == len(self.thresholds) or probability > self.thresholds[stage]:
-                return Step(int(token), probability, stage)
+                return DraftedToken(int(token), probability, stage)
             stage += 1
 
     @torch.inference_mode()
@@ -395,7 +395,7 @@ class SortedDrafter(Drafter):
         """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
         self._ladder = Ladder(self.nested, self.thresholds)
-        self._steps: list[Step] = []  # steps of the draft
+        self._steps: list[DraftedToken] = []  # steps of the draft
         self._exit = len(self.thresholds)  # of the next draft that is launched ahead
         self._length = self.tokens  # its maximum length
 
@@ -403,7 +403,7 @@ class SortedDrafter(Drafter):
         """Drafts a chain; each token is the most likely one at the first exit that is sure."""
         most = self.most(limit)
         self.lacking()
-        steps: list[Step] = []
+        steps: list[DraftedToken] = []
         together = 1.0
         while len(steps) < most:
             if steps:
@@ -444,7 +444,7 @@ class SortedDrafter(Drafter):
         was not sure. A draft gets one token more than the last one, up to where the
         product of the last one's probabilities fell to ``least``.
         """
-        steps = [Step(int(token), sure[-1], self._exit) for token, *sure in found]
+        steps = [DraftedToken(int(token), sure[-1], self._exit) for token, *sure in found]
         self._ladder.tell([step.token for step in steps[:-1]])
         draft = self._drafted(steps)
         exits = sorted(self._wanted(sure) for _, *sure in found)
@@ -458,7 +458,7 @@ class SortedDrafter(Drafter):
         pairs = enumerate(zip(sure, self.thresholds, strict=False))
         return next((exit_ for exit_, (p, least) in pairs if p > least), len(sure))
 
-    def _drafted(self, steps: list[Step]) -> Draft:
+    def _drafted(self, steps: list[DraftedToken]) -> Draft:
         """Counts a draft."""
         self._steps = steps
         for step in steps:

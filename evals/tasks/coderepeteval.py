@@ -72,9 +72,9 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
 
 def repetition(prompt: str, text: str) -> Mapping[str, float]:
     """Returns the repetition measures of one output."""
-    from codegen.evals.metrics import Output, compiles, paper_repetition
+    from codegen.evals.metrics import Generation, compiles, paper_repetition
 
-    found = paper_repetition([Output(prompt, text, finished=True)])
+    found = paper_repetition([Generation(prompt, text, finished=True)])
     return {
         "tr_n": found.tr_n,
         "tr_s": found.tr_s,

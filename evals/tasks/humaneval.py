@@ -251,7 +251,7 @@ _FILES = {
 }
 
 
-class Infilling(CodeTask[InfillingProblem]):
+class HumanEvalInfilling(CodeTask[InfillingProblem]):
     """HumanEval-Infilling."""
 
     problem_type = InfillingProblem
@@ -323,7 +323,7 @@ class Infilling(CodeTask[InfillingProblem]):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class PromptParts:
     """A prompt that ends in a function: the text before it, its header, its docstring."""
 
     preamble: str
@@ -332,7 +332,7 @@ class Parts:
 
 
 @lru_cache(maxsize=4096)
-def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
+def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> PromptParts:
     """Splits a prompt into its parts.
 
     Raises:
@@ -352,7 +352,7 @@ def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
         raise InputError(f"{where} does not define its entry point {entry_point!r}.")
     lines = prompt.splitlines(keepends=True)
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return Parts(
+    return PromptParts(
         preamble="".join(lines[: first - 1]),
         signature=_signature("".join(lines[node.lineno - 1 :])),
         docstring=_docstring(node, prompt),

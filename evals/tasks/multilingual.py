@@ -41,7 +41,7 @@ from codegen.evals.tasks.extraction import Extraction, fenced_blocks
 from codegen.evals.tasks.styles import PromptStyle
 from codegen.evals.tasks.translated import FORMS, Halves, take_apart
 from codegen.sandbox import Job, Limits, SandboxProtocol
-from codegen.sandbox.languages import Language, find
+from codegen.sandbox.languages import SandboxLanguage, find
 from codegen.sandbox.languages.base import closing_brace, masked
 
 _LIMITS = Limits(cpu_s=10.0)
@@ -89,7 +89,7 @@ class Translated(CodeTask[TranslatedProblem]):
         description: str,
         problems: Sequence[TranslatedProblem],
         source: str,
-        language: Language,
+        language: SandboxLanguage,
     ) -> None:
         super().__init__(name, description, problems, source)
         self.language = language
@@ -116,7 +116,7 @@ class Translated(CodeTask[TranslatedProblem]):
         return cls(name, f"{description}, in {language.title}", problems, rows.source, language)
 
     @classmethod
-    def _language(cls, name: str) -> Language:
+    def _language(cls, name: str) -> SandboxLanguage:
         task, _, code = name.partition(":")
         known = ", ".join(f"{task}:{language}" for language in cls.codes)
         if not code:
@@ -130,7 +130,7 @@ class Translated(CodeTask[TranslatedProblem]):
 
     @classmethod
     def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object], /
+        cls, language: SandboxLanguage, place: str, row: Mapping[str, object], /
     ) -> TranslatedProblem:
         """Parses a row into a problem.
 
@@ -226,7 +226,9 @@ class MultiPLE(Translated):
     }  # fmt: skip
 
     @classmethod
-    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
+    def problem_in(
+        cls, _: SandboxLanguage, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
         """Parses a row into a problem; the function's name is in its tests."""
         id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
         found = _BOUND.search(test)

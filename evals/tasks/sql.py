@@ -34,7 +34,7 @@ from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import Home, Problem, make_problems, read_rows_of, text_field
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks
 from codegen.evals.tasks.styles import PromptStyle
-from codegen.sqlnet.answers import Expected, ran, same_rows
+from codegen.sqlnet.answers import GoldRows, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.fallback import CANNOT, prompt_of, schema_text
 from codegen.sqlnet.query import Statement, UnsafeSQLError
@@ -65,7 +65,7 @@ class SqlProblem(Problem):
     query: str
     hint: str = ""
     level: str = ""
-    answers: tuple[Expected, ...] = ()
+    answers: tuple[GoldRows, ...] = ()
     may_decline: bool = False
 
 
@@ -197,7 +197,7 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
     accepted = row.get("accepted")
     given: list[Any] = [row, *(accepted if isinstance(accepted, list) else [])]
     answers = tuple(
-        Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
+        GoldRows(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
         for one in given
         if isinstance(one, Mapping) and isinstance(one.get("answer"), list)
     )

@@ -33,7 +33,7 @@ from codegen.core.generation import cut_at_stop
 from codegen.core.paths import plain_name
 from codegen.core.templates import Templates
 from codegen.evals.tasks.custom import JUDGED_BY, Custom, CustomProblem
-from codegen.evals.tasks.dataset_rows import FILE, Home, Rows, make_problems, read_rows_of
+from codegen.evals.tasks.dataset_rows import FILE, DatasetRows, Home, make_problems, read_rows_of
 from codegen.evals.tasks.extraction import EMPTY, Extraction, find_code
 from codegen.evals.tasks.styles import PromptStyle, find_style
 
@@ -141,16 +141,16 @@ class YamlTask(Custom):
         )
 
 
-def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
+def _rows(file: TaskFile, path: Path, source: str | None) -> DatasetRows:
     if isinstance(file.problems, list) and source is None:
         places = (f"{path}:{number}" for number in range(1, len(file.problems) + 1))
-        return Rows(zip(places, file.problems, strict=True), path.name)
+        return DatasetRows(zip(places, file.problems, strict=True), path.name)
     named = source or str(file.problems)
     if source is None and not named.startswith("hub:"):
         named = str(path.parent / plain_name(named, str(path)))
     rows = read_rows_of(named, Home(named))
     # Settings and reports must not contain a machine's paths.
-    return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
+    return DatasetRows(rows.items, named if named.startswith("hub:") else Path(named).name)
 
 
 def _problem(

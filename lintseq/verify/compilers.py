@@ -20,7 +20,7 @@ from codegen.core.errors import MachineError
 from codegen.core.languages import parser_for
 from codegen.lintseq.languages import GRAMMARS, error_line
 from codegen.lintseq.verify import Check, Finding, batches
-from codegen.sandbox import Limits, Sandbox, Script
+from codegen.sandbox import Limits, Sandbox, ScriptJob
 
 _LIMITS = Limits(cpu_s=120.0, memory_mib=2048, output_bytes=16 << 20, processes=256)
 _MOST_STATES = 200
@@ -96,7 +96,7 @@ def _check_batch(
     sandbox: Sandbox, host: str, driver: str, states: Sequence[str]
 ) -> list[list[Finding]]:
     """Checks states together; if the checker fails, tries each separately."""
-    script = Script(driver, stdin="\0".join(states), limits=_LIMITS, language=host)
+    script = ScriptJob(driver, stdin="\0".join(states), limits=_LIMITS, language=host)
     outcome = sandbox.run(script)
     if outcome.exit_code == 3 and outcome.stderr == "no typescript":
         raise MachineError(

@@ -165,7 +165,7 @@ class ServerEngine:
         except databases.TooSlowError:
             raise databases.too_slow_to_open(self.name) from None
 
-    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.ResultSet:
         """Runs a statement; see :class:`codegen.sqlnet.databases.Engine`."""
         text = _driver_text(statement.text, self.dialect)
         with self._reading(limits.seconds) as connection:

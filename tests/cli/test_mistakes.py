@@ -156,7 +156,7 @@ def test_an_exception_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
+    monkeypatch.setattr("codegen.cli.CommandGroup.resolve_command", fail)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
     code, _, error = codegen("eval", "tasks")
     assert code == 1 and len(error.splitlines()) == 1 and said in error

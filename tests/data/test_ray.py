@@ -24,7 +24,7 @@ from engine_helpers import (
 from tiny_generators import Counter, Each, Echo
 
 from codegen.core.errors import CodegenError, ConfigError
-from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
+from codegen.data import EngineOptions, Lost, RayExecutor, RunProgress, open_source, read_texts, run
 from codegen.lintseq import LintSeq
 from tests.processes import command_of, descendants, lives, wait_for
 
@@ -100,7 +100,7 @@ def test_a_node_dies_midway(tmp_path: Path, cluster: Any) -> None:
     options = EngineOptions(chunk_size=5, commit_every_s=0.0, shard_bytes=4000)
     killed = threading.Event()
 
-    def kill(progress: Progress) -> None:
+    def kill(progress: RunProgress) -> None:
         if progress.inputs >= 60 and not killed.is_set():
             killed.set()
             cluster.remove_node(doomed, allow_graceful=False)

@@ -17,7 +17,7 @@ from counted_device import DEVICE, PLACES, SECOND, CountedDevice, OnDevice, watc
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
-from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
+from codegen.decoding.loop import BackspaceDecoding, Batch, Row, Strategy, decode
 from codegen.decoding.passes import ModelPass, exchange
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
@@ -33,7 +33,7 @@ BKSPC = 17
 TOKENS = [bytes([65 + i]) for i in range(60)]
 
 
-class Forgetful(Backspace):
+class Forgetful(BackspaceDecoding):
     """Takes every third token back."""
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ from codegen.lintseq import (
     resolve,
 )
 from codegen.lintseq import verify as ruff
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.reference import random_sequence
 from codegen.lintseq.resampling import edit_sequences
 from codegen.lintseq.units import cut
@@ -45,13 +45,13 @@ from codegen.lintseq.verify import (
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
 
 
-def without_edges() -> Prepared:
+def without_edges() -> PreparedProgram:
     """The program, with the dependencies of one of its shape whose lines are independent."""
     prepared = prepare("a = 1\nb = 1\nif 1:\n    c = 1\n    print(1)\n")
     return dataclasses.replace(prepared, lines=prepare(PROGRAM).lines)
 
 
-def without_groups() -> Prepared:
+def without_groups() -> PreparedProgram:
     """The program, when its block may lose its last statement."""
     prepared = prepare(PROGRAM)
     return dataclasses.replace(

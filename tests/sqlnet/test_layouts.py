@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from codegen.sqlnet.decode import Slots, best_query, candidates, slots
+from codegen.sqlnet.decode import SlotScores, best_query, candidates, slots
 from codegen.sqlnet.examples import Labelled, Question, label, targets_of
 from codegen.sqlnet.features import EncodedQuestion, collate, encode_question
 from codegen.sqlnet.layout import BiLSTM, losses
@@ -35,7 +35,7 @@ def network(layout: Callable[..., Any]) -> Any:
     return layout(vectors, hidden=24).eval()
 
 
-def read(model: Any, *asked: EncodedQuestion, beam: int = 1) -> list[Slots]:
+def read(model: Any, *asked: EncodedQuestion, beam: int = 1) -> list[SlotScores]:
     batch = collate([one.features for one in asked], VOCABULARY)
     return slots(model, batch, [item.table for item in asked], beam=beam)
 

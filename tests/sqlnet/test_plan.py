@@ -12,12 +12,12 @@ from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
+    ColumnRef,
     Companion,
-    Item,
-    Order,
+    OrderBy,
     PlanValue,
     QueryPlan,
-    Selected,
+    SelectItem,
     Test,
     to_statement,
 )
@@ -35,13 +35,15 @@ class Clinic:
     def __init__(self, database: SqliteDatabase) -> None:
         self.database, self.graph = database, JoinGraph(database.tables)
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> ColumnRef:
         table, _, column = name.partition(".")
         number = [t.name for t in self.database.tables].index(table)
-        return Item(number, self.database.tables[number].index(column) if column else ROWS)
+        return ColumnRef(number, self.database.tables[number].index(column) if column else ROWS)
 
-    def show(self, *names: str, aggregate: int = 0, distinct: bool = False) -> tuple[Selected, ...]:
-        return tuple(Selected(self.item(name), aggregate, distinct) for name in names)
+    def show(
+        self, *names: str, aggregate: int = 0, distinct: bool = False
+    ) -> tuple[SelectItem, ...]:
+        return tuple(SelectItem(self.item(name), aggregate, distinct) for name in names)
 
     def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> Test:
         return Test(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)
@@ -224,14 +226,14 @@ def test_among_the_values_of_others(db: Clinic) -> None:
 
 
 def test_the_first_of_an_order_is_no_null(db: Clinic) -> None:
-    order = Order(db.item("patients.born"))
+    order = OrderBy(db.item("patients.born"))
     plan = QueryPlan(db.show("patients.id"), order=order, limit=1)
     assert by_hand("SELECT id FROM patients ORDER BY born LIMIT 1") == [(4,)]
     assert db.rows(plan) == [(2,)]
 
 
 def test_the_most_rows(db: Clinic) -> None:
-    order = Order(db.item("visits"), COUNT, True)
+    order = OrderBy(db.item("visits"), COUNT, True)
     keys = (db.item("visits.doctor_id"),)
     plan = QueryPlan(db.show("doctors.name"), order=order, limit=2, keys=keys)
     assert same(db.rows(plan), [("Dr. Hill",), ("Dr. Park",)])
@@ -309,7 +311,7 @@ def test_every_kind_of_plan_passes_the_gate_in_every_dialect(db: Clinic, dialect
     both = Companion("both", (), (db.test("visits.fee", "<", "1"),))
     scalar = Companion("scalar", item=db.item("patients.born"), operator=">", aggregate=MIN)
     like = db.test("patients.city", "contains", "o")
-    order = Order(db.item("patients.born"), 0, True)
+    order = OrderBy(db.item("patients.born"), 0, True)
     select = db.show("patients.first_name")
     plans = [
         QueryPlan(select, where=(like,), order=order, limit=3),
@@ -335,9 +337,9 @@ def test_names_that_are_sql_are_quoted(tmp_path: Any) -> None:
     connection.close()
     odd = Clinic(SqliteDatabase.open(path))
     plan = QueryPlan(
-        (Selected(Item(0, 1)),),
+        (SelectItem(ColumnRef(0, 1)),),
         companion=Companion("never", (1,)),
-        where=(Test(Item(0, 1), "!=", (PlanValue("x"),)),),
+        where=(Test(ColumnRef(0, 1), "!=", (PlanValue("x"),)),),
     )
     assert odd.rows(plan) == [("two",)]
     odd.database.close()
@@ -407,5 +409,7 @@ def test_a_composite_key_joins_by_all_its_columns() -> None:
     key = ForeignKey((0, 1), "p", ())
     child = Table("c", (Column("x", "real"), Column("y", "real"), Column("z")), foreign_keys=(key,))
     graph = JoinGraph((parent, child))
-    text = to_statement(QueryPlan((Selected(Item(1, 2)), Selected(Item(0, 0)))), graph).text
+    text = to_statement(
+        QueryPlan((SelectItem(ColumnRef(1, 2)), SelectItem(ColumnRef(0, 0)))), graph
+    ).text
     assert '"c"."x" = "p"."a" AND "c"."y" = "p"."b"' in text

@@ -15,7 +15,7 @@ from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.network import random_vectors
-from codegen.sqlnet.plan import Item, to_statement
+from codegen.sqlnet.plan import ColumnRef, to_statement
 from codegen.sqlnet.plan_data import PlannedQuestion, run_rows
 from codegen.sqlnet.plan_decode import PlanParser, plan_candidates
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
@@ -208,7 +208,7 @@ def test_a_schema_of_two_hundred_tables_is_cut_to_those_that_count(network: Plan
     tables[137] = Table("singers", (Column("id", "real"), Column("stage name")), primary_key=(0,))
     schema = LinkedSchema(tables)
     question = read_question("what are the stage names of singers?", schema, network.likeness)
-    assert schema.items.index(Item(137, 1)) in question.items
+    assert schema.items.index(ColumnRef(137, 1)) in question.items
     assert len(question.items) <= 154
 
 

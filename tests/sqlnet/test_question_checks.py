@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codegen.sqlnet.calibration import doubts as unmet
 from codegen.sqlnet.calibration import explained, grounding, named_but_unused, words_left
 from codegen.sqlnet.explain import clauses_of, sentence
-from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
+from codegen.sqlnet.plan import ColumnRef, Companion, OrderBy, PlanValue, QueryPlan, SelectItem
 from codegen.sqlnet.plan import Test as Condition_
 from codegen.sqlnet.query import AGGREGATES, Clause, Column, Condition, ForeignKey, Query, Table
 from codegen.sqlnet.question_checks import Asked
@@ -234,7 +234,7 @@ def test_words_that_nothing_explains_are_named() -> None:
 
 
 V = PlanValue
-SHOWN = (Selected(Item(0, NAME)),)
+SHOWN = (SelectItem(ColumnRef(0, NAME)),)
 PLANS = [
     (
         "which products have no orders?",
@@ -243,27 +243,27 @@ PLANS = [
     ),
     (
         "number of orders per product",
-        QueryPlan((*SHOWN, Selected(Item(1), COUNT)), group=(Item(0, NAME),)),
+        QueryPlan((*SHOWN, SelectItem(ColumnRef(1), COUNT)), group=(ColumnRef(0, NAME),)),
         "the name and the number of orders of products, for each name",
     ),
     (
         "the three most expensive products by price",
-        QueryPlan(SHOWN, order=Order(Item(0, PRICE), 0, True), limit=3),
+        QueryPlan(SHOWN, order=OrderBy(ColumnRef(0, PRICE), 0, True), limit=3),
         "the name of products, sorted by price, highest first, the first 3 alone",
     ),
     (
         "products whose status is sold or lost",
-        QueryPlan(SHOWN, where=(Condition_(Item(0, STATUS), "=", (V("sold"), V("lost"))),)),
+        QueryPlan(SHOWN, where=(Condition_(ColumnRef(0, STATUS), "=", (V("sold"), V("lost"))),)),
         "the name of products whose status is 'sold' or 'lost'",
     ),
     (
         "how many different status are there among products?",
-        QueryPlan((Selected(Item(0, STATUS), COUNT, True),)),
+        QueryPlan((SelectItem(ColumnRef(0, STATUS), COUNT, True),)),
         "the number of different values of status of products",
     ),
     (
         "which products have more than 5 orders?",
-        QueryPlan(SHOWN, where=(Condition_(Item(1), ">", (V("5"),), COUNT),)),
+        QueryPlan(SHOWN, where=(Condition_(ColumnRef(1), ">", (V("5"),), COUNT),)),
         "the name of products, where the number of orders is more than '5'",
     ),
 ]
@@ -312,9 +312,9 @@ def demands(question: str, plan: QueryPlan) -> bool:
 
 
 def listed(*shown: int, by: int | None = None, down: bool = False) -> QueryPlan:
-    order = None if by is None else Order(Item(0, by), descending=down)
+    order = None if by is None else OrderBy(ColumnRef(0, by), descending=down)
     limit = 1 if order else None
-    return QueryPlan(tuple(Selected(Item(0, c)) for c in shown), order=order, limit=limit)
+    return QueryPlan(tuple(SelectItem(ColumnRef(0, c)) for c in shown), order=order, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -333,12 +333,12 @@ def test_a_superlative_is_sorted_its_own_way(word: str, column: int, down: bool)
 
 
 def test_all_rows_do_not_answer_for_some() -> None:
-    rows = QueryPlan((Selected(Item(0), COUNT),))
+    rows = QueryPlan((SelectItem(ColumnRef(0), COUNT),))
     assert not demands("how many hotels are there?", rows)
     for question in ("how many hotels are unpaid?", "how many spa hotels are there?"):
         assert demands(question, rows), question
     assert demands("what is the age of the pool of hotels?", listed(AGE))
-    never = QueryPlan((Selected(Item(0), COUNT),), companion=Companion("never", (0,)))
+    never = QueryPlan((SelectItem(ColumnRef(0), COUNT),), companion=Companion("never", (0,)))
     assert demands("how many hotels were no-shows?", never)
 
 
@@ -357,19 +357,21 @@ def test_what_was_asked_for_is_a_thing_of_the_query() -> None:
         used = tuple(tables[t] for t in sorted(plan.required()))
         return bool([*unmet(Asked(question, clauses_of(plan, tables), used))])
 
-    big = (Condition_(Item(0, SIZE), ">", (PlanValue("29"),)),)
-    labels = QueryPlan((Selected(Item(1, LABEL)),), where=big)
+    big = (Condition_(ColumnRef(0, SIZE), ">", (PlanValue("29"),)),)
+    labels = QueryPlan((SelectItem(ColumnRef(1, LABEL)),), where=big)
     assert doubted("hotels with a size over 29", labels), "shows rooms, which nobody spoke of"
     assert not doubted("labels of rooms whose hotels have a size over 29", labels)
 
-    most = Order(Item(0), COUNT, descending=True)
-    crowded = QueryPlan((Selected(Item(0, STADIUM)),), group=(Item(0, STADIUM),), order=most)
+    most = OrderBy(ColumnRef(0), COUNT, descending=True)
+    crowded = QueryPlan(
+        (SelectItem(ColumnRef(0, STADIUM)),), group=(ColumnRef(0, STADIUM),), order=most
+    )
     assert doubted("which stadium has the most accidents?", crowded)
     assert not doubted("which stadium has the most hotels?", crowded)
 
-    some = QueryPlan((Selected(Item(0), COUNT),), where=big)
+    some = QueryPlan((SelectItem(ColumnRef(0), COUNT),), where=big)
     assert doubted("how many employees do hotels of a size above 29 have?", some)
-    given = (Condition_(Item(1, BOUGHT), "is not null"),)
+    given = (Condition_(ColumnRef(1, BOUGHT), "is not null"),)
     assert doubted("how many rooms were bought this year?", QueryPlan(some.select, where=given))
 
 

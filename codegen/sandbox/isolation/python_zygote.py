@@ -34,13 +34,13 @@ from ..protocol.orders import (
     PRINTED_BYTES,
     PRINTED_FD,
     Ended,
-    Order,
+    JobRequest,
     Reason,
     read_order,
 )
 from . import linux
 from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
-from .seccomp import Filter
+from .seccomp import SeccompFilter
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
 from .usage import Watch
 
@@ -51,7 +51,7 @@ _SIGCHLD = int(signal.SIGCHLD)
 
 @dataclass(slots=True)
 class _Job:
-    order: Order
+    order: JobRequest
     pid: int
     namespaces: NamespaceSet
     started: float
@@ -190,7 +190,7 @@ class PythonZygote(Zygote):
             self._kill(self._jobs[order.id], "order")
         return True
 
-    def _run(self, order: Order, fds: dict[str, int]) -> None:
+    def _run(self, order: JobRequest, fds: dict[str, int]) -> None:
         watched = fds["stdout"] if order.output_bytes else None
         directory = printed = None
         try:
@@ -322,7 +322,7 @@ SIGNALS = 1024  # queued signals and timers; each takes kernel memory
 Bounds = list[tuple[int, tuple[int, int]]]
 
 
-def bounds(order: Order, own_bytes: int) -> Bounds:
+def bounds(order: JobRequest, own_bytes: int) -> Bounds:
     """Returns a job's resource limits: pairs of arguments of ``setrlimit``. ``own_bytes`` is its
     address space after the fork.
     """
@@ -358,7 +358,7 @@ def bounds(order: Order, own_bytes: int) -> Bounds:
 def confine(
     namespaces: NamespaceSet,
     limits: Bounds,
-    last_filter: Filter,
+    last_filter: SeccompFilter,
     stdin: int | None,
     stdout: int | None,
     directory: str = WORK,
@@ -372,7 +372,7 @@ def confine(
         last_filter: the part of the system-call filter that would prevent the zygote's own work.
         stdin, stdout: descriptors for the standard streams; None opens /dev/null.
         directory: the working directory.
-        own_proc: see :class:`.orders.Order`.
+        own_proc: see :class:`.orders.JobRequest`.
 
     Raises:
         OSError: if any layer cannot be enforced; the job must exit then.

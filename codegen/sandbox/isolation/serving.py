@@ -18,10 +18,10 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..protocol.orders import Order
+from ..protocol.orders import JobRequest
 from . import linux
 from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
-from .seccomp import Filter
+from .seccomp import SeccompFilter
 from .usage import Watch, own_pages
 
 MAX_PACKET = 4096
@@ -29,7 +29,7 @@ LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
 # A test job, confined like all others, to check the layers in force. Its file size is the most
 # common one, so the first job can reuse its namespaces.
-TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
+TRIAL = JobRequest(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
 # Main function of a confined job. Arguments: its payload, and whether there is a pipe for the
 # beginning of its output. Its channel and that pipe are at the descriptors of protocol/orders.py.
@@ -106,7 +106,7 @@ class Zygote:
         self.own_namespaces = own_namespaces
         self.landlock_abi = landlock_abi
         self.errors = errors
-        self.last_filter = Filter(part="job")
+        self.last_filter = SeccompFilter(part="job")
         self.namespace_sets: list[NamespaceSet] = []
         self.own_pid_namespace = -1
         self.own_bytes = 0

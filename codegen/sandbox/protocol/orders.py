@@ -39,7 +39,7 @@ _END = struct.Struct("=2Ii4x3d")
 _KINDS = {kind: 1 << number for number, kind in enumerate(FDS)}
 
 
-class Order(NamedTuple):
+class JobRequest(NamedTuple):
     """A job to run (or, with ``kill``, to stop): its limits, and its descriptors.
 
     Attributes:
@@ -82,14 +82,14 @@ class Order(NamedTuple):
         )
 
 
-def read_order(packet: bytes) -> Order:
+def read_order(packet: bytes) -> JobRequest:
     """Parses an order from the driver's packet."""
     operation, number, mask, memory, size, files, processes, own_proc, address, *rest = (
         _ORDER.unpack(packet)
     )
     cpu_s, wall_s, output = rest
     fds = tuple([name for name in FDS if mask & _KINDS[name]])
-    return Order(
+    return JobRequest(
         *(number, fds, memory, size, files, processes, cpu_s, wall_s, output),
         own_proc=bool(own_proc),
         kill=operation == _KILL,

@@ -2,9 +2,9 @@
 
 Only the latest request of a document counts: an older one is cancelled, waiting or running.
 Clients take turns, and requests of several documents run together (:mod:`schedule`). A
-:class:`Source` generates the text: a model in this process (:mod:`codegen.server.completion.model`)
-or a server (:mod:`codegen.server.completion.upstream`). Its worker thread takes jobs from the
-queue.
+:class:`CompletionSource` generates the text: a model in this process
+(:mod:`codegen.server.completion.model`) or a server
+(:mod:`codegen.server.completion.upstream`). Its worker thread takes jobs from the queue.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Protocol
 
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
     ServerLimits,
     Status,
 )
-from codegen.server.completion.schedule import Job, JobQueue, OnText
+from codegen.server.completion.schedule import JobQueue, OnText, QueuedRequest
 from codegen.server.metrics import Metrics
 
 _WEIGHT = 0.2  # of the latest duration in the moving average
 
 
-class Source(Protocol):
+class CompletionSource(Protocol):
     """Generator of completions.
 
     Attributes:
@@ -61,7 +61,7 @@ class CompletionEngine:
 
     def __init__(
         self,
-        model: Source,
+        model: CompletionSource,
         limits: ServerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -76,7 +76,7 @@ class CompletionEngine:
 
     async def complete(
         self, request: CompletionRequest, on_text: OnText | None = None
-    ) -> Completion:
+    ) -> CompletionResult:
         """Completes a request. Cancelling the task stops it within one forward pass.
 
         Args:
@@ -95,9 +95,9 @@ class CompletionEngine:
             self.metrics.count("typed_as_suggested")
             self.metrics.observe({"typed": time.perf_counter() - began})
             found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
-            return Completion(found, from_suggestion=True)
+            return CompletionResult(found, from_suggestion=True)
         loop = asyncio.get_running_loop()
-        job = Job(request, loop, loop.create_future(), on_text)
+        job = QueuedRequest(request, loop, loop.create_future(), on_text)
         self._queue.put(job)
         try:
             answer = await job.future
@@ -112,7 +112,7 @@ class CompletionEngine:
     def warm_up(self, request: CompletionRequest) -> None:
         """Encodes a document's context while no other request is waiting; returns no result."""
         loop = asyncio.get_running_loop()
-        job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
+        job = QueuedRequest(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._queue.has_room(request.key):
             self._queue.put(job)

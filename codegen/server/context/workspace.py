@@ -30,10 +30,10 @@ from codegen.server.context import symbols
 from codegen.server.context.document import TextDocument, split_lines
 from codegen.server.context.snippets import (
     KINDS,
+    CodeSnippet,
+    CursorContext,
     FileIndex,
     Kind,
-    Piece,
-    Place,
     Shelf,
     definitions,
     edits,
@@ -197,7 +197,11 @@ class Folder:
             self._remove(path)
 
     def choose(
-        self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
+        self,
+        place: CursorContext,
+        kinds: Sequence[Kind],
+        room: int,
+        edited: Sequence[tuple[str, int]],
     ) -> tuple[Snippet, ...]:
         """Returns the snippets of other files to show, the latest and most important last.
 
@@ -213,7 +217,7 @@ class Folder:
             for path in stale:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
-        wanted: list[Piece] = []
+        wanted: list[CodeSnippet] = []
         for pieces in found.values():  # an equal part for each kind, then the rest
             left = room // len(found)
             for piece in pieces:
@@ -226,13 +230,13 @@ class Folder:
 
     def _find(
         self,
-        place: Place,
+        place: CursorContext,
         kinds: Sequence[Kind],
         room: int,
         edited: Sequence[tuple[str, int]],
         shelf: Shelf,
-    ) -> dict[Kind, list[Piece]]:
-        find: Mapping[Kind, Callable[[], Iterable[Piece]]] = {
+    ) -> dict[Kind, list[CodeSnippet]]:
+        find: Mapping[Kind, Callable[[], Iterable[CodeSnippet]]] = {
             "definitions": lambda: definitions(self.index, place, max(_DESCRIPTION, room // 4)),
             "edits": lambda: edits(self._open.get, place, edited),
             "similar": lambda: similar(self.index, place, shelf, self._states.get),
@@ -244,18 +248,18 @@ class Folder:
         return path in self._open or self._states.get(path) == self.sources.state(path)
 
 
-def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
+def _distinct(pieces: Iterable[CodeSnippet]) -> list[CodeSnippet]:
     """Drops snippets whose text is part of an earlier snippet of the same file."""
-    found: list[Piece] = []
+    found: list[CodeSnippet] = []
     for piece in pieces:
         if not any(one.path == piece.path and piece.text in one.text for one in found):
             found.append(piece)
     return found
 
 
-def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
+def _filling(pieces: Iterable[CodeSnippet], room: int) -> list[CodeSnippet]:
     """Returns the first snippets that fit the room."""
-    found: list[Piece] = []
+    found: list[CodeSnippet] = []
     for piece in pieces:
         found.append(piece)
         room -= piece.size
@@ -461,7 +465,7 @@ class Workspace:
             chosen: tuple[Snippet, ...] = ()
             try:
                 if folder in folders:
-                    where = Place(name, language, *texts)
+                    where = CursorContext(name, language, *texts)
                     chosen = folders[folder].choose(where, kinds, room, edited)
             finally:
                 if future.set_running_or_notify_cancel():

@@ -30,11 +30,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.server.completion.engine import Source
+from codegen.server.completion.engine import CompletionSource
 from codegen.server.completion.model import CompletionModel
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
+    CompletionResult,
     Overloaded,
     Snippet,
     Superseded,
@@ -214,7 +214,7 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     )
 
 
-def check_model(name: str, model: Source) -> None:
+def check_model(name: str, model: CompletionSource) -> None:
     """Checks that a request names the loaded model or none.
 
     Raises:
@@ -264,7 +264,7 @@ async def read_object(request: Request) -> dict[str, Any]:
     return body
 
 
-def first_of(answer: Completion) -> Candidate:
+def first_of(answer: CompletionResult) -> Candidate:
     """Returns the first candidate, or an empty one, because clients expect one."""
     return answer.candidates[0] if answer.candidates else Candidate("", 0, "stop")
 

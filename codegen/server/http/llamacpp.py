@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from codegen import __version__
 from codegen.generation import SamplingParams
 from codegen.server.completion.model import CompletionModel
-from codegen.server.completion.requests import Candidate, Completion, CompletionRequest
+from codegen.server.completion.requests import Candidate, CompletionRequest, CompletionResult
 from codegen.server.http import bodies
 from codegen.server.http.completion_service import CompletionService
 from codegen.server.http.openai import UNNAMED
@@ -65,7 +65,9 @@ async def infill(service: CompletionService, request: Request) -> Response:
     if body.n_predict == 0:
         # A warm-up: the context is encoded while the engine is idle.
         service.warm_up(request, asked)
-        return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
+        return JSONResponse(
+            _row(service, asked, CompletionResult(()), Candidate("", 0, "length"), 0)
+        )
     if body.stream:
         return await bodies.event_stream(request, _events(service, request, asked))
     answer = await service.complete(request, asked)
@@ -111,7 +113,7 @@ async def _events(
 def _row(
     service: CompletionService,
     asked: CompletionRequest,
-    answer: Completion,
+    answer: CompletionResult,
     one: Candidate,
     number: int,
 ) -> dict[str, Any]:

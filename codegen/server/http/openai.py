@@ -20,12 +20,12 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.generation import SamplingParams
-from codegen.server.completion.engine import Source
+from codegen.server.completion.engine import CompletionSource
 from codegen.server.completion.prompts import parse_foreign
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
 )
 from codegen.server.http import bodies
@@ -124,10 +124,10 @@ async def _next_edit(
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
-    answer = Completion((Candidate(text, 0, "stop"),))
+    answer = CompletionResult((Candidate(text, 0, "stop"),))
     if body.stream:
 
-        async def pieces() -> AsyncIterator[str | Completion]:
+        async def pieces() -> AsyncIterator[str | CompletionResult]:
             yield text
             yield answer
 
@@ -191,7 +191,7 @@ def check_together(service: CompletionService, n: int, given: bodies.Prediction 
 
 
 async def _events(
-    service: CompletionService, pieces: AsyncIterator[str | Completion], body: TextBody
+    service: CompletionService, pieces: AsyncIterator[str | CompletionResult], body: TextBody
 ) -> bodies.Events:
     head = _head(service)
     async for piece in pieces:
@@ -227,7 +227,7 @@ def reason_of(candidate: Candidate) -> Literal["length", "stop"]:
     return "length" if candidate.finish_reason == "length" else "stop"
 
 
-def usage_of(answers: list[Completion]) -> dict[str, Any]:
+def usage_of(answers: list[CompletionResult]) -> dict[str, Any]:
     """Returns OpenAI's ``usage``, summed over completions."""
     prompt = sum(answer.prompt_tokens for answer in answers)
     decoded = decoded_by(answers)
@@ -243,7 +243,7 @@ def usage_of(answers: list[Completion]) -> dict[str, Any]:
     }
 
 
-def decoded_by(answers: list[Completion]) -> int:
+def decoded_by(answers: list[CompletionResult]) -> int:
     """Returns the number of tokens decoded for all candidates."""
     return sum(candidate.completion_tokens for answer in answers for candidate in answer.candidates)
 
@@ -259,7 +259,7 @@ async def model(service: CompletionService, request: Request) -> Response:
     return JSONResponse(_entry(service.engine.model))
 
 
-def _entry(model: Source) -> dict[str, Any]:
+def _entry(model: CompletionSource) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from codegen.core.errors import InputError
-from codegen.sandbox import Job, Limits, Script
+from codegen.sandbox import Job, Limits, ScriptJob
 from codegen.sandbox.serialization import Row, outcome_row, to_json
 from codegen.server.completion.requests import ServerLimits
 from codegen.server.http.bodies import Refused, make_routes, read_object
@@ -94,7 +94,7 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
         message = f"jobs has {len(rows)} items; the limit is {most}."
         raise Refused(message, status=413, param="jobs")
     bodies: list[JobBody] = []
-    jobs: list[tuple[Job | Script, str]] = []
+    jobs: list[tuple[Job | ScriptJob, str]] = []
     for place, row in enumerate(rows):
         try:
             if not isinstance(row, dict):

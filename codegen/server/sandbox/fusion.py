@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.core.errors import InputError
 from codegen.core.paths import inner_path
-from codegen.sandbox import Limits, Outcome, Script
+from codegen.sandbox import Limits, Outcome, ScriptJob
 from codegen.sandbox.languages import find
 from codegen.server.http.bodies import Refused, read_body
 from codegen.server.http.security import client_name
@@ -58,7 +58,7 @@ class RunCodeRequest(BaseModel):
     files: dict[str, str | None] = Field(default_factory=dict)
     fetch_files: list[str] = Field(default_factory=list)
 
-    def script(self, most: Limits, languages: Sequence[str]) -> Script:
+    def script(self, most: Limits, languages: Sequence[str]) -> ScriptJob:
         """Returns the script to run, with allowed limits and language.
 
         Raises:
@@ -74,7 +74,7 @@ class RunCodeRequest(BaseModel):
             except ValueError as error:
                 message = f"The content of {name!r:.80} is not base64: {error}."
                 raise InputError(message) from None
-        return Script(
+        return ScriptJob(
             self.code,
             self.stdin or "",
             files,

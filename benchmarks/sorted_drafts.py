@@ -96,17 +96,17 @@ def _compare(
     new: int,
 ) -> None:
     """Measures all methods."""
-    from codegen.decoding.strategies.sorted import Nested
+    from codegen.decoding.strategies.sorted import NestedModel
 
     plain = [_decode(target, prompt, new, None)[0] for prompt in prompts]
-    methods: dict[str, tuple[Nested, dict[str, Any], bool]] = {}
+    methods: dict[str, tuple[NestedModel, dict[str, Any], bool]] = {}
     for draft, loaded in drafts.items():
-        nested = Nested(loaded.model, _EXITS)
+        nested = NestedModel(loaded.model, _EXITS)
         methods[f"{draft}_ladder"] = nested, {}, False
         methods[f"{draft}_ahead"] = nested, {}, True
         methods[f"{draft}_full"] = nested, {"thresholds": (1.0,)}, False
-        methods[f"{draft}_skip_2"] = Nested(loaded.model, (2,)), {}, False
-    methods["self_2"] = Nested(target.model, (2,)), {}, False
+        methods[f"{draft}_skip_2"] = NestedModel(loaded.model, (2,)), {}, False
+    methods["self_2"] = NestedModel(target.model, (2,)), {}, False
     same = 0
     for key, (nested, method, ahead) in methods.items():
         same += _measure(report, key, target, nested, method, ahead, prompts, new, plain)
@@ -126,13 +126,13 @@ def _measure(
     plain: Sequence[list[int]],
 ) -> int:
     """Sets the results of one method; returns the completions equal to plain decoding."""
-    from codegen.decoding.strategies.sorted import SortedDrafter, Tally
+    from codegen.decoding.strategies.sorted import ExitCounts, SortedDrafter
 
     made: list[int] = []
     passes: list[int] = []
     equal = layers = drafted = reached = accepted = 0
     for prompt, expected in zip(prompts, plain, strict=True):
-        tally = Tally()
+        tally = ExitCounts()
         drafter = SortedDrafter(nested, tokens=_DRAFTED, tally=tally, **options)
         tokens, taken = _decode(target, prompt, new, drafter, ahead)
         equal += tokens == expected

@@ -32,7 +32,7 @@ from transformers.masking_utils import sdpa_mask
 
 from codegen.core.errors import MachineError, ModelError, in_one_line
 from codegen.decoding.cache import KVCache, Pages, recurrences
-from codegen.decoding.device import Replays, Tensors
+from codegen.decoding.device import CapturedGraphs, Tensors
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import dense, narrow, pack, tree_attention
 
@@ -113,7 +113,7 @@ class ModelPass:
     cache: KVCache
     mask: torch.Tensor
     keep: int
-    replays: Replays | None = None
+    replays: CapturedGraphs | None = None
     step: StepProtocol | None = None
 
     @property

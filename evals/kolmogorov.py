@@ -176,13 +176,13 @@ _MOST_ITEMS = 1 << 20  # per sequence: a short program can have a huge value
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class SequenceRef:
     """A reference to the sequence of the ``line``-th line (from 0)."""
 
     line: int
 
 
-Argument = int | tuple[int, ...] | str | Ref
+Argument = int | tuple[int, ...] | str | SequenceRef
 
 # The arguments of each function. "end" is a value plus one; "index" is a position in a sequence.
 SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
@@ -212,7 +212,7 @@ INITIATORS = tuple(name for name, kinds in SIGNATURES.items() if "ref" not in ki
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SequenceCall:
     """One call; the arguments have the kinds in :data:`SIGNATURES`."""
 
     function: str
@@ -228,7 +228,7 @@ class SequenceProgram:
             sequence.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[SequenceCall, ...]
     output: int
 
     def __post_init__(self) -> None:
@@ -277,7 +277,7 @@ def _call(name: str, arguments: Sequence[Any]) -> list[int]:
 
 
 def _value(argument: Argument, made: Sequence[list[int]]) -> object:
-    if isinstance(argument, Ref):
+    if isinstance(argument, SequenceRef):
         return made[argument.line]
     if isinstance(argument, str):
         return FUNCTIONS[argument]
@@ -285,12 +285,12 @@ def _value(argument: Argument, made: Sequence[list[int]]) -> object:
 
 
 def _argument_text(argument: Argument) -> str:
-    if isinstance(argument, Ref):
+    if isinstance(argument, SequenceRef):
         return f"sequence_{argument.line + 1}"
     return str(list(argument)) if isinstance(argument, tuple) else str(argument)
 
 
-def _check(number: int, line: Line) -> None:
+def _check(number: int, line: SequenceCall) -> None:
     place = f"Line {number + 1}"
     kinds = SIGNATURES.get(line.function)
     if kinds is None:
@@ -300,13 +300,13 @@ def _check(number: int, line: Line) -> None:
     for kind, argument in zip(kinds, line.arguments, strict=True):
         if not _fits(kind, argument):
             raise InputError(f"{place}: {line.function} does not accept {argument!r} as {kind}.")
-        if isinstance(argument, Ref) and not 0 <= argument.line < number:
+        if isinstance(argument, SequenceRef) and not 0 <= argument.line < number:
             raise InputError(f"{place}: sequence_{argument.line + 1} is not defined yet.")
 
 
 def _fits(kind: Kind, argument: Argument) -> bool:
     if kind == "ref":
-        return isinstance(argument, Ref)
+        return isinstance(argument, SequenceRef)
     if kind == "predicate":
         return argument in PREDICATES
     if kind == "list":
@@ -337,7 +337,7 @@ def parse(text: str) -> SequenceProgram:
             raise InputError("The last line must be of the form output = sequence_1.")
 
 
-def _line(number: int, node: ast.stmt) -> Line:
+def _line(number: int, node: ast.stmt) -> SequenceCall:
     match node:
         case ast.Assign(
             targets=[ast.Name(id=target)],
@@ -345,7 +345,7 @@ def _line(number: int, node: ast.stmt) -> Line:
         ):
             if target != f"sequence_{number + 1}":
                 raise InputError(f"Line {node.lineno} must assign sequence_{number + 1}.")
-            return Line(function, tuple(_argument(argument) for argument in arguments))
+            return SequenceCall(function, tuple(_argument(argument) for argument in arguments))
         case _:
             raise InputError(f"Line {node.lineno} is not of the form sequence_1 = f(...).")
 
@@ -355,7 +355,7 @@ def _argument(node: ast.expr) -> Argument:
         case ast.Name(id=name) if name in PREDICATES:
             return name
         case ast.Name(id=name):
-            return Ref(_number(name, node))
+            return SequenceRef(_number(name, node))
         case ast.List(elts=items):
             return tuple(_integer(item) for item in items)
         case _:
@@ -389,7 +389,7 @@ class _Draft:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.lines: list[Line] = []
+        self.lines: list[SequenceCall] = []
         self.values: list[list[int]] = []
         self.excluded: set[int] = set()  # lines not used in the output
         self.reversals: set[int] = set()  # reversed lines and their originals
@@ -399,14 +399,18 @@ class _Draft:
 
     def compute(self, function: str, *arguments: Argument) -> list[int]:
         values = [
-            self.values[a.line] if isinstance(a, Ref) else FUNCTIONS[a] if isinstance(a, str) else a
+            self.values[a.line]
+            if isinstance(a, SequenceRef)
+            else FUNCTIONS[a]
+            if isinstance(a, str)
+            else a
             for a in arguments
         ]
         return FUNCTIONS[function](*values)
 
     def add(self, function: str, *arguments: Argument) -> int:
         self.values.append(self.compute(function, *arguments))
-        self.lines.append(Line(function, arguments))
+        self.lines.append(SequenceCall(function, arguments))
         return len(self.lines) - 1
 
     def growing(self) -> Iterator[int]:
@@ -429,7 +433,7 @@ def sample_program(rng: random.Random) -> SequenceProgram:
     for number in draft.growing():
         sums = scan_add(draft.values[number])
         if draft.chance(0.1) and _rich(draft.values[number]) and max(sums) <= HIGHEST:
-            draft.add("scan_add", Ref(number))
+            draft.add("scan_add", SequenceRef(number))
     if draft.chance(_GROUP):
         _filter(draft)
     if draft.chance(_GROUP):
@@ -469,24 +473,24 @@ def _update_lists(draft: _Draft) -> None:
     for number in draft.growing():
         plain = draft.lines[number].function not in ("repeat_num", "reverse_list")
         if plain and number not in draft.reversals and draft.chance(0.1):
-            draft.reversals |= {number, draft.add("reverse_list", Ref(number))}
+            draft.reversals |= {number, draft.add("reverse_list", SequenceRef(number))}
     for number in draft.growing():
         if draft.chance(0.1):
-            draft.add("repeat_list", rng.randint(2, 4), Ref(number))
+            draft.add("repeat_list", rng.randint(2, 4), SequenceRef(number))
         if number in draft.reversals or number in draft.excluded:
             continue
         size = len(draft.values[number])
         if draft.chance(0.05):
-            draft.add("get_subsequence_with_jumps", Ref(number), rng.randint(2, 5))
+            draft.add("get_subsequence_with_jumps", SequenceRef(number), rng.randint(2, 5))
         if draft.chance(0.05) and size > 2:
             start = rng.randint(0, size - 2)
             end = rng.randint(start + 2, size)
-            draft.add("get_subsequence_between_indices", Ref(number), start, end)
+            draft.add("get_subsequence_between_indices", SequenceRef(number), start, end)
     for number in draft.growing():
         if draft.chance(0.1):
             pattern = rng.choice(draft.values[number])
             others = [value for value in range(LOWEST, HIGHEST + 1) if value != pattern]
-            draft.add("substitute", Ref(number), pattern, rng.choice(others))
+            draft.add("substitute", SequenceRef(number), pattern, rng.choice(others))
             if draft.chance(0.25):
                 draft.excluded.add(number)
 
@@ -498,24 +502,24 @@ def _calculate(draft: _Draft) -> None:
         roll = rng.random()
         is_list = draft.lines[number].function == "set_list"
         if is_list and draft.chance(0.1) and size >= 5:
-            draft.add(rng.choice(("max_n", "min_n")), Ref(number), rng.randint(3, size - 2))
+            draft.add(rng.choice(("max_n", "min_n")), SequenceRef(number), rng.randint(3, size - 2))
         elif roll < 0.1:
             adds = draft.chance(0.5)
             room = HIGHEST - max(values) if adds else min(values) - LOWEST
             if room > 1:
                 function = "add_item_list" if adds else "subtract_item_list"
-                draft.add(function, Ref(number), rng.randint(1, room))
+                draft.add(function, SequenceRef(number), rng.randint(1, room))
         elif roll < 0.2:
             third = sorted(values, reverse=True)[2] if size > 2 else 0
             if third > 2:
-                draft.add("modulo_item_list", Ref(number), rng.randint(2, third))
+                draft.add("modulo_item_list", SequenceRef(number), rng.randint(2, third))
 
 
 def _filter(draft: _Draft) -> None:
     predicate, last = draft.rng.choice(PREDICATES), len(draft.lines) - 1
-    kept = draft.compute("filter", predicate, Ref(last))
+    kept = draft.compute("filter", predicate, SequenceRef(last))
     if kept != draft.values[last] and len(kept) > 2 and draft.chance(0.3):
-        draft.add("filter", predicate, Ref(last))
+        draft.add("filter", predicate, SequenceRef(last))
 
 
 def _pair(draft: _Draft) -> None:
@@ -531,9 +535,9 @@ def _pair(draft: _Draft) -> None:
                 function = "modulo_two_lists"
             else:
                 continue
-            made = draft.compute(function, Ref(i), Ref(j))
+            made = draft.compute(function, SequenceRef(i), SequenceRef(j))
             if _rich(made) and min(made) >= LOWEST and max(made) <= HIGHEST:
-                draft.add(function, Ref(i), Ref(j))
+                draft.add(function, SequenceRef(i), SequenceRef(j))
 
 
 def _fold(draft: _Draft) -> int:
@@ -556,7 +560,7 @@ def _fold(draft: _Draft) -> int:
 
 def _join(draft: _Draft, one: int, other: int) -> int:
     function = "concatenate" if draft.chance(0.8) else "interleave"
-    return draft.add(function, Ref(one), Ref(other))
+    return draft.add(function, SequenceRef(one), SequenceRef(other))
 
 
 _PAPER_FUNCTIONS = 24  # the language's names, including predicates
@@ -575,7 +579,7 @@ def paper_bits(program: SequenceProgram) -> float:
         bits += math.log2(_PAPER_FUNCTIONS + 1)
         reference = math.log2(number + 1)
         for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
-            if isinstance(argument, Ref):
+            if isinstance(argument, SequenceRef):
                 bits += reference
             elif isinstance(argument, tuple):
                 bits += _VALUE_BITS * len(argument)

@@ -15,7 +15,7 @@ from codegen.lintseq.program import GRANULARITIES, Granularity, PreparedProgram,
 from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.resampling import (
     Failure,
-    Verified,
+    VerifiedSequence,
     audited,
     compared,
     edit_sequences,
@@ -24,7 +24,7 @@ from codegen.lintseq.resampling import (
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
 from codegen.lintseq.verify import (
     CHECKS,
-    Finding,
+    LintMessage,
     Verify,
     check_for,
     check_pylint,
@@ -337,7 +337,7 @@ class LintSeq(MadeTogether):
             return error
 
     def _noted(
-        self, results: Sequence[Verified | Failure], seeds: Sequence[int | None]
+        self, results: Sequence[VerifiedSequence | Failure], seeds: Sequence[int | None]
     ) -> list[_Sequence | Failure]:
         """Adds notes to the sequences, including the audit's for those with a seed."""
         counts: dict[int, Mapping[str, int]] = {}
@@ -346,7 +346,7 @@ class LintSeq(MadeTogether):
             drawn = {
                 number: (found.sequence, random.Random(f"audit {seed}"))
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
-                if isinstance(found, Verified) and seed is not None
+                if isinstance(found, VerifiedSequence) and seed is not None
             }
             audits = audited(list(drawn.values()), self.audit, check_pylint)
             counts = dict(zip(drawn, audits, strict=True))
@@ -362,7 +362,7 @@ class LintSeq(MadeTogether):
                     **counts.get(n, {}),
                 },
             )
-            if isinstance(found, Verified)
+            if isinstance(found, VerifiedSequence)
             else found
             for n, found in enumerate(results)
         ]
@@ -375,7 +375,7 @@ class LintSeq(MadeTogether):
         for example, own in zip(examples, seeds, strict=True):
             try:
                 _require_python(example)
-                results = [Verified(self._draw_one(example.program, seed)) for seed in own]
+                results = [VerifiedSequence(self._draw_one(example.program, seed)) for seed in own]
                 drawn.append(self._noted(results, own))
             except UnsupportedProgram as error:
                 drawn.append(error)
@@ -412,5 +412,5 @@ def _require_python(example: Example) -> None:
         raise UnsupportedProgram("not_python", detail)
 
 
-def _lint(text: str) -> Sequence[Finding]:
+def _lint(text: str) -> Sequence[LintMessage]:
     return check_pylint([text])[0]

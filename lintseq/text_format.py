@@ -286,7 +286,7 @@ class MalformedHunk(NamedTuple):
     reason: str
 
 
-class Mended(NamedTuple):
+class HunkFix(NamedTuple):
     """A correction of text that was not in the published form but clear.
 
     ``edit`` and ``hunk`` as in :class:`MalformedHunk`, -1 for the whole text; ``kind`` is listed
@@ -316,7 +316,7 @@ class Resolution:
     malformed: tuple[MalformedHunk, ...]
     complete: bool
     stray_lines: int
-    mended: tuple[Mended, ...] = ()
+    mended: tuple[HunkFix, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -432,10 +432,10 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
             are, if it has any, else to its old position, or to the end if that is past it. It is
             still reported (``bad_count``, ``bad_new_position``, ``moved_context``, ``past_end``).
     """
-    mended: list[Mended] = []
+    mended: list[HunkFix] = []
     if _CRLF_HEADER.search(text):  # elsewhere, a carriage return is part of a line
         text = text.replace("\r\n", "\n")
-        mended.append(Mended(-1, -1, "crlf"))
+        mended.append(HunkFix(-1, -1, "crlf"))
     diffs, stray, complete = _split(text)
     lines = from_text(base)
     edits: list[EditStep] = []
@@ -461,7 +461,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
                 malformed.append(MalformedHunk(index, position, reason))
                 added = None
             if isinstance(read, HunkText):
-                mended += (Mended(index, position, kind) for kind in dict.fromkeys(read.mends))
+                mended += (HunkFix(index, position, kind) for kind in dict.fromkeys(read.mends))
             if not reason or (recount and reason != "truncated"):
                 hunks += found
                 added = None if added is None else added + sum(len(h.lines) for h in found)
@@ -471,7 +471,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
         index += 1
     around = any(_FENCE.fullmatch(line) for diff in diffs for line in _blocks(diff)[0])
     if around and all(found.kind != "fence" for found in mended):
-        mended.append(Mended(-1, -1, "fence"))
+        mended.append(HunkFix(-1, -1, "fence"))
     return Resolution(
         to_text(lines), tuple(edits), tuple(malformed), complete, stray, tuple(mended)
     )

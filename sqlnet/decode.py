@@ -301,7 +301,7 @@ def _log_not(log_probability: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ExecutedChoice:
     """A candidate that was chosen by running it.
 
     Attributes:
@@ -325,16 +325,16 @@ class Choice:
     margin: float = math.inf
 
 
-def likeliest(found: Sequence[ScoredQuery]) -> Choice:
+def likeliest(found: Sequence[ScoredQuery]) -> ExecutedChoice:
     """Returns the first candidate, without running any."""
     return _choice(found, [candidate.log_probability for candidate in found], 0)
 
 
-def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> Choice:
+def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> ExecutedChoice:
     asks = found[best].query
     others = [i for i, c in enumerate(found) if not _asks_alike(c.query, asks)]
     other = max(others, key=lambda i: scores[i], default=None)
-    return Choice(
+    return ExecutedChoice(
         best,
         found[best],
         found[best].log_probability,
@@ -349,7 +349,7 @@ def choose(
     database: Database,
     limits: StatementLimits = DEFAULT_LIMITS,
     linker: Linker | None = None,
-) -> Choice:
+) -> ExecutedChoice:
     """Runs candidates and returns the most likely one after penalties.
 
     Since penalties are never negative, candidates are tried in order until the next one cannot win.

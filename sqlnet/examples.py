@@ -92,7 +92,7 @@ def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterato
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabeledQuestion:
     """A question with its query; ``spans`` are the first and last token of each condition's value,
     (-1, -1) if it is not in the question.
     """
@@ -102,7 +102,7 @@ class Labelled:
     spans: tuple[tuple[int, int], ...]
 
 
-def label(questions: Iterable[Question]) -> list[Labelled]:
+def label(questions: Iterable[Question]) -> list[LabeledQuestion]:
     """Encodes questions with their queries; drops conditions beyond ``MAX_CONDITIONS``."""
     found = []
     for question in questions:
@@ -114,11 +114,11 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
             for condition in conditions
         )
         if encoded.tokens:
-            found.append(Labelled(encoded, query, spans))
+            found.append(LabeledQuestion(encoded, query, spans))
     return found
 
 
-def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
+def words_in(items: Iterable[LabeledQuestion], least: int = 1) -> list[str]:
     """Returns the words that occur at least ``least`` times, most frequent first."""
     counts: Counter[str] = Counter()
     for item in items:
@@ -129,11 +129,11 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
 
 
 def split_by_table(
-    items: Sequence[Labelled], share: float, seed: int
-) -> tuple[list[Labelled], list[Labelled]]:
+    items: Sequence[LabeledQuestion], share: float, seed: int
+) -> tuple[list[LabeledQuestion], list[LabeledQuestion]]:
     """Splits off training questions, and the held-out questions of about ``share`` of tables."""
 
-    def is_held_out(item: Labelled) -> bool:
+    def is_held_out(item: LabeledQuestion) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()
         return int.from_bytes(blake2b(key, digest_size=4).digest(), "big") < share * 2**32
 
@@ -141,7 +141,7 @@ def split_by_table(
     return [item for item in items if not is_held_out(item)], held
 
 
-def targets_of(items: Sequence[Labelled]) -> Targets:
+def targets_of(items: Sequence[LabeledQuestion]) -> Targets:
     """Returns the gold slots of a batch."""
     slots = torch.full((4, len(items), MAX_CONDITIONS), -1)
     for b, item in enumerate(items):
@@ -176,7 +176,7 @@ class QueryScores:
 
 
 def predict(
-    network: SketchNetwork, items: Sequence[Labelled], *, greedy: bool = False
+    network: SketchNetwork, items: Sequence[LabeledQuestion], *, greedy: bool = False
 ) -> list[Query]:
     """Predicts the query of each question.
 
@@ -196,11 +196,11 @@ def predict(
 
 def predict_guided(
     network: SketchNetwork,
-    items: Sequence[Labelled],
+    items: Sequence[LabeledQuestion],
     databases: Mapping[str, Database],
     *,
     link: bool = False,
-) -> list[decode.Choice]:
+) -> list[decode.ExecutedChoice]:
     """Predicts the query of each question by running candidates.
 
     Args:
@@ -219,7 +219,7 @@ def predict_guided(
 
 
 def databases_of(
-    items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+    items: Sequence[LabeledQuestion], tables: Mapping[str, WikiTable]
 ) -> dict[str, Database] | None:
     """Builds a database in memory for each question's table; None if the tables have no rows."""
     names = {item.question.table.name for item in items}
@@ -232,7 +232,7 @@ def databases_of(
 
 
 def _read(
-    network: SketchNetwork, items: Sequence[Labelled], beam: int
+    network: SketchNetwork, items: Sequence[LabeledQuestion], beam: int
 ) -> Iterator[tuple[EncodedQuestion, decode.SlotScores]]:
     for start in range(0, len(items), BATCH):
         encoded = [item.question for item in items[start : start + BATCH]]
@@ -241,7 +241,7 @@ def _read(
 
 def score(
     predicted: Sequence[Query],
-    items: Sequence[Labelled],
+    items: Sequence[LabeledQuestion],
     databases: Mapping[str, Database] | None = None,
 ) -> QueryScores:
     """Scores predictions against gold queries; runs both if there are databases."""
@@ -271,7 +271,7 @@ def _where(query: Query) -> Query:
     return Query(0, 0, query.conditions)
 
 
-def _same_result(predicted: Query, item: Labelled, database: Database) -> bool:
+def _same_result(predicted: Query, item: LabeledQuestion, database: Database) -> bool:
     if predicted.matches(item.query):
         return True
     table = item.question.table

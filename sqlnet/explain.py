@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from codegen.sqlnet.plan import ROWS, ColumnRef, QueryPlan, Test
+from codegen.sqlnet.plan import ROWS, ColumnRef, PlanCondition, QueryPlan
 from codegen.sqlnet.query import AGGREGATES, Clause, ClauseKind, Table, clause_of
 from codegen.sqlnet.words import words_of
 
@@ -156,7 +156,7 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
         number = None if item.column == ROWS else item.column
         return clause_of(kind, tables[item.table], number, AGGREGATES[aggregate])
 
-    def test(kind: ClauseKind, one: Test) -> Clause:
+    def test(kind: ClauseKind, one: PlanCondition) -> Clause:
         texts = tuple(value.text for value in one.values)
         found = clause(kind, one.item, one.aggregate)
         return replace(

@@ -151,7 +151,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class Held:
+class ValueCache:
     """Distinct values read from a database, by (namespace, table, column); None for a column that
     could not be read whole. ``folded``: the same in lower case. ``seconds``: reading times, by
     (namespace, table).
@@ -172,7 +172,7 @@ class Linker:
 
     database: Database
     table: Table
-    held: Held = field(default_factory=Held)
+    held: ValueCache = field(default_factory=ValueCache)
     _found: dict[Condition, str | None] = field(default_factory=dict)
 
     def link(self, query: Query) -> Query:

@@ -26,7 +26,7 @@ _POSITIONS = MAX_TOKENS + 2  # the question is between <BEG> and <END>
 _MAX_STEPS = 26
 
 
-class Read(NamedTuple):
+class ModuleInputs(NamedTuple):
     """Inputs of one module: ``question`` [B, L + 2, d] with borders, ``columns`` [B, C, d]."""
 
     question: Tensor
@@ -36,7 +36,7 @@ class Read(NamedTuple):
 class PaperStates(NamedTuple):
     """Inputs of each module; masks [B, L + 2] and [B, C]; ``lengths`` [B] of the questions."""
 
-    read: dict[str, Read]
+    read: dict[str, ModuleInputs]
     question_mask: Tensor
     column_mask: Tensor
     lengths: Tensor
@@ -52,7 +52,7 @@ class SketchModule(nn.Module):
         if attends:
             self.attention = nn.Linear(hidden, hidden)
 
-    def seen(self, read: Read, mask: Tensor) -> Tensor:
+    def seen(self, read: ModuleInputs, mask: Tensor) -> Tensor:
         """Returns E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
         scores = read.columns @ self.attention(read.question).transpose(1, 2)
         return layout.attend(scores, mask, read.question)
@@ -108,7 +108,7 @@ class PaperSQLNet(nn.Module):
             columns = self._read_names(name, names, batch, targets)
             if name == "number":
                 state = self._number_state(columns, batch.column_mask)
-            read[name] = Read(module.question(question, lengths, state)[0], columns)
+            read[name] = ModuleInputs(module.question(question, lengths, state)[0], columns)
         mask = torch.arange(question.shape[1]) < lengths[:, None]
         return PaperStates(read, mask, batch.column_mask, batch.lengths)
 

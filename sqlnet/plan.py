@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from sqlglot import exp
 
-from codegen.sqlnet.joins import Join, JoinGraph, JoinTree, PlanError
+from codegen.sqlnet.joins import JoinGraph, JoinTree, PlanError, TableJoin
 from codegen.sqlnet.query import AGGREGATES, Statement, Table
 from codegen.sqlnet.query import Value as Parameter
 from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES, check_dialect, table_node
@@ -84,7 +84,7 @@ class PlanValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class PlanCondition:
     """A condition; with an aggregate, on a group.
 
     Attributes:
@@ -112,7 +112,7 @@ class OrderBy:
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class SecondBlock:
     """A second block in addition to the first.
 
     Attributes:
@@ -128,7 +128,7 @@ class Companion:
 
     kind: Kind
     tables: tuple[int, ...] = ()
-    where: tuple[Test, ...] = ()
+    where: tuple[PlanCondition, ...] = ()
     item: ColumnRef | None = None
     operator: str = "="
     aggregate: int = 0
@@ -153,12 +153,12 @@ class QueryPlan:
     select: tuple[SelectItem, ...]
     tables: tuple[int, ...] = ()
     distinct: bool = False
-    where: tuple[Test, ...] = ()
+    where: tuple[PlanCondition, ...] = ()
     any_of: bool = False
     group: tuple[ColumnRef, ...] = ()
     order: OrderBy | None = None
     limit: int | None = None
-    companion: Companion | None = None
+    companion: SecondBlock | None = None
     keys: tuple[ColumnRef, ...] = ()
 
     def items(self) -> Iterator[ColumnRef]:
@@ -241,11 +241,11 @@ def the_tree(
     )
 
 
-def _uses(join: Join, keys: Collection[ColumnRef]) -> bool:
+def _uses(join: TableJoin, keys: Collection[ColumnRef]) -> bool:
     return any(ColumnRef(join.child, column) in keys for column in join.child_columns)
 
 
-def _named(graph: JoinGraph, join: Join) -> str:
+def _named(graph: JoinGraph, join: TableJoin) -> str:
     table = graph.tables[join.child]
     return f"{table.name}.{table.columns[join.child_columns[0]].name}"
 
@@ -283,7 +283,7 @@ class _Writer:
         left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
-    def _is_by_value(self, plan: QueryPlan, companion: Companion) -> bool:
+    def _is_by_value(self, plan: QueryPlan, companion: SecondBlock) -> bool:
         """Returns True if "never" is about values of the listed table: countries without gold."""
         listed = {selected.item.table for selected in plan.select}
         about = {*companion.tables, *(test.item.table for test in companion.where)}
@@ -294,7 +294,7 @@ class _Writer:
         is_list = not any(s.aggregate for s in plan.select) and not (plan.group or plan.order)
         return is_list and len(listed) == 1 and about == listed and not shown & keys
 
-    def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
+    def _is_by_row(self, plan: QueryPlan, companion: SecondBlock) -> bool:
         """Returns True if the plan lists rows of one table, and both blocks test other tables."""
         listed = {selected.item.table for selected in plan.select}
         if len(listed) > 1 or any(s.aggregate for s in plan.select):
@@ -305,7 +305,7 @@ class _Writer:
         firsts = {test.item.table for test in plan.where if companion.kind == "both"}
         return self.graph.key(table) is not None and bool(others) and table not in tested | firsts
 
-    def _by_row(self, plan: QueryPlan, companion: Companion) -> exp.Query:
+    def _by_row(self, plan: QueryPlan, companion: SecondBlock) -> exp.Query:
         """Builds INTERSECT and EXCEPT of rows, not their names, by EXISTS and NOT EXISTS."""
         table = plan.select[0].item.table
         if companion.kind == "except":
@@ -378,7 +378,7 @@ class _Writer:
                     select = select.join(self._table(there, scope), on=on)
         return select
 
-    def _on(self, join: Join, child: _Scope, parent: _Scope) -> exp.Expr:
+    def _on(self, join: TableJoin, child: _Scope, parent: _Scope) -> exp.Expr:
         pairs = zip(join.child_columns, join.parent_columns, strict=True)
         return exp.and_(
             *(
@@ -451,7 +451,7 @@ class _Writer:
         # Except in SQLite, all shown columns must be grouped; next to a row's key that is harmless.
         return list(dict.fromkeys([*groups, *plain])) if groups else []
 
-    def _test(self, test: Test, scope: _Scope, tree: JoinTree) -> exp.Expr:
+    def _test(self, test: PlanCondition, scope: _Scope, tree: JoinTree) -> exp.Expr:
         table = self.graph.tables[test.item.table]
         if test.aggregate:
             left = self._aggregated(SelectItem(test.item, test.aggregate), scope, tree, ())
@@ -463,7 +463,7 @@ class _Writer:
             is_number = table.columns[test.item.column].type == "real"
         return self._compared(test, left, is_number)
 
-    def _compared(self, test: Test, left: exp.Expr, is_number: bool) -> exp.Expr:
+    def _compared(self, test: PlanCondition, left: exp.Expr, is_number: bool) -> exp.Expr:
         operator, values = test.operator, test.values
         if operator in ("is null", "is not null"):
             null = exp.Is(this=left, expression=exp.Null())
@@ -526,7 +526,7 @@ class _Writer:
         self.parameters.append(value)
         return exp.Placeholder()
 
-    def _companion(self, plan: QueryPlan, companion: Companion, scope: _Scope) -> exp.Expr:
+    def _companion(self, plan: QueryPlan, companion: SecondBlock, scope: _Scope) -> exp.Expr:
         if companion.kind == "scalar":
             return self._scalar(companion, scope)
         first = [selected.item.table for selected in plan.select]
@@ -534,7 +534,7 @@ class _Writer:
         found = self._exists(scope, anchors, companion.tables, companion.where, False)
         return exp.Not(this=found)
 
-    def _scalar(self, companion: Companion, scope: _Scope) -> exp.Expr:
+    def _scalar(self, companion: SecondBlock, scope: _Scope) -> exp.Expr:
         item = companion.item
         if item is None or item.column == ROWS:
             raise PlanError("A comparison with all rows needs a column.")
@@ -552,7 +552,7 @@ class _Writer:
         scope: _Scope,
         anchors: Sequence[int],
         tables: Sequence[int],
-        where: Sequence[Test],
+        where: Sequence[PlanCondition],
         any_of: bool,
     ) -> exp.Expr:
         """Builds EXISTS: a row of ``tables`` that meets ``where`` and belongs to a row of the

@@ -30,12 +30,12 @@ from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
     ColumnRef,
-    Companion,
     OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
+    SecondBlock,
     SelectItem,
-    Test,
     is_repeated,
     to_statement,
 )
@@ -340,7 +340,7 @@ class _Reader:
         kinds: dict[type, str] = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
         kind = kinds[type(statement)]
         tables = tuple(sorted(second.required()))
-        companion = Companion(kind, tables, second.where)  # type: ignore[arg-type]
+        companion = SecondBlock(kind, tables, second.where)  # type: ignore[arg-type]
         keys = tuple(sorted({*first.keys, *second.keys}))
         return replace(first, companion=companion, keys=keys)
 
@@ -465,7 +465,7 @@ class _Reader:
         if isinstance(part, exp.Or):
             merged = self._merged(tuple(self._tests(part, names, exp.Or)))
             return replace(plan, where=merged, any_of=len(merged) > 1)
-        tests: list[Test] = []
+        tests: list[PlanCondition] = []
         for one in _flattened(part, exp.And):
             one = one.unnest()
             if isinstance(one, exp.Or):
@@ -485,7 +485,7 @@ class _Reader:
             isinstance(side, exp.Column) and self._column(side, names) is not None for side in sides
         )
 
-    def _merged(self, tests: Sequence[Test]) -> tuple[Test, ...]:
+    def _merged(self, tests: Sequence[PlanCondition]) -> tuple[PlanCondition, ...]:
         """Merges alternatives of one column into one test."""
         items = {(test.item, test.aggregate, test.operator) for test in tests}
         if len(items) == 1 and len(tests) > 1 and tests[0].operator in ("=", "contains"):
@@ -493,7 +493,9 @@ class _Reader:
             return (replace(tests[0], values=values),)
         return tuple(tests)
 
-    def _tests(self, part: exp.Expr, names: _Names, kind: type[exp.Expr]) -> Iterator[Test]:
+    def _tests(
+        self, part: exp.Expr, names: _Names, kind: type[exp.Expr]
+    ) -> Iterator[PlanCondition]:
         for one in _flattened(part, kind):
             if isinstance(one.unnest(), (exp.And, exp.Or)):
                 raise OutsideError("AND and OR")
@@ -501,24 +503,24 @@ class _Reader:
                 raise OutsideError("a query in OR or HAVING")
             yield self._test(one.unnest(), names)
 
-    def _test(self, part: exp.Expr, names: _Names) -> Test:
+    def _test(self, part: exp.Expr, names: _Names) -> PlanCondition:
         negated = isinstance(part, exp.Not)
         if negated:
             part = part.this.unnest()
         if isinstance(part, exp.Between) and not negated:
             chosen = self._selected(part.this, names)
             values = (_literal(part.args["low"]), _literal(part.args["high"]))
-            return Test(chosen.item, "between", values, chosen.aggregate)
+            return PlanCondition(chosen.item, "between", values, chosen.aggregate)
         if isinstance(part, exp.Like):
             chosen = self._selected(part.this, names)
             operator, text = _pattern(_literal(part.expression).text, negated)
-            return Test(chosen.item, operator, (PlanValue(text),), chosen.aggregate)
+            return PlanCondition(chosen.item, operator, (PlanValue(text),), chosen.aggregate)
         if isinstance(part, exp.Is) and isinstance(part.expression, exp.Null):
             operator = "is not null" if negated else "is null"
-            return Test(self._item(part.this, names), operator)
+            return PlanCondition(self._item(part.this, names), operator)
         if isinstance(part, exp.In) and part.expressions and not negated:
             values = tuple(_literal(one) for one in part.expressions)
-            return Test(self._item(part.this, names), "=", values)
+            return PlanCondition(self._item(part.this, names), "=", values)
         if type(part) not in _OPERATORS or negated:
             raise OutsideError(f"a test ({type(part).__name__})")
         operator, left, right = _OPERATORS[type(part)], part.this, part.expression
@@ -527,7 +529,7 @@ class _Reader:
         chosen = self._selected(left, names)
         if isinstance(right, exp.Column) and self._column(right, names) is not None:
             raise OutsideError("a comparison of columns")
-        return Test(chosen.item, operator, (_literal(right),), chosen.aggregate)
+        return PlanCondition(chosen.item, operator, (_literal(right),), chosen.aggregate)
 
     def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
         """Reads a test against a query: a companion, or for IN along a key, part of this block."""
@@ -552,7 +554,7 @@ class _Reader:
                 where = (*plan.where, *inner.where)
                 return replace(plan, where=where, tables=(*plan.tables, *inner.tables))
             if negated and (along_key or self.graph.key(outer.table) == outer.column):
-                return replace(plan, companion=Companion("never", inner.tables, inner.where))
+                return replace(plan, companion=SecondBlock("never", inner.tables, inner.where))
             operator = "!=" if negated else "="
         elif type(test) in _OPERATORS and not negated:
             outer = self._item(test.this.unnest(), names)
@@ -562,7 +564,7 @@ class _Reader:
         if outer != shown.item:
             raise OutsideError("a comparison with another column")
         tables = tuple(t for t in inner.tables if t != outer.table)
-        companion = Companion("scalar", tables, inner.where, outer, operator, shown.aggregate)
+        companion = SecondBlock("scalar", tables, inner.where, outer, operator, shown.aggregate)
         return replace(plan, companion=companion)
 
 
@@ -576,7 +578,7 @@ def _flattened(part: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
         yield part
 
 
-def _joined_ranges(tests: Sequence[Test]) -> list[Test]:
+def _joined_ranges(tests: Sequence[PlanCondition]) -> list[PlanCondition]:
     """Joins a lower and an upper bound of one column into one range."""
     found = list(tests)
     for low in tests:

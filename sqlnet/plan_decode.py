@@ -24,17 +24,17 @@ from codegen.core.errors import CodegenError, InputError
 from codegen.sqlnet import plan_network
 from codegen.sqlnet.databases import DEFAULT_LIMITS, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.joins import Join, PlanError
+from codegen.sqlnet.joins import PlanError, TableJoin
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
     ColumnRef,
-    Companion,
     OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
+    SecondBlock,
     SelectItem,
-    Test,
     is_identifier,
     to_statement,
 )
@@ -288,8 +288,8 @@ class _Decoder:
         tokens = np.flatnonzero(self.question.relations[:length, base + place] & names)
         return int(tokens[0]) if len(tokens) else length
 
-    def _where(self) -> list[_Way[tuple[Test, ...]]]:
-        found: list[_Way[tuple[Test, ...]]] = []
+    def _where(self) -> list[_Way[tuple[PlanCondition, ...]]]:
+        found: list[_Way[tuple[PlanCondition, ...]]] = []
         for way in self._sets("where", "tests", 0):
             heads = ("operator", "value", "other_value")
             tests = [self._tests(place, kind, *heads) for place, kind in way.content]
@@ -303,17 +303,17 @@ class _Decoder:
 
     def _tests(
         self, place: int, aggregate: int, operator: str, value: str, other: str
-    ) -> list[_Way[Test]]:
+    ) -> list[_Way[PlanCondition]]:
         """Returns ways to compare an item."""
         item = self.items[place]
         operators = _log_softmax(self.scores[operator][place])
-        found: list[_Way[Test]] = []
+        found: list[_Way[PlanCondition]] = []
         for kind in np.argsort(-operators, kind="stable")[:3]:
             score = float(operators[kind])
             name = plan_network.OPERATOR_CLASSES[kind]
             if name in ("is null", "is not null"):
                 if not aggregate:
-                    found.append(_Way(Test(item, name), score))
+                    found.append(_Way(PlanCondition(item, name), score))
                 continue
             fits = [self._fits(item, aggregate, name, m) for m in self.question.found]
             if not any(fits):
@@ -325,13 +325,15 @@ class _Decoder:
                 continue
             for number in np.argsort(-firsts, kind="stable")[:2]:
                 if fits[number]:
-                    test = Test(item, name, (self._value(item, aggregate, int(number)),), aggregate)
+                    test = PlanCondition(
+                        item, name, (self._value(item, aggregate, int(number)),), aggregate
+                    )
                     found.append(_Way(test, score + float(firsts[number]), (int(number),)))
         return _best(found, _SLOT_WAYS)
 
     def _pairs(
         self, item: ColumnRef, aggregate: int, operator: str, score: float, sums: np.ndarray
-    ) -> Iterator[_Way[Test]]:
+    ) -> Iterator[_Way[PlanCondition]]:
         """Returns the best pair of values for "between" or "= either", by the sum of scores."""
         np.fill_diagonal(sums, 2 * _OUT)
         one, two = np.unravel_index(int(np.argmax(sums)), sums.shape)
@@ -344,7 +346,9 @@ class _Decoder:
             order = sorted((0, 1), key=lambda i: _size(found[used[i]]))
             values = [values[i] for i in order]
         name = operator.removesuffix(" either")
-        yield _Way(Test(item, name, tuple(values), aggregate), score + float(sums[one, two]), used)
+        yield _Way(
+            PlanCondition(item, name, tuple(values), aggregate), score + float(sums[one, two]), used
+        )
 
     def _value(self, item: ColumnRef, aggregate: int, number: int) -> PlanValue:
         mention = self.question.found[number]
@@ -398,15 +402,15 @@ class _Decoder:
                 found.append(_Way((order, limit), score + math.log(chance), used))
         return _best(found, _SLOT_WAYS) or [_Way((None, None), 0.0)]
 
-    def _companions(self) -> list[_Way[Companion | None]]:
+    def _companions(self) -> list[_Way[SecondBlock | None]]:
         chances = self.whole["companion"]
-        found: list[_Way[Companion | None]] = [_Way(None, chances[0])]
+        found: list[_Way[SecondBlock | None]] = [_Way(None, chances[0])]
         for number in sorted(range(1, len(plan_network.COMPANIONS)), key=lambda k: -chances[k])[:2]:
             if chances[number] > -5:
                 found += self._companion(plan_network.COMPANIONS[number], chances[number])
         return _best(found, _SLOT_WAYS + 1)
 
-    def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
+    def _companion(self, kind: Any, chance: float) -> Iterator[_Way[SecondBlock | None]]:
         logits = self.scores["second_takes_part"][: self.question.tables, 0]
         tables = tuple(self.items[place].table for place in np.flatnonzero(logits > 0))
         if kind == "never" and not tables and len(logits):
@@ -417,7 +421,7 @@ class _Decoder:
             if kind != "scalar":
                 if kind != "never" and not where.content and not tables:
                     continue
-                yield _Way(Companion(kind, tables, where.content), score, where.used)
+                yield _Way(SecondBlock(kind, tables, where.content), score, where.used)
                 continue
             aggregates = self.whole["scalar_aggregate"]
             aggregate = int(np.argmax(aggregates))
@@ -430,11 +434,11 @@ class _Decoder:
                 best = int(np.argmax(operators))
                 more = math.log(probability) + aggregates[aggregate] + float(operators[best])
                 operator = plan_network.OPERATOR_CLASSES[best]
-                companion = Companion(kind, tables, where.content, item, operator, aggregate)
+                companion = SecondBlock(kind, tables, where.content, item, operator, aggregate)
                 yield _Way(companion, score + more, where.used)
 
-    def _second_tests(self) -> list[_Way[tuple[Test, ...]]]:
-        found: list[_Way[tuple[Test, ...]]] = []
+    def _second_tests(self) -> list[_Way[tuple[PlanCondition, ...]]]:
+        found: list[_Way[tuple[PlanCondition, ...]]] = []
         for way in self._sets("second_where", "second_tests", 0)[:3]:
             heads = ("second_operator", "second_value", "second_other_value")
             tests = [self._tests(place, 0, *heads) for place, _ in way.content]
@@ -490,7 +494,7 @@ class _Decoder:
             found.append(_Way(replace(plan, keys=keys), chance))
         return found
 
-    def _key_score(self, join: Join) -> float:
+    def _key_score(self, join: TableJoin) -> float:
         ends = (
             ColumnRef(join.child, join.child_columns[0]),
             ColumnRef(join.parent, join.parent_columns[0]),
@@ -499,7 +503,7 @@ class _Decoder:
 
     def _keys(self) -> dict[frozenset[int], ColumnRef]:
         """Returns the foreign key of the likeliest join between each two tables."""
-        best: dict[frozenset[int], Join] = {}
+        best: dict[frozenset[int], TableJoin] = {}
         for join in self.schema.graph.joins:
             pair = frozenset((join.child, join.parent))
             if pair not in best or self._key_score(join) > self._key_score(best[pair]):

@@ -20,7 +20,14 @@ import numpy as np
 
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import JoinGraph
-from codegen.sqlnet.linking import ASKING_WORDS, Held, Linker, date_in, month_number, spelled_word
+from codegen.sqlnet.linking import (
+    ASKING_WORDS,
+    Linker,
+    ValueCache,
+    date_in,
+    month_number,
+    spelled_word,
+)
 from codegen.sqlnet.plan import ROWS, ColumnRef, PlanValue, is_identifier, label_columns
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import WordToken, number_in_words, number_of, stem, tokenize, words_of
@@ -142,7 +149,7 @@ class LinkedSchema:
         return tuple(long for word in words[:8] for long in spelled_word(word))
 
     def _read(self, database: Database) -> None:
-        held = Held()
+        held = ValueCache()
         for item in self.items:
             if item.column == ROWS or self.is_real(item):
                 continue
@@ -261,7 +268,7 @@ class PlanQuestion:
         return self.schema.items[self.items[number]]
 
 
-class Likeness:
+class WordSimilarity:
     """Similarity of words by their vectors: the cosine, 0 below 0.4, scaled to 0..1."""
 
     def __init__(self, words: Sequence[str], matrix: np.ndarray) -> None:
@@ -288,7 +295,7 @@ class Likeness:
 
 
 def read_question(
-    text: str, schema: LinkedSchema, likeness: Likeness, today: date | None = None
+    text: str, schema: LinkedSchema, likeness: WordSimilarity, today: date | None = None
 ) -> PlanQuestion:
     """Links a question; ``today`` is the day that "last month" refers to."""
     spans = tuple(tokenize(text)[:MAX_PLAN_TOKENS])

@@ -342,13 +342,13 @@ class PlanNetwork:
     config: PlanConfig
     info: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, int] = field(init=False)
-    likeness: plan_features.Likeness = field(init=False)
+    likeness: plan_features.WordSimilarity = field(init=False)
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
         object.__setattr__(self, "vocabulary", rows)
         matrix = self.model.vectors[1:].numpy()
-        object.__setattr__(self, "likeness", plan_features.Likeness(self.words, matrix))
+        object.__setattr__(self, "likeness", plan_features.WordSimilarity(self.words, matrix))
 
     @classmethod
     def build(

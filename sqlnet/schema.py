@@ -103,7 +103,7 @@ class Schema:
         raise InputError(f"Unknown table {name!r}.", f"The tables are: {listed}.")
 
 
-class Named(Config):
+class LayerNames(Config):
     """Names of a table or a column in a layer."""
 
     synonyms: tuple[str, ...] = setting((), "Other names that people use.")
@@ -124,8 +124,8 @@ class NamedMeasure(Config):
 class SemanticLayer(Config):
     """Contents of a layer file."""
 
-    tables: dict[str, Named] = setting({}, "Tables by name.")
-    columns: dict[str, Named] = setting({}, "Columns by TABLE.COLUMN.")
+    tables: dict[str, LayerNames] = setting({}, "Tables by name.")
+    columns: dict[str, LayerNames] = setting({}, "Columns by TABLE.COLUMN.")
     joins: tuple[str, ...] = setting(
         (), "Joins without a declared key, as CHILD.COLUMN = PARENT.COLUMN."
     )
@@ -154,7 +154,7 @@ class SemanticLayer(Config):
         tables = {name.lower(): named for name, named in self.tables.items()}
         hidden = {name for name, named in tables.items() if named.hidden}
         kept = tuple(
-            self._renamed(table, tables.get(table.name.lower(), Named()))
+            self._renamed(table, tables.get(table.name.lower(), LayerNames()))
             for table in schema.tables
             if table.name.lower() not in hidden
         )
@@ -186,14 +186,14 @@ class SemanticLayer(Config):
         for name in (*self.columns, *self.values, *ends):
             _column_of(schema, name)
 
-    def _renamed(self, table: Table, named: Named) -> Table:
+    def _renamed(self, table: Table, named: LayerNames) -> Table:
         columns = {name.lower(): column for name, column in self.columns.items()}
         values = {name.lower(): called for name, called in self.values.items()}
         found: list[Column] = []
         kept: list[int] = []
         for number, column in enumerate(table.columns):
             full = f"{table.name}.{column.name}".lower()
-            own = columns.get(full, Named())
+            own = columns.get(full, LayerNames())
             if not own.hidden:
                 kept.append(number)
                 called = tuple((said.lower(), v) for said, v in values.get(full, {}).items())

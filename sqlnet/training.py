@@ -32,14 +32,14 @@ from torch.nn import functional
 
 from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet import plan_network
-from codegen.sqlnet.examples import Labelled, predict, score, targets_of
+from codegen.sqlnet.examples import LabeledQuestion, predict, score, targets_of
 from codegen.sqlnet.features import collate
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.network import NetworkConfig, SketchNetwork, WordVectors
-from codegen.sqlnet.plan import COUNT, ColumnRef, PlanValue, QueryPlan, Test, the_tree
+from codegen.sqlnet.plan import COUNT, ColumnRef, PlanCondition, PlanValue, QueryPlan, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
-from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
+from codegen.sqlnet.plan_features import LinkedSchema, PlanQuestion, WordSimilarity, read_question
 from codegen.sqlnet.storage import TrainingProgress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -103,8 +103,8 @@ class Epoch:
 def train(
     config: TrainingConfig,
     vectors: WordVectors,
-    questions: Sequence[Labelled],
-    development: Sequence[Labelled],
+    questions: Sequence[LabeledQuestion],
+    development: Sequence[LabeledQuestion],
     out: str | Path,
     *,
     info: Mapping[str, Any] | None = None,
@@ -149,7 +149,7 @@ def train(
             )
     steps = config.epochs * (len(questions) // config.batch_size)
 
-    def losses_of(items: list[Labelled]) -> dict[str, Tensor]:
+    def losses_of(items: list[LabeledQuestion]) -> dict[str, Tensor]:
         batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
         states = network.model.encode(batch, targets)
@@ -199,7 +199,7 @@ class _Progress(TrainingProgress):
 
 
 def _scores(
-    network: SketchNetwork, state: TrainingState, development: Sequence[Labelled]
+    network: SketchNetwork, state: TrainingState, development: Sequence[LabeledQuestion]
 ) -> dict[str, float]:
     """Scores the mean weights."""
     own = state.put(state.mean)
@@ -231,7 +231,7 @@ def _pace(done: float) -> float:
     return (1 + math.cos(math.pi * phase)) / 2
 
 
-def _size(question: Labelled) -> tuple[int, int]:
+def _size(question: LabeledQuestion) -> tuple[int, int]:
     """Questions of similar size make a batch with little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
 
@@ -361,7 +361,7 @@ class _Targets:
         tables = {*companion.tables, *(test.item.table for test in companion.where)}
         return tuple(self.places[ColumnRef(t)] for t in sorted(tables))
 
-    def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
+    def _test(self, test: PlanCondition, operator: str, value: str, other: str) -> bool:
         place = self.places[test.item]
         kind = plan_network.OPERATOR_CLASSES.index(test.operator)
         if len(test.values) == 2 and test.operator == "=":
@@ -397,7 +397,7 @@ class _Targets:
 def plan_examples(
     planned: Iterable[PlannedQuestion],
     folders: Sequence[str | Path],
-    likeness: Likeness,
+    likeness: WordSimilarity,
     on_question: Callable[[int], None] | None = None,
 ) -> tuple[list[PlanExample], int]:
     """Returns questions linked to databases, with targets, and the number without targets.

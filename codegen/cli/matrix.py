@@ -70,7 +70,7 @@ class Matrix(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class MatrixRun:
     """One run of the matrix.
 
     Attributes:
@@ -92,7 +92,7 @@ class Cell:
         return self.folder if number == 1 else self.folder / f"try-{number}"
 
 
-def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
+def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
     """Returns the runs of a file, grouped by model, so that each model is loaded once.
 
     Raises:
@@ -118,7 +118,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         }
         run = parse_config(EvalRunOptions, given, place)
         server = parse_config(EndpointOptions, of_server, place)
-        cells.append(Cell(label, model, seed, folder, task, run, server))
+        cells.append(MatrixRun(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
         raise ConfigError(f"{where}: two rows have the same name.", "Set a `name` in each.")
     return cells
@@ -147,7 +147,7 @@ def _plain(name: str) -> str:
 
 
 def run_cell(
-    cell: Cell, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
+    cell: MatrixRun, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
 ) -> Score:
     """Samples and scores a cell, or resumes it; returns the score of its last attempt.
 

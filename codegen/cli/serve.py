@@ -449,9 +449,9 @@ def mcp(given: McpOptions) -> None:
     """
     require("mcp", "prometheus_client")
     LogOptions().start_log()
-    from codegen.server.mcp import Grants, Tools, make_app, make_server
+    from codegen.server.mcp import AgentPermissions, Tools, make_app, make_server
 
-    grants = Grants(
+    grants = AgentPermissions(
         tuple(root.resolve() for root in given.root),
         given.databases(),
         given.of_evaluation(),

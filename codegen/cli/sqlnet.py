@@ -18,7 +18,7 @@ from codegen.core.terminal import echo, one_line
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
     from codegen.sqlnet.databases import ResultSet, StatementLimits
-    from codegen.sqlnet.fallback import Written
+    from codegen.sqlnet.fallback import GeneratedQuery
     from codegen.sqlnet.parser import Parse
 
 
@@ -290,7 +290,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
         yield from table_lines(parse.rows)
 
 
-def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
+def _written_lines(parse: Parse, written: GeneratedQuery) -> Iterator[str]:
     from codegen.sqlnet.fallback import MOST_SHOWN
 
     yield f"The SQL sketch has no answer: {parse.abstained}"

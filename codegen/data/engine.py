@@ -32,7 +32,7 @@ from typing import Any
 
 from codegen.core.errors import ConfigError, ResumeError
 from codegen.core.runs import refuse_changes
-from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
+from codegen.data.executors import Executor, FailedItem, LocalExecutor, RayExecutor
 from codegen.data.filters import Filter
 from codegen.data.filters.decontamination import Decontamination
 from codegen.data.filters.dedup import Dedup
@@ -357,8 +357,8 @@ def _generate(
     output.commit()
 
 
-def _result(item: Item, answer: InputOutcome | Lost) -> InputOutcome:
-    if isinstance(answer, Lost):
+def _result(item: Item, answer: InputOutcome | FailedItem) -> InputOutcome:
+    if isinstance(answer, FailedItem):
         return InputOutcome(item.id, "failed", answer.reason, answer.detail)
     return answer
 

@@ -44,7 +44,7 @@ have another cause, such as a node that was switched off or memory used by other
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class FailedItem:
     """The result of an item whose worker died (``worker_died``) or hung (``timeout``)."""
 
     reason: str
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """Applies a picklable function to each chunk; yields the results in chunk order.
 
         The function yields one result per item, in order, and must not depend on the chunk
@@ -118,7 +118,7 @@ class TaskQueue:
         self._results[task.chunk][task.first : task.first + len(results)] = results
         self._missing[task.chunk] -= len(results)
 
-    def died(self, task: WorkItem, lost: Lost) -> None:
+    def died(self, task: WorkItem, lost: FailedItem) -> None:
         """Requeues a dead worker's task item by item; gives up a single item that keeps failing."""
         if len(task.items) > 1:
             singles = [
@@ -165,7 +165,7 @@ class LocalExecutor:
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """See :class:`Executor`."""
         if self.workers == 1:
             for chunk in chunks:
@@ -308,8 +308,8 @@ class _Pool:
             )
         self.workers[number] = _Worker(self.function)
         if worker.task is not None:
-            hung = Lost("timeout", f"over {self.hang_s:g} s") if worker.hung else None
-            self.queue.died(worker.task, hung or Lost("worker_died", how))
+            hung = FailedItem("timeout", f"over {self.hang_s:g} s") if worker.hung else None
+            self.queue.died(worker.task, hung or FailedItem("worker_died", how))
 
     def close(self) -> None:
         for worker in self.workers:
@@ -345,7 +345,7 @@ class RayExecutor:
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """See :class:`Executor`."""
         with connected(self.address, self.workers) as (ray, workers):
             queue = TaskQueue(iter(chunks), self.ahead * workers)
@@ -471,8 +471,8 @@ class _Actors:
                 )
         else:
             hung = self.hang_s is not None and time.monotonic() - call.began > self.hang_s
-            lost = Lost("timeout", f"over {self.hang_s:g} s") if hung else None
-            self.queue.died(call.task, lost or Lost("worker_died", "the Ray worker died"))
+            lost = FailedItem("timeout", f"over {self.hang_s:g} s") if hung else None
+            self.queue.died(call.task, lost or FailedItem("worker_died", "the Ray worker died"))
         self._start()
 
     def _check_alive(self) -> None:

@@ -230,7 +230,7 @@ class TextSpan(NamedTuple):
 _CUT = "\ufdd0"
 
 
-class Rendered(NamedTuple):
+class RenderedText(NamedTuple):
     """A text and its trained ranges in order; it is tokenized in pieces between cuts."""
 
     text: str
@@ -282,7 +282,7 @@ class Renderer:
         pieces = _pieces(self._control, message["content"].replace(_CUT, ""))
         return {**message, "content": _CUT.join(pieces)}
 
-    def texts(self, talk: Messages) -> list[Rendered]:
+    def texts(self, talk: Messages) -> list[RenderedText]:
         """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
@@ -306,7 +306,7 @@ class Renderer:
         found = (self._rendered(talk, [number]) for number in wanted)
         return [text for text in found if text is not None]
 
-    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
+    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> RenderedText | None:
         """Returns one text up to the last wanted answer; None if the renderings disagree."""
         messages = talk.messages[: wanted[-1] + 1]
         text, trained = self._render(messages, talk), []
@@ -328,7 +328,7 @@ class Renderer:
         text = text[: trained[-1].stop]
         if self.has_marks:
             trained = self._marked(text, trained, messages, talk)
-        return Rendered(text, tuple(trained))
+        return RenderedText(text, tuple(trained))
 
     def _marked(
         self, text: str, answers: Sequence[TextSpan], messages: Sequence[Any], talk: Messages

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.core.errors import ConfigError, in_one_line
 from codegen.core.records import TrainingText
 from codegen.finetune.batch_plan import StepPlan, numbers_of
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.recipe import NEW, LoRA, Method, Network
 from codegen.models import (
     LoadedModel,
@@ -111,7 +111,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
         ConfigError: if it has fewer layers.
         ModelError: if the model cannot be split at these depths.
     """
-    from codegen.decoding.strategies.sorted import Nested, parts_of
+    from codegen.decoding.strategies.sorted import NestedModel, parts_of
 
     config = model.config.get_text_config()
     if not exits:
@@ -129,7 +129,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     config.num_hidden_layers = exits[-1]
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: exits[-1]]
-    Nested(model, exits)
+    NestedModel(model, exits)
     config.exit_layers, config.exit_loss = list(exits), loss
 
 
@@ -227,7 +227,7 @@ def adapter_config(lora: LoRA, token_indices: Any = None) -> Any:
     )
 
 
-def check_rows(model: Any, name: str, outline: Outline, plan: StepPlan) -> None:
+def check_rows(model: Any, name: str, outline: ExampleLengths, plan: StepPlan) -> None:
     """Raises a ConfigError for rows that need unsupported masks or positions."""
     config = model.config.get_text_config()
     widest, has_shared = 0, False

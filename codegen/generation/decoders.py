@@ -94,7 +94,7 @@ class StrategySpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedDecoder:
     """A decoder's parts.
 
     Attributes:
@@ -353,7 +353,7 @@ DRAFTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def find_decoder(decoder: Decoder) -> Resolved:
+def find_decoder(decoder: Decoder) -> ResolvedDecoder:
     """Looks up a decoder's parts and validates the strategy's options.
 
     Raises:
@@ -374,7 +374,7 @@ def find_decoder(decoder: Decoder) -> Resolved:
     assert isinstance(strategy, StrategySpec)
     if readers and not strategy.joins:
         raise ConfigError(f"The decoder {methods[0]!r} cannot be combined with another decoder.")
-    return Resolved(
+    return ResolvedDecoder(
         decoder.name,
         readers[0] if readers else READERS[SAMPLE],
         methods[0] if methods else SAMPLE,
@@ -398,7 +398,7 @@ def _part(name: str) -> Reader | StrategySpec:
     return part
 
 
-def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:
+def supported(decoder: Decoder, backend: Backend | type[Backend]) -> ResolvedDecoder:
     """Returns a decoder's parts, after checking that the backend supports them.
 
     Raises:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codegen.core.http_client import Failure
+from codegen.core.http_client import RequestFailure
 from codegen.generation.backends import Endpoint
 from codegen.generation.openai import (
     OnPiece,
@@ -59,7 +59,7 @@ def probe(endpoint: Endpoint) -> Iterator[ProbeResult]:
     backend = OpenAIBackend(endpoint)
     try:
         listed = model_names(backend.send("/models"))
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.unreachable or failure.page or failure.status in (401, 403):
             yield ProbeResult("reachable", "no", failure.said)
             return
@@ -94,7 +94,7 @@ def _tried(
     """Yields the result of a probe, and returns whether it is a yes."""
     try:
         state, detail = attempt()
-    except Failure as failure:  # the server refuses, in its own words
+    except RequestFailure as failure:  # the server refuses, in its own words
         state, detail = "no", failure.said
     yield ProbeResult(name, state, detail)
     return state == "yes"

@@ -45,7 +45,7 @@ from codegen.decoding.strategies.rsd import (
     RecursiveSpeculation,
     StochasticBeam,
 )
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
+from codegen.decoding.strategies.sorted import NestedModel, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import NGrams, SuperposedConfig, Superposition
 from codegen.decoding.suffix import SuffixIndex
@@ -54,7 +54,7 @@ from codegen.generation.detokenize import TextStream, encode, end_tokens, stream
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
 
 if TYPE_CHECKING:
-    from codegen.decoding.insertion import Filled, GapRow, Text
+    from codegen.decoding.insertion import FilledText, GapRow, Text
     from codegen.models import LoadedModel
 
 
@@ -102,7 +102,7 @@ class TransformersBackend(Backend):
         self._load_options: Mapping[str, Any] = {}
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
-        self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
+        self._nested: dict[tuple[str, tuple[int, ...]], NestedModel] = {}
         self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
 
     @classmethod
@@ -190,7 +190,11 @@ class TransformersBackend(Backend):
                 yield from self._run(streams, params, resolved, strategy_of(streams), on_text)
 
     def _start(
-        self, number: int, request: Request, params: SamplingParams, resolved: decoders.Resolved
+        self,
+        number: int,
+        request: Request,
+        params: SamplingParams,
+        resolved: decoders.ResolvedDecoder,
     ) -> _Running:
         """The request as a row.
 
@@ -213,7 +217,7 @@ class TransformersBackend(Backend):
         self,
         batch: list[_Running],
         params: SamplingParams,
-        resolved: decoders.Resolved,
+        resolved: decoders.ResolvedDecoder,
         strategy: Strategy,
         on_text: OnText | None,
     ) -> Iterator[Completion]:
@@ -273,7 +277,9 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
             )
 
-    def _strategies(self, resolved: decoders.Resolved) -> Callable[[Sequence[_Running]], Strategy]:
+    def _strategies(
+        self, resolved: decoders.ResolvedDecoder
+    ) -> Callable[[Sequence[_Running]], Strategy]:
         """The function that makes the strategy of a batch.
 
         Raises:
@@ -308,10 +314,10 @@ class TransformersBackend(Backend):
 
     def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")
-        from codegen.decoding.strategies.constrained import InGrammar
+        from codegen.decoding.strategies.constrained import ConstrainedDecoding
 
         try:
-            return InGrammar(self._grammar_tokens, options.text(), rows)
+            return ConstrainedDecoding(self._grammar_tokens, options.text(), rows)
         except ValueError as error:
             raise ConfigError(f"The grammar can't be read: {one_line(str(error), 300)}.") from None
 
@@ -358,7 +364,7 @@ class TransformersBackend(Backend):
         if key not in self._nested:
             found = self._draft_model(settings.draft)
             _check_sorted(found)
-            self._nested[key] = Nested(found.model, settings.exits)
+            self._nested[key] = NestedModel(found.model, settings.exits)
         nested = self._nested[key]
         shallow = len(nested.exits) - 1
         if len(settings.thresholds) not in (1, shallow):
@@ -552,7 +558,7 @@ def _completion(
     )
 
 
-def _gaps(text: Text, filled: Filled) -> Iterator[list[int]]:
+def _gaps(text: Text, filled: FilledText) -> Iterator[list[int]]:
     """The tokens that were put into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):

@@ -39,7 +39,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from codegen.core.errors import ConfigError, InputError, MachineError, SandboxError
-from codegen.core.http_client import Client, Failure, LoopThread
+from codegen.core.http_client import Client, LoopThread, RequestFailure
 from codegen.core.records import Trust
 from codegen.sandbox import Job, Outcome, ScriptJob
 from codegen.sandbox.serialization import (
@@ -157,7 +157,7 @@ class AsyncSandboxClient:
             try:
                 info = await service.http.json(f"{service.http.base}/v1/info")
                 found.append(info["sandbox"])
-            except (Failure, KeyError, TypeError) as error:
+            except (RequestFailure, KeyError, TypeError) as error:
                 self._check(error)
         if not found:
             raise MachineError(f"No sandbox service answers at {', '.join(self.urls)}.")
@@ -283,7 +283,7 @@ class AsyncSandboxClient:
 
     def _check(self, error: Exception) -> None:
         """Raises the error of a permanent failure."""
-        if not isinstance(error, Failure) or error.status in (0, 200, 408, 429, 499):
+        if not isinstance(error, RequestFailure) or error.status in (0, 200, 408, 429, 499):
             return
         if error.status in (401, 403, 421):
             raise ConfigError(
@@ -313,11 +313,11 @@ class AsyncSandboxClient:
             try:
                 await asyncio.sleep(max(0.0, service.not_before - now))
                 answer = await attempt(service)
-            except (Failure, _Again, SandboxError, ValueError, KeyError, TypeError) as error:
+            except (RequestFailure, _Again, SandboxError, ValueError, KeyError, TypeError) as error:
                 self._check(error)
-                service.failed(error.wait_s if isinstance(error, Failure) else 0.0)
+                service.failed(error.wait_s if isinstance(error, RequestFailure) else 0.0)
                 if max(time.monotonic(), min(s.not_before for s in self._services)) > give_up:
-                    said = error.said if isinstance(error, Failure) else f"{error}"
+                    said = error.said if isinstance(error, RequestFailure) else f"{error}"
                     raise MachineError(
                         f"The sandbox service at {service.http.base} returned no verdict in "
                         f"{self.patience_s:g} s: {said[:_SHOWN]}.",

@@ -44,12 +44,12 @@ from .jobs import (
     program_payload,
     tests_payload,
 )
-from .judge import Judgement, Report, judge, judge_script, parse_report
+from .judge import JudgedStatus, TestsReport, judge, judge_script, parse_report
 from .languages.programs import CommandJob
 from .launch import memory_file
 from .packages import Packages
 from .protocol import wire
-from .protocol.orders import HEARD, Ended, JobRequest, in_order, read_ended
+from .protocol.orders import HEARD, JobEnded, JobRequest, in_order, read_ended
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
@@ -96,9 +96,9 @@ class _Run:
     started: float
     tests_deadline: float
     deadline: float
-    program: Ended | None = None
-    tests: Ended | None = None
-    report: Report | None = None
+    program: JobEnded | None = None
+    tests: JobEnded | None = None
+    report: TestsReport | None = None
     tests_late: bool = False
     stderr: int | None = None
     results: int | None = None  # file that a script's process writes at its end
@@ -454,7 +454,7 @@ class Pool:
         factor = ALONE_WALL_FACTOR if task.alone else 1
         now, wall_s = time.monotonic(), factor * SCRIPT_WALL_FACTOR * script.limits.cpu_s
         late = now + wall_s + ANSWER_GRACE_S
-        run = _Run(task, stdout, now, late, late, tests=Ended(number, "exit"))
+        run = _Run(task, stdout, now, late, late, tests=JobEnded(number, "exit"))
         worker.runs[number] = run
         try:
             run.stderr = memory_file(b"", append=True)
@@ -554,7 +554,7 @@ class Pool:
             return
         run = worker.runs[number]
         run.report = report
-        run.tests = Ended(number, "exit", 0, cpu_s, time.monotonic() - run.started)
+        run.tests = JobEnded(number, "exit", 0, cpu_s, time.monotonic() - run.started)
         self._tests_done(worker, number)
 
     def _tests_done(self, worker: _Worker, number: int) -> None:
@@ -630,10 +630,10 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-_NO_VERDICT = Report("bad_test", "the tests sent something that is not a verdict", [])
+_NO_VERDICT = TestsReport("bad_test", "the tests sent something that is not a verdict", [])
 
 
-def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:
+def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[TestsReport | None, float, bool]:
     """Reads the message of a process of tests: the verdict, its CPU seconds, and whether it can run
     another job. A program may make its tests send anything. Closes the descriptors.
     """
@@ -709,7 +709,7 @@ def _order(
 
 
 def _outcome(
-    job: Job, judgement: Judgement, program: Ended, report: Report | None, stdout: str
+    job: Job, judgement: JudgedStatus, program: JobEnded, report: TestsReport | None, stdout: str
 ) -> Outcome:
     results: tuple[CallResult, ...] = ()
     if report is not None and job.mode == "calls":
@@ -727,7 +727,7 @@ def _outcome(
         try:
             results = tuple(result(*pair) for pair in report.values)
         except wire.WireError as error:
-            judgement = Judgement("output_limit", f"unusable result: {error}")
+            judgement = JudgedStatus("output_limit", f"unusable result: {error}")
     returned = itertools.takewhile(lambda result: result.ok, results)
     blinded = job.blinded
     return Outcome(
@@ -747,7 +747,7 @@ def _outcome(
 
 
 def _script_outcome(
-    run: _Run, script: ScriptJob, program: Ended, stdout: str, size: int
+    run: _Run, script: ScriptJob, program: JobEnded, stdout: str, size: int
 ) -> Outcome:
     assert run.stderr is not None
     stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")

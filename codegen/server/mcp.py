@@ -2,8 +2,8 @@
 
 An agent can read data directories and runs, score runs and create new ones, run and test programs,
 query databases, and complete code. The command line sets the directories, databases and model that
-it may use (:class:`Grants`). Paths outside of the directories are rejected, also through symbolic
-links; databases are read-only; programs run in the sandbox.
+it may use (:class:`AgentPermissions`). Paths outside of the directories are rejected, also through
+symbolic links; databases are read-only; programs run in the sandbox.
 
 Each tool is a method of :class:`Tools`; the agent reads its docstring. Results are bounded
 (:func:`bounded`) and marked where they were cut; an error is one line.
@@ -85,7 +85,7 @@ _CpuSeconds = Annotated[float, Field(ge=0.05, le=60, description="Limit in CPU s
 
 
 @dataclass(frozen=True)
-class Grants:
+class AgentPermissions:
     """Resources and limits of an agent.
 
     Attributes:
@@ -152,7 +152,7 @@ class Grants:
 class Tools:
     """The tools; thread-safe."""
 
-    def __init__(self, grants: Grants, engine: CompletionEngine | None = None) -> None:
+    def __init__(self, grants: AgentPermissions, engine: CompletionEngine | None = None) -> None:
         self.grants, self.engine = grants, engine
         self._sandbox: Sandbox | None = None
         self._schemas: dict[str, Schema] = {}

@@ -195,7 +195,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Corrupted:
+class CorruptedText:
     """A corrupted text, and the tokens to restore, in order; similar lengths are batched together.
 
     Subclasses add the places of the tokens.
@@ -255,7 +255,7 @@ class FillOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledText:
     """A finished text.
 
     Attributes:
@@ -296,7 +296,7 @@ class FillingModel(PreTrainedModel):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @abstractmethod
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> CorruptedText:
         """Returns one random training example of a text."""
 
     def collate(self, corrupted: Sequence[Any]) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class FillingModel(PreTrainedModel):
     @abstractmethod
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
-    ) -> list[Filled]:
+    ) -> list[FilledText]:
         """Completes texts together, each with its own random generator."""
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -360,7 +360,7 @@ def numbers(marks: Tensor) -> Tensor:
     return marks.flatten().nonzero()[:, 0]
 
 
-class Running:
+class RunningBatch:
     """The unfinished texts of a batch, and the results of finished ones, which leave the batch.
 
     All tensors are on the host: each step copies the texts to the device and the choices back.
@@ -378,7 +378,7 @@ class Running:
         self.given = batch.attention_mask
         self.steps = 0
         self._start = batch.lengths
-        self._filled: dict[int, Filled] = {}
+        self._filled: dict[int, FilledText] = {}
 
     @property
     def written(self) -> Tensor:
@@ -408,7 +408,7 @@ class Running:
         inside = self.batch.attention_mask & (self.batch.kinds == BODY)
         for row in done.nonzero()[:, 0].tolist():
             keep = inside[row]
-            self._filled[self.rows[row]] = Filled(
+            self._filled[self.rows[row]] = FilledText(
                 self.batch.input_ids[row][keep].tolist(),
                 self.given[row][keep].tolist(),
                 self.steps,
@@ -420,7 +420,7 @@ class Running:
         self.batch, self._start = self.batch.take(~done), self._start[~done]
         self.given = self.given[~done, : self.batch.input_ids.shape[1]]
 
-    def results(self) -> list[Filled]:
+    def results(self) -> list[FilledText]:
         """Returns all texts, in their original order."""
         return [self._filled[number] for number in range(len(self._filled))]
 
@@ -435,7 +435,7 @@ class GapRow(Row):
     """
 
     text: Text = field(default_factory=lambda: Text([]))
-    filled: Filled | None = None
+    filled: FilledText | None = None
 
     @classmethod
     def of(cls, text: Text) -> GapRow:

@@ -4,15 +4,15 @@ Source: Kavehzadeh et al., *S2D: Sorted Speculative Decoding for More Efficient 
 Large Language Models* (arXiv 2407.01955). Sorted fine-tuning (``codegen.finetune``, ``loss:
 sorted``) teaches the sub-models of a few depths to share one norm and one head.
 
-:class:`Nested` splits such a model into stages of a few layers, with an exit after each. The
+:class:`NestedModel` splits such a model into stages of a few layers, with an exit after each. The
 sub-model of depth d is the embedding, the first d layers, and the model's own final norm and head
 (section 3). A stage is the model's own body with some of its layers and no norm, so everything
 that the architecture does around its layers still happens.
 
-:class:`Ladder` drafts each token at the first exit that is sure of it. In the deeper layers such a
-token has no states yet; its hidden state waits there. When a later token goes deeper, all waiting
-states go with it, in order and at their own positions. So every layer's states equal the full
-model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
+:class:`NestedRow` drafts each token at the first exit that is sure of it. In the deeper layers
+such a token has no states yet; its hidden state waits there. When a later token goes deeper, all
+waiting states go with it, in order and at their own positions. So every layer's states equal the
+full model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
 
 :class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. The host decides
 whether a token needs deeper layers, which on a CPU costs nothing. On other devices
@@ -100,7 +100,7 @@ def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
     return tuple(given)
 
 
-class Nested:
+class NestedModel:
     """A model with exits; shared by all rows.
 
     Args:
@@ -215,7 +215,7 @@ class DraftedToken(NamedTuple):
     exit: int
 
 
-class Ladder:
+class NestedRow:
     """One row's tokens on a nested model.
 
     Args:
@@ -230,7 +230,7 @@ class Ladder:
             reads and clears it after each draft.
     """
 
-    def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
+    def __init__(self, nested: NestedModel, thresholds: Sequence[float]) -> None:
         if len(thresholds) != len(nested.exits) - 1:
             raise ValueError(f"{len(nested.exits)} exits have {len(nested.exits) - 1} thresholds")
         self.nested, self.thresholds = nested, tuple(thresholds)
@@ -341,7 +341,7 @@ class Ladder:
 
 
 @dataclass(slots=True)
-class Tally:
+class ExitCounts:
     """Counts of a drafter's tokens, by exit.
 
     Attributes:
@@ -366,26 +366,27 @@ class SortedDrafter(Drafter):
     Args:
         nested: the draft model.
         tokens: maximum tokens per draft.
-        thresholds: see :class:`Ladder`; or one for all exits. At 1 all tokens go to the last exit.
+        thresholds: see :class:`NestedRow`; or one for all exits. At 1 all tokens go to the last
+            exit.
         least: a draft ends when the product of its probabilities falls to this.
         tally: collects counts by exit, over any number of rows.
     """
 
     def __init__(
         self,
-        nested: Nested,
+        nested: NestedModel,
         *,
         tokens: int = 5,
         thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
         least: float = 0.0,
-        tally: Tally | None = None,
+        tally: ExitCounts | None = None,
     ) -> None:
         shallow = len(nested.exits) - 1
         if len(thresholds) not in (1, shallow):
             raise ValueError(f"{len(nested.exits)} exits need {shallow} thresholds, or one for all")
         self.nested, self.tokens, self.least = nested, tokens, least
         self.thresholds = tuple(thresholds) * shallow if len(thresholds) == 1 else tuple(thresholds)
-        self.tally = tally or Tally()
+        self.tally = tally or ExitCounts()
         for counts in (self.tally.drafted, self.tally.reached, self.tally.accepted,
                        self.tally.encoded):  # fmt: skip
             counts.extend([0] * (len(nested.exits) - len(counts)))
@@ -394,7 +395,7 @@ class SortedDrafter(Drafter):
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
-        self._ladder = Ladder(self.nested, self.thresholds)
+        self._ladder = NestedRow(self.nested, self.thresholds)
         self._steps: list[DraftedToken] = []  # steps of the draft
         self._exit = len(self.thresholds)  # of the next draft that is launched ahead
         self._length = self.tokens  # its maximum length
@@ -429,7 +430,8 @@ class SortedDrafter(Drafter):
         return self._row[ladder.filled[0] :]
 
     def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
-        """Starts a draft that only the device knows until :meth:`settle`; see :meth:`Ladder.ahead`.
+        """Starts a draft that only the device knows until :meth:`settle`; see
+        :meth:`NestedRow.ahead`.
 
         Args:
             limit: maximum tokens, at least 1.

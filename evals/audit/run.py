@@ -23,8 +23,8 @@ from codegen.core.python_syntax import UNPARSABLE
 from codegen.core.records import UNJUDGED, conform, read_rows
 from codegen.core.runs import RunDirectory
 from codegen.evals.tasks import FILE, Problem, Task, load
-from codegen.evals.tasks.custom import Custom, CustomProblem
-from codegen.evals.tasks.dataset_rows import Home, read_rows_of
+from codegen.evals.tasks.custom import CustomProblem, CustomTask
+from codegen.evals.tasks.dataset_rows import DataLocation, read_rows_of
 from codegen.sandbox import Job, Outcome, SandboxProtocol
 
 from .problem import AuditRow, AuditSettings, MakeJob, Steps, audit_problem
@@ -49,15 +49,15 @@ def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str
         return load(f"{FILE}{path}" if is_rows else name, source), {}
     problems: dict[str, CustomProblem] = {}
     unreadable: dict[str, str] = {}
-    for place, row in read_rows_of(source or path, Home(path)).items:
+    for place, row in read_rows_of(source or path, DataLocation(path)).items:
         try:
-            problem = Custom.problem_of(place, row)
+            problem = CustomTask.problem_of(place, row)
             if problems.setdefault(problem.id, problem) is not problem:
                 raise InputError(f"The id {problem.id!r} appears twice.")
         except InputError as error:
             unreadable[place] = error.message
     short = path if path.startswith("hub:") else Path(path).name
-    return Custom(f"{FILE}{short}", "", list(problems.values()), short), unreadable
+    return CustomTask(f"{FILE}{short}", "", list(problems.values()), short), unreadable
 
 
 def suite_of(task: str) -> str:

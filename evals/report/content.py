@@ -280,7 +280,7 @@ def by_task(runs: Sequence[NamedScore]) -> dict[str, list[NamedScore]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Further:
+class ExtraMeasures:
     """Measures of one run in addition to its score.
 
     Attributes:
@@ -295,10 +295,10 @@ class Further:
     measured: int = 0
 
 
-def compute(run: NamedScore, *, seed: int = 0) -> Further:
+def compute(run: NamedScore, *, seed: int = 0) -> ExtraMeasures:
     """Computes a run's measures."""
     repetition, measured = _repetition(run)
-    return Further(
+    return ExtraMeasures(
         all_pass=_all_pass(run),
         diversity=metrics.measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
         repetition=repetition,

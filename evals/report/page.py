@@ -31,7 +31,7 @@ from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
     EditSteps,
-    Further,
+    ExtraMeasures,
     LossCurve,
     NamedScore,
     ProblemSamples,
@@ -251,7 +251,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
     return made
 
 
-def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
+def _functions_of(further: Mapping[str, ExtraMeasures]) -> dict[str, Callable[..., object]]:
     """Returns the templates' functions over the extra measures."""
 
     def drawn_of_each(runs: Sequence[NamedScore]) -> int | None:
@@ -318,7 +318,7 @@ def _any_clusters(runs: Sequence[NamedScore]) -> bool:
     return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
 
-def _measured(further: Further, name: str) -> str:
+def _measured(further: ExtraMeasures, name: str) -> str:
     """Returns a measure of the samples; empty if it is missing."""
     for group in (further.diversity, further.repetition):
         if hasattr(group, name):

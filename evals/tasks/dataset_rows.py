@@ -29,7 +29,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class DataLocation:
     """Default location of a task's data.
 
     Attributes:
@@ -65,7 +65,7 @@ class DatasetRows:
     source: str
 
 
-def read_rows_of(source: str | None, home: Home) -> DatasetRows:
+def read_rows_of(source: str | None, home: DataLocation) -> DatasetRows:
     """Returns the rows of a source, or of the default one.
 
     Raises:

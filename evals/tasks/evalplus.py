@@ -40,7 +40,7 @@ from codegen.core.records import write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.comparators import SOURCE, is_digest, read_value, with_digests, write_value
 from codegen.evals.tasks.dataset_rows import (
-    Home,
+    DataLocation,
     Problem,
     entry_point_field,
     text_field,
@@ -253,7 +253,7 @@ class PlusTask(CodeTask[PlusProblem]):
 class HumanEvalPlus(PlusTask, FunctionPrompts[PlusProblem]):
     """HumanEval+, with HumanEval's prompts."""
 
-    home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
+    home = DataLocation("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
@@ -325,7 +325,7 @@ _ORACLES: Mapping[str, Oracle] = {
 class MbppPlus(PlusTask):
     """MBPP+, with EvalPlus's prompts."""
 
-    home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
+    home = DataLocation("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
     whole_programs = True
 
     @classmethod

@@ -48,7 +48,13 @@ from codegen.core.errors import InputError
 from codegen.core.generation import cut_at_stop, function_instruction
 from codegen.core.records import Sample
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import AnyProblem, Home, Problem, make_problems, read_rows_of
+from codegen.evals.tasks.dataset_rows import (
+    AnyProblem,
+    DataLocation,
+    Problem,
+    make_problems,
+    read_rows_of,
+)
 from codegen.evals.tasks.extraction import Extraction, imports_at_top, parses
 from codegen.evals.tasks.styles import style_of
 from codegen.sandbox import Job
@@ -92,7 +98,7 @@ class HumanEval(FunctionPrompts[HumanEvalProblem]):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads all problems; without a source, from the installed package."""
-        rows = read_rows_of(source or str(_installed()), Home("", ""))
+        rows = read_rows_of(source or str(_installed()), DataLocation("", ""))
         problems = make_problems(rows, cls.problem_of)
         return cls(name, description, problems, source or _PACKAGE)
 
@@ -175,7 +181,9 @@ class FixProblem(Problem):
 class HumanEvalFix(CodeTask[FixProblem]):
     """HumanEvalFix; ``docs`` selects docstrings instead of tests in the prompt."""
 
-    home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+    home = DataLocation(
+        "humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test"
+    )
     problem_type = FixProblem
     docs = False
 
@@ -261,7 +269,7 @@ class HumanEvalInfilling(CodeTask[InfillingProblem]):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads one of the four sets, by its name."""
-        home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
+        home = DataLocation(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
         rows = read_rows_of(source, home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 

@@ -19,8 +19,8 @@ from typing import Self
 from codegen.core.errors import ConfigError, InputError
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
+    DataLocation,
     DatasetRows,
-    Home,
     Problem,
     make_problems,
     optional_text,
@@ -65,7 +65,7 @@ class Mbpp(CodeTask[MbppProblem]):
         numbers: numbers of the problems to use; None for all.
     """
 
-    home = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
+    home = DataLocation("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
     numbers: range | None = None
     asks = ("code", "instruction", "few_shot")
     whole_programs = True
@@ -185,4 +185,4 @@ class MbppTest(Mbpp):
 class MbppSanitized(Mbpp):
     """The problems that the authors verified."""
 
-    home = Home("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")
+    home = DataLocation("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")

@@ -31,8 +31,8 @@ from codegen.core.errors import InputError
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
+    DataLocation,
     DatasetRows,
-    Home,
     Problem,
     make_problems,
     read_json,
@@ -90,7 +90,7 @@ class Exercise(Problem):
 class Polyglot(CodeTask[Exercise]):
     """The Python exercises of Aider's polyglot benchmark."""
 
-    home = Home("languages/aider_polyglot/python.jsonl.gz")
+    home = DataLocation("languages/aider_polyglot/python.jsonl.gz")
     asks = ("instruction",)
     whole_programs = True
     style = "chat"

@@ -31,7 +31,13 @@ from codegen.core.generation import cut_at_stop
 from codegen.core.paths import cache_folder, new_folder, plain_name
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import Home, Problem, make_problems, read_rows_of, text_field
+from codegen.evals.tasks.dataset_rows import (
+    DataLocation,
+    Problem,
+    make_problems,
+    read_rows_of,
+    text_field,
+)
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks
 from codegen.evals.tasks.styles import PromptStyle
 from codegen.sqlnet.answers import GoldRows, ran, same_rows
@@ -72,7 +78,7 @@ class SqlProblem(Problem):
 class Spider(CodeTask[SqlProblem]):
     """Spider's development questions; pass other data in its format with ``--source``."""
 
-    home = Home("sql/spider/dev.jsonl.gz")
+    home = DataLocation("sql/spider/dev.jsonl.gz")
     asks = ("instruction", "code")
     passing = "its statement returns the gold SQL's rows (execution accuracy)"
 
@@ -134,13 +140,13 @@ class Spider(CodeTask[SqlProblem]):
 class Bird(Spider):
     """BIRD's development questions with its hints; pass ``--source dev.json``."""
 
-    home = Home("sql/bird/dev.jsonl.gz")
+    home = DataLocation("sql/bird/dev.jsonl.gz")
 
 
 class Everyday(Spider):
     """Everyday questions on three small databases."""
 
-    home = Home("sql/everyday.jsonl")
+    home = DataLocation("sql/everyday.jsonl")
 
 
 def find_query(answer: str) -> Extraction:

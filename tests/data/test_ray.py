@@ -24,7 +24,15 @@ from engine_helpers import (
 from tiny_generators import Counter, Each, Echo
 
 from codegen.core.errors import CodegenError, ConfigError
-from codegen.data import EngineOptions, Lost, RayExecutor, RunProgress, open_source, read_texts, run
+from codegen.data import (
+    EngineOptions,
+    FailedItem,
+    RayExecutor,
+    RunProgress,
+    open_source,
+    read_texts,
+    run,
+)
 from codegen.lintseq import LintSeq
 from tests.processes import command_of, descendants, lives, wait_for
 
@@ -144,7 +152,7 @@ def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path, cluster: Any)
 @pytest.mark.slow
 def test_a_function_that_raises_what_it_should_not(cluster: Any) -> None:
     answers = list(RayExecutor(cluster.address).map(Each(_fail_at_two), [[1, 2, 3]]))
-    assert answers == [[1, Lost("worker_died", "the Ray worker died"), 3]]
+    assert answers == [[1, FailedItem("worker_died", "the Ray worker died"), 3]]
 
 
 def _fail_at_two(value: float) -> float:

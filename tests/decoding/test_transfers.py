@@ -22,7 +22,12 @@ from codegen.decoding.passes import ModelPass, exchange
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation, Tally
+from codegen.decoding.strategies.sorted import (
+    ExitCounts,
+    NestedModel,
+    SortedDrafter,
+    SortedSpeculation,
+)
 from codegen.decoding.strategies.speculative import Speculation
 from tests.selection import some
 
@@ -58,10 +63,10 @@ class _Letters:
 
 def _grammar(count: int) -> Strategy:
     llguidance = pytest.importorskip("llguidance")
-    from codegen.decoding.strategies.constrained import InGrammar
+    from codegen.decoding.strategies.constrained import ConstrainedDecoding
 
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Letters()))
-    return InGrammar(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
+    return ConstrainedDecoding(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
 
 
 MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
@@ -222,9 +227,9 @@ def test_sorted_drafts_copy_once_each_way(
     draft.load_state_dict(target.state_dict(), strict=False)  # the second exit is the target
     wanted, found = rows_of(3), rows_of(3)
     decode(target, wanted, **options)
-    tally = Tally()
+    tally = ExitCounts()
     with torch.inference_mode(), CountedDevice() as device, PLACES[place](target, draft):
-        nested = Nested(draft, (1, 2, 3))
+        nested = NestedModel(draft, (1, 2, 3))
         strategy = SortedSpeculation(
             [
                 SortedDrafter(nested, tokens=3, thresholds=(0.4, 0.7), least=least, tally=tally)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from codegen.core.errors import InputError
 from codegen.evals.metrics import (
     Generation,
-    Loop,
+    RepeatedEnding,
     compiles,
     edit_distance,
     expected_unique,
@@ -190,8 +190,10 @@ def test_a_loop_is_found_where_one_was_made(head: str, piece: str, copies: int) 
 
 
 def test_loops_by_hand() -> None:
-    assert find_loop("xyababab") == Loop(2, 3, 2)
-    assert find_loop("xyabababa") == Loop(2, 3, 2)  # the copy that was begun counts to none
+    assert find_loop("xyababab") == RepeatedEnding(2, 3, 2)
+    assert find_loop("xyabababa") == RepeatedEnding(
+        2, 3, 2
+    )  # the copy that was begun counts to none
     assert find_loop("abab") is None
     assert find_loop("") is None
     found = paper_repetition([Generation("", "x = 1\n" + "y(2)\n" * 30, False)])

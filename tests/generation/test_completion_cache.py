@@ -15,7 +15,12 @@ from codegen.core.errors import InputError
 from codegen.core.generation import RequestFailed
 from codegen.generation import Completion, Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
-from codegen.generation.completion_cache import Cached, CachedBackend, ResponseCache, cache_key
+from codegen.generation.completion_cache import (
+    CachedBackend,
+    CachedCompletion,
+    ResponseCache,
+    cache_key,
+)
 
 
 def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> CachedBackend:
@@ -149,7 +154,7 @@ def test_several_processes_and_a_kill(tmp_path: Path) -> None:
     with ResponseCache(path) as cache:
         for i in (*range(500), *range(1000, 1050), *said):
             found = cache.get(i.to_bytes(4, "big"))
-            assert found == Cached(f"text {i}", "stop", 1, 1)
+            assert found == CachedCompletion(f"text {i}", "stop", 1, 1)
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
@@ -176,7 +181,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
 def test_a_torn_cache(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    answer = Cached("x" * 500, "stop", 1, 1)
+    answer = CachedCompletion("x" * 500, "stop", 1, 1)
     with ResponseCache(path) as cache:
         for i in range(200):
             cache.put(i.to_bytes(4, "big"), "m", answer)
@@ -207,7 +212,7 @@ def test_a_full_disk(model: Model) -> None:
         try:
             with pytest.raises(InputError, match=r"can't be used.*free space"):
                 for i in range(200):
-                    cache.put(i.to_bytes(4, "big"), "m", Cached("x" * 2000, "stop", 1, 1))
+                    cache.put(i.to_bytes(4, "big"), "m", CachedCompletion("x" * 2000, "stop", 1, 1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from codegen.benchmarks.tools.sql_trust import fit
 from codegen.sqlnet.answers import GoldRows, same_rows
-from codegen.sqlnet.calibration import Trust
+from codegen.sqlnet.calibration import ConfidenceModel
 
 
 def test_a_fit_finds_the_curve_that_made_the_answers() -> None:
     rng = random.Random(0)
     truth = {"bias": -0.5, "run": 1.2, "words_left": -0.8}
-    made = Trust({"one": truth})
+    made = ConfidenceModel({"one": truth})
     signs = [
         {
             "run": rng.gauss(1, 2),
@@ -34,7 +34,7 @@ def test_a_fit_finds_the_curve_that_made_the_answers() -> None:
     for name, weight in truth.items():
         assert found[name] == pytest.approx(weight, abs=0.2)
     assert abs(found["who"]) < 0.15 and found["empty"] == 0
-    fitted = Trust({"one": found})
+    fitted = ConfidenceModel({"one": found})
     bins: dict[int, list[tuple[float, bool]]] = {}
     for row, is_right in zip(signs[3000:], right[3000:], strict=True):
         confidence = fitted.confidence(row)

@@ -13,12 +13,12 @@ from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
     ColumnRef,
-    Companion,
     OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
+    SecondBlock,
     SelectItem,
-    Test,
     to_statement,
 )
 from codegen.sqlnet.query import AGGREGATES, Column, ForeignKey, Table
@@ -45,8 +45,8 @@ class Clinic:
     ) -> tuple[SelectItem, ...]:
         return tuple(SelectItem(self.item(name), aggregate, distinct) for name in names)
 
-    def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> Test:
-        return Test(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)
+    def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> PlanCondition:
+        return PlanCondition(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)
 
     def table(self, name: str) -> int:
         return self.item(name).table
@@ -140,7 +140,7 @@ def test_never_is_not_undone_by_a_null(db: Clinic) -> None:
     assert wrong == []  # NOT IN (..., NULL) is never true
     plan = QueryPlan(
         db.show("doctors.name"),
-        companion=Companion("never", (db.table("visits"),)),
+        companion=SecondBlock("never", (db.table("visits"),)),
         keys=(db.item("visits.doctor_id"),),
     )
     assert db.rows(plan) == [("Dr. West",)]
@@ -150,7 +150,7 @@ def test_never_with_a_test_on_another_table(db: Clinic) -> None:
     where = (db.test("doctors.specialty", "=", "heart"),)
     plan = QueryPlan(
         db.show("patients.id"),
-        companion=Companion("never", (db.table("visits"),), where),
+        companion=SecondBlock("never", (db.table("visits"),), where),
         keys=(db.item("visits.doctor_id"),),
     )
     assert same(db.rows(plan), [(1,), (4,)])
@@ -159,7 +159,7 @@ def test_never_with_a_test_on_another_table(db: Clinic) -> None:
 def test_never_of_values_of_the_listed_table_is_by_value(db: Clinic) -> None:
     """Rome has a patient without a phone, and one with."""
     where = (db.test("patients.phone", "is null"),)
-    never = Companion("never", (db.table("patients"),), where)
+    never = SecondBlock("never", (db.table("patients"),), where)
     plan = QueryPlan(db.show("patients.city"), companion=never)
     assert same(db.rows(plan), [("Oslo",), (None,)])
     rows = QueryPlan(db.show("patients.id"), companion=never)
@@ -187,10 +187,10 @@ def test_both_is_of_rows_not_of_names(db: Clinic) -> None:
     first = db.test("visits.fee", "=", "20")
     second = db.test("visits.fee", "=", "30")
     plan = QueryPlan(
-        db.show("patients.last_name"), where=(first,), companion=Companion("both", (), (second,))
+        db.show("patients.last_name"), where=(first,), companion=SecondBlock("both", (), (second,))
     )
     assert db.rows(plan) == []
-    own = Companion("both", (), (db.test("visits.fee", "=", "10"),))
+    own = SecondBlock("both", (), (db.test("visits.fee", "=", "10"),))
     assert db.rows(QueryPlan(plan.select, where=(first,), companion=own)) == [("Lee",)]
 
 
@@ -198,7 +198,7 @@ def test_both_of_values_of_the_listed_table_is_an_intersection(db: Clinic) -> No
     plan = QueryPlan(
         db.show("patients.city"),
         where=(db.test("patients.first_name", "=", "Ann"),),
-        companion=Companion("both", (), (db.test("patients.first_name", "=", "Bob"),)),
+        companion=SecondBlock("both", (), (db.test("patients.first_name", "=", "Bob"),)),
     )
     assert db.rows(plan) == [("Rome",)]
 
@@ -206,21 +206,21 @@ def test_both_of_values_of_the_listed_table_is_an_intersection(db: Clinic) -> No
 def test_except_and_union(db: Clinic) -> None:
     second = (db.test("patients.first_name", "=", "Ann"),)
     select = db.show("patients.city")
-    taken = QueryPlan(select, companion=Companion("except", (), second))
+    taken = QueryPlan(select, companion=SecondBlock("except", (), second))
     assert db.rows(taken) == [(None,)]
     first = (db.test("patients.first_name", "=", "Bob"),)
-    added = QueryPlan(select, where=first, companion=Companion("union", (), second))
+    added = QueryPlan(select, where=first, companion=SecondBlock("union", (), second))
     assert same(db.rows(added), [("Oslo",), ("Rome",)])
 
 
 def test_a_comparison_with_the_mean_of_all(db: Clinic) -> None:
-    companion = Companion("scalar", item=db.item("doctors.salary"), operator=">", aggregate=AVG)
+    companion = SecondBlock("scalar", item=db.item("doctors.salary"), operator=">", aggregate=AVG)
     assert db.rows(QueryPlan(db.show("doctors.name"), companion=companion)) == [("Dr. Park",)]
 
 
 def test_among_the_values_of_others(db: Clinic) -> None:
     where = (db.test("doctors.name", "=", "Dr. West"),)
-    companion = Companion("scalar", (), where, db.item("doctors.specialty"), "=")
+    companion = SecondBlock("scalar", (), where, db.item("doctors.specialty"), "=")
     plan = QueryPlan(db.show("doctors.name"), companion=companion)
     assert same(db.rows(plan), [("Dr. Park",), ("Dr. West",)])
 
@@ -252,7 +252,7 @@ def test_the_most_rows(db: Clinic) -> None:
 )
 def test_a_month_on_a_column_of_days(db: Clinic, operator: str, expected: list[int]) -> None:
     march = PlanValue("March 2024", "2024-03-01", "2024-04-01")
-    test = Test(db.item("visits.day"), operator, (march,))
+    test = PlanCondition(db.item("visits.day"), operator, (march,))
     rows = db.rows(QueryPlan(db.show("visits.id"), where=(test,)))
     assert sorted(row[0] for row in rows) == expected
 
@@ -260,13 +260,14 @@ def test_a_month_on_a_column_of_days(db: Clinic, operator: str, expected: list[i
 def test_between_two_years_holds_the_last_day(db: Clinic) -> None:
     years = tuple(PlanValue(str(y), f"{y}-01-01", f"{y + 1}-01-01") for y in (2023, 2024))
     plan = QueryPlan(
-        db.show("visits", aggregate=COUNT), where=(Test(db.item("visits.day"), "between", years),)
+        db.show("visits", aggregate=COUNT),
+        where=(PlanCondition(db.item("visits.day"), "between", years),),
     )
     assert db.rows(plan) == [(4,)]
 
 
 def test_alternatives_nulls_and_patterns(db: Clinic) -> None:
-    def ids(*tests: Test, any_of: bool = False) -> list[int]:
+    def ids(*tests: PlanCondition, any_of: bool = False) -> list[int]:
         plan = QueryPlan(db.show("patients.id"), where=tests, any_of=any_of)
         return sorted(row[0] for row in db.rows(plan))
 
@@ -298,7 +299,7 @@ def test_values_are_parameters_in_the_order_of_the_text(db: Clinic) -> None:
             db.test("patients.city", "=", hostile),
             db.test("visits", ">", "7", aggregate=COUNT),
         ),
-        companion=Companion("never", (), (db.test("visits.fee", "<", "5"),)),
+        companion=SecondBlock("never", (), (db.test("visits.fee", "<", "5"),)),
     )
     statement = to_statement(plan, db.graph)
     assert statement.parameters == (hostile, 5, 7)
@@ -307,9 +308,9 @@ def test_values_are_parameters_in_the_order_of_the_text(db: Clinic) -> None:
 
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres", "mysql"])
 def test_every_kind_of_plan_passes_the_gate_in_every_dialect(db: Clinic, dialect: str) -> None:
-    never = Companion("never", (db.table("visits"),), (db.test("visits.fee", ">", "1"),))
-    both = Companion("both", (), (db.test("visits.fee", "<", "1"),))
-    scalar = Companion("scalar", item=db.item("patients.born"), operator=">", aggregate=MIN)
+    never = SecondBlock("never", (db.table("visits"),), (db.test("visits.fee", ">", "1"),))
+    both = SecondBlock("both", (), (db.test("visits.fee", "<", "1"),))
+    scalar = SecondBlock("scalar", item=db.item("patients.born"), operator=">", aggregate=MIN)
     like = db.test("patients.city", "contains", "o")
     order = OrderBy(db.item("patients.born"), 0, True)
     select = db.show("patients.first_name")
@@ -318,7 +319,7 @@ def test_every_kind_of_plan_passes_the_gate_in_every_dialect(db: Clinic, dialect
         QueryPlan(select, companion=never),
         QueryPlan(select, where=(db.test("visits.fee", ">", "1"),), companion=both),
         QueryPlan(select, companion=scalar),
-        QueryPlan(select, where=(like,), companion=Companion("union", (), (like,))),
+        QueryPlan(select, where=(like,), companion=SecondBlock("union", (), (like,))),
         QueryPlan((*select, *db.show("visits", aggregate=COUNT)), distinct=True),
         QueryPlan(db.show("patients")),
     ]
@@ -338,8 +339,8 @@ def test_names_that_are_sql_are_quoted(tmp_path: Any) -> None:
     odd = Clinic(SqliteDatabase.open(path))
     plan = QueryPlan(
         (SelectItem(ColumnRef(0, 1)),),
-        companion=Companion("never", (1,)),
-        where=(Test(ColumnRef(0, 1), "!=", (PlanValue("x"),)),),
+        companion=SecondBlock("never", (1,)),
+        where=(PlanCondition(ColumnRef(0, 1), "!=", (PlanValue("x"),)),),
     )
     assert odd.rows(plan) == [("two",)]
     odd.database.close()

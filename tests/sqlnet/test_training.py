@@ -13,7 +13,7 @@ from toy import world
 
 from codegen.core.errors import ConfigError, InputError, ResumeError
 from codegen.sqlnet.examples import (
-    Labelled,
+    LabeledQuestion,
     databases_of,
     predict,
     predict_guided,
@@ -176,7 +176,7 @@ def test_guided_queries_never_fail_and_do_no_worse(trained: tuple[SketchNetwork,
 
 
 def test_a_table_is_on_one_side_of_a_split_alone() -> None:
-    def names(items: list[Labelled]) -> set[str]:
+    def names(items: list[LabeledQuestion]) -> set[str]:
         return {item.question.table.name for item in items}
 
     train_part, held = split_by_table(ITEMS + NEW, 0.2, seed=3)

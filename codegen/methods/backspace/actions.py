@@ -72,7 +72,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Noised:
+class NoisyTrajectory:
     """A trajectory with noise, and its amount.
 
     Attributes:
@@ -113,7 +113,7 @@ def add_noise(
     bkspc: int,
     eta: float,
     span: int = 1,
-) -> Noised:
+) -> NoisyTrajectory:
     """Inserts wrong tokens and their backspaces into the actions that write ``clean``.
 
     Before each position, including EOS, a run of wrong tokens is inserted with probability ``eta``
@@ -135,7 +135,7 @@ def add_noise(
         actions.append(right)
         labels.append(right)
     trajectory = Trajectory(tuple(actions), tuple(labels), len(prompt), bkspc)
-    return Noised(trajectory, events, total, no_candidate)
+    return NoisyTrajectory(trajectory, events, total, no_candidate)
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:

@@ -33,7 +33,7 @@ from ..protocol.orders import (
     CHANNEL_FD,
     PRINTED_BYTES,
     PRINTED_FD,
-    Ended,
+    JobEnded,
     JobRequest,
     Reason,
     read_order,
@@ -42,7 +42,7 @@ from . import linux
 from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
 from .seccomp import SeccompFilter
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
-from .usage import Watch
+from .usage import UsageMonitor
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -61,7 +61,7 @@ class _Job:
     reason: Reason = "exit"
     cpu_seen: float = 0.0
     look_at: float = 0.0
-    watch: Watch = field(default_factory=Watch)
+    watch: UsageMonitor = field(default_factory=UsageMonitor)
 
     def cpu_used(self) -> float:
         """Returns the CPU seconds of the job's first process so far, over all threads."""
@@ -204,7 +204,7 @@ class PythonZygote(Zygote):
             own_proc = order.own_proc and self.identity != "none"
             pid = self._fork(self._become, limits, namespaces, fds, directory or WORK, own_proc)
         except OSError as error:
-            self._tell(Ended(order.id, "failed", text=str(error).encode()))
+            self._tell(JobEnded(order.id, "failed", text=str(error).encode()))
             if printed is not None:
                 os.close(printed)
             return
@@ -291,7 +291,7 @@ class PythonZygote(Zygote):
             output = job.output()
             self._forget(job)
             self._tell(
-                Ended(
+                JobEnded(
                     job.order.id,
                     job.reason,
                     status,
@@ -311,7 +311,7 @@ class PythonZygote(Zygote):
         if job.directory is not None:
             shutil.rmtree(job.directory, ignore_errors=True)
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: JobEnded) -> None:
         # If the driver is gone, the loop notices next.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._driver.send(ended.pack())

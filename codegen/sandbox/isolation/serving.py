@@ -22,7 +22,7 @@ from ..protocol.orders import JobRequest
 from . import linux
 from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
 from .seccomp import SeccompFilter
-from .usage import Watch, own_pages
+from .usage import UsageMonitor, own_pages
 
 MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
@@ -212,7 +212,7 @@ class CompiledZygote(Zygote):
 
     def loop(self) -> None:
         """Runs jobs until the driver closes the control socket."""
-        watches: dict[int, Watch] = {}
+        watches: dict[int, UsageMonitor] = {}
         while True:
             event, number, file_mib = linux.launcher.serve()
             if event == "namespaces":
@@ -222,7 +222,7 @@ class CompiledZygote(Zygote):
                     linux.launcher.refuse(str(error).encode())
             elif event == "look":
                 old = linux.launcher.old_jobs()
-                watches = {number: watches.get(number) or Watch() for number, *_ in old}
+                watches = {number: watches.get(number) or UsageMonitor() for number, *_ in old}
                 for number, pid, memory_mib in old:
                     linux.launcher.seen(number, *watches[number].look(pid, memory_mib))
             else:

@@ -97,7 +97,7 @@ def read_order(packet: bytes) -> JobRequest:
     )
 
 
-class Ended(NamedTuple):
+class JobEnded(NamedTuple):
     """The end of a job.
 
     Attributes:
@@ -131,10 +131,10 @@ class Ended(NamedTuple):
         return _END.pack(self.id, reason, self.status, *figures) + self.text
 
 
-def read_ended(packet: bytes) -> Ended:
+def read_ended(packet: bytes) -> JobEnded:
     """Parses the end of a job from a zygote's packet."""
     number, reason, status, cpu_s, wall_s, rss_mib = _END.unpack_from(packet)
-    return Ended(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
+    return JobEnded(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

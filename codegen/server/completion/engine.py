@@ -69,7 +69,7 @@ class CompletionEngine:
         self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
         self.usual_s = 0.0  # average duration of a model's completion
-        self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
+        self._suggestions: OrderedDict[DocumentKey, DocumentSuggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._worker = model.worker(self._queue, self.limits, self.metrics)
         self._worker.start()
@@ -117,11 +117,11 @@ class CompletionEngine:
         if self._queue.has_room(request.key):
             self._queue.put(job)
 
-    def suggestions(self, key: DocumentKey) -> Suggestions:
+    def suggestions(self, key: DocumentKey) -> DocumentSuggestions:
         """Returns the earlier suggestions in a document."""
         found = self._suggestions.get(key)
         if found is None:
-            found = self._suggestions[key] = Suggestions()
+            found = self._suggestions[key] = DocumentSuggestions()
         self._suggestions.move_to_end(key)
         while len(self._suggestions) > self.limits.documents:
             self._suggestions.popitem(last=False)
@@ -171,7 +171,7 @@ _KEPT = 16  # sets of suggestions per document
 
 
 @dataclass(frozen=True, slots=True)
-class Suggested:
+class RequestSuggestions:
     """Suggestions for one request.
 
     Attributes:
@@ -193,11 +193,11 @@ class Suggested:
         return prefix[at + len(self.window) :] if same else None
 
 
-class Suggestions:
+class DocumentSuggestions:
     """Latest suggestions in one document."""
 
     def __init__(self) -> None:
-        self._sets: deque[Suggested] = deque(maxlen=_KEPT)
+        self._sets: deque[RequestSuggestions] = deque(maxlen=_KEPT)
 
     def add(self, request: CompletionRequest, seen: int, texts: tuple[str, ...]) -> None:
         """Stores suggestions.
@@ -209,7 +209,7 @@ class Suggestions:
         prefix = request.prefix
         window = prefix[len(prefix) - seen :]
         whole = seen == len(prefix)
-        self._sets.append(Suggested(window, whole, _others(request), texts))
+        self._sets.append(RequestSuggestions(window, whole, _others(request), texts))
 
     def find(self, request: CompletionRequest) -> tuple[str, ...] | None:
         """Returns earlier suggestions that match a request; None if fewer than it needs."""

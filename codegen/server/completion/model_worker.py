@@ -137,7 +137,7 @@ class LocalWorker(threading.Thread):
         self._queue = queue
         self._schedule = Schedule(model.chunk)
         self._costs = drafts.SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
-        self._account = drafts.Account()  # counts the drafts of all requests
+        self._account = drafts.DraftAccount()  # counts the drafts of all requests
 
     def run(self) -> None:
         """Processes jobs until the queue is stopped."""
@@ -202,7 +202,7 @@ class LocalWorker(threading.Thread):
         try:
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
-        except InDoubt:
+        except UncertainStates:
             settling_s = yield from self._settle(job, document)
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
@@ -271,7 +271,7 @@ _GREEDY = (0.0,)  # random numbers, which greedy decoding ignores
 _TRIES = 3  # maximum forks tried per requested candidate
 
 
-class InDoubt(Exception):
+class UncertainStates(Exception):
     """States that an edit made approximate may have changed a token."""
 
 
@@ -486,7 +486,7 @@ class _Chosen(Speculation):
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
             search.settled = False
             if request.settle:
-                raise InDoubt
+                raise UncertainStates
         if 0 < request.top_k < logits.shape[1]:
             logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
         token = own = int(batch.choose(logits[None], torch.tensor([batch.made])))

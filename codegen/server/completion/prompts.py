@@ -77,7 +77,7 @@ class FimFamily:
         return re.compile("(?P<before>.*?)" + "".join(named) + r"\Z", re.DOTALL)
 
 
-class Foreign(NamedTuple):
+class ParsedFimPrompt(NamedTuple):
     """Parsed client prompt with sentinels.
 
     Attributes:
@@ -121,12 +121,12 @@ def _has(vocabulary: dict[str, int], family: FimFamily) -> bool:
     return all(part in vocabulary for text in texts for part in _SENTINEL.findall(text))
 
 
-def parse_foreign(prompt: str) -> Foreign | None:
+def parse_foreign(prompt: str) -> ParsedFimPrompt | None:
     """Parses a prompt in any family's layout; None if none matches."""
     for family in _PATTERNS:
         found = family.pattern.match(prompt)
         if found:
-            return Foreign(found["prefix"], found["suffix"], found["before"])
+            return ParsedFimPrompt(found["prefix"], found["suffix"], found["before"])
     return None
 
 

@@ -76,7 +76,7 @@ class CursorContext:
 
 
 @dataclass
-class Shelf:
+class SnippetSet:
     """Snippets selected for one document.
 
     Attributes:
@@ -243,7 +243,7 @@ def edits(
 
 
 def similar(
-    index: FileIndex, place: CursorContext, shelf: Shelf, state: Callable[[str], object]
+    index: FileIndex, place: CursorContext, shelf: SnippetSet, state: Callable[[str], object]
 ) -> list[CodeSnippet]:
     """Returns the snippets of other files that are most similar to the lines around the cursor.
     Reuses the last search if the cursor is near its line and the found files have not changed.
@@ -282,7 +282,7 @@ _TABLES = """
 """
 
 
-class Defined(NamedTuple):
+class DefinitionHit(NamedTuple):
     """Definition of a name: its file, its class if it is a member, its description."""
 
     path: str
@@ -375,14 +375,14 @@ class FileIndex:
             if not self.names[name]:
                 del self.names[name]
 
-    def definitions(self, name: str, family: str, without: str) -> list[Defined]:
+    def definitions(self, name: str, family: str, without: str) -> list[DefinitionHit]:
         """Returns definitions of a name in files other than ``without``."""
         rows = self._database.execute(
             "SELECT path, owner, text FROM definitions WHERE name = ? AND family = ? AND path != ?"
             " LIMIT ?",
             (name, family, without, _DEFINITIONS),
         )
-        return [Defined(*row) for row in rows]
+        return [DefinitionHit(*row) for row in rows]
 
     def similar(self, text: str, family: str, without: str, most: int) -> list[IndexHit]:
         """Returns snippets of files other than ``without`` that share a text's rare words."""

@@ -34,14 +34,14 @@ from codegen.server.context.snippets import (
     CursorContext,
     FileIndex,
     Kind,
-    Shelf,
+    SnippetSet,
     definitions,
     edits,
     similar,
 )
 from codegen.server.context.sources import (
     FILE_BYTES,
-    NotTaken,
+    FileRejected,
     SourceFolder,
     family,
     is_generated,
@@ -77,7 +77,7 @@ class Folder:
         self.index = FileIndex()
         self._states: dict[str, object] = {}  # path -> state of the indexed file
         self._open: dict[str, list[str]] = {}
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, SnippetSet] = {}
         self._entries = 0
         self._folders: deque[str] = deque()  # to be listed
         self._pending: OrderedDict[str, None] = OrderedDict()  # to be indexed
@@ -130,14 +130,14 @@ class Folder:
             return
         try:
             if path not in self._states and len(self._states) >= _FILES:
-                raise NotTaken("beyond the limits")
+                raise FileRejected("beyond the limits")
             state = self.sources.state(path)
             if state is not None and self._states.get(path) == state and self._seen is None:
                 return
             text, state = self.sources.read(path)
             if self._states.get(path) != state:
                 self._put(path, text, state)
-        except (NotTaken, OSError, InputError):  # gone, a link, a pipe, forbidden
+        except (FileRejected, OSError, InputError):  # gone, a link, a pipe, forbidden
             self._remove(path)
 
     def _remove(self, path: str) -> None:
@@ -151,9 +151,9 @@ class Folder:
             NotTaken: if it must not be shown.
         """
         if is_generated(text):
-            raise NotTaken("generated")
+            raise FileRejected("generated")
         if self.index.chars + len(text) > _INDEX_CHARS:
-            raise NotTaken("beyond the limits")
+            raise FileRejected("beyond the limits")
         text, language = redact(text), language_of(path)
         defined, _ = symbols.read(text, language)
         self.index.put(path, text, family(language), defined)
@@ -190,9 +190,9 @@ class Folder:
             return
         try:
             if len(text) > FILE_BYTES or not language_of(path) or not self.sources.allowed(path):
-                raise NotTaken("ignored")
+                raise FileRejected("ignored")
             self._open[path] = self._put(path, text, ("open", number))
-        except NotTaken:
+        except FileRejected:
             self._open[path] = []  # hides its file, too
             self._remove(path)
 
@@ -209,7 +209,7 @@ class Folder:
             room: maximum total characters.
             edited: path and line of edits, oldest first.
         """
-        shelf = self._shelves.setdefault(place.path, Shelf())
+        shelf = self._shelves.setdefault(place.path, SnippetSet())
         shelf.pieces = [one for one in shelf.pieces if one[0].key[0] in kinds]
         found = self._find(place, kinds, room, edited, shelf)
         shown = {piece.path for piece in chain(*found.values(), (p for p, *_ in shelf.pieces))}
@@ -234,7 +234,7 @@ class Folder:
         kinds: Sequence[Kind],
         room: int,
         edited: Sequence[tuple[str, int]],
-        shelf: Shelf,
+        shelf: SnippetSet,
     ) -> dict[Kind, list[CodeSnippet]]:
         find: Mapping[Kind, Callable[[], Iterable[CodeSnippet]]] = {
             "definitions": lambda: definitions(self.index, place, max(_DESCRIPTION, room // 4)),

@@ -87,7 +87,7 @@ def _lines(prefix: str, suffix: str) -> frozenset[int]:
     return found or frozenset({hash(prefix[:40])})
 
 
-class ClientLeft(Exception):
+class ClientDisconnected(Exception):
     """The client disconnected before the response."""
 
 
@@ -209,7 +209,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return task.result()
         task.cancel()
         await asyncio.wait({task})
-        raise ClientLeft
+        raise ClientDisconnected
     finally:
         watch.cancel()
         task.cancel()

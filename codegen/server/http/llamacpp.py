@@ -26,14 +26,14 @@ _MOST_SNIPPETS = 256
 _STOP_TYPES = {"eos": "eos", "length": "limit", "stop": "word"}
 
 
-class ExtraFile(bodies.Body):
+class ExtraFile(bodies.JsonBody):
     """Chunk of another file in llama.cpp's ``input_extra``."""
 
     filename: str = ""
     text: str = ""
 
 
-class InfillBody(bodies.Body):
+class InfillBody(bodies.JsonBody):
     """Body of llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
 
     input_prefix: str = ""
@@ -59,7 +59,7 @@ async def infill(service: CompletionService, request: Request) -> Response:
     given = await bodies.read_object(request)
     for key in ("input_prefix", "input_suffix"):
         if key not in given:
-            raise bodies.Refused(f'"{key}" is required.')
+            raise bodies.RequestRejected(f'"{key}" is required.')
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:

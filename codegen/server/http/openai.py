@@ -39,13 +39,13 @@ _FILL_LINES = 40
 _UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
-class StreamOptions(bodies.Body):
+class StreamOptions(bodies.JsonBody):
     """OpenAI's ``stream_options``."""
 
     include_usage: bool = False
 
 
-class OpenAIFields(bodies.Body):
+class OpenAIFields(bodies.JsonBody):
     """Common fields of OpenAI's completions and chat completions."""
 
     max_tokens: bodies.MostTokens | None = None
@@ -83,14 +83,16 @@ async def completions(
     body = TextBody.read(given)
     for name in _UNSUPPORTED:
         if given.get(name):
-            raise bodies.Refused(f"This server does not support the field {name}.", param=name)
+            raise bodies.RequestRejected(
+                f"This server does not support the field {name}.", param=name
+            )
     editor = service.next_edits if len(body.prompt) == 1 else None
     if editor and (edit := read_editor_prompt(body.prompt[0])):
         return await _next_edit(service, editor, request, body, edit)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
-            raise bodies.Refused("A stream requires one prompt and n = 1.", param="stream")
+            raise bodies.RequestRejected("A stream requires one prompt and n = 1.", param="stream")
         pieces = service.stream(request, asked[0])
         return await bodies.event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
@@ -120,7 +122,7 @@ async def _next_edit(
         Refused: for fields that cannot be combined.
     """
     if body.n > 1 or body.echo:
-        raise bodies.Refused("A next edit requires n = 1 without echo.", param="n")
+        raise bodies.RequestRejected("A next edit requires n = 1 without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
@@ -181,12 +183,16 @@ def check_together(service: CompletionService, n: int, given: bodies.Prediction 
     """
     most = service.engine.limits.candidates
     if n > most:
-        raise bodies.Refused(f"n is {n}: this server returns at most {most} choices.", param="n")
+        raise bodies.RequestRejected(
+            f"n is {n}: this server returns at most {most} choices.", param="n"
+        )
     prediction = given.text if given else ""
     if prediction and n > 1:
-        raise bodies.Refused("A prediction requires n = 1.", param="prediction")
+        raise bodies.RequestRejected("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
-        raise bodies.Refused(f"The prediction has over {longest} characters.", param="prediction")
+        raise bodies.RequestRejected(
+            f"The prediction has over {longest} characters.", param="prediction"
+        )
     return prediction
 
 

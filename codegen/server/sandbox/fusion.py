@@ -28,7 +28,7 @@ from codegen.core.errors import InputError
 from codegen.core.paths import inner_path
 from codegen.sandbox import Limits, Outcome, ScriptJob
 from codegen.sandbox.languages import find
-from codegen.server.http.bodies import Refused, read_body
+from codegen.server.http.bodies import RequestRejected, read_body
 from codegen.server.http.security import client_name
 from codegen.server.sandbox.service import (
     Handler,
@@ -130,7 +130,7 @@ async def run_code(service: SandboxService, request: Request) -> Response:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         return JSONResponse({"detail": told[:_MOST_TOLD]}, 422)
     except InputError as error:
-        status = error.status if isinstance(error, Refused) else 422
+        status = error.status if isinstance(error, RequestRejected) else 422
         return JSONResponse({"detail": str(error)}, status)
     except SandboxFault as error:
         answer = RunCodeResponse(status="SandboxError", message=str(error))

@@ -37,7 +37,7 @@ from codegen.core.records import Trust
 from codegen.sandbox import Job, Limits, Mode, Outcome, Sandbox, ScriptJob
 from codegen.sandbox.languages import find
 from codegen.server.completion.requests import Overloaded, Unavailable
-from codegen.server.http.bodies import Refused, StrictBody
+from codegen.server.http.bodies import RequestRejected, StrictBody
 from codegen.server.metrics import Metrics
 
 SANDBOX_TRIES = 4  # two runs each
@@ -319,7 +319,7 @@ class LimitsBody(StrictBody):
         try:
             return replace(defaults(most), **given)
         except ConfigError as error:
-            raise Refused(error.message, param="limits") from None
+            raise RequestRejected(error.message, param="limits") from None
 
 
 def defaults(most: Limits) -> Limits:
@@ -385,7 +385,7 @@ def known_language(name: str, languages: Sequence[str]) -> str:
     with suppress(ConfigError):
         if (found := name if name == "python" else find(name).name) in languages:
             return found
-    raise Refused(
+    raise RequestRejected(
         f"language {name[:40]!r} is not enabled; choose from {', '.join(languages)}.",
         status=422,
         param="language",

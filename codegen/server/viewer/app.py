@@ -181,7 +181,7 @@ _TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
 }
 
 
-class NotThere(Exception):
+class PageNotFound(Exception):
     """A URL without a page."""
 
 
@@ -211,7 +211,7 @@ async def _answer(library: Library, page: Page, request: Request) -> Response:
     """Renders a page in a thread, because it may have to index a file first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
-    except NotThere as error:
+    except PageNotFound as error:
         response = _page("message.html", 404, title="Not found", message=str(error))
     except IndexError:  # the file was truncated between two reads
         message = "The file changed while it was read. Reload the page."
@@ -290,13 +290,13 @@ _SELECTION = ("filters", "text", "sort")
 def _source(library: Library, name: str) -> RunSource:
     found = library.sources().get(name)
     if found is None:
-        raise NotThere(f"Unknown run or file {name!r}.")
+        raise PageNotFound(f"Unknown run or file {name!r}.")
     return found
 
 
 def _table(source: RunSource, name: str) -> RecordTable:
     if name not in source.tables:
-        raise NotThere(f"{source.name} has no table {name!r}.")
+        raise PageNotFound(f"{source.name} has no table {name!r}.")
     source.tables[name].refresh()
     return source.tables[name]
 
@@ -321,7 +321,7 @@ def _numbered(place: TableQuery, key: str) -> tuple[int, TableRow]:
     """Returns the row of a table that a link refers to, and its number."""
     number = place.table.number_of(key)
     if number is None:
-        raise NotThere(f"{place.source.name} has no row {key!r}.")
+        raise PageNotFound(f"{place.source.name} has no row {key!r}.")
     return number, place.table.rows([number])[0]
 
 
@@ -450,7 +450,7 @@ def compare(library: Library, query: QueryParams) -> Response:
     sources = [_source(library, name) for name in named]
     runs = [source.run for source in sources]
     if None in runs:
-        raise NotThere("Files have no settings to compare; compare their rows.")
+        raise PageNotFound("Files have no settings to compare; compare their rows.")
     first, second = (one for one in runs if one)
     return _page(
         "compare.html",

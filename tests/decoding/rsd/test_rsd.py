@@ -38,7 +38,7 @@ def tables(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.softmax(1.5 * first, -1), torch.softmax(1.5 * second, -1)
 
 
-def draw(log_probs: torch.Tensor, shape: rsd.Shape, uniforms: torch.Tensor) -> rsd.Drawn:
+def draw(log_probs: torch.Tensor, shape: rsd.Shape, uniforms: torch.Tensor) -> rsd.SampledTokens:
     """Children by log-probabilities [B, n, V] and uniforms of the same shape."""
     return rsd.largest(log_probs, shape.branches, gumbel(uniforms))
 
@@ -115,7 +115,7 @@ def test_stochastic_beams_are_drawn_without_replacement() -> None:
     tree, beam = rsd.DraftTree.empty(rows), Beam.root(rows)
     shape = rsd.StochasticBeam(4, 2)
 
-    def drawn_by(log_probs: torch.Tensor) -> rsd.Drawn:
+    def drawn_by(log_probs: torch.Tensor) -> rsd.SampledTokens:
         given = torch.rand(log_probs.shape, generator=generator, dtype=torch.float64)
         return draw(log_probs, shape, given)
 

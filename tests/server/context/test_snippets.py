@@ -15,7 +15,7 @@ from codegen.server.context.snippets import (
     CodeSnippet,
     CursorContext,
     FileIndex,
-    Shelf,
+    SnippetSet,
     definitions,
     words,
 )
@@ -277,7 +277,7 @@ def test_pieces_keep_their_places(choices: list[tuple[list[int], int]], room: in
     """Within the room; what stays keeps its order and is in front of what is new; of what is
     wanted all that fits is there; nothing of a changed file stays that is not wanted.
     """
-    shelf, states, before = Shelf(), Counter[str](), list[CodeSnippet]()
+    shelf, states, before = SnippetSet(), Counter[str](), list[CodeSnippet]()
     for wanted, changed in choices:
         states[f"{changed}.py"] += 1
         pieces = [piece(number) for number in wanted]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.core.errors import CodegenError, ConfigError, ModelError, nearest
-from codegen.core.http_client import Client, Failure, count_of
+from codegen.core.http_client import Client, RequestFailure, count_of
 from codegen.core.terminal import one_line
 from codegen.server.completion.prompts import FAMILIES, FimFamily, preferred
 from codegen.server.completion.upstream.prompts import Kind, RequestStyle, host_of
@@ -42,7 +42,7 @@ _LISTED = 5  # maximum model names in a message
 
 
 @dataclass(frozen=True)
-class Offer:
+class ServerCapabilities:
     """Features of a server.
 
     Attributes:
@@ -59,7 +59,7 @@ class Unreachable(ModelError):
     """The server does not respond, or is still starting; retrying may help."""
 
 
-async def probe(client: Client, model: str, fim: str) -> Offer:
+async def probe(client: Client, model: str, fim: str) -> ServerCapabilities:
     """Detects a server's features.
 
     Args:
@@ -78,8 +78,8 @@ async def probe(client: Client, model: str, fim: str) -> Offer:
         context = count_of(props.get("default_generation_settings"), "n_ctx")
         context = context or count_of(row, "max_model_len")
         async for way in _Ways(client, name, fim, bool(props)).found():
-            return Offer(name, way, context)
-    except Failure as failure:
+            return ServerCapabilities(name, way, context)
+    except RequestFailure as failure:
         raise _error(client, failure) from None
     wish = "no route for completions" if fim == "auto" else f"no completions with -o fim={fim}"
     raise ModelError(
@@ -92,13 +92,13 @@ async def _models(client: Client) -> list[dict[str, Any]]:
     """Returns the rows of ``/models``; empty without this route."""
     try:
         found = await client.json(f"{client.base}/models")
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.status in (404, 405, 501):
             return []
         raise
     rows = found.get("data") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise Failure("unexpected response", status=415)
+        raise RequestFailure("unexpected response", status=415)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
@@ -106,7 +106,7 @@ async def _props(client: Client) -> dict[str, Any]:
     """Returns llama.cpp's properties; empty for another server."""
     try:
         found = await client.json(f"{client.root}/props")
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.lost:
             raise
         return {}
@@ -141,7 +141,7 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
     )
 
 
-def _error(client: Client, failure: Failure) -> CodegenError:
+def _error(client: Client, failure: RequestFailure) -> CodegenError:
     """Returns the error for a failure at startup, with a remedy."""
     where = f"The server at {host_of(client.base)}"
     said = f": {one_line(failure.words, 200)}" if failure.words else ""
@@ -242,7 +242,7 @@ class _Ways:
         try:
             # The first request may have to wait until the model is loaded.
             found = await self.client.json(url, {"model": self.model, **asked}, _LOADING_S)
-        except Failure as failure:
+        except RequestFailure as failure:
             if failure.lost or failure.status == 429 or failure.status in (401, 403):
                 raise
             return None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.http_client import Client, Failure, count_of
+from codegen.core.http_client import Client, RequestFailure, count_of
 from codegen.core.records import FinishReason
 from codegen.core.terminal import one_line
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
@@ -35,7 +35,7 @@ from codegen.server.completion.requests import (
     Unavailable,
 )
 from codegen.server.completion.schedule import Cancelled, JobQueue, OnText, Outcome, QueuedRequest
-from codegen.server.completion.upstream.probe import Offer, Unreachable, probe
+from codegen.server.completion.upstream.probe import ServerCapabilities, Unreachable, probe
 from codegen.server.completion.upstream.prompts import Window, body, code_of, host_of, window
 from codegen.server.metrics import Metrics
 
@@ -89,7 +89,7 @@ class Upstream:
         self.device = host_of(base)
         self.limit = self.longest = self._most = (limits or ServerLimits()).context_tokens
         self.remote = remote
-        self.offer: Offer | None = None
+        self.offer: ServerCapabilities | None = None
         self.on_status: Callable[[Status], None] | None = None
         self.status = Status("Warning", f"Waiting for the server at {self.device}.", busy=True)
         self._base, self._key = base, key
@@ -103,7 +103,7 @@ class Upstream:
             ModelError, ConfigError: if it cannot be used.
         """
 
-        async def once() -> Offer:
+        async def once() -> ServerCapabilities:
             async with self.client() as client:
                 return await self.ask(client)
 
@@ -113,11 +113,11 @@ class Upstream:
         """Creates a client of the server."""
         return Client(self._base, self._key, connections=connections)
 
-    async def ask(self, client: Client) -> Offer:
+    async def ask(self, client: Client) -> ServerCapabilities:
         """Returns the server's features."""
         return await probe(client, *self._wish)
 
-    def accept(self, offer: Offer) -> None:
+    def accept(self, offer: ServerCapabilities) -> None:
         """Uses these features for requests from now on."""
         self.offer = offer
         self.name = offer.model
@@ -143,7 +143,7 @@ class Upstream:
             async with self.client() as client:
                 async for row in client.stream(f"{client.base}/{route}", body):
                     yield row
-        except Failure as failure:
+        except RequestFailure as failure:
             raise self._said(failure) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
@@ -156,10 +156,10 @@ class Upstream:
         try:
             async with self.client() as client:
                 return await client.json(f"{client.base}/{route}", body, timeout_s)
-        except Failure as failure:
+        except RequestFailure as failure:
             raise self._said(failure) from None
 
-    def _said(self, failure: Failure) -> InputError | Unavailable:
+    def _said(self, failure: RequestFailure) -> InputError | Unavailable:
         """Returns the error for the client that sent the request, and only for it.
 
         It quotes the server, without the key, unless the server rejects the key itself, because
@@ -206,7 +206,7 @@ class LlamaUpstream(Upstream):
         source.check()
         return source
 
-    async def ask(self, client: Client) -> Offer:
+    async def ask(self, client: Client) -> ServerCapabilities:
         """See :meth:`Upstream.ask`."""
         await asyncio.to_thread(self._restart)
         return await super().ask(client)
@@ -328,7 +328,7 @@ class _Worker(threading.Thread):
                     try:
                         paths = [_Path() for _ in range(job.request.candidates)]
                         return await self._complete(job, paths, started)
-                    except Failure as failure:
+                    except RequestFailure as failure:
                         self._take(failure, job, tries)
                         self.metrics.count("upstream_retries")
                     tries += 1
@@ -433,7 +433,7 @@ class _Worker(threading.Thread):
     async def _stream(
         self,
         job: QueuedRequest,
-        offer: Offer,
+        offer: ServerCapabilities,
         text: Window,
         path: _Path,
         number: int,
@@ -486,7 +486,7 @@ class _Worker(threading.Thread):
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
                     return
-        raise Failure("the stream was interrupted")
+        raise RequestFailure("the stream was interrupted")
 
     async def _slot(self, key: DocumentKey) -> int:
         """Returns llama.cpp's slot for a document: always the same one, so that its prefix is
@@ -502,7 +502,7 @@ class _Worker(threading.Thread):
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
-        except Failure as failure:
+        except RequestFailure as failure:
             if failure.lost:
                 raise
             return -1
@@ -530,7 +530,7 @@ class _Worker(threading.Thread):
                 else:
                     slot.tokens = path.prompt
 
-    def _take(self, failure: Failure, job: QueuedRequest, tries: int) -> None:
+    def _take(self, failure: RequestFailure, job: QueuedRequest, tries: int) -> None:
         """Prepares a retry, if that may help.
 
         Raises:

@@ -62,7 +62,7 @@ class QuickstartOptions(Config):
     """Options of ``codegen quickstart``."""
 
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
-    minutes: float = setting(10.0, "Time in which to finish.", ge=0.5, le=24 * 60)
+    minutes: float = setting(10.0, "Time limit.", ge=0.5, le=24 * 60)
     model: str = setting(
         "coder", "Model that answers HumanEval: a name, a file, a directory or a hub id."
     )
@@ -135,7 +135,7 @@ def read_plan(directory: RunDirectory, request: Mapping[str, Any]) -> Plan:
         then = {key: plan.request[key] for key in request if key in plan.request}
     except (TypeError, KeyError):
         raise ResumeError(
-            f"{directory.folder / _PLAN} is damaged.",
+            f"{directory.folder / _PLAN} is corrupt.",
             "Choose another --out, or delete that directory.",
         ) from None
     refuse_changes(directory.folder, then, request)

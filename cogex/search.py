@@ -570,12 +570,14 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
         for column, key in ((input_column, "input_column"), (answer_column, "answer_column")):
             if column not in row:
                 raise InputError(
-                    f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
+                    f"{where}: no column {column!r}; the columns are {', '.join(row) or 'none'}.",
                     f"Set it with -o {key}=.",
                 )
         answer = row[answer_column]
         if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):
-            raise InputError(f"{where}: the input must be text, the answer text or a number.")
+            raise InputError(
+                f"{where}: the input must be a string, the answer a string or a number."
+            )
         items.append(TaskItem(where.rpartition(":")[2], row[input_column], str(answer)))
     return items
 

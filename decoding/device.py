@@ -152,7 +152,7 @@ class CapturedGraphs:
             except RuntimeError as error:
                 self._works = False
                 warnings.warn(
-                    f"Passes are not captured as graphs ({error}); they run kernel by kernel.",
+                    f"CUDA graphs are disabled ({error}); passes launch each kernel.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

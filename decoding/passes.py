@@ -479,7 +479,7 @@ def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
     if is_recurrent(model):
         raise ModelError(
             f"{type(model).__name__} has recurrent layers, which do not support {purpose}.",
-            "Use a model with attention in all layers, or leave this out.",
+            "Use a model with attention in all layers, or disable this option.",
         )
 
 
@@ -499,7 +499,7 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit and length > limit:
         raise ModelError(
-            f"Prompt and completion take up to {length} tokens; {name} holds {limit}.",
+            f"Prompt and completion take up to {length} tokens; the limit of {name} is {limit}.",
             "Shorten the prompt or lower max_new_tokens.",
         )
 

@@ -71,7 +71,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
                 f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
             ) from None
     if not tables:
-        raise InputError(f"{path} holds no tables.", "Pass a file with at least one.")
+        raise InputError(f"{path} contains no tables.", "Pass a file with at least one.")
     return tables
 
 
@@ -83,10 +83,10 @@ def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterato
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
-            raise InputError(f"{where}: not a WikiSQL question: it has no text 'question'.")
+            raise InputError(f"{where}: not a WikiSQL question: it has no string 'question'.")
         held = tables.get(str(row.get("table_id")))
         if held is None:
-            raise InputError(f"{where}: there is no table {row.get('table_id')!r}.")
+            raise InputError(f"{where}: unknown table {row.get('table_id')!r}.")
         query = query_from_row(row.get("sql") or {}, len(held.table.columns), where)
         yield Question(str(number), row["question"], held.table, query)
 

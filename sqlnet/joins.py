@@ -119,7 +119,7 @@ class JoinGraph:
         roots = sorted((cost, v) for v, cost in enumerate(sums) if cost < float("inf"))
         if not roots:
             names = " and ".join(self.tables[table].name for table in wanted)
-            raise PlanError(f"No key connects {names}.", "Name tables that a foreign key connects.")
+            raise PlanError(f"No key connects {names}.", "Use tables that a foreign key connects.")
         found: dict[frozenset[TableJoin], float] = {}
         for _, root in roots[:_MOST_ROOTS]:
             for paths in islice(product(*(one.paths(root) for one in near)), _MOST_TREES):

@@ -623,7 +623,7 @@ def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
 
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
-        raise InputError("The question is empty.", "Name a table or column in it.")
+        raise InputError("The question is empty.", "Mention a table or column in it.")
     if has_lone_surrogate(question):
         raise InputError("The question is not valid UTF-8.", "Type it again.")
     if top_k < 1:

@@ -640,7 +640,7 @@ class PlanParser:
         linked = self.linked(schema if execute else Schema(schema.tables))
         read = read_question(question, linked, self.network.likeness, today)
         if not read.words:
-            raise InputError("The question is empty.", "Name a table or column in it.")
+            raise InputError("The question is empty.", "Mention a table or column in it.")
         candidates = plan_candidates(read, self.network.read([read])[0])
         database = schema.database if execute else None
         dialect = schema.database.dialect if schema.database else "sqlite"

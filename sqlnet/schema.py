@@ -96,7 +96,7 @@ class Schema:
         """
         listed = ", ".join(table.name for table in self.tables)
         if name is None and len(self.tables) > 1:
-            raise InputError("There are several tables.", f"Choose one of: {listed}.")
+            raise InputError("The database has several tables.", f"Choose one of: {listed}.")
         for table in self.tables:
             if name is None or table.name.lower() == name.lower():
                 return table
@@ -106,7 +106,7 @@ class Schema:
 class LayerNames(Config):
     """Names of a table or a column in a layer."""
 
-    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    synonyms: tuple[str, ...] = setting((), "Synonyms in questions.")
     hidden: bool = setting(False, "Hide it from questions.")
 
 
@@ -114,7 +114,7 @@ class NamedMeasure(Config):
     """A named quantity."""
 
     sql: str = setting("", "The SELECT that computes it.")
-    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    synonyms: tuple[str, ...] = setting((), "Synonyms in questions.")
 
     def _check(self) -> None:
         if not self.sql.strip():

@@ -245,7 +245,7 @@ class TrainingState:
         if progress["identity"] != self._identity:
             raise ResumeError(
                 f"{self.out} has a run with another configuration or other questions.",
-                "Choose another --out, or restore what has changed.",
+                "Choose another --out, or restore the old settings.",
             )
         file = child(self.folder, progress["file"], str(path))
         try:

@@ -571,7 +571,7 @@ def train_plans(
     """
     if len(examples) < config.batch_size:
         raise InputError(
-            f"There are {len(examples)} questions for batches of {config.batch_size}.",
+            f"{len(examples)} questions are too few for batches of {config.batch_size}.",
             "Pass more, or set a smaller batch.",
         )
     identity = {

@@ -243,7 +243,7 @@ def _inside(path: str) -> str:
     """
     plain = os.path.normpath(path)
     if plain.startswith("/") or plain.split("/")[0] == ".." or "\0" in plain:
-        raise PermissionError(f"{path!r:.100} is not below the sample's directory.")
+        raise PermissionError(f"{path!r:.100} is outside of the sample's directory.")
     return plain
 
 

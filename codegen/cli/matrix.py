@@ -60,7 +60,7 @@ class Matrix(Config):
     )
     seeds: tuple[int, ...] = setting((0,), "random seeds, one run each")
     tries: int = setting(1, "attempts per problem; above 1, failed samples are retried", ge=1, le=9)
-    options: dict[str, Any] = setting({}, "options of `codegen eval run` for all cells")
+    options: dict[str, Any] = setting({}, "options of `codegen eval run` for all runs")
     score: dict[str, Any] = setting({}, "options of `codegen eval score`")
 
     def _check(self) -> None:
@@ -107,7 +107,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
         place = f"{where}: {label}, {model}"
         given = {**matrix.options, **of_task, **of_model}
         if wrong := next((name for name in _OWN if name in given), None):
-            raise ConfigError(f"{place}: {wrong} cannot be given here.")
+            raise ConfigError(f"{place}: {wrong} cannot be set here.")
         task = given.pop("task", None)
         if not isinstance(task, str):
             raise ConfigError(f"{place}: task must be a name.")

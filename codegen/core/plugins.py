@@ -168,7 +168,7 @@ def load(kind: str, name: str) -> Any:
         loaded = entry.load()
     except Exception as error:
         raise CodegenError(
-            f"The {part} of the package {packages[0]} can't be loaded ({_shown(error)}).",
+            f"The {part} of the package {packages[0]} cannot be loaded ({_shown(error)}).",
             f"Fix {packages[0]}, or uninstall it.",
         ) from error
     _LOADED.append(entry)

@@ -186,7 +186,9 @@ def _describe(
     """Returns the description of decontamination, and those of the other filters."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:
-        raise ConfigError("More than one decontamination filter.", "List all test sets in one.")
+        raise ConfigError(
+            "There is more than one decontamination filter.", "List all test sets in one filter."
+        )
     others = tuple(
         {"filter": type(f).__name__, **f.describe()}
         for f in filters

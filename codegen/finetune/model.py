@@ -248,7 +248,7 @@ def check_rows(model: Any, name: str, outline: ExampleLengths, plan: StepPlan) -
     other = kinds - {"full_attention", "sliding_attention"}
     if own_masks and (other or (slides and widest > int(window or 0))):
         raise ConfigError(
-            f"{name} has layers that ignore our attention masks (rows of {widest} tokens).",
+            f"{name} has layers that ignore custom attention masks (rows of {widest} tokens).",
             "Set packing: none, and use data without backspaces.",
         )
 

@@ -375,7 +375,7 @@ def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
     refused = [problem for problem in problems if judge.refuses(problem)]
     if len(refused) == len(problems):
         raise ConfigError(
-            f"The tests of all {len(problems)} problems have less trust than {judge.trust}: a "
+            f"The tests of all {len(problems)} problems are less safe than {judge.trust}: a "
             "program could forge their results.",
             "Rewrite the tests as plain assertions, or allow it: -o grpo.trust=in_sandbox.",
         )

@@ -220,7 +220,7 @@ class ResponseCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"Cannot make the directory of the response cache {self.path}: {error.strerror}.",
+                f"Cannot create the directory of the response cache {self.path}: {error.strerror}.",
                 "Choose another --cache.",
             ) from None
         self._connection = self._try(self._open)
@@ -283,7 +283,7 @@ class ResponseCache:
             return action()
         except sqlite3.OperationalError as error:
             raise InputError(
-                f"The response cache {self.path} can't be used: {error}.",
+                f"The response cache {self.path} cannot be used: {error}.",
                 "It must be a writable file on a local disk with free space; "
                 "or choose another --cache.",
             ) from None
@@ -292,7 +292,7 @@ class ResponseCache:
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.path} is damaged or not a response cache ({error}).",
+            f"{self.path} is corrupt or not a response cache ({error}).",
             "Move it away, or choose another --cache.",
         )
 
@@ -307,7 +307,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     )
     if tables and (application, version) != (_APPLICATION_ID, _FORMAT):
         raise InputError(
-            f"{path} is an SQLite file, but no response cache of this version.",
+            f"{path} is an SQLite file, but not a response cache of this version.",
             "Choose another --cache.",
         )
     _enter_wal(connection)
@@ -356,7 +356,7 @@ class Prices:
 
     def __post_init__(self) -> None:
         if not (0 <= self.prompt < 1e6 and 0 <= self.completion < 1e6):
-            raise ConfigError("Prices of a million tokens must lie in [0, 1000000).")
+            raise ConfigError("Prices of a million tokens must be in [0, 1000000).")
 
     @property
     def paid(self) -> bool:
@@ -396,7 +396,7 @@ class CostLog:
     def _unusable(self, error: OSError) -> InputError:
         return InputError(
             f"Cannot count the model's tokens in {self.path}: {error.strerror}.",
-            "Free some room, or name another folder with TMPDIR; then run the same again.",
+            "Free some space, or set TMPDIR to another directory; then run the same command again.",
         )
 
 

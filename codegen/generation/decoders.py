@@ -294,7 +294,7 @@ class GrammarOptions(Config):
 
 def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
     if kind is NoOptions and given:
-        raise ConfigError(f"The decoder {name} takes no option {next(iter(given))!r}.")
+        raise ConfigError(f"The decoder {name} has no option {next(iter(given))!r}.")
     return parse_config(kind, dict(given), f"The decoder {name}")
 
 
@@ -410,7 +410,7 @@ def supported(decoder: Decoder, backend: Backend | type[Backend]) -> ResolvedDec
     if required and required not in backend.capabilities:
         raise ConfigError(
             f"The decoder {decoder.name!r} requires {CAPABILITIES.get(required, required)}, which "
-            f"the backend {backend.kind} does not offer.",
+            f"the backend {backend.kind} does not support.",
             "Choose another decoder, or --backend transformers.",
         )
     return found

@@ -166,14 +166,14 @@ class TransformersBackend(Backend):
             return
         if is_infilling(self.loaded.model):
             raise ModelError(
-                f"The model {self.loaded.name!r} writes in no fixed order.",
+                f"The model {self.loaded.name!r} does not generate from left to right.",
                 "Choose the decoder insertion.",
             )
         strategy_of = self._strategies(resolved)
         if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
                 "superposed is deterministic and cannot sample at a temperature.",
-                "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
+                "Remove --temperature; the decoder's own is -o temperature=0.06.",
             )
         numbered = enumerate(requests)
         apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
@@ -319,7 +319,7 @@ class TransformersBackend(Backend):
         try:
             return ConstrainedDecoding(self._grammar_tokens, options.text(), rows)
         except ValueError as error:
-            raise ConfigError(f"The grammar can't be read: {one_line(str(error), 300)}.") from None
+            raise ConfigError(f"The grammar cannot be read: {one_line(str(error), 300)}.") from None
 
     @cached_property
     def _grammar_tokens(self) -> Any:
@@ -352,7 +352,7 @@ class TransformersBackend(Backend):
             found = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
             if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
                 raise ModelError(
-                    f"The draft model {name!r} has other tokens than {ours.name!r}.",
+                    f"The draft model {name!r} has a different tokenizer than {ours.name!r}.",
                     "Choose one with the same tokenizer.",
                 )
             self._drafting[name] = found
@@ -424,8 +424,8 @@ def _count_ngrams(
             index.add(tokens)
     if not len(index):
         raise InputError(
-            f"There is no code in {options.code}.",
-            f"Give a file, or a directory with {options.suffix} files: -o code=DIR",
+            f"No code in {options.code}.",
+            f"Pass a file, or a directory with {options.suffix} files: -o code=DIR",
         )
     return NGrams(index)
 
@@ -440,9 +440,9 @@ def _check_sorted(draft: LoadedModel) -> None:
     if loss != "sorted" or not getattr(config, "exit_layers", None):
         raise ModelError(
             f"The draft model {draft.name!r} was not trained with the loss sorted, so its early "
-            "layers are no drafts.",
+            "layers cannot draft.",
             "Train one (codegen finetune sorted_draft), or choose the decoder rsd, "
-            "which takes any model.",
+            "which supports any model.",
         )
 
 
@@ -478,11 +478,13 @@ def fill_requests(
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The decoder insertion cannot be used: {loaded.name!r} writes from left to right.",
+            f"The decoder insertion cannot be used: {loaded.name!r} generates from left to right.",
             "Choose another decoder, or train one: codegen finetune ilm_star_easy.",
         )
     if options.gap and isinstance(model, FixedMaskLM):
-        raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")
+        raise ModelError(
+            f"The model {loaded.name!r} generates a fixed length and cannot fill gaps."
+        )
     own = options.model_dump(exclude={"gap"})
     fill_options = FillOptions(**own)
     waiting, number = iter(requests), 0
@@ -520,7 +522,7 @@ def _text(tokenizer: Any, request: Request, gap: str) -> Text:
         where = f"{request.problem_id}: " if request.problem_id else ""
         raise ConfigError(
             f"{where}The prompt has no gap marker {gap!r}.",
-            f"Put {gap!r} where something is missing.",
+            f"Put {gap!r} where code is missing.",
         )
     first, *rest = (encode(piece) for piece in request.prompt.split(gap))
     body, open_slots = list(first), [False] * len(first) + [True]

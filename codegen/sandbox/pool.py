@@ -244,7 +244,9 @@ class Pool:
             self._started.set_result(programs)
             self._loop()
         except Exception as failure:  # noqa: BLE001 - delivered to all who wait
-            error = SandboxError(f"The sandbox's driver broke: {type(failure).__name__}: {failure}")
+            error = SandboxError(
+                f"The sandbox's driver failed: {type(failure).__name__}: {failure}"
+            )
             if not self._started.done():
                 self._started.set_exception(error)
         finally:

@@ -466,7 +466,8 @@ class Insertion(Strategy):
         model = batch.sequences.model
         if not isinstance(model, FillingModel):
             raise ModelError(
-                f"{type(model).__name__} writes from left to right; it is not an insertion model.",
+                f"{type(model).__name__} generates from left to right; it is not an insertion "
+                f"model.",
                 "Choose another decoder, or a model trained for insertion.",
             )
         options = replace(

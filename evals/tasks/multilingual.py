@@ -120,7 +120,7 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
         task, _, code = name.partition(":")
         known = ", ".join(f"{task}:{language}" for language in cls.codes)
         if not code:
-            raise ConfigError(f"The task {task} needs a language.", f"Use one of: {known}.")
+            raise ConfigError(f"The task {task} requires a language.", f"Use one of: {known}.")
         language = find(code)
         if language.name not in cls.codes:
             raise ConfigError(

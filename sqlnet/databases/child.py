@@ -157,7 +157,7 @@ def _unwrapped(reply: Any) -> Any:
 def _damaged(path: str) -> databases.DatabaseError:
     return databases.DatabaseError(
         f"The process that read {path} stopped without a response.",
-        "The file may be corrupt, or need more memory than a statement may use.",
+        "The file may be corrupt, or the statement needs too much memory.",
     )
 
 

@@ -207,8 +207,9 @@ def _fill(
     """Creates and fills a table, types inferred by default; returns the longest string's bytes."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(
-            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
-            "Remove columns that no question needs.",
+            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are "
+            f"supported.",
+            "Remove unused columns.",
         )
     names = unique_names(columns)
     for name in (table, *names):

@@ -111,7 +111,7 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
         ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
         ("sqlnet train a b --out o --seed -1", "--seed"),
-        ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
+        ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl contains no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
     ],
 )

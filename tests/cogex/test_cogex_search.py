@@ -183,7 +183,7 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"log.jsonl:1"):
         search(Model(by_item), tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(ResumeError, match="damaged"):
+    with pytest.raises(ResumeError, match="corrupt"):
         search(Model(by_item), tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()

@@ -177,7 +177,7 @@ def test_only_a_directory_of_caches_is_taken_over(tmp_path: Path, tiny_model_dir
     foreign = output / "tokens" / "words.txt"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
-    with pytest.raises(InputError, match="tokens is not of an earlier run"):
+    with pytest.raises(InputError, match="tokens was not written by an earlier run"):
         train(parse_recipe(recipe))
     assert foreign.read_text() == "mine"
     foreign.unlink()

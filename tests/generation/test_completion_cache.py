@@ -162,7 +162,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
     text = tmp_path / "text"
     text.write_text("hello " * 1000)
-    with pytest.raises(InputError, match=r"text is damaged or not a response cache.*--cache"):
+    with pytest.raises(InputError, match=r"text is corrupt or not a response cache.*--cache"):
         ResponseCache(text)
     other = tmp_path / "other.sqlite"
     connection = sqlite3.connect(other)
@@ -173,9 +173,9 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no response cache of this version"):
         ResponseCache(other)
     assert other.read_bytes() == before and text.read_text() == "hello " * 1000
-    with pytest.raises(InputError, match="can't be used"):
+    with pytest.raises(InputError, match="cannot be used"):
         ResponseCache(tmp_path)
-    with pytest.raises(InputError, match="Cannot make the directory"):
+    with pytest.raises(InputError, match="Cannot create the directory"):
         ResponseCache(text / "cache")
 
 
@@ -189,7 +189,7 @@ def test_a_torn_cache(tmp_path: Path) -> None:
     for length in (50, 4096, len(whole) // 2):
         path.write_bytes(whole[:length])
         with (
-            pytest.raises(InputError, match="c is damaged or not a response cache"),
+            pytest.raises(InputError, match="c is corrupt or not a response cache"),
             ResponseCache(path) as cache,
         ):
             for i in range(200):
@@ -210,7 +210,7 @@ def test_a_full_disk(model: Model) -> None:
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
-            with pytest.raises(InputError, match=r"can't be used.*free space"):
+            with pytest.raises(InputError, match=r"cannot be used.*free space"):
                 for i in range(200):
                     cache.put(i.to_bytes(4, "big"), "m", CachedCompletion("x" * 2000, "stop", 1, 1))
         finally:

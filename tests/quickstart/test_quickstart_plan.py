@@ -70,7 +70,7 @@ def test_a_plan_is_kept_and_another_request_is_refused(tmp_path: Path) -> None:
         read_plan(directory, {"minutes": 5.0, "steps": None})
     for damage in ("", "[]", "{}", json.dumps({**asdict(made), "x": 1})):
         path.write_text(damage)
-        with pytest.raises(ResumeError, match="damaged"):
+        with pytest.raises(ResumeError, match="corrupt"):
             read_plan(directory, {"minutes": 10.0})
 
 

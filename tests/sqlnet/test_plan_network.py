@@ -150,7 +150,7 @@ def test_too_few_questions_are_refused(
 ) -> None:
     folder = Path(database.name).parent
     examples, _ = plan_examples(planned[:3], [folder], network.likeness)
-    with pytest.raises(InputError, match="3 questions for batches of 32"):
+    with pytest.raises(InputError, match="3 questions are too few for batches of 32"):
         train_plans(PlanTrainingConfig(SMALL), network, examples, tmp_path)
     with pytest.raises(InputError, match=r"No nowhere\.sqlite"):
         plan_examples([replace(planned[0], db_id="nowhere")], [folder], network.likeness)

@@ -144,7 +144,7 @@ def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
         ConfigError: if ``argument`` is not empty.
     """
     if argument:
-        raise ConfigError(f"Unknown source 'stdlib:{argument}'.", "Write stdlib alone.")
+        raise ConfigError(f"Unknown source 'stdlib:{argument}'.", "Write only: stdlib")
     return PythonFilesSource(
         root=Path(sysconfig.get_paths()["stdlib"]),
         spec="stdlib",

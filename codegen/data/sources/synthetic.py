@@ -122,7 +122,7 @@ def humaneval(argument: str, options: SourceOptions) -> SyntheticSource:
         ConfigError: if ``argument`` is not empty.
     """
     if argument:
-        raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write humaneval alone.")
+        raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write only: humaneval")
     from codegen.evals.tasks.humaneval import HumanEval
 
     task = HumanEval.load("humaneval", "")

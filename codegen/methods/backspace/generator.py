@@ -54,7 +54,7 @@ class Backspace(Config):
         for kind in kinds:
             require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
-            raise ConfigError(f"noise is {self.noise!r}; a kind is repeated.")
+            raise ConfigError(f"noise is {self.noise!r}; remove the repeated kind.")
 
     @property
     def _kinds(self) -> list[str]:

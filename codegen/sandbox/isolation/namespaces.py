@@ -181,7 +181,7 @@ def _in_child(make: Any) -> list[int]:
     os.waitpid(pid, 0)
     if message != b"made":
         reason = message.decode("utf-8", "replace") or "the child that makes it died"
-        raise OSError(f"the namespaces for a job can't be made: {reason}")
+        raise OSError(f"cannot create the namespaces for a job: {reason}")
     rights = ancillary[0][2]
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 

@@ -164,7 +164,7 @@ class Zygote:
         try:
             pid = self.fork_trial(child)
         except OSError as error:
-            return {"op": "failed", "message": f"a job can't be started: {error}"}
+            return {"op": "failed", "message": f"a job cannot be started: {error}"}
         finally:
             os.close(write)
         with os.fdopen(read, "rb") as file:

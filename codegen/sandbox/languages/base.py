@@ -176,7 +176,7 @@ class Toolchain:
                     prepare(self, made)
                 except (OSError, subprocess.SubprocessError) as error:
                     raise MachineError(
-                        f"The shared files for {self.language.title} cannot be made: {error}.",
+                        f"The shared files for {self.language.title} cannot be created: {error}.",
                         f"Reinstall it: apt install {self.language.install}",
                     ) from None
                 try:
@@ -356,8 +356,8 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
             found = body(code)
         if found is None:
             raise InputError(
-                "The test of a job in mode in_sandbox has no main function that ends.",
-                "Its last statement must be known, or the verdict would be an exit status.",
+                "The test of a job in mode in_sandbox has no main function that returns.",
+                "End main with a return, so that the verdict does not depend on the exit status.",
             )
         start, end = found
         last = code.rfind("return", start, end)

@@ -112,7 +112,7 @@ def _exit(own_pid: int, status: int) -> None:
     """Replaces the tests' ``os._exit``, which would leave their job without a verdict."""
     if os.getpid() != own_pid:  # a forked child
         _end_process(status)
-    raise BadTestError("the tests call os._exit, which ends them before they are judged")
+    raise BadTestError("the tests call os._exit, which exits before they are scored")
 
 
 def _receive(driver: socket.socket) -> tuple[bytes, tuple[int, ...]]:

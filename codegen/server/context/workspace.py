@@ -325,7 +325,7 @@ class Workspace:
             try:
                 folders[path] = Folder(path, exclude, closed)
             except sqlite3.OperationalError as error:
-                log.warning("No snippets of other files: %s.", error)
+                log.warning("No snippets from other files: %s.", error)
             else:
                 self._names[path] = folders[path].index.names
 

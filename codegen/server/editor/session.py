@@ -318,7 +318,7 @@ class EditorSession:
 
     def _lose(self, uri: str, document: OpenDocument, reason: str) -> None:
         """Stops completions until the editor sends the whole text, since they would be wrong."""
-        log.warning("A document is out of step: %s", reason)
+        log.warning("A document is out of sync: %s", reason)
         document.in_step = False
         document.text = None
         self._forget(uri, is_lost=True)

@@ -169,7 +169,7 @@ def test_a_continued_prompt_ends_at_a_stop_string(tmp_path: Path) -> None:
 
 
 def test_names_of_tasks() -> None:
-    with pytest.raises(ConfigError, match="needs a language"):
+    with pytest.raises(ConfigError, match="requires a language"):
         tasks.load("mceval")
     with pytest.raises(ConfigError, match="no problems in Lua"):
         tasks.load("humanevalpack:lua")

@@ -83,7 +83,7 @@ async def probe(client: Client, model: str, fim: str) -> ServerCapabilities:
         raise _error(client, failure) from None
     wish = "no route for completions" if fim == "auto" else f"no completions with -o fim={fim}"
     raise ModelError(
-        f"The server at {host_of(client.base)} has {wish} of the model {name!r}.",
+        f"The server at {host_of(client.base)} offers {wish} for the model {name!r}.",
         "Check --upstream (it ends in /v1 for most servers), --model and -o fim.",
     )
 

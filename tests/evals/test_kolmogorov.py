@@ -377,7 +377,7 @@ def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_the_500_real_programs_get_the_known_figures(data_folder: Path, sandbox: Sandbox) -> None:
-    """Specification §4.4: accuracy 52.6 %, precision 1.68, best-of .931 against gzip .935."""
+    """Specification §4.4: accuracy 52.6%, precision 1.68, best-of .931 against gzip .935."""
     path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
     found = kt_task.score_results(kt_task.run_answers(list(kt_task.read_answers(path)), sandbox))
     assert found.items == 500

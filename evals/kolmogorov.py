@@ -176,13 +176,13 @@ _MOST_ITEMS = 1 << 20  # per sequence: a short program can have a huge value
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceRef:
+class LineRef:
     """A reference to the sequence of the ``line``-th line (from 0)."""
 
     line: int
 
 
-Argument = int | tuple[int, ...] | str | SequenceRef
+Argument = int | tuple[int, ...] | str | LineRef
 
 # The arguments of each function. "end" is a value plus one; "index" is a position in a sequence.
 SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
@@ -212,7 +212,7 @@ INITIATORS = tuple(name for name, kinds in SIGNATURES.items() if "ref" not in ki
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceCall:
+class CallLine:
     """One call; the arguments have the kinds in :data:`SIGNATURES`."""
 
     function: str
@@ -228,7 +228,7 @@ class SequenceProgram:
             sequence.
     """
 
-    lines: tuple[SequenceCall, ...]
+    lines: tuple[CallLine, ...]
     output: int
 
     def __post_init__(self) -> None:
@@ -277,7 +277,7 @@ def _call(name: str, arguments: Sequence[Any]) -> list[int]:
 
 
 def _value(argument: Argument, made: Sequence[list[int]]) -> object:
-    if isinstance(argument, SequenceRef):
+    if isinstance(argument, LineRef):
         return made[argument.line]
     if isinstance(argument, str):
         return FUNCTIONS[argument]
@@ -285,12 +285,12 @@ def _value(argument: Argument, made: Sequence[list[int]]) -> object:
 
 
 def _argument_text(argument: Argument) -> str:
-    if isinstance(argument, SequenceRef):
+    if isinstance(argument, LineRef):
         return f"sequence_{argument.line + 1}"
     return str(list(argument)) if isinstance(argument, tuple) else str(argument)
 
 
-def _check(number: int, line: SequenceCall) -> None:
+def _check(number: int, line: CallLine) -> None:
     place = f"Line {number + 1}"
     kinds = SIGNATURES.get(line.function)
     if kinds is None:
@@ -300,13 +300,13 @@ def _check(number: int, line: SequenceCall) -> None:
     for kind, argument in zip(kinds, line.arguments, strict=True):
         if not _fits(kind, argument):
             raise InputError(f"{place}: {line.function} does not accept {argument!r} as {kind}.")
-        if isinstance(argument, SequenceRef) and not 0 <= argument.line < number:
+        if isinstance(argument, LineRef) and not 0 <= argument.line < number:
             raise InputError(f"{place}: sequence_{argument.line + 1} is not defined yet.")
 
 
 def _fits(kind: Kind, argument: Argument) -> bool:
     if kind == "ref":
-        return isinstance(argument, SequenceRef)
+        return isinstance(argument, LineRef)
     if kind == "predicate":
         return argument in PREDICATES
     if kind == "list":
@@ -337,7 +337,7 @@ def parse(text: str) -> SequenceProgram:
             raise InputError("The last line must be of the form output = sequence_1.")
 
 
-def _line(number: int, node: ast.stmt) -> SequenceCall:
+def _line(number: int, node: ast.stmt) -> CallLine:
     match node:
         case ast.Assign(
             targets=[ast.Name(id=target)],
@@ -345,7 +345,7 @@ def _line(number: int, node: ast.stmt) -> SequenceCall:
         ):
             if target != f"sequence_{number + 1}":
                 raise InputError(f"Line {node.lineno} must assign sequence_{number + 1}.")
-            return SequenceCall(function, tuple(_argument(argument) for argument in arguments))
+            return CallLine(function, tuple(_argument(argument) for argument in arguments))
         case _:
             raise InputError(f"Line {node.lineno} is not of the form sequence_1 = f(...).")
 
@@ -355,7 +355,7 @@ def _argument(node: ast.expr) -> Argument:
         case ast.Name(id=name) if name in PREDICATES:
             return name
         case ast.Name(id=name):
-            return SequenceRef(_number(name, node))
+            return LineRef(_number(name, node))
         case ast.List(elts=items):
             return tuple(_integer(item) for item in items)
         case _:
@@ -389,7 +389,7 @@ class _Draft:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.lines: list[SequenceCall] = []
+        self.lines: list[CallLine] = []
         self.values: list[list[int]] = []
         self.excluded: set[int] = set()  # lines not used in the output
         self.reversals: set[int] = set()  # reversed lines and their originals
@@ -400,7 +400,7 @@ class _Draft:
     def compute(self, function: str, *arguments: Argument) -> list[int]:
         values = [
             self.values[a.line]
-            if isinstance(a, SequenceRef)
+            if isinstance(a, LineRef)
             else FUNCTIONS[a]
             if isinstance(a, str)
             else a
@@ -410,7 +410,7 @@ class _Draft:
 
     def add(self, function: str, *arguments: Argument) -> int:
         self.values.append(self.compute(function, *arguments))
-        self.lines.append(SequenceCall(function, arguments))
+        self.lines.append(CallLine(function, arguments))
         return len(self.lines) - 1
 
     def growing(self) -> Iterator[int]:
@@ -433,7 +433,7 @@ def sample_program(rng: random.Random) -> SequenceProgram:
     for number in draft.growing():
         sums = scan_add(draft.values[number])
         if draft.chance(0.1) and _rich(draft.values[number]) and max(sums) <= HIGHEST:
-            draft.add("scan_add", SequenceRef(number))
+            draft.add("scan_add", LineRef(number))
     if draft.chance(_GROUP):
         _filter(draft)
     if draft.chance(_GROUP):
@@ -473,24 +473,24 @@ def _update_lists(draft: _Draft) -> None:
     for number in draft.growing():
         plain = draft.lines[number].function not in ("repeat_num", "reverse_list")
         if plain and number not in draft.reversals and draft.chance(0.1):
-            draft.reversals |= {number, draft.add("reverse_list", SequenceRef(number))}
+            draft.reversals |= {number, draft.add("reverse_list", LineRef(number))}
     for number in draft.growing():
         if draft.chance(0.1):
-            draft.add("repeat_list", rng.randint(2, 4), SequenceRef(number))
+            draft.add("repeat_list", rng.randint(2, 4), LineRef(number))
         if number in draft.reversals or number in draft.excluded:
             continue
         size = len(draft.values[number])
         if draft.chance(0.05):
-            draft.add("get_subsequence_with_jumps", SequenceRef(number), rng.randint(2, 5))
+            draft.add("get_subsequence_with_jumps", LineRef(number), rng.randint(2, 5))
         if draft.chance(0.05) and size > 2:
             start = rng.randint(0, size - 2)
             end = rng.randint(start + 2, size)
-            draft.add("get_subsequence_between_indices", SequenceRef(number), start, end)
+            draft.add("get_subsequence_between_indices", LineRef(number), start, end)
     for number in draft.growing():
         if draft.chance(0.1):
             pattern = rng.choice(draft.values[number])
             others = [value for value in range(LOWEST, HIGHEST + 1) if value != pattern]
-            draft.add("substitute", SequenceRef(number), pattern, rng.choice(others))
+            draft.add("substitute", LineRef(number), pattern, rng.choice(others))
             if draft.chance(0.25):
                 draft.excluded.add(number)
 
@@ -502,24 +502,24 @@ def _calculate(draft: _Draft) -> None:
         roll = rng.random()
         is_list = draft.lines[number].function == "set_list"
         if is_list and draft.chance(0.1) and size >= 5:
-            draft.add(rng.choice(("max_n", "min_n")), SequenceRef(number), rng.randint(3, size - 2))
+            draft.add(rng.choice(("max_n", "min_n")), LineRef(number), rng.randint(3, size - 2))
         elif roll < 0.1:
             adds = draft.chance(0.5)
             room = HIGHEST - max(values) if adds else min(values) - LOWEST
             if room > 1:
                 function = "add_item_list" if adds else "subtract_item_list"
-                draft.add(function, SequenceRef(number), rng.randint(1, room))
+                draft.add(function, LineRef(number), rng.randint(1, room))
         elif roll < 0.2:
             third = sorted(values, reverse=True)[2] if size > 2 else 0
             if third > 2:
-                draft.add("modulo_item_list", SequenceRef(number), rng.randint(2, third))
+                draft.add("modulo_item_list", LineRef(number), rng.randint(2, third))
 
 
 def _filter(draft: _Draft) -> None:
     predicate, last = draft.rng.choice(PREDICATES), len(draft.lines) - 1
-    kept = draft.compute("filter", predicate, SequenceRef(last))
+    kept = draft.compute("filter", predicate, LineRef(last))
     if kept != draft.values[last] and len(kept) > 2 and draft.chance(0.3):
-        draft.add("filter", predicate, SequenceRef(last))
+        draft.add("filter", predicate, LineRef(last))
 
 
 def _pair(draft: _Draft) -> None:
@@ -535,9 +535,9 @@ def _pair(draft: _Draft) -> None:
                 function = "modulo_two_lists"
             else:
                 continue
-            made = draft.compute(function, SequenceRef(i), SequenceRef(j))
+            made = draft.compute(function, LineRef(i), LineRef(j))
             if _rich(made) and min(made) >= LOWEST and max(made) <= HIGHEST:
-                draft.add(function, SequenceRef(i), SequenceRef(j))
+                draft.add(function, LineRef(i), LineRef(j))
 
 
 def _fold(draft: _Draft) -> int:
@@ -560,7 +560,7 @@ def _fold(draft: _Draft) -> int:
 
 def _join(draft: _Draft, one: int, other: int) -> int:
     function = "concatenate" if draft.chance(0.8) else "interleave"
-    return draft.add(function, SequenceRef(one), SequenceRef(other))
+    return draft.add(function, LineRef(one), LineRef(other))
 
 
 _PAPER_FUNCTIONS = 24  # the language's names, including predicates
@@ -579,7 +579,7 @@ def paper_bits(program: SequenceProgram) -> float:
         bits += math.log2(_PAPER_FUNCTIONS + 1)
         reference = math.log2(number + 1)
         for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
-            if isinstance(argument, SequenceRef):
+            if isinstance(argument, LineRef):
                 bits += reference
             elif isinstance(argument, tuple):
                 bits += _VALUE_BITS * len(argument)

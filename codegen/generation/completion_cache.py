@@ -119,7 +119,7 @@ class CachedBackend(Backend):
             key, group = groups[completion.number]
             self._count(completion)
             if self.cache and not completion.error:
-                self.cache.put(key, self.model, CachedCompletion.of(completion))
+                self.cache.put(key, self.model, CachedAnswer.of(completion))
             for number, request in group:
                 yield replace(completion, number=number, request=request)
 
@@ -173,7 +173,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
 
 
 @dataclass(frozen=True, slots=True)
-class CachedCompletion:
+class CachedAnswer:
     """A cached completion."""
 
     text: str
@@ -183,7 +183,7 @@ class CachedCompletion:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, made: Completion) -> CachedCompletion:
+    def of(cls, made: Completion) -> CachedAnswer:
         """Converts a completion of plain sampling to a cache entry."""
         tokens = made.prompt_tokens, made.completion_tokens
         return cls(made.text, made.finish_reason, *tokens, made.meta)
@@ -236,7 +236,7 @@ class ResponseCache:
             raise
         return connection
 
-    def get(self, key: bytes) -> CachedCompletion | None:
+    def get(self, key: bytes) -> CachedAnswer | None:
         """Returns the entry of a key, None if absent."""
         query = "SELECT answer, prompt_tokens, completion_tokens FROM responses WHERE key = ?"
         with self._lock:
@@ -247,9 +247,9 @@ class ResponseCache:
             text, finish_reason, meta = json.loads(row[0])
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from None
-        return CachedCompletion(text, finish_reason, row[1], row[2], meta)
+        return CachedAnswer(text, finish_reason, row[1], row[2], meta)
 
-    def put(self, key: bytes, model: str, found: CachedCompletion) -> None:
+    def put(self, key: bytes, model: str, found: CachedAnswer) -> None:
         """Stores an entry; existing ones stay. Empty text may be a server error, so is skipped."""
         if not found.text:
             return

@@ -22,7 +22,7 @@ from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.comparators import close, write_value
 from codegen.sandbox import CallResult, Job, Limits, Outcome
 
-from .inputs import INSIDE, SPECIAL, CallInput, constants_of, find_view, read_calls, recorder, vary
+from .inputs import INSIDE, SPECIAL, CallArgs, constants_of, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
 from .tests import assertion_text, choose_tests, find_assertions, spread_tests, with_assertions
 
@@ -240,10 +240,10 @@ class _Subject:
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
         self.task, self.problem, self.job = task, problem, job
-        self.seen: Sequence[CallInput] = ()
+        self.seen: Sequence[CallArgs] = ()
         self.view = "{}"
-        self.lines: dict[CallInput, set[int]] = {}
-        self.odd: set[CallInput] = set()
+        self.lines: dict[CallArgs, set[int]] = {}
+        self.odd: set[CallArgs] = set()
 
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
@@ -252,7 +252,7 @@ class _Subject:
         return replace(made, plain=self.job.plain)
 
     def calls(
-        self, program: str, inputs: Sequence[CallInput], seconds: float = _CALL_S, lines: int = 0
+        self, program: str, inputs: Sequence[CallArgs], seconds: float = _CALL_S, lines: int = 0
     ) -> Job:
         """Returns the job that calls a program on inputs, each for at most some CPU seconds.
 
@@ -265,8 +265,8 @@ class _Subject:
         return Job(text, mode="calls", calls=[("_audit_call_all", arguments)], limits=limits)
 
     def known(
-        self, inputs: Sequence[CallInput], lines: int = 0
-    ) -> Steps[tuple[dict[CallInput, CallResult], list[CallInput]]]:
+        self, inputs: Sequence[CallArgs], lines: int = 0
+    ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
         """Runs the reference twice.
 
         Returns:
@@ -284,13 +284,13 @@ class _Subject:
 
     def explore(
         self, count: int, rng: random.Random
-    ) -> Steps[tuple[dict[CallInput, CallResult], list[CallInput]]]:
+    ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
         """Generates inputs like the recorded ones, then more like the ones that the reference
         accepts, then ones outside the recorded contract: if the reference executes lines that no
         other input reaches, the contract is wider.
         """
-        known: dict[CallInput, CallResult] = {}
-        unstable: list[CallInput] = []
+        known: dict[CallArgs, CallResult] = {}
+        unstable: list[CallArgs] = []
         constants = constants_of(self.job.program)
         for is_wide in (False, False, True)[: 3 if count else 1]:
             constants += SPECIAL if is_wide else ()
@@ -327,7 +327,7 @@ def _is_same(got: object, expected: object) -> bool:
         return False
 
 
-def _differences(outcome: Outcome, known: Mapping[CallInput, CallResult]) -> dict[CallInput, str]:
+def _differences(outcome: Outcome, known: Mapping[CallArgs, CallResult]) -> dict[CallArgs, str]:
     """Returns a mutant's wrong results as text."""
     wrong = {}
     for (call, expected), got in zip(known.items(), _results(outcome), strict=False):
@@ -370,7 +370,7 @@ def _prove(
     subject: _Subject,
     row: AuditRow,
     mutants: Sequence[Mutant],
-    known: Mapping[CallInput, CallResult],
+    known: Mapping[CallArgs, CallResult],
 ) -> Steps[AuditRow]:
     """Looks for inputs on which surviving mutants differ from the reference, and chooses tests that
     kill them.

@@ -24,15 +24,8 @@ from engine_helpers import (
 from tiny_generators import Counter, Each, Echo
 
 from codegen.core.errors import CodegenError, ConfigError
-from codegen.data import (
-    EngineOptions,
-    FailedItem,
-    RayExecutor,
-    RunProgress,
-    open_source,
-    read_texts,
-    run,
-)
+from codegen.data import EngineOptions, RayExecutor, RunProgress, open_source, read_texts, run
+from codegen.data.executors import FailedItem
 from codegen.lintseq import LintSeq
 from tests.processes import command_of, descendants, lives, wait_for
 

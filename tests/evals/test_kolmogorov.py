@@ -22,14 +22,7 @@ from codegen.core.errors import InputError
 from codegen.core.records import Sample, Status
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
-from codegen.evals.kolmogorov import (
-    SIGNATURES,
-    Argument,
-    Kind,
-    SequenceCall,
-    SequenceProgram,
-    SequenceRef,
-)
+from codegen.evals.kolmogorov import SIGNATURES, Argument, CallLine, Kind, LineRef, SequenceProgram
 from codegen.evals.tasks import kolmogorov as kt_task
 from codegen.evals.tasks.kolmogorov import Answer, ScoredAnswer
 from codegen.sandbox import Job, Sandbox
@@ -42,7 +35,7 @@ INTEGERS = st.one_of(st.integers(0, 255), st.integers(-300, 600), st.integers(-(
 
 def arguments(kind: Kind, number: int) -> st.SearchStrategy[Argument]:
     if kind == "ref":
-        return st.builds(SequenceRef, st.integers(0, number - 1))
+        return st.builds(LineRef, st.integers(0, number - 1))
     if kind == "predicate":
         return st.sampled_from(["is_even", "is_odd", "is_not_zero"])
     if kind == "list":
@@ -57,7 +50,7 @@ def any_programs(draw: st.DrawFn) -> SequenceProgram:
         names = [name for name, kinds in SIGNATURES.items() if number or "ref" not in kinds]
         name = draw(st.sampled_from(names))
         given_ = tuple(draw(arguments(kind, number)) for kind in SIGNATURES[name])
-        lines.append(SequenceCall(name, given_))
+        lines.append(CallLine(name, given_))
     return SequenceProgram(tuple(lines), draw(st.integers(0, len(lines) - 1)))
 
 

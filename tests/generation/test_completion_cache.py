@@ -16,8 +16,8 @@ from codegen.core.generation import RequestFailed
 from codegen.generation import Completion, Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import (
+    CachedAnswer,
     CachedBackend,
-    CachedCompletion,
     ResponseCache,
     cache_key,
 )
@@ -154,7 +154,7 @@ def test_several_processes_and_a_kill(tmp_path: Path) -> None:
     with ResponseCache(path) as cache:
         for i in (*range(500), *range(1000, 1050), *said):
             found = cache.get(i.to_bytes(4, "big"))
-            assert found == CachedCompletion(f"text {i}", "stop", 1, 1)
+            assert found == CachedAnswer(f"text {i}", "stop", 1, 1)
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
 def test_a_torn_cache(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    answer = CachedCompletion("x" * 500, "stop", 1, 1)
+    answer = CachedAnswer("x" * 500, "stop", 1, 1)
     with ResponseCache(path) as cache:
         for i in range(200):
             cache.put(i.to_bytes(4, "big"), "m", answer)
@@ -212,7 +212,7 @@ def test_a_full_disk(model: Model) -> None:
         try:
             with pytest.raises(InputError, match=r"cannot be used.*free space"):
                 for i in range(200):
-                    cache.put(i.to_bytes(4, "big"), "m", CachedCompletion("x" * 2000, "stop", 1, 1))
+                    cache.put(i.to_bytes(4, "big"), "m", CachedAnswer("x" * 2000, "stop", 1, 1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)

@@ -52,10 +52,8 @@ def edit_lists(
     edits = []
     length = 0
     for _ in range(draw(st.integers(least, 4))):
-        starts = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
-        hunks = [
-            InsertHunk(n, tuple(draw(st.lists(lines, min_size=1, max_size=3)))) for n in starts
-        ]
+        at = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
+        hunks = [InsertHunk(n, tuple(draw(st.lists(lines, min_size=1, max_size=3)))) for n in at]
         edits.append(EditStep(tuple(hunks)))
         length += sum(len(hunk.lines) for hunk in hunks)
     return edits

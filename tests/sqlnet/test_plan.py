@@ -40,10 +40,8 @@ class Clinic:
         number = [t.name for t in self.database.tables].index(table)
         return ColumnRef(number, self.database.tables[number].index(column) if column else ROWS)
 
-    def show(
-        self, *names: str, aggregate: int = 0, distinct: bool = False
-    ) -> tuple[SelectItem, ...]:
-        return tuple(SelectItem(self.item(name), aggregate, distinct) for name in names)
+    def show(self, *names: str, aggregate: int = 0, **options: Any) -> tuple[SelectItem, ...]:
+        return tuple(SelectItem(self.item(name), aggregate, **options) for name in names)
 
     def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> PlanCondition:
         return PlanCondition(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)

@@ -96,17 +96,17 @@ def _compare(
     new: int,
 ) -> None:
     """Measures all methods."""
-    from codegen.decoding.strategies.sorted import NestedModel
+    from codegen.decoding.strategies.sorted import Nested
 
     plain = [_decode(target, prompt, new, None)[0] for prompt in prompts]
-    methods: dict[str, tuple[NestedModel, dict[str, Any], bool]] = {}
+    methods: dict[str, tuple[Nested, dict[str, Any], bool]] = {}
     for draft, loaded in drafts.items():
-        nested = NestedModel(loaded.model, _EXITS)
+        nested = Nested(loaded.model, _EXITS)
         methods[f"{draft}_ladder"] = nested, {}, False
         methods[f"{draft}_ahead"] = nested, {}, True
         methods[f"{draft}_full"] = nested, {"thresholds": (1.0,)}, False
-        methods[f"{draft}_skip_2"] = NestedModel(loaded.model, (2,)), {}, False
-    methods["self_2"] = NestedModel(target.model, (2,)), {}, False
+        methods[f"{draft}_skip_2"] = Nested(loaded.model, (2,)), {}, False
+    methods["self_2"] = Nested(target.model, (2,)), {}, False
     same = 0
     for key, (nested, method, ahead) in methods.items():
         same += _measure(report, key, target, nested, method, ahead, prompts, new, plain)

@@ -111,7 +111,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
         ConfigError: if it has fewer layers.
         ModelError: if the model cannot be split at these depths.
     """
-    from codegen.decoding.strategies.sorted import NestedModel, parts_of
+    from codegen.decoding.strategies.sorted import Nested, parts_of
 
     config = model.config.get_text_config()
     if not exits:
@@ -129,7 +129,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     config.num_hidden_layers = exits[-1]
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: exits[-1]]
-    NestedModel(model, exits)
+    Nested(model, exits)
     config.exit_layers, config.exit_loss = list(exits), loss
 
 

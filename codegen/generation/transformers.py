@@ -45,7 +45,7 @@ from codegen.decoding.strategies.rsd import (
     RecursiveSpeculation,
     StochasticBeam,
 )
-from codegen.decoding.strategies.sorted import NestedModel, SortedDrafter, SortedSpeculation
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import NGrams, SuperposedConfig, Superposition
 from codegen.decoding.suffix import SuffixIndex
@@ -102,7 +102,7 @@ class TransformersBackend(Backend):
         self._load_options: Mapping[str, Any] = {}
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
-        self._nested: dict[tuple[str, tuple[int, ...]], NestedModel] = {}
+        self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
 
     @classmethod
@@ -364,7 +364,7 @@ class TransformersBackend(Backend):
         if key not in self._nested:
             found = self._draft_model(settings.draft)
             _check_sorted(found)
-            self._nested[key] = NestedModel(found.model, settings.exits)
+            self._nested[key] = Nested(found.model, settings.exits)
         nested = self._nested[key]
         shallow = len(nested.exits) - 1
         if len(settings.thresholds) not in (1, shallow):

@@ -4,7 +4,7 @@ Source: Kavehzadeh et al., *S2D: Sorted Speculative Decoding for More Efficient 
 Large Language Models* (arXiv 2407.01955). Sorted fine-tuning (``codegen.finetune``, ``loss:
 sorted``) teaches the sub-models of a few depths to share one norm and one head.
 
-:class:`NestedModel` splits such a model into stages of a few layers, with an exit after each. The
+:class:`Nested` splits such a model into stages of a few layers, with an exit after each. The
 sub-model of depth d is the embedding, the first d layers, and the model's own final norm and head
 (section 3). A stage is the model's own body with some of its layers and no norm, so everything
 that the architecture does around its layers still happens.
@@ -100,7 +100,7 @@ def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
     return tuple(given)
 
 
-class NestedModel:
+class Nested:
     """A model with exits; shared by all rows.
 
     Args:
@@ -230,7 +230,7 @@ class NestedRow:
             reads and clears it after each draft.
     """
 
-    def __init__(self, nested: NestedModel, thresholds: Sequence[float]) -> None:
+    def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
         if len(thresholds) != len(nested.exits) - 1:
             raise ValueError(f"{len(nested.exits)} exits have {len(nested.exits) - 1} thresholds")
         self.nested, self.thresholds = nested, tuple(thresholds)
@@ -374,7 +374,7 @@ class SortedDrafter(Drafter):
 
     def __init__(
         self,
-        nested: NestedModel,
+        nested: Nested,
         *,
         tokens: int = 5,
         thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),

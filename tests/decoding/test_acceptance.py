@@ -25,7 +25,7 @@ from codegen.decoding.drafts import (
 )
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.sequences import CachedRows, Trees
-from codegen.decoding.strategies.sorted import NestedModel, SortedDrafter
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore
 from tests.selection import some
@@ -42,14 +42,14 @@ NEW = 20
 
 
 @pytest.fixture(scope="module")
-def nested(llama: Any) -> NestedModel:
+def nested(llama: Any) -> Nested:
     torch.manual_seed(5)
     config = LlamaConfig(
         vocab_size=llama.config.vocab_size, hidden_size=32, intermediate_size=48,
         num_hidden_layers=4, num_attention_heads=4, initializer_range=0.3,
         max_position_embeddings=128,
     )  # fmt: skip
-    return NestedModel(LlamaForCausalLM(config).float().eval(), (1, 2, 4))
+    return Nested(LlamaForCausalLM(config).float().eval(), (1, 2, 4))
 
 
 @torch.inference_mode()
@@ -107,7 +107,7 @@ def to_tokens(text: str) -> list[int]:
     return [int(part) for part in text.split() if part.isdecimal()]
 
 
-Maker = Callable[[NestedModel, list[int]], Drafter]
+Maker = Callable[[Nested, list[int]], Drafter]
 ENDS = frozenset(range(3, 700, 17))  # taken for line breaks
 MAKERS: dict[str, Maker] = {
     "suffix": lambda _, __: SuffixDrafter(),
@@ -138,7 +138,7 @@ def filled(future: list[int]) -> SuffixStore:
 @pytest.mark.parametrize("eos", [frozenset(), frozenset(range(1, 700, 15)) | {PAD}], ids=len)
 @pytest.mark.parametrize("name", some(MAKERS, 3))
 def test_every_drafter_gives_the_greedy_text(
-    llama: Any, nested: NestedModel, name: str, eos: frozenset[int]
+    llama: Any, nested: Nested, name: str, eos: frozenset[int]
 ) -> None:
     """Batch 1, ragged batches, and batches whose places are refilled."""
     wanted = [alone(llama, prompt, NEW, eos) for prompt in PROMPTS]
@@ -200,7 +200,7 @@ def test_the_length_caps_a_draft_and_the_budget_what_is_drafted(llama: Any) -> N
 
 @pytest.mark.parametrize("name", ["told", "told forks", "suffix trees", "chain", "sorted"])
 def test_after_each_round_the_states_are_those_of_a_fresh_encoding(
-    llama: Any, nested: NestedModel, name: str, monkeypatch: pytest.MonkeyPatch
+    llama: Any, nested: Nested, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of every row, before every pass; silent drift would show here and nowhere else."""
     endless = [alone(llama, prompt, NEW, frozenset())[0] for prompt in PROMPTS]

@@ -16,7 +16,7 @@ from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.sequences import CachedRows
 from codegen.decoding.strategies.rsd import ConstantBranching, RecursiveSpeculation, StochasticBeam
-from codegen.decoding.strategies.sorted import NestedModel, SortedDrafter, SortedSpeculation
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
 from codegen.kernels import tree_attention as kernel
@@ -104,7 +104,7 @@ def _strategies() -> Iterator[tuple[str, Strategy]]:
     yield "recycling", Speculation([RecyclingDrafter() for _ in PROMPTS], limit=6)
     yield "rsd, chain", RecursiveSpeculation(draft, ConstantBranching((1, 1, 1)), range(count))
     yield "rsd, tree", RecursiveSpeculation(draft, StochasticBeam(3, 2), range(count))
-    nested = NestedModel(draft, (1, 4))
+    nested = Nested(draft, (1, 4))
     for ahead in (False, True):
         drafters = [SortedDrafter(nested, tokens=3) for _ in PROMPTS]
         yield f"sorted, ahead: {ahead}", SortedSpeculation(drafters, ahead=ahead)

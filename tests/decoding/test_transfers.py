@@ -22,12 +22,7 @@ from codegen.decoding.passes import ModelPass, exchange
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
-from codegen.decoding.strategies.sorted import (
-    ExitCounts,
-    NestedModel,
-    SortedDrafter,
-    SortedSpeculation,
-)
+from codegen.decoding.strategies.sorted import ExitCounts, Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from tests.selection import some
 
@@ -229,7 +224,7 @@ def test_sorted_drafts_copy_once_each_way(
     decode(target, wanted, **options)
     tally = ExitCounts()
     with torch.inference_mode(), CountedDevice() as device, PLACES[place](target, draft):
-        nested = NestedModel(draft, (1, 2, 3))
+        nested = Nested(draft, (1, 2, 3))
         strategy = SortedSpeculation(
             [
                 SortedDrafter(nested, tokens=3, thresholds=(0.4, 0.7), least=least, tally=tally)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.core.errors import ConfigError
 from codegen.core.records import Segment, TrainingText
-from codegen.decoding.strategies.sorted import NestedModel, default_exits
+from codegen.decoding.strategies.sorted import Nested, default_exits
 from codegen.finetune import parse_recipe
 from codegen.finetune.batches import collate
 from codegen.finetune.encode import TextEncoder
@@ -87,7 +87,7 @@ def test_a_run_teaches_every_exit_and_writes_them_down(row: dict[str, Any]) -> N
     for (_, loss), (_, one), (_, two) in zip(result.losses, *parts, strict=True):
         assert loss == pytest.approx((one + two) / 2, rel=1e-4)
     model = load(result.model).model
-    assert default_exits(model) == (1, 2) and NestedModel(model).exits == (1, 2)
+    assert default_exits(model) == (1, 2) and Nested(model).exits == (1, 2)
     assert model.config.exit_loss == "sorted"
     mark_exits(model, (), "mle")  # a training after it that knows nothing of exits
     assert not {"exit_layers", "exit_loss"} & model.config.to_dict().keys()

@@ -25,7 +25,7 @@ from codegen.decoding.loop import Row, decode
 from codegen.decoding.sampling import distribution
 from codegen.decoding.strategies.sorted import (
     ExitCounts,
-    NestedModel,
+    Nested,
     NestedRow,
     SortedDrafter,
     SortedSpeculation,
@@ -91,7 +91,7 @@ def test_every_layer_holds_what_the_whole_model_would(
     monkeypatch.setattr("codegen.decoding.strategies.sorted._BLOCK", 3)
     monkeypatch.setattr("codegen.decoding.strategies.sorted._ROOM", 4)
     model = small(1, kind=kind)
-    nested = NestedModel(model, (2, 3, 6))
+    nested = Nested(model, (2, 3, 6))
     rng = random.Random(0)
     ladder = NestedRow(nested, (0.5, 0.5))
     lengths = set()
@@ -117,7 +117,7 @@ def test_every_layer_holds_what_the_whole_model_would(
 
 def test_the_first_sure_exit_is_taken() -> None:
     model = small(2)
-    nested = NestedModel(model, (1, 4, 6))
+    nested = Nested(model, (1, 4, 6))
     rng = random.Random(1)
     for _ in range(20):
         tokens = [rng.randrange(120) for _ in range(8)]
@@ -160,7 +160,7 @@ def test_one_draft_for_several_targets(
 ) -> None:
     """Text is that of plain decoding, in fp32, of two targets with one draft."""
     vocabulary = llama.config.vocab_size
-    nested = NestedModel(small(5, vocabulary=vocabulary), (2, 4, 6))
+    nested = Nested(small(5, vocabulary=vocabulary), (2, 4, 6))
     for target in (llama, small(6, layers=2, vocabulary=vocabulary)):
         plain = run(target, None, temperature, batch)
         drafters = [SortedDrafter(nested, thresholds=thresholds, tokens=4) for _ in batch]
@@ -171,7 +171,7 @@ def test_one_draft_for_several_targets(
 def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
     """The states and tokens are those of the whole model at that depth, from draft to draft."""
     model = small(8)
-    nested = NestedModel(model, (1, 3, 6))
+    nested = Nested(model, (1, 3, 6))
     drafter = SortedDrafter(nested, tokens=4, thresholds=(0.6, 0.5), least=0.1)
     drafter.begin([4, 8, 15], Context())
     row = [4, 8, 15]
@@ -210,7 +210,7 @@ def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
 def test_samples_follow_the_target() -> None:
     """Two tokens, 2,000 times, with one-hot drafts, against the target's exact distribution."""
     target, trials, prompt = small(3, layers=1, vocabulary=6), 2000, [2, 4, 1]
-    nested = NestedModel(small(4, layers=2, vocabulary=6), (1, 2))
+    nested = Nested(small(4, layers=2, vocabulary=6), (1, 2))
     numbers = torch.rand(trials, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     counts: Counter[tuple[int, int]] = Counter()
     drafts = ExitCounts()
@@ -238,13 +238,13 @@ def test_what_can_not_be_cut_is_refused() -> None:
     model = small(9, layers=3)
     assert default_exits(model) == (3,)
     model.config.exit_layers = [1, 3]
-    assert NestedModel(model).exits == (1, 3)
+    assert Nested(model).exits == (1, 3)
     for exits in ((2, 1, 3), (0, 3), (1, 4), (2, 2, 3)):
         with pytest.raises(ModelError, match="cannot exit"):
-            NestedModel(model, exits)
+            Nested(model, exits)
     scaling = {"embedding_multiplier": 3.0, "logits_scaling": 2.0}
     scaled = small(0, layers=2, kind=(GraniteForCausalLM, GraniteConfig, scaling))
     with pytest.raises(ModelError, match="one by one"):
-        NestedModel(scaled, (1, 2))
+        Nested(scaled, (1, 2))
     with pytest.raises(ValueError, match="thresholds"):
-        SortedDrafter(NestedModel(model, (1, 2, 3)), thresholds=(0.1, 0.2, 0.3))
+        SortedDrafter(Nested(model, (1, 2, 3)), thresholds=(0.1, 0.2, 0.3))
